@@ -24,7 +24,7 @@ def made(config: str, device: str) -> tuple[Any, list[Any]]:
         device: where to put it.
     """
     from workbench.data import builtin
-    from workbench.models.fresh import new_model
+    from workbench.models.families import new_model
 
     return new_model(config=path_of(config), device=device)[0], [builtin("astronaut").sample(0)]
 
@@ -39,8 +39,7 @@ def path_of(config: str) -> Path:
 def session(config: str, steps: int, device: str, **settings: Any) -> float:
     """A Session with rows on disk, PCK every 50 steps, and a watcher that draws the curves every second."""
     from apps.pages.overfit.views import curves
-    from workbench.training.plan import Plan
-    from workbench.training.planned import new_session
+    from workbench.training.plan import Plan, new_session
     from workbench.training.settings import Settings
 
     model, samples = made(config, device)

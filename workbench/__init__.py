@@ -32,6 +32,8 @@ FORMER_NAMES = {
     "workbench.rollout": "workbench.inspectors.sequence",
     "workbench.conditioning": "workbench.inspectors.conditioning",
     "workbench.cli.looking": "workbench.cli.report_output",
+    "workbench.core.needs": "workbench.core.inspector",
+    "workbench.models.fresh": "workbench.models.families",
 }
 
 

@@ -164,7 +164,7 @@ def require_bottom_up(model: Any, verb: str) -> BottomUpModel:
     """
     from workbench.core import NotAvailable
     from workbench.core.capabilities import BottomUpModel, PlacesMaps
-    from workbench.core.needs import absent_capability
+    from workbench.core.inspector import absent_capability
 
     grouping = require_groups(model, verb)
     if not isinstance(grouping, BottomUpModel):

@@ -87,7 +87,7 @@ def _claims_file(claims: Path, demo: bool) -> Path | None:
 def _judged(path: Path | None, against: str | None) -> ClaimsReport:
     """The statements of a file, judged; of None the built-in ones."""
     from workbench.recipes.claims import judge_claims
-    from workbench.recipes.claims_reading import claims_of, read_claims
+    from workbench.recipes.claims_markdown import claims_of, read_claims
     from workbench.recipes.demo import CLAIMS, CLAIMS_TITLE
     from workbench.recipes.recipe import recipe_names
 
@@ -103,8 +103,7 @@ def _own_configs(path: Path, name: str) -> list[AuditReport]:
     """The audits of the configs that a Markdown text calls its author's own."""
     from workbench.core.errors import NotAvailable
     from workbench.recipes.audit import audit
-    from workbench.recipes.claims_markdown import own_configs
-    from workbench.recipes.claims_reading import content_of
+    from workbench.recipes.claims_markdown import content_of, own_configs
     from workbench.recipes.reading import read_text
 
     found = []

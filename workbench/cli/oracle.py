@@ -69,7 +69,7 @@ def waterfall(
 ) -> Waterfall:
     """The waterfall of the model's kind."""
     from workbench.core.capabilities import BottomUpModel, PlacesMaps
-    from workbench.core.needs import absent_capability
+    from workbench.core.inspector import absent_capability
     from workbench.evaluation.oracle import crops_waterfall, people_waterfall
     from workbench.evaluation.predict import finds_people
 

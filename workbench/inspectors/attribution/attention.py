@@ -19,8 +19,7 @@ import numpy as np
 from workbench.core import NotAvailable, Run
 from workbench.core.capabilities import HasAttention
 from workbench.core.hooks import replacing
-from workbench.core.inspector import INSTANCE, Choice, Inspector
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Choice, Inspector, Needs
 from workbench.core.report import PICTURE, rows
 from workbench.core.run import evaluating
 from workbench.decoding.map_statistics import entropy

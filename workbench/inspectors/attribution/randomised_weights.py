@@ -19,8 +19,7 @@ import numpy as np
 from workbench.core import NotAvailable, Run, Skeleton
 from workbench.core.finding import Finding, Measurement
 from workbench.core.hooks import recording
-from workbench.core.inspector import INSTANCE, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
 from workbench.core.report import Report
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, keypoint_colours, new_figure
 from workbench.inspectors.attribution import methods

@@ -15,8 +15,7 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.capabilities import Conditioned
 from workbench.core.conditioning import REFERENCE
-from workbench.core.inspector import Inspector
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs
 from workbench.core.report import Report, rows
 from workbench.core.run import run as forward
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS

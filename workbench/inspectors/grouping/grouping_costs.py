@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.capabilities import Groups
-from workbench.core.inspector import Inspector
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, SEQUENTIAL, new_figure
 from workbench.inspectors.grouping.replay import LAST, Params, Replay, replayed

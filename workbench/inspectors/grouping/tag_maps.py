@@ -14,8 +14,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.capabilities import Groups
-from workbench.core.inspector import INSTANCE, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
 from workbench.core.report import PICTURE, Report, rows
 from workbench.figures import SEQUENTIAL, keypoint_colours
 from workbench.figures.drawing import person_colour

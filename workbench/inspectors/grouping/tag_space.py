@@ -15,8 +15,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.capabilities import Groups
-from workbench.core.inspector import INSTANCE, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.figures import DIVERGING, SEQUENTIAL, new_figure
 from workbench.inspectors.grouping.replay import annotated, grouping_model, means_of, tag_map_count, tags_at

@@ -17,8 +17,7 @@ import numpy as np
 from workbench.core import Skeleton
 from workbench.core.capabilities import Groups
 from workbench.core.finding import Finding, Measurement, ranked
-from workbench.core.inspector import INSTANCE, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.decoding.grouping.left_right import nearest_people
 from workbench.figures import keypoint_colours, new_figure

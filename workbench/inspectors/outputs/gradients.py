@@ -16,8 +16,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.hooks import recording
-from workbench.core.inspector import Choice, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import Choice, Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.core.run import evaluating
 from workbench.decoding.targets import target

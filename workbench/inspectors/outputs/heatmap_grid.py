@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import numpy as np
 
 from workbench.core import Skeleton
-from workbench.core.inspector import INSTANCE, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
 from workbench.core.report import PICTURE, Report, rows
 from workbench.decoding.map_statistics import softmax
 from workbench.figures import SEQUENTIAL, keypoint_colours

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.inspector import Inspector
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs
 from workbench.core.report import Report, rows
 from workbench.decoding.map_statistics import correlations, likeness
 from workbench.figures import DIVERGING, new_figure

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.inspector import Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.decoding.map_statistics import entropy, second_mode, softmax, width
 from workbench.figures import keypoint_colours

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.inspector import INSTANCE, Choice, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Choice, Inspector, Needs, Range
 from workbench.core.report import PICTURE, Report, rows
 from workbench.figures import (
     FINDING_COLOUR,

@@ -14,8 +14,7 @@ import numpy as np
 
 from workbench.core import Outputs, Run
 from workbench.core.capabilities import LogsItself, RollsOut
-from workbench.core.inspector import Inspector
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, TRUTH_COLOUR
 from workbench.figures.bars import Bars, bars_figure

@@ -14,8 +14,7 @@ import numpy as np
 
 from workbench.core import Run
 from workbench.core.capabilities import RollsOut
-from workbench.core.inspector import Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout

@@ -15,8 +15,7 @@ import numpy as np
 
 from workbench.core import Batch, NotAvailable, Run, Sample
 from workbench.core.capabilities import RollsOut, TakesSupport
-from workbench.core.inspector import Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR
 from workbench.figures.bars import Bars, bars_figure
