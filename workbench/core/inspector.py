@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -154,7 +155,6 @@ class Inspector:
 
     Attributes:
         title: shown on its page.
-        question: the question it answers, one line; the same as the first line of its file.
         params: frozen dataclass whose fields are the controls (int, float, bool, str, Literal, Annotated with
             Range or Choice), all with defaults, each explained in its docstring.
         compute: from a run and parameters to a report. Pure: same input, same report.
@@ -164,10 +164,10 @@ class Inspector:
         of_file: from an opened checkpoint and parameters to a report, where no model can be built of the
             file; None where a model has to run.
         order: position among the inspectors of its folder in user interfaces; read without importing it.
+        question: the question it answers, one line; the first line of the file of `compute` by default.
     """
 
     title: str
-    question: str
     params: type
     compute: Callable[[Run, Any], Report]
     record: tuple[str, ...] = ()
@@ -175,6 +175,12 @@ class Inspector:
     mirrored: bool = False
     of_file: Callable[[Any, Any], Report] | None = None
     order: int = 1000
+    question: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.question:
+            first, _, _ = (sys.modules[self.compute.__module__].__doc__ or "").partition("\n")
+            object.__setattr__(self, "question", first)
 
     def report(self, run: Run, params: Any = None) -> Report:
         """The report on a run, after its needs are checked.

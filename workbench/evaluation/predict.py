@@ -105,10 +105,6 @@ def forward_passes(
         yield Looked(image_id, *passes_over(model, _whole(pose_set, image_id), flip))
 
 
-looking = forward_passes
-"""Former name of `forward_passes`."""
-
-
 def passes_over(model: GroupingModel, whole: Sample, flip: bool = False) -> tuple[Batch, Outputs]:
     """Outputs of one image: the main pass, the model's other scales, and with flip the mirrored passes."""
     seen = run(_Passing(model), [whole], flip=flip)

@@ -19,7 +19,6 @@ from typing import Any
 
 from workbench.recipes.claims import Claim, field_named, recognised, without_repetition
 from workbench.recipes.comparison import shown
-from workbench.recipes.layer_decay import scale_of
 from workbench.recipes.recipe import recipe, recipe_names
 from workbench.recipes.values import decisions_of
 
@@ -343,19 +342,6 @@ def _integer(node: ast.expr, names: Mapping[str, int]) -> int | None:
             return None
         return left + right if isinstance(node.op, ast.Add) else left - right
     return None
-
-
-def upstream_exponents(layers: int = 12) -> tuple[int, int]:
-    """Exponents of the first and the last block, by upstream's rule."""
-    return tuple(  # type: ignore[return-value]
-        round(-_log2(scale_of(f"backbone.blocks.{block}.x", 0.5, layers))) for block in (0, layers - 1)
-    )
-
-
-def _log2(value: float) -> float:
-    import math
-
-    return math.log2(value)
 
 
 def read_claims(path: Path) -> tuple[tuple[Claim, ...], str]:

@@ -253,11 +253,4 @@ def token_distances(run: Run, n: int, tokens: Any) -> Float[np.ndarray, "T h w"]
     return np.hypot(across, down) / box_side(run, n)
 
 
-INSPECTOR = Inspector(
-    "Attention",
-    "Where does a transformer look for each keypoint, over all layers and in each head?",
-    Params,
-    compute,
-    needs=NEEDS,
-    order=60,
-)
+INSPECTOR = Inspector("Attention", Params, compute, needs=NEEDS, order=60)

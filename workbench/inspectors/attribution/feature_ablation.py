@@ -218,11 +218,4 @@ def _mirrored(skeleton: Skeleton, keypoints: tuple[int, ...]) -> Int[np.ndarray,
     )
 
 
-INSPECTOR = Inspector(
-    "Feature ablation",
-    "How much does each keypoint depend on the surroundings of every other keypoint?",
-    Params,
-    compute,
-    needs=Needs(outputs=OUTPUTS),
-    order=40,
-)
+INSPECTOR = Inspector("Feature ablation", Params, compute, needs=Needs(outputs=OUTPUTS), order=40)

@@ -103,11 +103,4 @@ def compute(run: Run, params: Params) -> GradCam:
     )
 
 
-INSPECTOR = Inspector(
-    "Grad-CAM",
-    "Which places of a layer raise the answer for each keypoint?",
-    Params,
-    compute,
-    needs=NEEDS,
-    order=10,
-)
+INSPECTOR = Inspector("Grad-CAM", Params, compute, needs=NEEDS, order=10)

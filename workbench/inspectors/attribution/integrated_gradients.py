@@ -214,11 +214,4 @@ def _placed(run: Run, n: int, point: Any, values: Any) -> tuple[Any, float, Any,
     return point, float(size[away <= NEAR].sum() / total), rings, np.array([column, row], float)
 
 
-INSPECTOR = Inspector(
-    "Integrated gradients",
-    "Which pixels add up to the answer for one keypoint?",
-    Params,
-    compute,
-    needs=Needs(outputs=OUTPUTS),
-    order=30,
-)
+INSPECTOR = Inspector("Integrated gradients", Params, compute, needs=Needs(outputs=OUTPUTS), order=30)

@@ -101,11 +101,4 @@ def compute(run: Run, params: Params) -> Occlusion:
     return Occlusion(**facts, positive=params.positive, window=side, windows=count, falls=falls)
 
 
-INSPECTOR = Inspector(
-    "Occlusion",
-    "What does covering a part of the image do to the answer for each keypoint?",
-    Params,
-    compute,
-    needs=Needs(outputs=OUTPUTS),
-    order=20,
-)
+INSPECTOR = Inspector("Occlusion", Params, compute, needs=Needs(outputs=OUTPUTS), order=20)

@@ -312,11 +312,4 @@ def _named(parts: Sequence[Sequence[str]]) -> tuple[str, ...]:
     return (*(f"{i + 1}: from {head}" for i, head in enumerate(heads[:-1])), f"{len(parts)}: all weights")
 
 
-INSPECTOR = Inspector(
-    "Randomised weights",
-    "Does the attribution map of a keypoint depend on the network's weights?",
-    Params,
-    compute,
-    needs=NEEDS,
-    order=50,
-)
+INSPECTOR = Inspector("Randomised weights", Params, compute, needs=NEEDS, order=50)

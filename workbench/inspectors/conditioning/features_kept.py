@@ -139,11 +139,4 @@ def compute(run: Run, params: Params) -> FeaturesKept:
     )
 
 
-INSPECTOR = Inspector(
-    "Features kept",
-    "How much of the features is left after conditioning, by length of the channels and by directions used?",
-    Params,
-    compute,
-    needs=Needs(capability=Conditioned),
-    order=30,
-)
+INSPECTOR = Inspector("Features kept", Params, compute, needs=Needs(capability=Conditioned), order=30)

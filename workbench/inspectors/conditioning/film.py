@@ -444,11 +444,4 @@ def condition_layers(model: PoseModel, trained: OnePass) -> ConditionLayers | No
     )
 
 
-INSPECTOR = Inspector(
-    "FiLM",
-    "What do γ and β do to the features: destroy, leave unchanged, ignore the condition, or use it?",
-    Params,
-    compute,
-    needs=Needs(capability=Conditioned),
-    order=10,
-)
+INSPECTOR = Inspector("FiLM", Params, compute, needs=Needs(capability=Conditioned), order=10)

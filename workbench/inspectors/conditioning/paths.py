@@ -219,10 +219,5 @@ def in_order(first: list[str], second: list[str]) -> list[str]:
 
 
 INSPECTOR = Inspector(
-    "Training and inference",
-    "Does inference do what training did, tap by tap on the same input?",
-    Params,
-    compute,
-    needs=Needs(capability=Conditioned),
-    order=20,
+    "Training and inference", Params, compute, needs=Needs(capability=Conditioned), order=20
 )

@@ -214,11 +214,4 @@ def _lifted(taps: tuple[str, ...], peaks: Float[np.ndarray, " K"]) -> dict[str, 
     return dict.fromkeys(taps, lift)
 
 
-INSPECTOR = Inspector(
-    "Refiner",
-    "What does the refiner do to the scores of certain keypoints when a single keypoint is uncertain?",
-    Params,
-    compute,
-    needs=Needs(capability=Conditioned),
-    order=40,
-)
+INSPECTOR = Inspector("Refiner", Params, compute, needs=Needs(capability=Conditioned), order=40)

@@ -125,11 +125,4 @@ def compute(run: Run, params: Params) -> Switches:
     )
 
 
-INSPECTOR = Inspector(
-    "With and without",
-    "What moves in these samples when the condition, its part or the refiner is changed, one at a time?",
-    Params,
-    compute,
-    needs=Needs(capability=Conditioned),
-    order=50,
-)
+INSPECTOR = Inspector("With and without", Params, compute, needs=Needs(capability=Conditioned), order=50)

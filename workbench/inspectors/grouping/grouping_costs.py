@@ -162,7 +162,6 @@ def _farthest(replay: Replay) -> int:
 
 INSPECTOR = Inspector(
     "Grouping costs",
-    "Which detection was assigned to which person at one keypoint, and at what cost?",
     Params,
     compute,
     needs=Needs(outputs=("tags",), capability=Groups),

@@ -196,7 +196,6 @@ def drawn_people(scores: Float[np.ndarray, " P"], params: PictureParams) -> tupl
 
 INSPECTOR = Inspector(
     "Grouping steps",
-    "How did the detections of one image become people, keypoint by keypoint?",
     PictureParams,
     compute,
     needs=Needs(outputs=("tags",), capability=Groups),

@@ -183,10 +183,5 @@ def _gaps(values: Float[np.ndarray, "P T"], T: int) -> Float[np.ndarray, " T"]:
 
 
 INSPECTOR = Inspector(
-    "Tag maps",
-    "What does each tag map contain, and which values does it have at the annotated keypoints?",
-    Params,
-    compute,
-    needs=Needs(outputs=("tags",), capability=Groups),
-    order=20,
+    "Tag maps", Params, compute, needs=Needs(outputs=("tags",), capability=Groups), order=20
 )

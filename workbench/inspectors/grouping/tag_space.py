@@ -225,10 +225,5 @@ def _components(
 
 
 INSPECTOR = Inspector(
-    "Tag space",
-    "Are the tag maps one embedding, or one scalar per keypoint with its own scale?",
-    Params,
-    compute,
-    needs=Needs(outputs=("tags",), capability=Groups),
-    order=30,
+    "Tag space", Params, compute, needs=Needs(outputs=("tags",), capability=Groups), order=30
 )

@@ -256,10 +256,5 @@ def _names(numbers: tuple[int | None, ...]) -> tuple[str, ...]:
 
 
 INSPECTOR = Inspector(
-    "Tag values",
-    "Do the tags separate the annotated people, or would some of them be merged?",
-    Params,
-    compute,
-    needs=Needs(outputs=("tags",), capability=Groups, truth=True),
-    order=10,
+    "Tag values", Params, compute, needs=Needs(outputs=("tags",), capability=Groups, truth=True), order=10
 )

@@ -137,11 +137,4 @@ def compute(run: Run, params: Params) -> MaskedKeypoints:
     )  # fmt: skip
 
 
-INSPECTOR = Inspector(
-    "Consistency mask",
-    "How many keypoints would a confidence mask let through?",
-    Params,
-    compute,
-    needs=Needs(outputs=("heatmaps",)),
-    order=95,
-)
+INSPECTOR = Inspector("Consistency mask", Params, compute, needs=Needs(outputs=("heatmaps",)), order=95)

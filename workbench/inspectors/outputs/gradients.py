@@ -223,11 +223,4 @@ def _learning(frozen: Sequence[Tensor]) -> Iterator[None]:
             weight.requires_grad_(False)
 
 
-INSPECTOR = Inspector(
-    "Gradients",
-    "Which modules get a gradient from the loss of these samples, and which get none?",
-    Params,
-    compute,
-    needs=Needs(codec=True, truth=True),
-    order=100,
-)
+INSPECTOR = Inspector("Gradients", Params, compute, needs=Needs(codec=True, truth=True), order=100)

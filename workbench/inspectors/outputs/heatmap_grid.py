@@ -206,11 +206,4 @@ def _gathered(shares: Float[np.ndarray, "K bins"], factor: int) -> Float[np.ndar
     return np.add.reduceat(shares, np.arange(0, shares.shape[1], factor), axis=1)
 
 
-INSPECTOR = Inspector(
-    "Heatmaps",
-    "What does each keypoint's heatmap look like, and is its peak in the right place?",
-    Params,
-    compute,
-    needs=Needs(outputs=("heatmaps", "simcc")),
-    order=20,
-)
+INSPECTOR = Inspector("Heatmaps", Params, compute, needs=Needs(outputs=("heatmaps", "simcc")), order=20)

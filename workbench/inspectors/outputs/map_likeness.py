@@ -124,11 +124,4 @@ def compute(run: Run, params: Params) -> MapLikeness:
     )
 
 
-INSPECTOR = Inspector(
-    "Map similarity",
-    "Are the output maps of different keypoints nearly the same?",
-    Params,
-    compute,
-    needs=Needs(outputs=("heatmaps", "simcc")),
-    order=50,
-)
+INSPECTOR = Inspector("Map similarity", Params, compute, needs=Needs(outputs=("heatmaps", "simcc")), order=50)

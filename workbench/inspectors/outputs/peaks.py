@@ -172,11 +172,4 @@ def _measures(
     return entropy(values), width(values, radius / mean_pitch) * mean_pitch, ratio, distance
 
 
-INSPECTOR = Inspector(
-    "Peaks",
-    "How certain is each keypoint, and does its map have a second peak?",
-    Params,
-    compute,
-    needs=Needs(outputs=("heatmaps", "simcc")),
-    order=40,
-)
+INSPECTOR = Inspector("Peaks", Params, compute, needs=Needs(outputs=("heatmaps", "simcc")), order=40)

@@ -187,11 +187,4 @@ def compute(run: Run, params: Params) -> SimCCCurves:
     )
 
 
-INSPECTOR = Inspector(
-    "SimCC curves",
-    "What do the two SimCC vectors of a keypoint look like, and which score follows from them?",
-    Params,
-    compute,
-    needs=Needs(outputs=("simcc",)),
-    order=30,
-)
+INSPECTOR = Inspector("SimCC curves", Params, compute, needs=Needs(outputs=("simcc",)), order=30)

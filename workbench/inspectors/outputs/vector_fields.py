@@ -230,11 +230,4 @@ def _weights(run: Run, n: int, name: str, P: int, cells: tuple[int, int]) -> Flo
     return found
 
 
-INSPECTOR = Inspector(
-    "Vector fields",
-    "Where does each cell of the output place the keypoint, and do the cells agree?",
-    Params,
-    compute,
-    needs=Needs(outputs=("fields",)),
-    order=70,
-)
+INSPECTOR = Inspector("Vector fields", Params, compute, needs=Needs(outputs=("fields",)), order=70)

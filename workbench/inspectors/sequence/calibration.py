@@ -145,11 +145,4 @@ def _first(hits: np.ndarray) -> Int[np.ndarray, " N"]:
     return np.where(hits.any(1), hits.argmax(1), hits.shape[1])
 
 
-INSPECTOR = Inspector(
-    "Token types",
-    "Does the model predict the right type of the next token, and end the sequence at the right step?",
-    Params,
-    compute,
-    needs=Needs(capability=RollsOut, truth=True),
-    order=50,
-)
+INSPECTOR = Inspector("Token types", Params, compute, needs=Needs(capability=RollsOut, truth=True), order=50)

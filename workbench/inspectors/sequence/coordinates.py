@@ -176,11 +176,4 @@ def _most(off: np.ndarray) -> float:
     return float(np.abs(known).max()) if known.size else 0.0
 
 
-INSPECTOR = Inspector(
-    "Coordinates",
-    "Do loss, metric and drawing use the same coordinates?",
-    Params,
-    compute,
-    needs=Needs(capability=RollsOut, truth=True),
-    order=70,
-)
+INSPECTOR = Inspector("Coordinates", Params, compute, needs=Needs(capability=RollsOut, truth=True), order=70)

@@ -167,10 +167,5 @@ def _position(run: Run, token: str) -> int:
 
 
 INSPECTOR = Inspector(
-    "Corrupted token",
-    "How far do the later answers move when one token is slightly wrong?",
-    Params,
-    compute,
-    needs=Needs(capability=RollsOut, truth=True),
-    order=30,
+    "Corrupted token", Params, compute, needs=Needs(capability=RollsOut, truth=True), order=30
 )

@@ -240,10 +240,5 @@ def _mean(errors: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " K"]:
 
 
 INSPECTOR = Inspector(
-    "Teacher-forced and free-running",
-    "How large is the error of each step, teacher-forced and free-running?",
-    Params,
-    compute,
-    needs=Needs(capability=RollsOut, truth=True),
-    order=10,
+    "Teacher-forced and free-running", Params, compute, needs=Needs(capability=RollsOut, truth=True), order=10
 )

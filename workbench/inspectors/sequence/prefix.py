@@ -125,11 +125,4 @@ def compute(run: Run, params: Params) -> Prefix:
     return Prefix(tried, np.array(pck), np.array(after), rule.text(), granularity(run))
 
 
-INSPECTOR = Inspector(
-    "Gold prefix",
-    "How many true tokens does a rollout need before it finds the remaining keypoints?",
-    Params,
-    compute,
-    needs=Needs(capability=RollsOut, truth=True),
-    order=20,
-)
+INSPECTOR = Inspector("Gold prefix", Params, compute, needs=Needs(capability=RollsOut, truth=True), order=20)

@@ -184,12 +184,7 @@ def _support_points(run: Run, n: int) -> Float[np.ndarray, "K 2"]:
 
 
 INSPECTOR = Inspector(
-    "Step attention",
-    "Where does each step attend, in the image and in the support?",
-    Params,
-    compute,
-    needs=Needs(capability=RollsOut, truth=True),
-    order=60,
+    "Step attention", Params, compute, needs=Needs(capability=RollsOut, truth=True), order=60
 )
 
 

@@ -188,11 +188,4 @@ def _other(run: Run, others: Sequence[Sample]) -> Batch | None:
     return rollout.with_extra(run.batch, **mine)
 
 
-INSPECTOR = Inspector(
-    "Support",
-    "Is the support used at all, and what does a wrong support cost?",
-    Params,
-    compute,
-    needs=Needs(capability=RollsOut, truth=True),
-    order=40,
-)
+INSPECTOR = Inspector("Support", Params, compute, needs=Needs(capability=RollsOut, truth=True), order=40)
