@@ -41,8 +41,3 @@ def without_group(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
     """
     wanted = tuple(patterns)
     return [name for name in names if not any(pattern in name for pattern in wanted)]
-
-
-def reaches(backbone: str) -> bool:
-    """Whether upstream's constructor knows the names of a backbone's blocks."""
-    return any(word in backbone for word in ("VisionTransformer", "ViT", "BEiT", "DeiT"))
