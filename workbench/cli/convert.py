@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from workbench.cli.options import Assume, Demo, Files, Out, model_files, option
+from workbench.cli.options import Assume, Demo, Expert, Files, Out, assumed, model_files, option
 from workbench.cli.output import Answer, check_file
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def command(
     to: To = None,
     out: Out = None,
     assume: Assume = None,
+    expert: Expert = None,
     drop: Drop = None,
     check: Check = None,
     demo: Demo = False,
@@ -44,7 +45,7 @@ def command(
     from workbench.models.opening import stated_facts
 
     file = model_files(files)
-    stated = stated_facts(assume=assume or ())
+    stated = stated_facts(assume=assumed(assume, expert))
     if unused := [name for name in stated.given() if name not in ("expert", "heads", "input")]:
         raise ValueError(f"--assume {unused[0]}: a conversion needs expert, heads and input alone")
     if demo and file is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import (
+    NMS,
     BatchSize,
     BoxOptions,
     DataOptions,
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from workbench.evaluation.measures import Measures
     from workbench.models import LoadedModel
 
-NMS = Annotated[
-    float | None, option("--nms", "OKS above which the worse of two poses is dropped; 1 for none.")
-]
 SkipMissing = Annotated[bool, option("--skip-missing", "Leave missing images out; the protocol says so.")]
 Out = Annotated[
     Path | None, option("--out", "Write the predictions: .parquet, or .json as a COCO result file.")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def argument(text: str, **more: Any) -> Any:
     """A positional argument of a verb, with its help."""
-    return typer.Argument(help=text, **more)
+    return argument(text, **more)
 
 
 def option(*names_and_text: str, **more: Any) -> Any:
@@ -71,6 +71,13 @@ Assume = Annotated[
         "ViTPose+ one: expert=ap10k; of a ViTPose of unusual size: heads=12.",
     ),
 ]
+Expert = Annotated[
+    str | None,
+    option(
+        "--expert",
+        "Of a ViTPose+ file: whose expert and head are used: coco, aic, mpii, ap10k, apt36k, wholebody.",
+    ),
+]
 Resample = Annotated[
     bool,
     option(
@@ -94,6 +101,9 @@ Box = Annotated[
 ]
 Boxes = Annotated[
     str | None, option("--boxes", "annotation (default with --data), whole, or a COCO detection json.")
+]
+NMS = Annotated[
+    float | None, option("--nms", "OKS above which the worse of two poses is dropped; 1 for none.")
 ]
 Detector = Annotated[
     Path | None, option("--detector", "An ONNX detector (RTMDet or YOLOX export), or an mmdet config.")
@@ -198,9 +208,15 @@ class ModelOptions:
     allow_partial: Partial = False
     output: Output = None
     assume: Assume = None
+    expert: Expert = None
     skeleton: SkeletonName = None
     resample_pos_embed: Resample = False
     device: Device = "cpu"
+
+    @property
+    def stated(self) -> list[str]:
+        """What --assume and --expert state together."""
+        return assumed(self.assume, self.expert)
 
     def open(
         self, file: Path | Sequence[Path] | None, rules: Sequence[str] | None = None, **changes: Any
@@ -214,8 +230,8 @@ class ModelOptions:
         """
         from workbench.models import open_model
 
-        given = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        given |= {"output": self.output or (), "assume": self.assume or ()}
+        given = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "expert"}
+        given |= {"output": self.output or (), "assume": self.stated}
         return open_model(file, **{**given, **changes}).with_rules(rules or ())
 
     def require(self, verb: str, file: Path | Sequence[Path] | None) -> None:
@@ -246,13 +262,9 @@ class BoxOptions:
 
             finder = open_detector(self.detector, labels_for(pose_set.skeleton))
             return detect(finder, pose_set, progress=Progress("detecting")), finder.title
-        if self.boxes in (None, "annotation"):
-            return None, "annotation"
-        from workbench.data.boxes import read_detections, whole_images
+        from workbench.data.boxes import boxes_from
 
-        if self.boxes == "whole":
-            return whole_images(pose_set), "whole image"
-        return read_detections(Path(self.boxes), pose_set), Path(self.boxes).name
+        return boxes_from(self.boxes, pose_set)
 
 
 @dataclass(frozen=True)
@@ -394,6 +406,11 @@ def predicted(loaded: LoadedModel, pose_set: PoseSet, **rules: Any) -> Predictio
         f"predicting with {loaded.title}",
         lambda job: predict(loaded.model, pose_set, progress=job.progress, cancelled=job.cancelled, **rules),
     )
+
+
+def assumed(assume: Sequence[str] | None, expert: str | None) -> list[str]:
+    """What --assume and --expert state of a file together."""
+    return [*(assume or ()), *([f"expert={expert}"] if expert else [])]
 
 
 def check_limit(limit: int | None) -> None:

@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional
 
-from workbench.checkpoints.numpy_files import load_npy
 from workbench.models.mmpose_compat import install
 
-install()  # mmengine imports transformers, which must not meet a broken torchvision
+# Before transformers meets a broken torchvision, and mmpose an xtcocotools of another numpy.
+install()
 
 from mmcv.transforms import BaseTransform  # noqa: E402
 from mmengine.model import BaseModule  # noqa: E402
 from mmpose.models.heads import RTMCCHead  # noqa: E402
 from mmpose.models.pose_estimators import TopdownPoseEstimator  # noqa: E402
 from mmpose.registry import MODELS  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
 
+from workbench.checkpoints.numpy_files import load_npy  # noqa: E402
 from workbench.models.text_fusion.family import Path, Refining, Sentences, in_data_samples  # noqa: E402
 from workbench.models.text_fusion.neck import checked  # noqa: E402
 
