@@ -16,7 +16,6 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from workbench.cli.options import option
 from workbench.cli.output import Answer, as_text, reading_notes, with_notes
 
 VERBS: dict[str, str] = {
@@ -208,8 +207,8 @@ def _parameters(
             continue
         groups[name] = cast("type", group)
         wanted += _options_of(groups[name])
-    as_json = option("--json", "Print the facts as JSON, alone on stdout.")
-    debug = option("--debug", "On an error, show the traceback, your own code included.")
+    as_json = typer.Option("--json", help="Print the facts as JSON, alone on stdout.")
+    debug = typer.Option("--debug", help="On an error, show the traceback, your own code included.")
     wanted += [("as_json", Annotated[bool, as_json], False), ("debug", Annotated[bool, debug], False)]
     kind = inspect.Parameter.KEYWORD_ONLY
     made = [inspect.Parameter(name, kind, default=default, annotation=of) for name, of, default in wanted]
@@ -283,7 +282,9 @@ def _typer() -> typer.Typer:
 
 def _version(
     context: typer.Context,
-    version: Annotated[bool, option("--version", "Print the version and leave.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)
+    ] = False,
 ) -> None:
     if version:
         from workbench import __version__
@@ -303,7 +304,7 @@ def _listing(names: dict[str, str]) -> Callable[..., None]:
 
     def listing(
         context: typer.Context,
-        as_json: Annotated[bool, option("--json", "The names as JSON, alone on stdout.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="The names as JSON, alone on stdout.")] = False,
     ) -> None:
         if context.invoked_subcommand is None:
             width = max(map(len, names))

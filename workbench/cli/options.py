@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def argument(text: str, **more: Any) -> Any:
     """A positional argument of a verb, with its help."""
-    return argument(text, **more)
+    return typer.Argument(help=text, **more)
 
 
 def option(*names_and_text: str, **more: Any) -> Any:
