@@ -65,7 +65,7 @@ def write(folder: Path) -> tuple[Path, Path, Path]:
 
     from workbench.data import builtin
     from workbench.data.images import write_image
-    from workbench.models.families import new_model
+    from workbench.models.fresh import new_model
 
     torch.manual_seed(0)
     model = new_model("rtmpose", skeleton="coco-17")[0].module.eval()

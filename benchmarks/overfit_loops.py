@@ -24,7 +24,7 @@ def made(config: str, device: str) -> tuple[Any, list[Any]]:
         device: where to put it.
     """
     from workbench.data import builtin
-    from workbench.models.families import new_model
+    from workbench.models.fresh import new_model
 
     return new_model(config=path_of(config), device=device)[0], [builtin("astronaut").sample(0)]
 

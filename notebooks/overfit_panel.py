@@ -20,11 +20,11 @@
 # %%
 from workbench.checkpoints.demo import demo_data
 from workbench.data import builtin
-from workbench.models.families import demo_model
+from workbench.models.fresh import demo_model
 
 scenes = builtin(demo_data())  # yours: workbench.data.read_coco("annotations.json", "images/")
 sample = scenes.sample(scenes.labelled[0])
-model, title = demo_model()  # yours: workbench.models.families.new_model("rtmpose") or config="my_config.py"
+model, title = demo_model()  # yours: workbench.models.fresh.new_model("rtmpose") or config="my_config.py"
 title
 
 # %% [markdown]

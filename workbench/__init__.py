@@ -33,7 +33,6 @@ FORMER_NAMES = {
     "workbench.conditioning": "workbench.inspectors.conditioning",
     "workbench.cli.looking": "workbench.cli.report_output",
     "workbench.core.needs": "workbench.core.inspector",
-    "workbench.models.fresh": "workbench.models.families",
 }
 
 

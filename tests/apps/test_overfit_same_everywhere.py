@@ -38,7 +38,7 @@ def facts_of(report):
 @pytest.mark.parametrize("plant", ["", pytest.param("ema", marks=pytest.mark.long)])
 def test_command_line_page_and_panel_give_the_same(workbench, context, tmp_path, plant):
     from workbench.data import builtin
-    from workbench.models.families import new_model
+    from workbench.models.fresh import new_model
     from workbench.training.faults import planted
     from workbench.training.plan import Plan
     from workbench.training.run_folder import read_rows

@@ -15,7 +15,7 @@ import torch
 
 from tests.models.text_fusion_net import config as healthy
 from workbench.models import open_model
-from workbench.models.families import read_model
+from workbench.models.fresh import read_model
 from workbench.models.mmpose.config import run_config
 from workbench.models.mmpose.model import build
 from workbench.models.mmpose.trust import (

@@ -20,7 +20,8 @@ from workbench.core import Groups, NotAvailable, PoseModel
 from workbench.core.run import run
 from workbench.data import builtin
 from workbench.models import FAMILIES, open_model
-from workbench.models.families import Family, families, family_named, fresh_network, fresh_networks, new_model
+from workbench.models.families import Family, families, family_named, fresh_network, fresh_networks
+from workbench.models.fresh import new_model
 from workbench.training.people import with_everybody
 from workbench.training.run_folder import read_rows
 from workbench.training.sequences import trainable

@@ -14,7 +14,7 @@ from tests.training.tiny import Tiny, picture
 from tests.waiting import until
 from workbench.checkpoints.demo import demo_checkpoints
 from workbench.models import open_model
-from workbench.models.families import demo_model, new_model
+from workbench.models.fresh import demo_model, new_model
 from workbench.models.randomness import FairLock, private_randomness
 from workbench.training.settings import Settings
 from workbench.training.trainer import Trainer

@@ -11,7 +11,7 @@ import torch
 
 from tests.training.tiny import Tiny, picture
 from workbench.core import Codec, Skeleton
-from workbench.models.families import demo_model, new_model
+from workbench.models.fresh import demo_model, new_model
 from workbench.training.bisection import Trial, helped_most
 from workbench.training.checks import before_training, clip_text, decoder_text, input_text
 from workbench.training.overfit import overfit

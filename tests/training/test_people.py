@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from workbench.core import DecodeOptions, Outputs, Sample, Skeleton
-from workbench.models.families import new_model
+from workbench.models.fresh import new_model
 from workbench.models.higherhrnet.model import new_higherhrnet
 from workbench.models.higherhrnet.network import Architecture, HigherHRNet
 from workbench.training.people import Emphasis, TaughtPeople, people_losses, people_target, with_everybody

@@ -138,7 +138,7 @@ def _student(
 ) -> tuple[PoseModel, str, list[str]]:
     """The student, what to call it, and what was not as it should be: from a file, or with first weights."""
     if checkpoint is None:
-        from workbench.models.families import new_model
+        from workbench.models.fresh import new_model
 
         return *new_model(family, skeleton=skeleton, seed=seed, **opening), []
     from workbench.models import open_model

@@ -198,7 +198,7 @@ def _material(
     demo: bool,
 ) -> tuple[PoseModel, str, list[Sample]]:
     """The model with initial weights, its title, and the samples."""
-    from workbench.models.families import new_model
+    from workbench.models.fresh import new_model
     from workbench.training.faults import FAULTS
 
     if plant and plant not in FAULTS:
@@ -260,7 +260,7 @@ def _demo(seed: int, device: str) -> tuple[PoseModel, str, list[Sample]]:
     """The demo's small RTMPose with initial weights, and an animal of the drawn scenes."""
     from workbench.checkpoints.demo import demo_data
     from workbench.data import builtin
-    from workbench.models.families import demo_model
+    from workbench.models.fresh import demo_model
 
     drawn = builtin(demo_data())
     return *demo_model(seed, device), drawn.samples(drawn.labelled[:1])

@@ -166,7 +166,7 @@ def _initial(case: Case) -> tuple[PoseModel, str]:
 
     Of an adapter or a config it is built anew; of a checkpoint alone a copy is made whose layers are reset.
     """
-    from workbench.models.families import new_model
+    from workbench.models.fresh import new_model
     from workbench.models.mmpose.model import from_config
     from workbench.models.randomness import private_randomness
 

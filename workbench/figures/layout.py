@@ -1,61 +1,17 @@
-"""Layout of all figures: one transparent template, readable on light and on dark pages.
-
-plotly renders a part of HTML, including links, in every text, and names of keypoints, categories, files and
-data sets come from whoever made the file: texts of the figures made here hold no links and no markup.
-"""
+"""Layout of all figures: one transparent template, readable on light and on dark pages."""
 
 from __future__ import annotations
 
 import functools
 import html
-import re
 import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from plotly.graph_objects import Figure
-
-from workbench.core.report import printable
 
 if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
     from plotly.graph_objs.layout import Template
-
-
-# The markup that the library's own figures use.
-_TAG = re.compile(r"<(?!/?(?:b|i|br|sup|sub|extra)>|br/>|/span>|span style=\"color:#?[\w(),.% ]{1,40}\">)")
-
-# Properties without text: pictures, colours, arrays as base64.
-_NO_TEXT = ("source", "bdata", "colorscale", "color", "dtype", "shape")
-
-
-class SafeFigure(Figure):
-    """plotly's Figure; every text of its output has passed `safe_text`."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The figure as plain data."""
-        return _safe(super().to_dict())
-
-
-def safe_text(text: str) -> str:
-    """A text as plotly may show it: only the markup of the library's own figures is left."""
-    if text.isprintable() and "<" not in text:
-        return text
-    return _TAG.sub("&lt;", printable(text))
-
-
-def _safe(value: Any) -> Any:
-    if isinstance(value, str):
-        return safe_text(value)
-    if isinstance(value, dict):
-        return {key: one if key in _NO_TEXT else _safe(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_safe(one) for one in value)
-    if isinstance(value, np.ndarray) and value.dtype.kind in "OU":
-        safe = np.empty(value.shape, object)
-        for place, one in np.ndenumerate(value):
-            safe[place] = _safe(one)
-        return safe
-    return value
 
 
 # Ink per theme. "any" is for pages whose background is unknown (a notebook, a saved file): a grey of
@@ -123,6 +79,8 @@ def new_figure(title: str, *, x: str = "", y: str = "", height: int = 440, **lay
         height: pixels.
         layout: further plotly layout properties.
     """
+    from workbench.figures.safe_figure import SafeFigure
+
     text = as_title(title)
     # Room for the title's lines (15 px type) and one row of legend.
     top = 20 * (text.count("<br>") + 1) + 44
@@ -146,6 +104,8 @@ def as_title(text: str) -> str:
 
 def themed(figure: Figure, dark: bool) -> Figure:
     """The same figure with text colours for a light or a dark page; backgrounds stay transparent."""
+    from workbench.figures.safe_figure import SafeFigure
+
     copy = SafeFigure(figure)
     copy.layout.template = whole_template("dark" if dark else "light")
     return copy
@@ -161,6 +121,8 @@ def on_same_axes(a: Figure, b: Figure) -> tuple[Figure, Figure]:
     Axes that a figure fixes itself, hides, or labels with names are unchanged, and so are figures with
     different kinds of traces.
     """
+    from workbench.figures.safe_figure import SafeFigure
+
     made = (SafeFigure(a), SafeFigure(b))
     kinds = [[type(trace) for trace in figure.data] for figure in made]
     if kinds[0] != kinds[1]:

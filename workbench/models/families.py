@@ -4,9 +4,6 @@ A family stands in one module (or folder) as a `Family` called ``FAMILY``. It is
 workbench.checkpoints.identity.FAMILY_MODULES, or by another package under the entry point
 ``workbench.families``; nothing else in the workbench names it. Recognising a file imports every record, so a
 record's module imports nothing heavy: torch and the network's own module are imported inside its functions.
-
-`new_model` makes a network with first weights, from a family's name, a config or an adapter; nothing is
-downloaded, a config's pretrained backbone is left out.
 """
 
 from __future__ import annotations
@@ -14,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.checkpoints.identity import registered_families
 from workbench.core import NotAvailable, PoseModel, Skeleton, nearest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from workbench.checkpoints.identity import Identity, Shapes
     from workbench.checkpoints.loading import LoadReport
     from workbench.models.opening import Opening
@@ -238,97 +236,3 @@ def training_view(model: Any, steps: int) -> Any | None:
         if view is not None:
             return view
     return None
-
-
-def new_model(
-    family: str = "",
-    *,
-    config: Path | str | None = None,
-    adapter: Path | str | None = None,
-    skeleton: Skeleton | str = "coco-17",
-    seed: int = 0,
-    device: str = "cpu",
-) -> tuple[PoseModel, str]:
-    """A model with first weights, and its title.
-
-    Args:
-        family: name of a network, see workbench.models.families.fresh_networks.
-        config: an mmpose config instead; named by the user, it is the user's own code.
-        adapter: the user's own Python file instead; its `load` is called without a checkpoint.
-        skeleton: the keypoints, or their name; with a config or an adapter it is not read.
-        seed: of the first weights.
-        device: where to put them.
-
-    Raises:
-        ValueError: not exactly one of the three was named, or the config cannot be built.
-        KeyError: no such network; the message lists near names.
-        NotAvailable: the network does not exist for this skeleton.
-    """
-    from workbench.models.randomness import private_randomness
-
-    if sum(bool(x) for x in (family, config, adapter)) != 1:
-        raise ValueError("expected exactly one of a family name, a config, and an adapter")
-    if family:
-        network = fresh_network(family, skeleton if isinstance(skeleton, str) else skeleton.name)
-        options = FreshOptions(_skeleton_named(family, skeleton), seed, device)
-        with private_randomness(seed):
-            return network.build(options)
-    with private_randomness(seed):
-        if adapter:
-            from workbench.models import open_model
-
-            loaded = open_model(None, adapter=adapter, device=device)
-            return loaded.model, loaded.title
-        from workbench.models.mmpose.config import run_config
-        from workbench.models.mmpose.model import from_config
-
-        path = Path(config or "")
-        return from_config(run_config(path), device), path.stem
-
-
-def read_model(
-    config: Path, root: Path | None = None, *, seed: int = 0, device: str = "cpu"
-) -> tuple[PoseModel, str]:
-    """A model with first weights of a config that is read and never run, and its title.
-
-    Args:
-        config: an mmpose config.
-        root: folder that its base files must lie in; its own by default.
-        seed: of the first weights.
-        device: where to put them.
-
-    Raises:
-        ValueError: it would need to run code, or cannot be built.
-    """
-    from workbench.checkpoints.config_reader import read_config
-    from workbench.models.mmpose.model import from_config
-    from workbench.models.randomness import private_randomness
-
-    with private_randomness(seed):
-        return from_config(read_config(config, root), device), config.stem
-
-
-def demo_model(seed: int = 0, device: str = "cpu") -> tuple[PoseModel, str]:
-    """The demo's small RTMPose with first weights, and its title; its skeleton is ap10k-17.
-
-    Args:
-        seed: of the first weights.
-        device: where to put them.
-
-    Raises:
-        NotAvailable: the built-in checkpoints, whose config it is, are absent.
-    """
-    from workbench.checkpoints.demo import demo_config
-
-    model, _ = read_model(demo_config(), seed=seed, device=device)
-    return model, "rtmpose-demo from first weights"
-
-
-def _skeleton_named(family: str, skeleton: Skeleton | str) -> Skeleton:
-    from workbench.skeletons import SKELETONS
-
-    if isinstance(skeleton, Skeleton):
-        return skeleton
-    if skeleton not in SKELETONS:
-        raise NotAvailable(f"{family} for skeleton {skeleton}: expected one of {', '.join(SKELETONS)}")
-    return SKELETONS[skeleton]

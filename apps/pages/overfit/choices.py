@@ -315,7 +315,7 @@ def _config_of(context: Context, choices: Choices) -> Path | None:
 def _network(
     choices: Choices, config: Path | None, context: Context, skeleton: Skeleton
 ) -> tuple[PoseModel, str]:
-    from workbench.models.families import demo_model, new_model, read_model
+    from workbench.models.fresh import demo_model, new_model, read_model
 
     if choices.config and config:
         # A config named by the browser is read and never run; base files must lie in the served folder too.
