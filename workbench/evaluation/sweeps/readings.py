@@ -48,6 +48,17 @@ if TYPE_CHECKING:
 
     Cancelled = Callable[[], bool] | None
 
+ABLATIONS: dict[str, str] = {
+    "decoders": "Top-down: every decoder of the model's codec.",
+    "flip": "Top-down: without the flip test, with it, and with mirrored heatmaps moved by one cell.",
+    "codec": "Top-down: every decoder, place of cells, flip test, keypoint score and pose score.",
+    "tags": "Bottom-up: one tag map for all, means, principal components, noise.",
+    "grouping": "Bottom-up: each step from maps to people changed, then several.",
+    "faults": "Bottom-up: each frequent error of inference scripts undone.",
+    "conditioning": "A model with text: condition, neck and refiner taken away, and the training pass.",
+}
+"""Groups of variants that `--ablations` names; a single variant is named by its own name."""
+
 ELSEWHERE: dict[str, str] = {"conditioning": "workbench.inspectors.conditioning.ablation"}
 """Ablations that change the network itself: their readers stand in a room above, and are found by name."""
 

@@ -35,7 +35,7 @@ class SweepRules:
     """How every checkpoint is opened, predicted with and judged; fields as the options of the verbs.
 
     Attributes:
-        ablations: names of groups of variants, or of variants; see workbench.evaluation.sweeps.readings.
+        ablations: names of ABLATIONS, or of single variants; see workbench.evaluation.sweeps.readings.
         category: the one category of a json to read.
         limit: only the first so many images; None for all.
         flip: the reference averages with the mirrored image.
