@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.evaluate import write_predictions
 from workbench.cli.options import (
@@ -18,6 +16,8 @@ from workbench.cli.options import (
     PoseScore,
     ReadingOptions,
     Resamples,
+    argument,
+    option,
 )
 from workbench.cli.output import Answer, check_room, in_job
 
@@ -27,16 +27,13 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
 
 Files = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Argument(
-        help="A run's folder, checkpoints (an index or folder of parts is one), predictions (.parquet), or "
+    list[Path] | None,
+    argument(
+        "A run's folder, checkpoints (an index or folder of parts is one), predictions (.parquet), or "
         "result files (COCO .json, mmpose's --dump .pkl), which need no model."
     ),
 ]
-Folder = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="A folder for the predictions, one .parquet for each epoch."),
-]
+Folder = Annotated[Path | None, option("--out", "A folder for the predictions, one .parquet for each epoch.")]
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".pt2")
 
@@ -208,7 +205,7 @@ def predicted(
         file = folder / f"{title}.parquet"
         how: dict[str, Any] = {"batch_size": batch_size, "device": model.device}
         how |= {"remap": model.remap, "family": model.family}
-        how |= {"output": model.output, "assume": model.assume} if model.output or model.assume else {}
+        how |= {"output": model.output, "assume": model.stated} if model.output or model.stated else {}
         how |= {"skeleton": model.skeleton} if model.skeleton else {}
         origin = origin_of(protocol, pose_set, **how)
         if (finished := finished_predictions(file, origin)) is not None:
