@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from apps.pages.report_section import Answer
-    from apps.server.context import Context
     from workbench.checkpoints import Checkpoint
     from workbench.checkpoints.difference import CheckpointDifference
     from workbench.checkpoints.loading import LoadReport
@@ -186,7 +185,7 @@ class CheckpointPage(QuestionPage):
 
     def sections(self) -> Sequence[JobSection]:
         pair = self._file, self._against
-        return Load(self.context, self._file), Difference(self.context, *pair), Port(self.context, *pair)
+        return Load(self.context, pair[:1]), Difference(self.context, pair), Port(self.context, pair)
 
     def first(self, loaded: Any) -> Any:
         """Facts are shown at once; then the sections answer."""
@@ -253,13 +252,6 @@ class FileSection(QuestionSection[Asked]):
     answer_first = True
     verb: ClassVar[tuple[str, str]]
 
-    def __init__(self, context: Context, *fields: Component) -> None:
-        super().__init__(context)
-        self._fields = [*fields]
-
-    def add_fields(self) -> list[Component]:
-        return self._fields
-
     def asking(self, fields: Sequence[Component]) -> Sequence[Component]:
         return fields[1:]  # another file asks once its facts are shown
 
@@ -299,7 +291,7 @@ class Load(FileSection):
 
     def add_fields(self) -> list[Component]:
         remap = gr.Checkbox(False, label="apply the proposed renaming of keys", container=False)
-        return [*self._fields, remap]
+        return [*self._controls, remap]
 
     def asked(self, *values: Any) -> Asked:
         file, remap = values

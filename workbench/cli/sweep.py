@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated
 
 from workbench.cli.options import (
+    NMS,
     BatchSize,
+    Boxes,
     DataOptions,
     Demo,
     EvaluatorOptions,
@@ -18,8 +18,10 @@ from workbench.cli.options import (
     ModelOptions,
     PoseScore,
     ReadingOptions,
+    argument,
     check_limit,
     constants,
+    option,
 )
 from workbench.cli.output import Answer, check_room, in_job
 from workbench.cli.report_output import as_columns
@@ -30,35 +32,27 @@ if TYPE_CHECKING:
     from workbench.evaluation.sweeps.report import SweepReport
     from workbench.evaluation.sweeps.rules import SweepRules
 
-Run = Annotated[Optional[Path], typer.Argument(help="The folder of a run's checkpoints.")]  # noqa: UP045
+Run = Annotated[Path | None, argument("The folder of a run's checkpoints.")]
 Ablations = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
+    list[str] | None,
+    option(
         "--ablations",
-        help="More ways to read the outputs, with commas between: decoders, flip, codec; of a bottom-up "
+        "More ways to read the outputs, with commas between: decoders, flip, codec; of a bottom-up "
         "model tags, grouping, faults; of one with text conditioning; or one variant by its name. May be "
         "repeated.",
     ),
 ]
-EngineName = Annotated[str, typer.Option("--engine", help="local (this process) or ray.")]
+EngineName = Annotated[str, option("--engine", "local (this process) or ray.")]
 Address = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--address", help="Of a running Ray cluster: host:port, or auto. Without it, this machine."),
+    str | None, option("--address", "Of a running Ray cluster: host:port, or auto. Without it, this machine.")
 ]
 Workers = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(
-        "--workers", help="Of --engine ray: at most so many; by default one for each GPU or CPU.", min=1
-    ),
+    int | None,
+    option("--workers", "Of --engine ray: at most so many; by default one for each GPU or CPU.", min=1),
 ]
-Cpus = Annotated[int, typer.Option("--cpus", help="Of --engine ray: CPUs of a worker without a GPU.", min=1)]
-Patience = Annotated[
-    float, typer.Option("--patience", help="Seconds within which a Ray cluster must answer.", min=1.0)
-]
-Folder = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="A folder for predictions and table; RUN/sweep by default."),
-]
+Cpus = Annotated[int, option("--cpus", "Of --engine ray: CPUs of a worker without a GPU.", min=1)]
+Patience = Annotated[float, option("--patience", "Seconds within which a Ray cluster must answer.", min=1.0)]
+Folder = Annotated[Path | None, option("--out", "A folder for predictions and table; RUN/sweep by default.")]
 
 DEMO_IMAGES = 4
 
@@ -69,6 +63,8 @@ def command(
     data: DataOptions,
     model: ModelOptions,
     reading: ReadingOptions,
+    boxes: Boxes = None,
+    nms: NMS = None,
     pose_score: PoseScore = "bbox_keypoint",
     evaluator: EvaluatorOptions,
     ablations: Ablations = None,
@@ -104,6 +100,7 @@ def command(
         check_limit(limit)
         cluster = _cluster(engine, address, workers, cpus, patience)
         rules = _rules(data, model, reading, pose_score, evaluator, ablations, limit, batch_size)
+        rules = dataclasses.replace(rules, boxes=boxes or "", nms=nms)
         report = _swept(run, data, out, rules, engine, cluster)
         facts, lines = report.to_json(), _lines(report)
         if kept:
@@ -150,8 +147,8 @@ def _rules(
         raise ValueError(f"--batch-size: expected at least 1, got {batch_size}")
     words = [word.strip() for text in ablations or () for word in _split(text)]
     sigmas = evaluator.sigmas
-    opening = {name: value for name, value in vars(model).items() if name != "device"}
-    opening |= {"output": tuple(model.output or ()), "assume": tuple(model.assume or ())}
+    opening = {name: value for name, value in vars(model).items() if name not in ("device", "expert")}
+    opening |= {"output": tuple(model.output or ()), "assume": tuple(model.stated)}
     return SweepRules(
         ablations=tuple(dict.fromkeys(word for word in words if word)),
         category=data.category,

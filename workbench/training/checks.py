@@ -19,8 +19,7 @@ from workbench.training import measures
 from workbench.training.model_state import ModelState
 from workbench.training.objectives import objective_for
 from workbench.training.passes import seeded
-from workbench.training.plan import Plan
-from workbench.training.planned import PlannedModel
+from workbench.training.plan import Plan, PlannedModel
 from workbench.training.settings import Settings
 from workbench.training.switches import CLIP, CLIP_EFFECT
 from workbench.training.trainer import batch_target, checked, checked_device
@@ -466,8 +465,7 @@ def _targets(planned: Any, batch: Batch, plan: Plan, device: str) -> list[tuple[
     found = []
     if written is not None and not codec.normalized:
         found.append((peak_text(written, within, codec.sigma, codec.output_size), False))
-    outputs = Outputs(heatmaps=target.heatmaps, simcc=target.simcc)
-    predictions = planned.decode(outputs.detach(), batch, DecodeOptions())
+    predictions = planned.decode(target.as_outputs().detach(), batch, DecodeOptions())
     read, truth, sides = [], [], []
     for n, sample in enumerate(batch.samples):
         back, inside = inverse(batch.to_image[n]), within[n]
