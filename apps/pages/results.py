@@ -16,7 +16,7 @@ from gradio.components import Component
 from apps.pages.change_cards import change_html
 from apps.pages.engine import QuestionPage
 from apps.pages.job_sections import JobSection
-from apps.pages.report_section import Answer, told_path
+from apps.pages.report_section import Answer, absolute_path
 from apps.pages.sections import (
     Download,
     details_html,
@@ -117,7 +117,7 @@ class ResultFiles(JobSection):
         annotations = data
         if data not in BUILTIN:
             inputs.append(("annotations", self._context.registry.sets.file(data)))
-            annotations = told_path(inputs[-1][1])
+            annotations = absolute_path(inputs[-1][1])
         words = ["workbench", "compare", *(Path(one).name for one in files), "--data", annotations]
         tables = details_of(found.reports[""])  # type: ignore[arg-type]
         return dataclasses.replace(
