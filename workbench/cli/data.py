@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.options import Demo, Images, ModelOptions, Out, check_limit
+from workbench.cli.options import Demo, ImageOptions, Images, ModelOptions, Out, check_limit
 from workbench.cli.output import Answer, Progress, check_file, check_room, write_report
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def command(
     name: DataName = None,
     images: Images = None,
     category: Category = None,
+    *,
+    pictures: ImageOptions,
     out: Folder = None,
     demo: Demo = False,
 ) -> Answer:
@@ -76,7 +78,7 @@ def command(
 
     if out is not None:
         check_room(out / "annotations.json")
-    pose_set = open_data(name or "scenes-val", images, category, _progress)
+    pose_set = pictures.applied(open_data(name or "scenes-val", images, category, _progress))
     report = data_facts(pose_set, images=True)
     facts: dict[str, Any] = dict(report.to_json())
     lines = [report.summary(), f"source: {report.source}", ""]
@@ -107,6 +109,7 @@ def lint(
     model: Checkpoint = None,
     *,
     options: ModelOptions,
+    pictures: ImageOptions,
     limit: Limit = None,
     out: Out = None,
     demo: Demo = False,
@@ -119,7 +122,7 @@ def lint(
     from workbench.data.opening import open_data
     from workbench.data.set_lint import lint as lint_set
 
-    pose_set = open_data(name or "scenes-val", images, category, _progress)
+    pose_set = pictures.applied(open_data(name or "scenes-val", images, category, _progress))
     if not pose_set.images:
         raise ValueError(f"{pose_set.name}: expected images, the file lists none")
     told = (
@@ -162,6 +165,7 @@ def augment(
     images: Images = None,
     category: Category = None,
     *,
+    pictures: ImageOptions,
     samples: Samples = 4,
     draws: Draws = 6,
     seed: Seed = 0,
@@ -186,7 +190,7 @@ def augment(
     from workbench.training.augmentation_view import contact_sheet, training_views
 
     values = read(config).values
-    pose_set = open_data(data, images, category, _progress)
+    pose_set = pictures.applied(open_data(data, images, category, _progress))
     chosen = list(pose_set.labelled)[:samples]
     if not chosen:
         raise ValueError(f"{pose_set.name}: data augment needs labelled instances with boxes, there are none")

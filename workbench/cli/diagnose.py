@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import typer
 
-from workbench.cli.options import Adapter, Config, Data, Demo, Device, Family, Images, Out, SkeletonName
+from workbench.cli.options import (
+    Adapter,
+    Config,
+    Data,
+    Demo,
+    Device,
+    Family,
+    ImageOptions,
+    Images,
+    Out,
+    SkeletonName,
+)
 from workbench.cli.output import Answer, as_text, check_file, in_job
 from workbench.core.files import write_text
 
@@ -61,6 +72,8 @@ def command(
     family: Family = None,
     skeleton: SkeletonName = None,
     device: Device = "cpu",
+    *,
+    pictures: ImageOptions,
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
@@ -84,6 +97,8 @@ def command(
             against=against,
             data=data,
             images=images,
+            bits=pictures.reading.bits,
+            as_stored=pictures.as_stored,
             config=config,
             adapter=adapter,
             claim=claims,

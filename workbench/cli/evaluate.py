@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -24,6 +25,7 @@ from workbench.cli.options import (
     model_files,
 )
 from workbench.cli.output import Answer, check_room, in_job
+from workbench.core.errors import ReadingNote
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
@@ -110,6 +112,7 @@ def _with_data(
     loaded: LoadedModel, data: DataOptions, own_sigmas: bool, skip_missing: bool
 ) -> tuple[LoadedModel, PoseSet]:
     """The model with the keypoint names of the data set, and the data set with the sigmas that count."""
+    from workbench.data.lints import turned_lints
     from workbench.data.pose_set import with_present_images
     from workbench.evaluation.protocol import check_same_keypoints, judged_by
 
@@ -120,6 +123,8 @@ def _with_data(
     if skip_missing:
         pose_set = with_present_images(pose_set)
     check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
+    for text in turned_lints(pose_set):
+        warnings.warn(text, ReadingNote, stacklevel=2)
     return loaded, pose_set
 
 

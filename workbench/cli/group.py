@@ -16,6 +16,7 @@ from workbench.cli.options import (
     Files,
     Flip,
     Image,
+    ImageOptions,
     Out,
     Output,
     Partial,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from workbench.core import Sample
     from workbench.core.capabilities import GroupingModel
+    from workbench.data.images import ImageReading
     from workbench.models.bottom_up import Maps, People
 
 DEMO = "higherhrnet-demo"
@@ -51,6 +53,8 @@ def command(
     device: Device = "cpu",
     rule: Rule = None,
     flip: Flip = FLIP_BY_DEFAULT,
+    *,
+    pictures: ImageOptions,
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
@@ -85,7 +89,7 @@ def command(
     ).with_rules(rule or ())
     model = require_groups(loaded.model, "group")
     rules = protocol_of(model)
-    samples = _samples(image, demo)
+    samples = _samples(image, pictures.reading, demo)
     facts: dict[str, Any] = {
         "model": loaded.title,
         "keypoints": model.skeleton.keypoints,
@@ -134,7 +138,7 @@ def _grouped(
     return grouped
 
 
-def _samples(image: list[Path] | None, demo: bool) -> list[Sample]:
+def _samples(image: list[Path] | None, stated: ImageReading, demo: bool) -> list[Sample]:
     from workbench.core import Sample
     from workbench.data.boxes import whole_image
 
@@ -143,7 +147,7 @@ def _samples(image: list[Path] | None, demo: bool) -> list[Sample]:
 
         return [
             Sample(p.image, whole_image(p.image), key=p.path.name, path=str(p.path))
-            for p in pictures(files_of(image))
+            for p in pictures(files_of(image), reading=stated)
         ]
     if not demo:
         raise ValueError("group: expected at least one --image (an image, a folder or a video); or --demo")

@@ -18,7 +18,9 @@ import typer
 
 from workbench.cli.options import (
     Adapter,
+    AsStored,
     Assume,
+    Bits,
     Box,
     Config,
     Data,
@@ -83,6 +85,8 @@ def shared_options(
     data: Data = None,
     images: Images = None,
     image: Image = None,
+    bits: Bits = 0,
+    as_stored: AsStored = False,
     box: Box = None,
     sample: SampleNumber = None,
     decoder: Decoder = "",

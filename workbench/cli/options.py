@@ -6,18 +6,21 @@ workbench.cli.answering), and the group's methods say what becomes of them.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from workbench.core.errors import ReadingNote
 from workbench.core.model import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
     from workbench.core import DecodeOptions
     from workbench.data.boxes import FoundBox
+    from workbench.data.images import ImageReading
     from workbench.data.pose_set import PoseSet
     from workbench.models import LoadedModel
 
@@ -136,6 +139,15 @@ Out = Annotated[
 Demo = Annotated[bool, typer.Option("--demo", help="Use the built-in checkpoints and data, offline.")]
 
 
+Bits = Annotated[
+    int,
+    typer.Option("--bits", help="Bits that the camera of 16-bit images used; by the brightest by default."),
+]
+AsStored = Annotated[
+    bool,
+    typer.Option("--as-stored", help="Read images as they are stored, without their EXIF rotation."),
+]
+
 Category = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--category", help="The one category to read, by id or name."),
@@ -183,12 +195,39 @@ BOTTOM_UP_DEMO = "higherhrnet-demo"
 
 
 @dataclass(frozen=True)
+class ImageOptions:
+    """What is stated about image files."""
+
+    bits: Bits = 0
+    as_stored: AsStored = False
+
+    @property
+    def reading(self) -> ImageReading:
+        """The same as readers take it; a `ReadingNote` says each statement.
+
+        Raises:
+            ValueError: no bit depth of a camera.
+        """
+        from workbench.data.images import ImageReading
+
+        reading = ImageReading(self.bits, self.as_stored)
+        for note in reading.notes():
+            warnings.warn(note, ReadingNote, stacklevel=2)
+        return reading
+
+    def applied(self, pose_set: PoseSet) -> PoseSet:
+        """The set, whose images are read so."""
+        return replace(pose_set, reading=self.reading)
+
+
+@dataclass(frozen=True)
 class DataOptions:
-    """Which data set."""
+    """Which data set, and what is stated about its images."""
 
     data: Data = None
     images: Images = None
     category: Category = None
+    pictures: ImageOptions = field(default_factory=ImageOptions)
 
     def open(self, verb: str, keypoints: int | None = None) -> PoseSet:
         """The data set.
@@ -207,8 +246,10 @@ class DataOptions:
         assert self.data is not None
         progress = Progress("drawing scenes")
         if keypoints is None:
-            return open_data(self.data, self.images, self.category, progress)
-        return open_data_for(self.data, keypoints, self.images, self.category, progress)
+            return self.pictures.applied(open_data(self.data, self.images, self.category, progress))
+        return self.pictures.applied(
+            open_data_for(self.data, keypoints, self.images, self.category, progress)
+        )
 
     def require(self, verb: str) -> None:
         """Raise ValueError where no data set was named."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.options import assumed, model_files
+from workbench.cli.options import ImageOptions, assumed, model_files
 from workbench.cli.output import Answer, check_file
 from workbench.core import DecodeOptions, NotAvailable, Run, Sample
 from workbench.core.files import csv_text, write_text
@@ -42,6 +42,8 @@ class Subject:
     data: str | None = None
     images: Path | None = None
     image: Sequence[Path] | None = None
+    bits: int = 0
+    as_stored: bool = False
     box: str | None = None
     sample: Sequence[int] | None = None
     decoder: str = ""
@@ -217,7 +219,7 @@ def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], lis
     if subject.data is None:
         notes.append(f"neither --data nor --image was given: run on the built-in photograph ({PHOTOGRAPH})")
     try:
-        pose_set = open_data(subject.data or PHOTOGRAPH, subject.images)
+        pose_set = _stated(subject).applied(open_data(subject.data or PHOTOGRAPH, subject.images))
     except DifferentKeypointsError:
         if subject.sample or not isinstance(loaded.model, TakesSupport):
             raise
@@ -251,16 +253,21 @@ def _first(pose_set: PoseSet) -> tuple[int, ...]:
     return pose_set.labelled[:1]
 
 
+def _stated(subject: Subject) -> ImageOptions:
+    return ImageOptions(subject.bits, subject.as_stored)
+
+
 def _of_images(subject: Subject) -> list[Sample]:
+    from workbench.cli.pictures import pictures
     from workbench.data.boxes import box_from_text, box_in_image, whole_image
-    from workbench.data.images import images_in, read_image
+    from workbench.data.images import images_in
 
     if subject.sample:
         raise ValueError("--sample counts instances of --data; name images one by one instead")
     paths = [p for path in subject.image or () for p in (images_in(path) if path.is_dir() else (path,))]
     samples = []
-    for i, path in enumerate(paths):
-        pixels = read_image(path)
+    for i, picture in enumerate(pictures(paths, reading=_stated(subject).reading)):
+        pixels, path = picture.image, picture.path
         chosen = None if subject.box is None else box_from_text(subject.box)
         box = whole_image(pixels) if chosen is None else box_in_image(chosen, pixels)
         samples.append(Sample(pixels, box, key=path.stem, image_id=i, path=str(path)))
