@@ -45,14 +45,15 @@ def vectors() -> tuple[np.ndarray, np.ndarray]:
     return made[0], made[1]
 
 
-def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Processor time of the fastest run, and the result."""
-    best, result = float("inf"), None
+def seconds(*works: Callable[[], Any]) -> list[tuple[float, Any]]:
+    """Of each work the processor time of its fastest run, and its result; they run in turns."""
+    best, results = [float("inf")] * len(works), [None] * len(works)
     for _ in range(RUNS):
-        started = time.process_time()
-        result = work()
-        best = min(best, time.process_time() - started)
-    return best, result
+        for i, work in enumerate(works):
+            started = time.process_time()
+            results[i] = work()
+            best[i] = min(best[i], time.process_time() - started)
+    return list(zip(best, results, strict=True))
 
 
 def head_of(codec: dict[str, Any]) -> Any:
@@ -88,10 +89,11 @@ def rows() -> list[Row]:
         codec, head = codec_for(name, SIZE, bin_sigma=(4.9, 5.66)), head_of(settings)
         given: Any = heatmaps if codec.kind == "heatmap" else simcc
         outputs = Outputs(heatmaps=given) if codec.kind == "heatmap" else Outputs(simcc=given)
-        mine, (found, _) = seconds(lambda o=outputs, c=codec: decode(o, c))
         # refine_simcc_dark overwrites the vectors that it is given.
         fresh = (lambda: tuple(v.clone() for v in simcc)) if name == "simcc-dark" else (lambda g=given: g)
-        theirs, one_by_one = seconds(lambda h=head, f=fresh: h.decode(f()))
+        (mine, (found, _)), (theirs, one_by_one) = seconds(
+            lambda o=outputs, c=codec: decode(o, c), lambda h=head, f=fresh: h.decode(f())
+        )
         wanted = np.concatenate([one.keypoints for one in one_by_one])
         if name == "udp":
             # mmpose multiplies by the input's size where the last pixel is one less.

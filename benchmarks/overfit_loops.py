@@ -61,7 +61,7 @@ def session(config: str, steps: int, device: str, **settings: Any) -> float:
         def watch() -> None:
             while not ended.wait(1.0):
                 if held.rows:
-                    curves(list(held.rows), "benchmark").to_json()
+                    curves(list(held.rows), "benchmark")
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()

@@ -1,8 +1,10 @@
-"""TensorBoard event files as TensorFlow writes them, for tests."""
+"""TensorBoard event files as TensorFlow writes them, and offline runs as wandb does, for tests."""
 
 from __future__ import annotations
 
+import json
 import struct
+import zlib
 
 from workbench.curves.tensorboard import masked_crc
 
@@ -41,3 +43,24 @@ def first() -> bytes:
 
 def events(*points: tuple[str, int, float], tensor: bool = False) -> bytes:
     return first() + b"".join(record(step, scalar(tag, value, tensor=tensor)) for tag, step, value in points)
+
+
+BLOCK = 32_768
+
+
+def wandb_file(*rows: dict) -> bytes:
+    """History rows as an offline run of wandb: records in blocks, a record that does not fit in pieces."""
+    out = bytearray(b":W&B\xe1\xbe\0")
+    for number, row in enumerate(rows, 1):
+        items = (part(1, part(2, key.encode()) + part(16, json.dumps(v).encode())) for key, v in row.items())
+        data, begun = b"\x08" + varint(number) + part(2, b"".join(items)), False
+        while data or not begun:
+            left = BLOCK - len(out) % BLOCK
+            if left < 7:
+                out += bytes(left)
+                continue
+            piece, data = data[: left - 7], data[left - 7 :]
+            kind = (3 if begun else 2) if data else (4 if begun else 1)
+            out += struct.pack("<IHB", zlib.crc32(bytes([kind]) + piece), len(piece), kind) + piece
+            begun = True
+    return bytes(out)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
-import types
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.curves.events import events, first
+from tests.curves.events import events, first, wandb_file
 from workbench.core import NotAvailable
 from workbench.curves import read_curves, read_runs, read_text
 from workbench.curves.quantities import role_of, short, split_in
 from workbench.curves.tensorboard import masked_crc
+
+HERE = Path(__file__).parent
 
 
 def lines(*rows):
@@ -117,6 +119,35 @@ def test_mmengines_events_count_validation_by_epochs(tmp_path):
     assert (curves.get("AP").unit, points(curves, "AP")) == ("epoch", [(1, 0.25), (2, 0.5)])
     assert curves.get("loss").unit == "iteration"
     assert "read as epochs" in " ".join(curves.notes)
+
+
+def test_events_of_other_trainers_count_validation_by_iterations(tmp_path):
+    path = tmp_path / "events.out.tfevents.1.host"
+    values = [
+        (name, s, s / 400) for s in range(10, 201, 10) for name in ("loss", "coco/AP")[: 1 if s % 50 else 2]
+    ]
+    path.write_bytes(events(*values))
+    curves = read_curves(path)
+    assert (curves.get("AP").unit, [x for x, _ in points(curves, "AP")]) == ("iteration", [50, 100, 150, 200])
+    assert curves.notes == ()
+
+
+def test_a_series_of_which_few_values_have_an_epoch_is_counted_in_iterations(tmp_path):
+    path = tmp_path / "events.out.tfevents.1.host"
+    train = [("train/loss", s, 1 / s) for s in range(1, 31)]
+    path.write_bytes(
+        events(
+            *train[:15],
+            ("val/AP", 15, 0.1),
+            ("epoch", 15, 0),
+            *train[15:],
+            ("val/AP", 30, 0.2),
+            ("epoch", 30, 1),
+        )
+    )
+    curves = read_curves(path)
+    assert (curves.get("loss").unit, curves.get("loss").x.tolist()) == ("iteration", list(range(1, 31)))
+    assert points(curves, "AP") == [(0, 0.1), (1, 0.2)]
 
 
 def test_a_damaged_or_cut_event_file_gives_what_is_before_and_says_so(tmp_path):
@@ -231,57 +262,63 @@ def test_nan_stays_nan_and_is_counted(tmp_path):
     assert curves.notes == ("not finite (nan or infinite): loss (2 times)",)
 
 
-def test_offline_runs_of_wandb_need_wandb(tmp_path, monkeypatch):
-    path = tmp_path / "run-abc.wandb"
-    path.write_bytes(b":W&B\xbe\xed\x00" + bytes(40))
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(NotAvailable, match="read with wandb, which is not installed"):
-        read_curves(path)
+def test_an_offline_run_of_wandb_and_its_resumed_start_are_one_table():
+    """Files that wandb 0.31.0 wrote, by this script (each in a folder of the start)::
+
+    import math, wandb
+    for start, stop in ((1, 4), (3, 7)):  # stopped after epoch 4, resumed behind epoch 2
+        settings = wandb.Settings(
+            mode="offline", console="off", x_disable_stats=True, x_disable_meta=True, host="host"
+        )
+        run = wandb.init(project="p", id="resumed", resume="allow", dir="out", settings=settings)
+        for epoch in range(start, stop + 1):
+            loss = math.nan if epoch == 5 else 2 / epoch
+            row = {"epoch": epoch, "train/loss": loss, "coco/AP": epoch / 10, "coco/AP (M)": -1}
+            run.log({**row, "val": {"AR": 0.5}}, step=100 * epoch)
+        run.finish()
+    """
+    curves = read_curves(HERE / "wandb_run")
+    assert (curves.format, curves.title, len(curves.files)) == ("W&B offline run", "wandb_run", 2)
+    assert points(curves, "AP") == [(e, e / 10) for e in range(1, 8)]
+    assert points(curves, "loss") == [(e, round(2 / e, 6)) for e in (1, 2, 3, 4, 6, 7)]
+    assert curves.get("loss").iteration.tolist() == [100, 200, 300, 400, 500, 600, 700]
+    assert points(curves, "val/AR")[0] == (1, 0.5)
+    assert np.isnan(curves.get("AP (M)").value).all()
+    told = " ".join(curves.notes)
+    for words in (
+        "later value counts: at 3, 4",
+        "from epoch 4 to 3: training was started again",
+        "nan or infin",
+    ):
+        assert words in told
 
 
-def test_offline_runs_are_read_through_wandb_where_it_is(tmp_path, monkeypatch):
-    """A stand-in for wandb's reader with its interface: scan_data, Record, history.item."""
+def test_the_link_of_wandb_to_its_latest_run_is_no_run_of_its_own(tmp_path):
+    shutil.copytree(HERE / "wandb_run", tmp_path / "wandb")
+    (tmp_path / "wandb" / "latest-run").symlink_to("offline-run-2")
+    (tmp_path / "wandb" / "debug.log").write_text("2026-11-30 07:00:42 INFO MainThread:1 [setup.py] loaded\n")
+    assert len(read_curves(tmp_path).files) == 2
 
-    class Item:
-        def __init__(self, key, value):
-            self.key, self.nested_key, self.value_json = key, [], json.dumps(value)
 
-    class Record:
-        def ParseFromString(self, data):
-            self.row = json.loads(data)
-
-        def WhichOneof(self, _):
-            return "history" if self.row else "exit"
-
-        @property
-        def history(self):
-            return types.SimpleNamespace(item=[Item(*pair) for pair in self.row.items()])
-
-    class DataStore:
-        def open_for_scan(self, path):
-            self.rows = [b'{"_step": 1, "epoch": 1, "val/AP": 0.5}', b"{}"]
-
-        def scan_data(self):
-            if not self.rows:
-                raise AssertionError("half a record")
-            return self.rows.pop(0)
-
-    names = {
-        "google.protobuf.message": {"DecodeError": type("DecodeError", (Exception,), {})},
-        "wandb": {}, "wandb.proto": {}, "wandb.sdk": {}, "wandb.sdk.internal": {},
-        "wandb.proto.wandb_internal_pb2": {"Record": Record},
-        "wandb.sdk.internal.datastore": {"DataStore": DataStore},
-    }  # fmt: skip
-    for name, content in names.items():
-        module = types.ModuleType(name)
-        module.__dict__.update(content)
-        monkeypatch.setitem(sys.modules, name, module)
-    sys.modules["wandb.proto"].wandb_internal_pb2 = sys.modules["wandb.proto.wandb_internal_pb2"]
-    path = tmp_path / "run-abc.wandb"
-    path.write_bytes(b":W&B\xbe\xed\x00")
+def test_records_of_wandb_over_several_blocks_damaged_and_cut_ones(tmp_path):
+    rows = [{"epoch": e, "AP": e / 1000, "text": "x" * 900} for e in range(1, 101)]  # three blocks of 32 KiB
+    whole = wandb_file(*rows)
+    path = tmp_path / "run-a.wandb"
+    path.write_bytes(whole)
     curves = read_curves(path)
-    assert points(curves, "AP") == [(1, 0.5)]
-    assert "cut off" in curves.notes[0]
+    assert (points(curves, "AP"), curves.notes) == ([(e, e / 1000) for e in range(1, 101)], ())
+    path.write_bytes(whole[:-1])
+    curves = read_curves(path)
+    assert (len(points(curves, "AP")), curves.notes) == (99, ("the last record is cut off and left out",))
+    damaged = bytearray(whole)
+    damaged[70_000] ^= 1
+    path.write_bytes(damaged)
+    curves = read_curves(path)
+    assert 60 < len(points(curves, "AP")) < 75
+    assert "damaged (checksum)" in curves.notes[0]
+    path.write_bytes(whole[:7])
+    with pytest.raises(NotAvailable, match="no line of history"):
+        read_curves(path)
 
 
 def test_what_is_no_log_is_one_sentence(tmp_path):

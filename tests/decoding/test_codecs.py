@@ -108,7 +108,7 @@ def test_megvii_decodes_maps_of_a_network_as_mmpose_does(codecs):
     points, scores = decode(Outputs(heatmaps=maps), codec)
     wanted = [reference(codecs, codec).decode(copy.deepcopy(one)) for one in maps]
     np.testing.assert_allclose(points, np.concatenate([w[0] for w in wanted]), atol=1e-3)
-    np.testing.assert_allclose(scores / 255 + 0.5, np.concatenate([w[1] for w in wanted]), atol=1e-5)
+    np.testing.assert_allclose(scores, np.concatenate([w[1] for w in wanted]), atol=1e-5)
 
 
 def gaussian(x, y, sigma=2.0, height=1.0, cells=CELLS):

@@ -174,6 +174,16 @@ def test_a_number_that_is_not_finite_is_named(number):
         read(maps, heatmap_codec())
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_not_finite_is_found_in_every_cell(number):
+    # 15 cells: an odd number has no halves.
+    for cell in range(15):
+        maps = np.zeros((1, 1, 5, 3), np.float32)
+        maps.reshape(-1)[cell] = number
+        with pytest.raises(ValueError, match="not finite"):
+            read(maps, heatmap_codec("argmax"))
+
+
 def test_the_largest_finite_numbers_are_read():
     maps = np.zeros((1, 2, 16, 12), np.float32)
     maps[0, :, 5, 3] = np.finfo(np.float32).max

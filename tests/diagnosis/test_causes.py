@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.diagnosis.planted_code import vitpose_config
 from tests.diagnosis.planted_labels import leaked, other_training_set
 from tests.diagnosis.planted_results import good_poses, good_results, mixed_up_sides
 from tests.diagnosis.systems import RTMPOSE
@@ -15,7 +16,7 @@ from workbench.data import builtin
 from workbench.diagnosis import diagnose
 from workbench.diagnosis.box_causes import best_overlap, extents_stated
 from workbench.diagnosis.case import Case, Options
-from workbench.diagnosis.config_causes import WeightDecayOnNorms
+from workbench.diagnosis.config_causes import Audit, RateOfRecipe, WeightDecayOnNorms
 from workbench.diagnosis.evidence import Evidence, only
 from workbench.diagnosis.label_causes import KeypointOrder
 from workbench.diagnosis.output_causes import SidesExchanged
@@ -29,6 +30,7 @@ from workbench.diagnosis.set_causes import (
     upright_points,
 )
 from workbench.diagnosis.targets import sorted_targets
+from workbench.diagnosis.training_causes import Rate
 from workbench.diagnosis.weight_causes import PartChange, scaled_parts
 from workbench.doctor.examination import numbers
 from workbench.evaluation.predictions import Predictions
@@ -222,6 +224,43 @@ def test_decay_on_norms_is_what_the_decay_takes_over_the_run(tmp_path):
         written(tmp_path, rows, text.format(0.01)), level="files", causes=[WeightDecayOnNorms()]
     )
     assert "by 1% only" in report.ruled_out["weight decay on norms and biases"]
+
+
+def test_the_rate_is_read_under_the_names_of_other_loggers(tmp_path):
+    # Lightning's LearningRateMonitor: lr-AdamW, lr-AdamW/pg1.
+    log, config = tmp_path / "metrics.csv", tmp_path / "config.py"
+    rows = "\n".join(f"{n // 10},{n + 1},1.0,0.1" for n in range(60))
+    log.write_text(f"epoch,step,train_loss,lr-AdamW\n{rows}\n")
+    config.write_text("optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.01, weight_decay=0.3))\n")
+    report = diagnose([log, config], level="files", causes=[Rate(), WeightDecayOnNorms()])
+    found = {one.cause: one.evidence for one in report.findings}
+    assert "a base rate 10 times as large" in found["learning rate is not the config's"]
+    assert "weight decay on norms and biases" in found
+
+
+@pytest.mark.parametrize(
+    ("edit", "cause", "severity"),
+    [
+        ((r"end=500, start_factor=0.001,\s+by_epoch=False", "end=400, start_factor=0.001, by_epoch=True"),
+         "warm-up longer than the run", "error"),
+        ((r"lr=5e-4", "lr=5e-3"), "learning rate is ten times off its recipe's", "warning"),
+    ],
+)  # fmt: skip
+def test_a_recipe_beside_the_config_hides_no_error_of_its_own(edit, cause, severity, tmp_path):
+    targets, _ = vitpose_config(edit)(tmp_path)
+    report = diagnose(targets, level="files", causes=[Audit(), RateOfRecipe()])
+    assert [(one.cause, one.severity) for one in report.findings if one.severity != "remark"] == [
+        (cause, severity)
+    ]
+
+
+@pytest.mark.parametrize(
+    "edits", [(), (("lr=5e-4", "lr=1e-3"),), (("lr=5e-4, betas=.*?,.*?,", "lr=5e-5,"), ("AdamW", "SGD"))]
+)
+def test_a_config_that_differs_from_its_recipe_on_purpose_is_accused_of_nothing(edits, tmp_path):
+    targets, _ = vitpose_config(*edits)(tmp_path)
+    report = diagnose(targets, level="files", causes=[Audit(), RateOfRecipe()])
+    assert [one.cause for one in report.findings if one.severity != "remark"] == []
 
 
 def test_half_precision_is_found_by_its_gradients_and_scale(tmp_path):

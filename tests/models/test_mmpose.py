@@ -8,8 +8,9 @@ import torch
 
 from workbench.core import NotAvailable, Sample
 from workbench.core.run import run
+from workbench.decoding.newton import blurred
 from workbench.models import open_model
-from workbench.models.mmpose.config import run_config
+from workbench.models.mmpose.config import codec_of, run_config
 from workbench.models.mmpose.model import OnlyWeights, build, model_of
 
 COCO = "body_2d_keypoint/topdown_heatmap/coco"
@@ -57,6 +58,9 @@ def opened(configs, name):
         # A smaller backbone: it is heads that are compared here.
         model["backbone"]["depth"] = 18
         model["head"].get("pose_cfg", model["head"])["in_channels"] = 512
+    if name == "combined":
+        model["backbone"] = {"type": "ResNet", "depth": 18}
+        model["head"] |= {"in_channels": 512, "deconv_out_channels": (64, 64, 64)}
     torch.manual_seed(0)
     module = build(config).eval()
     with torch.no_grad():
@@ -85,7 +89,7 @@ def by_mmpose(module, config, image, flip):
     return np.concatenate([f.keypoints for f in found]), np.concatenate([f.keypoint_scores for f in found])
 
 
-RARE = ("integral, debiased", "dark", "combined")
+RARE = ("integral, debiased", "dark")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +109,13 @@ def test_keypoints_and_scores_equal_mmposes_inference(configs, name):
         held = said & (np.abs(keypoints).max(-1) < 1e4)
         assert held.sum() >= 0.9 * said.sum()
         np.testing.assert_allclose(done.keypoints[held], keypoints[held], rtol=1e-6, atol=1e-3)
-        np.testing.assert_allclose(done.scores, scores, atol=1e-6)
+        held = np.ones_like(said)
+        if name == "stages":
+            # mmpose gives half a point for a peak of nothing, and inverts a map whose blur is below zero.
+            maps = done.outputs.heatmaps.numpy()
+            held = said & np.isclose(blurred(maps, 5).max((2, 3)), maps.max((2, 3)))
+            assert held.mean() > 0.5
+        np.testing.assert_allclose(done.scores[held], scores[held], atol=1e-6)
         assert (done.scores[~said] <= 0).all()
     if name == "visibility":
         seen = done.outputs.tokens["visibility"]
@@ -113,6 +123,19 @@ def test_keypoints_and_scores_equal_mmposes_inference(configs, name):
         np.testing.assert_allclose(
             seen if module.head.use_sigmoid else seen.sigmoid(), VISIBLE[-1], atol=1e-5
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "decoder", "sigma", "blur"),
+    [("stages", "megvii", 1.1, 5), ("combined", "udp-combined", 3.5, 11), ("dark", "dark", 2, 11)],
+)
+def test_the_heads_codec_is_declared_so_that_every_decoder_can_read_its_output(
+    configs, name, decoder, sigma, blur
+):
+    codec = codec_of(run_config(configs / FAMILIES[name]))
+    assert (codec.decoder, codec.blur_kernel, codec.output_size) == (decoder, blur, (64, 48))
+    assert codec.sigma == pytest.approx((sigma, sigma))
+    assert codec.udp == (name == "combined")
 
 
 @pytest.mark.parametrize("name", ["simcc", "udp"])

@@ -51,6 +51,13 @@ def test_a_text_of_lines_is_read(tmp_path):
     ]
 
 
+def test_the_full_stop_of_a_sentence_is_no_part_of_its_number():
+    text = "Audit of sapiens_1b-210e_coco-1024x768.py\n\nWeight decay of 0.1. Learning rate of 5e-4.\n"
+    claims, name = markdown_claims(text)
+    found = {one.claim.key: one.verdict for one in judge_claims(claims, name).judgements}
+    assert found["optimizer.weight_decay"] == "right"
+
+
 BLOCK = """
 # Audit of sapiens_1b-210e_coco-1024x768.py
 

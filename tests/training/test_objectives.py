@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from workbench.core import Codec, Outputs
+from workbench.decoding.codecs import codec_for
 from workbench.models import mmpose_compat
 from workbench.training import objectives
 from workbench.training.objectives import objective_for, target_of
@@ -37,6 +38,35 @@ def test_mse_is_mmposes(losses, maps):
     outputs, target = maps
     theirs = losses.KeypointMSELoss(use_target_weight=True)(outputs.heatmaps, target.heatmaps, target.weights)
     torch.testing.assert_close(objectives.mse(outputs, target)["heatmap"], theirs)
+
+
+def test_the_loss_of_udps_combined_form_is_twice_mmposes(losses):
+    codec = codec_for("udp-combined", (64, 48))
+    rng = np.random.default_rng(0)
+    target = target_of(codec, rng.uniform(8, 40, (3, 5, 2)), np.ones((3, 5)))
+    given = Outputs(heatmaps=torch.rand(3, 5, 16, 12), fields={"offsets": torch.randn(3, 5, 2, 16, 12)})
+    # mmpose: class, x, y of each keypoint, offsets in radii.
+    one, other = (
+        torch.cat([o.heatmaps[:, :, None], o.fields["offsets"] / target.radius], 2).flatten(1, 2)
+        for o in (given, target.as_outputs())
+    )
+    theirs = losses.heatmap_loss.CombinedTargetMSELoss(use_target_weight=True)(one, other, target.weights)
+    parts = objective_for(codec)(given, target)
+    assert set(parts) == {"heatmap", "offsets"}
+    torch.testing.assert_close(sum(parts.values()), 2 * theirs)
+    assert sum(objective_for(codec)(target.as_outputs(), target).values()) == 0
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "told"),
+    [
+        ("udp-combined", "heatmap_ohkm", "learns offsets too"),
+        ("megvii", "heatmap_focal", "Megvii's have 255"),
+    ],
+)
+def test_a_loss_that_does_not_fit_the_codecs_targets_is_refused(codec, name, told):
+    with pytest.raises(ValueError, match=told):
+        objective_for(codec_for(codec, (64, 48)), name)
 
 
 def test_ohkm_is_mmposes(losses, maps):

@@ -202,7 +202,7 @@ def predicted(
         file = folder / f"{title}.parquet"
         how: dict[str, Any] = {"batch_size": batch_size, "device": model.device}
         how |= {"remap": model.remap, "family": model.family}
-        how |= {"output": model.output, "assume": model.assume} if model.output or model.assume else {}
+        how |= {"output": model.output, "assume": model.stated} if model.output or model.stated else {}
         how |= {"skeleton": model.skeleton} if model.skeleton else {}
         origin = origin_of(protocol, pose_set, **how)
         if (finished := finished_predictions(file, origin)) is not None:

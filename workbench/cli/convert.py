@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from workbench.cli.options import Assume, Demo, Files, Out, model_files
+from workbench.cli.options import Assume, Demo, Expert, Files, Out, assumed, model_files
 from workbench.cli.output import Answer, check_file
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def command(
     to: To = None,
     out: Out = None,
     assume: Assume = None,
+    expert: Expert = None,
     drop: Drop = None,
     check: Check = None,
     demo: Demo = False,
@@ -48,7 +49,7 @@ def command(
     from workbench.models.opening import stated_facts
 
     file = model_files(files)
-    stated = stated_facts(assume=assume or ())
+    stated = stated_facts(assume=assumed(assume, expert))
     if unused := [name for name in stated.given() if name not in ("expert", "heads", "input")]:
         raise ValueError(f"--assume {unused[0]}: a conversion needs expert, heads and input alone")
     if demo and file is None:

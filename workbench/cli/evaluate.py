@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from workbench.cli.options import (
+    NMS,
     BatchSize,
     BoxOptions,
     DataOptions,
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
     from workbench.evaluation.measures import Measures
     from workbench.models import LoadedModel
 
-NMS = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--nms", help="OKS above which the worse of two poses is dropped; 1 for none."),
-]
 SkipMissing = Annotated[
     bool,
     typer.Option("--skip-missing", help="Leave missing images out; the protocol says so."),

@@ -25,11 +25,13 @@ from workbench.cli.options import (
     Decoder,
     Demo,
     Device,
+    Expert,
     Files,
     Images,
     Output,
     Partial,
     Remap,
+    Resample,
     SkeletonName,
 )
 from workbench.cli.output import Answer
@@ -74,7 +76,9 @@ def shared_options(
     partial: Partial = False,
     output: Output = None,
     assume: Assume = None,
+    expert: Expert = None,
     skeleton: SkeletonName = None,
+    resample_pos_embed: Resample = False,
     device: Device = "cpu",
     data: Data = None,
     images: Images = None,

@@ -66,6 +66,13 @@ Assume = Annotated[
         "ViTPose+ one: expert=ap10k; of a ViTPose of unusual size: heads=12.",
     ),
 ]
+Expert = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--expert",
+        help="Of a ViTPose+ file: whose expert and head are used: coco, aic, mpii, ap10k, apt36k, wholebody.",
+    ),
+]
 Resample = Annotated[
     bool,
     typer.Option(
@@ -97,6 +104,10 @@ Box = Annotated[
 Boxes = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--boxes", help="annotation (default with --data), whole, or a COCO detection json."),
+]
+NMS = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--nms", help="OKS above which the worse of two poses is dropped; 1 for none."),
 ]
 Detector = Annotated[
     Optional[Path],  # noqa: UP045
@@ -216,9 +227,15 @@ class ModelOptions:
     allow_partial: Partial = False
     output: Output = None
     assume: Assume = None
+    expert: Expert = None
     skeleton: SkeletonName = None
     resample_pos_embed: Resample = False
     device: Device = "cpu"
+
+    @property
+    def stated(self) -> list[str]:
+        """What --assume and --expert state together."""
+        return assumed(self.assume, self.expert)
 
     def open(
         self, file: Path | Sequence[Path] | None, rules: Sequence[str] | None = None, **changes: Any
@@ -232,8 +249,8 @@ class ModelOptions:
         """
         from workbench.models import open_model
 
-        given = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        given |= {"output": self.output or (), "assume": self.assume or ()}
+        given = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "expert"}
+        given |= {"output": self.output or (), "assume": self.stated}
         return open_model(file, **{**given, **changes}).with_rules(rules or ())
 
     def require(self, verb: str, file: Path | Sequence[Path] | None) -> None:
@@ -264,13 +281,9 @@ class BoxOptions:
 
             finder = open_detector(self.detector, labels_for(pose_set.skeleton))
             return detect(finder, pose_set, progress=Progress("detecting")), finder.title
-        if self.boxes in (None, "annotation"):
-            return None, "annotation"
-        from workbench.data.boxes import read_detections, whole_images
+        from workbench.data.boxes import boxes_from
 
-        if self.boxes == "whole":
-            return whole_images(pose_set), "whole image"
-        return read_detections(Path(self.boxes), pose_set), Path(self.boxes).name
+        return boxes_from(self.boxes, pose_set)
 
 
 @dataclass(frozen=True)
@@ -358,6 +371,11 @@ class MetricOptions:
 def model_files(files: Sequence[Path] | None) -> Path | list[Path] | None:
     """The files of one model as open_model takes them; None where none is named."""
     return None if not files else files[0] if len(files) == 1 else list(files)
+
+
+def assumed(assume: Sequence[str] | None, expert: str | None) -> list[str]:
+    """What --assume and --expert state of a file together."""
+    return [*(assume or ()), *([f"expert={expert}"] if expert else [])]
 
 
 def check_limit(limit: int | None) -> None:

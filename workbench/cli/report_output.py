@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.options import model_files
+from workbench.cli.options import assumed, model_files
 from workbench.cli.output import Answer, check_file
 from workbench.core import DecodeOptions, NotAvailable, Run, Sample
 from workbench.core.files import csv_text, write_text
@@ -35,7 +35,9 @@ class Subject:
     partial: bool = False
     output: Sequence[str] | None = None
     assume: Sequence[str] | None = None
+    expert: str | None = None
     skeleton: str | None = None
+    resample_pos_embed: bool = False
     device: str = "cpu"
     data: str | None = None
     images: Path | None = None
@@ -119,8 +121,9 @@ def _made(inspector: Inspector, params: Any, subject: Subject) -> tuple[Run, Rep
         adapter=subject.adapter,
         remap=subject.remap,
         output=subject.output or (),
-        assume=subject.assume or (),
+        assume=assumed(subject.assume, subject.expert),
         skeleton=subject.skeleton,
+        resample_pos_embed=subject.resample_pos_embed,
         allow_partial=subject.partial,
         device=subject.device,
     )

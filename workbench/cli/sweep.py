@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from workbench.cli.options import (
+    NMS,
     BatchSize,
+    Boxes,
     DataOptions,
     Demo,
     EvaluatorOptions,
@@ -69,6 +71,8 @@ def command(
     data: DataOptions,
     model: ModelOptions,
     reading: ReadingOptions,
+    boxes: Boxes = None,
+    nms: NMS = None,
     pose_score: PoseScore = "bbox_keypoint",
     evaluator: EvaluatorOptions,
     ablations: Ablations = None,
@@ -104,6 +108,7 @@ def command(
         check_limit(limit)
         cluster = _cluster(engine, address, workers, cpus, patience)
         rules = _rules(data, model, reading, pose_score, evaluator, ablations, limit, batch_size)
+        rules = dataclasses.replace(rules, boxes=boxes or "", nms=nms)
         report = _swept(run, data, out, rules, engine, cluster)
         facts, lines = report.to_json(), _lines(report)
         if kept:
@@ -150,8 +155,8 @@ def _rules(
         raise ValueError(f"--batch-size: expected at least 1, got {batch_size}")
     words = [word.strip() for text in ablations or () for word in _split(text)]
     sigmas = evaluator.sigmas
-    opening = {name: value for name, value in vars(model).items() if name != "device"}
-    opening |= {"output": tuple(model.output or ()), "assume": tuple(model.assume or ())}
+    opening = {name: value for name, value in vars(model).items() if name not in ("device", "expert")}
+    opening |= {"output": tuple(model.output or ()), "assume": tuple(model.stated)}
     return SweepRules(
         ablations=tuple(dict.fromkeys(word for word in words if word)),
         category=data.category,

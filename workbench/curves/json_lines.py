@@ -14,7 +14,18 @@ from workbench.curves.table import NAN, Log, Row
 
 # What counts in a plain log, most exact first.
 EPOCHS = ("epoch", "epochs", "ep", "current_epoch")
-ITERATIONS = ("global_step", "iteration", "iter", "iters", "step", "steps", "it", "_step", "batch")
+ITERATIONS = (
+    "trainer/global_step",
+    "global_step",
+    "iteration",
+    "iter",
+    "iters",
+    "step",
+    "steps",
+    "it",
+    "_step",
+    "batch",
+)
 # Book-keeping that is no curve.
 _DROPPED = {"mode", "epoch", "iter", "step", "_timestamp", "_runtime", "_wandb"}
 _OBJECT = re.compile(rb'^\s*\{\s*("|\})')

@@ -105,14 +105,16 @@ def read_logs(files: Sequence[Path], title: str) -> tuple[Curves, ...]:
     Raises:
         ValueError: a file is no log, or they are of different formats.
     """
-    heads = []
-    for file in files:
-        with file.open("rb") as opened:
-            heads.append(opened.read(_HEAD))
+    heads = [_head_of(file) for file in files]
     if not any(head.strip() for head in heads):
         raise ValueError(f"{files[-1].name}: the log is empty")
     filled = [(Source(file), head) for file, head in zip(files, heads, strict=True) if head.strip()]
     return _read([source for source, _ in filled], [head for _, head in filled], title)
+
+
+def _head_of(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(_HEAD)
 
 
 def _read(sources: Sequence[Source], heads: Sequence[bytes], title: str) -> tuple[Curves, ...]:
@@ -167,7 +169,8 @@ def logs_of(folder: Path) -> tuple[Path, ...]:
         files = sorted(start.glob("vis_data/*.json"))
         # mmengine writes everything into scalars.json and repeats the training rows in a dated file.
         whole = [path for path in files if path.name == "scalars.json"] or files
-        found += whole or sorted((*start.glob("*.log.json"), *start.glob("*.log")))[-1:]
+        printed = (path for path in start.glob("*.log") if is_text_log(_head_of(path), path.name))
+        found += whole or sorted((*start.glob("*.log.json"), *printed))[-1:]
     return tuple(found)
 
 
@@ -183,8 +186,11 @@ def run_logs(folder: Path) -> tuple[Path, ...]:
         return found
     for pattern in _OTHERS:
         for below in _BELOW:
-            files = tuple(sorted(folder.glob(below + pattern)))
+            # Each file once: wandb links its latest run beside the others.
+            files = tuple(sorted({p.resolve(): p for p in sorted(folder.glob(below + pattern))}.values()))
+            if pattern == "*.wandb":  # each start of a resumed run has a folder, with a file of the same name
+                files = tuple(path for path in files if path.name == files[-1].name)
             if files:
                 # Several runs' CSV files are several runs: the newest one is this folder's.
-                return files if pattern.startswith(("events", "*.jsonl")) else files[-1:]
+                return files[-1:] if pattern.endswith(".csv") else files
     return ()

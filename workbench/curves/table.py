@@ -100,13 +100,17 @@ class Series:
 
     @property
     def x(self) -> Float[np.ndarray, " E"]:
-        """Where each value stands: its epoch, else its iteration."""
-        return np.where(np.isfinite(self.epoch), self.epoch, self.iteration)
+        """Where each value stands: its epoch, or its iteration where more values have that."""
+        first, other = self.epoch, self.iteration
+        if self.unit == "iteration":
+            first, other = other, first
+        return np.where(np.isfinite(first), first, other)
 
     @property
     def unit(self) -> str:
-        """What `x` counts."""
-        return "epoch" if np.isfinite(self.epoch).any() else "iteration"
+        """What `x` counts: that which more values have, epochs where both are known."""
+        epochs, iterations = np.isfinite(self.epoch).sum(), np.isfinite(self.iteration).sum()
+        return "epoch" if epochs and epochs >= iterations else "iteration"
 
     @property
     def label(self) -> str:
@@ -319,10 +323,14 @@ def _split_of(name: str) -> Split:
 
 def _series(name: str, split: Split, points: Mapping[tuple[float, float, float], float]) -> Series:
     places = sorted(points)
-    columns = np.array(places, float).reshape(-1, 3)
-    columns[columns < 0] = NAN
-    iteration = np.where(np.isfinite(columns[:, 1]), columns[:, 1], NAN)
-    return Series(name, split, columns[:, 0], iteration, np.array([points[p] for p in places], float))
+    columns = np.array([[*place, points[place]] for place in places], float).reshape(-1, 4)
+    columns[:, :3][columns[:, :3] < 0] = NAN
+    epoch, iteration, _, value = columns.T
+    series = Series(name, split, epoch, iteration, value)
+    if series.unit == "epoch":
+        return series
+    order = np.argsort(series.x, kind="stable")
+    return Series(name, split, epoch[order], iteration[order], value[order])
 
 
 def _restarts(rows: Iterable[Row]) -> tuple[Restart, ...]:

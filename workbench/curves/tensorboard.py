@@ -10,11 +10,11 @@ Source: tensorflow/tensorflow:tensorflow/core/util/event.proto, framework/summar
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
 
+from workbench.curves.protobuf import fields
 from workbench.curves.quantities import is_coco, role_of, short
 from workbench.curves.source import Source, check_size
 from workbench.curves.table import NAN, Log, Row
@@ -133,52 +133,17 @@ def masked_crc(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            return value & (1 << 64) - 1, at
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Number and content of each field of a protocol buffer."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        number, kind = key >> 3, key & 7
-        if kind == 0:
-            value, at = _varint(data, at)
-            yield number, value
-            continue
-        if kind == 2:
-            size, at = _varint(data, at)
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
-        else:
-            raise ValueError(f"a field of the unknown kind {kind}")
-        if at + size > len(data):
-            raise ValueError("a field is longer than its record")
-        yield number, data[at : at + size]
-        at += size
-
-
 def _scalars(record: bytes) -> list[tuple[str, float, float]]:
     """(tag, step, value) of each scalar of an event."""
     step, summaries = 0, []
-    for number, value in _fields(record):
+    for number, value in fields(record):
         if number == 2 and isinstance(value, int):
             step = value - (1 << 64) if value >> 63 else value
         elif number == 5 and isinstance(value, bytes):
             summaries.append(value)
     found = []
     for summary in summaries:
-        for number, value in _fields(summary):
+        for number, value in fields(summary):
             if number == 1 and isinstance(value, bytes) and (one := _scalar(value)) is not None:
                 found.append((one[0], float(step), one[1]))
     return found
@@ -186,7 +151,7 @@ def _scalars(record: bytes) -> list[tuple[str, float, float]]:
 
 def _scalar(value: bytes) -> tuple[str, float] | None:
     tag, number = None, None
-    for field, content in _fields(value):
+    for field, content in fields(value):
         if field == 1 and isinstance(content, bytes):
             tag = content.decode("utf-8", errors="replace")[:200]
         elif field == 2 and isinstance(content, bytes) and len(content) == 4:
@@ -199,7 +164,7 @@ def _scalar(value: bytes) -> tuple[str, float] | None:
 def _tensor(tensor: bytes) -> float | None:
     """The number of a tensor of one float or double; None for any other."""
     kind, content = 0, b""
-    for field, value in _fields(tensor):
+    for field, value in fields(tensor):
         if field == 1 and isinstance(value, int):
             kind = value
         elif (field == 4 or (field, kind) in ((5, _FLOAT), (6, _DOUBLE))) and isinstance(value, bytes):
@@ -214,16 +179,16 @@ def _rows(points: list[tuple[str, float, float]], source: Source) -> list[Row]:
     epochs = {step: value for tag, step, value in points if short(tag).lower() == "epoch"}
     last = max((v for v in epochs.values() if np.isfinite(v)), default=NAN)
     trained = [step for tag, step, _ in points if role_of(tag) in ("loss", "rate")]
-    longest = max(trained, default=0.0)
-    rows, by_epoch = [], 0
+    # mmengine writes validation figures at their epoch, training ones at their iteration; others write both
+    # at the iteration, and then the last validation is near the last iteration.
+    judged = [step for tag, step, _ in points if _may_count_epochs(tag)]
+    highest = max(judged, default=NAN)
+    by_epoch = highest <= last if np.isfinite(last) else highest * 2 < max(trained, default=0.0)
+    rows = []
     for tag, step, value in points:
         if short(tag).lower() == "epoch" or step < 0:
             continue
-        # mmengine writes validation figures at their epoch, training ones at their iteration.
-        if "/" in tag and is_coco(tag) and not tag.lower().startswith(("val", "test", "metrics")) and (
-            step <= last if np.isfinite(last) else step * 2 < longest
-        ):  # fmt: skip
-            by_epoch += 1
+        if by_epoch and _may_count_epochs(tag):
             rows.append(Row({tag: value}, epoch=step))
             continue
         epoch = epochs.get(step, NAN)
@@ -231,3 +196,8 @@ def _rows(points: list[tuple[str, float, float]], source: Source) -> list[Row]:
     if by_epoch:
         source.note("the steps of validation figures are read as epochs, as mmengine writes them")
     return rows
+
+
+def _may_count_epochs(tag: str) -> bool:
+    """Whether it is a figure of COCO under a name that mmengine gives it."""
+    return "/" in tag and is_coco(tag) and not tag.lower().startswith(("val", "test", "metrics"))

@@ -1,17 +1,31 @@
-"""Offline runs of Weights & Biases (``run-*.wandb``), read with wandb itself where it is installed."""
+"""Offline runs of Weights & Biases (``run-*.wandb``), by an own small reader that checks every checksum.
+
+wandb itself has had no reader of these files in Python since its Go core writes them. A file is a log of
+LevelDB's form: a first line of 7 bytes, then blocks of 32 KiB. A piece of a record is the CRC-32 of its kind
+and data, its length (uint16), its kind (1 whole, 2 first, 3 middle, 4 last), and the data. The data are a
+protocol buffer ``Record``, whose ``history`` (2) has an ``item`` (1) for each value that was logged.
+
+Source: wandb/wandb:core/pkg/leveldb/record.go, wandb/proto/wandb_internal.proto.
+"""
 
 from __future__ import annotations
 
 import json
+import struct
+import zlib
+from collections.abc import Iterator
 from typing import Any
 
 from workbench.core import NotAvailable
-from workbench.core.errors import reason
 from workbench.curves.json_lines import plain_rows
+from workbench.curves.protobuf import fields
 from workbench.curves.source import Source, check_size
 from workbench.curves.table import Log
 
 _MAGIC = b":W&B"
+_BLOCK, _FILE_HEADER, _HEADER = 32_768, 7, 7
+_WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+_VALUE_JSON = 16
 
 
 def is_wandb(head: bytes, name: str) -> bool:
@@ -20,46 +34,72 @@ def is_wandb(head: bytes, name: str) -> bool:
 
 
 def read_wandb(source: Source) -> Log:
-    """What an offline run logged with ``wandb.log``.
+    """What an offline run logged with ``wandb.log``; reading ends at the first damaged record, which is told.
 
     Raises:
-        NotAvailable: wandb is not installed, or a version without the reader that is used.
-        ValueError: wandb cannot read the file.
+        NotAvailable: nothing was logged.
+        ValueError: a record is of another form, or the file is larger than any log.
     """
-    try:
-        from google.protobuf.message import DecodeError  # pyright: ignore[reportMissingImports]
-        from wandb.proto import wandb_internal_pb2  # pyright: ignore[reportMissingImports]
-        from wandb.sdk.internal.datastore import DataStore  # pyright: ignore[reportMissingImports]
-    except ImportError as missing:
-        raise NotAvailable(
-            f"{source.name}: an offline run of W&B is read with wandb, which is not installed ({missing}): "
-            "`pip install wandb`, or export the run's history as CSV"
-        ) from None
     check_size(source.path)
-    store, objects = DataStore(), []
-    try:
-        store.open_for_scan(str(source.path))
-        while (data := store.scan_data()) is not None:
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
-            if record.WhichOneof("record_type") == "history":
-                objects.append(_history(record.history))
-                source.budget.make(1 + len(objects[-1]))
-    except AssertionError as cut:  # how wandb's reader ends at a half-written record
-        source.note(f"the last record is cut off and left out{f' ({reason(cut)})' if cut.args else ''}")
-    except (DecodeError, ValueError, TypeError, IndexError) as damaged:
-        raise ValueError(f"{source.name}: wandb cannot read it ({reason(damaged)})") from None
+    objects = []
+    for record in _records(source.path.read_bytes(), source):
+        try:
+            histories = [content for number, content in fields(record) if number == 2]
+            objects += [_history(content) for content in histories if isinstance(content, bytes)]
+        except (ValueError, IndexError, struct.error) as reason:
+            raise ValueError(f"{source.name}: a record is of another form ({reason})") from None
+        source.budget.make(1 + sum(map(len, objects[-len(histories) :])) if histories else 1)
     if not objects:
         raise NotAvailable(f"{source.name}: no line of history in it")
     return Log(list(plain_rows(objects, source)), tuple(source.notes))
 
 
-def _history(history: Any) -> dict[str, Any]:
-    row = {}
-    for item in history.item:
-        name = item.key or "/".join(item.nested_key)
-        try:
-            row[name] = json.loads(item.value_json)
-        except (ValueError, RecursionError):
+def _records(data: bytes, source: Source) -> Iterator[bytes]:
+    """The records, joined of their pieces, as far as the file is whole."""
+    at, pieces = _FILE_HEADER, b""
+    while at < len(data):
+        left = _BLOCK - at % _BLOCK
+        if left < _HEADER:  # too little for a piece: filled with zeros
+            at += left
             continue
+        if at + _HEADER > len(data):
+            break
+        stated, length, kind = struct.unpack_from("<IHB", data, at)
+        content = data[at + _HEADER : at + _HEADER + length]
+        if len(content) < length:
+            break
+        if zlib.crc32(content, zlib.crc32(bytes([kind]))) != stated:
+            source.note(f"the record at byte {at} is damaged (checksum): it and all after it are left out")
+            return
+        pieces = content if kind in (_WHOLE, _FIRST) else pieces + content
+        at += _HEADER + length
+        source.budget.step(1)
+        if kind in (_WHOLE, _LAST):
+            yield pieces
+            pieces = b""
+    if at < len(data) or pieces:
+        source.note("the last record is cut off and left out")
+
+
+def _history(record: bytes) -> dict[str, Any]:
+    """Name -> value of one row; parts of a nested name are joined with a slash."""
+    row = {}
+    for number, item in fields(record):
+        if number == 1 and isinstance(item, bytes):
+            name, value = _item(item)
+            if name and value is not None:
+                row[name] = value
     return row
+
+
+def _item(item: bytes) -> tuple[str, Any]:
+    names, value = [], None
+    for number, content in fields(item):
+        if number in (1, 2) and isinstance(content, bytes):
+            names.append(content.decode("utf-8", errors="replace")[:200])
+        elif number == _VALUE_JSON and isinstance(content, bytes):
+            try:
+                value = json.loads(content)
+            except (ValueError, RecursionError):
+                continue
+    return "/".join(names), value

@@ -93,6 +93,24 @@ def whole_images(pose_set: PoseSet) -> list[FoundBox]:
     return found
 
 
+def boxes_from(word: str | None, pose_set: PoseSet) -> tuple[list[FoundBox] | None, str]:
+    """The boxes that a word names, None for the annotations' own; and what a protocol calls them.
+
+    Args:
+        word: ``annotation`` (None or "" too), ``whole``, or the path of a COCO detection file.
+        pose_set: whose images are cropped.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: see `whole_images` and `read_detections`.
+    """
+    if word in (None, "", "annotation"):
+        return None, "annotation"
+    if word == "whole":
+        return whole_images(pose_set), "whole image"
+    return read_detections(word, pose_set), Path(word).name
+
+
 def read_detections(
     path: Path | str,
     pose_set: PoseSet,

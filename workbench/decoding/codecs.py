@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from workbench.core import Codec, Outputs, nearest
+from workbench.core import Codec, nearest
 from workbench.decoding.decoders import decode
-from workbench.decoding.targets import target
+from workbench.decoding.targets import as_outputs, target
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -203,12 +203,7 @@ def encode_decode(codec: Codec, points: Points) -> Points:
     for start in range(0, len(rows), step):
         here = rows[start : start + step]
         made = target(codec, points[None, here], np.ones((1, len(here))))
-        if codec.kind == "simcc":
-            outputs = Outputs(simcc=made["simcc"])
-        else:
-            fields = {"offsets": made["offsets"]} if "offsets" in made else {}
-            outputs = Outputs(heatmaps=made["heatmaps"], fields=fields)
-        read = decode(outputs, codec)[0][0]
+        read = decode(as_outputs(made), codec)[0][0]
         decoded[here] = np.where(made["weights"][0, :, None] > 0, read, np.nan)
     return decoded
 

@@ -7,11 +7,12 @@ compared with the target of its training.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import Codec
+from workbench.core import Codec, Outputs
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -59,6 +60,20 @@ def target(codec: Codec, points: Points, visible: Float[np.ndarray, "N K"]) -> d
         return _combined(codec, points, labelled)
     made = _megvii if codec.decoder == "megvii" and not codec.udp else _heatmaps
     return made(codec, points, labelled)
+
+
+def as_outputs(made: dict[str, Any], wrapped: Callable[[Any], Any] = lambda array: array) -> Outputs:
+    """What a network leaves that gives exactly this target.
+
+    Args:
+        made: by `target`.
+        wrapped: applied to every array, such as ``torch.from_numpy``; decoders of ours read arrays too.
+    """
+    if "simcc" in made:
+        x, y = made["simcc"]
+        return Outputs(simcc=(wrapped(x), wrapped(y)))
+    fields = {"offsets": wrapped(made["offsets"])} if "offsets" in made else {}
+    return Outputs(heatmaps=wrapped(made["heatmaps"]), fields=fields)
 
 
 def _megvii(codec: Codec, points: Points, labelled: Flags) -> dict[str, Any]:

@@ -333,6 +333,8 @@ def facts_of(
         )
     names, values = probe(checked_area(size, "an input"))
     codec = None if config is None else codec_of(config)
+    if codec is not None and codec.decoder == "udp-combined":
+        raise NotAvailable("outputs: UDP's combined form is read of weights only, not of exported networks")
     map_size = codec.output_size if codec is not None and codec.kind == "heatmap" else None
     shapes = [tuple(int(n) for n in value.shape) for value in values]
     roles = roles_of(names, shapes, size, stated, input_last, map_size)
@@ -437,7 +439,8 @@ def described(path: Path) -> dict[str, Any] | None:
     found = {str(step["type"]).lower(): step for step in reversed(steps)}
     normal, affine = found.get("normalize", {}), found.get("topdownaffine", {})
     box = found.get("topdowngetbboxcenterscale", found.get("getbboxcenterscale", {}))
-    codec = next((found[k] for k in ("simcclabel", "udpheatmap", "msraheatmap") if k in found), None)
+    codecs = ("simcclabel", "udpheatmap", "msraheatmap", "megviiheatmap")
+    codec = next((found[k] for k in codecs if k in found), None)
     if codec is None:
         return None
     crop = {**affine, "type": "TopdownAffine", "input_size": affine.get("image_size", codec["input_size"])}

@@ -189,13 +189,18 @@ def audit(
 
 
 def _once(found: Sequence[AuditFinding]) -> list[AuditFinding]:
-    """Findings without those that a rule repeats: one key has one finding, the most severe."""
+    """Findings without those that a rule repeats: one key has one finding, the most severe.
+
+    Of two that ask for the same value the later one, a rule's, says more than that a recipe has it.
+    """
     order = list(WEIGHTS)
     worst: dict[str, AuditFinding] = {}
     for one in found:
         name = one.field or one.key
         before = worst.get(name)
-        if before is None or order.index(one.severity) < order.index(before.severity):
+        worse = 1 if before is None else order.index(before.severity) - order.index(one.severity)
+        same = before is not None and one.expected is not None and one.expected == before.expected
+        if worse > 0 or (worse == 0 and same):
             worst[name] = one
     return list(worst.values())
 

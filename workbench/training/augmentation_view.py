@@ -136,6 +136,8 @@ class AugmentationReport(Report):
     def text(self) -> str:
         """The summary, the steps, and what was left out."""
         lines = [self.summary(), f"steps: {', '.join(self.steps) or 'none'}"]
+        if own := [name for name in self.steps if name in _ALBUMENTATIONS]:
+            lines.append(f"by albumentations' rules, which itself is not run: {', '.join(own)}")
         lines += [f"left out: {one}" for one in self.left_out]
         lines += [f"finding: {one.text()}" for one in self.findings]
         return "\n".join(lines)

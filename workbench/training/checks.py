@@ -466,8 +466,7 @@ def _targets(planned: Any, batch: Batch, plan: Plan, device: str) -> list[tuple[
     found = []
     if written is not None and not codec.normalized:
         found.append((peak_text(written, within, codec.sigma, codec.output_size), False))
-    outputs = Outputs(heatmaps=target.heatmaps, simcc=target.simcc)
-    predictions = planned.decode(outputs.detach(), batch, DecodeOptions())
+    predictions = planned.decode(target.as_outputs().detach(), batch, DecodeOptions())
     read, truth, sides = [], [], []
     for n, sample in enumerate(batch.samples):
         back, inside = inverse(batch.to_image[n]), within[n]

@@ -31,11 +31,20 @@ class Target:
         weights: 0 where a keypoint is not labelled and must not count.
         heatmaps: one map per keypoint, or None.
         simcc: labels along x and y, or None.
+        offsets: of UDP's combined form, from each cell to the keypoint, cells.
+        radius: of its disc, cells.
     """
 
     weights: Float[Tensor, "N K"]
     heatmaps: Float[Tensor, "N K h w"] | None = None
     simcc: tuple[Float[Tensor, "N K bins_x"], Float[Tensor, "N K bins_y"]] | None = None
+    offsets: Float[Tensor, "N K 2 h w"] | None = None
+    radius: float = 1.0
+
+    def as_outputs(self) -> Outputs:
+        """What a network leaves that gives exactly this."""
+        fields = {} if self.offsets is None else {"offsets": self.offsets}
+        return Outputs(heatmaps=self.heatmaps, simcc=self.simcc, fields=fields)
 
 
 Parts = Mapping[str, "Tensor"]
@@ -59,14 +68,12 @@ def target_of(
     """
     import torch
 
-    from workbench.decoding.targets import target
+    from workbench.decoding.targets import as_outputs, target
 
     made = target(codec, points, visible)
     weights = torch.as_tensor(made["weights"], device=device)
-    if codec.kind == "heatmap":
-        return Target(weights, heatmaps=torch.as_tensor(made["heatmaps"], device=device))
-    x, y = (torch.as_tensor(vector, device=device) for vector in made["simcc"])
-    return Target(weights, simcc=(x, y))
+    left = as_outputs(made, lambda array: torch.as_tensor(array, device=device))
+    return Target(weights, left.heatmaps, left.simcc, left.fields.get("offsets"), codec.sigma[0])
 
 
 def _maps(outputs: Outputs, target: Target) -> tuple[Float[Tensor, "N K h w"], Float[Tensor, "N K h w"]]:
@@ -84,6 +91,9 @@ def _maps(outputs: Outputs, target: Target) -> tuple[Float[Tensor, "N K h w"], F
 def mse(outputs: Outputs, target: Target, foreground: float = 0.0) -> dict[str, Tensor]:
     """Mean squared error over all cells; keypoints that are not labelled count as zero.
 
+    Of UDP's combined form also that of the offsets within the disc, in units of its radius; both together are
+    twice mmpose's CombinedTargetMSELoss.
+
     Args:
         outputs: with heatmaps.
         target: heatmaps of the same size.
@@ -94,7 +104,12 @@ def mse(outputs: Outputs, target: Target, foreground: float = 0.0) -> dict[str, 
     """
     given, wanted = _maps(outputs, target)
     squared = (given - wanted) ** 2 * target.weights[..., None, None]
-    return {"heatmap": (squared * (1 + foreground * wanted) if foreground else squared).mean()}
+    parts = {"heatmap": (squared * (1 + foreground * wanted) if foreground else squared).mean()}
+    if target.offsets is not None:
+        disc = (wanted * target.weights[..., None, None])[:, :, None]
+        off = (outputs.fields["offsets"] - target.offsets) * disc / target.radius
+        parts["offsets"] = (off**2).sum(2).mean()
+    return parts
 
 
 def ohkm(outputs: Outputs, target: Target, hardest: int = 8) -> dict[str, Tensor]:
@@ -191,7 +206,7 @@ def objective_for(codec: Codec, name: str = "") -> Objective:
 
     Raises:
         KeyError: no such objective; the message lists near ones.
-        ValueError: it needs another kind of output than the codec describes.
+        ValueError: it needs another kind of output, or other targets, than the codec describes.
     """
     name = name or {"heatmap": "heatmap_mse", "simcc": "simcc_kl"}[codec.kind]
     if name not in OBJECTIVES:
@@ -200,4 +215,8 @@ def objective_for(codec: Codec, name: str = "") -> Objective:
         raise ValueError(
             f"objective {name}: expected a {name.split('_')[0]} output, this model gives {codec.kind}"
         )
+    if codec.decoder == "udp-combined" and name != "heatmap_mse":
+        raise ValueError(f"objective {name}: UDP's combined form learns offsets too; expected heatmap_mse")
+    if codec.decoder == "megvii" and name == "heatmap_focal":
+        raise ValueError(f"objective {name}: expected targets with peaks of 1, Megvii's have 255")
     return OBJECTIVES[name]

@@ -11,11 +11,11 @@ import torch
 
 from tests.apps import painted
 from tests.evaluation.sweeps.conftest import rules, write_run
-from workbench.core import NotAvailable
+from workbench.core import DecodeOptions, NotAvailable
 from workbench.core.files import locked_folder
 from workbench.core.report import plain
 from workbench.data.opening import open_data
-from workbench.evaluation import Cancelled, Predictions, evaluate, predict, query_epochs, sweep
+from workbench.evaluation import Cancelled, Predictions, SweepRules, evaluate, predict, query_epochs, sweep
 from workbench.evaluation.manifest import check_manifest
 from workbench.evaluation.sweeps import blocks, folder
 from workbench.models import open_model
@@ -386,7 +386,7 @@ def test_a_worker_says_what_it_cannot_open_instead_of_raising(painting):
     worker = RemoteWorker(SweepSource(str(painting.run), "absent.json"), rules(), 0)
     assert "absent.json" in worker.prepare(17)["error"]
     worker = RemoteWorker(SweepSource(str(painting.run), str(painting.data)), rules(), 0)
-    assert worker.prepare(17).keys() == {"version", "annotations"}
+    assert worker.prepare(17).keys() == {"version", "annotations", "detections"}
     damaged = painting.run / "epoch_3.pth"
     damaged.write_bytes(b"damaged")
     ((kind, said),) = worker.events(str(damaged), checkpoint_sha256(damaged), 0, ["reference"])
@@ -397,3 +397,56 @@ def test_a_worker_says_what_it_cannot_open_instead_of_raising(painting):
 def test_variants_get_folders_of_their_own():
     names = folder.folder_names(["dark, no flip", "Dark no flip", "../../x", "..", "mean of maps 0, 1"])
     assert names == ["dark-no-flip", "dark-no-flip-2", "x", "variant", "mean-of-maps-0-1"]
+
+
+def write_boxes(painting, path):
+    """A detector's boxes: each person twice, of picture 3 none, on picture 5 a box beside the person."""
+    pose_set = open_data(painting.data)
+    found = [
+        {"image_id": i.image_id, "category_id": 1, "bbox": [x + dx, y, w, h], "score": 0.9 - dx / 10}
+        for i in pose_set.instances
+        for x, y, w, h in [(i.box[0], i.box[1], i.box[2] - i.box[0], i.box[3] - i.box[1])]
+        for dx in (0, 1)
+        if i.image_id != 3
+    ]
+    found.append({"image_id": 5, "category_id": 1, "bbox": [0, 0, 30, 30], "score": 0.2})
+    path.write_text(json.dumps(found))
+    return path
+
+
+def test_boxes_of_a_detector_are_judged_as_by_evaluate_and_stand_in_the_protocol(painting, tmp_path):
+    from workbench.data.boxes import read_detections
+
+    file = write_boxes(painting, tmp_path / "found.json")
+    report = sweep(painting.run, painting.data, painting.out, rules=rules("dark, no flip", boxes=str(file)))
+    pose_set = open_data(painting.data)
+    boxes = read_detections(file, pose_set)
+    loaded = open_model(painting.run / "epoch_2.pth", adapter=painting.adapter)
+    found = {row["variant"]: row for row in report.rows if row["epoch"] == 2}
+    for variant, options in (("reference", None), ("dark, no flip", DecodeOptions("dark"))):
+        wanted = evaluate(pose_set, predict(loaded.model, pose_set, boxes=boxes, options=options)).figures
+        assert {name: found[variant][name] for name in FIGURES} == plain(wanted)
+    own, protocol = Predictions.from_parquet(painting.out / "epoch_2.parquet")
+    assert (protocol.boxes, protocol.nms, 3 in own.image_id) == ("found.json", 0.9, False)
+    assert len(pose_set) <= len(own) < len(boxes)  # NMS drops poses that two boxes of a person gave alike
+    file.write_text(json.dumps(json.loads(file.read_text())[:-1]))
+    with pytest.raises(ValueError, match="its detections are others"):
+        sweep(painting.run, painting.data, painting.out, rules=rules("dark, no flip", boxes=str(file)))
+
+
+def test_a_changed_module_or_package_beside_the_adapter_is_another_sweep(painting, tmp_path):
+    from workbench.evaluation.sweeps.rules import code_digest
+
+    code = tmp_path / "code"
+    for name, text in (("own.py", "from parts.heads import head\nimport near\n"), ("near.py", "")):
+        (code / "parts").mkdir(parents=True, exist_ok=True)
+        (code / name).write_text(text)
+    for name in ("parts/__init__.py", "parts/heads.py", "other/unused.py"):
+        (code / name).parent.mkdir(exist_ok=True)
+        (code / name).write_text("")
+    named = SweepRules(opening={"adapter": str(code / "own.py")})
+    first = code_digest(named, painting.run)
+    names = ["near.py", "own.py", "parts/__init__.py", "parts/heads.py"]
+    assert list(first) == [f"adapter/{name}" for name in names]
+    (code / "parts" / "heads.py").write_text("scale = 2\n")
+    assert code_digest(named, painting.run) != first

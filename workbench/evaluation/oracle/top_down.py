@@ -164,19 +164,14 @@ def _of_targets(
     """Keypoints in image pixels that the model's decoder reads off its codec's targets; nan where none is."""
     import torch
 
-    from workbench.decoding.targets import target
+    from workbench.decoding.targets import as_outputs, target
 
     nothing = np.full((*truth.shape[:2], 2), np.nan)
     if model.codec is None:
         return nothing
     points = np.stack([apply(inverse(a), p) for a, p in zip(batch.to_image, truth[..., :2], strict=True)])
     made = target(model.codec, points, truth[..., 2])
-    if model.codec.kind == "simcc":
-        x, y = made["simcc"]
-        outputs = Outputs(simcc=(torch.from_numpy(x), torch.from_numpy(y)))
-    else:
-        outputs = Outputs(heatmaps=torch.from_numpy(made["heatmaps"]))
-    read = model.decode(outputs, batch, DecodeOptions())
+    read = model.decode(as_outputs(made, torch.from_numpy), batch, DecodeOptions())
     H, W = model.codec.input_size
     inside = ((points >= -0.5) & (points <= (W - 0.5, H - 0.5))).all(-1) & (made["weights"] > 0)
     return np.where(inside[..., None], np.stack([p.keypoints for p in read]), nothing)

@@ -16,6 +16,7 @@ from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import protocol_of_loaded
 
 if TYPE_CHECKING:
+    from workbench.data.boxes import FoundBox
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation.protocol import Protocol
     from workbench.evaluation.sweeps.readings import Reader
@@ -95,6 +96,7 @@ class Worker:
     def __init__(self, source: SweepSource, rules: SweepRules, device: str | None = None) -> None:
         self._source, self._rules, self._device = source, rules, device
         self._data: PoseSet | None = None
+        self._boxes: tuple[list[FoundBox] | None, str] | None = None
 
     def data(self, keypoints: int) -> PoseSet:
         """The data set; opened at the first call.
@@ -105,6 +107,18 @@ class Worker:
         if self._data is None:
             self._data = self._source.open_data(self._rules, keypoints)
         return self._data
+
+    def boxes(self, pose_set: PoseSet) -> tuple[list[FoundBox] | None, str]:
+        """The boxes that are cropped, and their name; read at the first call.
+
+        Raises:
+            FileNotFoundError, ValueError: see workbench.data.boxes.boxes_from.
+        """
+        from workbench.data.boxes import boxes_from
+
+        if self._boxes is None:
+            self._boxes = boxes_from(self._rules.boxes, pose_set)
+        return self._boxes
 
     def opened(self, path: Path) -> tuple[LoadedModel, Reader]:
         """A checkpoint as a model with the keypoint names of the data set, and its reader.
@@ -117,7 +131,7 @@ class Worker:
         loaded = self._source.open_model(path, self._rules, self._device)
         pose_set = self.data(len(loaded.model.skeleton))
         loaded = loaded.named_as(pose_set)
-        return loaded, reader_for(loaded.model, pose_set, self._rules)
+        return loaded, reader_for(loaded.model, pose_set, self._rules, self.boxes(pose_set)[0])
 
     def events(
         self,
@@ -149,7 +163,10 @@ class Worker:
         if variants and names != list(variants):
             odd = [name for name in names if name not in variants] + [n for n in variants if n not in names]
             raise ValueError(f"its outputs allow other variants than the run's others: {', '.join(odd[:4])}")
-        own = protocol_of_loaded(loaded, flip=rules.flip, options=rules.decoding, score_rule=rules.score_rule)
+        own = protocol_of_loaded(
+            loaded, boxes=self.boxes(self.data(len(loaded.model.skeleton)))[1], flip=rules.flip,
+            options=rules.decoding, score_rule=rules.score_rule, nms=rules.nms,
+        )  # fmt: skip
         yield Opened(tuple(reader.protocol(n, own) for n in range(len(names))), len(reader.rows))
         step = rules.batch_size * BATCHES
         for first in range(start, len(reader.rows), step):

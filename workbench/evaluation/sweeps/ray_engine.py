@@ -39,7 +39,7 @@ from workbench.evaluation.sweeps.blocks import (
     to_bytes,
 )
 from workbench.evaluation.sweeps.plan import UNIT_ERRORS
-from workbench.evaluation.sweeps.rules import annotations_digest, checkpoint_sha256
+from workbench.evaluation.sweeps.rules import annotations_digest, boxes_digest, checkpoint_sha256
 
 if TYPE_CHECKING:
     from workbench.evaluation.sweeps.rules import SweepRules, SweepSource
@@ -106,7 +106,7 @@ class RemoteWorker:
         # Ray shows each actor its own GPU alone, as the first one.
         self._worker = Worker(source, rules, "cuda" if rules.device.startswith("cuda") else None)
         self._run = Path(source.run).name
-        self._threads = threads
+        self._threads, self._boxes = threads, boxes_digest(rules)
 
     def prepare(self, keypoints: int) -> dict[str, str]:
         """Open the data set; this machine's version of the workbench and digest of the annotations.
@@ -119,7 +119,8 @@ class RemoteWorker:
 
             torch.set_num_threads(self._threads)
         try:
-            return {"version": __version__, "annotations": annotations_digest(self._worker.data(keypoints))}
+            annotations = annotations_digest(self._worker.data(keypoints))
+            return {"version": __version__, "annotations": annotations, "detections": self._boxes}
         except UNIT_ERRORS as problem:
             return {"version": __version__, "error": sentence(problem)}
 
@@ -383,8 +384,9 @@ class _Pool:
             )
         if "error" in told:
             raise ValueError(f"a worker cannot open the data set: {told['error']}")
-        if told["annotations"] != self._state.plan.identity["annotations"]:
-            raise ValueError("a worker reads other annotations under the same path; copy the data set to it")
+        for name in ("annotations", "detections"):
+            if told[name] != self._state.plan.identity[name]:
+                raise ValueError(f"a worker reads other {name} under the same path; copy the data set to it")
         self._idle.append(worker)
 
     def _heard(self, generator: Any) -> Iterator[tuple[Unit, Event]]:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.capabilities import BottomUpModel, PlacesMaps
@@ -24,11 +27,20 @@ from workbench.evaluation.ablation.variants import Variant as GroupingVariant
 from workbench.evaluation.codecs.reading import BothPasses, Readings
 from workbench.evaluation.codecs.ways import NO_FLIP, SHIFTED, Way, own_way, ways_for
 from workbench.evaluation.evaluate import images_of
-from workbench.evaluation.predict import category_of, finds_people, forward_passes, predict, predictions_of
-from workbench.evaluation.protocol import SCORE_RULES, check_options
+from workbench.evaluation.oks import crop_areas, kept_by_nms
+from workbench.evaluation.predict import (
+    category_of,
+    check_wishes,
+    finds_people,
+    forward_passes,
+    predict,
+    predictions_of,
+)
+from workbench.evaluation.protocol import SCORE_RULES, check_options, nms_threshold
 
 if TYPE_CHECKING:
     from workbench.core import Outputs, PoseModel
+    from workbench.data.boxes import FoundBox
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation.predictions import Predictions
     from workbench.evaluation.protocol import Protocol as Rules
@@ -93,29 +105,36 @@ class Reader(Protocol):
         ...
 
 
-def reader_for(model: PoseModel, pose_set: PoseSet, rules: SweepRules) -> Reader:
+def reader_for(
+    model: PoseModel, pose_set: PoseSet, rules: SweepRules, boxes: Sequence[FoundBox] | None = None
+) -> Reader:
     """The reader of a model for the ablations that the rules name.
 
     Args:
         model: any family or adapter, its keypoints named as the data set's.
         pose_set: what is predicted.
         rules: of the sweep.
+        boxes: that are cropped; None for the annotations' own.
 
     Raises:
         KeyError: no such ablation or variant; the nearest names are told.
         NotAvailable: ablations for another kind of model.
+        ValueError: boxes for a bottom-up model.
     """
     for name in ELSEWHERE.keys() & set(rules.ablations):
+        if boxes is not None:
+            raise NotAvailable(f"ablation {name}: reads the annotations' own boxes; leave --boxes out")
         return importlib.import_module(ELSEWHERE[name]).reader(model, pose_set, rules)
     check_names(rules.ablations, model)
     if finds_people(model):
+        check_wishes(boxes=boxes, options=rules.decoding, score_rule=rules.score_rule, nms=rules.nms)
         if not rules.ablations:
             return _Own(model, pose_set, rules)
         if not isinstance(model, BottomUpModel):
             raise NotAvailable(f"ablations {', '.join(rules.ablations)}: {absent_capability(PlacesMaps)}")
         return _Grouping(model, pose_set, rules)
     check_options(model, rules.decoding)
-    return _Ways(model, pose_set, rules) if rules.ablations else _Own(model, pose_set, rules)
+    return (_Ways if rules.ablations else _Own)(model, pose_set, rules, boxes)
 
 
 def check_names(words: Sequence[str], model: PoseModel) -> None:
@@ -162,17 +181,46 @@ def labelled_rows(pose_set: PoseSet, limit: int | None) -> tuple[int, ...]:
 
 
 @dataclass
-class _Own:
-    """The reference alone, predicted as `workbench evaluate` does."""
+class _Crops:
+    """Which boxes of a top-down model are cropped: rows are labelled instances, or images with found boxes.
+
+    An image is read whole, because NMS looks at all its poses.
+    """
 
     model: PoseModel
     pose_set: PoseSet
     rules: SweepRules
+    boxes: Sequence[FoundBox] | None = None
 
     def __post_init__(self) -> None:
         chosen = labelled_rows(self.pose_set, self.rules.limit)
-        images = images_of(self.pose_set, chosen)
-        self.rows = images if finds_people(self.model) else chosen
+        self._by_image: dict[int, list[int]] = {}
+        for number, box in enumerate(self.boxes or ()):
+            self._by_image.setdefault(box.image_id, []).append(number)
+        self.rows = chosen
+        if self.boxes is not None:
+            self.rows = tuple(i for i in images_of(self.pose_set, chosen) if i in self._by_image)
+
+    def indices(self, rows: Sequence[int]) -> list[int]:
+        """What `predict` calls them: numbers of instances or of boxes."""
+        if self.boxes is None:
+            return list(rows)
+        return [number for image in rows for number in self._by_image[image]]
+
+    @property
+    def threshold(self) -> float:
+        """Of NMS; nan for none."""
+        return nms_threshold(self.rules.nms, annotated=self.boxes is None)
+
+
+@dataclass
+class _Own(_Crops):
+    """The reference alone, predicted as `workbench evaluate` does."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if finds_people(self.model):
+            self.rows = images_of(self.pose_set, self.rows)
         self.variants = (VariantName(REFERENCE),)
 
     def read(self, rows: Sequence[int], cancelled: Cancelled = None) -> list[Predictions]:
@@ -187,8 +235,9 @@ class _Own:
             return [_people(self.pose_set, found)]
         return [
             predict(
-                self.model, self.pose_set, indices=rows, flip=rules.flip, options=rules.decoding,
-                score_rule=rules.score_rule, batch_size=rules.batch_size, cancelled=cancelled,
+                self.model, self.pose_set, indices=self.indices(rows), boxes=self.boxes, flip=rules.flip,
+                options=rules.decoding, score_rule=rules.score_rule, nms=rules.nms,
+                batch_size=rules.batch_size, cancelled=cancelled,
             )
         ]  # fmt: skip
 
@@ -203,14 +252,11 @@ def _people(pose_set: PoseSet, found: Sequence[tuple[int, People]]) -> Predictio
 
 
 @dataclass
-class _Ways:
+class _Ways(_Crops):
     """A top-down model's outputs, read in several ways."""
 
-    model: PoseModel
-    pose_set: PoseSet
-    rules: SweepRules
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         rules, model = self.rules, self.model
         own = own_way(model, rules.flip, rules.score_rule)
         own = dataclasses.replace(
@@ -227,7 +273,6 @@ class _Ways:
         }
         chosen = _chosen(rules.ablations, groups)
         self.ways: list[Way] = [own, *(every[name] for name in chosen)]
-        self.rows = labelled_rows(self.pose_set, rules.limit)
         abouts = [", ".join(f"{n}: {getattr(w, n)}" for n in w.changes(own)) for w in self.ways[1:]]
         self.variants = (
             VariantName(REFERENCE, own.name(own)),
@@ -238,10 +283,17 @@ class _Ways:
         readings = Readings(self.model, self.ways)
         flip = any(way.flip != NO_FLIP for way in self.ways)
         given = predict(
-            BothPasses(self.model), self.pose_set, indices=rows, flip=flip, nms=1.0, score_rule="bbox",
-            batch_size=self.rules.batch_size, keep_outputs=readings.batch, cancelled=cancelled,
+            BothPasses(self.model), self.pose_set, indices=self.indices(rows), boxes=self.boxes, flip=flip,
+            nms=1.0, score_rule="bbox", batch_size=self.rules.batch_size, keep_outputs=readings.batch,
+            cancelled=cancelled,
         )  # fmt: skip
-        return [readings.predictions(way, given) for way in self.ways]
+        return [self._without_doubles(readings.predictions(way, given)) for way in self.ways]
+
+    def _without_doubles(self, found: Predictions) -> Predictions:
+        if math.isnan(self.threshold):
+            return found
+        sigmas = np.array(self.pose_set.skeleton.sigmas)
+        return found.take(kept_by_nms(found, crop_areas(self.model, found), sigmas, self.threshold))
 
     def protocol(self, number: int, own: Rules) -> Rules:
         way, first = self.ways[number], self.ways[0]

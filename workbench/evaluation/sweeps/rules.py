@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
 
 
+_IMPORTED = re.compile(rb"^\s*(?:from|import)\s+\.?([A-Za-z_]\w*)", re.MULTILINE)
+
+
 @dataclass(frozen=True)
 class SweepRules:
     """How every checkpoint is opened, predicted with and judged; fields as the options of the verbs.
@@ -35,6 +39,8 @@ class SweepRules:
         category: the one category of a json to read.
         limit: only the first so many images; None for all.
         flip: the reference averages with the mirrored image.
+        boxes: which are cropped, as in workbench.data.boxes.boxes_from; "" for the annotations' own.
+        nms: as `predict`.
         score_rule: pose score of the reference.
         decoder: of the reference; "" for the model's own.
         keypoint_score: SimCC score of the reference; "" for the model's own.
@@ -50,6 +56,8 @@ class SweepRules:
     category: str | None = None
     limit: int | None = None
     flip: bool = FLIP_BY_DEFAULT
+    boxes: str = ""
+    nms: float | None = None
     score_rule: str = DEFAULT
     decoder: str = ""
     keypoint_score: str = ""
@@ -68,10 +76,11 @@ class SweepRules:
         return DecodeOptions(self.decoder, self.keypoint_score)  # type: ignore[arg-type]
 
     def located(self) -> SweepRules:
-        """The same with absolute paths of adapter and config."""
+        """The same with absolute paths of adapter, config and boxes."""
         files = {name: self.opening.get(name) for name in ("adapter", "config")}
         absolute = {name: str(Path(file).resolve()) for name, file in files.items() if file is not None}
-        return dataclasses.replace(self, opening={**self.opening, **absolute})
+        boxes = str(Path(self.boxes).resolve()) if Path(self.boxes).is_file() else self.boxes
+        return dataclasses.replace(self, boxes=boxes, opening={**self.opening, **absolute})
 
     def counting(self, keypoints: int) -> dict[str, Any]:
         """Arguments of `evaluate` and `check_evaluable` for a skeleton of so many keypoints.
@@ -168,18 +177,32 @@ def images_digest(pose_set: PoseSet) -> str:
 def code_digest(rules: SweepRules, run: Path) -> dict[str, str]:
     """SHA-256 by name of the code and configs that decide how a checkpoint becomes a model.
 
-    The named adapter with the Python files beside it, the named config, and the configs in the run's folder.
-    Modules that they import from elsewhere are not seen.
+    The named adapter with the Python files beside it and in the packages beside it that one of them imports,
+    the named config, and the configs in the run's folder. What is imported from elsewhere is not seen.
     """
     found: dict[str, Path] = {}
     adapter, config = rules.opening.get("adapter"), rules.opening.get("config")
     if adapter is not None:
-        found |= {f"adapter/{path.name}": path for path in Path(adapter).parent.glob("*.py")}
-        found[f"adapter/{Path(adapter).name}"] = Path(adapter)
+        found |= {f"adapter/{name}": path for name, path in _code_beside(Path(adapter)).items()}
     if config is not None:
         found["config"] = Path(config)
     found |= {f"run/{path.name}": path for path in run.glob("*.py")}
     return {name: sha256_of(path) for name, path in sorted(found.items()) if path.is_file()}
+
+
+def _code_beside(adapter: Path) -> dict[str, Path]:
+    """The adapter, the Python files beside it, and those of the packages there that one of them imports."""
+    folder = adapter.parent
+    found = {path.name: path for path in (adapter, *folder.glob("*.py"))}
+    words = {word for path in found.values() for word in _IMPORTED.findall(path.read_bytes())}
+    for package in sorted(name for name in map(bytes.decode, words) if (folder / name).is_dir()):
+        found |= {path.relative_to(folder).as_posix(): path for path in (folder / package).rglob("*.py")}
+    return found
+
+
+def boxes_digest(rules: SweepRules) -> str:
+    """SHA-256 of the file with the boxes; "" where none is named."""
+    return sha256_of(Path(rules.boxes)) if Path(rules.boxes).is_file() else ""
 
 
 def checkpoint_sha256(path: Path) -> str:
@@ -199,6 +222,7 @@ def identity_of(source: SweepSource, rules: SweepRules, pose_set: PoseSet) -> di
             "data": source.data,
             "annotations": annotations_digest(pose_set),
             "images": images_digest(pose_set),
+            "detections": boxes_digest(rules),
             **facts,
             "opening": opening,
             "code": code_digest(rules, Path(source.run)),

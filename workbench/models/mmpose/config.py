@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core import Codec, NotAvailable, Skeleton, nearest, reason
 from workbench.core.errors import errors_of_user_code
+from workbench.decoding.codecs import RADIUS_FACTOR
 from workbench.decoding.grouping import MMPOSE, GroupingSettings
 from workbench.models.bottom_up import Aggregation, BottomUp
 from workbench.models.families import config_modules
@@ -86,7 +87,7 @@ def codec_of(config: Mapping[str, Any]) -> Codec:
     """
     raw = decoder_of(config)
     kind = str(raw.get("type", "none")).rpartition(".")[2]
-    if kind not in ("MSRAHeatmap", "UDPHeatmap", "SimCCLabel") or raw.get("heatmap_type") == "combined":
+    if kind not in ("MSRAHeatmap", "UDPHeatmap", "MegviiHeatmap", "SimCCLabel"):
         raise NotAvailable(f"codec {kind}: no equal in workbench.decoding")
     W, H = (int(v) for v in raw["input_size"])
     if kind == "SimCCLabel":
@@ -104,16 +105,21 @@ def codec_of(config: Mapping[str, Any]) -> Codec:
             decoder="simcc-dark" if raw.get("use_dark") else "simcc",
         )
     w, h = (int(v) for v in raw["heatmap_size"])
-    udp = kind == "UDPHeatmap"
-    sigma = float(raw.get("sigma", 2.0))
+    blur, sigma = int(raw.get("blur_kernel_size", 11)), float(raw.get("sigma", 2.0))
+    decoder = "udp" if kind == "UDPHeatmap" else "dark" if raw.get("unbiased") else "quarter"
+    if kind == "MegviiHeatmap":
+        decoder, blur = "megvii", int(raw["kernel_size"])
+        sigma = 0.3 * ((blur - 1) / 2 - 1) + 0.8  # OpenCV's, of a kernel
+    elif raw.get("heatmap_type") == "combined":
+        decoder, sigma = "udp-combined", float(raw.get("radius_factor", RADIUS_FACTOR)) * max(h, w)
     return Codec(
         kind="heatmap",
         input_size=(H, W),
         output_size=(h, w),
         sigma=(sigma, sigma),
-        udp=udp,
-        decoder="udp" if udp else "dark" if raw.get("unbiased") else "quarter",
-        blur_kernel=int(raw.get("blur_kernel_size", 11)),
+        udp=kind == "UDPHeatmap",
+        decoder=decoder,
+        blur_kernel=blur,
     )
 
 

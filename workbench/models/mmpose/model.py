@@ -178,7 +178,7 @@ def reading(
         if sees:
             returned, visibility = returned
         if combined:
-            outputs = _class_and_offsets(returned, own.radius_factor)
+            outputs = _class_and_offsets(returned, own.radius_factor, chosen)
         else:
             outputs = _outputs(returned, codec, list(chosen) if chosen else None)
         if visibility is None:
@@ -200,9 +200,8 @@ def reading(
             return _regressed(outputs.tokens["coordinates"].numpy(), input_size)
         if outputs.heatmaps is None or own is None:
             raise NotAvailable(f"keypoints: {type(head).__name__} leaves nothing that can be read here")
-        maps = _together(outputs, own.radius_factor) if combined else outputs.heatmaps
         # A copy: mmpose's codecs write into the maps they are given.
-        found = [own.decode(m.numpy().copy()) for m in maps]
+        found = [own.decode(m.numpy().copy()) for m in outputs.heatmaps]
         return np.concatenate([f[0] for f in found])[..., :2], np.concatenate([f[1] for f in found])
 
     return called, read, convert
@@ -238,20 +237,12 @@ def _spread(coordinates: Tensor) -> Tensor:
     return torch.cat([coordinates[..., :2], coordinates[..., 2:].sigmoid()], -1)
 
 
-def _class_and_offsets(maps: Tensor, radius_factor: float) -> Outputs:
+def _class_and_offsets(maps: Tensor, radius_factor: float, chosen: Sequence[int] | None) -> Outputs:
     """UDP's combined form: per keypoint a class map and the offset to it, in units of a radius."""
     radius = radius_factor * max(maps.shape[-2:])
     parts = maps.unflatten(1, (-1, 3))
+    parts = parts if chosen is None else parts[:, list(chosen)]
     return Outputs(heatmaps=parts[:, :, 0], fields={"offsets": parts[:, :, 1:] * radius})
-
-
-def _together(outputs: Outputs, radius_factor: float) -> Tensor:
-    """The inverse of `_class_and_offsets`."""
-    import torch
-
-    assert outputs.heatmaps is not None  # `read` has asked
-    radius = radius_factor * max(outputs.heatmaps.shape[-2:])
-    return torch.cat([outputs.heatmaps[:, :, None], outputs.fields["offsets"] / radius], 2).flatten(1, 2)
 
 
 def _regressed(coordinates: np.ndarray, input_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

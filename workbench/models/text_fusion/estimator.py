@@ -1,7 +1,4 @@
-"""The estimator of this family with its refiner and head, and the transform that loads its text.
-
-Import it through `register`: mmengine imports transformers, which must not meet a broken torchvision.
-"""
+"""The estimator of this family with its refiner and head, and the transform that loads its text."""
 
 from __future__ import annotations
 
@@ -12,17 +9,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from mmcv.transforms import BaseTransform
-from mmengine.model import BaseModule
-from mmpose.models.heads import RTMCCHead
-from mmpose.models.pose_estimators import TopdownPoseEstimator
-from mmpose.registry import MODELS
-from torch import nn
-from torch.nn import functional
 
-from workbench.checkpoints.numpy_files import load_npy
-from workbench.models.text_fusion.family import Path, Refining, Sentences, in_data_samples
-from workbench.models.text_fusion.neck import checked
+from workbench.models.mmpose_compat import install
+
+# Before transformers meets a broken torchvision, and mmpose an xtcocotools of another numpy.
+install()
+
+from mmcv.transforms import BaseTransform  # noqa: E402
+from mmengine.model import BaseModule  # noqa: E402
+from mmpose.models.heads import RTMCCHead  # noqa: E402
+from mmpose.models.pose_estimators import TopdownPoseEstimator  # noqa: E402
+from mmpose.registry import MODELS  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
+
+from workbench.checkpoints.numpy_files import load_npy  # noqa: E402
+from workbench.models.text_fusion.family import Path, Refining, Sentences, in_data_samples  # noqa: E402
+from workbench.models.text_fusion.neck import checked  # noqa: E402
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
