@@ -431,6 +431,7 @@ class ScoreRule(Undone):
             )
 
     def test(self, case: Case) -> Answer:
+        check_varying(case)
         answer = super().test(case)
         if not isinstance(answer, RuledOut):
             return answer
