@@ -44,7 +44,7 @@ LEAST_GAIN, LEVEL = 0.02, 0.998
 LEAST_AP = 0.02
 RESAMPLES = 1000
 # Instances of the first two looks at a change that needs forward passes. It is looked at no further where the
-# first one loses more than this much OKS, or the second one any.
+# first one loses more than this much OKS (any, once a cause is undone), or the second one any.
 FIRST, GLANCE, LOST = 4, 12, -0.1
 # A run of so little OKS has nothing to lose: a change that does not gain at the first look undoes nothing.
 NOTHING_TO_LOSE = 0.1
@@ -506,11 +506,12 @@ class Separation:
         if change.stage in NEEDS_FORWARD and self.looks:
             first = gain(evidence.measure(chosen, evidence.first), evidence.measure(both, evidence.first))
             poor = evidence.measure(chosen).mean_oks < NOTHING_TO_LOSE
-            if first.oks < (change.least / 2 if poor else LOST):
+            if first.oks < (change.least / 2 if poor else 0.0 if chosen else LOST):
                 self.lost |= set() if poor else {change}
                 return first
             second = gain(evidence.measure(chosen, evidence.glance), evidence.measure(both, evidence.glance))
             if second.oks < 0 or second.high < change.least:
+                self.lost |= {change} if second.high < change.least and not poor else set()
                 return second
         before, after = evidence.measure(chosen), evidence.measure(both)
         promising = after.figures["AP"] - before.figures["AP"] >= max(change.least, LEAST_AP)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.core import NotAvailable
 from workbench.core.finding import Finding
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # Mean OKS below which a model has learned too little for its fine print to be read.
 LEARNED = 0.3
+# Causes beside which no network finds keypoints: numbers that are 255 times off.
+GROSS = ("value range",)
 
 
 class Input(Undone):
@@ -37,6 +40,8 @@ class Input(Undone):
         self.name = name  # type: ignore[misc] - one class for all causes of the probe
 
     def changes(self, case: Case) -> Iterable[Change]:
+        if self.name in GROSS and (oks := case.of_model().measure().mean_oks) >= LEARNED:
+            raise NotAvailable(f"mean OKS is {oks:.2f} as it is, and this would leave next to nothing")
         for one in _tried(case)[0]:
             if one.cause == self.name and not one.fine:
                 stage = "outputs" if one.decode_only else "input"
@@ -47,6 +52,8 @@ class Input(Undone):
 
     def test(self, case: Case) -> Answer:
         if not case.changes_of(self):
+            if self.name in GROSS and (told := case.no_changes_of(self)):
+                return RuledOut(told)
             why = next((no.reason for no in _tried(case)[1] if no.cause == self.name), "")
             return NotTestable(why or "this model leaves no other way open")
         answer = super().test(case)
