@@ -103,7 +103,10 @@ def test_a_std_that_does_not_belong_to_its_mean_is_named(adapter, std, told):
 
 def test_crops_without_their_keypoints_say_nothing_about_a_constant_offset(adapter, tmp_path):
     _, options = labelled(unit_boxes)(tmp_path)
-    report = diagnose([], adapter=adapter(), level="forward", causes=[LabelsMoved()], **options)
+    report = diagnose(
+        [], adapter=adapter(), level="forward", causes=[LabelsMoved()], data=options["data"],
+        images=options["images"],
+    )  # fmt: skip
     assert "mend the boxes first" in report.not_testable["annotated keypoints moved"]
 
 

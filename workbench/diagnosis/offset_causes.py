@@ -134,7 +134,8 @@ def constant_offset(case: Case) -> Offset | None:
         truth, affines = _truth(evidence)
         H, W = evidence.forwards()[0].batch.pixels.shape[-2:]
         inside = inverted(affines, truth[..., :2])
-        held = ((inside >= 0) & (inside <= [W, H])).all(-1)[truth[..., 2] > 0].mean()
+        within = np.all((inside >= 0) & (inside <= np.array([W, H])), axis=-1)
+        held = float(within[truth[..., 2] > 0].mean())
         if held < HELD:
             raise NotAvailable(f"{held:.0%} of the labelled keypoints lie in the crops: mend the boxes first")
         return offset_of(evidence.poses().keypoints, truth, affines)
