@@ -160,7 +160,7 @@ class Audit(QuestionSection[ConfigText]):
     def work(self, asked: ConfigText, job: Job) -> AuditReport | ClaimsReport:
         from workbench.recipes.audit import audit
         from workbench.recipes.claims import judge_claims
-        from workbench.recipes.claims_reading import read_claims
+        from workbench.recipes.claims_markdown import read_claims
 
         suffix = Path(asked.name).suffix.lower()
         if suffix in (".md", ".markdown") or (suffix == ".toml" and "[[claim]]" in asked.text):

@@ -19,6 +19,7 @@ from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.job_sections import AddedSection, JobSection, QuestionSection
 from apps.pages.report_section import path_literal
 from apps.pages.sections import add_heading, control_row, html_block, one_sentence_errors, root_block
+from apps.pages.sweep_section import Sweeping
 from apps.server.comparison import Asked, has_areas
 from workbench.cli import MISTAKES
 from workbench.core import NotAvailable
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 FIGURE = "wb-history-figure"
 NOTHING = (
     "No folder with the predictions of several epochs is served; make one: "
-    "workbench history RUN --data DATA --out RUN/predictions; the button above shows a built-in demo"
+    "workbench history RUN --data DATA --out RUN/predictions, or the sweep below; the button above shows a "
+    "built-in demo"
 )
 # A point of the curve opens its epoch in Compare, as B beside the chosen A.
 OPEN_EPOCH = f"""() => window.wb.onPoint("{FIGURE}", (point) => {{
@@ -73,7 +75,7 @@ class HistoryPage(QuestionPage):
 
     def sections(self) -> Sequence[JobSection]:
         self._history = EpochHistory(self.context, self._controls)
-        return (self._history,)
+        return self._history, Sweeping(self.context)
 
     def add_events(self, added: Mapping[str, AddedSection]) -> None:
         """The demo's button, shown where no folder is served; it opens the page anew."""

@@ -51,6 +51,9 @@ FAMILY = "predictions"
 DEMO_ROOT, DEMO = "demo-predictions", "demo"
 """Folder of the cache with the demo's predictions, and the folder in it that holds the files."""
 
+SWEPT = "sweeps"
+"""Folder of the cache with the sweeps that the app was asked for, and the name that they are served under."""
+
 LEAST = 2  # files: one epoch has nothing to be compared with
 FILES_QUEUE = "predictions"
 
@@ -103,6 +106,7 @@ class PredictionFolders:
     def __init__(self, settings: Settings, registry: Registry, jobs: JobManager) -> None:
         self._settings, self._registry, self._jobs = settings, registry, jobs
         self._demo = (settings.cache or cache_folder()) / DEMO_ROOT
+        self.swept = (settings.cache or cache_folder()) / SWEPT
         self._scanned: tuple[float, tuple[tuple[str, Path, tuple[Path, ...]], ...]] = (-1e9, ())
         self._listed: LruCache[PredictionFolder] = LruCache(200)
         self._opened: LruCache[Opened] = LruCache(4)
@@ -164,17 +168,20 @@ class PredictionFolders:
             job.checkpoint()
 
         demo_history(folder, progress)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """See at once what has just been written."""
         self._scanned = (-1e9, ())
 
     def _scan(self) -> tuple[tuple[str, Path, tuple[Path, ...]], ...]:
         """Id, folder and files of every candidate."""
         scanned, found = self._scanned
         if time.monotonic() - scanned > RESCAN_SECONDS:
-            found = tuple(
-                candidate
-                for name, root in self._registry.served.folders.items()
-                for candidate in _candidates(root, name)
-            )
+            roots = dict(self._registry.served.folders)
+            if self.swept.is_dir():
+                roots[SWEPT] = self.swept.resolve()
+            found = tuple(one for name, root in roots.items() for one in _candidates(root, name))
             # The demo's are for who has none.
             if not found and self._demo.is_dir():
                 found = tuple(_candidates(self._demo.resolve(), DEMO_ROOT))

@@ -15,9 +15,9 @@ from workbench.data.coco import read_coco
 from workbench.evaluation import Detections, GroundTruth, Predictions, compare, evaluate, keypoint_ap
 from workbench.evaluation.bootstrap import drawn_images, paired_figures, paired_means, resampled_figures
 from workbench.evaluation.calibration import calibration, isotonic, reliability
+from workbench.evaluation.compare import overlap, slices_of
 from workbench.evaluation.keypoint_ap import FIGURES
 from workbench.evaluation.label_audit import MISSING, SHIFTED, SWAPPED, label_audit
-from workbench.evaluation.slices import overlap, slices_of
 from workbench.skeletons import SKELETONS
 
 COCO = SKELETONS["coco-17"]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.evaluate import write_predictions
 from workbench.cli.options import (
@@ -17,6 +15,8 @@ from workbench.cli.options import (
     ModelOptions,
     PoseScore,
     ReadingOptions,
+    argument,
+    option,
 )
 from workbench.cli.output import Answer, check_room, in_job
 
@@ -26,17 +26,14 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
 
 Files = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Argument(
-        help="A run's folder, checkpoints (an index or folder of parts is one), predictions (.parquet), or "
+    list[Path] | None,
+    argument(
+        "A run's folder, checkpoints (an index or folder of parts is one), predictions (.parquet), or "
         "result files (COCO .json, mmpose's --dump .pkl), which need no model."
     ),
 ]
-Resamples = Annotated[int, typer.Option("--resamples", help="Resamples of the paired bootstrap.", min=2)]
-Folder = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="A folder for the predictions, one .parquet for each epoch."),
-]
+Resamples = Annotated[int, option("--resamples", "Resamples of the paired bootstrap.", min=2)]
+Folder = Annotated[Path | None, option("--out", "A folder for the predictions, one .parquet for each epoch.")]
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".pt2")
 

@@ -44,7 +44,7 @@ class Input:
     """A file that went into a report.
 
     Attributes:
-        kind: ``checkpoint``, ``results``, ``annotations``, ``config`` or ``log``.
+        kind: ``checkpoint``, ``results``, ``predictions``, ``annotations``, ``config``, ``log`` or ``file``.
         name: of the file.
         nbytes: size.
         sha256: hexadecimal.
