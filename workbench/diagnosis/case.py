@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from workbench.core import Groups, NotAvailable, PoseModel
 from workbench.core.capabilities import RollsOut
 from workbench.core.errors import USER_ERRORS, sentence
+from workbench.core.hooks import count_inputs
 from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
 from workbench.diagnosis.evidence import (
     MOST_STORED,
@@ -26,8 +27,6 @@ from workbench.diagnosis.targets import Given
 from workbench.diagnosis.texts import quoted_config
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from workbench.checkpoints.checkpoint import Checkpoint
     from workbench.checkpoints.loading import LoadReport
     from workbench.data.pose_set import PoseSet
@@ -302,21 +301,12 @@ class Case:
             # A config among the targets is read; only one that was named as --config is the user's own code.
             run_config=named and options.run_config,
         )
-        self._count(found.model.module)
+        count_inputs(found.model.module, self._given)
         return found
 
-    def _count(self, module: nn.Module) -> None:
-        """Count what a network is given: crops or images, mirrored ones and other scales as well."""
-        from torch import nn
-
-        with_weights = [m for m in module.modules() if list(m.parameters(recurse=False))]
-        layers = [m for m in with_weights if isinstance(m, nn.Conv2d)] or with_weights
-
-        def given(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-            self.forwarded += len(inputs[0])
-
-        if layers:
-            layers[0].register_forward_pre_hook(given)
+    def _given(self, inputs: int) -> None:
+        """Count what the network is given: crops or images, mirrored ones and other scales as well."""
+        self.forwarded += inputs
 
     def evaluation_size(self) -> int:
         """What one evaluation of the set gives to the network: crops, or images of a bottom-up model.
