@@ -89,9 +89,11 @@ def count_inputs(module: nn.Module, given: Callable[[int], None]) -> None:
         module: the network.
         given: called with the size.
     """
-    from torch import nn
+    from torch import jit, nn
 
-    with_weights = [part for part in module.modules() if list(part.parameters(recurse=False))]
+    # Compiled modules take no hooks.
+    parts = [part for part in module.modules() if not isinstance(part, jit.ScriptModule)]
+    with_weights = [part for part in parts if list(part.parameters(recurse=False))]
     layers = [part for part in with_weights if isinstance(part, nn.Conv2d)] or with_weights
     for layer in layers[:1]:
         # A function and no bound method: a copy of the network counts for the same caller.
