@@ -151,7 +151,7 @@ def details_of(report: Comparison) -> str:
         ("Keypoints and slices, mean OKS", changes),
     ]
     if report.audit is not None and report.audit.suspects:
-        parts.append(("Annotations that both contradict", report.audit.table()))
+        parts.append(("Annotations to look at", report.audit.table()))
     told = [one.summary() for one in report.calibrations]
     told += [] if report.audit is None else [report.audit.summary()]
     shown = "".join(f"<h3>{html.escape(title)}</h3>{table_html(rows)}" for title, rows in parts if rows)

@@ -64,7 +64,7 @@ def test_the_file_holds_the_figures_of_the_page_and_needs_no_network(
     file = tmp_path / name
     saving.value.save_as(file)
     text = file.read_text(encoding="utf-8")
-    assert len(text.encode()) < (2_500_000 if name == "report-compare.html" else 2_000_000)  # with cut-outs
+    assert len(text.encode()) <= 2_000_000
     assert text.count('id="plotly"') == 1
     assert text.count("data-figure=") == figures
     assert "SHA-256" in text or name == "report-audit.html"  # the example is no file
