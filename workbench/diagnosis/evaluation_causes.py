@@ -291,8 +291,7 @@ def rules_of(
         "mean OKS of matched "
         "poses": lambda: float(np.nanmean(_pair_oks(own))) if len(own.matches.pair_oks) else 0.0,
     }  # fmt: skip
-    if found.annotation_id is not None:
-        asked |= _distances(found, pose_set)
+    asked |= _distances(found, pose_set)
     made: dict[str, float] = {}
     for name, compute in asked.items():
         try:
@@ -313,6 +312,8 @@ def _distances(found: Predictions, pose_set: PoseSet) -> Mapping[str, Callable[[
     from workbench.diagnosis.label_causes import paired_points
 
     points, truth, scale, ids = paired_points(found, pose_set)
+    if not len(points):
+        return {}
     away = np.linalg.norm(points - truth[..., :2], axis=-1)
     seen = (truth[..., 2] > 0) & np.isfinite(away)
     sides = {i.annotation_id: max(i.box[2] - i.box[0], i.box[3] - i.box[1]) for i in pose_set.instances}
