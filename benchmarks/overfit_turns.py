@@ -61,8 +61,7 @@ def in_turns(config: str, blocks: int) -> dict[str, list[float]]:
     """
     import torch
 
-    from workbench.training.plan import Plan
-    from workbench.training.planned import new_session
+    from workbench.training.plan import Plan, new_session
     from workbench.training.settings import Settings
 
     peers: Mapping[str, Iterator[None]] = {

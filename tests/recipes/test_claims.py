@@ -7,8 +7,7 @@ import json
 import pytest
 
 from workbench.recipes.claims import Claim, judge_claims
-from workbench.recipes.claims_markdown import markdown_claims, own_configs
-from workbench.recipes.claims_reading import read_claims
+from workbench.recipes.claims_markdown import markdown_claims, own_configs, read_claims
 
 
 def verdicts(report):

@@ -9,24 +9,23 @@ from typing import TYPE_CHECKING, Any
 from workbench.core import NotAvailable
 from workbench.core.finding import ranked
 from workbench.core.report import Report, plain
-from workbench.recipes.checkpoint_rules import checkpoint_findings
-from workbench.recipes.choice import Choice, nearest_recipe
 from workbench.recipes.comparison import (
     WEIGHTS,
     AuditFinding,
+    Choice,
     Rule,
     Subject,
     compared,
     decided,
     differences,
+    nearest_recipe,
     other_data,
     shown,
     weights,
 )
-from workbench.recipes.fields import DIALECTS, fields
 from workbench.recipes.key_rules import KEY_RULES
-from workbench.recipes.model_rules import MODEL_RULES
-from workbench.recipes.recipe import Recipe, recipe, recipe_names
+from workbench.recipes.model_rules import MODEL_RULES, checkpoint_findings
+from workbench.recipes.recipe import DIALECTS, Recipe, fields, recipe, recipe_names
 from workbench.recipes.training_rules import TRAINING_RULES
 from workbench.recipes.values import Decisions, decisions_of
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core.report import Report, plain
 from workbench.recipes.comparison import equal, is_turned, shown
-from workbench.recipes.fields import fields, read_toml
-from workbench.recipes.recipe import Recipe, recipe, recipe_names
+from workbench.recipes.recipe import Recipe, fields, read_toml, recipe, recipe_names
 from workbench.recipes.values import as_number
 
 if TYPE_CHECKING:
