@@ -138,9 +138,10 @@ def report_parts(report: Report, heading: str = "", level: int = 2) -> list[str]
 
 
 def code_parts(code: str) -> list[str]:
-    """Python that makes a report again; [] for none."""
+    """Python, or a command, that makes a report again; [] for none."""
+    where = "on the command line" if code.startswith("workbench ") else "in Python"
     return [
-        f"<details open><summary>The same in Python</summary><pre>{html.escape(code)}</pre></details>"
+        f"<details open><summary>The same {where}</summary><pre>{html.escape(code)}</pre></details>"
     ] * bool(code)
 
 
