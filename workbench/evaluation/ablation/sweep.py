@@ -334,10 +334,10 @@ def sweep(
             chosen = _named(variants(looked.outputs) if callable(variants) else variants)
             people = [[] for _ in chosen]
         ids.append(looked.image_id)
-        for seen, places in looks_of(model, looked, chosen, flip):
+        for seen, indices in looks_of(model, looked, chosen, flip):
             calls += 1 + len(seen.outputs.passes)
             looks += 1
-            for n, found in zip(places, read(model, seen, [chosen[n] for n in places]), strict=True):
+            for n, found in zip(indices, read(model, seen, [chosen[n] for n in indices]), strict=True):
                 people[n].append(found)
     truth = truth_of(pose_set).on_images(ids)
     if truth.ignored.all():
@@ -420,14 +420,14 @@ def read(model: BottomUpModel, looked: Looked, variants: Sequence[Variant]) -> l
     """The people of one image by each variant; maps and detections that variants share are made once."""
     found: dict[int, People] = {}
     settings: dict[Aggregation, None] = dict.fromkeys(variant.aggregation for variant in variants)
-    kept: MapCache = {}
+    cache: MapCache = {}
     size = None
     # Those of one size and rule of enlargement one after the other, and no longer kept than for them.
     for aggregation in sorted(settings, key=_enlargement):
         if _enlargement(aggregation) != size:
-            kept.clear()
+            cache.clear()
             size = _enlargement(aggregation)
-        maps = model.maps(looked.outputs, looked.batch, 0, aggregation, kept)
+        maps = model.maps(looked.outputs, looked.batch, 0, aggregation, cache)
         tags = TagMaps(maps.tags, looked.image_id)
         detections: dict[tuple[float, ...], tuple[Detections, ...]] = {}
         for place, variant in enumerate(variants):
