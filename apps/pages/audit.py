@@ -23,7 +23,6 @@ from workbench.core.job import version_of
 
 if TYPE_CHECKING:
     from apps.pages.report_section import Answer
-    from apps.server.context import Context
     from workbench.core.job import Job
     from workbench.recipes.audit import AuditReport
     from workbench.recipes.claims import ClaimsReport
@@ -103,10 +102,6 @@ class Audit(QuestionSection[ConfigText]):
     name, figure_id, handlers = "audit", "wb-audit-figure", ("audit", "audit_watch", "audit_cancel")
     report_title = "Audit"
     patience = 5.0
-
-    def __init__(self, context: Context, controls: Sequence[Component]) -> None:
-        super().__init__(context)
-        self._controls = controls
 
     def add_fields(self) -> list[Component]:
         with gr.Accordion("A config of your own: upload a file, or paste its text", open=False), gr.Row():

@@ -176,7 +176,7 @@ def of_checkpoint(
     counting = evaluator.rules(len(pose_set.skeleton))
     check_evaluable(pose_set, **counting)
     found, source = boxes.of(pose_set)
-    rules: dict[str, Any] = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
+    rules = reading.rules(pose_score)
     predictions = predicted(loaded, pose_set, boxes=found, batch_size=batch_size, **rules)
     protocol = protocol_of_loaded(loaded, boxes=source, **rules)
     return loaded.title, evaluate(pose_set, predictions, protocol, **counting), pose_set

@@ -89,7 +89,7 @@ def command(
     if out is not None:
         check_room(out)
     found, source = boxes.of(pose_set)
-    rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score, "nms": nms}
+    rules = {**reading.rules(pose_score), "nms": nms}
     predictions = predicted(loaded, pose_set, boxes=found, batch_size=batch_size, **rules)
     protocol = protocol_of_loaded(loaded, boxes=source, **rules)
     if name == "ap":

@@ -16,6 +16,7 @@ from workbench.cli.options import (
     ModelOptions,
     PoseScore,
     ReadingOptions,
+    Resamples,
     argument,
     check_limit,
     option,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 A = Annotated[Path | None, argument("The checkpoint that gives parts.")]
 B = Annotated[Path | None, argument("The checkpoint that takes them.")]
 Depth = Annotated[int, option("--depth", "Words of a tensor's name that make a part: 2 splits head.", min=1)]
-Resamples = Annotated[int, option("--resamples", "Resamples of the paired bootstrap.", min=2)]
 Out = Annotated[
     Path | None, option("--out", "Write the figure (.html), the facts (.json) or the table (.csv).")
 ]
@@ -70,7 +70,7 @@ def command(
     if a is None or b is None:
         raise ValueError("graft: expected two checkpoints of one network, A and B; or --demo")
     data.require("graft")
-    rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
+    rules = reading.rules(pose_score)
     models = [model.open(path, run_config=not demo) for path in (a, b)]
     judged = _judge(models[1], data, evaluator, rules, limit, batch_size)
     report = in_job(

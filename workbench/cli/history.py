@@ -219,7 +219,7 @@ def _predicted(
         raise FileNotFoundError(f"{run}: no checkpoint and no predictions in this folder")
     check_room(folder / "epoch.parquet")
     counting = evaluator.rules(len(pose_set.skeleton))
-    rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
+    rules = reading.rules(pose_score)
     # A person's own code may have changed since, and nothing tells: its predictions are made anew.
     kept = folder if model.adapter is None and model.config is None else None
     truth, told = pose_set, []
@@ -424,6 +424,8 @@ def _sentence(history: History, epochs: list[dict[str, Any]]) -> str:
     if history.differences and not history.mixed:
         kinds = len(set(history.rules.values()))
         return f"{count} made under {kinds} sets of rules; they are compared only when asked: --mixed."
+    if not told and history.predicted_ids()[0] is not None:
+        return f"{count}; their poses were not compared with the annotations: name the data set with --data."
     if not told:
         return f"{count}; their poses belong to no annotation, so only keypoints can be followed."
     scored = [row for row in epochs if row.get("AP") is not None]

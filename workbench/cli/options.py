@@ -150,6 +150,7 @@ PoseScore = Annotated[
     str, option("--pose-score", "bbox_keypoint (as mmpose), bbox, bbox_rle, mean, min, max, oracle.")
 ]
 BatchSize = Annotated[int, option("--batch-size", "Crops in one forward pass.")]
+Resamples = Annotated[int, option("--resamples", "Resamples of the paired bootstrap.", min=2)]
 Metric = Annotated[
     str | None, option("--metric", "ap (default where sigmas are known), pck, pckh, mpck, auc, epe or nme.")
 ]
@@ -319,6 +320,10 @@ class ReadingOptions:
         from workbench.core import DecodeOptions
 
         return DecodeOptions(self.decoder, self.score)  # type: ignore[arg-type]
+
+    def rules(self, pose_score: str) -> dict[str, Any]:
+        """Arguments of `predict` and `protocol_of_loaded`; the pose's score as --pose-score has it."""
+        return {"flip": self.flip, "options": self.decoding, "score_rule": pose_score}
 
 
 @dataclass(frozen=True)

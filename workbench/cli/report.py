@@ -15,6 +15,7 @@ from workbench.cli.options import (
     ModelOptions,
     PoseScore,
     ReadingOptions,
+    Resamples,
     argument,
     option,
 )
@@ -42,7 +43,6 @@ Diagnose = Annotated[
 ]
 Most = Annotated[int, option("--most", "Checkpoints of a run's folder that are evaluated at most.", min=2)]
 Worst = Annotated[int, option("--worst", "Worst instances that are shown.", min=0)]
-Resamples = Annotated[int, option("--resamples", "Resamples of the paired bootstrap.", min=2)]
 Out = Annotated[Path | None, option("--out", "The report, a name ending in .html.")]
 
 
@@ -75,7 +75,7 @@ def command(
     if demo and not files:
         paths: list[Path] = []
         truth, epochs, counting = _demo()
-        notes = ["demo: the poses are the annotations, moved by noise; the log is rtmpose-demo's"]
+        notes = ["demo: the last two epochs of rtmpose-demo on its own data and with its own log"]
     else:
         paths, notes = _chosen(list(files or []), most)
         truth, epochs, counting, more = judged_epochs(paths, how)
@@ -88,6 +88,7 @@ def command(
         truth,
         [(epoch.title, epoch.predictions) for epoch in epochs],
         [epoch.protocol for epoch in epochs],
+        runs=[epoch.run for epoch in epochs],
         curves=curves, history=_folder_of_epochs(files or []), diagnosis=diagnosis,
         inputs=list(_inputs(paths, truth, logs)), commands=[words], notes=[*notes, *why],
         worst=worst, resamples=resamples, **counting,

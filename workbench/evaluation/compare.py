@@ -206,7 +206,7 @@ class Comparison(Report):
         delta: change of each COCO figure from the first epoch to the last; empty where it was not asked for.
         changes: of keypoints and slices of instances, likewise.
         calibrations: of each epoch's scores, likewise.
-        audit: annotations that the epochs contradict together; None where it was not asked for.
+        audit: annotations that the models contradict together; None where it was not asked for.
     """
 
     titles: tuple[str, ...]
@@ -385,7 +385,10 @@ class Comparison(Report):
         lines += ["", *(one.summary() for one in self.calibrations)] if self.calibrations else []
         if self.audit is not None:
             lines += ["", self.audit.summary()]
-            lines += [f"  {s.finding().where}: {s.kind}, {s.evidence}" for s in self.audit.suspects[:10]]
+            lines += [
+                f"  {f.where}: {s.kind if s.claim else f'to look at, {s.kind}?'}, {s.evidence}"
+                for s, f in ((s, s.finding()) for s in self.audit.suspects[:10])
+            ]
         return lines
 
 
@@ -397,6 +400,7 @@ def compare(
     epochs: Sequence[tuple[str, Predictions]],
     protocols: Sequence[Protocol | None] | None = None,
     *,
+    runs: Sequence[str] | None = None,
     indices: Iterable[int] | None = None,
     area_rule: AreaRule = "annotated",
     sigmas: Sequence[float] | None = None,
@@ -412,6 +416,8 @@ def compare(
         pose_set: the annotations.
         epochs: title and predictions of each, in the order to show.
         protocols: of each, where known; differences are marked.
+        runs: name of the run that each is of, where known; only models of different runs prove an annotation
+            wrong.
         indices: as in evaluate.
         area_rule: as in evaluate.
         sigmas: as in evaluate.
@@ -439,7 +445,7 @@ def compare(
     titles = [title for title, _ in epochs]
     report = comparison_of(titles, evaluations, resamples=resamples, seed=seed, progress=parts.next)
     if details and report.intervals:
-        report = _detailed(report, [found for _, found in epochs], pose_set, resamples, seed, parts)
+        report = _detailed(report, [found for _, found in epochs], pose_set, runs, resamples, seed, parts)
     return parts.end(report)
 
 
@@ -471,6 +477,7 @@ def _detailed(
     report: Comparison,
     found: Sequence[Predictions],
     pose_set: PoseSet,
+    runs: Sequence[str] | None,
     resamples: int,
     seed: int,
     parts: _Parts,
@@ -492,7 +499,7 @@ def _detailed(
         delta=parts.finished(paired_figures(a.ap, b.ap, resamples=resamples, seed=seed)),
         changes=tuple(changed),
         calibrations=tuple(one for one in calibrations if one is not None),
-        audit=parts.finished(label_audit(models, pose_set.skeleton)),
+        audit=parts.finished(label_audit(models, pose_set.skeleton, runs)),
     )
 
 
