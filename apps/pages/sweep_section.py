@@ -155,7 +155,7 @@ class Sweeping(QuestionSection[SweepWanted]):
     # Answers.
 
     def code(self, asked: SweepWanted) -> str:
-        """The command that does the same: as Python it is `workbench.evaluation.sweep`."""
+        """The command that does the same."""
         words = [self.context.registry.run(asked.run).folder, "--data", self._data(asked)]
         if self.context.settings.images is not None:
             words += ["--images", self.context.settings.images]
@@ -164,7 +164,7 @@ class Sweeping(QuestionSection[SweepWanted]):
         if asked.limit is not None:
             words += ["--limit", asked.limit]
         words += ["--out", self._out(asked)]
-        return f"# workbench sweep {shlex.join(map(str, words))}"
+        return f"workbench sweep {shlex.join(map(str, words))}"
 
     def inputs(self, asked: SweepWanted) -> Sequence[tuple[str, Path]]:
         found = [("checkpoint", epoch.path) for epoch in self.context.registry.run(asked.run).epochs]

@@ -108,12 +108,12 @@ def lint(
     pose_set = open_data(name or "scenes-val", images, category, _progress)
     if not pose_set.images:
         raise ValueError(f"{pose_set.name}: expected images, the file lists none")
-    told = (
+    by_model = (
         None if model is None else _by_model(pose_set, model, options, PREDICTED if limit is None else limit)
     )
-    beside = {} if told is None else {
-        "beside": told.findings, "checked": () if told.not_checked else BY_MODEL,
-        "not_checked": told.not_checked,
+    beside = {} if by_model is None else {
+        "beside": by_model.findings, "checked": () if by_model.not_checked else BY_MODEL,
+        "not_checked": by_model.not_checked,
     }  # fmt: skip
     report = lint_set(pose_set, images=not no_images, **beside)
     facts: dict[str, Any] = {"source": pose_set.source, **report.to_json()}

@@ -151,8 +151,8 @@ def command(
 
 def _run(setup: OverfitSetup, bisect: bool, folder: Path | None) -> OverfitReport:
     """Run the attempt as a job; on Ctrl-C say where the finished steps are."""
-    kept = f"its finished steps are in {folder}, and the same command continues from there" if folder else ""
-    return in_job("overfitting", lambda job: _trained(job, setup, bisect, folder), kept)
+    note = f"its finished steps are in {folder}, and the same command continues from there" if folder else ""
+    return in_job("overfitting", lambda job: _trained(job, setup, bisect, folder), note)
 
 
 def _trained(job: Job, setup: OverfitSetup, bisect: bool, folder: Path | None) -> OverfitReport:

@@ -293,10 +293,10 @@ def _page(report: Report, facts: Mapping[str, Any]) -> str:
     """A page that needs no network and follows the reader's light or dark setting."""
     from workbench.figures.document import drawn, escaped, html_document
 
-    told = escaped(f"{facts['model']} · {', '.join(facts['samples'])}")
+    subject = escaped(f"{facts['model']} · {', '.join(facts['samples'])}")
     summary = f'<p class="answer">{escaped(report.summary())}</p>'
     title = f"{facts['inspector']}: {facts['model']}"
-    return html_document(title, [f"<p>{told}</p>", summary, drawn(report.plot())])
+    return html_document(title, [f"<p>{subject}</p>", summary, drawn(report.plot())])
 
 
 def _json(report: Report, facts: Mapping[str, Any]) -> str:

@@ -138,9 +138,10 @@ def report_parts(report: Report, heading: str = "", level: int = 2) -> list[str]
 
 
 def code_parts(code: str) -> list[str]:
-    """Python that makes a report again; [] for none."""
+    """Python, or a command, that makes a report again; [] for none."""
+    where = "on the command line" if code.startswith("workbench ") else "in Python"
     return [
-        f"<details open><summary>The same in Python</summary><pre>{html.escape(code)}</pre></details>"
+        f"<details open><summary>The same {where}</summary><pre>{html.escape(code)}</pre></details>"
     ] * bool(code)
 
 
@@ -207,8 +208,8 @@ def made_parts(
         )
         heads = "<tr><th>what</th><th>file</th><th>bytes</th><th>SHA-256</th></tr>"
         parts.append(f'<div class="wide"><table>{heads}{rows}</table></div>')
-    told = ", ".join(f"{name} {version}" for name, version in (packages or versions()).items())
-    return [*parts, f"<p><small>{escaped(told)}</small></p>"]
+    packages_text = ", ".join(f"{name} {version}" for name, version in (packages or versions()).items())
+    return [*parts, f"<p><small>{escaped(packages_text)}</small></p>"]
 
 
 # What becomes of parts that are too large together?
