@@ -15,21 +15,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.diagnosis_coverage import table
 from benchmarks.run import machine
-from tests.diagnosis import held_out, planting
+from tests.diagnosis import suite
 from tests.diagnosis.judging import Outcome, judged
 from tests.diagnosis.systems import Case
-from workbench.diagnosis.cause import LEVELS, all_causes
+from workbench.core.errors import USER_ERRORS, sentence
+from workbench.diagnosis.cause import LEVELS
 
 PAGE = Path(__file__).with_suffix(".md")
 NOTES = Path(__file__).with_name("diagnosis_notes.md")
 """What people wrote about the cases that were missed, put on the page as it is."""
 
 TUNED, HELD_OUT = "in-sample", "held-out"
-CASES: dict[str, tuple[Case, ...]] = {
-    TUNED: (*planting.FAULTS, *planting.CONTROLS),
-    HELD_OUT: (*held_out.FAULTS, *held_out.CONTROLS),
-}
+FAILURES = (*USER_ERRORS, RuntimeError, TypeError, AttributeError)
+"""What ends one case and not the whole run: a fault of the suite or of diagnose, told in the case's row."""
+CASES: dict[str, tuple[Case, ...]] = {TUNED: suite.IN_SAMPLE, HELD_OUT: suite.HELD_OUT}
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,12 @@ def main(argv: list[str] | None = None) -> int:
         if row is None and number % parts != own % parts:
             continue
         if row is None:
-            began = time.process_time()
-            outcome = judged(case)
-            row = row_of(part, outcome, time.process_time() - began)
+            row, text = judged_row(part, case)
             if stopped_run is not None:
                 with stopped_run.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(asdict(row)) + "\n")
             if options.full:
-                print(outcome.report.text(), "\n", flush=True)
+                print(text, "\n", flush=True)
         rows.append(row)
         print(f"{number}/{len(chosen)} {line(row)}", flush=True)
     if out is not None and len(rows) == len(chosen):
@@ -127,6 +126,23 @@ def read_rows(path: Path) -> dict[tuple[str, str], Row]:
         row = Row(**{**facts, "causes": tuple(facts["causes"]), "said": tuple(facts["said"])})
         found[row.part, row.name] = row
     return found
+
+
+def judged_row(part: str, case: Case) -> tuple[Row, str]:
+    """The row of a case and its report; where planting or diagnosis fails, a row that says so.
+
+    Args:
+        part: in-sample or held-out.
+        case: that is run.
+    """
+    began = time.process_time()
+    try:
+        outcome = judged(case)
+    except FAILURES as error:
+        failed = f"the run failed ({type(error).__name__}: {sentence(error)})"
+        facts = (part, case.name, case.system, case.strength, case.level, case.cause)
+        return Row(*facts, 0, (failed,), 0.0, round(time.process_time() - began, 1)), failed
+    return row_of(part, outcome, time.process_time() - began), outcome.report.text()
 
 
 def row_of(part: str, outcome: Outcome, cpu: float) -> Row:
@@ -212,26 +228,9 @@ def page(rows: Sequence[Row]) -> str:
             *(cells(row) for row in rows if row.part == part),
             "",
         ]
-    lines += ["## What is planted where", "", *coverage(rows)]
+    planted = (case for cases in CASES.values() for case in cases)
+    lines += ["## What is planted where", "", *table(planted)]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def coverage(rows: Sequence[Row]) -> list[str]:
-    """For each cause in how many systems and at which strengths it was planted; lines of a table."""
-    planted: dict[str, set[tuple[str, str]]] = {}
-    for row in rows:
-        for cause in row.causes[:1]:
-            planted.setdefault(cause, set()).add((row.system.partition(",")[0], row.strength))
-    lines = ["| cause | systems | strong | weak |", "| --- | --- | --- | --- |"]
-    for cause, where in sorted(planted.items()):
-        systems = sorted({system for system, _ in where})
-        counts = [
-            sum(row.causes[:1] == (cause,) and row.strength == s for row in rows) for s in ("strong", "weak")
-        ]
-        lines.append(f"| {cause} | {', '.join(systems)} | {counts[0]} | {counts[1]} |")
-    own = {cause.name for cause in all_causes()}
-    absent = sorted(own - {cause for row in rows for cause in row.causes})
-    return [*lines, "", f"Causes that no case plants: {', '.join(absent)}."]
 
 
 def cells(row: Row) -> str:

@@ -63,8 +63,8 @@ def _beside(what: str, seconds: dict[str, list[float]], peer: str, title: str) -
     ours, theirs = (BLOCK / statistics.median(seconds[name]) for name in ("ours", peer))
     return {
         "what": what,
-        "ours": f"{ours:.1f} steps/s",
-        "peer": f"{title} {theirs:.1f} steps/s",
+        "ours": f"{ours:.1f} steps/processor second",
+        "peer": f"{title} {theirs:.1f}",
         "ratio": f"{ratio:.2f} of its speed (half of the blocks {spread})",
         "target": f">= {TARGET}",
         "met": ratio >= TARGET,

@@ -39,8 +39,7 @@ def path_of(config: str) -> Path:
 def session(config: str, steps: int, device: str, **settings: Any) -> float:
     """A Session with rows on disk, PCK every 50 steps, and a watcher that draws the curves every second."""
     from apps.pages.overfit.views import curves
-    from workbench.training.plan import Plan
-    from workbench.training.planned import new_session
+    from workbench.training.plan import Plan, new_session
     from workbench.training.settings import Settings
 
     model, samples = made(config, device)
@@ -61,7 +60,7 @@ def session(config: str, steps: int, device: str, **settings: Any) -> float:
         def watch() -> None:
             while not ended.wait(1.0):
                 if held.rows:
-                    curves(list(held.rows), "benchmark").to_json()
+                    curves(list(held.rows), "benchmark")
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()

@@ -2,8 +2,9 @@
 
 A machine with other work on it is fast in one second and slow in the next, so a whole run beside a whole run
 measures the machine. Here a block lasts a second or two, each is compared with the blocks on both sides of
-it, and the median over many is taken. All turns are in the session's own thread, so that none has a warmer
-pool of threads than another.
+it, and the median over many is taken. Processor time of the whole process is counted, the drawing of the
+curves included: what waits for other programs' work is neither side's. All turns are in the session's own
+thread, so that none has a warmer pool of threads than another.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ class Watcher:
             waited += 0.05 if self.turn.is_set() else 0.0
             if waited >= 1 and self.turn.is_set():
                 waited = 0.0
-                curves(list(self.rows), "benchmark").to_json()
+                curves(list(self.rows), "benchmark")
 
 
 def in_turns(config: str, blocks: int) -> dict[str, list[float]]:
-    """Seconds of every block: ``ours``, ``bare``, ``fused`` (AdamW as a Session has it).
+    """Processor seconds of every block: ``ours``, ``bare``, ``fused`` (AdamW as a Session has it).
 
     Args:
         config: name of one of mmpose's RTMPose configs.
@@ -60,8 +61,7 @@ def in_turns(config: str, blocks: int) -> dict[str, list[float]]:
     """
     import torch
 
-    from workbench.training.plan import Plan
-    from workbench.training.planned import new_session
+    from workbench.training.plan import Plan, new_session
     from workbench.training.settings import Settings
 
     peers: Mapping[str, Iterator[None]] = {
@@ -71,21 +71,21 @@ def in_turns(config: str, blocks: int) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {"ours": [], "bare": [], "fused": []}
     model, samples = made(config, "cpu")
     plan = Plan(Settings(steps=BLOCK * (blocks + 1), measure_every=BLOCK))
-    began, threads = time.perf_counter(), torch.get_num_threads()
+    began, threads = time.process_time(), torch.get_num_threads()
 
     def stepped(row: dict[str, Any]) -> None:
         nonlocal began
         if row["step"] % BLOCK:
             return
         watcher.turn.clear()
-        seconds["ours"].append(time.perf_counter() - began)
+        seconds["ours"].append(time.process_time() - began)
         for name in sorted(peers, reverse=bool(row["step"] // BLOCK % 2)):
-            began = time.perf_counter()
+            began = time.process_time()
             for _ in range(BLOCK):
                 next(peers[name])
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(time.process_time() - began)
         watcher.turn.set()
-        began = time.perf_counter()
+        began = time.process_time()
 
     torch.set_num_threads(1)
     try:

@@ -180,7 +180,7 @@ def compute(run: Run, params: Params) -> SideDoubt:
 
 
 INSPECTOR = Inspector(
-    "Side doubt", "Which keypoints does it confuse with their mirror partner?", Params, compute
+    "Side doubt", Params, compute, question="Which keypoints does it confuse with their mirror partner?"
 )
 
 # %% [markdown]

@@ -87,7 +87,7 @@ import dataclasses
 import numpy as np
 
 from workbench.evaluation import keypoint_ap, truth_of
-from workbench.evaluation.predict import category_of, looking, predictions_of
+from workbench.evaluation.predict import category_of, forward_passes, predictions_of
 from workbench.models.bottom_up import true_outputs
 
 
@@ -95,7 +95,7 @@ def perfect_ap(model, pose_set, image_ids):
     """AP of maps made from the annotations: by the model's own rules, and without the inverse affine."""
     rules = {"published": {}, "no inverse affine": {"inverse_affine": False}}
     people = {name: [] for name in rules}
-    for seen in looking(model, pose_set, image_ids):
+    for seen in forward_passes(model, pose_set, image_ids):
         held = [pose_set.instances[i].truth for i in pose_set.labelled_of_image[seen.image_id]]
         perfect = true_outputs(model, seen.outputs, seen.batch, [np.stack(held)])
         for name, changed in rules.items():
@@ -157,9 +157,9 @@ grouping_costs.compute(looked, grouping_costs.Params())
 
 # %%
 from apps.notebook.grouping_panel import GroupingPanel
-from workbench.evaluation.predict import looking  # noqa: F811
+from workbench.evaluation.predict import forward_passes  # noqa: F811
 
-kept = list(looking(model, scenes, images, flip=True))
+kept = list(forward_passes(model, scenes, images, flip=True))
 panel = GroupingPanel(looked, kept, scenes)
 panel
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from tests.inspectors.sequence.telling import Telling
 from workbench.core import Batch, Codec, Outputs, Prediction, Sample, Skeleton
-from workbench.core.attention import Attention
+from workbench.core.capabilities import Attention
 
 SIDE = 9
 CORNER = (4, 5)  # x, y of the crop's top-left pixel in the image

@@ -32,6 +32,7 @@ FORMER_NAMES = {
     "workbench.rollout": "workbench.inspectors.sequence",
     "workbench.conditioning": "workbench.inspectors.conditioning",
     "workbench.cli.looking": "workbench.cli.report_output",
+    "workbench.core.needs": "workbench.core.inspector",
 }
 
 

@@ -23,7 +23,6 @@ from workbench.core.job import version_of
 
 if TYPE_CHECKING:
     from apps.pages.report_section import Answer
-    from apps.server.context import Context
     from workbench.core.job import Job
     from workbench.recipes.audit import AuditReport
     from workbench.recipes.claims import ClaimsReport
@@ -104,10 +103,6 @@ class Audit(QuestionSection[ConfigText]):
     report_title = "Audit"
     patience = 5.0
 
-    def __init__(self, context: Context, controls: Sequence[Component]) -> None:
-        super().__init__(context)
-        self._controls = controls
-
     def add_fields(self) -> list[Component]:
         with gr.Accordion("A config of your own: upload a file, or paste its text", open=False), gr.Row():
             file = gr.File(
@@ -160,7 +155,7 @@ class Audit(QuestionSection[ConfigText]):
     def work(self, asked: ConfigText, job: Job) -> AuditReport | ClaimsReport:
         from workbench.recipes.audit import audit
         from workbench.recipes.claims import judge_claims
-        from workbench.recipes.claims_reading import read_claims
+        from workbench.recipes.claims_markdown import read_claims
 
         suffix = Path(asked.name).suffix.lower()
         if suffix in (".md", ".markdown") or (suffix == ".toml" and "[[claim]]" in asked.text):

@@ -25,7 +25,6 @@ from workbench.core.job import version_of
 
 if TYPE_CHECKING:
     from apps.pages.report_section import Answer
-    from apps.server.context import Context
     from apps.server.folders import RunFolder
     from workbench.core.finding import Finding
     from workbench.core.job import Job
@@ -117,10 +116,6 @@ class TrainingCurves(QuestionSection[Logs]):
     report_title = "Curves"
     patience = 5.0
 
-    def __init__(self, context: Context, controls: Sequence[Component]) -> None:
-        super().__init__(context)
-        self._controls = controls
-
     def add_fields(self) -> list[Component]:
         with gr.Accordion("A log of your own: upload files, or paste a log or a table", open=False), gr.Row():
             files = gr.File(
@@ -155,10 +150,7 @@ class TrainingCurves(QuestionSection[Logs]):
         """Sentence, figure whose points know their run, and details."""
         updates, report = super().updates(result, download, figure), _curves_of(result)
         links = self._links(report, *asked)
-        drawn = updates[1].get("value")
-        for trace in drawn.data if drawn is not None else ():
-            title = report.runs[trace.meta["run"]].title
-            trace.meta = {**trace.meta, "compare": links.get(title)}
+        self.link_points(updates, lambda trace: links.get(report.runs[trace.meta["run"]].title))
         return updates
 
     def _links(self, report: CurvesReport, *asked: Any) -> dict[str, dict[str, Any]]:

@@ -32,7 +32,7 @@ from apps.pages.sections import (
 from workbench.cli import MISTAKES
 from workbench.cli.diagnose import claims_of, seconds_of
 from workbench.core import NotAvailable
-from workbench.core.job import JobResults, version_of
+from workbench.core.job import JobResults, LruCache, version_of
 from workbench.diagnosis.texts import is_message
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class Handlers:
         self.results: JobResults[Diagnosis] = JobResults(context.jobs)
         # Key of a running diagnosis -> what its tests said so far, as HTML.
         self._so_far: dict[str, str] = {}
+        self._inputs: LruCache[tuple[tuple[str, Path], ...]] = LruCache(20)
 
     def asked(
         self,
@@ -173,9 +174,22 @@ class Handlers:
             finally:
                 self._so_far.pop(key, None)
 
+        self._inputs.get(key, lambda: self._inputs_of(asked))
         names = ", ".join(asked.names) or "the error message"
         self.results.start(key, f"diagnosis of {names}", work)
         return [key, gr.Timer(active=True)]
+
+    def _inputs_of(self, asked: Asked) -> tuple[tuple[str, Path], ...]:
+        """(kind, file) of what goes in: dropped files, the checkpoints of both runs, the annotations."""
+        from workbench.data import BUILTIN
+
+        epochs = {run.folder: [one.path for one in run.epochs] for run in self.context.registry.runs()}
+        found = [("file", path) for path in asked.targets if path.is_file()]
+        for folder in (*asked.targets, asked.against):
+            found += [("checkpoint", path) for path in epochs.get(folder, ())] if folder else []
+        if asked.data and asked.data not in BUILTIN:
+            found.append(("annotations", self.context.registry.sets.file(asked.data)))
+        return tuple(found)
 
     def _diagnosed(self, asked: Asked, job: Job, testing: Callable[[Cause, Answered], None]) -> Diagnosis:
         from workbench.data import BUILTIN
@@ -257,7 +271,7 @@ class Handlers:
         report = self._done(state)
         given = ", ".join(f"{name}={value!r}" for name, value in report.repeat.items())
         code = f"from workbench.diagnosis import diagnose\n\ndiagnose({given})"
-        return Answer.of("Diagnosis", report, code)
+        return Answer.of("Diagnosis", report, code, self._inputs.peek(state) or ())
 
     def _done(self, key: str) -> Diagnosis:
         report = self.results.result(key)

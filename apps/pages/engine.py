@@ -172,11 +172,13 @@ class QuestionPage(DeclaredPage):
         try:
             return self.chosen(words)
         except MISTAKES as mistake:
-            gr.Warning(sentence(mistake))
+            told = sentence(mistake)
         try:
-            return self.chosen([None] * len(self.address))
+            updates = self.chosen([None] * len(self.address))
         except MISTAKES:  # the sections say why
             return [gr.skip()] * len(self._addressed)
+        gr.Warning(told)
+        return updates
 
 
 def add_link_button() -> None:

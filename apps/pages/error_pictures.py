@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import numpy as np
 
 from workbench.evaluation.errors import GOOD, KINDS, UNLABELLED
-from workbench.evaluation.errors_figures import COLOURS
+from workbench.evaluation.errors_report import COLOURS
 from workbench.figures import TRUTH_COLOUR, image_data_uri
 
 if TYPE_CHECKING:

@@ -19,15 +19,15 @@ from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.job_sections import AddedSection, JobSection, QuestionSection
 from apps.pages.report_section import path_literal
 from apps.pages.sections import add_heading, control_row, html_block, one_sentence_errors, root_block
-from apps.server.comparison import Asked, has_areas
-from workbench.cli import MISTAKES
+from apps.pages.sweep_section import Sweeping
+from apps.server.comparison import has_areas
 from workbench.core import NotAvailable
 from workbench.core.job import version_of
 from workbench.evaluation.history_report import HistoryReport, history_report
+from workbench.evaluation.predicted_part import part_of_history
 
 if TYPE_CHECKING:
     from apps.pages.report_section import Answer
-    from apps.server.context import Context
     from apps.server.prediction_folders import PredictionFolder
     from workbench.core.job import Job
     from workbench.data import PoseSet
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 FIGURE = "wb-history-figure"
 NOTHING = (
     "No folder with the predictions of several epochs is served; make one: "
-    "workbench history RUN --data DATA --out RUN/predictions; the button above shows a built-in demo"
+    "workbench history RUN --data DATA --out RUN/predictions, or the sweep below; the button above shows a "
+    "built-in demo"
 )
 # A point of the curve opens its epoch in Compare, as B beside the chosen A.
 OPEN_EPOCH = f"""() => window.wb.onPoint("{FIGURE}", (point) => {{
@@ -73,7 +74,7 @@ class HistoryPage(QuestionPage):
 
     def sections(self) -> Sequence[JobSection]:
         self._history = EpochHistory(self.context, self._controls)
-        return (self._history,)
+        return self._history, Sweeping(self.context)
 
     def add_events(self, added: Mapping[str, AddedSection]) -> None:
         """The demo's button, shown where no folder is served; it opens the page anew."""
@@ -136,13 +137,6 @@ class EpochHistory(QuestionSection[Wanted]):
     handlers = ("history", "history_watch", "history_cancel")
     report_title = "History of the epochs"
     patience = 3.0
-
-    def __init__(self, context: Context, controls: Sequence[Component]) -> None:
-        super().__init__(context)
-        self._controls = controls
-
-    def add_fields(self) -> list[Component]:
-        return list(self._controls)
 
     def add_below(self) -> list[Component]:
         add_heading("wb-history-lists-head", "Instances", "A click opens the instance in Compare")
@@ -210,18 +204,11 @@ class EpochHistory(QuestionSection[Wanted]):
             job.step = "AP of every epoch"
             history.score(
                 pose_set, area_rule="annotated" if has_areas(pose_set) else "box",
-                indices=self._indices(asked, pose_set), progress=job.progress, cancelled=job.cancelled,
+                indices=part_of_history(pose_set, history).indices, progress=job.progress,
+                cancelled=job.cancelled,
             )  # fmt: skip
         title = folder.run.title.removesuffix(" (predictions)")
         return history_report(history, asked.a, asked.b, asked.image, title=title)
-
-    def _indices(self, asked: Wanted, pose_set: PoseSet) -> tuple[int, ...] | None:
-        """The instances that were predicted; None for all, and for poses that belong to no annotation."""
-        try:
-            indices = self.context.predictions.opened(Asked(asked.run, asked.data)).indices
-        except MISTAKES:
-            return None
-        return indices if len(indices) < len(pose_set.labelled) else None
 
     def code(self, asked: Wanted) -> str:
         folder = path_literal(_history(self.context.predictions.get(asked.run)).folder)
@@ -244,9 +231,8 @@ class EpochHistory(QuestionSection[Wanted]):
     def updates(self, result: Answer, download: Any, figure: str, *asked: Any) -> list[Any]:
         """Sentence, figure whose points know their folder, and details."""
         updates, wanted = super().updates(result, download, figure, *asked), self.asked(*asked)
-        drawn = updates[1].get("value")
-        for trace in drawn.data if drawn is not None else ():
-            trace.meta = {"compare": {"run": wanted.run, "data": wanted.data, "a": str(wanted.a)}}
+        link = {"run": wanted.run, "data": wanted.data, "a": str(wanted.a)}
+        self.link_points(updates, lambda _: link)
         return updates
 
     def below(self, result: Answer | None, *asked: Any) -> list[Any]:

@@ -167,6 +167,7 @@ class QuestionSection(JobSection, Generic[Asked]):
     Attributes:
         queue: name of the jobs' queue.
         size: answers kept.
+        _controls: of the page, which the section is asked with.
         report_title: of the report in a document.
     """
 
@@ -176,9 +177,13 @@ class QuestionSection(JobSection, Generic[Asked]):
     size: ClassVar[int] = 20
     report_title: ClassVar[str] = ""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, controls: Sequence[Component] = ()) -> None:
         self.context = context
+        self._controls = controls
         self._results: JobResults[Answer] = JobResults(context.jobs, self.size)
+
+    def add_fields(self) -> list[Component]:
+        return list(self._controls)
 
     @abstractmethod
     def asked(self, *values: Any) -> Asked:
@@ -231,6 +236,18 @@ class QuestionSection(JobSection, Generic[Asked]):
         return report_updates(
             report, "", lambda one: details_html(download, one.table(), result.code, {figure: ""})
         )
+
+    @staticmethod
+    def link_points(updates: Sequence[Any], link: Callable[[Any], Any]) -> None:
+        """Give each trace of the figure among `updates` what opens an epoch of it in Compare.
+
+        Args:
+            updates: of a section: sentence, figure, details.
+            link: what the page's script needs, of a trace; None opens nothing.
+        """
+        drawn = updates[1].get("value")
+        for trace in drawn.data if drawn is not None else ():
+            trace.meta = {**(trace.meta or {}), "compare": link(trace)}
 
     def token(self, *asked: Any) -> str:
         return self.key(self.asked(*asked))

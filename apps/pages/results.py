@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,6 +16,7 @@ from gradio.components import Component
 from apps.pages.change_cards import change_html
 from apps.pages.engine import QuestionPage
 from apps.pages.job_sections import JobSection
+from apps.pages.report_section import Answer, told_path
 from apps.pages.sections import (
     Download,
     details_html,
@@ -22,6 +26,7 @@ from apps.pages.sections import (
 )
 from apps.server.comparison import has_areas
 from workbench.core.job import JobResults, LruCache
+from workbench.data import BUILTIN
 
 if TYPE_CHECKING:
     from apps.server.context import Context
@@ -104,6 +109,21 @@ class ResultFiles(JobSection):
         cards = self._cards.peek(_key(*asked[:3])) or ""
         return [sentence, drawn, cards + details + details_of(result)]
 
+    def shown(self, section: str, state: str) -> Answer:
+        """The comparison with its tables, the command that makes it, and the files that went in."""
+        found = super().shown(section, state)
+        data, *files = json.loads(state)
+        inputs = [("results", Path(one)) for one in files]
+        annotations = data
+        if data not in BUILTIN:
+            inputs.append(("annotations", self._context.registry.sets.file(data)))
+            annotations = told_path(inputs[-1][1])
+        words = ["workbench", "compare", *(Path(one).name for one in files), "--data", annotations]
+        tables = details_of(found.reports[""])  # type: ignore[arg-type]
+        return dataclasses.replace(
+            found, code=shlex.join(words), inputs=tuple(inputs), details=lambda: [tables]
+        )
+
     def _compared(self, job: Job, data: str, a: str, b: str) -> Comparison:
         from workbench.data.coco import read_json
         from workbench.evaluation import Predictions, compare
@@ -151,7 +171,7 @@ def details_of(report: Comparison) -> str:
         ("Keypoints and slices, mean OKS", changes),
     ]
     if report.audit is not None and report.audit.suspects:
-        parts.append(("Annotations that both contradict", report.audit.table()))
+        parts.append(("Annotations to look at", report.audit.table()))
     told = [one.summary() for one in report.calibrations]
     told += [] if report.audit is None else [report.audit.summary()]
     shown = "".join(f"<h3>{html.escape(title)}</h3>{table_html(rows)}" for title, rows in parts if rows)

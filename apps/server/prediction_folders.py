@@ -32,6 +32,7 @@ from workbench.evaluation.image_index import FOLDER, NAME
 from workbench.evaluation.keypoint_ap import FIGURES
 from workbench.evaluation.manifest import read_manifest
 from workbench.evaluation.oks import FOUND, paired_oks
+from workbench.evaluation.predicted_part import part_of_history
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -50,6 +51,9 @@ FAMILY = "predictions"
 
 DEMO_ROOT, DEMO = "demo-predictions", "demo"
 """Folder of the cache with the demo's predictions, and the folder in it that holds the files."""
+
+SWEPT = "sweeps"
+"""Folder of the cache with the sweeps that the app was asked for, and the name that they are served under."""
 
 LEAST = 2  # files: one epoch has nothing to be compared with
 FILES_QUEUE = "predictions"
@@ -83,7 +87,8 @@ class Opened:
     Attributes:
         folder: what is asked.
         pose_set: the annotations.
-        indices: of the instances that an epoch has a pose of, in the order of the set.
+        indices: of the instances that were predicted, in the order of the set.
+        part: which part of the set that is; "" for all.
         oks: of each instance in each epoch; nan where there is none.
         version: changes with any of the files.
         subject: changes with the data set and with the instances that count, not with new epochs.
@@ -92,6 +97,7 @@ class Opened:
     folder: PredictionFolder
     pose_set: PoseSet
     indices: tuple[int, ...]
+    part: str
     oks: Float[np.ndarray, "E N"]
     version: str
     subject: str
@@ -103,6 +109,7 @@ class PredictionFolders:
     def __init__(self, settings: Settings, registry: Registry, jobs: JobManager) -> None:
         self._settings, self._registry, self._jobs = settings, registry, jobs
         self._demo = (settings.cache or cache_folder()) / DEMO_ROOT
+        self.swept = (settings.cache or cache_folder()) / SWEPT
         self._scanned: tuple[float, tuple[tuple[str, Path, tuple[Path, ...]], ...]] = (-1e9, ())
         self._listed: LruCache[PredictionFolder] = LruCache(200)
         self._opened: LruCache[Opened] = LruCache(4)
@@ -164,17 +171,20 @@ class PredictionFolders:
             job.checkpoint()
 
         demo_history(folder, progress)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """See at once what has just been written."""
         self._scanned = (-1e9, ())
 
     def _scan(self) -> tuple[tuple[str, Path, tuple[Path, ...]], ...]:
         """Id, folder and files of every candidate."""
         scanned, found = self._scanned
         if time.monotonic() - scanned > RESCAN_SECONDS:
-            found = tuple(
-                candidate
-                for name, root in self._registry.served.folders.items()
-                for candidate in _candidates(root, name)
-            )
+            roots = dict(self._registry.served.folders)
+            if self.swept.is_dir():
+                roots[SWEPT] = self.swept.resolve()
+            found = tuple(one for name, root in roots.items() for one in _candidates(root, name))
             # The demo's are for who has none.
             if not found and self._demo.is_dir():
                 found = tuple(_candidates(self._demo.resolve(), DEMO_ROOT))
@@ -247,18 +257,20 @@ class PredictionFolders:
             pose_set = self._registry.sets.get(asked.data)
             ids, images, oks = oks_over_epochs(history)
             place = {number: i for i, number in enumerate(ids.tolist())}
-            indices = tuple(i for i in pose_set.labelled if pose_set.instances[i].annotation_id in place)
+            part = part_of_history(pose_set, history)
+            indices = pose_set.labelled if part.indices is None else part.indices
+            columns = np.array([place.get(pose_set.instances[i].annotation_id, -1) for i in indices], int)
             # Other sets number their annotations alike: the images have to be the same, too.
-            instances = [pose_set.instances[i] for i in indices]
-            if not indices or any(images[place[one.annotation_id]] != one.image_id for one in instances):
+            own = np.array([pose_set.instances[i].image_id for i in indices], int)
+            if not (columns >= 0).any() or (images[columns] != own)[columns >= 0].any():
                 raise ValueError(
                     f"the poses of {folder.run.title} belong to none of the annotations of {asked.data}; "
                     f"choose the set they were predicted on{f' ({folder.data})' if folder.data else ''}"
                 )
-            columns = [place[one.annotation_id] for one in instances]
             subject = json.dumps([self._registry.sets.version(asked.data), indices])
             digest = hashlib.sha256(subject.encode()).hexdigest()
-            return Opened(folder, pose_set, indices, oks[:, columns], version, digest)
+            shown = np.where(columns >= 0, oks[:, columns], np.nan)
+            return Opened(folder, pose_set, indices, part.sentence, shown, version, digest)
 
         return self._opened.get((asked.run, asked.data, version), opened)
 
@@ -296,8 +308,7 @@ class PredictionFolders:
             parts.insert(0, "no AP: OKS constants of these keypoints are not published")
         if job is not None and job.state == "failed":
             parts.append(f"AP of epochs that are not shown is missing: {job.error}")
-        if len(opened.indices) < len(pose_set.labelled):
-            parts.append(f"{len(opened.indices)} of {len(pose_set.labelled)} instances have a prediction")
+        parts += [opened.part] if opened.part else []
         samples = None if known == opened.version else [sample_facts(pose_set, i) for i in opened.indices]
         served = {e.path.name for one in self._registry.runs() for e in one.epochs}
         return {
@@ -397,8 +408,7 @@ class PredictionFolders:
         if index is not None and index.epochs == history.files.keys():
             return
         job.step = "sorting the poses by image"
-        with contextlib.suppress(OSError):  # a folder that cannot be written to: the files are asked instead
-            history.index_images(job.progress, job.cancelled)
+        history.index_images(job.progress, job.cancelled)
         job.step = ""
 
     def _evaluated(self, opened: Opened, epoch: Epoch) -> tuple[Predictions, Evaluation]:

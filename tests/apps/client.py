@@ -89,6 +89,10 @@ def saved(address, page, section, kind, state):
     return answer.text
 
 
+ITEM = r'data-page="(?P<page>[^"]*)"[^>]*data-section="(?P<section>[^"]*)"[^>]*data-state="(?P<state>[^"]*)"'
+"""What a section's details say of their answer: what the Report button sends."""
+
+
 def code_in(details):
     """The Python that a section's details hold."""
     return html.unescape(details.partition('<pre class="wb-code"><code>')[2].partition("</code>")[0])

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
+import threading
+from urllib.parse import unquote
+
 import httpx
 import pytest
+from gradio_client.exceptions import AppError
 
+from tests.apps.client import ITEM, connected, saved
 from tests.apps.conftest import HERE, started
+from tests.waiting import when
 from workbench.evaluation import SweepRules, sweep
 
 
@@ -54,3 +63,64 @@ def test_compare_gives_the_ap_of_the_table(swept):
 
     found = when(figures, lambda aps: None not in aps)
     assert found == [row["AP"] for row in report.of("reference")]
+
+
+def test_the_form_of_the_history_page_sweeps_as_the_function_does(swept):
+    address, report = swept
+    api = connected(address)
+    wanted = ("run", "painted.json", ["flip"], "")
+    api.predict(*wanted, api_name="/history_sweep")
+    status, line, _, details, *_ = when(
+        lambda: api.predict(*wanted, api_name="/history_swept"), lambda u: "AP is highest" in u[1], 120
+    )
+    assert status == ""
+    assert report.summary().removesuffix(".") in html.unescape(line)
+    assert "--ablations flip" in html.unescape(details)
+    (folder,) = re.findall(r'href="/history\?run=([^"]+)"', details)
+    name = unquote(folder)
+    assert name in {one["id"] for one in asked(address, "runs").json()}
+    items = [m.groupdict() for m in re.finditer(ITEM, details)]
+    document = httpx.post(
+        f"{address}workbench/api/report", json={"page": "history", "items": items}, timeout=60
+    )
+    for words in ("SHA-256", "epoch_10.pth", "painted.json", "workbench sweep", "AP is highest"):
+        assert words in document.text
+    assert "expected a whole number" in error_of(api, ("run", "painted.json", [], "two"))
+    assert "choose a run" in error_of(api, (None, None, [], ""))
+
+
+def test_a_cancelled_sweep_of_the_page_goes_on_where_it_was(swept, monkeypatch):
+    from workbench.evaluation.sweeps import blocks
+
+    monkeypatch.setattr(blocks, "BATCHES", 1)
+    address, _ = swept
+    api = connected(address)
+    asked = ("run", "painted.json", ["decoders"], "3")
+    # Each batch is asked for once; the first epoch's end is the moment of the cancel.
+    reached, stop = threading.Event(), threading.Event()
+    begun = blocks.Worker.events
+
+    def slow(self, path, *more):
+        if path.name != "epoch_1.pth":
+            reached.set()
+            stop.wait(60)
+        yield from begun(self, path, *more)
+
+    monkeypatch.setattr(blocks.Worker, "events", slow)
+    api.predict(*asked, api_name="/history_sweep")
+    assert reached.wait(60)
+    api.predict(*asked, api_name="/history_unsweep")
+    stop.set()
+    when(lambda: api.predict(*asked, api_name="/history_swept"), lambda u: "goes on where it was" in u[0])
+    api.predict(*asked, api_name="/history_sweep")
+    done = when(
+        lambda: api.predict(*asked, api_name="/history_swept"), lambda u: "3 checkpoints" in u[1], 120
+    )
+    state = re.search(ITEM, done[3])["state"]
+    assert json.loads(saved(address, "history/sweep", "sweep", "json", state))["resumed"] == 1
+
+
+def error_of(api, words):
+    with pytest.raises(AppError) as caught:
+        api.predict(*words, api_name="/history_sweep")
+    return str(caught.value)

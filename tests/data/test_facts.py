@@ -8,7 +8,6 @@ import pytest
 from workbench.core import Skeleton
 from workbench.core.report import plain
 from workbench.data import builtin, data_facts, read_coco
-from workbench.data.facts import data_findings
 from workbench.data.pose_set import ImageRecord, Instance, PoseSet
 
 
@@ -75,12 +74,3 @@ def test_what_is_particular_about_crowdpose_is_told(shared):
     found = data_facts(read_coco(shared / "data/crowdpose/test_crowdpose.json"))
     assert found.without_area == 4
     assert any("no area" in finding for finding in found.findings)
-
-
-def test_findings_are_records_as_well():
-    images = {1: ImageRecord(1, Path("absent.png"), 20, 10)}
-    people = (instance(0, area=0.0), instance(2, truth=((5, 5, 2), (7, 6, 1))))
-    pose_set = PoseSet("set", Skeleton("own-2", ("a", "b")), people, images, {1: "newt"}, {})
-    found = data_findings(pose_set)
-    assert sorted(one.evidence for one in found) == sorted(data_facts(pose_set).findings)
-    assert {"annotation ids", "annotated areas", "contents of the data set"} <= {one.cause for one in found}

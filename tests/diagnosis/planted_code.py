@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+from pathlib import Path
 
+from tests.diagnosis.planted_labels import annotations
+from tests.diagnosis.planted_weights import edited
+from tests.diagnosis.systems import HIGHERHRNET, RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
 
 RTM = "rtmpose-demo"
@@ -33,7 +38,6 @@ import torch
 from workbench.core import Batch, Codec, Outputs
 from workbench.core.wrapping import Wrapper
 from workbench.models import TopDown, open_model
-from workbench.checkpoints.demo import demo_checkpoints
 
 CELLS = 32
 
@@ -47,12 +51,16 @@ def maps(inner):
     return call
 
 class Own(Wrapper):
+    def prepare(self, samples):
+        batch = self.model.prepare(samples)
+        return dataclasses.replace(batch, pixels=batch.pixels{pixels})
+
     def decode(self, outputs, batch, options):
         found = self.model.decode(outputs, batch, options)
         return tuple(dataclasses.replace(p, {decode}) for p, a in zip(found, batch.to_image))
 
 def load(checkpoint, device):
-    inner = open_model(demo_checkpoints()[-1]).model
+    inner = open_model({path!r}).model
     codec = Codec("heatmap", (128, 128), (CELLS, CELLS), sigma=(2.0, 2.0), decoder="dark")
     model = TopDown(inner.module, inner.skeleton, codec, mean=inner.mean, std=inner.std, bgr=inner.bgr,
                     padding=inner.padding, call=maps(inner))
@@ -61,16 +69,17 @@ def load(checkpoint, device):
 """
 
 
-def heatmaps(change: str = "", decode: str = ""):
-    """RTMPose read as maps of 32 x 32 cells, by the user's own code."""
+def heatmaps(change: str = "", decode: str = "", pixels: str = "", weights=None, labels=None):
+    """RTMPose read as maps of 32 x 32 cells, by the user's own code.
 
-    def make(folder):
-        path = folder / "adapter.py"
-        text = ADAPTER.replace("{change}", change).replace("{decode}", decode or "keypoints=p.keypoints")
-        path.write_text(text.replace("{own}", str(bool(decode))))
-        return [], {"data": "scenes-val", "adapter": path}
-
-    return make
+    Args:
+        change: fields of the model.
+        decode: fields of each pose.
+        pixels: what follows the input's pixels.
+        weights: change of the checkpoint's content.
+        labels: change of the annotations' content.
+    """
+    return _adapted(ADAPTER, RTMPOSE, change, decode, pixels, weights, labels)
 
 
 OWN_CODE = """
@@ -80,6 +89,10 @@ from workbench.core.wrapping import Wrapper
 from workbench.models import open_model
 
 class Own(Wrapper):
+    def prepare(self, samples):
+        batch = self.model.prepare(samples)
+        return dataclasses.replace(batch, pixels=batch.pixels{pixels})
+
     def decode(self, outputs, batch, options):
         found = self.model.decode(outputs, batch, options)
         return tuple(dataclasses.replace(p, {decode}) for p, a in zip(found, batch.to_image))
@@ -91,43 +104,121 @@ def load(checkpoint, device):
 """
 
 
-def own_code(system, change: str = "", decode: str = ""):
-    """The user's own code around the network of a system."""
+def own_code(system, change: str = "", decode: str = "", pixels: str = "", labels=None):
+    """The user's own code around the network of a system; arguments as in `heatmaps`."""
+    return _adapted(OWN_CODE, system, change, decode, pixels, None, labels)
 
+
+def _adapted(text, system, change, decode, pixels, weights, labels):
     def make(folder):
-        path = folder / "adapter.py"
-        text = OWN_CODE.replace("{change}", change).replace("{decode}", decode or "keypoints=p.keypoints")
-        text = text.replace("{path!r}", repr(str(system.last())))
-        path.write_text(text.replace("{own}", str(bool(decode))))
-        return [], {**system.options(), "adapter": path}
+        path = system.last() if weights is None else edited(folder, weights, system.last())
+        own = bool(decode or pixels)
+        code = text.replace("{change}", change).replace("{decode}", decode or "keypoints=p.keypoints")
+        code = code.replace("{pixels}", pixels).replace("{path!r}", repr(str(path)))
+        (folder / "adapter.py").write_text(code.replace("{own}", str(own)))
+        options = system.options()
+        if labels is not None:
+            data, images = annotations(folder, labels, system)
+            options = {"data": data, "images": images}
+        return [], {**options, "adapter": folder / "adapter.py"}
 
     return make
+
+
+SQUEEZED = """
+import cv2
+import numpy as np
+import torch
+from workbench.core import Batch
+from workbench.core.wrapping import Wrapper
+from workbench.models import open_model
+
+class Own(Wrapper):
+    def prepare(self, samples):
+        model, crops, affines = self.model, [], []
+        H, W = model.input_size
+        for sample in samples:
+            x0, y0, x1, y1 = sample.box
+            w, h = ((x1 - x0) * model.padding, (y1 - y0) * model.padding)
+            affine = np.array([[w / W, 0, (x0 + x1 - w) / 2], [0, h / H, (y0 + y1 - h) / 2]])
+            crop = cv2.warpAffine(sample.image, affine, (W, H), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+            crop = crop[..., ::-1] if model.bgr else crop
+            crops.append((crop - np.array(model.mean)) / np.array(model.std))
+            affines.append(affine)
+        pixels = torch.from_numpy(np.stack(crops)).float().permute(0, 3, 1, 2).contiguous()
+        return Batch(pixels, np.stack(affines), tuple(samples))
+
+def load(checkpoint, device):
+    return Own(open_model({path!r}).model)
+"""
+
+
+def squeezed(system):
+    """Boxes are resized to the input without keeping their aspect, by the user's own code."""
+    return _adapted(SQUEEZED, system, "", "", "", None, None)
+
+
+VITPOSE_S = "td-hm_ViTPose-small_8xb64-210e_coco-256x192.py"
+HRNET_W32 = "td-hm_hrnet-w32_8xb64-210e_coco-256x192.py"
+
+
+def published(name: str, *edits: tuple[str, str]):
+    """A config that mmpose publishes, edited; it is read and never run."""
+
+    def make(folder):
+        package = Path(importlib.util.find_spec("mmpose").origin).parent
+        source = package / ".mim/configs/body_2d_keypoint/topdown_heatmap/coco" / name
+        text = re.sub(r"_base_ = .*\n", "", source.read_text())
+        for pattern, new in edits:
+            text, count = re.subn(pattern, new, text)
+            assert count, pattern
+        (folder / name).write_text(text)
+        return [folder / name], {}
+
+    return make
+
+
+def vitpose_config(*edits: tuple[str, str]):
+    """The published config of ViTPose-S, edited."""
+    return published(VITPOSE_S, *edits)
 
 
 # Whole images.
 
 BOTTOM_UP = """
 import dataclasses
-from workbench.checkpoints.demo import demo_checkpoints
+import torch
 from workbench.models import open_model
 from workbench.models.bottom_up.model import typed
 
 def load(checkpoint, device):
-    model = open_model(demo_checkpoints("higherhrnet-demo")[-1]).model
+    model = open_model({path!r}).model
     inner = model.call or model.module
+    mirror = list(model.skeleton.mirror)
 
     def call(pixels):
         found = typed(inner(pixels), 17, 17)
-        return dataclasses.replace(found, tags=found.tags * {tags})
+        return dataclasses.replace(found, {maps})
 
     return dataclasses.replace(model, call=call, {change})
 """
 
 
-def whole_images(tags: float = 1.0, change: str = ""):
+def whole_images(tags: float = 1.0, change: str = "", maps: str = "", epoch: int = -1, **options):
+    """HigherHRNet in the user's own code.
+
+    Args:
+        tags: factor on the tag maps.
+        change: fields of the model.
+        maps: fields of the network's outputs ``found``.
+        epoch: which of the run's checkpoints.
+        options: further arguments of diagnose.
+    """
+
     def make(folder):
         path = folder / "adapter.py"
-        path.write_text(BOTTOM_UP.replace("{tags}", repr(tags)).replace("{change}", change))
-        return [], {"data": "scenes-people-val", "adapter": path}
+        text = BOTTOM_UP.replace("{maps}", maps or f"tags=found.tags * {tags!r}").replace("{change}", change)
+        path.write_text(text.replace("{path!r}", repr(str(HIGHERHRNET.checkpoints()[epoch]))))
+        return [], {"data": "scenes-people-val", "adapter": path, **options}
 
     return make

@@ -57,10 +57,6 @@ def swapped_share(share, skeleton="ap10k-17", seed=0):
     return change
 
 
-def moved_labels(pixels):
-    return lambda raw: each(raw, lambda points, _: points + np.array([pixels, pixels, 0]))
-
-
 def box_corners(raw):
     for entry in raw["annotations"]:
         x, y, w, h = entry["bbox"]
@@ -280,3 +276,98 @@ def other_training_set(system=RTMPOSE):
         return [path], system.options()
 
     return make
+
+
+# More faults of annotations.
+
+
+def moved_labels(pixels, boxes=True):
+    """All labels moved by one amount, with their boxes or without."""
+
+    def change(raw):
+        each(raw, lambda points, _: points + np.array([pixels, pixels, 0]) * (points[:, 2:] > 0))
+        for entry in raw["annotations"] if boxes else ():
+            x, y, w, h = entry["bbox"]
+            entry["bbox"] = [x + pixels, y + pixels, w, h]
+
+    return change
+
+
+def moved_boxes(share):
+    """All boxes moved by a share of their own size."""
+
+    def change(raw):
+        for entry in raw["annotations"]:
+            x, y, w, h = entry["bbox"]
+            entry["bbox"] = [x + share * w, y + share * h, w, h]
+
+    return change
+
+
+def small_boxes(factor):
+    """Boxes of a head or a body without its limbs: smaller about their centre."""
+
+    def change(raw):
+        for entry in raw["annotations"]:
+            x, y, w, h = entry["bbox"]
+            entry["bbox"] = [x + w * (1 - factor) / 2, y + h * (1 - factor) / 2, w * factor, h * factor]
+
+    return change
+
+
+def in_part(change, share, seed=0):
+    """Another fault in part of the annotations alone, as after a merge of two files."""
+
+    def part(raw):
+        count = len(raw["annotations"])
+        chosen = set(np.random.default_rng(seed).choice(count, round(share * count), replace=False).tolist())
+        inside = {**raw, "annotations": [e for n, e in enumerate(raw["annotations"]) if n in chosen]}
+        change(inside)
+
+    return part
+
+
+def outside(share, pixels=400, seed=0):
+    """Keypoints outside their image, as after a crop of the pictures."""
+
+    def change(raw):
+        random = np.random.default_rng(seed)
+
+        def edit(points, entry):
+            if random.random() < share:
+                points[points[:, 2] > 0, 0] += pixels
+            return points
+
+        each(raw, edit)
+
+    return change
+
+
+def miscounted(raw):
+    """num_keypoints counts every keypoint, labelled or not."""
+    for entry in raw["annotations"]:
+        entry["num_keypoints"] = len(entry["keypoints"]) // 3
+
+
+def half_miscounted(raw):
+    """num_keypoints of visible keypoints alone."""
+    for entry in raw["annotations"]:
+        entry["num_keypoints"] = sum(v == 2 for v in entry["keypoints"][2::3])
+
+
+def areas_times(factor):
+    def change(raw):
+        for entry in raw["annotations"]:
+            entry["area"] *= factor
+
+    return change
+
+
+def ids_from_zero(raw):
+    for number, entry in enumerate(raw["annotations"]):
+        entry["id"] = number
+
+
+def points_exchanged(raw):
+    """y before x."""
+    each(raw, lambda points, _: points[:, [1, 0, 2]])

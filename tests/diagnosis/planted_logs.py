@@ -130,3 +130,111 @@ def with_data(make, data="scenes-val"):
         return targets, {**options, "data": data}
 
     return both
+
+
+# The same rows as Lightning's CSVLogger writes them.
+
+CSV_NAMES = {"loss": "train_loss", "lr": "lr-AdamW", "grad_norm": "grad_norm", "loss_scale": "loss_scale"}
+
+
+def csv_logged(edit=None, *config_edits: tuple[str, str], log_run: str = RTM):
+    """The demo's log as metrics.csv, its rows edited, beside the demo's config, edited too."""
+    made_as_json = logged(edit, *config_edits, log_run=log_run)
+
+    def make(folder):
+        (source, config), options = made_as_json(folder)
+        rows = [json.loads(line) for line in source.read_text().splitlines()]
+        source.unlink()
+        per_epoch = max(row["step"] for row in training_rows(rows)) / max(
+            row["epoch"] for row in training_rows(rows)
+        )
+        written = []
+        for row in rows:
+            if "loss" in row:
+                one = {CSV_NAMES[name]: row[name] for name in CSV_NAMES if name in row}
+                one |= {
+                    f"train_{n}": v for n, v in row.items() if n.startswith("loss_") and n != "loss_scale"
+                }
+                written.append({"epoch": row["epoch"] - 1, "step": row["step"], **one})
+            elif "coco/AP" in row:
+                own = {"val_AP": row["coco/AP"], "val_AR": row["coco/AR"]}
+                own |= {"val_loss": row["val_loss"]} if "val_loss" in row else {}
+                written.append({"epoch": row["step"] - 1, "step": round(row["step"] * per_epoch), **own})
+        names = list(dict.fromkeys(name for row in written for name in row))
+        lines = [",".join(names), *(",".join(str(row.get(n, "")) for n in names) for row in written)]
+        (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+        return [folder / "metrics.csv", config], options
+
+    return make
+
+
+def overfitted(fall, loss_rise):
+    """From the middle on AP falls and the validation loss rises, while the training loss goes on falling."""
+
+    def edit(rows):
+        held, judged = training_rows(rows), [row for row in rows if "coco/AP" in row]
+        for n, row in enumerate(held):
+            row["loss"] = row["loss_kpt"] = 0.4 * (1 - 0.9 * n / len(held))
+        for n, row in enumerate(judged):
+            late = max(0.0, 2 * n / max(len(judged) - 1, 1) - 1)
+            train = 0.4 * (1 - 0.9 * n / max(len(judged) - 1, 1))
+            row["coco/AP"] = (0.4 * min(1.0, 2 * n / max(len(judged) - 1, 1))) * (1 - fall * late)
+            row["coco/AR"] = row["coco/AP"] + 0.03
+            row["val_loss"] = train + loss_rise * late
+
+    return edit
+
+
+def flat_at(value, noise=0.002, judged=0.0):
+    """The loss stays where it began."""
+
+    def edit(rows):
+        random = np.random.default_rng(1)
+        for row in rows:
+            if "loss" in row:
+                row["loss"] = row["loss_kpt"] = value + float(random.normal(0, noise))
+            for name in row:
+                if name.startswith("coco/"):
+                    row[name] = judged
+
+    return edit
+
+
+def nan_from(share, until=1.0):
+    """The loss is nan from one part of the run to another."""
+
+    def edit(rows):
+        held = training_rows(rows)
+        for row in held[round(share * len(held)) : round(until * len(held))]:
+            row["loss"] = row["loss_kpt"] = float("nan")
+
+    return edit
+
+
+def warm_up_of(share):
+    """The rate rises over a share of the run and is constant then."""
+
+    def edit(rows):
+        held = training_rows(rows)
+        for row in held:
+            row["lr"] = row["base_lr"] = 0.003 * min(1.0, row["step"] / (share * held[-1]["step"]))
+
+    return edit
+
+
+def begun_anew_at(share):
+    """The schedule of the config begins again after a share of the run."""
+
+    def how(base, parts, step, per_epoch, rate_at):
+        start = round(share * 40 * per_epoch)
+        return rate_at(base, parts, step - 1 if step < start else step - 1 - start, per_epoch)
+
+    return rate_of(how)
+
+
+def opposed(rows):
+    """From one evaluation on AP falls while AR rises: the order of the poses is lost."""
+    judged = [row for row in rows if "coco/AP" in row]
+    for row in judged[len(judged) // 2 :]:
+        row["coco/AP"] *= 0.5
+        row["coco/AR"] *= 1.1

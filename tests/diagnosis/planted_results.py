@@ -69,7 +69,7 @@ def edit_results(edit):
     def change(found):
         for entry in found:
             points = np.array(entry["keypoints"], float).reshape(-1, 3)
-            entry["keypoints"] = edit(points, entry).ravel().tolist()
+            entry["keypoints"] = np.asarray(edit(points, entry)).ravel().tolist()
 
     return change
 
@@ -127,6 +127,44 @@ def other_images(found):
         entry["image_id"] += 100_000
 
 
+def some_categories(share, seed=0):
+    """A part of the poses under a category that the set does not have."""
+
+    def change(found):
+        random = np.random.default_rng(seed)
+        for entry in found:
+            if random.random() < share:
+                entry["category_id"] = 99
+
+    return change
+
+
+def some_other_images(share, seed=0):
+    """A part of the poses under ids of another set."""
+
+    def change(found):
+        ids = sorted({entry["image_id"] for entry in found})
+        chosen = set(np.random.default_rng(seed).choice(ids, round(share * len(ids)), replace=False).tolist())
+        for entry in found:
+            entry["image_id"] += 100_000 if entry["image_id"] in chosen else 0
+
+    return change
+
+
+def shifted_ids(by, every=1):
+    """Results under the id of an image further on; of every n-th image alone where `every` is above 1."""
+
+    def change(found):
+        ids = sorted({entry["image_id"] for entry in found})
+        place = {number: n for n, number in enumerate(ids)}
+        for entry in found:
+            n = place[entry["image_id"]]
+            if n % every == 0:
+                entry["image_id"] = ids[(n + by) % len(ids)]
+
+    return change
+
+
 def rounded_scores(digits):
     def change(found):
         for entry in found:
@@ -181,6 +219,23 @@ def claimed(figure, system=RTMPOSE, edit=lambda found: found):
         return [path], {**system.options(), "claim": {"AP": float(claim)}}
 
     return make
+
+
+def pck(length, share):
+    """Share of labelled keypoints nearer than `share` of a length of the box: ``longer side`` or ``root``.
+
+    For results of annotated boxes, one for each labelled instance and in their order.
+    """
+
+    def figure(truth, detections, sigmas, ap):
+        held = np.flatnonzero(~truth.ignored)
+        assert len(held) == len(detections.score)
+        w, h = truth.boxes[held, 2:].T
+        reach = share * (np.maximum(w, h) if length == "longer side" else np.sqrt(w * h))
+        away = np.linalg.norm(detections.keypoints - truth.keypoints[held, :, :2], axis=-1)
+        return (away < reach[:, None])[truth.keypoints[held, :, 2] > 0].mean()
+
+    return figure
 
 
 def mixed_up_sides(found, mirror):

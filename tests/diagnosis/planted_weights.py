@@ -274,3 +274,83 @@ def with_mirror(partners):
         content["meta"]["dataset_meta"]["flip_indices"] = pairs
 
     return change
+
+
+# More ways in which files are broken, named wrongly, or say something else.
+
+
+def renamed_part(part, new="renamed."):
+    """Names of one part begin otherwise, as in a port of it."""
+
+    def change(content):
+        weights = state(content)
+        for name in [n for n in weights if n.startswith(part)]:
+            weights[new + name] = weights.pop(name)
+
+    return change
+
+
+def cut(share, system=RTMPOSE):
+    """A download that ended early: the first part of the file."""
+
+    def make(folder):
+        content = system.last().read_bytes()
+        target = folder / system.last().name
+        target.write_bytes(content[: round(share * len(content))])
+        return [target], {}
+
+    return make
+
+
+def called(name, system=RTMPOSE):
+    """The right file under the name of another model."""
+
+    def make(folder):
+        shutil.copy(system.last(), folder / name)
+        return [folder / name], {}
+
+    return make
+
+
+def with_config_text(pattern, new):
+    """Another config inside the file."""
+
+    def change(content):
+        import re
+
+        content["meta"]["cfg"], count = re.subn(pattern, new, content["meta"]["cfg"])
+        assert count, pattern
+
+    return change
+
+
+def with_skeleton(**changes):
+    """Other facts of the skeleton in a file that the workbench wrote; each from the old value to the new."""
+
+    def change(content):
+        (facts,) = (value for value in content["meta"].values() if isinstance(value, dict))
+        for name, of in changes.items():
+            facts["skeleton"][name] = tuple(of(list(facts["skeleton"][name])))
+
+    return change
+
+
+def with_names(order):
+    """Keypoint names in another order in what an mmengine file says of its data set."""
+
+    def change(content):
+        meta = content["meta"]["dataset_meta"]
+        names = [meta["keypoint_id2name"][k] for k in order]
+        meta["keypoint_id2name"] = dict(enumerate(names))
+        meta["keypoint_name2id"] = {name: k for k, name in enumerate(names)}
+
+    return change
+
+
+def with_defects(*names):
+    """Defects of the code that trained a sequence model, as its checkpoint says."""
+
+    def change(content):
+        content["meta"]["cape"]["defects"] = list(names)
+
+    return change

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tests.diagnosis import vitpose_run
+from tests.diagnosis import cached_runs, vitpose_run
+from tests.diagnosis.cached_runs import cached_folder
 from workbench.checkpoints.demo import demo_checkpoints
 from workbench.data import builtin
-from workbench.data.builtin import cache_folder
 from workbench.data.coco import read_coco
 from workbench.data.pose_set import PoseSet
 from workbench.data.scenes import SceneSet, write_scenes
@@ -31,6 +30,7 @@ class Case:
         level: of the diagnosis.
         fast: part of the default suite.
         both: findings that are true as well: symptoms of the planted cause, or planted together with it.
+        plants: its row of the coverage table, where the name of the finding says less: ``stride``.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Case:
     level: str = "forward"
     fast: bool = False
     both: tuple[str, ...] = field(default=())
+    plants: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,8 @@ def drawn(kind: str, count: int, seed: int) -> str:
         count: pictures.
         seed: of the drawings.
     """
-    folder = cache_folder() / f"diagnosis-{kind}-{count}-{seed}"
-    if not (folder / "annotations.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
-            write_scenes(Path(beside) / "set", SceneSet(folder.name, kind, count, seed))
-            (Path(beside) / "set").rename(folder)
+    name = f"diagnosis-{kind}-{count}-{seed}"
+    folder = cached_folder(name, lambda made: write_scenes(made, SceneSet(name, kind, count, seed)))
     return str(folder / "annotations.json")
 
 
@@ -94,6 +91,7 @@ RTMPOSE = System("rtmpose", lambda: demo_checkpoints("rtmpose-demo"), lambda: "s
 VITPOSE = System("vitpose", vitpose_run.checkpoints, lambda: "scenes-val")
 HIGHERHRNET = System("higherhrnet", lambda: demo_checkpoints("higherhrnet-demo"), lambda: "scenes-people-val")
 CAPE = System("cape", lambda: demo_checkpoints("cape-demo-cured"), lambda: "scenes-val")
+TEXT = System("text", cached_runs.text_run, lambda: "scenes-val")
 
 # Of the held-out cases: another run of RTMPose on newly drawn animals, another ViTPose with people.
 OTHER_RTMPOSE = System(

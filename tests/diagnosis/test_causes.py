@@ -7,15 +7,17 @@ import json
 import numpy as np
 import pytest
 
+from tests.diagnosis.planted_code import vitpose_config
 from tests.diagnosis.planted_labels import leaked, other_training_set
-from tests.diagnosis.planted_results import good_poses, good_results, mixed_up_sides
+from tests.diagnosis.planted_results import good_poses, good_results, mixed_up_sides, pck
 from tests.diagnosis.systems import RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
 from workbench.data import builtin
 from workbench.diagnosis import diagnose
 from workbench.diagnosis.box_causes import best_overlap, extents_stated
 from workbench.diagnosis.case import Case, Options
-from workbench.diagnosis.config_causes import WeightDecayOnNorms
+from workbench.diagnosis.config_causes import Audit, RateOfRecipe, WeightDecayOnNorms
+from workbench.diagnosis.evaluation_causes import rules_of
 from workbench.diagnosis.evidence import Evidence, only
 from workbench.diagnosis.label_causes import KeypointOrder
 from workbench.diagnosis.output_causes import SidesExchanged
@@ -29,8 +31,11 @@ from workbench.diagnosis.set_causes import (
     upright_points,
 )
 from workbench.diagnosis.targets import sorted_targets
+from workbench.diagnosis.training_causes import Rate
 from workbench.diagnosis.weight_causes import PartChange, scaled_parts
 from workbench.doctor.examination import numbers
+from workbench.evaluation.evaluate import truth_of
+from workbench.evaluation.keypoint_ap import keypoint_ap
 from workbench.evaluation.predictions import Predictions
 
 
@@ -154,6 +159,16 @@ def test_causes_that_explain_the_same_are_named_with_what_tells_them_apart(tmp_p
     assert first.confidence == "likely"
 
 
+def test_pck_is_among_the_rules_of_a_result_file():
+    scenes = builtin("scenes-val")
+    found = Predictions.from_coco(good_poses(scenes))
+    sigmas = scenes.skeleton.sigmas
+    claim = pck("longer side", 0.05)(truth_of(scenes), found.detections(), sigmas, keypoint_ap)
+    by_rule = rules_of(found, scenes, sigmas, None)
+    assert by_rule["PCK at 0.05 of the longer side"] == pytest.approx(claim, abs=0.005)
+    assert 0.1 < claim < 0.99
+
+
 def test_boxes_are_matched_and_missed_instances_left_out():
     scenes = builtin("scenes-val")
     found = Predictions.from_coco([
@@ -222,6 +237,43 @@ def test_decay_on_norms_is_what_the_decay_takes_over_the_run(tmp_path):
         written(tmp_path, rows, text.format(0.01)), level="files", causes=[WeightDecayOnNorms()]
     )
     assert "by 1% only" in report.ruled_out["weight decay on norms and biases"]
+
+
+def test_the_rate_is_read_under_the_names_of_other_loggers(tmp_path):
+    # Lightning's LearningRateMonitor: lr-AdamW, lr-AdamW/pg1.
+    log, config = tmp_path / "metrics.csv", tmp_path / "config.py"
+    rows = "\n".join(f"{n // 10},{n + 1},1.0,0.1" for n in range(60))
+    log.write_text(f"epoch,step,train_loss,lr-AdamW\n{rows}\n")
+    config.write_text("optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.01, weight_decay=0.3))\n")
+    report = diagnose([log, config], level="files", causes=[Rate(), WeightDecayOnNorms()])
+    found = {one.cause: one.evidence for one in report.findings}
+    assert "a base rate 10 times as large" in found["learning rate is not the config's"]
+    assert "weight decay on norms and biases" in found
+
+
+@pytest.mark.parametrize(
+    ("edit", "cause", "severity"),
+    [
+        ((r"end=500, start_factor=0.001,\s+by_epoch=False", "end=400, start_factor=0.001, by_epoch=True"),
+         "warm-up longer than the run", "error"),
+        ((r"lr=5e-4", "lr=5e-3"), "learning rate is ten times off its recipe's", "warning"),
+    ],
+)  # fmt: skip
+def test_a_recipe_beside_the_config_hides_no_error_of_its_own(edit, cause, severity, tmp_path):
+    targets, _ = vitpose_config(edit)(tmp_path)
+    report = diagnose(targets, level="files", causes=[Audit(), RateOfRecipe()])
+    assert [(one.cause, one.severity) for one in report.findings if one.severity != "remark"] == [
+        (cause, severity)
+    ]
+
+
+@pytest.mark.parametrize(
+    "edits", [(), (("lr=5e-4", "lr=1e-3"),), (("lr=5e-4, betas=.*?,.*?,", "lr=5e-5,"), ("AdamW", "SGD"))]
+)
+def test_a_config_that_differs_from_its_recipe_on_purpose_is_accused_of_nothing(edits, tmp_path):
+    targets, _ = vitpose_config(*edits)(tmp_path)
+    report = diagnose(targets, level="files", causes=[Audit(), RateOfRecipe()])
+    assert [one.cause for one in report.findings if one.severity != "remark"] == []
 
 
 def test_half_precision_is_found_by_its_gradients_and_scale(tmp_path):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from benchmarks.diagnosis import CASES, HELD_OUT, TUNED, Row, page, read_rows, totals
+from benchmarks.diagnosis import CASES, HELD_OUT, TUNED, Row, judged_row, page, read_rows, totals
+from benchmarks.diagnosis_coverage import CONTAINERS, KINDS, coverage, kind_of, verdicts
+from tests.diagnosis.systems import Case
+from workbench.diagnosis import all_causes
 
 
 def row(part, name, causes=("a cause",), rank=1, said=()):
@@ -34,8 +37,36 @@ def test_both_parts_have_figures_of_their_own():
     assert "1 controls: nothing false said 1" in totals(rows)
 
 
+def test_a_case_that_fails_is_a_row_that_says_so():
+    def make(folder):
+        raise ValueError("expected an image, got a text")
+
+    found, _ = judged_row(TUNED, Case("broken", "rtmpose", make, ("a cause",), "weak", "files"))
+    assert (found.rank, found.said) == (0, ("the run failed (ValueError: expected an image, got a text)",))
+    assert not found.right
+
+
 def test_no_case_is_in_both_parts_and_names_are_unique():
     names = [case.name for cases in CASES.values() for case in cases]
     assert len(set(names)) == len(names)
     controls = [case for case in CASES[TUNED] if not case.cause]
     assert len(controls) >= 20
+
+
+def test_every_cause_is_planted_in_two_systems_at_two_strengths_or_says_why_not():
+    rows = coverage(case for cases in CASES.values() for case in cases)
+    assert {row.kind.cause: row.lacks for row in rows if row.lacks} == {}
+    assert {row.kind.cause: row.outdated for row in rows if row.outdated} == {}
+
+
+def test_every_registered_cause_and_every_verdict_of_a_lab_has_a_row():
+    listed = {name for kind in KINDS for name in (kind.cause, *kind.names)}
+    assert verdicts() - listed == set()
+    assert {cause.name for cause in all_causes()} - listed == set(CONTAINERS)
+    assert len({kind.cause for kind in KINDS}) == len(KINDS)
+
+
+def test_every_planted_case_has_a_row_and_a_strength():
+    planted = [case for cases in CASES.values() for case in cases if case.cause]
+    assert [case.name for case in planted if kind_of(case) is None] == []
+    assert [case.name for case in planted if case.strength not in ("strong", "weak")] == []

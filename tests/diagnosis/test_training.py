@@ -4,58 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from tests.diagnosis.planted_trainings import HEALTHY, SCRIPT, STEPS, adapter_text
 from workbench.core.job import Cancelled
 from workbench.diagnosis import diagnose
 from workbench.diagnosis.overfit_causes import Overfit
 from workbench.diagnosis.training_code import TrainingScript, script_in
 
-STEPS = 120
-ADAPTER = """
-import torch
-from torch import nn
-from workbench.core import Codec
-from workbench.models import TopDown
-from workbench.skeletons import SKELETONS
-
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 24, 3, 2, 1), nn.BatchNorm2d(24), nn.ReLU(),
-                                  nn.Conv2d(24, 24, 5, 1, 2), nn.BatchNorm2d(24), nn.ReLU())
-        self.head = nn.Conv2d(24, 17, 5, 1, 2)
-        {init}
-
-    def forward(self, x):
-        {forward}
-        return self.head(self.stem(x))
-
-
-def load(checkpoint, device):
-    codec = Codec("heatmap", (48, 48), (24, 24), sigma=(2.0, 2.0), decoder="quarter")
-    return TopDown(Net().to(device), SKELETONS["ap10k-17"], codec, device=device)
-"""
-SCRIPT = """
-import torch
-
-def train(model, images, targets):
-    model.train()
-    loader = torch.utils.data.DataLoader(images, batch_size=8, shuffle=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr={rate})
-    for epoch in range(10):
-        for batch in loader:
-            optimizer.zero_grad()
-            loss = (model(batch) - targets).pow(2).mean()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), {clip})
-            optimizer.step()
-"""
-HEALTHY = SCRIPT.format(rate="5e-3", clip="1.0")
-
 
 def trained(folder, script=HEALTHY, init="pass", forward="pass", **more):
     adapter, code = folder / "adapter.py", folder / "train.py"
-    adapter.write_text(ADAPTER.replace("{init}", init).replace("{forward}", forward))
+    adapter.write_text(adapter_text(init=init, forward=forward))
     code.write_text(script)
     options = {"level": "train", "causes": [Overfit()], "steps": STEPS, "sample": 4, **more}
     return diagnose([code], adapter=adapter, data="scenes-val", **options)

@@ -6,13 +6,12 @@ instances on which causes are separated, and that it becomes wrong when its inpu
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from tests.diagnosis.cached_runs import cached_folder
 from workbench.data import builtin
-from workbench.data.builtin import cache_folder
 from workbench.data.pose_set import PoseSet
 
 VERSION = 1
@@ -30,15 +29,9 @@ def vitpose_run(data: str = "scenes-val", seed: int = 0) -> Path:
         data: a built-in set, whose first `INSTANCES` spread instances are learned.
         seed: of the weights and of the order.
     """
-    folder = cache_folder() / f"diagnosis-vitpose-{VERSION}-{data}-{seed}"
-    if not (folder / f"epoch_{EPOCHS}.pth").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
-            _train(Path(beside), builtin(data), seed)
-            folder.mkdir(exist_ok=True)
-            for path in sorted(Path(beside).iterdir()):
-                path.replace(folder / path.name)
-    return folder
+    return cached_folder(
+        f"diagnosis-vitpose-{VERSION}-{data}-{seed}", lambda folder: _train(folder, builtin(data), seed)
+    )
 
 
 def checkpoints(data: str = "scenes-val", seed: int = 0) -> list[Path]:
@@ -61,7 +54,8 @@ def _train(folder: Path, pose_set: PoseSet, seed: int) -> None:
     torch.nn.init.normal_(network.backbone.pos_embed, std=0.2)
     model = new_vitpose(network, pose_set.skeleton)
     indices = spread(pose_set, INSTANCES)
-    pixels, heatmaps, weights = _examples(model, [pose_set.sample(i) for i in indices])
+    pixels, (heatmaps,), weights = examples(model, [pose_set.sample(i) for i in indices])
+    weights = weights.unsqueeze(-1)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
     steps = EPOCHS * 3
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.15)
@@ -80,8 +74,8 @@ def _train(folder: Path, pose_set: PoseSet, seed: int) -> None:
             network.train()
 
 
-def _examples(model, samples):
-    """Pixels, heatmaps and weights of the instances, as tensors."""
+def examples(model, samples):
+    """Pixels, targets (heatmaps, or vectors along x and y) and weights [N, K, 1] of instances, as tensors."""
     import torch
 
     from workbench.core.geometry import apply
@@ -92,6 +86,7 @@ def _examples(model, samples):
     truth = np.stack([np.asarray(sample.truth, float) for sample in samples])
     points = np.stack([apply(affine, one[:, :2]) for affine, one in zip(to_crop, truth, strict=True)])
     made = target(model.codec, points, (truth[..., 2] > 0).astype(float))
-    found = {name: torch.as_tensor(np.asarray(value), dtype=torch.float32) for name, value in made.items()}
-    weight = found["weights"].reshape(len(samples), -1, 1, 1)
-    return batch.pixels, found["heatmaps"], weight
+    wanted = made["simcc"] if "simcc" in made else (made["heatmaps"],)
+    targets = tuple(torch.as_tensor(np.asarray(one), dtype=torch.float32) for one in wanted)
+    weight = torch.as_tensor(np.asarray(made["weights"]), dtype=torch.float32)
+    return batch.pixels, targets, weight.reshape(len(samples), -1, 1)

@@ -15,9 +15,8 @@ from workbench.data.coco import read_coco
 from workbench.evaluation import Detections, GroundTruth, Predictions, compare, evaluate, keypoint_ap
 from workbench.evaluation.bootstrap import drawn_images, paired_figures, paired_means, resampled_figures
 from workbench.evaluation.calibration import calibration, isotonic, reliability
+from workbench.evaluation.compare import overlap, slices_of
 from workbench.evaluation.keypoint_ap import FIGURES
-from workbench.evaluation.label_audit import MISSING, SHIFTED, SWAPPED, label_audit
-from workbench.evaluation.slices import overlap, slices_of
 from workbench.skeletons import SKELETONS
 
 COCO = SKELETONS["coco-17"]
@@ -194,73 +193,6 @@ class TestCalibration:
         assert "with the best monotone map" in bad.summary()
         json.dumps(bad.facts(), allow_nan=False)
         assert bad.plot().data
-
-
-class TestLabelAudit:
-    def test_a_healthy_set_is_silent(self, written):
-        pose_set = people_set(written, per_image=2)
-        truth = true_points(pose_set)
-        for own in (True, False):
-            models = judged(pose_set, *(sees(pose_set, truth, 2.0, seed, own=own) for seed in range(3)))
-            found = label_audit(models, COCO)
-            assert found.suspects == ()
-            assert "contradict none" in found.summary()
-
-    def test_planted_mistakes_are_found_and_nothing_else(self, written):
-        flip = list(COCO.mirror)
-
-        def change(people):
-            for planted in (people[3], people[11]):  # sides swapped
-                points = np.reshape(planted["keypoints"], (17, 3))
-                planted["keypoints"] = points[flip].ravel().tolist()
-            people[7]["keypoints"][3 * 9] += 70.0  # the left wrist, shifted
-
-        pose_set = people_set(written, change=change)
-        truth = true_points(people_set(written))
-        found = label_audit(judged(pose_set, *(sees(pose_set, truth, 1.0, seed) for seed in (1, 2))), COCO)
-        told = {(s.kind, s.annotation_id) for s in found.suspects}
-        assert told == {(SWAPPED, 400), (SWAPPED, 1200), (SHIFTED, 800)}
-        (shifted,) = [s for s in found.suspects if s.kind == SHIFTED]
-        assert shifted.keypoints == ("left_wrist",)
-        assert "70 px from the annotation" in shifted.evidence
-        assert "3 of 40 annotations may be wrong" in found.summary()
-        assert found.suspects[0].finding().confidence == "likely"
-        json.dumps(found.facts(), allow_nan=False)
-
-    def test_a_person_whom_nobody_annotated_is_found_where_models_find_boxes_themselves(self, written):
-        pose_set = people_set(written)
-        truth = true_points(pose_set)
-        ghost = truth[0] + (300, 100)
-        models = [sees(pose_set, truth, 1.0, seed, own=False, more=[(5, ghost)]) for seed in (1, 2)]
-        (suspect,) = label_audit(judged(pose_set, *models), COCO).suspects
-        assert (suspect.kind, suspect.image_id, suspect.annotation_id) == (MISSING, 5, None)
-        alone = [models[0], sees(pose_set, truth, 1.0, 2, own=False)]
-        assert label_audit(judged(pose_set, *alone), COCO).suspects == ()
-
-    def test_models_that_are_wrong_each_in_its_own_way_accuse_nobody(self, written):
-        pose_set = people_set(written)
-        truth = true_points(pose_set)
-        models = []
-        for seed in (1, 2):
-            off = truth.copy()
-            off[seed::7, 9] += (60 * (-1) ** seed, 40)
-            models.append(sees(pose_set, off, 1.0, seed))
-        assert label_audit(judged(pose_set, *models), COCO).suspects == ()
-
-    def test_models_that_scatter_widely_agree_by_chance_and_accuse_nobody(self, written):
-        pose_set = people_set(written, count=400)
-        truth = true_points(pose_set)
-        models = [sees(pose_set, truth, noise, seed) for seed, noise in ((1, 4.0), (2, 7.0))]
-        for one in models:
-            one.scores[:] = np.random.default_rng(0).random(one.scores.shape)
-        assert label_audit(judged(pose_set, *models), COCO).suspects == ()
-
-    def test_models_that_are_too_weak_do_not_judge(self, written):
-        pose_set = people_set(written)
-        wrong = true_points(pose_set) + 60
-        found = label_audit(judged(pose_set, sees(pose_set, wrong), sees(pose_set, wrong, seed=1)), COCO)
-        assert "were not audited" in found.summary()
-        assert "median OKS" in found.summary()
 
 
 class TestResultFiles:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
 from tests.evaluation.test_comparison_details import people_set, true_points
-from workbench.evaluation import Predictions, evaluate, query_epochs, truth_of
+from workbench.core.errors import ReadingNote
+from workbench.evaluation import Predictions, epoch_scores, evaluate, query_epochs, truth_of
 from workbench.evaluation.epoch_scores import open_scores, score_epoch, truth_digest
 from workbench.evaluation.evaluate import instance_oks
 from workbench.evaluation.keypoint_ap import FIGURES
@@ -114,3 +117,36 @@ def test_a_cancelled_or_failing_run_leaves_the_earlier_table(tmp_path, pose_set)
     (tmp_path / "index" / "scores.parquet").write_bytes(b"PAR1half")
     assert query_epochs(tmp_path).scores is None
     assert query_epochs(tmp_path).score(pose_set).figures.keys() == {1, 2}
+
+
+def test_a_table_by_the_rules_of_another_version_is_not_shown_and_is_computed_again(
+    tmp_path, pose_set, monkeypatch, workbench
+):
+    people(pose_set, 1).to_parquet(tmp_path / "1.parquet", epoch=1)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(epoch_scores, "SCORING", "1")
+        query_epochs(tmp_path).score(pose_set)
+    with pytest.warns(ReadingNote, match="rules of another version"):
+        assert query_epochs(tmp_path).scores is None
+    code, out, _ = workbench("history", tmp_path)
+    assert code == 0
+    assert out.count("computed by the rules of another version") == 1
+    assert "not compared with the annotations: name the data set with --data" in out
+    query_epochs(tmp_path).score(pose_set)
+    assert query_epochs(tmp_path).scores.figures.keys() == {1}
+
+
+def test_where_no_table_can_be_written_the_figures_come_all_the_same(tmp_path, pose_set):
+    for epoch in (1, 2):
+        people(pose_set, epoch).to_parquet(tmp_path / f"{epoch}.parquet", epoch=epoch)
+    wanted = query_epochs(tmp_path)
+    wanted = (wanted.score(pose_set).figures, wanted.worst(1, 3))
+    shutil.rmtree(tmp_path / "index")
+    (tmp_path / "index").write_text("no folder: stands for one that is read-only, which root may write into")
+    history = query_epochs(tmp_path)
+    with pytest.warns(ReadingNote, match="cannot be written"):
+        assert history.score(pose_set).figures == wanted[0]
+    assert history.worst(1, 3) == wanted[1]
+    with pytest.warns(ReadingNote, match="cannot be written"):
+        assert history.index_images() is None
+    assert len(history.poses_of_image(next(iter(pose_set.images))))

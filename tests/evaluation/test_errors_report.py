@@ -13,9 +13,8 @@ import pytest
 from tests.evaluation.test_errors import AREA, FAR, ONE, THREE, at, person, pose
 from workbench.data.coco import pose_set_of
 from workbench.evaluation import Predictions, evaluate
-from workbench.evaluation.errors import FALSE_NEGATIVE, FALSE_POSITIVE, SCORING, UNDETECTED
+from workbench.evaluation.errors import FALSE_NEGATIVE, FALSE_POSITIVE, SCORING, UNDETECTED, crowding, slices
 from workbench.evaluation.errors_report import errors
-from workbench.evaluation.errors_slices import crowding, slices
 
 
 def made(people, poses, images=((1, 640, 480),), skeleton=THREE, categories=None):

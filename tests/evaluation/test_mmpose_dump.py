@@ -9,9 +9,13 @@ import pickle
 import numpy as np
 import pytest
 
+from tests.apps import painted
 from tests.evaluation.test_comparison_details import people_set, sees, true_points
 from tests.mutation import survivors
+from workbench.data.coco import read_coco
+from workbench.evaluation import Predictions, evaluate
 from workbench.evaluation.mmpose_dump import read_dump
+from workbench.evaluation.predictions import results_of
 
 
 def dump(path, found, **more):
@@ -103,3 +107,57 @@ def test_damaged_dumps_end_in_poses_or_one_sentence(tmp_path, found):
     data = dump(tmp_path / "whole.pkl", found[0]).read_bytes()
     for _ in survivors(data, tmp_path / "results.pkl", read_dump, count=80):
         pass
+
+
+@pytest.mark.long  # imports mmpose
+def test_what_mmposes_own_test_writes_gives_its_ap_to_the_digit(tmp_path):
+    """CocoMetric's json and the pkl of `tools/test.py --dump`, and what pycocotools says of ours."""
+    from workbench.models.mmpose_compat import install
+
+    install()
+    from mmengine.evaluator import DumpResults
+    from mmpose.evaluation import CocoMetric
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    file = painted.write_data(tmp_path, 12)
+    pose_set = read_coco(file)
+    random = np.random.default_rng(0)
+    samples = []
+    for index in pose_set.labelled:
+        one = pose_set.instances[index]
+        points = one.truth[None, :, :2] + random.normal(0, random.uniform(1, 8), (1, len(one.truth), 2))
+        scores = random.uniform(0.05, 1, (1, len(one.truth)))  # some below CocoMetric's 0.2
+        box = np.array([one.box], np.float32)
+        samples.append(
+            {
+                "id": one.annotation_id, "img_id": one.image_id, "img_path": "a.png", "category_id": 1,
+                "gt_instances": {"bbox_scales": box[:, 2:] - box[:, :2]},
+                "pred_instances": {
+                    "keypoints": points, "keypoint_scores": scores, "bboxes": box,
+                    "bbox_scores": random.uniform(0.3, 1, 1).astype(np.float32),
+                },
+            }
+        )  # fmt: skip
+    metric = CocoMetric(str(file), nms_mode="none", outfile_prefix=str(tmp_path / "own"))
+    metric.dataset_meta = {"sigmas": np.array(pose_set.skeleton.sigmas), "num_keypoints": 17, "CLASSES": ()}
+    dumped = DumpResults(str(tmp_path / "dump.pkl"))
+    for sample in samples:
+        metric.process([{}], [sample])
+        dumped.process([{}], [sample])
+    wanted = metric.evaluate(len(samples))["coco/AP"]
+    dumped.evaluate(len(samples))
+    own = Predictions.from_coco(
+        results_of(pose_set, json.loads((tmp_path / "own.keypoints.json").read_text()))
+    )
+    assert 0.2 < wanted < 0.9
+    for found in (own, read_dump(tmp_path / "dump.pkl")):
+        assert evaluate(pose_set, found).figures["AP"] == pytest.approx(wanted, abs=1e-9)
+        written = tmp_path / "ours.json"
+        written.write_text(json.dumps(found.to_coco()))
+        truth = COCO(str(file))
+        judged = COCOeval(truth, truth.loadRes(str(written)), "keypoints")
+        judged.evaluate()
+        judged.accumulate()
+        judged.summarize()
+        assert judged.stats[0] == pytest.approx(wanted, abs=1e-9)

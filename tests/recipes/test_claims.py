@@ -7,8 +7,7 @@ import json
 import pytest
 
 from workbench.recipes.claims import Claim, judge_claims
-from workbench.recipes.claims_markdown import markdown_claims, own_configs
-from workbench.recipes.claims_reading import read_claims
+from workbench.recipes.claims_markdown import markdown_claims, own_configs, read_claims
 
 
 def verdicts(report):
@@ -49,6 +48,13 @@ def test_a_text_of_lines_is_read(tmp_path):
         ("metric.matching", "wrong"),
         ("", "not checked"),
     ]
+
+
+def test_the_full_stop_of_a_sentence_is_no_part_of_its_number():
+    text = "Audit of sapiens_1b-210e_coco-1024x768.py\n\nWeight decay of 0.1. Learning rate of 5e-4.\n"
+    claims, name = markdown_claims(text)
+    found = {one.claim.key: one.verdict for one in judge_claims(claims, name).judgements}
+    assert found["optimizer.weight_decay"] == "right"
 
 
 BLOCK = """

@@ -11,7 +11,7 @@ from tests.recipes.test_rules import TEXT
 from workbench.checkpoints.config_reader import read_config
 from workbench.recipes.audit import audit
 from workbench.recipes.claims import Claim, judge_claims
-from workbench.recipes.fields import fields
+from workbench.recipes.recipe import fields
 
 ODD = (
     None,

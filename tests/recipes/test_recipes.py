@@ -11,8 +11,7 @@ import pytest
 
 from workbench.checkpoints.config_reader import read_available
 from workbench.recipes.comparison import equal
-from workbench.recipes.fields import fields
-from workbench.recipes.recipe import recipe, recipe_names
+from workbench.recipes.recipe import fields, recipe, recipe_names
 from workbench.recipes.values import decisions_of
 
 

@@ -213,7 +213,7 @@ def test_each_thing_that_a_log_says_wrongly_has_its_own_switch():
 
 def test_a_users_sequence_model_has_the_switch_of_teacher_forcing():
     from tests.inspectors.sequence.telling import Telling, bent
-    from workbench.training.planned import new_session
+    from workbench.training.plan import new_session
     from workbench.training.switches import cannot_switch, switches_of
 
     model = Telling()

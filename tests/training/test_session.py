@@ -13,8 +13,7 @@ import torch
 from tests.training.tiny import Tiny, picture
 from tests.waiting import until
 from workbench.training.bisection import run_to_end
-from workbench.training.plan import Plan
-from workbench.training.planned import FILE, new_session
+from workbench.training.plan import FILE, Plan, new_session
 from workbench.training.run_folder import read_rows, read_snapshot, snapshots
 from workbench.training.session import Breakpoint, Session
 from workbench.training.settings import Settings

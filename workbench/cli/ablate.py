@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli import conditioned
 from workbench.cli.options import (
@@ -22,8 +19,9 @@ from workbench.cli.options import (
     Rule,
     check_limit,
     model_files,
+    option,
 )
-from workbench.cli.output import Answer, check_file, in_job, write_report
+from workbench.cli.output import Answer, check_file, in_job, written
 from workbench.core import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
@@ -39,14 +37,11 @@ SUBVERBS: dict[str, str] = {
 }
 
 Match = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--match", help="An AP that was reported: the variant whose AP is nearest is named."),
+    float | None, option("--match", "An AP that was reported: the variant whose AP is nearest is named.")
 ]
 Maps = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        "--maps", help="Indices with commas between: one more variant, their mean for all keypoints."
-    ),
+    str | None,
+    option("--maps", "Indices with commas between: one more variant, their mean for all keypoints."),
 ]
 DEMO_IMAGES = 16
 
@@ -141,10 +136,7 @@ def _sweep(
             "ap": match, "nearest": nearest.name, "nearest_ap": nearest.ap, "near": near,
             "away": abs(nearest.ap - match),
         }  # fmt: skip
-    if asked.out is not None:
-        write_report(report, facts, asked.out)
-        facts["written"] = str(asked.out)
-    return Answer(facts, _text(report, match, asked.out))
+    return written(Answer(facts, _text(report, match)), asked.out, report)
 
 
 def require_groups(model: Any, verb: str) -> GroupingModel:
@@ -172,7 +164,7 @@ def require_bottom_up(model: Any, verb: str) -> BottomUpModel:
     """
     from workbench.core import NotAvailable
     from workbench.core.capabilities import BottomUpModel, PlacesMaps
-    from workbench.core.needs import absent_capability
+    from workbench.core.inspector import absent_capability
 
     grouping = require_groups(model, verb)
     if not isinstance(grouping, BottomUpModel):
@@ -187,7 +179,7 @@ def _indices(text: str | None) -> list[int]:
         raise ValueError(f"--maps: expected indices with commas between, got {text!r}") from None
 
 
-def _text(report: Ablation, match: float | None, out: Path | None) -> str:
+def _text(report: Ablation, match: float | None) -> str:
     rows = report.table()
     columns = [name for name in rows[0] if name not in ("name", "about", "delta", "people")]
     width = max(len(row["name"]) for row in rows)
@@ -199,15 +191,15 @@ def _text(report: Ablation, match: float | None, out: Path | None) -> str:
     lines += ["", report.summary(), f"looks at images: {report.forward_passes}{calls}"]
     if match is not None:
         nearest, near = report.match(match)
-        told = f"{nearest.name} (AP {nearest.ap:.3f}): {nearest.about}"
+        described = f"{nearest.name} (AP {nearest.ap:.3f}): {nearest.about}"
         if near:
-            lines.append(f"AP {match:.3f} is near to: {told}")
+            lines.append(f"AP {match:.3f} is near to: {described}")
         else:
             lines.append(
                 f"AP {match:.3f}: no variant is near, so none of these changes explains it; the nearest is "
-                f"{told}, {abs(nearest.ap - match):.3f} away"
+                f"{described}, {abs(nearest.ap - match):.3f} away"
             )
-    return "\n".join([*lines, *([f"written: {out}"] if out is not None else [])])
+    return "\n".join(lines)
 
 
 # workbench ablate faults: which mistake of an inference script is in this pipeline?

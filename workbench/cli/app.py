@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -20,39 +20,37 @@ from workbench.cli.options import (
     Output,
     Partial,
     Remap,
+    argument,
+    option,
 )
 from workbench.cli.output import Answer
 
 
 def command(
     root: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Argument(help="A folder of run folders; the built-in checkpoints when nothing is said."),
+        Path | None,
+        argument("A folder of run folders; the built-in checkpoints when nothing is said."),
     ] = None,
     data: Annotated[
-        Optional[list[Path]],  # noqa: UP045
-        typer.Option("--data", help="A COCO-format keypoint json, or a folder of such; may be repeated."),
+        list[Path] | None,
+        option("--data", "A COCO-format keypoint json, or a folder of such; may be repeated."),
     ] = None,
     images: Images = None,
-    port: Annotated[int, typer.Option("--port", help="Where to listen; the next free one if taken.")] = 7860,
-    host: Annotated[
-        str, typer.Option("--host", help="Other than 127.0.0.1 only with a password.")
-    ] = "127.0.0.1",
+    port: Annotated[int, option("--port", "Where to listen; the next free one if taken.")] = 7860,
+    host: Annotated[str, option("--host", "Other than 127.0.0.1 only with a password.")] = "127.0.0.1",
     auth: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
+        str | None,
+        option(
             "--auth",
-            help="user:password, asked for before anything is shown. Other users of this machine can read it "
+            "user:password, asked for before anything is shown. Other users of this machine can read it "
             "in the list of processes: better --auth-file, or the variable WORKBENCH_AUTH.",
         ),
     ] = None,
     auth_file: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--auth-file", help="A file whose first line is user:password."),
+        Path | None,
+        option("--auth-file", "A file whose first line is user:password."),
     ] = None,
-    limit: Annotated[
-        int, typer.Option("--limit", help="Most samples of one data set that Compare computes.")
-    ] = 400,
+    limit: Annotated[int, option("--limit", "Most samples of one data set that Compare computes.")] = 400,
     config: Config = None,
     adapter: Adapter = None,
     family: Family = None,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from workbench.cli.options import Demo, Out
+from workbench.cli.options import Demo, Out, argument, option
 from workbench.cli.output import Answer, check_file, write_report
 
 if TYPE_CHECKING:
@@ -15,35 +13,31 @@ if TYPE_CHECKING:
     from workbench.recipes.claims import ClaimsReport
 
 ConfigArgument = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Argument(
-        help="A config (.py of mmpose, .yaml, .json, .toml) or a checkpoint with its config inside; never "
-        "run."
+    Path | None,
+    argument(
+        "A config (.py of mmpose, .yaml, .json, .toml) or a checkpoint with its config inside; never run."
     ),
 ]
 Against = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--against", help="A reference recipe, see --list; the nearest by default."),
+    str | None, option("--against", "A reference recipe, see --list; the nearest by default.")
 ]
 Devices = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--devices", min=1, help="Devices that train together; as many as the recipe's by default."),
+    int | None,
+    option("--devices", "Devices that train together; as many as the recipe's by default.", min=1),
 ]
 OfConfig = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(
-        "--checkpoint", help="A checkpoint that is said to be of this config; the two are compared."
-    ),
+    Path | None,
+    option("--checkpoint", "A checkpoint that is said to be of this config; the two are compared."),
 ]
 Claims = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(
+    Path | None,
+    option(
         "--claims",
-        help="Judge statements instead: TOML with [[claim]] key and value, lines `key = value`, or Markdown; "
+        "Judge statements instead: TOML with [[claim]] key and value, lines `key = value`, or Markdown; "
         "--claims --demo judges built-in ones.",
     ),
 ]
-List = Annotated[bool, typer.Option("--list", help="Name the reference recipes with their sources.")]
+List = Annotated[bool, option("--list", "Name the reference recipes with their sources.")]
 
 
 def command(
@@ -93,7 +87,7 @@ def _claims_file(claims: Path, demo: bool) -> Path | None:
 def _judged(path: Path | None, against: str | None) -> ClaimsReport:
     """The statements of a file, judged; of None the built-in ones."""
     from workbench.recipes.claims import judge_claims
-    from workbench.recipes.claims_reading import claims_of, read_claims
+    from workbench.recipes.claims_markdown import claims_of, read_claims
     from workbench.recipes.demo import CLAIMS, CLAIMS_TITLE
     from workbench.recipes.recipe import recipe_names
 
@@ -109,8 +103,7 @@ def _own_configs(path: Path, name: str) -> list[AuditReport]:
     """The audits of the configs that a Markdown text calls its author's own."""
     from workbench.core.errors import NotAvailable
     from workbench.recipes.audit import audit
-    from workbench.recipes.claims_markdown import own_configs
-    from workbench.recipes.claims_reading import content_of
+    from workbench.recipes.claims_markdown import content_of, own_configs
     from workbench.recipes.reading import read_text
 
     found = []

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.conditioned import ConditionedOptions, Limit, Samples
-from workbench.cli.options import Demo, Files, Out
+from workbench.cli.options import Demo, Files, Out, option
 from workbench.cli.output import Answer, in_job
 from workbench.core.files import write_text
 
@@ -18,22 +16,18 @@ if TYPE_CHECKING:
     from workbench.inspectors.conditioning.weights import OtherFiles
     from workbench.models import LoadedModel
 
-Measure = Annotated[
-    bool, typer.Option("--measure/--no-measure", help="Measure on the data set what each defect costs.")
-]
+Measure = Annotated[bool, option("--measure/--no-measure", "Measure on the data set what each defect costs.")]
 Against = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(
+    Path | None,
+    option(
         "--against",
-        help="The folder of a run without the condition: its AP and AR, and how far its parts moved from the "
+        "The folder of a run without the condition: its AP and AR, and how far its parts moved from the "
         "common start, are shown beside this one's.",
     ),
 ]
 Start = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(
-        "--start", help="The checkpoint that both runs started from; the config's load_from by default."
-    ),
+    Path | None,
+    option("--start", "The checkpoint that both runs started from; the config's load_from by default."),
 ]
 
 

@@ -3,52 +3,39 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from workbench.cli.options import DataOptions, Demo, Limit, Out, check_limit
-from workbench.cli.output import Answer, check_file, in_job, write_report
+from workbench.cli.options import DataOptions, Demo, Limit, Out, check_limit, option
+from workbench.cli.output import Answer, check_file, in_job, written
 
 if TYPE_CHECKING:
     from workbench.evaluation.codecs import Person, Setup
 
 Input = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
-        "--input", help="Width x height of the network's input: 192x256 (default); may be repeated."
-    ),
+    list[str] | None,
+    option("--input", "Width x height of the network's input: 192x256 (default); may be repeated."),
 ]
 Heatmap = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
-        "--heatmap", help="Width x height of its heatmaps: 48x64; a quarter of the input by default."
-    ),
+    list[str] | None,
+    option("--heatmap", "Width x height of its heatmaps: 48x64; a quarter of the input by default."),
 ]
 Sigma = Annotated[
-    Optional[list[float]],  # noqa: UP045
-    typer.Option(
-        "--sigma", help="Of the heatmaps' Gaussian, cells; 2 for 64 rows, in proportion, by default."
-    ),
+    list[float] | None,
+    option("--sigma", "Of the heatmaps' Gaussian, cells; 2 for 64 rows, in proportion, by default."),
 ]
-Split = Annotated[
-    Optional[list[float]],  # noqa: UP045
-    typer.Option("--split", help="SimCC bins per input pixel; 2 by default."),
-]
+Split = Annotated[list[float] | None, option("--split", "SimCC bins per input pixel; 2 by default.")]
 SimccSigma = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--simcc-sigma", help="Of SimCC, bins along x,y; the root of side / 8 by default."),
+    str | None, option("--simcc-sigma", "Of SimCC, bins along x,y; the root of side / 8 by default.")
 ]
-Blur = Annotated[int, typer.Option("--blur", help="Blur kernel of DARK, UDP and Megvii, cells, odd.")]
+Blur = Annotated[int, option("--blur", "Blur kernel of DARK, UDP and Megvii, cells, odd.")]
 Names = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--codec", help="argmax, quarter, dark, udp, simcc ...; may be repeated; all by default."),
+    list[str] | None,
+    option("--codec", "argmax, quarter, dark, udp, simcc ...; may be repeated; all by default."),
 ]
 PersonSize = Annotated[
-    str,
-    typer.Option("--person", help="Width x height of the person's box, image pixels, for the AP ceiling."),
+    str, option("--person", "Width x height of the person's box, image pixels, for the AP ceiling.")
 ]
-Padding = Annotated[float, typer.Option("--padding", help="Factor on boxes before they are cropped.")]
+Padding = Annotated[float, option("--padding", "Factor on boxes before they are cropped.")]
 DEMO_SIZES = (("192x256", "48x64", 2.0), ("768x1024", "192x256", 6.0))
 """ViTPose's and Sapiens' sizes: a plain Gaussian against UDP."""
 
@@ -94,11 +81,7 @@ def command(
         ),
     )  # fmt: skip
     facts, lines = report.to_json(), [report.text()]
-    if out is not None:
-        write_report(report, facts, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
+    return written(Answer(facts, "\n".join(lines)), out, report)
 
 
 def _setups(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.evaluate import write_predictions
 from workbench.cli.options import (
@@ -17,6 +15,9 @@ from workbench.cli.options import (
     ModelOptions,
     PoseScore,
     ReadingOptions,
+    Resamples,
+    argument,
+    option,
 )
 from workbench.cli.output import Answer, check_room, in_job
 
@@ -26,17 +27,13 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
 
 Files = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Argument(
-        help="A run's folder, checkpoints (an index or folder of parts is one), predictions (.parquet), or "
+    list[Path] | None,
+    argument(
+        "A run's folder, checkpoints (an index or folder of parts is one), predictions (.parquet), or "
         "result files (COCO .json, mmpose's --dump .pkl), which need no model."
     ),
 ]
-Resamples = Annotated[int, typer.Option("--resamples", help="Resamples of the paired bootstrap.", min=2)]
-Folder = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="A folder for the predictions, one .parquet for each epoch."),
-]
+Folder = Annotated[Path | None, option("--out", "A folder for the predictions, one .parquet for each epoch.")]
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".pt2")
 
@@ -52,6 +49,7 @@ class Epoch:
         number: of the epoch, where it is known.
         origin: digest of all that decided them, to recognise the file later; "" where code may have changed.
         resumed: read from the file of an earlier call.
+        run: that it is of, as far as folders tell; "" where nothing does.
     """
 
     title: str
@@ -60,6 +58,7 @@ class Epoch:
     number: int | None = None
     origin: str = ""
     resumed: bool = False
+    run: str = ""
 
 
 def command(
@@ -96,7 +95,8 @@ def command(
     report = in_job(
         "comparing",
         lambda job: compare(
-            truth, found, protocols, resamples=resamples, details=True, progress=job.progress, **counting
+            truth, found, protocols, runs=[epoch.run for epoch in epochs], resamples=resamples,
+            details=True, progress=job.progress, **counting,
         ),
     )  # fmt: skip
     if out is not None:
@@ -142,6 +142,7 @@ def judged_epochs(
     how.data.require("compare")
     from workbench.data.coco import read_json
     from workbench.evaluation import Predictions, check_evaluable
+    from workbench.evaluation.label_audit import runs_of_files
     from workbench.evaluation.mmpose_dump import is_dump, read_dump
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.predictions import keypoint_count, results_of
@@ -159,7 +160,7 @@ def judged_epochs(
         check_room(out / f"{titles[0]}.parquet")
     # A person's own code may have changed since, and nothing tells: its predictions are not resumed.
     folder = out if model.adapter is None and (model.config is None or demo) else None
-    rules = {"flip": how.reading.flip, "options": how.reading.decoding, "score_rule": how.pose_score}
+    rules = how.reading.rules(how.pose_score)
     truth, epochs = pose_set, []
     for path, title in zip(paths, titles, strict=True):
         if path in given:
@@ -178,6 +179,8 @@ def judged_epochs(
         epochs.append(predicted(loaded, path, title, pose_set, model, rules, how.batch_size, folder))
     found, protocols = [one.predictions for one in epochs], [one.protocol for one in epochs]
     part = part_of_predictions(truth, found, protocols, paths)
+    runs = runs_of_files(paths)
+    epochs = [dataclasses.replace(one, run=run) for one, run in zip(epochs, runs, strict=True)]
     return truth, epochs, {**counting, "indices": part.indices}, [part.sentence] if part.sentence else []
 
 

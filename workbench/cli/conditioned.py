@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from workbench.cli.options import Adapter, Config, Data, Device, Images
+from workbench.cli.options import Adapter, Config, Data, Device, Images, argument, option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,31 +24,29 @@ STARTED_FROM = "rtmpose-demo"
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
 Files = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Argument(
-        help="A run's folder, or checkpoints in the order of their epochs; the last is looked into. An index "
+    list[Path] | None,
+    argument(
+        "A run's folder, or checkpoints in the order of their epochs; the last is looked into. An index "
         "or a folder of parts is one."
     ),
 ]
 Text = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--text", help="Vectors (.npz) for the neck, written by `workbench text --out`."),
+    Path | None, option("--text", "Vectors (.npz) for the neck, written by `workbench text --out`.")
 ]
 FilmTap = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
+    str | None,
+    option(
         "--film-tap",
-        help="The tap of the layer that outputs γ and β side by side, for a network that does not "
+        "The tap of the layer that outputs γ and β side by side, for a network that does not "
         "declare it (`workbench paths` lists the taps).",
     ),
 ]
 Samples = Annotated[
     int,
-    typer.Option("--samples", min=1, help="How many instances, of different species as far as there are."),
+    option("--samples", "How many instances, of different species as far as there are.", min=1),
 ]
 Limit = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--limit", help=f"Instances for AP, spread over the set: all; {DEMO_LIMIT} with --demo."),
+    int | None, option("--limit", f"Instances for AP, spread over the set: all; {DEMO_LIMIT} with --demo.")
 ]
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from workbench.cli.options import Assume, Demo, Expert, Files, Out, assumed, model_files
+from workbench.cli.options import Assume, Demo, Expert, Files, Out, assumed, model_files, option
 from workbench.cli.output import Answer, check_file
 
 if TYPE_CHECKING:
@@ -17,20 +15,18 @@ if TYPE_CHECKING:
     from workbench.models.vitpose.export import Conversion
 
 To = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        "--to", help="Whose names: hf (transformers), mmpose-1 (mmpose 1.x, Sapiens), mmpose-0 (ViTPose)."
-    ),
+    str | None,
+    option("--to", "Whose names: hf (transformers), mmpose-1 (mmpose 1.x, Sapiens), mmpose-0 (ViTPose)."),
 ]
 Drop = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--drop", help="Leave out this tensor, which has no place in the network; may be repeated."),
+    list[str] | None,
+    option("--drop", "Leave out this tensor, which has no place in the network; may be repeated."),
 ]
 Check = Annotated[
-    Optional[bool],  # noqa: UP045
-    typer.Option(
+    bool | None,
+    option(
         "--check/--no-check",
-        help="Compare the outputs of both files for one input; by default up to 700 M parameters.",
+        "Compare the outputs of both files for one input; by default up to 700 M parameters.",
     ),
 ]
 

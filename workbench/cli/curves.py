@@ -3,44 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from workbench.cli.options import Demo
-from workbench.cli.output import Answer, check_file, write_report
+from workbench.cli.options import Demo, argument, option
+from workbench.cli.output import Answer, check_file, written
 
 if TYPE_CHECKING:
     from workbench.core.finding import Finding
     from workbench.curves import Curves
 
 Logs = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Argument(
-        help="Logs or folders of runs: mmengine, mmcv 0.x, TensorBoard, W&B offline, Lightning, ultralytics, "
+    list[Path] | None,
+    argument(
+        "Logs or folders of runs: mmengine, mmcv 0.x, TensorBoard, W&B offline, Lightning, ultralytics, "
         "JSONL, CSV, or a text with tables; - reads standard input. The first is the base of the others."
     ),
 ]
 Name = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--series", help="Show these series instead of the usual ones; may be repeated."),
+    list[str] | None, option("--series", "Show these series instead of the usual ones; may be repeated.")
 ]
 TrainImages = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(
-        "--train-images", help="Images of the training set: with --batch, is warm-up long for them?"
-    ),
+    int | None,
+    option("--train-images", "Images of the training set: with --batch, is warm-up long for them?"),
 ]
-Batch = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--batch", help="Images in one training step, of all devices together."),
-]
-WarmUp = Annotated[
-    int, typer.Option("--warm-up", help="Iterations of warm-up; mmpose's recipes have 500 or 1000.")
-]
+Batch = Annotated[int | None, option("--batch", "Images in one training step, of all devices together.")]
+WarmUp = Annotated[int, option("--warm-up", "Iterations of warm-up; mmpose's recipes have 500 or 1000.")]
 Out = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="Write the figure (.html), the facts (.json) or all values (.csv)."),
+    Path | None, option("--out", "Write the figure (.html), the facts (.json) or all values (.csv).")
 ]
 
 DEMO_RUNS = ("rtmpose-text-base", "rtmpose-text-fusion", "cape-demo-defects")
@@ -67,11 +56,7 @@ def command(
     report.check()
     facts = report.to_json()
     lines = report.text()
-    if out is not None:
-        write_report(report, facts, out)
-        facts["written"] = str(out)
-        lines += ["", f"written: {out}"]
-    return Answer(facts, "\n".join(lines))
+    return written(Answer(facts, "\n".join(lines)), out, report)
 
 
 def _read(log: Path) -> tuple[Curves, ...]:

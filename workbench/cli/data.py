@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.options import Demo, Images, ModelOptions, Out, check_limit
-from workbench.cli.output import Answer, Progress, check_file, check_room, write_report
+from workbench.cli.options import Demo, Images, ModelOptions, Out, argument, check_limit, option
+from workbench.cli.output import Answer, Progress, check_file, check_room, written
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -25,33 +25,19 @@ SUBVERBS: dict[str, str] = {
 }
 
 DataName = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Argument(help="A COCO-format keypoint json, or a built-in set; a list of those when left out."),
+    str | None, argument("A COCO-format keypoint json, or a built-in set; a list of those when left out.")
 ]
-Category = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--category", help="Id or name of the one category to read."),
-]
-Folder = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="A new folder, for the set as images and one COCO json."),
-]
-SetName = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Argument(help="A COCO-format keypoint json, or a built-in set."),
-]
-NoImages = Annotated[bool, typer.Option("--no-images", help="Check the annotations alone.")]
+Category = Annotated[str | None, option("--category", "Id or name of the one category to read.")]
+Folder = Annotated[Path | None, option("--out", "A new folder, for the set as images and one COCO json.")]
+SetName = Annotated[str | None, argument("A COCO-format keypoint json, or a built-in set.")]
+NoImages = Annotated[bool, option("--no-images", "Check the annotations alone.")]
 Checkpoint = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(
-        "--model", help="A checkpoint whose predictions tell the keypoints' order and exchanged sides."
-    ),
+    Path | None,
+    option("--model", "A checkpoint whose predictions tell the keypoints' order and exchanged sides."),
 ]
 Limit = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(
-        "--limit", help="With --model: the first so many annotated images are predicted; 60 by default."
-    ),
+    int | None,
+    option("--limit", "With --model: the first so many annotated images are predicted; 60 by default."),
 ]
 PREDICTED = 60
 # Checks that a model's predictions answer.
@@ -122,37 +108,29 @@ def lint(
     pose_set = open_data(name or "scenes-val", images, category, _progress)
     if not pose_set.images:
         raise ValueError(f"{pose_set.name}: expected images, the file lists none")
-    told = (
+    by_model = (
         None if model is None else _by_model(pose_set, model, options, PREDICTED if limit is None else limit)
     )
-    beside = {} if told is None else {
-        "beside": told.findings, "checked": () if told.not_checked else BY_MODEL,
-        "not_checked": told.not_checked,
+    beside = {} if by_model is None else {
+        "beside": by_model.findings, "checked": () if by_model.not_checked else BY_MODEL,
+        "not_checked": by_model.not_checked,
     }  # fmt: skip
     report = lint_set(pose_set, images=not no_images, **beside)
     facts: dict[str, Any] = {"source": pose_set.source, **report.to_json()}
-    lines = [report.text()]
-    if out is not None:
-        write_report(report, facts, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
+    return written(Answer(facts, report.text()), out, report)
 
 
 Config = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Argument(help="A config (mmpose 1.x), or a checkpoint that holds one; it is read and not run."),
+    Path | None, argument("A config (mmpose 1.x), or a checkpoint that holds one; it is read and not run.")
 ]
 Data = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--data", help="The images and annotations: a COCO-format json or a built-in set."),
+    str | None, option("--data", "The images and annotations: a COCO-format json or a built-in set.")
 ]
-Samples = Annotated[int, typer.Option("--samples", help="Instances to draw, the first labelled ones.")]
-Draws = Annotated[int, typer.Option("--draws", help="Draws of each instance.")]
-Seed = Annotated[int, typer.Option("--seed", help="Same seed, same draws.")]
+Samples = Annotated[int, option("--samples", "Instances to draw, the first labelled ones.")]
+Draws = Annotated[int, option("--draws", "Draws of each instance.")]
+Seed = Annotated[int, option("--seed", "Same seed, same draws.")]
 Pictures = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="The picture (.png or .jpg), the figure (.html) or the facts (.json)."),
+    Path | None, option("--out", "The picture (.png or .jpg), the figure (.html) or the facts (.json).")
 ]
 
 
@@ -195,17 +173,13 @@ def augment(
         values, pose_set.samples(chosen), pose_set.skeleton, draws=draws, seed=seed, title=config.name
     )
     facts: dict[str, Any] = {"data": pose_set.name, **report.to_json(), "table": report.table()}
-    lines = [report.text()]
-    if out is not None:
-        if out.suffix in (".png", ".jpg"):
-            from workbench.data.images import write_image
+    answer = Answer(facts, report.text())
+    if out is None or out.suffix not in (".png", ".jpg"):
+        return written(answer, out, report)
+    from workbench.data.images import write_image
 
-            write_image(out, contact_sheet(report.views, report.skeleton, draws))
-        else:
-            write_report(report, facts, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
+    write_image(out, contact_sheet(report.views, report.skeleton, draws))
+    return written(answer, out)
 
 
 def _by_model(pose_set: PoseSet, file: Path, options: ModelOptions, limit: int) -> LabelCheck:

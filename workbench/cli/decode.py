@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import (
     BatchSize,
@@ -22,8 +20,10 @@ from workbench.cli.options import (
     PoseScore,
     check_limit,
     model_files,
+    option,
+    same_keypoints,
 )
-from workbench.cli.output import Answer, check_file, in_job, write_report
+from workbench.cli.output import Answer, check_file, in_job, written
 from workbench.core import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
@@ -32,15 +32,13 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
 
 Arrows = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(
-        "--arrows", help="Write a picture (.html): from the model's own keypoints to another reading's."
-    ),
+    Path | None,
+    option("--arrows", "Write a picture (.html): from the model's own keypoints to another reading's."),
 ]
 Against = Annotated[
-    str, typer.Option("--against", help="Name of the variant that --arrows draws; the best one by default.")
+    str, option("--against", "Name of the variant that --arrows draws; the best one by default.")
 ]
-Resamples = Annotated[int, typer.Option("--resamples", help="Of the bootstrap over images.")]
+Resamples = Annotated[int, option("--resamples", "Of the bootstrap over images.")]
 # Enough images for an interval, few enough for some seconds.
 DEMO_IMAGES = 10
 
@@ -88,20 +86,14 @@ def command(
         batch_size, resamples,
     )  # fmt: skip
     facts: dict[str, Any] = {**report.to_json(), "checkpoint": loaded.title, "note": loaded.note}
-    lines = [report.text()]
-    if loaded.note:
-        lines.append(f"assumed: {loaded.note}")
-    if out is not None:
-        write_report(report, facts, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    if arrows is not None:
-        from workbench.core.files import write_text
+    lines = [report.text(), *([f"assumed: {loaded.note}"] if loaded.note else [])]
+    answer = written(Answer(facts, "\n".join(lines)), out, report)
+    if arrows is None:
+        return answer
+    from workbench.core.files import write_text
 
-        write_text(arrows, report.arrows(against).to_html())
-        facts["arrows"] = str(arrows)
-        lines.append(f"written: {arrows}")
-    return Answer(facts, "\n".join(lines))
+    write_text(arrows, report.arrows(against).to_html())
+    return written(answer, arrows, key="arrows")
 
 
 def matrix(
@@ -119,13 +111,9 @@ def matrix(
     from workbench.evaluation import check_evaluable, protocol_of_loaded
     from workbench.evaluation.codecs import codec_matrix
     from workbench.evaluation.codecs.ways import own_way
-    from workbench.evaluation.protocol import check_same_keypoints, judged_by
 
     own_way(loaded.model, flip, pose_score)
-    loaded = loaded.named_as(pose_set)
-    if evaluator.sigmas is None:
-        pose_set = judged_by(pose_set, loaded.model.skeleton)
-    check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
+    loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas=evaluator.sigmas is not None)
     counting = evaluator.rules(len(pose_set.skeleton))
     check_evaluable(pose_set, **counting)
     found, source = boxes.of(pose_set)

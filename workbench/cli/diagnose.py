@@ -5,11 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
-from workbench.cli.options import Adapter, Config, Data, Demo, Device, Family, Images, Out, SkeletonName
+from workbench.cli.options import (
+    Adapter,
+    Config,
+    Data,
+    Demo,
+    Device,
+    Family,
+    Images,
+    Out,
+    SkeletonName,
+    argument,
+    option,
+)
 from workbench.cli.output import Answer, as_text, check_file, in_job
 from workbench.core.files import write_text
 
@@ -17,29 +27,26 @@ if TYPE_CHECKING:
     from workbench.diagnosis import Diagnosis
 
 Targets = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Argument(
-        help="A run's folder, a checkpoint, a log, a config, a COCO result file, annotations, or any of them "
+    list[Path] | None,
+    argument(
+        "A run's folder, a checkpoint, a log, a config, a COCO result file, annotations, or any of them "
         "together."
     ),
 ]
 Against = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--against", help="A run or checkpoint that is better, or that this one was made from."),
+    Path | None, option("--against", "A run or checkpoint that is better, or that this one was made from.")
 ]
 Claim = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--claim", help="A figure that you expect or have seen: AP=.698; may be repeated."),
+    list[str] | None, option("--claim", "A figure that you expect or have seen: AP=.698; may be repeated.")
 ]
 Budget = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--budget", help="Time that the tests may take: 90s, 10m, 1h; no limit by default."),
+    str | None, option("--budget", "Time that the tests may take: 90s, 10m, 1h; no limit by default.")
 ]
 Level = Annotated[
-    Optional[Literal["files", "forward", "evaluate", "train"]],  # noqa: UP045
-    typer.Option(
+    Literal["files", "forward", "evaluate", "train"] | None,
+    option(
         "--level",
-        help="The most costly kind of test: files alone, a few forward passes, evaluations (default; forward "
+        "The most costly kind of test: files alone, a few forward passes, evaluations (default; forward "
         "with --demo), short trainings.",
     ),
 ]

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from workbench.cli.options import Demo, Out
+from workbench.cli.options import Demo, Out, argument, option
 from workbench.cli.output import Answer, check_file
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
     from workbench.checkpoints.difference import CheckpointDifference
 
-First = Annotated[Optional[Path], typer.Argument(help="The first checkpoint, the base of relative changes.")]  # noqa: UP045
-Second = Annotated[Optional[Path], typer.Argument(help="The second checkpoint.")]  # noqa: UP045
+First = Annotated[Path | None, argument("The first checkpoint, the base of relative changes.")]
+Second = Annotated[Path | None, argument("The second checkpoint.")]
 Averaged = Annotated[
-    Optional[bool],  # noqa: UP045
-    typer.Option(
-        "--ema/--raw", help="Compare averaged or raw weights; by default what each trainer would load."
-    ),
+    bool | None,
+    option("--ema/--raw", "Compare averaged or raw weights; by default what each trainer would load."),
 ]
-Top = Annotated[int, typer.Option("--top", help="How many tensors to list for people.", min=0)]
+Top = Annotated[int, option("--top", "How many tensors to list for people.", min=0)]
 
 
 def command(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.options import Data, Demo, Device, Files, Images, Out, model_files
-from workbench.cli.output import Answer, check_file
+from workbench.cli.options import Data, Demo, Device, Files, Images, Out, model_files, option
+from workbench.cli.output import Answer, check_file, written
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
@@ -19,33 +19,26 @@ if TYPE_CHECKING:
 DEMO = "higherhrnet-demo"
 DEMO_STEPS = 24
 
-Student = Annotated[
-    str, typer.Option("--student", help="Network of the student, trained from initial weights.")
-]
+Student = Annotated[str, option("--student", "Network of the student, trained from initial weights.")]
 StudentConfig = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--student-config", help="An mmpose config of the student; it is your own code and is run."),
+    Path | None,
+    option("--student-config", "An mmpose config of the student; it is your own code and is run."),
 ]
-StudentAdapter = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--student-adapter", help="The student as a Python file of yours."),
-]
+StudentAdapter = Annotated[Path | None, option("--student-adapter", "The student as a Python file of yours.")]
 StudentFile = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(
+    Path | None,
+    option(
         "--student-checkpoint",
-        help="A trained student of yours, with --student-config or --student-adapter where it needs one: "
+        "A trained student of yours, with --student-config or --student-adapter where it needs one: "
         "trained on from its weights, or only looked at with --steps 0.",
     ),
 ]
-Count = Annotated[int, typer.Option("--count", help="How many instances to learn from.")]
-Steps = Annotated[int, typer.Option("--steps", help="Of the training; 0 to look at a trained student only.")]
-Epochs = Annotated[int, typer.Option("--epochs", help="How often to look at the student.")]
-Rate = Annotated[float, typer.Option("--learning-rate", help="Of AdamW.")]
-Foreground = Annotated[
-    float, typer.Option("--foreground", help="A cell counts 1 + this x the teacher's value there.")
-]
-Seed = Annotated[int, typer.Option("--seed", help="Of the student's first weights and of every step.")]
+Count = Annotated[int, option("--count", "How many instances to learn from.")]
+Steps = Annotated[int, option("--steps", "Of the training; 0 to look at a trained student only.")]
+Epochs = Annotated[int, option("--epochs", "How often to look at the student.")]
+Rate = Annotated[float, option("--learning-rate", "Of AdamW.")]
+Foreground = Annotated[float, option("--foreground", "A cell counts 1 + this x the teacher's value there.")]
+Seed = Annotated[int, option("--seed", "Of the student's first weights and of every step.")]
 
 
 def command(
@@ -116,9 +109,7 @@ def command(
     text = "\n".join([_text(teacher.title, title, report, trained=steps > 0), *notes])
     if out is not None:
         write_text(out, report.plot().to_html())
-        facts["written"] = str(out)
-        text += f"\nwritten: {out}"
-    return Answer(facts, text)
+    return written(Answer(facts, text), out)
 
 
 def _demo() -> tuple[Path, str, str]:

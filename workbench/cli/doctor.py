@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Optional
+from typing import Annotated
 
-import typer
-
-from workbench.cli.options import Demo
+from workbench.cli.options import Demo, option
 from workbench.cli.output import Answer
 
-Error = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--error", help="An error message to explain: its last line is enough."),
-]
+Error = Annotated[str | None, option("--error", "An error message to explain: its last line is enough.")]
 
 # A frequent case: a head without its flatten, mistaken for a conflict of versions.
 EXAMPLE = "RuntimeError: mat1 and mat2 shapes cannot be multiplied (136x8 and 64x256)"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import (
     BatchSize,
@@ -19,9 +17,13 @@ from workbench.cli.options import (
     PoseScore,
     ReadingOptions,
     Rule,
+    argument,
     model_files,
+    option,
+    predicted,
+    same_keypoints,
 )
-from workbench.cli.output import Answer, check_file, in_job, write_report
+from workbench.cli.output import Answer, check_file, written
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -29,35 +31,29 @@ if TYPE_CHECKING:
     from workbench.evaluation.errors_report import Errors
 
 Files = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Argument(
-        help="A COCO result json (a list), predictions written by `evaluate --out`, or a checkpoint."
-    ),
+    list[Path] | None,
+    argument("A COCO result json (a list), predictions written by `evaluate --out`, or a checkpoint."),
 ]
 RepairRule = Annotated[
     str,
-    typer.Option(
+    option(
         "--repair",
-        help="Where a wrong keypoint is put: published (at the limit of its kind), coco-analyze (at half of "
+        "Where a wrong keypoint is put: published (at the limit of its kind), coco-analyze (at half of "
         "that distance, as the authors' code), exact (on the annotation).",
     ),
 ]
 KindName = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
+    str | None,
+    option(
         "--list",
-        help="List the instances with one kind of error: jitter, inversion, swap, miss, scoring, "
+        "List the instances with one kind of error: jitter, inversion, swap, miss, scoring, "
         "background_false_positive, background_false_negative, undetected.",
     ),
 ]
 KeypointName = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--keypoint", help="With --list: only instances where this keypoint has the error."),
+    str | None, option("--keypoint", "With --list: only instances where this keypoint has the error.")
 ]
-Out = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="Write the figure and all facts as .html."),
-]
+Out = Annotated[Path | None, option("--out", "Write the figure and all facts as .html.")]
 RESULTS = (".json", ".parquet")
 
 
@@ -170,28 +166,18 @@ def of_checkpoint(
     run_config: bool,
 ) -> tuple[str, Evaluation, PoseSet]:
     """The evaluation of a checkpoint, whose predictions are made first; arguments as of `command`."""
-    from workbench.evaluation import check_evaluable, evaluate, predict, protocol_of_loaded
-    from workbench.evaluation.protocol import check_same_keypoints, judged_by
+    from workbench.evaluation import check_evaluable, evaluate, protocol_of_loaded
 
     file = model_files(files)
     model.require("errors", file)
     loaded = model.open(file, rule, run_config=run_config)
     pose_set = data.open("errors", len(loaded.model.skeleton))
-    loaded = loaded.named_as(pose_set)
-    if evaluator.sigmas is None:
-        pose_set = judged_by(pose_set, loaded.model.skeleton)
-    check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
+    loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas=evaluator.sigmas is not None)
     counting = evaluator.rules(len(pose_set.skeleton))
     check_evaluable(pose_set, **counting)
     found, source = boxes.of(pose_set)
-    rules: dict[str, Any] = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
-    predictions = in_job(
-        f"predicting with {loaded.title}",
-        lambda job: predict(
-            loaded.model, pose_set, boxes=found, batch_size=batch_size, progress=job.progress,
-            cancelled=job.cancelled, **rules,
-        ),
-    )  # fmt: skip
+    rules = reading.rules(pose_score)
+    predictions = predicted(loaded, pose_set, boxes=found, batch_size=batch_size, **rules)
     protocol = protocol_of_loaded(loaded, boxes=source, **rules)
     return loaded.title, evaluate(pose_set, predictions, protocol, **counting), pose_set
 
@@ -211,11 +197,7 @@ def answered(report: Errors, name: str, listed: str | None, keypoint: str | None
         lines += ["", f"{len(rows)} instances with {listed}" + (f" of {keypoint}" if keypoint else "")]
         lines += [_line(row) for row in rows[:50]]
         lines += [f"... and {len(rows) - 50} more: --json lists all"] if len(rows) > 50 else []
-    if out is not None:
-        write_report(report, facts, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
+    return written(Answer(facts, "\n".join(lines)), out, report)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import (
     NMS,
@@ -22,8 +20,11 @@ from workbench.cli.options import (
     ReadingOptions,
     Rule,
     model_files,
+    option,
+    predicted,
+    same_keypoints,
 )
-from workbench.cli.output import Answer, check_room, in_job
+from workbench.cli.output import Answer, check_room, written
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
@@ -32,13 +33,9 @@ if TYPE_CHECKING:
     from workbench.evaluation.measures import Measures
     from workbench.models import LoadedModel
 
-SkipMissing = Annotated[
-    bool,
-    typer.Option("--skip-missing", help="Leave missing images out; the protocol says so."),
-]
+SkipMissing = Annotated[bool, option("--skip-missing", "Leave missing images out; the protocol says so.")]
 Out = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="Write the predictions: .parquet, or .json as a COCO result file."),
+    Path | None, option("--out", "Write the predictions: .parquet, or .json as a COCO result file.")
 ]
 
 
@@ -71,7 +68,7 @@ def command(
         data = dataclasses.replace(data, data=data.data or demo_data())
     model.require("evaluate", file)
     data.require("evaluate")
-    from workbench.evaluation import PCK, check_evaluable, evaluate, predict, protocol_of_loaded
+    from workbench.evaluation import PCK, check_evaluable, evaluate, protocol_of_loaded
     from workbench.evaluation.measures import check_measurable, measure
 
     if out is not None and out.suffix not in (".parquet", ".json"):
@@ -90,14 +87,8 @@ def command(
     if out is not None:
         check_room(out)
     found, source = boxes.of(pose_set)
-    rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score, "nms": nms}
-    predictions = in_job(
-        f"predicting with {loaded.title}",
-        lambda job: predict(
-            loaded.model, pose_set, boxes=found, batch_size=batch_size, progress=job.progress,
-            cancelled=job.cancelled, **rules,
-        ),
-    )  # fmt: skip
+    rules = {**reading.rules(pose_score), "nms": nms}
+    predictions = predicted(loaded, pose_set, boxes=found, batch_size=batch_size, **rules)
     protocol = protocol_of_loaded(loaded, boxes=source, **rules)
     if name == "ap":
         report = evaluate(pose_set, predictions, protocol, pck=accuracy, **counting)
@@ -111,16 +102,10 @@ def _with_data(
 ) -> tuple[LoadedModel, PoseSet]:
     """The model with the keypoint names of the data set, and the data set with the sigmas that count."""
     from workbench.data.pose_set import with_present_images
-    from workbench.evaluation.protocol import check_same_keypoints, judged_by
 
     pose_set = data.open("evaluate", len(loaded.model.skeleton))
-    loaded = loaded.named_as(pose_set)
-    if not own_sigmas:
-        pose_set = judged_by(pose_set, loaded.model.skeleton)
-    if skip_missing:
-        pose_set = with_present_images(pose_set)
-    check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
-    return loaded, pose_set
+    loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas)
+    return loaded, with_present_images(pose_set) if skip_missing else pose_set
 
 
 def _answer(
@@ -136,9 +121,8 @@ def _answer(
         lines += ["", f"assumed: {loaded.note}"]
     if out is not None:
         epoch = loaded.checkpoint.epoch if loaded.checkpoint is not None else None
-        facts["written"] = str(write_predictions(out, predictions, report, epoch, pose_set=pose_set))
-        lines += ["", f"written: {out}"]
-    return Answer(facts, "\n".join(lines))
+        out = write_predictions(out, predictions, report, epoch, pose_set=pose_set)
+    return written(Answer(facts, "\n".join(lines)), out)
 
 
 def write_predictions(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from workbench.cli.options import Config, Data, Demo, Device, Images, Out
+from workbench.cli.options import Config, Data, Demo, Device, Images, Out, argument, option
 from workbench.cli.output import Answer, in_job
 
 if TYPE_CHECKING:
@@ -16,46 +14,30 @@ if TYPE_CHECKING:
     from workbench.training.experiments.results import ExperimentReport
     from workbench.training.experiments.running import Material
 
-Name = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Argument(help="An experiment; a list of them when left out."),
-]
+Name = Annotated[str | None, argument("An experiment; a list of them when left out.")]
 Files = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Argument(
-        help="A text fusion checkpoint: a file, a run's folder, or all files of a model in parts."
-    ),
+    list[Path] | None,
+    argument("A text fusion checkpoint: a file, a run's folder, or all files of a model in parts."),
 ]
 Start = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--start", help="Base checkpoint whose backbone and head every arm begins with."),
+    Path | None, option("--start", "Base checkpoint whose backbone and head every arm begins with.")
 ]
 Train = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--train", help="A set to learn from; by default half of the images of --data."),
+    str | None, option("--train", "A set to learn from; by default half of the images of --data.")
 ]
-TrainImages = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--train-images", help="The folder of the images of --train."),
-]
+TrainImages = Annotated[Path | None, option("--train-images", "The folder of the images of --train.")]
 Text = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(
-        "--text", help="Vectors (.npz) of the species' sentences, written by `workbench text --out`."
-    ),
+    Path | None,
+    option("--text", "Vectors (.npz) of the species' sentences, written by `workbench text --out`."),
 ]
-Steps = Annotated[int, typer.Option("--steps", min=1, help="Of the optimizer, in every arm.")]
-BatchSize = Annotated[int, typer.Option("--batch", min=2, help="Crops in one step.")]
-Rate = Annotated[float, typer.Option("--learning-rate", help="The peak.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of first weights, crops and everything random in a step.")]
-Most = Annotated[
-    int, typer.Option("--most", min=0, help="Instances to learn from and to judge on; 0 for all.")
-]
+Steps = Annotated[int, option("--steps", "Of the optimizer, in every arm.", min=1)]
+BatchSize = Annotated[int, option("--batch", "Crops in one step.", min=2)]
+Rate = Annotated[float, option("--learning-rate", "The peak.")]
+Seed = Annotated[int, option("--seed", "Of first weights, crops and everything random in a step.")]
+Most = Annotated[int, option("--most", "Instances to learn from and to judge on; 0 for all.", min=0)]
 Folder = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(
-        "--folder", help="Keep finished arms and snapshots here; the same call goes on after an interruption."
-    ),
+    Path | None,
+    option("--folder", "Keep finished arms and snapshots here; the same call goes on after an interruption."),
 ]
 FUSION, BASE, DATA = "rtmpose-text-fusion", "rtmpose-text-base", "scenes-val"
 # What a CPU does in a minute or two.

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import (
     BatchSize,
@@ -18,9 +16,12 @@ from workbench.cli.options import (
     ModelOptions,
     PoseScore,
     ReadingOptions,
+    Resamples,
+    argument,
     check_limit,
+    option,
 )
-from workbench.cli.output import Answer, check_file, in_job, write_report
+from workbench.cli.output import Answer, check_file, in_job, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,15 +31,11 @@ if TYPE_CHECKING:
     from workbench.evaluation import Evaluation
     from workbench.models import LoadedModel
 
-A = Annotated[Optional[Path], typer.Argument(help="The checkpoint that gives parts.")]  # noqa: UP045
-B = Annotated[Optional[Path], typer.Argument(help="The checkpoint that takes them.")]  # noqa: UP045
-Depth = Annotated[
-    int, typer.Option("--depth", help="Words of a tensor's name that make a part: 2 splits head.", min=1)
-]
-Resamples = Annotated[int, typer.Option("--resamples", help="Resamples of the paired bootstrap.", min=2)]
+A = Annotated[Path | None, argument("The checkpoint that gives parts.")]
+B = Annotated[Path | None, argument("The checkpoint that takes them.")]
+Depth = Annotated[int, option("--depth", "Words of a tensor's name that make a part: 2 splits head.", min=1)]
 Out = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="Write the figure (.html), the facts (.json) or the table (.csv)."),
+    Path | None, option("--out", "Write the figure (.html), the facts (.json) or the table (.csv).")
 ]
 
 DEMO_LIMIT = 6
@@ -73,7 +70,7 @@ def command(
     if a is None or b is None:
         raise ValueError("graft: expected two checkpoints of one network, A and B; or --demo")
     data.require("graft")
-    rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
+    rules = reading.rules(pose_score)
     models = [model.open(path, run_config=not demo) for path in (a, b)]
     judged = _judge(models[1], data, evaluator, rules, limit, batch_size)
     report = in_job(
@@ -82,11 +79,7 @@ def command(
     )
     facts = report.to_json()
     lines = [report.summary(), "", *_rows(report.table()), "", f"protocol: {report.b.protocol.text()}"]
-    if out is not None:
-        write_report(report, facts, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
+    return written(Answer(facts, "\n".join(lines)), out, report)
 
 
 def _grafted(

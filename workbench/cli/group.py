@@ -6,25 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.options import (
-    Adapter,
-    Assume,
-    Config,
-    Demo,
-    Device,
-    Family,
-    Files,
-    Flip,
-    Image,
-    Out,
-    Output,
-    Partial,
-    Remap,
-    Rule,
-    SkeletonName,
-    model_files,
-)
-from workbench.cli.output import Answer, check_file
+from workbench.cli.options import Demo, Files, Flip, Image, ModelOptions, Out, Rule, model_files
+from workbench.cli.output import Answer, check_file, written
 from workbench.core import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
@@ -40,15 +23,8 @@ DEMO = "higherhrnet-demo"
 def command(
     files: Files = None,
     image: Image = None,
-    config: Config = None,
-    family: Family = None,
-    adapter: Adapter = None,
-    remap: Remap = False,
-    allow_partial: Partial = False,
-    output: Output = None,
-    assume: Assume = None,
-    skeleton: SkeletonName = None,
-    device: Device = "cpu",
+    *,
+    model: ModelOptions,
     rule: Rule = None,
     flip: Flip = FLIP_BY_DEFAULT,
     out: Out = None,
@@ -61,34 +37,21 @@ def command(
     from workbench.cli.ablate import require_groups
     from workbench.data.images import IMAGE_ENDINGS
     from workbench.evaluation import protocol_of
-    from workbench.models import open_model
 
     file = model_files(files)
     if demo and file is None:
         from workbench.checkpoints.demo import demo_checkpoints
 
         file = demo_checkpoints(DEMO)[-1]
-    if file is None and adapter is None:
-        raise ValueError("group: expected a checkpoint, --adapter, or --demo")
+    model.require("group", file)
     check_file(out, *IMAGE_ENDINGS)
-    loaded = open_model(
-        file,
-        config=config,
-        family=family,
-        adapter=adapter,
-        remap=remap,
-        output=output or (),
-        assume=assume or (),
-        skeleton=skeleton,
-        allow_partial=allow_partial,
-        device=device,
-    ).with_rules(rule or ())
-    model = require_groups(loaded.model, "group")
-    rules = protocol_of(model)
+    loaded = model.open(file, rule)
+    network = require_groups(loaded.model, "group")
+    rules = protocol_of(network)
     samples = _samples(image, demo)
     facts: dict[str, Any] = {
         "model": loaded.title,
-        "keypoints": model.skeleton.keypoints,
+        "keypoints": network.skeleton.keypoints,
         "rules": rules.grouping,
         "maps": rules.scales,
         "flip": flip,
@@ -97,12 +60,10 @@ def command(
         "notes": [loaded.note] if loaded.note else [],
     }
     lines = [f"{loaded.title}: {rules.scales}; {rules.grouping}"]
-    grouped = _grouped(model, samples, flip, facts, lines)
+    grouped = _grouped(network, samples, flip, facts, lines)
     if out is not None:
-        _draw(out, grouped, model.skeleton)
-        facts["written"] = str(out)
-        lines += ["", f"written: {out}"]
-    return Answer(facts, "\n".join(lines))
+        _draw(out, grouped, network.skeleton)
+    return written(Answer(facts, "\n".join(lines)), out)
 
 
 def _grouped(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,8 @@ from workbench.cli.options import (
     ModelOptions,
     PoseScore,
     ReadingOptions,
+    argument,
+    option,
 )
 from workbench.cli.output import Answer, check_room, in_job
 from workbench.cli.report_output import as_columns
@@ -27,49 +29,42 @@ if TYPE_CHECKING:
     from workbench.evaluation.history import History
 
 Run = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Argument(help="A folder of predictions (.parquet), or a run's folder: then with --data and --out."),
+    Path | None,
+    argument("A folder of predictions (.parquet), or a run's folder: then with --data and --out."),
 ]
 Folder = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(
-        "--out", help="A folder for a run's predictions: one .parquet per epoch, and manifest.json."
-    ),
+    Path | None,
+    option("--out", "A folder for a run's predictions: one .parquet per epoch, and manifest.json."),
 ]
-Image = Annotated[Optional[int], typer.Option("--image-id", help="One image through all epochs.")]  # noqa: UP045
-Instance = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--annotation-id", help="One instance: its OKS and score in every epoch."),
-]
-Worst = Annotated[Optional[int], typer.Option("--worst", help="The worst instances of this epoch.")]  # noqa: UP045
+Image = Annotated[int | None, option("--image-id", "One image through all epochs.")]
+Instance = Annotated[int | None, option("--annotation-id", "One instance: its OKS and score in every epoch.")]
+Worst = Annotated[int | None, option("--worst", "The worst instances of this epoch.")]
 Between = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--between", help="Two epochs, A,B: instances gained and lost, keypoints that got worse."),
+    str | None, option("--between", "Two epochs, A,B: instances gained and lost, keypoints that got worse.")
 ]
 Forget = Annotated[
-    bool, typer.Option("--forgetting", help="When each instance is right first, and when it is forgotten.")
+    bool, option("--forgetting", "When each instance is right first, and when it is forgotten.")
 ]
-Right = Annotated[float, typer.Option("--right", help="OKS from which an instance is right.")]
-Count = Annotated[int, typer.Option("--count", help="Rows of a list at most.", min=1)]
+Right = Annotated[float, option("--right", "OKS from which an instance is right.")]
+Count = Annotated[int, option("--count", "Rows of a list at most.", min=1)]
 Import = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
+    list[str] | None,
+    option(
         "--import",
-        help="EPOCH=FILE: a COCO result file (.json), mmpose dump (.pkl) or FiftyOne export (folder, or "
+        "EPOCH=FILE: a COCO result file (.json), mmpose dump (.pkl) or FiftyOne export (folder, or "
         "folder#field) as this epoch; may be repeated.",
     ),
 ]
 Export = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
+    str | None,
+    option(
         "--export",
-        help="EPOCH=FILE.json: write an epoch as a COCO result file; EPOCH=FOLDER: as a FiftyOne data set.",
+        "EPOCH=FILE.json: write an epoch as a COCO result file; EPOCH=FOLDER: as a FiftyOne data set.",
     ),
 ]
-Sort = Annotated[bool, typer.Option("--compact", help="Keep a copy sorted by image: faster for one image.")]
+Sort = Annotated[bool, option("--compact", "Keep a copy sorted by image: faster for one image.")]
 Mixed = Annotated[
-    bool,
-    typer.Option("--mixed", help="Also compare epochs made under different rules or of different skeletons."),
+    bool, option("--mixed", "Also compare epochs made under different rules or of different skeletons.")
 ]
 
 DEMO_IMAGES = 12
@@ -224,7 +219,7 @@ def _predicted(
         raise FileNotFoundError(f"{run}: no checkpoint and no predictions in this folder")
     check_room(folder / "epoch.parquet")
     counting = evaluator.rules(len(pose_set.skeleton))
-    rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
+    rules = reading.rules(pose_score)
     # A person's own code may have changed since, and nothing tells: its predictions are made anew.
     kept = folder if model.adapter is None and model.config is None else None
     truth, told = pose_set, []
@@ -429,6 +424,8 @@ def _sentence(history: History, epochs: list[dict[str, Any]]) -> str:
     if history.differences and not history.mixed:
         kinds = len(set(history.rules.values()))
         return f"{count} made under {kinds} sets of rules; they are compared only when asked: --mixed."
+    if not told and history.predicted_ids()[0] is not None:
+        return f"{count}; their poses were not compared with the annotations: name the data set with --data."
     if not told:
         return f"{count}; their poses belong to no annotation, so only keypoints can be followed."
     scored = [row for row in epochs if row.get("AP") is not None]

@@ -12,49 +12,18 @@ import inspect
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.options import (
-    Adapter,
-    Assume,
-    Box,
-    Config,
-    Data,
-    Decoder,
-    Demo,
-    Device,
-    Expert,
-    Files,
-    Images,
-    Output,
-    Partial,
-    Remap,
-    Resample,
-    SkeletonName,
-)
+from workbench.cli.options import Demo, option
 from workbench.cli.output import Answer
+from workbench.cli.report_output import Subject, answer
 from workbench.core.inspector import Choice, Inspector, Range, field_descriptions
 from workbench.inspectors import ALL, file_of, get
 
-Family = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--family", help="Open the file as this family instead of the one its tensors tell."),
-]
-Image = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Option("--image", help="An image, or a folder of images; may be repeated."),
-]
-SampleNumber = Annotated[
-    Optional[list[int]],  # noqa: UP045
-    typer.Option(
-        "--sample", help="Which instance of --data, from 0; may be repeated. The first labelled one."
-    ),
-]
 Out = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="Write the figure as .html, the facts as .json or the table as .csv."),
+    Path | None, option("--out", "Write the figure as .html, the facts as .json or the table as .csv.")
 ]
 
 
@@ -67,64 +36,27 @@ def question(name: str) -> str:
 SUBVERBS: dict[str, str] = {name: question(name) for name in ALL}
 
 
-def shared_options(
-    file: Files = None,
-    config: Config = None,
-    family: Family = None,
-    adapter: Adapter = None,
-    remap: Remap = False,
-    partial: Partial = False,
-    output: Output = None,
-    assume: Assume = None,
-    expert: Expert = None,
-    skeleton: SkeletonName = None,
-    resample_pos_embed: Resample = False,
-    device: Device = "cpu",
-    data: Data = None,
-    images: Images = None,
-    image: Image = None,
-    box: Box = None,
-    sample: SampleNumber = None,
-    decoder: Decoder = "",
-    out: Out = None,
-    demo: Demo = False,
-) -> None:
-    """Hold the options that all inspectors share; `subcommand` gives them to each."""
-
-
 def subcommand(name: str) -> Callable[..., Answer]:
     """The verb of one inspector: the shared options and one for each of its knobs."""
     inspector = get(name)
     knobs = knob_options(inspector)
-    shared = inspect.get_annotations(shared_options, eval_str=True)
-    shared.pop("return")
 
-    def command(**options: Any) -> Answer:
-        from workbench.cli.report_output import Subject, answer
-
-        chosen = {key: options.pop(f"knob_{key}") for key in knobs}
+    def command(*, subject: Subject, out: Out = None, demo: Demo = False, **values: Any) -> Answer:
+        chosen = {key: values[f"knob_{key}"] for key in knobs}
         params = inspector.params(
             **{k: v.value if isinstance(v, enum.Enum) else v for k, v in chosen.items()}
         )
-        return answer(
-            inspector, params, Subject(**{k: v for k, v in options.items() if k != "out"}), options["out"]
-        )
+        return answer(inspector, params, subject, out, demo)
 
-    command.__doc__ = SUBVERBS[name]
-    command.__annotations__ = {
-        **shared,
-        **{f"knob_{k}": hint for k, (hint, _) in knobs.items()},
-        "return": Answer,
-    }
+    shared = inspect.signature(command, eval_str=True)
     own = [
         inspect.Parameter(f"knob_{key}", inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
         for key, (hint, default) in knobs.items()
     ]
-    plain = [
-        p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for p in inspect.signature(shared_options).parameters.values()
-    ]
-    command.__signature__ = inspect.Signature([*plain, *own])  # type: ignore[attr-defined]
+    parameters = [*list(shared.parameters.values())[:-1], *own]
+    command.__doc__ = SUBVERBS[name]
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    command.__signature__ = shared.replace(parameters=parameters)  # type: ignore[attr-defined]
     return command
 
 

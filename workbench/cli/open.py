@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from workbench.cli.options import Demo
+from workbench.cli.options import Demo, argument, option
 from workbench.cli.output import Answer
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
 
 Files = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Argument(help="A checkpoint; several files that make one model; a folder or index of a split one."),
+    list[Path] | None,
+    argument("A checkpoint; several files that make one model; a folder or index of a split one."),
 ]
-Hash = Annotated[bool, typer.Option("--hash", help="Also the sha256, which reads the whole file.")]
-Names = Annotated[bool, typer.Option("--tensors", help="Also every tensor with shape and type.")]
+Hash = Annotated[bool, option("--hash", "Also the sha256, which reads the whole file.")]
+Names = Annotated[bool, option("--tensors", "Also every tensor with shape and type.")]
 
 
 def command(files: Files = None, demo: Demo = False, hashed: Hash = False, names: Names = False) -> Answer:

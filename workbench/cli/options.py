@@ -7,175 +7,157 @@ workbench.cli.answering), and the group's methods say what becomes of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.core.model import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
+    from workbench.cli.output import Answer
     from workbench.core import DecodeOptions
     from workbench.data.boxes import FoundBox
     from workbench.data.pose_set import PoseSet
+    from workbench.evaluation import Predictions
     from workbench.models import LoadedModel
 
-# Optional[...] and not `| None`: typer reads these at run time, on Python 3.10 as well.
+
+def argument(text: str, **more: Any) -> Any:
+    """A positional argument of a verb, with its help."""
+    return typer.Argument(help=text, **more)
+
+
+def option(*names_and_text: str, **more: Any) -> Any:
+    """An option of a verb: its names, then its help."""
+    *names, text = names_and_text
+    return typer.Option(*names, help=text, **more)
+
+
 File = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Argument(help="A checkpoint: .pth, .pt, .ckpt, .safetensors, .onnx, TorchScript, torch.export."),
+    Path | None, argument("A checkpoint: .pth, .pt, .ckpt, .safetensors, .onnx, TorchScript, torch.export.")
 ]
 Files = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Argument(
-        help="A checkpoint: .pth, .pt, .ckpt, .safetensors, .onnx, TorchScript, torch.export; several files, "
+    list[Path] | None,
+    argument(
+        "A checkpoint: .pth, .pt, .ckpt, .safetensors, .onnx, TorchScript, torch.export; several files, "
         "a folder or an index (*.index.json) of one model in parts."
     ),
 ]
 Config = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--config", help="An mmpose 1.x config. Named here, it is your own code and is run."),
+    Path | None, option("--config", "An mmpose 1.x config. Named here, it is your own code and is run.")
 ]
 Family = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--family", help="Open the file as this family instead of the one its tensors tell."),
+    str | None, option("--family", "Open the file as this family instead of the one its tensors tell.")
 ]
 Adapter = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--adapter", help="Your own model as a Python file; see README, bring your own model."),
+    Path | None, option("--adapter", "Your own model as a Python file; see README, bring your own model.")
 ]
-Remap = Annotated[bool, typer.Option("--remap", help="Apply the proposed renaming of keys.")]
-Partial = Annotated[
-    bool,
-    typer.Option("--allow-partial", help="Go on though not fully loaded; every number says so."),
-]
+Remap = Annotated[bool, option("--remap", "Apply the proposed renaming of keys.")]
+Partial = Annotated[bool, option("--allow-partial", "Go on though not fully loaded; every number says so.")]
 Output = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
-        "--output",
-        help="Which outputs of an exported file are what: heatmaps=NAME, or simcc_x=NAME,simcc_y=NAME.",
+    list[str] | None,
+    option(
+        "--output", "Which outputs of an exported file are what: heatmaps=NAME, or simcc_x=NAME,simcc_y=NAME."
     ),
 ]
 Assume = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
+    list[str] | None,
+    option(
         "--assume",
-        help="What a file leaves open, NAME=VALUE; may be repeated. Of an exported one: padding=1.25, "
+        "What a file leaves open, NAME=VALUE; may be repeated. Of an exported one: padding=1.25, "
         "mean=0,0,0, std=255, channels=bgr, input=192x256 (width x height), layout=channels-last; of a "
         "ViTPose+ one: expert=ap10k; of a ViTPose of unusual size: heads=12.",
     ),
 ]
 Expert = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
+    str | None,
+    option(
         "--expert",
-        help="Of a ViTPose+ file: whose expert and head are used: coco, aic, mpii, ap10k, apt36k, wholebody.",
+        "Of a ViTPose+ file: whose expert and head are used: coco, aic, mpii, ap10k, apt36k, wholebody.",
     ),
 ]
 Resample = Annotated[
     bool,
-    typer.Option(
+    option(
         "--resample-pos-embed",
-        help="ViTPose, Sapiens: take an input of another size, with the position embedding resampled.",
+        "ViTPose, Sapiens: take an input of another size, with the position embedding resampled.",
     ),
 ]
 SkeletonName = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--skeleton", help="What the keypoints are: coco-17, ap10k-17 ...; the file's by default."),
+    str | None, option("--skeleton", "What the keypoints are: coco-17, ap10k-17 ...; the file's by default.")
 ]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 ...")]
+Device = Annotated[str, option("--device", "cpu, cuda, cuda:1 ...")]
 Data = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--data", help="A COCO-format keypoint json, or a built-in set such as scenes-val."),
+    str | None, option("--data", "A COCO-format keypoint json, or a built-in set such as scenes-val.")
 ]
-Images = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--images", help="The folder of the images that the json names."),
-]
+Images = Annotated[Path | None, option("--images", "The folder of the images that the json names.")]
 Image = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Option("--image", help="An image, a folder of images or a video; may be repeated."),
+    list[Path] | None, option("--image", "An image, a folder of images or a video; may be repeated.")
 ]
 Box = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--box", help="x0,y0,x1,y1 in image pixels; the whole image when nothing is said."),
+    str | None, option("--box", "x0,y0,x1,y1 in image pixels; the whole image when nothing is said.")
 ]
 Boxes = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--boxes", help="annotation (default with --data), whole, or a COCO detection json."),
+    str | None, option("--boxes", "annotation (default with --data), whole, or a COCO detection json.")
 ]
 NMS = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--nms", help="OKS above which the worse of two poses is dropped; 1 for none."),
+    float | None, option("--nms", "OKS above which the worse of two poses is dropped; 1 for none.")
 ]
 Detector = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--detector", help="An ONNX detector (RTMDet or YOLOX export), or an mmdet config."),
+    Path | None, option("--detector", "An ONNX detector (RTMDet or YOLOX export), or an mmdet config.")
 ]
 Decoder = Annotated[
     str,
-    typer.Option(
-        "--decoder", help="argmax, quarter, dark, udp, soft-argmax, simcc ...; the model's own by default."
-    ),
+    option("--decoder", "argmax, quarter, dark, udp, soft-argmax, simcc ...; the model's own by default."),
 ]
-ScoreRule = Annotated[str, typer.Option("--score", help="SimCC score: min, mean or max of the two peaks.")]
-Flip = Annotated[bool, typer.Option("--flip/--no-flip", help="Average with the mirrored image (flip test).")]
+ScoreRule = Annotated[str, option("--score", "SimCC score: min, mean or max of the two peaks.")]
+Flip = Annotated[bool, option("--flip/--no-flip", "Average with the mirrored image (flip test).")]
 Rule = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
+    list[str] | None,
+    option(
         "--rule",
-        help="Of a bottom-up model, NAME=VALUE: input_size=640, scales=1,2, resolutions=fine, "
+        "Of a bottom-up model, NAME=VALUE: input_size=640, scales=1,2, resolutions=fine, "
         "inverse_affine=off, nms_kernel=3, refine=off, rules=mmpose ...; may be repeated.",
     ),
 ]
-Out = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="Where to write the picture, video, table or report."),
-]
-Demo = Annotated[bool, typer.Option("--demo", help="Use the built-in checkpoints and data, offline.")]
+Out = Annotated[Path | None, option("--out", "Where to write the picture, video, table or report.")]
+Demo = Annotated[bool, option("--demo", "Use the built-in checkpoints and data, offline.")]
 
 
-Category = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--category", help="The one category to read, by id or name."),
-]
+Category = Annotated[str | None, option("--category", "The one category to read, by id or name.")]
 Limit = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--limit", help="Use only the first so many images; all by default, a few with --demo."),
+    int | None, option("--limit", "Use only the first so many images; all by default, a few with --demo.")
 ]
 NoArea = Annotated[
-    bool,
-    typer.Option("--no-area", help="Area is .53 of the box: for sets without area (CrowdPose, AIC)."),
+    bool, option("--no-area", "Area is .53 of the box: for sets without area (CrowdPose, AIC).")
 ]
 Sigmas = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--sigmas", help="OKS constants, comma separated; one for all. The skeleton's by default."),
+    str | None, option("--sigmas", "OKS constants, comma separated; one for all. The skeleton's by default.")
 ]
-MaxDets = Annotated[int, typer.Option("--max-dets", help="Detections that count per image and category.")]
+MaxDets = Annotated[int, option("--max-dets", "Detections that count per image and category.")]
 PoseScore = Annotated[
-    str,
-    typer.Option("--pose-score", help="bbox_keypoint (as mmpose), bbox, bbox_rle, mean, min, max, oracle."),
+    str, option("--pose-score", "bbox_keypoint (as mmpose), bbox, bbox_rle, mean, min, max, oracle.")
 ]
-BatchSize = Annotated[int, typer.Option("--batch-size", help="Crops in one forward pass.")]
+BatchSize = Annotated[int, option("--batch-size", "Crops in one forward pass.")]
+Resamples = Annotated[int, option("--resamples", "Resamples of the paired bootstrap.", min=2)]
 Metric = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--metric", help="ap (default where sigmas are known), pck, pckh, mpck, auc, epe or nme."),
+    str | None, option("--metric", "ap (default where sigmas are known), pck, pckh, mpck, auc, epe or nme.")
 ]
 Normalise = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
+    str | None,
+    option(
         "--normalise",
-        help="Length of pck, nme, auc: box, diagonal, area, head, torso, left_eye,right_eye or 30px.",
+        "Length of pck, nme, auc: box, diagonal, area, head, torso, left_eye,right_eye or 30px.",
     ),
 ]
 Thresholds = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--thresholds", help="Of mpck, comma separated; 0.05,0.1,0.15,0.2,0.25 by default."),
+    str | None, option("--thresholds", "Of mpck, comma separated; 0.05,0.1,0.15,0.2,0.25 by default.")
 ]
 Threshold = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--pck", help="PCK threshold; 0.05 of the box's longest side, 0.5 of the head by default."),
+    float | None,
+    option("--pck", "PCK threshold; 0.05 of the box's longest side, 0.5 of the head by default."),
 ]
 
 BOTTOM_UP_DEMO = "higherhrnet-demo"
@@ -301,6 +283,10 @@ class ReadingOptions:
 
         return DecodeOptions(self.decoder, self.score)  # type: ignore[arg-type]
 
+    def rules(self, pose_score: str) -> dict[str, Any]:
+        """Arguments of `predict` and `protocol_of_loaded`; the pose's score as --pose-score has it."""
+        return {"flip": self.flip, "options": self.decoding, "score_rule": pose_score}
+
 
 @dataclass(frozen=True)
 class EvaluatorOptions:
@@ -371,6 +357,60 @@ class MetricOptions:
 def model_files(files: Sequence[Path] | None) -> Path | list[Path] | None:
     """The files of one model as open_model takes them; None where none is named."""
     return None if not files else files[0] if len(files) == 1 else list(files)
+
+
+def same_keypoints(
+    loaded: LoadedModel, pose_set: PoseSet, own_sigmas: bool = False
+) -> tuple[LoadedModel, PoseSet]:
+    """The model with the data set's names of keypoints, and the data set with the sigmas that count.
+
+    Args:
+        loaded: the model.
+        pose_set: what it is evaluated on.
+        own_sigmas: those of the data set count; otherwise the model's.
+
+    Raises:
+        ValueError: the model has other keypoints.
+    """
+    from workbench.evaluation.protocol import check_same_keypoints, judged_by
+
+    loaded = loaded.named_as(pose_set)
+    if not own_sigmas:
+        pose_set = judged_by(pose_set, loaded.model.skeleton)
+    check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
+    return loaded, pose_set
+
+
+def loading_note(loaded: LoadedModel) -> list[str]:
+    """A line where not all parameters came from the file."""
+    if loaded.loaded_fraction >= 1:
+        return []
+    return [f"only {100 * loaded.loaded_fraction:.1f} % of the model's parameters came from the file"]
+
+
+def with_loading(answer: Answer, loaded: LoadedModel) -> Answer:
+    """The answer, with what was not loaded and what was assumed about the model."""
+    lines, facts = [answer.text, *loading_note(loaded)], answer.facts
+    if loaded.note:
+        facts, lines = {**facts, "note": loaded.note}, [*lines, f"assumed: {loaded.note}"]
+    return replace(answer, facts=facts, text="\n".join(lines))
+
+
+def predicted(loaded: LoadedModel, pose_set: PoseSet, **rules: Any) -> Predictions:
+    """Predictions of a model on a data set, made in a job with a progress bar.
+
+    Args:
+        loaded: the model.
+        pose_set: what is predicted.
+        rules: arguments of workbench.evaluation.predict.
+    """
+    from workbench.cli.output import in_job
+    from workbench.evaluation import predict
+
+    return in_job(
+        f"predicting with {loaded.title}",
+        lambda job: predict(loaded.model, pose_set, progress=job.progress, cancelled=job.cancelled, **rules),
+    )
 
 
 def assumed(assume: Sequence[str] | None, expert: str | None) -> list[str]:

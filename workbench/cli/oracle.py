@@ -19,8 +19,9 @@ from workbench.cli.options import (
     Out,
     check_limit,
     model_files,
+    with_loading,
 )
-from workbench.cli.output import Answer, check_file, in_job, write_report
+from workbench.cli.output import Answer, check_file, in_job, written
 from workbench.core import FLIP_BY_DEFAULT, NotAvailable
 
 if TYPE_CHECKING:
@@ -60,19 +61,7 @@ def command(
     check_evaluable(pose_set)
     report = waterfall(loaded, pose_set, boxes, flip, limit)
     facts: dict[str, Any] = {**report.to_json(), "checkpoint": loaded.title, "data": pose_set.name}
-    lines = [report.text()]
-    if loaded.loaded_fraction < 1:
-        lines.append(
-            f"only {100 * loaded.loaded_fraction:.1f} % of the model's parameters came from the file"
-        )
-    if loaded.note:
-        facts["note"] = loaded.note
-        lines.append(f"assumed: {loaded.note}")
-    if out is not None:
-        write_report(report, facts, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
+    return written(with_loading(Answer(facts, report.text()), loaded), out, report)
 
 
 def waterfall(
@@ -80,18 +69,18 @@ def waterfall(
 ) -> Waterfall:
     """The waterfall of the model's kind."""
     from workbench.core.capabilities import BottomUpModel, PlacesMaps
-    from workbench.core.needs import absent_capability
+    from workbench.core.inspector import absent_capability
     from workbench.evaluation.oracle import crops_waterfall, people_waterfall
     from workbench.evaluation.predict import finds_people
 
     chosen = list(pose_set.images) if limit is None else list(pose_set.labelled_of_image)[:limit]
-    told: dict[str, Any] = {"flip": flip, "title": loaded.title}
+    how: dict[str, Any] = {"flip": flip, "title": loaded.title}
 
     def worked(made: Callable[..., Waterfall], **more: Any) -> Waterfall:
         return in_job(
             f"predicting with {loaded.title}",
             lambda job: made(
-                loaded.model, pose_set, chosen, progress=job.progress, cancelled=job.cancelled, **told, **more
+                loaded.model, pose_set, chosen, progress=job.progress, cancelled=job.cancelled, **how, **more
             ),
         )  # fmt: skip
 

@@ -147,6 +147,22 @@ def write_report(report: Any, facts: Mapping[str, Any], out: Path) -> None:
         write_text(out, report.plot().to_html())
 
 
+def written(answer: Answer, out: Path | None, report: Any = None, key: str = "written") -> Answer:
+    """The answer, with the file that --out asks for in its facts and its text.
+
+    Args:
+        answer: of a verb.
+        out: the file; None asks for nothing.
+        report: is written to the file first; None where the verb has written it.
+        key: of the file's name among the facts.
+    """
+    if out is None:
+        return answer
+    if report is not None:
+        write_report(report, answer.facts, out)
+    return replace(answer, facts={**answer.facts, key: str(out)}, text=f"{answer.text}\nwritten: {out}")
+
+
 def as_text(facts: Any) -> str:
     """Facts as JSON text; nan becomes null, because JSON has no nan."""
     from workbench.core.report import plain
@@ -177,7 +193,12 @@ class Progress:
 
         if sys.stderr.isatty():
             if self._bar is None:
-                self._bar = tqdm(total=total, desc=self.what, file=sys.stderr, dynamic_ncols=True)
+                # The rate is the mean since the work began, as in a log; the bar begins at the first look.
+                self._bar = tqdm(
+                    total=total, desc=self.what, file=sys.stderr, dynamic_ncols=True, smoothing=0
+                )
+                self._bar.start_t -= time.monotonic() - self._started
+                self._bar.last_print_t = self._bar.start_t
             self._bar.total = total
             self._bar.set_description(self.what, refresh=False)
             self._bar.update(done - self._bar.n)

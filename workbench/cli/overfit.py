@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from workbench.cli.options import Adapter, Config, Demo, Device, Images, Out
+from workbench.cli.options import Adapter, Config, Demo, Device, Images, Out, argument, option
 from workbench.cli.output import Answer, in_job, say
 
 if TYPE_CHECKING:
@@ -19,92 +17,69 @@ if TYPE_CHECKING:
 
 DEMO_STEPS = 100  # the small network learns its animal in about 60
 
-Name = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Argument(help="A network to train from initial weights; an unknown name lists them."),
-]
+Name = Annotated[str | None, argument("A network to train from initial weights; an unknown name lists them.")]
 ImageFile = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--image", help="The image to learn; the first annotated one by default."),
+    Path | None, option("--image", "The image to learn; the first annotated one by default.")
 ]
 Annotation = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        "--annotation", help="A COCO-format keypoint json, or a built-in set: astronaut, scenes-val."
-    ),
+    str | None,
+    option("--annotation", "A COCO-format keypoint json, or a built-in set: astronaut, scenes-val."),
 ]
 Category = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--category", help="The category to read, where the json has several (MP-100)."),
+    str | None, option("--category", "The category to read, where the json has several (MP-100).")
 ]
-Count = Annotated[int, typer.Option("--count", help="How many instances to overfit at once.")]
+Count = Annotated[int, option("--count", "How many instances to overfit at once.")]
 Number = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--sample", help="Number of the instance in the set, as in the app's links."),
+    int | None, option("--sample", "Number of the instance in the set, as in the app's links.")
 ]
 Steps = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(
-        "--steps", help="Training steps; 200 by default, 400 for a sequence model, 100 with --demo."
-    ),
+    int | None,
+    option("--steps", "Training steps; 200 by default, 400 for a sequence model, 100 with --demo."),
 ]
 Rate = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option(
-        "--learning-rate", help="Learning rate of AdamW; 1e-3 by default, 2e-3 for a sequence model."
-    ),
+    float | None,
+    option("--learning-rate", "Learning rate of AdamW; 1e-3 by default, 2e-3 for a sequence model."),
 ]
-Decay = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--weight-decay", help="Weight decay of AdamW; 0, or the config's."),
-]
+Decay = Annotated[float | None, option("--weight-decay", "Weight decay of AdamW; 0, or the config's.")]
 Ema = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option(
-        "--ema", help="Decay of the averaged weights; 0 turns averaging off. Default 0, or the config's."
-    ),
+    float | None,
+    option("--ema", "Decay of the averaged weights; 0 turns averaging off. Default 0, or the config's."),
 ]
 Schedule = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
+    str | None,
+    option(
         "--schedule",
-        help="Learning rate schedule: constant, cosine, multistep; constant by default, cosine for a "
+        "Learning rate schedule: constant, cosine, multistep; constant by default, cosine for a "
         "sequence model.",
     ),
 ]
-WarmUp = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--warm-up", help="Steps of linear warm-up; 20 for a sequence model."),
-]
+WarmUp = Annotated[int | None, option("--warm-up", "Steps of linear warm-up; 20 for a sequence model.")]
 Clip = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--clip", help="Maximum gradient norm, 0 turns clipping off; 1 for a sequence model."),
+    float | None, option("--clip", "Maximum gradient norm, 0 turns clipping off; 1 for a sequence model.")
 ]
-Amp = Annotated[bool, typer.Option("--amp", help="Mixed precision.")]
-Compiled = Annotated[bool, typer.Option("--compile", help="torch.compile the network.")]
-Graphs = Annotated[bool, typer.Option("--graphs", help="Replay the step as a CUDA graph; needs a GPU.")]
+Amp = Annotated[bool, option("--amp", "Mixed precision.")]
+Compiled = Annotated[bool, option("--compile", "torch.compile the network.")]
+Graphs = Annotated[bool, option("--graphs", "Replay the step as a CUDA graph; needs a GPU.")]
 ConfigTraining = Annotated[
     bool,
-    typer.Option(
+    option(
         "--config-training/--no-config-training",
-        help="With --config: train with its optimizer, schedule, parameter groups, clipping, averaging and "
+        "With --config: train with its optimizer, schedule, parameter groups, clipping, averaging and "
         "codec, or with this verb's own settings.",
     ),
 ]
-Dropout = Annotated[
-    bool, typer.Option("--dropout/--no-dropout", help="Dropout as the network defines it, or off.")
-]
+Dropout = Annotated[bool, option("--dropout/--no-dropout", "Dropout as the network defines it, or off.")]
 Plant = Annotated[
     str,
-    typer.Option(
+    option(
         "--plant",
-        help="Plant a fault: augmentation, flip, ema, dropout, normalisation, codec, weight decay, uncleared "
+        "Plant a fault: augmentation, flip, ema, dropout, normalisation, codec, weight decay, uncleared "
         "gradients, clip, learning rate; for a sequence model also teacher forcing, support mask, support, "
         "pck coordinates, loss scale.",
     ),
 ]
-Bisect = Annotated[bool, typer.Option("--bisect/--no-bisect", help="Find the cause of a failure.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the initial weights and of every step.")]
+Bisect = Annotated[bool, option("--bisect/--no-bisect", "Find the cause of a failure.")]
+Seed = Annotated[int, option("--seed", "Seed of the initial weights and of every step.")]
 
 
 def command(
@@ -176,8 +151,8 @@ def command(
 
 def _run(setup: OverfitSetup, bisect: bool, folder: Path | None) -> OverfitReport:
     """Run the attempt as a job; on Ctrl-C say where the finished steps are."""
-    kept = f"its finished steps are in {folder}, and the same command continues from there" if folder else ""
-    return in_job("overfitting", lambda job: _trained(job, setup, bisect, folder), kept)
+    note = f"its finished steps are in {folder}, and the same command continues from there" if folder else ""
+    return in_job("overfitting", lambda job: _trained(job, setup, bisect, folder), note)
 
 
 def _trained(job: Job, setup: OverfitSetup, bisect: bool, folder: Path | None) -> OverfitReport:

@@ -5,46 +5,40 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from workbench.cli.options import Assume, Box, Demo, Device, Image, Out
-from workbench.cli.output import Answer
+from workbench.cli.options import Assume, Box, Demo, Device, Image, Out, argument, option
+from workbench.cli.output import Answer, written
 
 if TYPE_CHECKING:
     from workbench.evaluation.port import PortReport
     from workbench.models import LoadedModel
 
 First = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Argument(help="The reference: a checkpoint, a folder of a model in parts, or an adapter (.py)."),
+    Path | None, argument("The reference: a checkpoint, a folder of a model in parts, or an adapter (.py).")
 ]
-Second = Annotated[Optional[Path], typer.Argument(help="The port: a checkpoint, folder, or adapter (.py).")]  # noqa: UP045
+Second = Annotated[Path | None, argument("The port: a checkpoint, folder, or adapter (.py).")]
 Map = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--map", help="TOML or JSON with tap in A -> tap in B; by default paired by name."),
+    Path | None, option("--map", "TOML or JSON with tap in A -> tap in B; by default paired by name.")
 ]
-Tolerance = Annotated[
-    float, typer.Option("--tolerance", help="Relative difference above which two places differ.")
-]
+Tolerance = Annotated[float, option("--tolerance", "Relative difference above which two places differ.")]
 OwnInput = Annotated[
-    bool, typer.Option("--own-input", help="Give B its own pixels instead of A's, as where it wants 0..255.")
+    bool, option("--own-input", "Give B its own pixels instead of A's, as where it wants 0..255.")
 ]
-Text = Optional[str]  # noqa: UP045
-OwnFile = Optional[Path]  # noqa: UP045
+Text = str | None
+OwnFile = Path | None
 
 
 def command(
     a: First = None,
     b: Second = None,
     mapping: Map = None,
-    config_a: Annotated[OwnFile, typer.Option("--config-a", help="mmpose config of A; it is run.")] = None,
-    config_b: Annotated[OwnFile, typer.Option("--config-b", help="mmpose config of B; it is run.")] = None,
-    adapter_a: Annotated[OwnFile, typer.Option("--adapter-a", help="Your own code for A's file.")] = None,
-    adapter_b: Annotated[OwnFile, typer.Option("--adapter-b", help="Your own code for B's file.")] = None,
-    family_a: Annotated[Text, typer.Option("--family-a", help="Open A as this family.")] = None,
-    family_b: Annotated[Text, typer.Option("--family-b", help="Open B as this: transformers ...")] = None,
+    config_a: Annotated[OwnFile, option("--config-a", "mmpose config of A; it is run.")] = None,
+    config_b: Annotated[OwnFile, option("--config-b", "mmpose config of B; it is run.")] = None,
+    adapter_a: Annotated[OwnFile, option("--adapter-a", "Your own code for A's file.")] = None,
+    adapter_b: Annotated[OwnFile, option("--adapter-b", "Your own code for B's file.")] = None,
+    family_a: Annotated[Text, option("--family-a", "Open A as this family.")] = None,
+    family_b: Annotated[Text, option("--family-b", "Open B as this: transformers ...")] = None,
     assume: Assume = None,
     image: Image = None,
     box: Box = None,
@@ -106,9 +100,7 @@ def _answered(
     lines = [as_text(report), *(f"note: {note}" for note in notes)]
     if out is not None:
         write(report, {**facts, "inspector": "port", "model": " | ".join(_titles(a, b)), "samples": []}, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines), int(report.first_difference is not None))
+    return written(Answer(facts, "\n".join(lines), int(report.first_difference is not None)), out)
 
 
 def _titles(a: LoadedModel, b: LoadedModel) -> tuple[str, str]:

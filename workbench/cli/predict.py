@@ -7,12 +7,21 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli import options
-from workbench.cli.options import Demo, Files, Image, ModelOptions, Out, ReadingOptions, Rule, model_files
+from workbench.cli.options import (
+    Demo,
+    Files,
+    Image,
+    ModelOptions,
+    Out,
+    ReadingOptions,
+    Rule,
+    loading_note,
+    model_files,
+    option,
+)
 from workbench.cli.output import Answer, check_file
 from workbench.core.files import write_text
 
@@ -24,19 +33,16 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
 
 DetectedBoxes = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--boxes", help="A COCO detection json; its image_id is the number in an image's name."),
+    Path | None, option("--boxes", "A COCO detection json; its image_id is the number in an image's name.")
 ]
 BoxScore = Annotated[
-    float,
-    typer.Option("--box-score", help="Boxes of a detection json or a detector below this are left out."),
+    float, option("--box-score", "Boxes of a detection json or a detector below this are left out.")
 ]
-Every = Annotated[int, typer.Option("--every", help="Of videos, use each n-th frame.", min=1)]
+Every = Annotated[int, option("--every", "Of videos, use each n-th frame.", min=1)]
 Bits = Annotated[
-    int,
-    typer.Option("--bits", help="Bits that the camera of 16-bit images used; by the brightest by default."),
+    int, option("--bits", "Bits that the camera of 16-bit images used; by the brightest by default.")
 ]
-Threshold = Annotated[float, typer.Option("--threshold", help="Draw keypoints with at least this score.")]
+Threshold = Annotated[float, option("--threshold", "Draw keypoints with at least this score.")]
 
 
 def command(
@@ -207,10 +213,7 @@ def _answer(
 
 
 def _notes(loaded: LoadedModel, instances: list[dict[str, Any]]) -> list[str]:
-    notes = [loaded.note] if loaded.note else []
-    if loaded.loaded_fraction < 1:
-        share = 100 * loaded.loaded_fraction
-        notes.append(f"only {share:.1f} % of the model's parameters came from the file")
+    notes = [*([loaded.note] if loaded.note else []), *loading_note(loaded)]
     codec = loaded.model.codec
     highest = max((float(one["scores"].max()) for one in instances), default=0.0)
     if codec is not None and codec.kind == "simcc" and highest > 1:

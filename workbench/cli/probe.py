@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated
 
 from workbench.cli.options import (
     DataOptions,
@@ -18,8 +16,11 @@ from workbench.cli.options import (
     Rule,
     check_limit,
     model_files,
+    option,
+    same_keypoints,
+    with_loading,
 )
-from workbench.cli.output import Answer, check_file, in_job, write_report
+from workbench.cli.output import Answer, check_file, in_job, written
 
 if TYPE_CHECKING:
     from workbench.core.job import Job
@@ -33,10 +34,9 @@ SUBVERBS: dict[str, str] = {
 }
 
 Limit = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--limit", help="Use the first so many annotated images; 40 by default, 12 with --demo."),
+    int | None, option("--limit", "Use the first so many annotated images; 40 by default, 12 with --demo.")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Of the bootstrap: same seed, same intervals.")]
+Seed = Annotated[int, option("--seed", "Of the bootstrap: same seed, same intervals.")]
 IMAGES, DEMO_IMAGES = 40, 12
 
 
@@ -57,7 +57,8 @@ def subcommand(name: str) -> Callable[..., Answer]:
         loaded, pose_set, indices = _opened(f"probe {name}", files, data, model, rule, limit, out, demo)
         what, probed = _PROBES[name]
         report = in_job(f"{what} {loaded.title}", lambda job: probed(loaded, pose_set, indices, seed, job))
-        return _answer(report, loaded, out)
+        answer = Answer({**report.to_json(), "checkpoint": loaded.title}, report.text())
+        return written(with_loading(answer, loaded), out, report)
 
     return probe
 
@@ -87,35 +88,17 @@ def _opened(
     check_limit(limit)
     check_file(out, ".html", ".json", ".csv")
     from workbench.data.pose_set import check_images
-    from workbench.evaluation.protocol import check_same_keypoints, judged_by
 
     # The demo's config comes with its checkpoints: it is read, and not run.
     loaded = model.open(file, rule, run_config=not demo)
     pose_set = data.open(verb, len(loaded.model.skeleton))
-    loaded = loaded.named_as(pose_set)
-    pose_set = judged_by(pose_set, loaded.model.skeleton)
-    check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
+    loaded, pose_set = same_keypoints(loaded, pose_set)
     chosen = list(pose_set.labelled_of_image)[: IMAGES if limit is None else limit]
     if not chosen:
         raise ValueError(f"{pose_set.name}: {verb} needs labelled instances with boxes, and there are none")
     check_images(pose_set, chosen)
     indices = [i for image in chosen for i in pose_set.labelled_of_image[image]]
     return loaded, pose_set, indices
-
-
-def _answer(report: Any, loaded: LoadedModel, out: Path | None) -> Answer:
-    facts: dict[str, Any] = {**report.to_json(), "checkpoint": loaded.title}
-    lines = [report.text()]
-    if loaded.loaded_fraction < 1:
-        lines.append(f"only {loaded.loaded_fraction:.1%} of the model's parameters came from the file")
-    if loaded.note:
-        facts["note"] = loaded.note
-        lines.append(f"assumed: {loaded.note}")
-    if out is not None:
-        write_report(report, facts, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
 
 
 def _input(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.compare import Epoch, Judging, epochs_of, judged_epochs
 from workbench.cli.options import (
@@ -17,8 +15,11 @@ from workbench.cli.options import (
     ModelOptions,
     PoseScore,
     ReadingOptions,
+    Resamples,
+    argument,
+    option,
 )
-from workbench.cli.output import Answer, check_file
+from workbench.cli.output import Answer, check_file, written
 from workbench.core.errors import beside
 
 if TYPE_CHECKING:
@@ -31,26 +32,18 @@ if TYPE_CHECKING:
     from workbench.figures.document import Input
 
 Files = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Argument(help="A run's folder, checkpoints, predictions (.parquet) or COCO result files (.json)."),
+    list[Path] | None,
+    argument("A run's folder, checkpoints, predictions (.parquet) or COCO result files (.json)."),
 ]
 Log = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Option("--log", help="A training log of the run; found beside the checkpoints by itself."),
+    list[Path] | None, option("--log", "A training log of the run; found beside the checkpoints by itself.")
 ]
 Diagnose = Annotated[
-    str,
-    typer.Option(
-        "--diagnose",
-        help="Tests of the diagnostics run: none, files, forward, evaluate, or train.",
-    ),
+    str, option("--diagnose", "Tests of the diagnostics run: none, files, forward, evaluate, or train.")
 ]
-Most = Annotated[
-    int, typer.Option("--most", help="Checkpoints of a run's folder that are evaluated at most.", min=2)
-]
-Worst = Annotated[int, typer.Option("--worst", help="Worst instances that are shown.", min=0)]
-Resamples = Annotated[int, typer.Option("--resamples", help="Resamples of the paired bootstrap.", min=2)]
-Out = Annotated[Optional[Path], typer.Option("--out", help="The report, a name ending in .html.")]  # noqa: UP045
+Most = Annotated[int, option("--most", "Checkpoints of a run's folder that are evaluated at most.", min=2)]
+Worst = Annotated[int, option("--worst", "Worst instances that are shown.", min=0)]
+Out = Annotated[Path | None, option("--out", "The report, a name ending in .html.")]
 
 
 def command(
@@ -82,7 +75,7 @@ def command(
     if demo and not files:
         paths: list[Path] = []
         truth, epochs, counting = _demo()
-        notes = ["demo: the poses are the annotations, moved by noise; the log is rtmpose-demo's"]
+        notes = ["demo: the last two epochs of rtmpose-demo on its own data and with its own log"]
     else:
         paths, notes = _chosen(list(files or []), most)
         truth, epochs, counting, more = judged_epochs(paths, how)
@@ -95,6 +88,7 @@ def command(
         truth,
         [(epoch.title, epoch.predictions) for epoch in epochs],
         [epoch.protocol for epoch in epochs],
+        runs=[epoch.run for epoch in epochs],
         curves=curves, history=_folder_of_epochs(files or []), diagnosis=diagnosis,
         inputs=list(_inputs(paths, truth, logs)), commands=[words], notes=[*notes, *why],
         worst=worst, resamples=resamples, **counting,
@@ -106,9 +100,7 @@ def command(
         from workbench.core.files import write_text
 
         write_text(out, document(report))
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
+    return written(Answer(facts, "\n".join(lines)), out)
 
 
 def _chosen(files: list[Path], most: int) -> tuple[list[Path], list[str]]:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from workbench.cli.options import assumed, model_files
-from workbench.cli.output import Answer, check_file
+from workbench.cli.options import (
+    Box,
+    Data,
+    Decoder,
+    Files,
+    Images,
+    ModelOptions,
+    loading_note,
+    model_files,
+    option,
+)
+from workbench.cli.output import Answer, check_file, written
 from workbench.core import DecodeOptions, NotAvailable, Run, Sample
 from workbench.core.files import csv_text, write_text
 from workbench.core.inspector import Inspector
@@ -23,32 +33,30 @@ if TYPE_CHECKING:
 PHOTOGRAPH = "astronaut"
 
 
+Image = Annotated[list[Path] | None, option("--image", "An image, or a folder of images; may be repeated.")]
+SampleNumber = Annotated[
+    list[int] | None,
+    option("--sample", "Which instance of --data, from 0; may be repeated. The first labelled one."),
+]
+
+
 @dataclass(frozen=True)
 class Subject:
-    """Model and samples named on the command line; fields as in cli.look.shared_options."""
+    """Model and samples named on the command line."""
 
-    file: Sequence[Path] | None = None
-    config: Path | None = None
-    family: str | None = None
-    adapter: Path | None = None
-    remap: bool = False
-    partial: bool = False
-    output: Sequence[str] | None = None
-    assume: Sequence[str] | None = None
-    expert: str | None = None
-    skeleton: str | None = None
-    resample_pos_embed: bool = False
-    device: str = "cpu"
-    data: str | None = None
-    images: Path | None = None
-    image: Sequence[Path] | None = None
-    box: str | None = None
-    sample: Sequence[int] | None = None
-    decoder: str = ""
-    demo: bool = False
+    file: Files = None
+    model: ModelOptions = field(default_factory=ModelOptions)
+    data: Data = None
+    images: Images = None
+    image: Image = None
+    box: Box = None
+    sample: SampleNumber = None
+    decoder: Decoder = ""
 
 
-def answer(inspector: Inspector, params: Any, subject: Subject, out: Path | None) -> Answer:
+def answer(
+    inspector: Inspector, params: Any, subject: Subject, out: Path | None = None, demo: bool = False
+) -> Answer:
     """Run the model on the samples, inspect, and write what was asked for.
 
     Raises:
@@ -57,13 +65,13 @@ def answer(inspector: Inspector, params: Any, subject: Subject, out: Path | None
     """
     if out is not None:
         check_writable(out)
-    if subject.demo:
+    if demo:
         run, report, notes = _demonstrated(inspector, params, subject)
     else:
         try:
             run, report, notes = _made(inspector, params, subject)
         except NotAvailable as no_model:
-            if inspector.of_file is None or subject.adapter is not None or not subject.file:
+            if inspector.of_file is None or subject.model.adapter is not None or not subject.file:
                 raise
             return _of_file(inspector, params, subject, out, str(no_model))
     return _answered(inspector, report, run.title, [sample.key for sample in run.samples], notes, out)
@@ -104,29 +112,13 @@ def _answered(
     lines += [f"note: {note}" for note in notes]
     if out is not None:
         write(report, facts, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
+    return written(Answer(facts, "\n".join(lines)), out)
 
 
 def _made(inspector: Inspector, params: Any, subject: Subject) -> tuple[Run, Report, list[str]]:
-    from workbench.models import open_model
-
-    if not subject.file and subject.adapter is None:
+    if not subject.file and subject.model.adapter is None:
         raise ValueError("look: expected a checkpoint, --adapter, or --demo")
-    loaded = open_model(
-        model_files(subject.file),
-        config=subject.config,
-        family=subject.family,
-        adapter=subject.adapter,
-        remap=subject.remap,
-        output=subject.output or (),
-        assume=assumed(subject.assume, subject.expert),
-        skeleton=subject.skeleton,
-        resample_pos_embed=subject.resample_pos_embed,
-        allow_partial=subject.partial,
-        device=subject.device,
-    )
+    loaded = subject.model.open(model_files(subject.file))
     return _inspected(inspector, params, subject, loaded)
 
 
@@ -135,7 +127,7 @@ def _demonstrated(inspector: Inspector, params: Any, subject: Subject) -> tuple[
     from workbench.checkpoints.demo import demo_checkpoints, demo_data, demo_manifest
     from workbench.models import open_model
 
-    if subject.file or subject.adapter is not None:
+    if subject.file or subject.model.adapter is not None:
         raise ValueError("--demo brings its own checkpoint; leave the file out")
     reasons = []
     for name in (run["name"] for run in demo_manifest()):
@@ -175,10 +167,7 @@ def _inspected(
     from workbench.core.run import run
 
     samples, notes, loaded = samples_of(subject, loaded)
-    if loaded.loaded_fraction < 1:
-        notes.append(
-            f"only {100 * loaded.loaded_fraction:.1f} % of the model's parameters came from the file"
-        )
+    notes += loading_note(loaded)
     if loaded.note:
         notes.append(loaded.note)
     options = DecodeOptions(decoder=subject.decoder)
@@ -304,10 +293,10 @@ def _page(report: Report, facts: Mapping[str, Any]) -> str:
     """A page that needs no network and follows the reader's light or dark setting."""
     from workbench.figures.document import drawn, escaped, html_document
 
-    told = escaped(f"{facts['model']} · {', '.join(facts['samples'])}")
+    subject = escaped(f"{facts['model']} · {', '.join(facts['samples'])}")
     summary = f'<p class="answer">{escaped(report.summary())}</p>'
     title = f"{facts['inspector']}: {facts['model']}"
-    return html_document(title, [f"<p>{told}</p>", summary, drawn(report.plot())])
+    return html_document(title, [f"<p>{subject}</p>", summary, drawn(report.plot())])
 
 
 def _json(report: Report, facts: Mapping[str, Any]) -> str:

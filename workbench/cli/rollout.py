@@ -6,11 +6,11 @@ import dataclasses
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.options import Adapter, Data, Demo, Device, Images, Out
+from workbench.cli.options import Adapter, Data, Demo, Device, Images, Out, argument, option
 from workbench.cli.output import Answer, check_file
 from workbench.core.files import write_text
 
@@ -23,43 +23,38 @@ if TYPE_CHECKING:
     from workbench.training.overfit import OverfitReport
 
 Files = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Argument(
-        help="Checkpoints of one run in the order of their epochs; the last one is examined. An index or a "
+    list[Path] | None,
+    argument(
+        "Checkpoints of one run in the order of their epochs; the last one is examined. An index or a "
         "folder of parts counts as one."
     ),
 ]
 Instance = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--instance", help="Key of the instance: image/annotation; the first labelled by default."),
+    str | None, option("--instance", "Key of the instance: image/annotation; the first labelled by default.")
 ]
 Category = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--category", help="The category to read, where the json has several (MP-100)."),
+    str | None, option("--category", "The category to read, where the json has several (MP-100).")
 ]
 Support = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--support", help="Key of the support example; by default the instance itself."),
+    str | None, option("--support", "Key of the support example; by default the instance itself.")
 ]
-Threshold = Annotated[float, typer.Option("--threshold", help="Of PCK, share of the normaliser.")]
+Threshold = Annotated[float, option("--threshold", "Of PCK, share of the normaliser.")]
 Normaliser = Annotated[
-    str, typer.Option("--normaliser", help="longer side (MP-100), diagonal, or root of area; of the box.")
+    str, option("--normaliser", "longer side (MP-100), diagonal, or root of area; of the box.")
 ]
 Taught = Annotated[
     int,
-    typer.Option(
-        "--schedules",
-        min=0,
-        help="Train the model of the first checkpoint with each schedule for so many steps.",
+    option(
+        "--schedules", "Train the model of the first checkpoint with each schedule for so many steps.", min=0
     ),
 ]
 Bisected = Annotated[
     int,
-    typer.Option(
+    option(
         "--bisect",
-        min=0,
-        help="Learn the sample again from initial weights, with the defects of the last checkpoint's code, in"
+        "Learn the sample again from initial weights, with the defects of the last checkpoint's code, in"
         " so many steps (400 is usual), and name the switch that prevents learning.",
+        min=0,
     ),
 ]
 DEMO = "cape-demo-defects"
@@ -177,9 +172,9 @@ def _chosen(
     }
     if not keys:
         raise ValueError(f"{data}: no instance has a visible keypoint")
-    for option, key in (("--instance", instance), ("--support", support)):
+    for flag, key in (("--instance", instance), ("--support", support)):
         if key is not None and key not in keys:
-            raise ValueError(f"{option}: no {key!r} in {data}; nearest: {nearest(key, keys)}")
+            raise ValueError(f"{flag}: no {key!r} in {data}; nearest: {nearest(key, keys)}")
     first = keys.get(instance or learned or "", chosen.labelled[0])
     image = chosen.instances[first].image_id
     others = [i for i in chosen.labelled if chosen.instances[i].image_id != image][:1]
@@ -242,9 +237,9 @@ def _retrained(loaded: LoadedModel, sample: Sample, steps: int, device: str, com
 def _repeat_command(files: list[Path], given: dict[str, Any], steps: int) -> str:
     """The command that repeats a bisection; that of the demo without files."""
     words = ["workbench", "rollout", *(map(str, files) if files else ["--demo"])]
-    for option, value in given.items():
+    for flag, value in given.items():
         if files and value is not None:
-            words += [f"--{option}", str(value)]
+            words += [f"--{flag}", str(value)]
     return shlex.join([*words, "--bisect", str(steps)])
 
 

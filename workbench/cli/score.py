@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from workbench.cli.options import Category, Data, Demo, EvaluatorOptions, MetricOptions
+from workbench.cli.options import Category, Data, Demo, EvaluatorOptions, MetricOptions, argument
 from workbench.cli.output import Answer
 
 if TYPE_CHECKING:
@@ -16,8 +14,7 @@ if TYPE_CHECKING:
     from workbench.evaluation.measures import Measures
 
 Results = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Argument(help="A COCO result json (a list), or predictions written by `evaluate --out`."),
+    Path | None, argument("A COCO result json (a list), or predictions written by `evaluate --out`.")
 ]
 
 

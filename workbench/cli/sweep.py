@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated
 
 from workbench.cli.options import (
     NMS,
@@ -20,8 +18,10 @@ from workbench.cli.options import (
     ModelOptions,
     PoseScore,
     ReadingOptions,
+    argument,
     check_limit,
     constants,
+    option,
 )
 from workbench.cli.output import Answer, check_room, in_job
 from workbench.cli.report_output import as_columns
@@ -32,35 +32,27 @@ if TYPE_CHECKING:
     from workbench.evaluation.sweeps.report import SweepReport
     from workbench.evaluation.sweeps.rules import SweepRules
 
-Run = Annotated[Optional[Path], typer.Argument(help="The folder of a run's checkpoints.")]  # noqa: UP045
+Run = Annotated[Path | None, argument("The folder of a run's checkpoints.")]
 Ablations = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
+    list[str] | None,
+    option(
         "--ablations",
-        help="More ways to read the outputs, with commas between: decoders, flip, codec; of a bottom-up "
+        "More ways to read the outputs, with commas between: decoders, flip, codec; of a bottom-up "
         "model tags, grouping, faults; of one with text conditioning; or one variant by its name. May be "
         "repeated.",
     ),
 ]
-EngineName = Annotated[str, typer.Option("--engine", help="local (this process) or ray.")]
+EngineName = Annotated[str, option("--engine", "local (this process) or ray.")]
 Address = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--address", help="Of a running Ray cluster: host:port, or auto. Without it, this machine."),
+    str | None, option("--address", "Of a running Ray cluster: host:port, or auto. Without it, this machine.")
 ]
 Workers = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(
-        "--workers", help="Of --engine ray: at most so many; by default one for each GPU or CPU.", min=1
-    ),
+    int | None,
+    option("--workers", "Of --engine ray: at most so many; by default one for each GPU or CPU.", min=1),
 ]
-Cpus = Annotated[int, typer.Option("--cpus", help="Of --engine ray: CPUs of a worker without a GPU.", min=1)]
-Patience = Annotated[
-    float, typer.Option("--patience", help="Seconds within which a Ray cluster must answer.", min=1.0)
-]
-Folder = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="A folder for predictions and table; RUN/sweep by default."),
-]
+Cpus = Annotated[int, option("--cpus", "Of --engine ray: CPUs of a worker without a GPU.", min=1)]
+Patience = Annotated[float, option("--patience", "Seconds within which a Ray cluster must answer.", min=1.0)]
+Folder = Annotated[Path | None, option("--out", "A folder for predictions and table; RUN/sweep by default.")]
 
 DEMO_IMAGES = 4
 

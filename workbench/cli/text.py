@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from workbench.cli.options import Demo, Out
-from workbench.cli.output import Answer, check_room
+from workbench.cli.options import Demo, Out, argument, option
+from workbench.cli.output import Answer, check_room, written
 
 if TYPE_CHECKING:
     from workbench.text import TextVectors
 
 Descriptions = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Argument(help="Descriptions (.toml, .json) to encode, or vectors (.npz) to look at."),
+    Path | None, argument("Descriptions (.toml, .json) to encode, or vectors (.npz) to look at.")
 ]
 EncoderName = Annotated[
     str,
-    typer.Option(
+    option(
         "--encoder",
-        help="A folder in sentence-transformers or Hugging Face layout, or a name below $WORKBENCH_ENCODERS.",
+        "A folder in sentence-transformers or Hugging Face layout, or a name below $WORKBENCH_ENCODERS.",
     ),
 ]
-Against = Annotated[str, typer.Option("--of", help="keypoints or subjects.")]
+Against = Annotated[str, option("--of", "keypoints or subjects.")]
 DEMO = "drawn-quadrupeds"
 
 
@@ -59,9 +56,8 @@ def command(
     if out is not None:
         from workbench.text.vectors import write_text
 
-        facts["written"] = str(write_text(text, out))
-        lines += ["", f"written: {out}"]
-    return Answer(facts, "\n".join(lines))
+        out = write_text(text, out)
+    return written(Answer(facts, "\n".join(lines)), out)
 
 
 def _vectors(file: Path | None, encoder: str, demo: bool) -> TextVectors:

@@ -13,9 +13,9 @@ another model has the capabilities of the inner one if it derives from workbench
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-# Not those of typing: before Python 3.12 its isinstance evaluates properties.
 from typing_extensions import Protocol, runtime_checkable
 
 from workbench.core.model import PoseModel
@@ -23,10 +23,43 @@ from workbench.core.model import PoseModel
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from workbench.core.attention import Attention
     from workbench.core.conditioning import Conditioning
     from workbench.core.outputs import DecodeOptions, Outputs, Passed, Prediction
     from workbench.core.sample import Batch, Sample, Skeleton
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Self-attention of a network, layer by layer.
+
+    The weights are read and replaced with workbench.core.hooks, which is also what makes a layer compute them
+    one by one: without a hook the layer uses a fused kernel that never has them in memory.
+
+        with recording(model.module, model.attention.taps, model.attention.weights) as found:
+            model.forward(batch)
+        found[model.attention.weights[-1]]  # [N, heads, T, T], last layer
+
+    Attributes:
+        weights: for each layer, from the first, the path of the module whose output are its weights
+            [N, heads, T, T]: a row per querying token, summing to 1.
+        heads: of each layer.
+        grid: (h, w) patches of the input.
+        before: tokens in front of those of the patches, such as a class token: the patch in row y and column
+            x is token ``before + y * w + x``.
+    """
+
+    weights: tuple[str, ...]
+    heads: int
+    grid: tuple[int, int]
+    before: int = 0
+
+    @property
+    def taps(self) -> dict[str, str]:
+        """The modules of `weights` as workbench.core.hooks takes them, name -> module path."""
+        return {path: path for path in self.weights}
+
+
+# Not those of typing: before Python 3.12 its isinstance evaluates properties.
 
 
 # How a box becomes the input, and what was assumed.

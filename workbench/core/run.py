@@ -14,8 +14,8 @@ from workbench.core.capabilities import MultiPass, RollsOut, ShiftsCoordinates, 
 from workbench.core.errors import NotAvailable
 from workbench.core.flip import average_with_flip
 from workbench.core.hooks import recording, replacing
+from workbench.core.inspector import absent_output
 from workbench.core.model import PoseModel
-from workbench.core.needs import absent_output
 from workbench.core.outputs import DecodeOptions
 from workbench.core.sample import Sample
 

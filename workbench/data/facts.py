@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core.finding import Finding, ranked
 from workbench.core.report import Report
 from workbench.data.lints import (
     image_lints,
-    lint_findings,
     lints,
     miscounted,
     outside_image,
-    records,
     repeated_annotations,
 )
 from workbench.data.pose_set import PoseSet
@@ -164,20 +161,6 @@ def data_facts(pose_set: PoseSet, *, images: bool = False) -> DataFacts:
         ),
         **counts,
     )
-
-
-def data_findings(pose_set: PoseSet, *, images: bool = False) -> list[Finding]:
-    """The findings of `data_facts` as records, the most important first.
-
-    Args:
-        pose_set: the set.
-        images: check the images as well; otherwise no image is read.
-    """
-    facts = data_facts(pose_set, images=images)
-    found = lint_findings(pose_set)
-    known = {finding.evidence for finding in found}
-    rest = [text for text in facts.findings if text not in known]
-    return ranked([*records("contents of the data set", rest), *found])
 
 
 def _findings(counts: dict[str, int], absent: int, mirror: bool, sigmas: bool) -> tuple[str, ...]:

@@ -110,21 +110,21 @@ def _turned(looked: Sequence[ImageRecord], limited: str) -> list[Located]:
 
 def duplicate_images(paths: Sequence[Path]) -> list[Path]:
     """The image files that are near duplicates of an earlier one; unreadable files are skipped."""
-    kept: list[Path] = []
+    first_copies: list[Path] = []
     small: list[np.ndarray] = []
     for path in paths:
         current_checkpoint()
         thumbnail = _thumbnail(path)
         if thumbnail is not None and thumbnail.std() >= _PLAIN:
-            kept.append(path)
+            first_copies.append(path)
             small.append(thumbnail.ravel())
-    if len(kept) < 2:
+    if len(first_copies) < 2:
         return []
     table = np.stack(small)
     found = []
-    for i in range(1, len(kept)):
+    for i in range(1, len(first_copies)):
         if (np.abs(table[:i] - table[i]).mean(1) < _SAME).any():
-            found.append(kept[i])
+            found.append(first_copies[i])
     return found
 
 
@@ -360,9 +360,9 @@ def _boxes(column: _Column, trusted: bool) -> _Told:
         text = f"{int(outside.sum())} boxes reach outside their image; crops use the part inside"
         found.append((text, rows(np.asarray(outside))))
     # Boxes of occluded people may cover only what is visible.
-    held = _share_held(column.keypoints[boxed], column.visible[boxed], boxes)
+    inside = _share_held(column.keypoints[boxed], column.visible[boxed], boxes)
     positive = (boxes[:, 2:] > 0).all(1) & column.visible[boxed].any(1)
-    empty = (held < 0.5) & positive
+    empty = (inside < 0.5) & positive
     if trusted and empty.any():
         text = (
             f"{int(empty.sum())} boxes contain less than half of their visible keypoints: a crop of such a"
@@ -402,8 +402,8 @@ def _share_held(
     """Share of each instance's labelled keypoints within its box (x, y, width, height), a tenth widened."""
     margin = np.maximum(2.0, 0.1 * boxes[:, 2:])[:, None]
     low, high = boxes[:, None, :2] - margin, boxes[:, None, :2] + boxes[:, None, 2:] + margin
-    held = ((keypoints >= low) & (keypoints <= high)).all(-1) & labelled
-    return held.sum(1) / np.maximum(labelled.sum(1), 1)
+    inside = ((keypoints >= low) & (keypoints <= high)).all(-1) & labelled
+    return inside.sum(1) / np.maximum(labelled.sum(1), 1)
 
 
 def _overlap(one: Float[np.ndarray, "N 4"], other: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, " N"]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Finding, Measurement
+from workbench.curves.schedule import rate_of
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.fixes import REMOVED, config_diff
@@ -20,6 +21,8 @@ from workbench.diagnosis.training_causes import own_curves
 
 # Decay takes less than this share of norms and biases over a run: nothing to speak of.
 LITTLE_DECAY = 0.15
+# How far the logarithm of a ratio may lie from a whole number.
+POWER_OF_TEN = 0.005
 # Points at which the schedule of a config is read.
 POINTS = 200
 
@@ -33,13 +36,12 @@ class Audit(Cause):
     MOST = 4
 
     def test(self, case: Case) -> Answer:
+        config = case.config()
         from workbench.recipes.audit import audit
 
         # A text about a recipe says which one the config is meant to follow.
-        report = audit(case.config(), stated_recipe(case) or None, title="the config")
-        wrong = [one for one in report.findings if one.severity == "error" and not report.recipe]
-        wrong += [one for one in report.findings if one.source == "the config itself" and one not in wrong]
-        wrong = [one for one in wrong if one.severity == "error"]
+        report = audit(config, stated_recipe(case) or None, title="the config")
+        wrong = [one for one in report.findings if one.severity == "error" and not _of_recipe(one)]
         differing = [one for one in report.findings if one not in wrong and one.severity != "remark"]
         if not wrong and not differing:
             return RuledOut(report.summary())
@@ -49,6 +51,44 @@ class Audit(Cause):
             *found,
             *(dataclasses.replace(one, severity="remark", confidence="possible") for one in remarks),
         ]
+
+
+def _of_recipe(found: Any) -> bool:
+    """Whether a finding says no more than that the config differs from its recipe, which may be wanted."""
+    return found.cause.endswith(("differs from the recipe", "left out"))
+
+
+class RateOfRecipe(Cause):
+    """The config's learning rate is a power of ten away from that of the recipe that it follows."""
+
+    name, group, needs = "learning rate is ten times off its recipe's", "training", ("config",)
+    refuted_by = "a short training with the recipe's rate that learns no better"
+
+    def test(self, case: Case) -> Answer:
+        from workbench.recipes.audit import audit
+
+        config = case.config()
+        report = audit(config, stated_recipe(case) or None, title="the config")
+        if not report.recipe:
+            raise NotAvailable("the config follows no recipe that is known here")
+        differing = {one.field: one for one in report.findings if _of_recipe(one)}
+        rate = differing.get("optimizer.lr")
+        if rate is None:
+            return RuledOut(f"the learning rate is the one of {report.recipe}, or no rate is stated")
+        if config.get("load_from") or {"optimizer.type", "train.batch_size"} & set(differing):
+            return RuledOut(
+                f"{rate.evidence}: with other weights, optimizer or batch another rate may be right"
+            )
+        power = math.log10(float(rate.found) / float(rate.expected))
+        if round(power) == 0 or abs(power - round(power)) > POWER_OF_TEN:
+            return RuledOut(f"{rate.evidence}: no power of ten")
+        return self.found(
+            f"{rate.evidence}: {10.0 ** round(power):g} times as much, with the recipe's optimizer and batch",
+            fix=f"set the recipe's rate, {float(rate.expected):g}",
+            diff=config_diff(case, {rate.key: rate.expected}),
+            severity="warning",
+            confidence="likely",
+        )
 
 
 def _of_audit(case: Case, found: Any, refuted_by: str) -> Finding:
@@ -74,12 +114,12 @@ class MisplacedKeys(Cause):
     refuted_by = "a class of one's own that takes these keys"
 
     def test(self, case: Case) -> Answer:
-        from workbench.models.mmpose.model import misplaced_keys_of
-
         config = case.config()
         model = config.get("model")
         if not isinstance(model, Mapping) or "type" not in model:
             raise NotAvailable("the config describes no model of mmpose")
+        from workbench.models.mmpose.model import misplaced_keys_of
+
         wrong = misplaced_keys_of(config)
         if not wrong:
             return RuledOut("every key of the model is one that its class takes")
@@ -144,8 +184,7 @@ def _summed_rate(case: Case) -> float:
         NotAvailable: neither says how many steps were made.
     """
     try:
-        curves = own_curves(case)
-        series = curves.get("lr", "train") or curves.get("lr")
+        series = rate_of(own_curves(case))
     except NotAvailable:
         series = None
     if series is not None:
@@ -164,6 +203,7 @@ def _summed_rate(case: Case) -> float:
 
 CAUSES: tuple[Cause, ...] = (
     Audit(),
+    RateOfRecipe(),
     MisplacedKeys(),
     WeightDecayOnNorms(),
 )

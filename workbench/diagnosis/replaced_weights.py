@@ -51,13 +51,13 @@ class NormStatistics(Undone):
         )
 
     def seen(self, case: Case, change: Change) -> str:
-        fresh, layers = _fresh_statistics(case.checkpoint())
+        fresh, layers = _fresh_statistics(case)
         if fresh:
             return f"{fresh} of {layers} normalisation layers still hold mean 0 and variance 1, as they start"
         return f"the {layers} normalisation layers hold statistics that other inputs had"
 
     def test(self, case: Case) -> Answer:
-        fresh, layers = _fresh_statistics(case.checkpoint())
+        fresh, layers = _fresh_statistics(case)
         try:
             answer = super().test(case)
         except NotAvailable:
@@ -72,16 +72,20 @@ class NormStatistics(Undone):
         return answer
 
 
-def _fresh_statistics(checkpoint: Checkpoint) -> tuple[int, int]:
-    """Normalisation layers whose statistics are those of a new layer, and how many there are."""
-    names = [name for name in checkpoint.tensors if name.endswith("running_mean")]
-    fresh = 0
-    for name in names:
-        other = name.removesuffix("mean") + "var"
-        if other in checkpoint.tensors:
-            mean, var = checkpoint.read(name), checkpoint.read(other)
-            fresh += bool((mean == 0).all()) and bool((var == 1).all())
-    return fresh, len(names)
+def _fresh_statistics(case: Case) -> tuple[int, int]:
+    """Normalisation layers whose statistics are those of a new layer, and how many there are.
+
+    Read from the file, which may hold more than the model takes; of the user's own code from its network.
+    """
+    if case.given.checkpoint is None:
+        pairs = [(norm.running_mean, norm.running_var) for norm in _norms(case.model().module)]
+    else:
+        checkpoint = case.checkpoint()
+        means = [name for name in checkpoint.tensors if name.endswith("running_mean")]
+        both = [(name, name.removesuffix("mean") + "var") for name in means]
+        pairs = [(checkpoint.read(a), checkpoint.read(b)) for a, b in both if b in checkpoint.tensors]
+    fresh = sum(bool((mean == 0).all()) and bool((var == 1).all()) for mean, var in pairs)
+    return fresh, len(pairs)
 
 
 def _norms(module: nn.Module) -> list[Any]:

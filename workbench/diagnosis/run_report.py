@@ -21,7 +21,6 @@ from workbench.diagnosis.run_sections import (
     epochs_parts,
     epochs_report,
     errors_parts,
-    sizes_of_pictures,
 )
 from workbench.evaluation.compare import Comparison, poses_of
 from workbench.evaluation.evaluate import Evaluation, said
@@ -49,8 +48,8 @@ if TYPE_CHECKING:
 
 # Margin around the box, as a part of its longer side.
 MARGIN = 0.25
-# With plotly.js, 1.84 MB, and the figures the document stays below 2 MB.
-PICTURE_BYTES = 70_000
+# Longest side of a picture in pixels, and its JPEG quality; `html_document` makes them smaller where needed.
+PICTURE = (320, 75)
 STYLE = (
     ".worst{display:flex;flex-wrap:wrap;gap:12px}.worst figure{margin:0;max-width:240px}"
     ".worst svg{width:240px;height:auto;display:block;border-radius:4px}figcaption{font-size:12px}"
@@ -174,6 +173,7 @@ def run_report(
     epochs: Sequence[tuple[str, Predictions]],
     protocols: Sequence[Protocol | None] | None = None,
     *,
+    runs: Sequence[str] | None = None,
     curves: CurvesReport | None = None,
     history: History | None = None,
     diagnosis: Diagnosis | None = None,
@@ -190,6 +190,7 @@ def run_report(
         pose_set: the annotations, with images for the pictures.
         epochs: title and predictions of each, in the order of training; one is enough.
         protocols: of each, where known.
+        runs: name of the run that each is of, where known; see `label_audit`.
         curves: of the run's logs.
         history: a folder with all epochs, for AP over the epochs and forgetting.
         diagnosis: of `workbench.diagnosis.diagnose`.
@@ -215,7 +216,9 @@ def run_report(
     rules = [None] * len(epochs) if protocols is None else list(protocols)
     comparison = None
     if len(epochs) > 1:
-        comparison = compare(pose_set, epochs, rules, resamples=resamples, details=True, **counting)
+        comparison = compare(
+            pose_set, epochs, rules, runs=runs, resamples=resamples, details=True, **counting
+        )
         evaluations = comparison.evaluations
     else:
         evaluations = (evaluate(pose_set, epochs[0][1], rules[0], **counting),)
@@ -250,7 +253,7 @@ def gathered_findings(
     found += [] if errors is None else [("errors", finding) for finding in errors.findings()]
     found += [("data set", finding) for finding in lints]
     if comparison is not None and comparison.audit is not None:
-        found += [("label audit", suspect.finding()) for suspect in comparison.audit.suspects]
+        found += [("label audit", suspect.finding()) for suspect in comparison.audit.claims]
     place = {id(finding): i for i, finding in enumerate(ranked([finding for _, finding in found]))}
     return tuple(sorted(found, key=lambda pair: place[id(pair[1])]))
 
@@ -323,7 +326,7 @@ def document(report: RunReport) -> str:
         *_numbers(report),
         *epochs_parts(report.epochs),
         *errors_parts(report.errors),
-        *_findings(report.findings),
+        *_findings(report),
         *diagnosis_parts(report.diagnosis),
         *_curves(report.curves),
         *_worst(report),
@@ -361,10 +364,11 @@ def _numbers(report: RunReport) -> list[str]:
     return parts
 
 
-def _findings(findings: Sequence[tuple[str, Finding]]) -> list[str]:
-    if not findings:
-        return ["<h2>Findings</h2><p>None: neither the log, the annotations nor their audit stand out.</p>"]
-    return ["<h2>Findings</h2>", findings_html(findings)]
+def _findings(report: RunReport) -> list[str]:
+    audit = None if report.comparison is None else report.comparison.audit
+    told = [] if audit is None else [f"<p>Label audit: {escaped(audit.summary())}</p>"]
+    none = "<p>None: neither the log, the annotations nor their audit stand out.</p>"
+    return ["<h2>Findings</h2>", findings_html(report.findings) if report.findings else none, *told]
 
 
 def _curves(curves: CurvesReport | None) -> list[str]:
@@ -385,26 +389,15 @@ def _curves(curves: CurvesReport | None) -> list[str]:
 def _worst(report: RunReport) -> list[str]:
     if not report.worst:
         return []
-    pictures = _pictures(report.worst)
-    shown = "".join(_case(one, report, uri) for one, uri in zip(report.worst, pictures, strict=True))
+    shown = [_case(one, report) for one in report.worst]
     legend = (
         f'<p class="quiet"><span style="color:{TRUTH_COLOUR}">&#9679;</span> annotation '
         f'<span style="color:{RUN_COLOURS[1]}">&#9679;</span> {escaped(report.titles[-1])}</p>'
     )
-    return [f"<h2>Worst cases</h2>{legend}<div class='worst'>{shown}</div>"]
+    return [f"<h2>Worst cases</h2>{legend}<div class='worst'>", *shown, "</div>"]
 
 
-def _pictures(cases: Sequence[WorstCase]) -> list[str]:
-    """Each picture as a data address, "" without one: as large as all of them fit the document."""
-    found: list[str] = []
-    for side, quality in sizes_of_pictures(len(cases)):
-        found = ["" if c.picture is None else image_data_uri(c.picture, side, quality) for c in cases]
-        if sum(map(len, found)) <= PICTURE_BYTES:
-            break
-    return found
-
-
-def _case(case: WorstCase, report: RunReport, uri: str) -> str:
+def _case(case: WorstCase, report: RunReport) -> str:
     told = ", ".join(f"{title} {said(float(v))}" for title, v in zip(report.titles, case.oks, strict=True))
     caption = f"image {case.image_id}, annotation {case.annotation_id}: OKS {told}"
     if case.picture is None:
@@ -412,6 +405,7 @@ def _case(case: WorstCase, report: RunReport, uri: str) -> str:
             f"<figure><figcaption>{escaped(caption)}. No picture: {escaped(case.note)}</figcaption></figure>"
         )
     H, W = case.picture.shape[:2]
+    uri = image_data_uri(case.picture, *PICTURE)
     place = np.array(case.corner)
     marked = np.where(case.truth[:, 2:] > 0, case.truth[:, :2] - place, np.nan)
     size = max(H, W) / 90

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -144,8 +144,3 @@ def diagnosis_facts(diagnosis: Diagnosis | None) -> dict[str, Any] | None:
         "findings": [finding.facts() for finding in diagnosis.findings],
         "ruled_out": dict(diagnosis.ruled_out), "not_testable": dict(diagnosis.not_testable),
     }  # fmt: skip
-
-
-def sizes_of_pictures(count: int) -> Sequence[tuple[int, int]]:
-    """Longest side in pixels and JPEG quality to try for the worst cases, the best first."""
-    return ((420, 82), (320, 75), (260, 68), (200, 60)) if count else ()

@@ -91,7 +91,7 @@ def judged(case: Case) -> ClaimsReport:
         NotAvailable: no text makes statements about a known recipe.
     """
     from workbench.recipes.claims import judge_claims
-    from workbench.recipes.claims_reading import read_claims
+    from workbench.recipes.claims_markdown import read_claims
 
     def judge() -> ClaimsReport:
         if not case.given.statements:
@@ -213,7 +213,7 @@ def stated_recipe(case: Case) -> str:
 
 def recipe_name(case: Case) -> str:
     """The recipe that texts, or else the config, are about; "" for none."""
-    from workbench.recipes.choice import nearest_recipe
+    from workbench.recipes.comparison import nearest_recipe
     from workbench.recipes.values import decisions_of
 
     if stated := stated_recipe(case):

@@ -136,7 +136,7 @@ def makes_statements(path: Path) -> bool:
     Args:
         path: of the text.
     """
-    from workbench.recipes.claims_reading import read_claims
+    from workbench.recipes.claims_markdown import read_claims
 
     if path.suffix.lower() not in STATEMENTS:
         return False
@@ -153,8 +153,7 @@ def quoted_config(texts: Iterable[Path]) -> dict[str, Any]:
     Args:
         texts: with statements about a recipe.
     """
-    from workbench.recipes.claims_markdown import own_configs
-    from workbench.recipes.claims_reading import content_of
+    from workbench.recipes.claims_markdown import content_of, own_configs
     from workbench.recipes.reading import read_text
 
     joined: dict[str, Any] = {}

@@ -12,6 +12,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Finding, Measurement
+from workbench.curves.schedule import rate_of
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut
 from workbench.diagnosis.fixes import config_diff
@@ -19,7 +20,7 @@ from workbench.diagnosis.schedule import parts_of, rate_at
 
 if TYPE_CHECKING:
     from workbench.checkpoints.checkpoint import Checkpoint
-    from workbench.curves import Curves, Series
+    from workbench.curves import Curves
 
 # A rate in the log agrees with the config's where it is so near, in all but a few rows.
 NEAR, MOST_ROWS = 0.06, 0.9
@@ -223,9 +224,9 @@ class LogFlags(Cause):
     refuted_by = "another log of the same run without it"
 
     def test(self, case: Case) -> Answer:
+        own = own_curves(case)
         from workbench.curves import flags_between, read_logs
 
-        own = own_curves(case)
         flags = list(own.flags)
         for other in logged_runs(case)[:-1]:
             flags += flags_between(own, other)
@@ -297,8 +298,7 @@ def _fix_of(best: str, ratio: float) -> str:
 
 def _rates(found: Curves) -> tuple[np.ndarray, np.ndarray, float]:
     """[R, 2] place and rate; the iterations; iterations of an epoch."""
-    series: Series | None = found.get("lr", "train") or found.get("lr") or found.get("base_lr")
-    loss = found.loss
+    series, loss = rate_of(found), found.loss
     if series is None or len(series.finite()[1]) < 4:
         raise NotAvailable("the log holds no learning rate")
     held = np.isfinite(series.iteration) & np.isfinite(series.value)

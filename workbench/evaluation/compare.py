@@ -1,4 +1,7 @@
-"""What changed between epochs or models on one set: figures with intervals, gained and lost instances."""
+"""What changed between epochs or models on one set: figures with intervals, gained and lost instances.
+
+Changes of keypoints and slices (size, visibility, crowding, category) say where a change comes from.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,180 @@ import numpy as np
 
 from workbench.core.job import current_checkpoint
 from workbench.core.report import Report, plain
-from workbench.evaluation.bootstrap import Interval, paired_bootstrap, paired_figures
+from workbench.evaluation.bootstrap import (
+    Interval,
+    drawn_images,
+    paired_bootstrap,
+    paired_figures,
+    paired_means,
+)
 from workbench.evaluation.calibration import Calibration, calibration, pairs_of
 from workbench.evaluation.evaluate import Evaluation, evaluate, figure_text
 from workbench.evaluation.ground_truth import AreaRule
+from workbench.evaluation.keypoint_ap import AREA_RANGES
 from workbench.evaluation.label_audit import LabelAudit, label_audit
-from workbench.evaluation.oks import FOUND
+from workbench.evaluation.oks import FOUND, keypoint_terms
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
-from workbench.evaluation.slices import Change, changes, instance_terms
-
-Result = TypeVar("Result")
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
     from plotly.graph_objects import Figure
 
     from workbench.data.pose_set import PoseSet
+    from workbench.evaluation.ground_truth import GroundTruth
+    from workbench.evaluation.keypoint_ap import KeypointAP
+
+
+# Part of the labelled keypoints that are marked occluded (v = 1).
+OCCLUDED = 0.5
+# Intersection over union of two people's boxes from which they crowd each other.
+CROWDED = 0.1
+# A slice or a keypoint with fewer labelled values tells nothing.
+FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of the mean OKS of some instances, or of one keypoint's part of it.
+
+    Attributes:
+        kind: ``keypoint``, ``size``, ``visibility``, ``crowding`` or ``category``.
+        name: of the keypoint or slice.
+        count: instances in it.
+        before: mean of A.
+        after: mean of B.
+        interval: of the mean change; None where there are too few.
+    """
+
+    kind: str
+    name: str
+    count: int
+    before: float
+    after: float
+    interval: Interval | None
+
+    def facts(self) -> dict[str, Any]:
+        """As plain data."""
+        low, high = (None, None) if self.interval is None else (self.interval.low, self.interval.high)
+        return plain(
+            {
+                "kind": self.kind, "name": self.name, "count": self.count, "before": self.before,
+                "after": self.after, "change": self.after - self.before, "low": low, "high": high,
+            }
+        )  # fmt: skip
+
+
+def changes(
+    a: KeypointAP,
+    b: KeypointAP,
+    terms: tuple[Float[np.ndarray, "G K"], Float[np.ndarray, "G K"]],
+    names: Sequence[str],
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Change]:
+    """Change of every keypoint and every slice, with its paired bootstrap interval.
+
+    Args:
+        a: before.
+        b: after, on the same instances.
+        terms: of both, see `instance_terms`.
+        names: of the keypoints.
+        resamples: of the bootstrap.
+        level: of the intervals.
+        seed: of the bootstrap.
+    """
+    truth = a.truth
+    weights = drawn_images(a, b, resamples, level, seed)
+    before, after = (np.where(truth.ignored[:, None], np.nan, part) for part in terms)
+    found = []
+
+    def add(kind: str, name: str, x: np.ndarray, y: np.ndarray) -> None:
+        finite = np.isfinite(x) & np.isfinite(y)
+        if finite.any():
+            few = finite.sum() < FEWEST
+            interval = None if few else paired_means(y - x, truth.image, weights, level, seed)
+            found.append(
+                Change(
+                    kind, name, int(finite.sum()), float(x[finite].mean()), float(y[finite].mean()), interval
+                )
+            )
+
+    for k, name in enumerate(names):
+        add("keypoint", name, before[:, k], after[:, k])
+    labelled = np.isfinite(before).sum(1)
+    whole = [
+        np.divide(np.nansum(part, 1), labelled, out=np.full(len(part), np.nan), where=labelled > 0)
+        for part in (before, after)
+    ]
+    for kind, name, mask in slices_of(truth):
+        add(kind, name, np.where(mask, whole[0], np.nan), np.where(mask, whole[1], np.nan))
+    return found
+
+
+def instance_terms(
+    keypoints: Float[np.ndarray, "G K 2"], truth: GroundTruth, sigmas: Float[np.ndarray, " K"]
+) -> Float[np.ndarray, "G K"]:
+    """Each keypoint's part of the OKS of every annotated instance; nan where it is not labelled.
+
+    Args:
+        keypoints: the pose of each instance; nan where it has none: all its labelled keypoints count 0.
+        truth: the annotations.
+        sigmas: OKS constants.
+    """
+    return keypoint_terms(keypoints, truth.keypoints, truth.area, sigmas)
+
+
+def slices_of(truth: GroundTruth) -> list[tuple[str, str, Bool[np.ndarray, " G"]]]:
+    """(kind, name, members) of every slice that holds somebody and not everybody."""
+    medium, large = (AREA_RANGES[name] for name in ("medium", "large"))
+    visible = truth.keypoints[..., 2]
+    labelled = (visible > 0).sum(1)
+    occluded = (visible == 1).sum(1) >= OCCLUDED * np.maximum(labelled, 1)
+    crowded = overlap(truth) >= CROWDED
+    found = [
+        ("size", "small, below 32² px", truth.area < medium[0]),
+        ("size", "medium", (truth.area >= medium[0]) & (truth.area <= medium[1])),
+        ("size", "large, above 96² px", truth.area > large[0]),
+        ("visibility", "mostly visible", ~occluded & (labelled > 0)),
+        ("visibility", "at least half occluded", occluded & (labelled > 0)),
+        ("crowding", "boxes apart", ~crowded),
+        ("crowding", f"boxes overlap (IoU at least {CROWDED:g})", crowded),
+    ]
+    if len(truth.category_ids) > 1:
+        names = truth.category_names or tuple(map(str, truth.category_ids.tolist()))
+        found += [("category", name, truth.category == c) for c, name in enumerate(names)]
+    counted = ~truth.ignored
+    return [
+        (kind, name, mask & counted)
+        for kind, name, mask in found
+        if (mask & counted).any() and (kind == "category" or (mask & counted).sum() < counted.sum())
+    ]
+
+
+def overlap(truth: GroundTruth) -> Float[np.ndarray, " G"]:
+    """Largest intersection over union of each instance's box with another's of its image; 0 without one."""
+    found = np.zeros(len(truth))
+    low = truth.boxes[:, :2]
+    high = low + truth.boxes[:, 2:]
+    size = np.prod(truth.boxes[:, 2:], axis=1)
+    order = np.argsort(truth.image, kind="stable")
+    _, first = np.unique(truth.image[order], return_index=True)
+    for own in np.split(order, first[1:]) if len(order) else []:
+        if len(own) < 2:
+            continue
+        sides = np.minimum(high[own, None], high[None, own]) - np.maximum(low[own, None], low[None, own])
+        shared = np.prod(np.maximum(sides, 0), axis=2)
+        union = size[own, None] + size[None, own] - shared
+        iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+        np.fill_diagonal(iou, 0)
+        found[own] = np.nan_to_num(iou).max(1)
+    return found
+
+
+Result = TypeVar("Result")
 
 
 # What is shown of several epochs side by side: figures, intervals, gained and lost instances.
@@ -46,7 +206,7 @@ class Comparison(Report):
         delta: change of each COCO figure from the first epoch to the last; empty where it was not asked for.
         changes: of keypoints and slices of instances, likewise.
         calibrations: of each epoch's scores, likewise.
-        audit: annotations that the epochs contradict together; None where it was not asked for.
+        audit: annotations that the models contradict together; None where it was not asked for.
     """
 
     titles: tuple[str, ...]
@@ -225,7 +385,10 @@ class Comparison(Report):
         lines += ["", *(one.summary() for one in self.calibrations)] if self.calibrations else []
         if self.audit is not None:
             lines += ["", self.audit.summary()]
-            lines += [f"  {s.finding().where}: {s.kind}, {s.evidence}" for s in self.audit.suspects[:10]]
+            lines += [
+                f"  {f.where}: {s.kind if s.claim else f'to look at, {s.kind}?'}, {s.evidence}"
+                for s, f in ((s, s.finding()) for s in self.audit.suspects[:10])
+            ]
         return lines
 
 
@@ -237,6 +400,7 @@ def compare(
     epochs: Sequence[tuple[str, Predictions]],
     protocols: Sequence[Protocol | None] | None = None,
     *,
+    runs: Sequence[str] | None = None,
     indices: Iterable[int] | None = None,
     area_rule: AreaRule = "annotated",
     sigmas: Sequence[float] | None = None,
@@ -252,6 +416,8 @@ def compare(
         pose_set: the annotations.
         epochs: title and predictions of each, in the order to show.
         protocols: of each, where known; differences are marked.
+        runs: name of the run that each is of, where known; only models of different runs prove an annotation
+            wrong.
         indices: as in evaluate.
         area_rule: as in evaluate.
         sigmas: as in evaluate.
@@ -279,7 +445,7 @@ def compare(
     titles = [title for title, _ in epochs]
     report = comparison_of(titles, evaluations, resamples=resamples, seed=seed, progress=parts.next)
     if details and report.intervals:
-        report = _detailed(report, [found for _, found in epochs], pose_set, resamples, seed, parts)
+        report = _detailed(report, [found for _, found in epochs], pose_set, runs, resamples, seed, parts)
     return parts.end(report)
 
 
@@ -311,6 +477,7 @@ def _detailed(
     report: Comparison,
     found: Sequence[Predictions],
     pose_set: PoseSet,
+    runs: Sequence[str] | None,
     resamples: int,
     seed: int,
     parts: _Parts,
@@ -332,7 +499,7 @@ def _detailed(
         delta=parts.finished(paired_figures(a.ap, b.ap, resamples=resamples, seed=seed)),
         changes=tuple(changed),
         calibrations=tuple(one for one in calibrations if one is not None),
-        audit=parts.finished(label_audit(models, pose_set.skeleton)),
+        audit=parts.finished(label_audit(models, pose_set.skeleton, runs)),
     )
 
 

@@ -7,9 +7,12 @@ need no other. Instances are named by their annotation, also where the poses com
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -18,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.errors import ReadingNote
 from workbench.core.files import replacing
 from workbench.core.job import Cancelled
 from workbench.evaluation.evaluate import own_annotations, truth_of
 from workbench.evaluation.ground_truth import AreaRule, GroundTruth
-from workbench.evaluation.image_index import FOLDER, STATES_KEY, file_state
+from workbench.evaluation.image_index import FOLDER, STATES_KEY, file_state, index_folder, open_index
 from workbench.evaluation.keypoint_ap import FIGURES, KeypointAP, keypoint_ap
 from workbench.evaluation.oks import FOUND, paired_oks
 from workbench.evaluation.predictions import Predictions, read_predictions
@@ -35,7 +39,9 @@ if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
 
 NAME = "scores.parquet"
-RULES_KEY, FIGURES_KEY = "workbench.rules", "workbench.figures"
+RULES_KEY, FIGURES_KEY, SCORING_KEY = "workbench.rules", "workbench.figures", "workbench.scoring"
+# Raise it with every change of what a figure, or an instance's OKS, is: tables of other rules are not shown.
+SCORING = "2"
 # Below so many epochs the start of processes costs more than they save.
 _FEW = 24
 
@@ -177,7 +183,7 @@ def score_epochs(
     truth = truth_of(pose_set, area_rule, indices)
     constants = np.array(pose_set.skeleton.sigmas if sigmas is None else tuple(sigmas), float)
     rules = f"{truth_digest(truth)} {constants.tolist()} {max_dets}"
-    earlier = open_scores(folder, files)
+    earlier = _opened(Path(folder) / FOLDER / NAME, files, noted=False)
     if earlier is not None and earlier.rules != rules:
         earlier = None
     if earlier is not None and earlier.figures.keys() == files.keys():
@@ -185,11 +191,13 @@ def score_epochs(
     states = {epoch: file_state(path) for epoch, path in files.items()}
     missing = [epoch for epoch in files if earlier is None or epoch not in earlier.figures]
     found = _scored([files[epoch] for epoch in missing], (truth, constants, max_dets), workers)
-    target = Path(folder) / FOLDER / NAME
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as part:
-        _write(part, rules, states, truth, earlier, found, set(missing), progress, cancelled)
-    scores = open_scores(folder, files)
+    with contextlib.ExitStack() as stack:
+        # Where the folder cannot be written, the table is open and without a name.
+        elsewhere = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        target = (index_folder(folder) or Path(stack.enter_context(elsewhere))) / NAME
+        with replacing(target) as part:
+            _write(part, rules, states, truth, earlier, found, set(missing), progress, cancelled)
+        scores = _opened(target, files)
     if scores is None:
         raise ValueError(f"{target}: could not be read after it was written; is the disk full?")
     return scores
@@ -198,31 +206,37 @@ def score_epochs(
 def open_scores(folder: Path, files: Mapping[int, Path]) -> EpochScores | None:
     """The table of a folder; None where there is none. Epochs whose file has changed are left out of it.
 
+    A table of other `SCORING` rules is none; a note says how to have its figures again.
+
     Args:
         folder: of predictions.
         files: by epoch.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    return _opened(Path(folder) / FOLDER / NAME, files)
 
-    path = Path(folder) / FOLDER / NAME
-    if not path.is_file():
-        return None
-    try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        notes = {key.decode(): value for key, value in (file.metadata.metadata or {}).items()}
-        stated, figures = json.loads(notes[STATES_KEY]), json.loads(notes[FIGURES_KEY])
-        order = {int(epoch): place for place, epoch in enumerate(stated)}
-        current = [e for e in files if stated.get(str(e)) == file_state(files[e])]
+
+def _opened(path: Path, files: Mapping[int, Path], noted: bool = True) -> EpochScores | None:
+    def read(
+        path: Path, file: pq.ParquetFile, notes: dict[str, str], current: list[int]
+    ) -> EpochScores | None:
+        if notes.get(SCORING_KEY) != SCORING:
+            if not noted:
+                return None
+            warnings.warn(
+                f"{path.parent.parent.name}/{FOLDER}/{path.name} was computed by the rules of another "
+                "version of the workbench and is not used; with the data set (--data) it is computed again",
+                ReadingNote,
+                stacklevel=2,
+            )
+            return None
+        figures = json.loads(notes[FIGURES_KEY])
+        order = {int(epoch): place for place, epoch in enumerate(json.loads(notes[STATES_KEY]))}
         return EpochScores(
-            path,
-            notes[RULES_KEY].decode(),
-            {e: dict(figures[str(e)]) for e in current},
-            {e: order[e] for e in current},
-            file,
-        )
-    except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError, TypeError, RecursionError):
-        return None  # half-written or foreign: it is made again
+            path, notes[RULES_KEY], {e: dict(figures[str(e)]) for e in current},
+            {e: order[e] for e in current}, file,
+        )  # fmt: skip
+
+    return open_index(path, files, read)
 
 
 # Processes: each gets the annotations once, and then one file after the other.
@@ -295,8 +309,8 @@ def _write(
                 table, figures[epoch] = earlier.table([epoch]), earlier.figures[epoch]
             # An epoch without a scored instance is a row group too: their number is that of the epochs.
             writer.write_table(table, row_group_size=max(len(table), 1))
-        notes = {STATES_KEY: states, FIGURES_KEY: figures}
-        writer.add_key_value_metadata({RULES_KEY: rules, **{k: json.dumps(v) for k, v in notes.items()}})
+        notes = {STATES_KEY: json.dumps(states), FIGURES_KEY: json.dumps(figures)}
+        writer.add_key_value_metadata({RULES_KEY: rules, SCORING_KEY: SCORING, **notes})
 
 
 def _schema() -> pa.Schema:

@@ -1,9 +1,9 @@
-"""Errors of a result by kind: keypoints, whole instances, and the AP that each repair would give back."""
+"""Errors of a result by kind, of keypoints and instances; the AP that each repair gives back; figures."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,36 +20,36 @@ from workbench.evaluation.errors import (
     SWAP,
     UNDETECTED,
     UNLABELLED,
+    VISIBILITY,
     WORDS,
     Kind,
     Localisation,
     Repair,
     ScoringError,
+    Slice,
     ap_of,
     background,
+    image_sizes,
     localise,
     optimal_scores,
+    outside,
     repaired,
     scoring_errors,
-    without_background,
-)
-from workbench.evaluation.errors_slices import (
-    VISIBILITY,
-    Slice,
-    image_sizes,
-    outside,
     slices,
     visibility,
+    without_background,
 )
 from workbench.evaluation.evaluate import Evaluation
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
 from workbench.evaluation.protocol import Protocol
+from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int
     from plotly.graph_objects import Figure
 
     from workbench.data.pose_set import PoseSet
+
 
 ADVICE: Mapping[str, str] = {
     "jitter": "keypoints are found and placed inexactly: compare decoders and the codec's own error "
@@ -262,8 +262,8 @@ class Errors(Report):
         if kind in KINDS:
             return self._with_keypoints(KINDS.index(kind), keypoint, members)
         if kind == SCORING:
-            held = [e for e in self.scoring if members[e.truth]]
-            return [self._row(e.truth, e.highest, e.oks[0]) | {"better": e.best} for e in held]
+            detected = [e for e in self.scoring if members[e.truth]]
+            return [self._row(e.truth, e.highest, e.oks[0]) | {"better": e.best} for e in detected]
         if kind == FALSE_NEGATIVE:
             return [self._row(int(g), None, np.nan) for g in self.false_negatives if members[g]]
         if kind == UNDETECTED:
@@ -334,7 +334,6 @@ class Errors(Report):
         return _text(self)
 
     def plot(self) -> Figure:
-        from workbench.evaluation.errors_figures import overview
 
         return overview(self.summary(), self.per_keypoint(), self.repairs)
 
@@ -426,8 +425,8 @@ def _text(report: Errors) -> str:
     for row in report.by_slice():
         ap = "    -" if math.isnan(row["AP"]) else f"{row['AP']:.3f}"
         name = f"{row['by']}: {row['slice']}"
-        told = f"{name:<38} {row['instances']:9d} {row['missed']:7d}  {ap}"
-        lines.append(told + "".join(f"{row[k]:11d}" for k in KINDS))
+        line = f"{name:<38} {row['instances']:9d} {row['missed']:7d}  {ap}"
+        lines.append(line + "".join(f"{row[k]:11d}" for k in KINDS))
     return "\n".join(lines)
 
 
@@ -444,3 +443,63 @@ def _strayed(
     sizes = image_sizes(result.truth, pose_set)[found.truth]
     points = result.detections.keypoints[found.detection]
     return int((outside(points, sizes) & np.isin(groups, (0, 1))).sum()) if len(points) else 0
+
+
+COLOURS = dict(
+    zip(KINDS, (QUIET_COLOUR, RUN_COLOURS[0], RUN_COLOURS[3], RUN_COLOURS[2], RUN_COLOURS[1]), strict=True)
+)
+"""Kind of keypoint error -> its colour, the same in every figure."""
+
+
+def overview(title: str, keypoints: Sequence[Mapping[str, Any]], repairs: Mapping[str, float]) -> Figure:
+    """AP that each repair would give back, the largest on top, beside the keypoints' errors.
+
+    Args:
+        title: the finding.
+        keypoints: rows of Errors.per_keypoint.
+        repairs: kind of error -> AP given back; nan is left out.
+    """
+    import plotly.graph_objects as go
+
+    figure = new_figure(title, height=max(330, 24 * len(keypoints) + 150))
+    finite = {kind: delta for kind, delta in repairs.items() if math.isfinite(delta)}
+    kinds = sorted(finite, key=lambda kind: finite[kind])
+    worst = kinds[-1] if kinds else ""
+    figure.add_trace(
+        go.Bar(
+            x=np.array([finite[kind] for kind in kinds], np.float32), y=[WORDS[kind] for kind in kinds],
+            orientation="h", showlegend=False, customdata=np.array(kinds, object),
+            marker={"color": [FINDING_COLOUR if kind == worst else QUIET_COLOUR for kind in kinds]},
+            hovertemplate="%{y} repaired: %{x:+.4f} AP<extra></extra>",
+        )
+    )  # fmt: skip
+    for trace in _traces(keypoints):
+        figure.add_trace(trace)
+    return figure.update_layout(
+        barmode="stack", legend={"y": 1.0, "x": 0.56, "xanchor": "left"},
+        xaxis={"domain": [0, 0.36], "title": {"text": "AP given back if repaired"}, "nticks": 5},
+        yaxis={"showgrid": False},
+        xaxis2={"domain": [0.56, 1], "anchor": "y2", "title": {"text": "share of judged keypoints (%)"},
+                "range": [0, 100]},
+        yaxis2={"anchor": "x2", "showgrid": False, "autorange": "reversed"},
+    )  # fmt: skip
+
+
+def _traces(keypoints: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Stacked bars of the kinds of errors, one row for each judged keypoint; good ones are left out."""
+    import plotly.graph_objects as go
+
+    judged = [row for row in keypoints if row["judged"]]
+    names = [row["keypoint"] for row in judged]
+    traces = []
+    for kind in KINDS[1:]:
+        counts = np.array([row[kind] for row in judged], np.float32)
+        shares = 100 * counts / np.array([row["judged"] for row in judged], np.float32).clip(1)
+        traces.append(
+            go.Bar(
+                x=shares.astype(np.float32), y=names, orientation="h", name=kind, meta={"kind": kind},
+                marker={"color": COLOURS[kind]}, customdata=counts, xaxis="x2", yaxis="y2",
+                hovertemplate=f"%{{y}}: {kind} %{{x:.1f}} % (%{{customdata:.0f}})<extra></extra>",
+            )
+        )  # fmt: skip
+    return traces

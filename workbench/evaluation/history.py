@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from workbench.evaluation.epoch_scores import EpochScores, open_scores, score_epochs
-from workbench.evaluation.image_index import ImageIndex, ImagePoses, open_image_index, write_image_index
+from workbench.evaluation.image_index import (
+    NAME,
+    ImageIndex,
+    ImagePoses,
+    index_folder,
+    open_image_index,
+    write_image_index,
+)
 from workbench.evaluation.oks import FOUND
 from workbench.evaluation.prediction_footer import SHAPE_KEY, read_shape, refuse_large
 from workbench.evaluation.predictions import read_protocol
@@ -94,7 +101,10 @@ class History:
 
     @cached_property
     def scores(self) -> EpochScores | None:
-        """AP and instances of the epochs that `score` has seen; None without any."""
+        """AP and instances of the epochs that `score` has seen; None without any.
+
+        A table of an earlier version's rules does not count, and a note says so.
+        """
         return open_scores(self.folder, self.files)
 
     @cached_property
@@ -120,6 +130,8 @@ class History:
     ) -> ImageIndex | None:
         """Make or renew the copy sorted by image; `poses_of_image` is then answered from it.
 
+        Where the folder cannot be written, the files are asked as before, and a note says so.
+
         Args:
             progress: called with (done, total).
             cancelled: asked now and then.
@@ -127,7 +139,9 @@ class History:
         K = self._common_keypoints()
         found = self.image_index
         if found is None or found.epochs != self.files.keys():
-            write_image_index(self.folder, self.files, K, progress=progress, cancelled=cancelled)
+            if (place := index_folder(self.folder)) is None:
+                return found
+            write_image_index(place / NAME, self.files, K, progress=progress, cancelled=cancelled)
             self.__dict__["image_index"] = open_image_index(self.folder, self.files)
         return self.image_index
 

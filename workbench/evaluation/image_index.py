@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import bisect
 import json
+import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from workbench.core.errors import ReadingNote
 from workbench.core.files import replacing
 from workbench.core.job import Cancelled
 from workbench.evaluation.predictions import KEYPOINT_VALUES, state_of_file
@@ -196,20 +199,60 @@ def open_image_index(folder: Path, files: Mapping[int, Path]) -> ImageIndex | No
         folder: of predictions.
         files: by epoch.
     """
+
+    def read(
+        path: Path, file: pq.ParquetFile, notes: dict[str, str], current: list[int]
+    ) -> ImageIndex | None:
+        K = int(notes["workbench.keypoints"])
+        return ImageIndex(path, frozenset(current), K, file) if current else None
+
+    return open_index(Path(folder) / FOLDER / NAME, files, read)
+
+
+Opened = TypeVar("Opened")
+
+
+def open_index(
+    path: Path,
+    files: Mapping[int, Path],
+    read: Callable[[Path, pq.ParquetFile, dict[str, str], list[int]], Opened | None],
+) -> Opened | None:
+    """What `read` makes of a table beside the predictions; None where it is not there, or half-written.
+
+    Args:
+        path: of the table.
+        files: of the predictions, by epoch.
+        read: called with the path, the open file, its notes, and the epochs whose file is as it states.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = Path(folder) / FOLDER / NAME
     if not path.is_file():
         return None
     try:
-        opened = pq.ParquetFile(path, page_checksum_verification=True)
-        notes = opened.metadata.metadata or {}
-        stated, K = json.loads(notes[STATES_KEY.encode()]), int(notes[b"workbench.keypoints"])
-        current = frozenset(e for e, file in files.items() if stated.get(str(e)) == file_state(file))
-    except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError):
-        return None  # half-written or foreign: the files themselves are read
-    return ImageIndex(path, current, K, opened) if current else None
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        notes = {key.decode(): value.decode() for key, value in (file.metadata.metadata or {}).items()}
+        stated = json.loads(notes[STATES_KEY])
+        current = [e for e, own in files.items() if stated.get(str(e)) == file_state(own)]
+        return read(path, file, notes, current)
+    except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError, TypeError, RecursionError):
+        return None
+
+
+def index_folder(folder: Path) -> Path | None:
+    """Where tables of a folder of predictions lie; None, with a note, where nothing can be written."""
+    place = Path(folder) / FOLDER
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            return place
+    except OSError as reason:
+        warnings.warn(
+            f"{place} cannot be written ({reason.strerror}): each call computes again what it would keep",
+            ReadingNote,
+            stacklevel=2,
+        )
+        return None
 
 
 def file_state(path: Path) -> list[Any]:
@@ -221,17 +264,17 @@ def file_state(path: Path) -> list[Any]:
 
 
 def write_image_index(
-    folder: Path,
+    target: Path,
     files: Mapping[int, Path],
     K: int,
     *,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
-) -> Path:
+) -> None:
     """Write the copy, whole or not at all; 300 epochs of 5,000 images are 32 million rows.
 
     Args:
-        folder: of predictions; the copy lies in its folder ``index``.
+        target: the copy's file.
         files: by epoch, rising.
         K: keypoints of a pose, the same in all.
         progress: called with (done, total) files read.
@@ -247,8 +290,6 @@ def write_image_index(
     blocks = _blocks(files, K)
     passes = _passes(blocks, K)
     groups = [[int(images[0]), int(images[-1])] for images, _ in blocks]
-    target = Path(folder) / FOLDER / NAME
-    target.parent.mkdir(parents=True, exist_ok=True)
     notes = {STATES_KEY: json.dumps(states), IMAGES_KEY: json.dumps(groups), "workbench.keypoints": str(K)}
     done = 0
     with replacing(target) as part:
@@ -270,7 +311,6 @@ def write_image_index(
         finally:
             if writer is not None:
                 writer.close()
-    return target
 
 
 _WRITING: dict[str, Any] = {

@@ -1,16 +1,18 @@
-"""Which annotations do several models, or epochs, agree are wrong?
+"""Which annotations do several models agree are wrong?
 
-A model that is wrong alone says nothing of the annotation. Where all of them put a keypoint at the same
-place, with scores as high as on keypoints that are right, and the annotation lies far from it, the
-annotation is a
-suspect: sides swapped, a point shifted, or a person whom nobody annotated. Epochs of one run learned from
-the same annotations and share their mistakes: such a finding is likely, not proved, and a person has to look.
+Models that are wrong at the same place accuse an annotation only where agreement cannot be their own mistake:
+they are of different runs (the epochs of one run learned the same mistakes: they are one witness), they are
+sure, each of them is rarely wrong at this keypoint elsewhere, and the place is not that of another annotated
+keypoint, as in an inversion or a swap. How often they are surely wrong in other ways says how many of the
+agreements to expect from their own mistakes: where these may be more than a few, nothing is claimed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from workbench.evaluation.keypoint_ap import AREA_RANGES
 from workbench.evaluation.oks import keypoint_terms, paired_oks
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
     from plotly.graph_objects import Figure
 
     from workbench.core import Skeleton
@@ -32,20 +34,31 @@ if TYPE_CHECKING:
 
 SWAPPED, SHIFTED, MISSING = "swapped sides", "shifted point", "missing person"
 
-# A keypoint whose part of the OKS is below FAR lies far from its annotation; two models whose part, measured
-# between them, is above NEAR agree.
-FAR, NEAR = 0.1, 0.6
-# Models that find less than this median OKS of all instances are no judges, and none of a keypoint of
-# which they find less than this median part: two that miss by far agree by chance now and then.
+# A keypoint whose part of the OKS is below FAR lies far from its annotation, above NEAR it is right; two
+# models whose part, measured between them, is above AGREE agree.
+FAR, NEAR, AGREE = 0.1, 0.6, 0.4
+# From this part of the OKS on a keypoint lies where another annotated one is: an inversion or a swap. Closer
+# than NEAR, because eyes and ears are near each other in small people.
+TAKEN = 0.8
+# Models that find less than this median OKS of all instances are no judges.
 JUDGE = 0.5
 # Exchanged sides must bring a pose from below to above.
 BELOW, ABOVE = 0.6, 0.75
-# Keypoints that lie far from their annotation in most of a pose are a bad pose, not a bad point.
-MOST_FAR = 0.34
+# More other keypoints that any model puts far from their annotation are a bad pose, not a bad point.
+OTHERS_FAR = 1
 # Poses of several models are one person from this OKS on, and nobody's below STRANGE.
 SAME, STRANGE = 0.7, 0.1
-# At least half of the models must reach this quantile of their scores of keypoints (poses) that are right.
-SURE = 0.1
+# Models are sure of a keypoint (pose) where their scores lie at this quantile of those that are right, in the
+# mean over the models; a single one of them is not below UNSURE.
+SURE, UNSURE = 0.3, 0.1
+# A keypoint is judged where each model puts it far off in at most this part of the other instances, and whole
+# poses where the sides seem exchanged in at most MANY of the others; of fewer than LEAST nothing is known.
+MISTAKEN, MANY, LEAST = 0.1, 0.2, 20
+# Agreements that are mistakes, for each sure mistake of one model alone: 0.75 where 3 of 5 mistakes are
+# shared. Of the sure mistakes of two demo models on the drawn scenes, 28 to 55 of 100 were.
+SHARED = 0.75
+# Agreements are claims where at most this part of them may be the models' own mistakes.
+EXPECTED = 0.5
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,7 @@ class Suspect:
         evidence: one sentence with its numbers.
         weight: how sure: the smallest agreement of the models, 0 to 1.
         place: (x, y) in image pixels where the models see it.
+        claim: the models' own mistakes do not explain it; else it is only worth a look.
     """
 
     kind: str
@@ -69,13 +83,15 @@ class Suspect:
     evidence: str
     weight: float
     place: tuple[float, float]
+    claim: bool = True
 
     def finding(self) -> Finding:
         """As a finding, for lists with others."""
         who = "" if self.annotation_id is None else f", annotation {self.annotation_id}"
         return Finding(
-            f"annotation: {self.kind}", self.evidence, "look at the image; correct what is wrong",
-            (Measurement("agreement", self.weight),), severity="warning", confidence="likely",
+            f"annotation: {self.kind}" if self.claim else "annotation to look at", self.evidence,
+            "look at the image; correct what is wrong", (Measurement("agreement", self.weight),),
+            severity="warning" if self.claim else "remark", confidence="likely" if self.claim else "possible",
             refuted_by="a person who sees the annotation lie right", where=f"image {self.image_id}{who}",
         )  # fmt: skip
 
@@ -86,44 +102,79 @@ class LabelAudit(Report):
 
     Attributes:
         titles: of the models that judged.
-        left_out: models that are too weak to judge, with the reason.
-        suspects: the surest first.
+        left_out: models that did not judge, with the reason.
+        suspects: claims first, then the surest.
         annotations: looked at.
+        independent: the models are known to be of different runs.
+        unjudged: keypoints that the models place wrong too often, or that too few instances have.
+        expected: kind -> agreements to be expected from the models' own mistakes.
     """
 
     titles: tuple[str, ...]
     left_out: tuple[str, ...]
     suspects: tuple[Suspect, ...]
     annotations: int
+    independent: bool = True
+    unjudged: tuple[str, ...] = ()
+    expected: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def claims(self) -> tuple[Suspect, ...]:
+        """The suspects that the models' own mistakes do not explain."""
+        return tuple(one for one in self.suspects if one.claim)
 
     def summary(self) -> str:
         if len(self.titles) < 2:
             why = "; ".join(self.left_out)
             return f"Annotations were not audited: it takes two models that are good enough ({why})."
-        if not self.suspects:
-            return f"{len(self.titles)} models contradict none of {self.annotations} annotations together."
-        kinds = [one.kind for one in self.suspects]
-        told = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+        who = f"{len(self.titles)} {'independent models' if self.independent else 'models'}"
+        if self.claims:
+            text = (
+                f"{who} agree that {len(self.claims)} of {self.annotations} annotations may be wrong: "
+                f"{_counted(self.claims)}. Look at them before you trust an AP."
+            )
+        else:
+            text = f"{who} prove none of {self.annotations} annotations wrong."
+        if loose := [one for one in self.suspects if not one.claim]:
+            text += f" Look at these, nothing is claimed: {_counted(loose)}; {self._why_no_claim(loose)}."
+        elif not self.independent:
+            text += f" {self._dependence().capitalize()}."
+        if self.unjudged:
+            text += (
+                f" Not judged, because the models place them far off too often or too few are labelled: "
+                f"{', '.join(self.unjudged)}."
+            )
+        return text
+
+    def _dependence(self) -> str:
         return (
-            f"{len(self.titles)} models agree that {len(self.suspects)} of {self.annotations} "
-            "annotations may be wrong: "
-            f"{told}. Look at them before you trust an AP."
+            "epochs of one run are not independent: they share their mistakes, and agreement proves nothing; "
+            "add a model of another run (files of one folder count as one run)"
         )
+
+    def _why_no_claim(self, loose: Sequence[Suspect]) -> str:
+        if not self.independent:
+            return self._dependence()
+        told = [f"{n:.0f} of kind {kind}" for kind, n in self.expected if any(s.kind == kind for s in loose)]
+        return f"the models' own mistakes may explain about {', '.join(told)}"
 
     def plot(self) -> Figure:
         """How many suspects of each kind."""
         import plotly.graph_objects as go
 
-        from workbench.figures import FINDING_COLOUR, new_figure
+        from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 
         kinds = (SWAPPED, SHIFTED, MISSING)
-        counts = np.array([sum(s.kind == kind for s in self.suspects) for kind in kinds], np.float32)
         figure = new_figure(self.summary(), y="annotations")
-        return figure.add_trace(go.Bar(x=list(kinds), y=counts, marker={"color": FINDING_COLOUR}))
+        for claim, name, colour in ((True, "claimed", FINDING_COLOUR), (False, "to look at", QUIET_COLOUR)):
+            own = [s.kind for s in self.suspects if s.claim == claim]
+            counts = np.array([own.count(kind) for kind in kinds], np.float32)
+            figure.add_trace(go.Bar(x=list(kinds), y=counts, name=name, marker={"color": colour}))
+        return figure.update_layout(barmode="stack")
 
     def table(self) -> list[dict[str, Any]]:
         return [
-            {"kind": s.kind, "image_id": s.image_id, "annotation_id": s.annotation_id,
+            {"kind": s.kind, "claim": s.claim, "image_id": s.image_id, "annotation_id": s.annotation_id,
              "keypoints": ", ".join(s.keypoints), "agreement": s.weight, "x": s.place[0], "y": s.place[1],
              "evidence": s.evidence}
             for s in self.suspects
@@ -134,76 +185,133 @@ class LabelAudit(Report):
         return plain(self.to_json())
 
 
+def _counted(suspects: Sequence[Suspect]) -> str:
+    kinds = [one.kind for one in suspects]
+    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+
+
 @dataclass(frozen=True, eq=False)
 class _Judge:
-    """One model, brought into the order of the annotations."""
+    """One model, brought into the order of the annotations.
+
+    Attributes:
+        rank: part of the right keypoints of this kind whose score it reaches, 0 to 1.
+        far: the keypoint lies far from its annotation; False where nothing is labelled or predicted.
+        strangers: rows of the predictions that belong to no annotation.
+    """
 
     title: str
+    run: str
+    predictions: Predictions
     keypoints: Float[np.ndarray, "G K 2"]
-    scores: Float[np.ndarray, "G K"]
     terms: Float[np.ndarray, "G K"]
     oks: Float[np.ndarray, " G"]
-    sure: Float[np.ndarray, " K"]
-    strangers: Float[np.ndarray, " S"]
+    rank: Float[np.ndarray, "G K"]
+    far: Bool[np.ndarray, "G K"]
+    strangers: np.ndarray
+
+    @property
+    def middle(self) -> float:
+        """Median OKS; 0 without an instance."""
+        return float(np.nanmedian(self.oks)) if np.isfinite(self.oks).any() else 0.0
 
 
-def label_audit(models: Sequence[tuple[str, Predictions, Evaluation]], skeleton: Skeleton) -> LabelAudit:
-    """Annotations that all models contradict at the same place.
+def runs_of_files(paths: Sequence[Path]) -> list[str]:
+    """Which run each file is of, as far as folders tell: one folder, with those below it, is one run.
+
+    Args:
+        paths: checkpoints, predictions or result files.
+    """
+    folders = [path.absolute().parent for path in paths]
+    tops = [
+        min((f for f in folders if f == own or f in own.parents), key=lambda f: len(f.parts))
+        for own in folders
+    ]
+    return [str(top) for top in tops]
+
+
+def label_audit(
+    models: Sequence[tuple[str, Predictions, Evaluation]],
+    skeleton: Skeleton,
+    runs: Sequence[str] | None = None,
+) -> LabelAudit:
+    """Annotations that several models contradict at the same place.
 
     Args:
         models: title, predictions and evaluation of each, on one set.
         skeleton: of the set: its mirror pairs say what swapped sides are.
+        runs: name of the run that each model is of; None where nobody knows. The best model of each run
+            judges; of a single run, or of unknown ones, all do, and nothing is claimed.
 
     Raises:
         ValueError: evaluations of different instances.
     """
     if not models:
         raise ValueError("audit: expected the predictions of two models or epochs, got none")
-    first = models[0][2].ap
-    if any(not np.array_equal(first.truth.ids, one.ap.truth.ids) for _, _, one in models):
+    truth, sigmas = models[0][2].ap.truth, models[0][2].ap.sigmas
+    if any(not np.array_equal(truth.ids, one.ap.truth.ids) for _, _, one in models):
         raise ValueError("audit: expected evaluations of the same instances")
-    judges, left_out = [], []
-    for title, predictions, evaluation in models:
-        judge = _judge(title, predictions, evaluation)
-        middle = float(np.nanmedian(judge.oks)) if np.isfinite(judge.oks).any() else 0.0
-        if middle < JUDGE:
-            left_out.append(f"{title}: median OKS {middle:.2f}, below {JUDGE:g}")
-        else:
-            judges.append(judge)
-    counted = int((~first.truth.ignored).sum())
+    names = [""] * len(models) if runs is None else list(runs)
+    judges, left_out = _judges([_judge(*model, run) for model, run in zip(models, names, strict=True)])
+    counted = int((~truth.ignored).sum())
     if len(judges) < 2:
         left_out += [f"{judge.title} is alone" for judge in judges]
         return LabelAudit((), tuple(left_out), (), counted)
-    sigmas = first.sigmas
-    agreement = _agreement(judges, first.truth, sigmas)
-    swapped = _swapped(judges, first.truth, sigmas, skeleton, agreement)
+    agreement = _agreement(judges, truth, sigmas)
+    swapped, swaps = _swapped(judges, truth, sigmas, skeleton, agreement)
+    shifted, shifts, unjudged = _shifted(
+        judges, truth, sigmas, skeleton, agreement, {s.annotation_id for s in swapped}
+    )
+    missing, strangers = _missing(judges, truth, sigmas)
+    independent = len({judge.run for judge in judges}) > 1
+    expected = {SWAPPED: swaps, SHIFTED: shifts, MISSING: strangers}
     found = [
-        *swapped,
-        *_shifted(judges, first.truth, skeleton, agreement, {s.annotation_id for s in swapped}),
+        replace(one, claim=independent and expected[one.kind] <= EXPECTED * len(own))
+        for own in (swapped, shifted, missing)
+        for one in own
     ]
-    by_title = {title: (predictions, one) for title, predictions, one in models}
-    found += _missing([(j, *by_title[j.title]) for j in judges], sigmas)
-    suspects = sorted(found, key=lambda s: -s.weight)
-    return LabelAudit(tuple(j.title for j in judges), tuple(left_out), tuple(suspects), counted)
+    return LabelAudit(
+        tuple(judge.title for judge in judges), tuple(left_out),
+        tuple(sorted(found, key=lambda s: (not s.claim, -s.weight))), counted, independent,
+        tuple(unjudged), tuple(expected.items()),
+    )  # fmt: skip
 
 
-def _judge(title: str, predictions: Predictions, evaluation: Evaluation) -> _Judge:
+def _judges(judges: Sequence[_Judge]) -> tuple[list[_Judge], list[str]]:
+    """Those good enough, the best of each run where there are several runs; why the others do not judge."""
+    able = [judge for judge in judges if judge.middle >= JUDGE]
+    out = [f"{j.title}: median OKS {j.middle:.2f}, below {JUDGE:g}" for j in judges if j not in able]
+    if len({judge.run for judge in able}) < 2:
+        return able, out
+    best = {judge.run: judge for judge in sorted(able, key=lambda judge: judge.middle)}
+    out += [f"{j.title}: of the same run as {best[j.run].title}" for j in able if best[j.run] is not j]
+    return [judge for judge in able if best[judge.run] is judge], out
+
+
+def _judge(title: str, predictions: Predictions, evaluation: Evaluation, run: str) -> _Judge:
     truth, sigmas = evaluation.ap.truth, evaluation.ap.sigmas
     G, K = truth.keypoints.shape[:2]
     points, scores = np.full((G, K, 2), np.nan), np.full((G, K), np.nan)
     rows, target = pairs_of(predictions, evaluation)
     points[target], scores[target] = predictions.keypoints[rows], predictions.scores[rows]
-    terms = np.where(
-        truth.ignored[:, None], np.nan, keypoint_terms(points, truth.keypoints, truth.area, sigmas)
-    )
+    terms = keypoint_terms(points, truth.keypoints, truth.area, sigmas)
+    terms[truth.ignored] = np.nan
     oks = np.where(truth.ignored, np.nan, paired_oks(points, truth.keypoints, truth.area, sigmas))
     right = np.where(terms >= NEAR, scores, np.nan)
-    sure = np.array(
-        [np.quantile(c[np.isfinite(c)], SURE) if np.isfinite(c).any() else np.inf for c in right.T]
+    rank = np.stack(
+        [_ranks(own, c[np.isfinite(c)]) for own, c in zip(scores.T, right.T, strict=True)], axis=1
     )
-    found = np.zeros(len(predictions), bool)
-    found[rows] = True
-    return _Judge(title, points, scores, terms, oks, sure, np.flatnonzero(~found))
+    stranger = np.ones(len(predictions), bool)
+    stranger[rows] = False
+    far = (terms < FAR) & np.isfinite(points).all(2)
+    return _Judge(title, run, predictions, points, terms, oks, rank, far, np.flatnonzero(stranger))
+
+
+def _ranks(scores: Float[np.ndarray, " G"], right: Float[np.ndarray, " N"]) -> Float[np.ndarray, " G"]:
+    """Which part of the scores that are right each score reaches, 0 to 1; 0 without a score."""
+    if not len(right):
+        return np.zeros(len(scores))
+    return np.where(np.isnan(scores), 0.0, np.searchsorted(np.sort(right), scores, side="right") / len(right))
 
 
 def _agreement(judges: Sequence[_Judge], truth: GroundTruth, sigmas: np.ndarray) -> Float[np.ndarray, "G K"]:
@@ -222,75 +330,116 @@ def _swapped(
     sigmas: np.ndarray,
     skeleton: Skeleton,
     agreement: np.ndarray,
-) -> list[Suspect]:
-    """Poses that fit all models once left and right of the annotation are exchanged."""
+) -> tuple[list[Suspect], float]:
+    """Poses that fit all models once left and right of the annotation are exchanged; chance agreements."""
     flip = list(skeleton.mirror) or list(range(len(skeleton)))
     moved = np.flatnonzero(np.array(flip) != np.arange(len(flip)))
     if not len(moved):
-        return []
-    exchanged = truth.keypoints[:, flip]
-    other = [
-        paired_oks(j.keypoints[:, moved], exchanged[:, moved], truth.area, sigmas[moved]) for j in judges
-    ]
-    own = [
-        paired_oks(j.keypoints[:, moved], truth.keypoints[:, moved], truth.area, sigmas[moved])
-        for j in judges
-    ]
-    low, high = np.max(np.nan_to_num(own, nan=1.0), axis=0), np.min(np.nan_to_num(other), axis=0)
+        return [], 0.0
+    paired = truth.keypoints[:, moved]
+    exchanged = truth.keypoints[:, flip][:, moved]
+    poses = [judge.keypoints[:, moved] for judge in judges]
+    own = [np.nan_to_num(paired_oks(p, paired, truth.area, sigmas[moved]), nan=1.0) for p in poses]
+    other = [np.nan_to_num(paired_oks(p, exchanged, truth.area, sigmas[moved])) for p in poses]
+    labelled = ((paired[..., 2] > 0).sum(1) >= 2) & ~truth.ignored
+    each = (np.array(own) < BELOW) & (np.array(other) > ABOVE) & labelled
+    together = each.all(0)
+    # Where one model alone exchanges the sides it is its mistake: as many may be shared.
+    alone = int((each.any(0) & ~together).sum())
+    if together.sum() - 1 > MANY * max(int(labelled.sum()) - 1, 1):
+        return [], _shared(alone)
     found = []
-    for g in np.flatnonzero((low < BELOW) & (high > ABOVE) & ~truth.ignored).tolist():
-        labelled = [k for k in moved.tolist() if truth.keypoints[g, k, 2] > 0]
-        if len(labelled) < 2:
-            continue
-        middle = judges[0].keypoints[g, labelled].mean(0)
+    for g in np.flatnonzero(together).tolist():
+        points = [k for k in moved.tolist() if truth.keypoints[g, k, 2] > 0]
+        low, high = max(one[g] for one in own), min(one[g] for one in other)
         found.append(
             _suspect(
-                truth, g, SWAPPED, tuple(skeleton.keypoints[k] for k in labelled),
-                f"the models' left and right fit the annotation with OKS {low[g]:.2f} at most, and with "
-                "sides exchanged "
-                f"with {high[g]:.2f} at least",
-                float(agreement[g, labelled].mean()), middle,
+                truth, g, SWAPPED, tuple(skeleton.keypoints[k] for k in points),
+                f"the models' left and right fit the annotation with OKS {low:.2f} at most, and with sides "
+                f"exchanged with {high:.2f} at least",
+                float(agreement[g, points].mean()), judges[0].keypoints[g, points].mean(0),
             )
         )  # fmt: skip
-    return found
+    return found, _shared(alone)
 
 
 def _shifted(
     judges: Sequence[_Judge],
     truth: GroundTruth,
+    sigmas: np.ndarray,
     skeleton: Skeleton,
     agreement: np.ndarray,
     left_out: set[int | None],
-) -> list[Suspect]:
-    """Single points that all models see at one other place, with sure scores, in poses that fit otherwise."""
-    far = np.all([np.nan_to_num(j.terms, nan=1.0) < FAR for j in judges], axis=0)
-    sure = np.mean([np.nan_to_num(j.scores, nan=-np.inf) >= j.sure for j in judges], axis=0) >= 0.5
-    labelled = (truth.keypoints[..., 2] > 0).sum(1)
-    few = far.sum(1) <= np.maximum(MOST_FAR * labelled, 1)
-    able = np.all([_medians(j.terms) >= JUDGE for j in judges], axis=0)
-    found = []
-    wrong = far & sure & (agreement >= NEAR) & able & (few & ~truth.ignored)[:, None]
-    for g, k in np.argwhere(wrong).tolist():
-        if int(truth.ids[g]) in left_out or labelled[g] < 3:
-            continue
-        places = np.array([j.keypoints[g, k] for j in judges])
-        away = float(np.linalg.norm(places.mean(0) - truth.keypoints[g, k, :2]))
-        among = float(np.max(np.linalg.norm(places - places.mean(0), axis=1)))
-        found.append(
-            _suspect(
-                truth, g, SHIFTED, (skeleton.keypoints[k],),
-                f"all models put {skeleton.keypoints[k]} {away:.0f} px from the annotation and within "
-                f"{among:.1f} px "
-                "of each other, with scores as on points that are right",
-                float(agreement[g, k]), places.mean(0),
-            )
-        )  # fmt: skip
+) -> tuple[list[Suspect], float, list[str]]:
+    """Single points that all models surely see at one free place; own mistakes; keypoints not judged."""
+    counts = ~truth.ignored & ~np.isin(truth.ids, [one for one in left_out if one is not None])
+    seen = (truth.keypoints[..., 2] > 0) & counts[:, None]
+    far = np.array([judge.far & seen for judge in judges])
+    rank = np.array([judge.rank for judge in judges])
+    able = np.all([_able(one, seen, truth, skeleton) for one in far], axis=0)
+    others = far.any(0).sum(1, keepdims=True) - far.any(0)
+    good = able & (others <= OTHERS_FAR) & (seen.sum(1) >= 3)[:, None]
+    free = good & ~np.array([_taken(judge.keypoints, truth, sigmas) for judge in judges])
+    together = far.all(0) & (agreement >= AGREE)
+    # No fault of the annotation: the other model finds the point there, or somewhere else.
+    alone = int((far & ~together & free & (rank >= SURE)).sum())
+    wrong = together & free.all(0) & (rank.mean(0) >= SURE) & (rank.min(0) >= UNSURE)
+    found = [
+        _shift(judges, truth, skeleton.keypoints[k], g, k, agreement[g, k])
+        for g, k in np.argwhere(wrong).tolist()
+    ]
+    unjudged = seen.any(0) & ~able.any(0)
+    return found, _shared(alone), [skeleton.keypoints[k] for k in np.flatnonzero(unjudged).tolist()]
+
+
+def _shift(
+    judges: Sequence[_Judge], truth: GroundTruth, name: str, g: int, k: int, agreement: float
+) -> Suspect:
+    places = np.array([judge.keypoints[g, k] for judge in judges])
+    away = float(np.linalg.norm(places.mean(0) - truth.keypoints[g, k, :2]))
+    among = float(np.max(np.linalg.norm(places - places.mean(0), axis=1)))
+    told = (
+        f"all models put {name} {away:.0f} px from the annotation and within {among:.1f} px of each other, "
+        "with scores as on points that are right"
+    )
+    return _suspect(truth, g, SHIFTED, (name,), told, float(agreement), places.mean(0))
+
+
+def _shared(alone: int) -> float:
+    """How many mistakes all models share, at most, where so many are those of one model alone.
+
+    One more than were seen, because none in a small set does not mean never.
+    """
+    return SHARED * (alone + 1)
+
+
+def _taken(
+    points: Float[np.ndarray, "G K 2"], truth: GroundTruth, sigmas: np.ndarray
+) -> Bool[np.ndarray, "G K"]:
+    """Whether a keypoint was put where another annotated one of the image lies, as in an inversion."""
+    K = len(sigmas)
+    found = np.zeros(points.shape[:2], bool)
+    for image in np.unique(truth.image).tolist():
+        own = np.flatnonzero(truth.image == image)
+        marks = truth.keypoints[own].reshape(-1, 3)
+        sizes = np.repeat(truth.area[own], K)
+        for g in own.tolist():
+            squared = ((points[g][:, None] - marks[None, :, :2]) ** 2).sum(2)
+            near = np.exp(-squared / (2 * sigmas[:, None]) ** 2 / (sizes + 1e-9) / 2) > TAKEN
+            near[np.arange(K), np.flatnonzero(own == g)[0] * K + np.arange(K)] = False
+            found[g] = (near & (marks[:, 2] > 0)).any(1)
     return found
 
 
-def _medians(terms: Float[np.ndarray, "G K"]) -> Float[np.ndarray, " K"]:
-    """Median part of the OKS of each keypoint; 0 where it is labelled nowhere."""
-    return np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in terms.T])
+def _able(
+    far: Bool[np.ndarray, "G K"], seen: Bool[np.ndarray, "G K"], truth: GroundTruth, skeleton: Skeleton
+) -> Bool[np.ndarray, "G K"]:
+    """Whether a model is rarely wrong at a keypoint (or its mirror) of the same visibility elsewhere."""
+    flip = np.array(list(skeleton.mirror) or range(len(skeleton)))
+    kind = np.minimum(np.arange(len(flip)), flip) + len(flip) * truth.keypoints[..., 2].astype(int)
+    mistakes = np.bincount(kind[far], minlength=int(kind.max()) + 1)[kind] - far
+    others = np.bincount(kind[seen], minlength=int(kind.max()) + 1)[kind] - 1
+    return seen & (others >= LEAST) & (mistakes <= MISTAKEN * others)
 
 
 def _suspect(
@@ -303,44 +452,52 @@ def _suspect(
     )
 
 
-def _missing(judges: Sequence[tuple[_Judge, Predictions, Evaluation]], sigmas: np.ndarray) -> list[Suspect]:
-    """People whom every model finds, surely, where no annotation is; not with boxes of annotations."""
-    if any(predictions.annotation_id is not None for _, predictions, _ in judges):
-        return []
-    (lead, poses, evaluation), *others = judges
-    bars = [_sure_pose(judge, predictions) for judge, predictions, _ in judges]
-    found = []
-    for row in lead.strangers.tolist():
-        if poses.score[row] < bars[0] or _best(poses, row, evaluation.ap.truth, sigmas) >= STRANGE:
-            continue
+def _missing(judges: Sequence[_Judge], truth: GroundTruth, sigmas: np.ndarray) -> tuple[list[Suspect], float]:
+    """People whom every model finds, surely, where no annotation is; those that one alone finds.
+
+    Nobody is missed by poses from the boxes of annotations.
+    """
+    if any(judge.predictions.annotation_id is not None for judge in judges):
+        return [], 0.0
+    sure = [_sure_strangers(judge, truth, sigmas) for judge in judges]
+    lead, *others = judges
+    found, matched = [], 0
+    for row in sure[0]:
+        poses = lead.predictions
         area = float(np.prod(np.nanmax(poses.keypoints[row], 0) - np.nanmin(poses.keypoints[row], 0)))
         if not area >= AREA_RANGES["medium"][0]:
             continue
         least = 1.0
-        for (judge, theirs, _), bar in zip(others, bars[1:], strict=True):
-            own = [r for r in judge.strangers.tolist()
-                   if theirs.image_id[r] == poses.image_id[row] and theirs.score[r] >= bar]  # fmt: skip
-            least = min(least, max((_between(poses, row, theirs, r, area, sigmas) for r in own), default=0.0))
+        for judge, rows in zip(others, sure[1:], strict=True):
+            own = [r for r in rows if judge.predictions.image_id[r] == poses.image_id[row]]
+            least = min(
+                least,
+                max((_between(poses, row, judge.predictions, r, area, sigmas) for r in own), default=0.0),
+            )
         if least >= SAME:
+            matched += len(judges)
             place = np.nanmean(poses.keypoints[row], axis=0)
             found.append(
                 Suspect(
                     MISSING, int(poses.image_id[row]), None, (),
-                    f"every model finds a person here (OKS between them {least:.2f} at least, scores as "
-                    "of people that "
-                    "are right), and no annotation is near",
+                    f"every model finds a person here (OKS between them {least:.2f} at least, scores as of "
+                    "people that are right), and no annotation is near",
                     least, (float(place[0]), float(place[1])),
                 )
             )  # fmt: skip
-    return found
+    return found, _shared(max(sum(map(len, sure)) - matched, 0))
 
 
-def _sure_pose(judge: _Judge, predictions: Predictions) -> float:
-    """The score that people who are right reach in nine cases of ten."""
-    strange = np.zeros(len(predictions), bool)
-    strange[judge.strangers] = True
-    right = predictions.score[~strange]
-    return float(np.quantile(right, SURE)) if len(right) else np.inf
+def _sure_strangers(judge: _Judge, truth: GroundTruth, sigmas: np.ndarray) -> list[int]:
+    """Rows of poses that no annotation is near, with a score as of matched poses."""
+    poses = judge.predictions
+    matched = np.ones(len(poses), bool)
+    matched[judge.strangers] = False
+    bar = float(np.quantile(poses.score[matched], UNSURE)) if matched.any() else math.inf
+    return [
+        row for row in judge.strangers.tolist()
+        if poses.score[row] >= bar and _best(poses, row, truth, sigmas) < STRANGE
+    ]  # fmt: skip
 
 
 def _between(a: Predictions, i: int, b: Predictions, j: int, area: float, sigmas: np.ndarray) -> float:
@@ -351,7 +508,7 @@ def _between(a: Predictions, i: int, b: Predictions, j: int, area: float, sigmas
 
 
 def _best(poses: Predictions, row: int, truth: GroundTruth, sigmas: np.ndarray) -> float:
-    """OKS of a pose with the nearest annotation of its image, crowds and unlabelled people by their boxes."""
+    """OKS of a pose with the nearest annotation of its image; 1 in the box of a crowd or of any person."""
     own = np.flatnonzero(truth.image_ids[truth.image] == poses.image_id[row])
     if not len(own):
         return 0.0
@@ -359,6 +516,5 @@ def _best(poses: Predictions, row: int, truth: GroundTruth, sigmas: np.ndarray) 
     oks = np.nan_to_num(paired_oks(points, truth.keypoints[own], truth.area[own], sigmas))
     middle = np.nanmean(poses.keypoints[row], axis=0)
     low, size = truth.boxes[own, :2], truth.boxes[own, 2:]
-    inside = ((middle >= low) & (middle <= low + size)).all(1)
-    unlabelled = truth.ignored[own]
-    return 1.0 if (inside & unlabelled).any() else float(oks.max())
+    # In an annotated person's box it is a bad pose of that person before it is another person.
+    return 1.0 if ((middle >= low) & (middle <= low + size)).all(1).any() else float(oks.max())

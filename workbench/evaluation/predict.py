@@ -105,10 +105,6 @@ def forward_passes(
         yield Looked(image_id, *passes_over(model, _whole(pose_set, image_id), flip))
 
 
-looking = forward_passes
-"""Former name of `forward_passes`."""
-
-
 def passes_over(model: GroupingModel, whole: Sample, flip: bool = False) -> tuple[Batch, Outputs]:
     """Outputs of one image: the main pass, the model's other scales, and with flip the mirrored passes."""
     seen = run(_Passing(model), [whole], flip=flip)
@@ -271,7 +267,7 @@ def predict(
     Example:
         >>> from workbench.data import builtin
         >>> from workbench.evaluation import evaluate, predict
-        >>> from workbench.models.fresh import new_model
+        >>> from workbench.models.families import new_model
         >>> pose_set = builtin("astronaut")
         >>> model, title = new_model("hrnet", skeleton=pose_set.skeleton)
         >>> predictions = predict(model, pose_set)

@@ -1,7 +1,8 @@
 """One HTML document for every report: text, tables and figures in a file that needs no network and no other.
 
-plotly.js stands in a document once, compressed: 4.8 MB become 1.8 MB, and a document without
-pictures of samples stays below 2 MB.
+plotly.js stands in a document once, compressed: 4.8 MB become 1.84 MB. What is left of `MOST_BYTES` is for
+the rest: where it is too much, photos become smaller and numbers of figures shorter, and at last the largest
+parts are left out, which the document says.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import base64
 import functools
 import gzip
 import html
+import io
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +39,9 @@ STYLE = (
     ".wide{overflow-x:auto}small,.quiet{color:color-mix(in srgb,CanvasText 65%,Canvas)}"
 )
 
+MOST_BYTES = 2_000_000
+"""No document is larger."""
+
 # Rows of a table that are printed; a file of the report's own rows has all of them.
 ROWS = 60
 
@@ -44,7 +51,7 @@ class Input:
     """A file that went into a report.
 
     Attributes:
-        kind: ``checkpoint``, ``results``, ``annotations``, ``config`` or ``log``.
+        kind: ``checkpoint``, ``results``, ``predictions``, ``annotations``, ``config``, ``log`` or ``file``.
         name: of the file.
         nbytes: size.
         sha256: hexadecimal.
@@ -85,12 +92,13 @@ def html_document(title: str, parts: Sequence[str], style: str = "") -> str:
         parts: HTML, with figures as `drawn` makes them.
         style: CSS beside the document's own.
     """
-    name, body = escaped(title), "".join(parts)
-    return (
+    name = escaped(title)
+    head = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
-        f"<style>{STYLE}{style}</style></head><body><h1>{name}</h1>{body}"
-        f"{_library() if _PLACE in body else ''}</body></html>\n"
+        f"<style>{STYLE}{style}</style></head><body><h1>{name}</h1>"
     )
+    foot = f"{_library() if any(_PLACE in part for part in parts) else ''}</body></html>\n"
+    return f"{head}{''.join(_fitted(parts, MOST_BYTES - _size(head) - _size(foot)))}{foot}"
 
 
 def escaped(text: str) -> str:
@@ -130,9 +138,10 @@ def report_parts(report: Report, heading: str = "", level: int = 2) -> list[str]
 
 
 def code_parts(code: str) -> list[str]:
-    """Python that makes a report again; [] for none."""
+    """Python, or a command, that makes a report again; [] for none."""
+    where = "on the command line" if code.startswith("workbench ") else "in Python"
     return [
-        f"<details open><summary>The same in Python</summary><pre>{html.escape(code)}</pre></details>"
+        f"<details open><summary>The same {where}</summary><pre>{html.escape(code)}</pre></details>"
     ] * bool(code)
 
 
@@ -199,8 +208,86 @@ def made_parts(
         )
         heads = "<tr><th>what</th><th>file</th><th>bytes</th><th>SHA-256</th></tr>"
         parts.append(f'<div class="wide"><table>{heads}{rows}</table></div>')
-    told = ", ".join(f"{name} {version}" for name, version in (packages or versions()).items())
-    return [*parts, f"<p><small>{escaped(told)}</small></p>"]
+    packages_text = ", ".join(f"{name} {version}" for name, version in (packages or versions()).items())
+    return [*parts, f"<p><small>{escaped(packages_text)}</small></p>"]
+
+
+# What becomes of parts that are too large together?
+
+# Side of photos, as a part of what it was, and bits of a number's mantissa, tried one after the other.
+_LIGHTER = ((1.0, 16), (0.7, 12), (0.5, 10), (0.35, 9), (0.25, 8))
+_PHOTO = re.compile(r"data:image/jpeg;base64,([A-Za-z0-9+/]+=*)")
+_FIGURE = re.compile(r'data-figure="([^"]*)"')
+
+
+def _size(text: str) -> int:
+    return len(text.encode())
+
+
+def _fitted(parts: Sequence[str], room: int) -> list[str]:
+    """The parts, in at most so many bytes."""
+    sizes = [_size(part) for part in parts]
+    if sum(sizes) <= room:
+        return list(parts)
+    kept = list(parts)
+    for scale, bits in _LIGHTER:
+        kept = [_lighter(part, scale, bits) for part in parts]
+        sizes = [_size(part) for part in kept]
+        if sum(sizes) <= room:
+            return kept
+    left_out = 0
+    told = '<p class="quiet">{} parts are left out: this document holds at most {:g} MB.</p>'
+    while sum(sizes) + len(told) + 20 > room:
+        place = sizes.index(max(sizes))
+        kept[place], sizes[place] = "", 0
+        left_out += 1
+    return [told.format(left_out, MOST_BYTES / 1e6), *kept] if left_out else kept
+
+
+def _lighter(part: str, scale: float, bits: int) -> str:
+    """A part with smaller photos, and figures whose numbers have so many bits."""
+
+    def figure(found: re.Match[str]) -> str:
+        data = _rounded(json.loads(_unpacked(found[1])), bits)
+        text = _PHOTO.sub(lambda photo: _smaller(photo, scale), json.dumps(data, separators=(",", ":")))
+        return f'data-figure="{_packed(text.encode())}"'
+
+    return _PHOTO.sub(lambda photo: _smaller(photo, scale), _FIGURE.sub(figure, part))
+
+
+def _smaller(photo: re.Match[str], scale: float) -> str:
+    if scale == 1.0:
+        return photo[0]
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(base64.b64decode(photo[1])))
+    picture.thumbnail([max(int(side * scale), 8) for side in picture.size])
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=75)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _rounded(value: Any, bits: int) -> Any:
+    """A figure's data with shorter numbers; whole ones, as epochs and counts, stay."""
+    import numpy as np
+
+    def short(numbers: Any) -> Any:
+        mantissa, exponent = np.frexp(numbers)
+        return np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits)
+
+    if isinstance(value, dict):
+        if value.get("dtype") in ("f4", "f8") and isinstance(value.get("bdata"), str):
+            numbers = np.frombuffer(base64.b64decode(value["bdata"]), value["dtype"])
+            if (numbers == np.round(numbers)).all():
+                return value
+            data = short(numbers).astype("f4").tobytes()
+            return {**value, "dtype": "f4", "bdata": base64.b64encode(data).decode()}
+        return {name: _rounded(one, bits) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one, bits) for one in value]
+    if isinstance(value, float) and not value.is_integer():
+        return float(f"{value:.{int(bits * 0.301) + 1}g}")  # as many digits as the bits hold
+    return value
 
 
 # plotly.js and the figures' data travel as gzip in base 85, which the browser unpacks.
@@ -210,11 +297,15 @@ _PLACE = '<div class="figure"'
 
 # That of base64.b85encode with others in the place of "<" and "&", which could begin a tag or an entity.
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%.()*+-;,=>?@^_`{|}~"
-_SWAPPED = str.maketrans("<&", ",.")
+_SWAPPED, _ORIGINAL = str.maketrans("<&", ",."), str.maketrans(",.", "<&")
 
 
 def _packed(data: bytes) -> str:
     return base64.b85encode(gzip.compress(data, 9, mtime=0)).decode("ascii").translate(_SWAPPED)
+
+
+def _unpacked(text: str) -> bytes:
+    return gzip.decompress(base64.b85decode(text.translate(_ORIGINAL)))
 
 
 @functools.cache

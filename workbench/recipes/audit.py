@@ -9,24 +9,23 @@ from typing import TYPE_CHECKING, Any
 from workbench.core import NotAvailable
 from workbench.core.finding import ranked
 from workbench.core.report import Report, plain
-from workbench.recipes.checkpoint_rules import checkpoint_findings
-from workbench.recipes.choice import Choice, nearest_recipe
 from workbench.recipes.comparison import (
     WEIGHTS,
     AuditFinding,
+    Choice,
     Rule,
     Subject,
     compared,
     decided,
     differences,
+    nearest_recipe,
     other_data,
     shown,
     weights,
 )
-from workbench.recipes.fields import DIALECTS, fields
 from workbench.recipes.key_rules import KEY_RULES
-from workbench.recipes.model_rules import MODEL_RULES
-from workbench.recipes.recipe import Recipe, recipe, recipe_names
+from workbench.recipes.model_rules import MODEL_RULES, checkpoint_findings
+from workbench.recipes.recipe import DIALECTS, Recipe, fields, recipe, recipe_names
 from workbench.recipes.training_rules import TRAINING_RULES
 from workbench.recipes.values import Decisions, decisions_of
 
@@ -189,13 +188,18 @@ def audit(
 
 
 def _once(found: Sequence[AuditFinding]) -> list[AuditFinding]:
-    """Findings without those that a rule repeats: one key has one finding, the most severe."""
+    """Findings without those that a rule repeats: one key has one finding, the most severe.
+
+    Of two that ask for the same value the later one, a rule's, says more than that a recipe has it.
+    """
     order = list(WEIGHTS)
     worst: dict[str, AuditFinding] = {}
     for one in found:
         name = one.field or one.key
         before = worst.get(name)
-        if before is None or order.index(one.severity) < order.index(before.severity):
+        worse = 1 if before is None else order.index(before.severity) - order.index(one.severity)
+        same = before is not None and one.expected is not None and one.expected == before.expected
+        if worse > 0 or (worse == 0 and same):
             worst[name] = one
     return list(worst.values())
 

@@ -7,24 +7,9 @@ ViTAE-Transformer/ViTPose@c050ed2 mmcv_custom/layer_decay_optimizer_constructor.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
-_BLOCK = re.compile(r"backbone\.(?:layers|blocks|encoder\.layer)\.(\d+)\.")
-_FIRST = ("backbone.cls_token", "backbone.mask_token", "backbone.pos_embed")
-
-
-def layer_of(name: str, layers: int) -> int:
-    """The number of a parameter's layer: 0 for the embedding, i + 1 for block i, layers + 1 for the rest.
-
-    Args:
-        name: of the parameter, ``backbone.layers.3.attn.qkv.weight``.
-        layers: blocks of the backbone.
-    """
-    if name in _FIRST or name.startswith("backbone.patch_embed"):
-        return 0
-    block = _BLOCK.match(name)
-    return int(block[1]) + 1 if block else layers + 1
+from workbench.training.trainer import layer_of
 
 
 def scale_of(name: str, rate: float, layers: int) -> float:
@@ -43,16 +28,6 @@ def scale_of(name: str, rate: float, layers: int) -> float:
     return rate ** (layers + 1 - layer_of(name, layers))
 
 
-def decays(name: str, dimensions: int) -> bool:
-    """Whether upstream applies weight decay to a parameter: not to vectors, biases and position embeddings.
-
-    Args:
-        name: of the parameter.
-        dimensions: of its tensor.
-    """
-    return not (dimensions == 1 or name.endswith(".bias") or "pos_embed" in name)
-
-
 def without_group(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
     """The parameters that no hand-made group takes.
 
@@ -66,8 +41,3 @@ def without_group(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
     """
     wanted = tuple(patterns)
     return [name for name in names if not any(pattern in name for pattern in wanted)]
-
-
-def reaches(backbone: str) -> bool:
-    """Whether upstream's constructor knows the names of a backbone's blocks."""
-    return any(word in backbone for word in ("VisionTransformer", "ViT", "BEiT", "DeiT"))

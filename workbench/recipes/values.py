@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.recipes.fields import Dialect, fields
+from workbench.recipes.recipe import Dialect, fields
 
 # Names of mmpose 0.x and of classes in configs of the new style, by the name that mmpose 1.x registers.
 ALIASES = {

@@ -17,8 +17,7 @@ from workbench.training.augmentation_check import apart_text
 from workbench.training.checks import reach_text
 from workbench.training.measures import evaluated
 from workbench.training.model_state import ModelState
-from workbench.training.plan import Plan
-from workbench.training.planned import new_session
+from workbench.training.plan import Plan, new_session
 from workbench.training.sequence_checks import complaints, error_gain, growth_text, is_unread, own_log
 from workbench.training.session import Session
 from workbench.training.switches import STEP_LIMIT, SWITCHES, Switch, suspected, switches_of

@@ -19,8 +19,7 @@ from workbench.training import measures
 from workbench.training.model_state import ModelState
 from workbench.training.objectives import objective_for
 from workbench.training.passes import seeded
-from workbench.training.plan import Plan
-from workbench.training.planned import PlannedModel
+from workbench.training.plan import Plan, PlannedModel
 from workbench.training.settings import Settings
 from workbench.training.switches import CLIP, CLIP_EFFECT
 from workbench.training.trainer import batch_target, checked, checked_device

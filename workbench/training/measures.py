@@ -72,48 +72,43 @@ def finite(outputs: Outputs) -> bool:
     return all(bool(t.isfinite().all()) for t in tensors if t is not None)
 
 
-class GradientNorms:
-    """L2 norms of the gradients of one step: per parameter group name, and of all together.
+# Below so many elements a tensor's norm costs its call and not its reading: such tensors are joined first.
+FEW_ELEMENTS = 4096
 
-    The norm of every tensor is computed once, in one call, and both are combined from these; the numbers are
-    bitwise those of torch.nn.utils.get_total_norm on the same tensors.
-    """
+
+class GradientNorms:
+    """L2 norms of the gradients of a step: per parameter group name, and of all together."""
 
     def __init__(self, groups: Sequence[Mapping]) -> None:
-        """Compute the norms.
+        """Take the parameters, once for all steps.
 
         Args:
-            groups: with ``name`` and ``params``; parameters without a gradient are left out.
+            groups: with ``name`` and ``params``; groups of one name count together.
         """
-        import torch
-
-        self._names: list[str] = []
-        gradients: list[Tensor] = []
+        self._parameters: dict[str, list[Tensor]] = {}
         for group in groups:
-            some = [p.grad for p in group["params"] if p.grad is not None]
-            gradients += some
-            self._names += [group["name"]] * len(some)
-        self._norms: list[Tensor] = list(torch._foreach_norm(gradients)) if gradients else []  # type: ignore[reportPrivateImportUsage]
+            self._parameters.setdefault(group["name"], []).extend(group["params"])
 
     def by_name(self) -> dict[str, Tensor]:
-        """Norm over the parameters of each name, groups of one name together."""
-        found: dict[str, list[Tensor]] = {}
-        for name, norm in zip(self._names, self._norms, strict=True):
-            found.setdefault(name, []).append(norm)
-        return {name: _combined(norms) for name, norms in found.items()}
-
-    def total(self) -> Tensor:
-        """Norm over all parameters."""
-        import torch
-
-        return _combined(self._norms) if self._norms else torch.tensor(0.0)
+        """Norm over the parameters of each name that have a gradient now; without any, no entry."""
+        found = {}
+        for name, parameters in self._parameters.items():
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            if gradients:
+                found[name] = total_norm(gradients)
+        return found
 
 
-def _combined(norms: Sequence[Tensor]) -> Tensor:
+def total_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """L2 norm over all elements of some tensors; 0 for none."""
     import torch
 
-    first = norms[0].device
-    return torch.linalg.vector_norm(torch.stack([norm.to(first) for norm in norms]))
+    if not tensors:
+        return torch.tensor(0.0)
+    few = [t.reshape(-1) for t in tensors if t.numel() < FEW_ELEMENTS]
+    many = [t for t in tensors if t.numel() >= FEW_ELEMENTS]
+    norms = list(torch._foreach_norm([*many, torch.cat(few)] if few else many))  # type: ignore[reportPrivateImportUsage]
+    return torch.linalg.vector_norm(torch.stack(norms))
 
 
 class Updates:
@@ -145,15 +140,13 @@ class Updates:
 
         The copy is used up: call `record` before the next update.
         """
-        from torch.nn.utils import get_total_norm
-
         found = {}
         for name, now in self._weights.items():
             before = self._before[name]
-            size = get_total_norm(before).clamp(min=1e-12)
+            size = total_norm(before).clamp(min=1e-12)
             for was, weight in zip(before, now, strict=True):
                 was.sub_(weight)
-            found[name] = (get_total_norm(before) / size).item()
+            found[name] = (total_norm(before) / size).item()
         return found
 
 

@@ -25,8 +25,7 @@ from workbench.training.config_recipe import Recipe, recipe_of, written_codec
 from workbench.training.faults import planted
 from workbench.training.model_state import ModelState
 from workbench.training.people import TaughtPeople, with_everybody
-from workbench.training.plan import Plan
-from workbench.training.planned import new_session
+from workbench.training.plan import Plan, new_session
 from workbench.training.run_folder import snapshots
 from workbench.training.sequences import trainable
 from workbench.training.session import Breakpoint
@@ -495,7 +494,7 @@ def overfit(
     Example:
         >>> from workbench.checkpoints.demo import demo_data
         >>> from workbench.data import builtin
-        >>> from workbench.models.fresh import demo_model
+        >>> from workbench.models.families import demo_model
         >>> from workbench.training.overfit import overfit
         >>> from workbench.training.plan import Plan
         >>> from workbench.training.settings import Settings

@@ -75,16 +75,14 @@ class RunningStatistics:
     """Copy of a network's buffers: a pass in training mode changes them, and one that fails ruins them."""
 
     def __init__(self, module: nn.Module) -> None:
-        # A network has ten times as many layers as layers with buffers, and walking over it all at every step
-        # takes longer than copying them.
-        self._parts = [
-            part for part in module.modules() if next(part.buffers(recurse=False), None) is not None
-        ]
+        # The layers' own dictionaries, since a layer may replace the tensor of a buffer. Asking every layer
+        # for its buffers at every step takes as long as copying them.
+        self._stores = [part._buffers for part in module.modules() if part._buffers]
         self._copy: list[Tensor] = []
 
     def _buffers(self) -> list[Tensor]:
-        """The current ones: a layer may have replaced the tensor of a buffer."""
-        return [buffer for part in self._parts for buffer in part.buffers(recurse=False)]
+        """The current ones."""
+        return [buffer for store in self._stores for buffer in store.values() if buffer is not None]
 
     @contextlib.contextmanager
     def restored_on_failure(self) -> Iterator[None]:

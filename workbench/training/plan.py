@@ -1,17 +1,26 @@
-"""Plan of an overfit attempt: everything around the bare training loop, piece by piece."""
+"""Plan of an overfit attempt, piece by piece; a model inside it, and the session that trains it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import Codec, Sample
+from workbench.core import Answers, Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample
+from workbench.core.capabilities import HasDefects
+from workbench.core.wrapping import Wrapper
+from workbench.training.sequences import TaughtSequence, trainable
+from workbench.training.session import Breakpoint, Session
 from workbench.training.settings import Settings
-from workbench.training.trainer import Augment
+from workbench.training.trainer import Augment, Trainer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,3 +99,161 @@ def prepare_layers(module: nn.Module, plan: Plan) -> None:
             part.eval()
         elif not plan.normalisation and normalises(part):
             part.train()
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedModel(Wrapper):
+    """A model whose layers are in the state that the plan wants and whose codec is the plan's.
+
+    Attributes:
+        model: the one that is trained.
+        plan: of the attempt.
+    """
+
+    model: PoseModel
+    plan: Plan
+    withheld = (Answers,)  # would bypass `forward`
+
+    @property
+    def codec(self) -> Codec | None:
+        """The plan's codec, or the model's."""
+        return self.plan.codec or self.model.codec
+
+    def forward(self, batch: Batch) -> Outputs:
+        """The model's outputs with the layers in the plan's state."""
+        prepare_layers(self.module, self.plan)
+        return self.model.forward(batch)
+
+    def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
+        """Keypoints in image pixels, decoded as the plan wants."""
+        if self.plan.reading is None:
+            return self.model.decode(outputs, batch, options)
+        from workbench import decoding
+        from workbench.core import geometry
+
+        points, scores = decoding.decode(outputs, self.plan.reading, options)
+        return tuple(
+            Prediction(geometry.apply(a, p), s)
+            for a, p, s in zip(batch.to_image, points, scores, strict=True)
+        )
+
+
+def new_session(
+    model: PoseModel,
+    samples: Sequence[Sample],
+    plan: Plan,
+    *,
+    folder: Path | None = None,
+    pause_at: Breakpoint | None = None,
+    on_row: Callable[[dict[str, Any]], None] | None = None,
+    device: str = "cpu",
+) -> Session:
+    """A session that follows a plan.
+
+    Args:
+        model: trained in place.
+        samples: with ground truth.
+        plan: of the attempt.
+        folder: for rows and snapshots; None keeps everything in memory.
+        pause_at: breakpoint; None never waits.
+        on_row: called in the loop's thread after every step.
+        device: cpu, cuda, cuda:N.
+
+    Raises:
+        ValueError: the samples or the plan do not fit the model, see Trainer; or the folder is another
+            attempt's.
+    """
+    model = trainable(model, plan.settings.steps)
+    trainer = Trainer(
+        PlannedModel(model, plan), samples, plan.settings, augment=plan.changes(), device=device
+    )
+    notes = [] if folder is None else same_attempt(folder, model, samples, plan)
+    session = Session(trainer, folder, pause_at, on_row)
+    session.notes[:0] = notes
+    return session
+
+
+FILE = "attempt.json"
+
+# They define how far to go and what to record, not what a step computes.
+NOT_COMPARED = ("steps", "rates", "measure_every", "snapshot_every")
+
+
+def same_attempt(folder: Path, model: PoseModel, samples: Sequence[Sample], plan: Plan) -> list[str]:
+    """Record the attempt in a new run folder; refuse a folder that holds another attempt.
+
+    The last snapshot of a folder is resumed. If it belonged to another attempt (a planted fault, another
+    image), its rows would be judged as if they were this one's, and a healthy network would be called broken.
+
+    Args:
+        folder: for rows and snapshots.
+        model: its view for training.
+        samples: of the attempt.
+        plan: of the attempt.
+
+    Returns:
+        one sentence where the record was damaged and has been rewritten, else an empty list.
+
+    Raises:
+        ValueError: the folder holds snapshots made with other images, another network or another plan.
+    """
+    facts, file = _facts(model, samples, plan), folder / FILE
+    if not any(folder.glob("step_*.pth")):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(file, facts)
+    elif file.exists():
+        was = _read(file)
+        if was is None:
+            _write(file, facts)
+            return [f"{file}: damaged, rewritten; whether the steps in {folder} belong to this attempt is "
+                    "checked by the network's shapes alone"]  # fmt: skip
+        if other := [name for name in facts if was.get(name) != facts[name]]:
+            raise ValueError(
+                f"{folder}: expected an empty folder or this attempt's own, got another attempt's "
+                f"({', '.join(other)} differ); name another folder"
+            )
+    return []
+
+
+def _write(file: Path, facts: dict[str, Any]) -> None:
+    half = file.with_suffix(".half")
+    half.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    os.replace(half, file)  # noqa: PTH105 - atomic on every platform, which rename is not
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """None where the file is damaged."""
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:  # no JSON, or no text at all
+        return None
+    return facts if isinstance(facts, dict) else None
+
+
+def _facts(model: PoseModel, samples: Sequence[Sample], plan: Plan) -> dict[str, Any]:
+    network: Any = model.module
+    # A layer's rates and sizes are in its text; addresses of functions differ between processes.
+    described = network, network.defects if isinstance(network, HasDefects) else None, model.skeleton
+    settings = {name: value for name, value in plan.settings.to_json().items() if name not in NOT_COMPARED}
+    changes = {"augmentation": plan.augment, "flip": plan.flip}
+    return {
+        "images": _digest(b"".join(np.ascontiguousarray(s.image).tobytes() + _truth(s) for s in samples)),
+        "network": _digest(re.sub(r" at 0x[0-9a-f]+", "", repr(described)).encode()),
+        **{name: change and getattr(change, "__qualname__", "") for name, change in changes.items()},
+        "teaching": repr(model.teaching if isinstance(model, TaughtSequence) else None),
+        "codec": repr((plan.codec, plan.reading)),
+        "dropout": plan.dropout,
+        "normalisation": plan.normalisation,
+        "norm_eval": plan.norm_eval,
+        **settings,
+    }
+
+
+def _truth(sample: Sample) -> bytes:
+    return np.asarray(
+        (*sample.box, *np.ravel(sample.truth if sample.truth is not None else ())), float
+    ).tobytes()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -150,9 +150,10 @@ class WorkbenchHook(Hook):
                 # Data-parallel wrappers put "module." before every name.
                 parts.setdefault(name.removeprefix("module.").partition(".")[0], []).append(parameter)
         self._groups = [{"name": name, "params": params} for name, params in parts.items()]
+        norms = GradientNorms(self._groups)
 
         def measured(*_: Any) -> None:
-            self._gradients = GradientNorms(self._groups).by_name()
+            self._gradients = norms.by_name()
 
         self._optimizer: torch.optim.Optimizer = runner.optim_wrapper.optimizer  # type: ignore[assignment]
         # The Runner clears gradients before any of its hooks is called: they are read when the optimizer

@@ -309,7 +309,7 @@ class Trainer:
             module, lambda: self.model.forward(self._batch), self._losses, self.optimizer, settings, device
         )
         self.scaler = self._passes.scaler
-        self._updates = measures.Updates(self.groups)
+        self._updates, self._gradients = measures.Updates(self.groups), measures.GradientNorms(self.groups)
         self._measuring = False
         self._activations: dict[str, Any] = {}
         if settings.compile:
@@ -395,10 +395,11 @@ class Trainer:
         import torch
 
         self.scaler.unscale_(self.optimizer)
-        norms = measures.GradientNorms(self.groups)
+        norms = self._gradients.by_name()
         if self.settings.clip:
             parameters = [p for g in self.groups for p in g["params"]]
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.clip, norms.total())
+            total = measures.total_norm(list(norms.values()))
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.clip, total)
         if measuring:
             self._updates.record()
         self._measuring = measuring
@@ -406,7 +407,7 @@ class Trainer:
         self.scaler.update()
         if self.average:
             self.average.update_parameters(self.model.module)
-        return norms.by_name()
+        return norms
 
     def _accepted(self, loss: float) -> None:
         if not math.isfinite(loss):

@@ -122,6 +122,7 @@ export class Intervals {
   constructor(arrived) {
     this.arrived = arrived;
     this.kept = new Map();
+    this.asked = new Set(); // on their way
     this.timer = 0;
   }
 
@@ -134,18 +135,25 @@ export class Intervals {
     return [run, data, version, asked.decoder, asked.score, a, b].join(' ');
   }
 
+  /** A slider began to move: what was about to be asked is not. */
+  drop() {
+    clearTimeout(this.timer);
+  }
+
   /** Ask in a moment: while a slider moves, the pairs it passes are not worth a bootstrap. */
   want(comparison, a, b) {
     clearTimeout(this.timer);
     const { run, data, asked, version } = comparison;
     const key = this.key(comparison, a, b);
-    if (this.kept.has(key)) return;
+    if (this.kept.has(key) || this.asked.has(key)) return;
     this.timer = setTimeout(async () => {
+      this.asked.add(key);
       try {
         this.kept.set(key, (await askJson(address('interval', { run, data, a, b, ...asked, v: version }))).body);
       } catch (reason) {
         this.kept.set(key, reason.message);
       }
+      this.asked.delete(key);
       this.arrived();
     }, 180);
   }

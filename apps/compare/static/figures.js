@@ -103,7 +103,8 @@ export class Figures {
     const [a, b] = state.pair.map((p) => state.epochs[p]);
     const found = both && a !== b ? this.intervals.of(comparison, a, b) : null;
     // While a slider moves nothing is asked for: a step is drawn from what is here.
-    if (both && a !== b && !found && state.settled) this.intervals.want(comparison, a, b);
+    if (!state.settled) this.intervals.drop();
+    else if (both && a !== b && !found) this.intervals.want(comparison, a, b);
     if (typeof found === 'string') {
       say(this.interval, '');
       this.interval.title = found;

@@ -9,9 +9,10 @@ import { mapsName } from './maprun.js';
  * @returns {Array<{sample: number, epochs: number[]}>} most urgent first
  */
 export function wishes(state, order, room) {
-  const { comparison, sample, epochs, computed } = state;
+  const { comparison, sample, epochs, computed, settled } = state;
   const at = order.indexOf(sample);
-  const beside = [order[at + 1], order[at - 1]].filter((n) => n !== undefined);
+  // While a slider moves, neighbours wait: no step competes with what it does not show.
+  const beside = settled ? [order[at + 1], order[at - 1]].filter((n) => n !== undefined) : [];
   if (comparison.predictions) { // maps are there only where the reader had them computed
     const there = epochs.filter((e) => computed.has(mapsName(comparison, e, comparison.samples[sample].index)));
     return [{ sample, epochs: there }, ...beside.map((n) => ({ sample: n, epochs: [] }))];

@@ -16,8 +16,8 @@ from apps.pages.subject import Subject
 from apps.server.context import Context
 from workbench.core import Groups, NotAvailable
 from workbench.core.capabilities import GroupingModel
+from workbench.core.inspector import absent_capability
 from workbench.core.job import Job, LruCache, version_of
-from workbench.core.needs import absent_capability
 from workbench.inspectors.grouping.evaluation import MapCache
 from workbench.inspectors.grouping.replay import PictureParams
 

@@ -132,3 +132,35 @@ def test_a_link_keeps_the_threshold_of_what_is_right(asked):
         None,
         None,
     ]
+
+
+def test_while_a_slider_moves_nothing_is_fetched_ahead_for_other_samples(asked):
+    state = (
+        "{comparison: {predictions: true, samples: [0, 1, 2].map((index) => ({index}))}, sample: 1,"
+        " epochs: [0, 1], computed: new Set(), settled}"
+    )
+    found = asked(
+        "wishes.js",
+        f"[true, false].map((settled) => m.wishes({state}, [2, 1, 0], 24).map((wish) => wish.sample))",
+    )
+    assert found == [[1, 0, 2], [1]]
+
+
+def test_an_interval_is_asked_for_once_and_not_once_the_slider_moves(asked):
+    # The first question is dropped before its moment comes; the second is asked twice while it is on its way.
+    found = asked(
+        "comparison.js",
+        "await (async () => {\n"
+        "  const questions = [];\n"
+        "  globalThis.fetch = (url) => { questions.push(new URL(url).searchParams.get('b'));"
+        " return new Promise(() => {}); };\n"
+        "  const intervals = new m.Intervals(() => {});\n"
+        "  const pause = () => new Promise((done) => setTimeout(done, 250));\n"
+        "  const held = {run: 'r', data: 'd', version: 'v', asked: {decoder: '', score: ''}};\n"
+        "  intervals.want(held, 0, 1); intervals.drop(); await pause();\n"
+        "  intervals.want(held, 0, 2); await pause(); intervals.want(held, 0, 2); await pause();\n"
+        "  setTimeout(() => process.exit(0), 50);\n"
+        "  return questions;\n"
+        "})()",
+    )
+    assert found == ["2"]

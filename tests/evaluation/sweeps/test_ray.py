@@ -31,18 +31,30 @@ pytestmark = [
 ]
 
 
+def started(attempts=4):
+    """Two nodes. Ray gives a node's agents 15 s, which it lets nobody change: a busy machine tries again."""
+    from ray.cluster_utils import Cluster as LocalCluster
+
+    made = LocalCluster(connect=False)
+    try:
+        made.add_node(num_cpus=2, include_dashboard=False)
+        made.add_node(num_cpus=2)
+        made.wait_for_nodes()
+    except Exception:  # Ray raises bare ones
+        made.shutdown()
+        if attempts == 1:
+            raise
+        return started(attempts - 1)
+    return made
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """Two nodes on this machine with two CPUs each; this process is connected to them."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     import ray
-    from ray.cluster_utils import Cluster as LocalCluster
 
-    made = LocalCluster(
-        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}, connect=False
-    )
-    made.add_node(num_cpus=2)
-    made.wait_for_nodes()
+    made = started()
     yield made
     if ray.is_initialized():
         ray.shutdown()

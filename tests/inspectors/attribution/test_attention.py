@@ -10,7 +10,7 @@ import torch
 
 from tests import toy
 from workbench.core import NotAvailable
-from workbench.core.attention import Attention
+from workbench.core.capabilities import Attention
 from workbench.core.run import run as make_run
 from workbench.inspectors.attribution import attention, grad_cam
 from workbench.inspectors.attribution.attention import tokens_under

@@ -14,7 +14,7 @@ from tests import toy
 from workbench.core import NotAvailable, Outputs
 from workbench.core.run import run as make_run
 from workbench.inspectors.attribution import feature_ablation, grad_cam, integrated_gradients, occlusion
-from workbench.inspectors.attribution.baselines import baseline
+from workbench.inspectors.attribution.methods import baseline
 
 
 class Linear(toy.ToyHeatmaps):

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from workbench.inspectors.attribution import windowed_gradients
-from workbench.inspectors.attribution.methods import per_target
-from workbench.inspectors.attribution.windowed_gradients import WindowedConvolutions, input_gradients
+from workbench.inspectors.attribution import methods as windowed_gradients
+from workbench.inspectors.attribution.methods import WindowedConvolutions, input_gradients, per_target
 
 SETTINGS = [
     {"kernel_size": k, "stride": s, "padding": p, "dilation": d, "groups": g}

@@ -42,4 +42,4 @@ def compute(run: Run, params: Params) -> Brightness:
     return Brightness(run.batch.pixels.flatten(1).mean(1).double().cpu().numpy())
 
 
-INSPECTOR = Inspector("Brightness", "How bright is the input of each sample?", Params, compute)
+INSPECTOR = Inspector("Brightness", Params, compute)

@@ -17,9 +17,8 @@ import numpy as np
 from workbench.core import PoseModel
 from workbench.core.job import Cancelled
 from workbench.evaluation.bootstrap import Interval, paired_bootstraps
-from workbench.evaluation.codecs.reading import BothPasses, Readings
 from workbench.evaluation.codecs.report import CodecMatrix, Variant
-from workbench.evaluation.codecs.ways import Way, own_way, ways_for
+from workbench.evaluation.codecs.ways import BothPasses, Readings, Way, own_way, ways_for
 from workbench.evaluation.evaluate import Evaluation, compared_pairs, evaluate
 from workbench.evaluation.keypoint_ap import keypoint_ap
 from workbench.evaluation.oks import crop_areas, kept_by_nms, keypoint_terms

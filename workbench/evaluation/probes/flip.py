@@ -25,6 +25,7 @@ from workbench.core.report import Report, plain
 from workbench.evaluation.probes.flip_passes import Passes, flip_passes
 from workbench.evaluation.probes.intervention import NotTried
 from workbench.evaluation.probes.judge import Judge, labelled
+from workbench.evaluation.probes.passes import Pass
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -216,6 +217,7 @@ def probe_flip(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    made: Sequence[Pass] | None = None,
 ) -> FlipReport:
     """Examine the flip test of a model: its shift, its mirror pairs, and the affine it is read with.
 
@@ -227,6 +229,7 @@ def probe_flip(
         seed: of the bootstrap.
         progress: called with (done, total) samples.
         cancelled: asked before each batch.
+        made: plain passes over the samples, all of which are labelled, where there are some already.
 
     Raises:
         ValueError: no labelled samples, or samples of other keypoints.
@@ -237,7 +240,7 @@ def probe_flip(
     K = len(model.skeleton)
     declared = tuple(model.skeleton.mirror) or tuple(range(K))
     skipped: dict[NotTried, None] = {}
-    passes, cell = flip_passes(model, told, declared, skipped, progress, cancelled)
+    passes, cell = flip_passes(model, told, declared, skipped, progress, cancelled, made)
     shift = _median(judge, passes.plain_input - passes.turned_input)
     moves = isinstance(model, ShiftsHeatmaps) and bool(model.shift_heatmap)
     used = int(moves and model.codec is not None and model.codec.kind == "heatmap")

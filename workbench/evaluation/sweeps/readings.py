@@ -19,13 +19,12 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.capabilities import BottomUpModel, PlacesMaps
 from workbench.core.errors import nearest
-from workbench.core.needs import absent_capability
+from workbench.core.inspector import absent_capability
 from workbench.evaluation.ablation import fault_variants, grouping_variants, tag_variants
 from workbench.evaluation.ablation.sweep import looks_of, read
 from workbench.evaluation.ablation.variants import REFERENCE
 from workbench.evaluation.ablation.variants import Variant as GroupingVariant
-from workbench.evaluation.codecs.reading import BothPasses, Readings
-from workbench.evaluation.codecs.ways import NO_FLIP, SHIFTED, Way, own_way, ways_for
+from workbench.evaluation.codecs.ways import NO_FLIP, SHIFTED, BothPasses, Readings, Way, own_way, ways_for
 from workbench.evaluation.evaluate import images_of
 from workbench.evaluation.oks import crop_areas, kept_by_nms
 from workbench.evaluation.predict import (
@@ -60,7 +59,7 @@ ABLATIONS: dict[str, str] = {
 }
 """Groups of variants that `--ablations` names; a single variant is named by its own name."""
 
-ELSEWHERE: dict[str, str] = {"conditioning": "workbench.inspectors.conditioning.sweep_reader"}
+ELSEWHERE: dict[str, str] = {"conditioning": "workbench.inspectors.conditioning.ablation"}
 """Ablations that change the network itself: their readers stand in a room above, and are found by name."""
 
 TOP_DOWN, BOTTOM_UP = ("decoders", "flip", "codec"), ("tags", "grouping", "faults")

@@ -19,8 +19,7 @@ import numpy as np
 from workbench.core import NotAvailable, Run
 from workbench.core.capabilities import HasAttention
 from workbench.core.hooks import replacing
-from workbench.core.inspector import INSTANCE, Choice, Inspector
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Choice, Inspector, Needs
 from workbench.core.report import PICTURE, rows
 from workbench.core.run import evaluating
 from workbench.decoding.map_statistics import entropy
@@ -254,11 +253,4 @@ def token_distances(run: Run, n: int, tokens: Any) -> Float[np.ndarray, "T h w"]
     return np.hypot(across, down) / box_side(run, n)
 
 
-INSPECTOR = Inspector(
-    "Attention",
-    "Where does a transformer look for each keypoint, over all layers and in each head?",
-    Params,
-    compute,
-    needs=NEEDS,
-    order=60,
-)
+INSPECTOR = Inspector("Attention", Params, compute, needs=NEEDS, order=60)

@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import Run, Skeleton
-from workbench.core.inspector import INSTANCE, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
 from workbench.core.report import Report
 from workbench.figures import DIVERGING, new_figure
 from workbench.figures.panels import in_input
-from workbench.inspectors.attribution.baselines import Baseline, baseline
 from workbench.inspectors.attribution.maps import box_side
-from workbench.inspectors.attribution.methods import BATCH, asking
+from workbench.inspectors.attribution.methods import BATCH, Baseline, asking, baseline
 from workbench.inspectors.attribution.targets import OUTPUTS, TARGET, UNITS, Targets, score_of, targets_of
 
 if TYPE_CHECKING:
@@ -220,11 +218,4 @@ def _mirrored(skeleton: Skeleton, keypoints: tuple[int, ...]) -> Int[np.ndarray,
     )
 
 
-INSPECTOR = Inspector(
-    "Feature ablation",
-    "How much does each keypoint depend on the surroundings of every other keypoint?",
-    Params,
-    compute,
-    needs=Needs(outputs=OUTPUTS),
-    order=40,
-)
+INSPECTOR = Inspector("Feature ablation", Params, compute, needs=Needs(outputs=OUTPUTS), order=40)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from workbench.core import NotAvailable, Run
-from workbench.core.inspector import INSTANCE, Inspector
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Inspector, Needs
 from workbench.inspectors.attribution.layers import LAYER, chosen_layer
 from workbench.inspectors.attribution.maps import SHOWN, MapsReport, map_facts
 from workbench.inspectors.attribution.methods import asking, grad_cam
@@ -104,11 +103,4 @@ def compute(run: Run, params: Params) -> GradCam:
     )
 
 
-INSPECTOR = Inspector(
-    "Grad-CAM",
-    "Which places of a layer raise the answer for each keypoint?",
-    Params,
-    compute,
-    needs=NEEDS,
-    order=10,
-)
+INSPECTOR = Inspector("Grad-CAM", Params, compute, needs=NEEDS, order=10)

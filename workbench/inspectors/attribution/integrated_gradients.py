@@ -16,14 +16,12 @@ import numpy as np
 
 from workbench.core import NotAvailable, Run
 from workbench.core.finding import Finding, Measurement
-from workbench.core.inspector import INSTANCE, KEYPOINT, Inspector, Range, keypoint_of
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, KEYPOINT, Inspector, Needs, Range, keypoint_of
 from workbench.core.report import PICTURE, Report, rows
 from workbench.figures import DIVERGING
 from workbench.figures.panels import add_crop, add_map, add_marks, crop_of, panel_figure
-from workbench.inspectors.attribution.baselines import Baseline, baseline
 from workbench.inspectors.attribution.maps import NEAR, box_side
-from workbench.inspectors.attribution.methods import NO_GRADIENT, asking
+from workbench.inspectors.attribution.methods import NO_GRADIENT, Baseline, asking, baseline
 from workbench.inspectors.attribution.targets import OUTPUTS, TARGET, UNITS, score_of, targets_of
 
 if TYPE_CHECKING:
@@ -216,11 +214,4 @@ def _placed(run: Run, n: int, point: Any, values: Any) -> tuple[Any, float, Any,
     return point, float(size[away <= NEAR].sum() / total), rings, np.array([column, row], float)
 
 
-INSPECTOR = Inspector(
-    "Integrated gradients",
-    "Which pixels add up to the answer for one keypoint?",
-    Params,
-    compute,
-    needs=Needs(outputs=OUTPUTS),
-    order=30,
-)
+INSPECTOR = Inspector("Integrated gradients", Params, compute, needs=Needs(outputs=OUTPUTS), order=30)

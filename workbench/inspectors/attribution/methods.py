@@ -5,15 +5,24 @@ share one, and their gradients are taken in one batched backward pass, whose con
 gradients are not zero. Its occlusion adds up maps of the input's size for each window and target; here the
 windows of all targets are scattered once at the end.
 
+The gradient of one keypoint's peak begins at a single cell of the output maps. Behind a convolution of 4 x 4
+it covers 2 x 2 cells, and the rest of the map is exactly zero, which a dense backward pass computes all the
+same. Here the gradients of all targets, one in each row of a batch, are cut to windows of one common size
+around what is not zero. The sums are those of the dense pass without their zeros, for any weights.
+
 Source: Grad-CAM is Selvaraju et al. 2017, equation 1 and 2, by place Draelos and Carin 2020 (HiResCAM);
 occlusion is Zeiler and Fergus 2014. Reference: captum 0.9, LayerGradCam and Occlusion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from workbench.core import NotAvailable, Run
 from workbench.core.hooks import recording, replacing
@@ -21,6 +30,148 @@ from workbench.core.run import evaluating
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+AXES = (0, 1)
+"""y and x."""
+
+LARGEST_SHARE = 0.5
+"""Of the map: with larger windows the dense pass is as fast."""
+
+
+class WindowedConvolutions(TorchDispatchMode):
+    """While active, gradients of 2-D convolutions by their input are computed in windows where that is less.
+
+    Gradients by weights and biases are left to PyTorch, as are convolutions along one or three axes.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution_backward.default:
+            gradients, inputs, weight, _, stride, padding, dilation, transposed, _, groups, mask = args
+            if list(mask) == [True, False, False] and gradients.ndim == 4:
+                settings = (stride, padding, dilation, groups)
+                found = input_gradients(gradients, inputs.shape, weight, settings, transposed)
+                if found is not None:
+                    return found, None, None
+        return func(*args, **(kwargs or {}))
+
+
+Settings = tuple[list[int], list[int], list[int], int]
+"""Stride, padding and dilation along (y, x), and groups."""
+
+
+def input_gradients(
+    gradients: Tensor, shape: torch.Size, weight: Tensor, settings: Settings, transposed: bool
+) -> Tensor | None:
+    """Gradients of a convolution by its input, or None where windows do not pay.
+
+    Args:
+        gradients: by the output, [B, O, h, w].
+        shape: of the input, [B, I, H, W].
+        weight: of the convolution.
+        settings: of the convolution.
+        transposed: whether it is a transposed one.
+    """
+    corners, size = _windows(gradients)
+    h, w = gradients.shape[2:]
+    if size[0] * size[1] > LARGEST_SHARE * h * w:
+        return None
+    stride, padding, dilation, groups = settings
+    reach = [(k - 1) * d for k, d in zip(weight.shape[2:], dilation, strict=True)]
+    if transposed:
+        # Input i reads the outputs from i stride - padding to reach cells on.
+        counts = [(size[a] + reach[a] - 1) // stride[a] + 1 for a in AXES]
+        sides = tuple((counts[a] - 1) * stride[a] + reach[a] + 1 for a in AXES)
+        starts = [tuple(-((reach[a] - padding[a] - c[a]) // stride[a]) for a in AXES) for c in corners]
+        begins = [tuple(s[a] * stride[a] - padding[a] for a in AXES) for s in starts]
+        parts = functional.conv2d(
+            _patches(gradients, begins, sides), weight, stride=stride, dilation=dilation, groups=groups
+        )
+    else:
+        # Output i reads the inputs from i stride - padding to reach cells on.
+        starts = [tuple(c[a] * stride[a] - padding[a] for a in AXES) for c in corners]
+        parts = functional.conv_transpose2d(
+            _patches(gradients, corners, size), weight, stride=stride, dilation=dilation, groups=groups
+        )
+    whole = gradients.new_zeros((len(gradients), *shape[1:]))
+    for b, start in enumerate(starts):
+        (rows, columns), (own_rows, own_columns) = _overlap(start, parts.shape[2:], shape[2:])
+        whole[b, :, rows, columns] = parts[b, :, own_rows, own_columns]
+    return whole
+
+
+def _windows(gradients: Tensor) -> tuple[list[tuple[int, ...]], tuple[int, int]]:
+    """First row and column of what is not zero in each of a batch, and the largest (height, width) of all."""
+    used = (gradients != 0).any(1)
+    corners: list[list[int]] = []
+    sizes: list[int] = []
+    for other in (2, 1):
+        along = used.any(other)
+        numbers = along.to(torch.uint8)  # argmax takes no booleans
+        first = numbers.argmax(1)
+        # A window of one cell where all is zero.
+        end = torch.where(along.any(1), along.shape[1] - numbers.flip(1).argmax(1), first + 1)
+        corners.append(first.tolist())
+        sizes.append(int((end - first).max()))
+    return list(zip(*corners, strict=True)), (sizes[0], sizes[1])
+
+
+def _patches(maps: Tensor, begins: Sequence[tuple[int, ...]], sides: tuple[int, ...]) -> Tensor:
+    """One window [C, height, width] of each map, zero outside of the map."""
+    cut = maps.new_zeros((*maps.shape[:2], *sides))
+    for b, begin in enumerate(begins):
+        (rows, columns), (own_rows, own_columns) = _overlap(begin, sides, maps.shape[2:])
+        cut[b, :, own_rows, own_columns] = maps[b, :, rows, columns]
+    return cut
+
+
+def _overlap(
+    begin: Sequence[int], sides: Sequence[int], limits: Sequence[int]
+) -> tuple[list[slice], list[slice]]:
+    """Rows and columns of a map that a window covers, and the same counted from the window's corner."""
+    of_map, of_window = [], []
+    for first, side, limit in zip(begin, sides, limits, strict=True):
+        start = min(max(first, 0), limit)
+        stop = max(min(first + side, limit), start)
+        of_map.append(slice(start, stop))
+        of_window.append(slice(start - first, stop - first))
+    return of_map, of_window
+
+
+Baseline = Literal["zero", "mean", "blurred"]
+"""zero: the mean colour of the training data for a normalised input, black for one that is not. mean: the
+mean colour of this input. blurred: this input without its details, which leaves the colours of the
+surroundings."""
+
+BASELINES: tuple[str, ...] = get_args(Baseline)
+
+BLUR = (
+    1 / 12
+)  # standard deviation of the blur, share of the input's longer side: limbs vanish, the body stays
+
+
+def baseline(pixels: Tensor, kind: Baseline) -> Tensor:
+    """The input [3, H, W] that stands for nothing being seen.
+
+    Args:
+        pixels: the input [3, H, W].
+        kind: see `Baseline`.
+    """
+    import cv2
+    import numpy as np
+    import torch
+
+    if kind == "zero":
+        return torch.zeros_like(pixels)
+    if kind == "mean":
+        return pixels.mean((1, 2), keepdim=True).expand_as(pixels).clone()
+    sigma = BLUR * max(pixels.shape[1:])
+    planes = [
+        cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+        for plane in pixels.detach().float().cpu().numpy()
+    ]
+    return torch.from_numpy(np.stack(planes)).to(pixels)
+
 
 Score = Callable[["Tensor"], "Tensor"]
 """From inputs [B, 3, H, W] to targets [B, T]."""
@@ -75,7 +226,7 @@ def grad_cam(
     """
     import torch
 
-    kept: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def keep(output: Tensor) -> Tensor:
         if not isinstance(output, torch.Tensor) or output.ndim != 4:
@@ -84,14 +235,14 @@ def grad_cam(
             )
         # A leaf of its own: the backward pass ends here, and nothing before the layer is held in memory.
         leaf = output.detach().requires_grad_(True)
-        kept.append(leaf)
+        outputs.append(leaf)
         return leaf.clone()  # what follows may write into its input
 
     with torch.enable_grad(), replacing(module, {path: path}, {path: keep}), evaluating(module):
         values = score(pixels[None])[0]
-    if not kept:
+    if not outputs:
         raise NotAvailable(f"layer {path}: the network does not run it; choose another")
-    layer = kept[-1]
+    layer = outputs[-1]
     gradients = per_target(values, layer, f"layer {path}")[:, 0]
     weights = gradients if by_place else gradients.mean((2, 3), keepdim=True)
     maps = (weights * layer.detach()).sum(1)
@@ -131,7 +282,6 @@ def per_target(values: Tensor, leaf: Tensor, what: str) -> Tensor:
 
     if not values.requires_grad:
         raise NotAvailable(NO_GRADIENT.format(what=what))
-    from workbench.inspectors.attribution.windowed_gradients import WindowedConvolutions
 
     one_each = torch.eye(len(values), dtype=values.dtype, device=values.device)
 

@@ -12,11 +12,10 @@ from typing import Annotated
 import numpy as np
 
 from workbench.core import Run
-from workbench.core.inspector import INSTANCE, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
 from workbench.inspectors.attribution import methods
-from workbench.inspectors.attribution.baselines import Baseline, baseline
 from workbench.inspectors.attribution.maps import SHOWN, MapsReport, map_facts
+from workbench.inspectors.attribution.methods import Baseline, baseline
 from workbench.inspectors.attribution.targets import OUTPUTS, TARGET, score_of, targets_of
 
 
@@ -102,11 +101,4 @@ def compute(run: Run, params: Params) -> Occlusion:
     return Occlusion(**facts, positive=params.positive, window=side, windows=count, falls=falls)
 
 
-INSPECTOR = Inspector(
-    "Occlusion",
-    "What does covering a part of the image do to the answer for each keypoint?",
-    Params,
-    compute,
-    needs=Needs(outputs=OUTPUTS),
-    order=20,
-)
+INSPECTOR = Inspector("Occlusion", Params, compute, needs=Needs(outputs=OUTPUTS), order=20)

@@ -19,8 +19,7 @@ import numpy as np
 from workbench.core import NotAvailable, Run, Skeleton
 from workbench.core.finding import Finding, Measurement
 from workbench.core.hooks import recording
-from workbench.core.inspector import INSTANCE, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
 from workbench.core.report import Report
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, keypoint_colours, new_figure
 from workbench.inspectors.attribution import methods
@@ -313,11 +312,4 @@ def _named(parts: Sequence[Sequence[str]]) -> tuple[str, ...]:
     return (*(f"{i + 1}: from {head}" for i, head in enumerate(heads[:-1])), f"{len(parts)}: all weights")
 
 
-INSPECTOR = Inspector(
-    "Randomised weights",
-    "Does the attribution map of a keypoint depend on the network's weights?",
-    Params,
-    compute,
-    needs=NEEDS,
-    order=50,
-)
+INSPECTOR = Inspector("Randomised weights", Params, compute, needs=NEEDS, order=50)

@@ -16,8 +16,7 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.capabilities import Groups, HasTagMaps, RollsOut
 from workbench.core.hooks import recording
-from workbench.core.inspector import Choice
-from workbench.core.needs import absent_output
+from workbench.core.inspector import Choice, absent_output
 from workbench.core.run import evaluating
 from workbench.figures.panels import cell_pitch, in_input
 

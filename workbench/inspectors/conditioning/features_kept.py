@@ -14,8 +14,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.capabilities import Conditioned
-from workbench.core.inspector import Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
 from workbench.inspectors.conditioning.passes import centred_cells, conditioning_of, effective_rank, one_pass
@@ -140,11 +139,4 @@ def compute(run: Run, params: Params) -> FeaturesKept:
     )
 
 
-INSPECTOR = Inspector(
-    "Features kept",
-    "How much of the features is left after conditioning, by length of the channels and by directions used?",
-    Params,
-    compute,
-    needs=Needs(capability=Conditioned),
-    order=30,
-)
+INSPECTOR = Inspector("Features kept", Params, compute, needs=Needs(capability=Conditioned), order=30)

@@ -16,8 +16,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.capabilities import Conditioned
-from workbench.core.inspector import Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import PICTURE, Report, plain
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
 from workbench.inspectors.conditioning.passes import (
@@ -445,11 +444,4 @@ def condition_layers(model: PoseModel, trained: OnePass) -> ConditionLayers | No
     )
 
 
-INSPECTOR = Inspector(
-    "FiLM",
-    "What do γ and β do to the features: destroy, leave unchanged, ignore the condition, or use it?",
-    Params,
-    compute,
-    needs=Needs(capability=Conditioned),
-    order=10,
-)
+INSPECTOR = Inspector("FiLM", Params, compute, needs=Needs(capability=Conditioned), order=10)

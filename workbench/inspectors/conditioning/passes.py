@@ -19,7 +19,7 @@ import numpy as np
 from workbench.core import Answers, Conditioned, DecodeOptions, NotAvailable, Run
 from workbench.core.conditioning import REFERENCE, TRAINED, UNREFINED, Conditioning, Switch, bypassed
 from workbench.core.hooks import recording, replacing
-from workbench.core.needs import absent_capability
+from workbench.core.inspector import absent_capability
 from workbench.core.run import evaluating
 from workbench.core.wrapping import Wrapper
 from workbench.models.conditioning import LIBRARIES

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core.capabilities import Conditioned
-from workbench.core.inspector import Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import Report, plain, rows
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
@@ -220,10 +219,5 @@ def in_order(first: list[str], second: list[str]) -> list[str]:
 
 
 INSPECTOR = Inspector(
-    "Training and inference",
-    "Does inference do what training did, tap by tap on the same input?",
-    Params,
-    compute,
-    needs=Needs(capability=Conditioned),
-    order=20,
+    "Training and inference", Params, compute, needs=Needs(capability=Conditioned), order=20
 )

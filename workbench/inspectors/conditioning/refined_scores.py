@@ -17,8 +17,7 @@ import numpy as np
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.capabilities import Conditioned
 from workbench.core.conditioning import bypassed
-from workbench.core.inspector import KEYPOINT, LEAST_CERTAIN, Inspector, keypoint_of
-from workbench.core.needs import Needs
+from workbench.core.inspector import KEYPOINT, LEAST_CERTAIN, Inspector, Needs, keypoint_of
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, keypoint_colours
 from workbench.figures.bars import Bars, bars_figure
@@ -215,11 +214,4 @@ def _lifted(taps: tuple[str, ...], peaks: Float[np.ndarray, " K"]) -> dict[str, 
     return dict.fromkeys(taps, lift)
 
 
-INSPECTOR = Inspector(
-    "Refiner",
-    "What does the refiner do to the scores of certain keypoints when a single keypoint is uncertain?",
-    Params,
-    compute,
-    needs=Needs(capability=Conditioned),
-    order=40,
-)
+INSPECTOR = Inspector("Refiner", Params, compute, needs=Needs(capability=Conditioned), order=40)

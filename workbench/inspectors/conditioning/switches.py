@@ -15,8 +15,7 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.capabilities import Conditioned
 from workbench.core.conditioning import REFERENCE
-from workbench.core.inspector import Inspector
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs
 from workbench.core.report import Report, rows
 from workbench.core.run import run as forward
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS
@@ -126,11 +125,4 @@ def compute(run: Run, params: Params) -> Switches:
     )
 
 
-INSPECTOR = Inspector(
-    "With and without",
-    "What moves in these samples when the condition, its part or the refiner is changed, one at a time?",
-    Params,
-    compute,
-    needs=Needs(capability=Conditioned),
-    order=50,
-)
+INSPECTOR = Inspector("With and without", Params, compute, needs=Needs(capability=Conditioned), order=50)

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.capabilities import Groups
-from workbench.core.inspector import Inspector
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, SEQUENTIAL, new_figure
 from workbench.inspectors.grouping.replay import LAST, Params, Replay, replayed
@@ -163,7 +162,6 @@ def _farthest(replay: Replay) -> int:
 
 INSPECTOR = Inspector(
     "Grouping costs",
-    "Which detection was assigned to which person at one keypoint, and at what cost?",
     Params,
     compute,
     needs=Needs(outputs=("tags",), capability=Groups),

@@ -15,8 +15,7 @@ import numpy as np
 
 from workbench.core import Skeleton
 from workbench.core.capabilities import Groups
-from workbench.core.inspector import INSTANCE, Inspector
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Inspector, Needs
 from workbench.core.report import PICTURE, Report
 from workbench.decoding.grouping.left_right import pairs_of
 from workbench.figures import image_figure
@@ -197,7 +196,6 @@ def drawn_people(scores: Float[np.ndarray, " P"], params: PictureParams) -> tupl
 
 INSPECTOR = Inspector(
     "Grouping steps",
-    "How did the detections of one image become people, keypoint by keypoint?",
     PictureParams,
     compute,
     needs=Needs(outputs=("tags",), capability=Groups),

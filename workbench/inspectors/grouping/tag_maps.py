@@ -14,8 +14,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.capabilities import Groups
-from workbench.core.inspector import INSTANCE, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
 from workbench.core.report import PICTURE, Report, rows
 from workbench.figures import SEQUENTIAL, keypoint_colours
 from workbench.figures.drawing import person_colour
@@ -184,10 +183,5 @@ def _gaps(values: Float[np.ndarray, "P T"], T: int) -> Float[np.ndarray, " T"]:
 
 
 INSPECTOR = Inspector(
-    "Tag maps",
-    "What does each tag map contain, and which values does it have at the annotated keypoints?",
-    Params,
-    compute,
-    needs=Needs(outputs=("tags",), capability=Groups),
-    order=20,
+    "Tag maps", Params, compute, needs=Needs(outputs=("tags",), capability=Groups), order=20
 )

@@ -15,8 +15,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.capabilities import Groups
-from workbench.core.inspector import INSTANCE, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.figures import DIVERGING, SEQUENTIAL, new_figure
 from workbench.inspectors.grouping.replay import annotated, grouping_model, means_of, tag_map_count, tags_at
@@ -226,10 +225,5 @@ def _components(
 
 
 INSPECTOR = Inspector(
-    "Tag space",
-    "Are the tag maps one embedding, or one scalar per keypoint with its own scale?",
-    Params,
-    compute,
-    needs=Needs(outputs=("tags",), capability=Groups),
-    order=30,
+    "Tag space", Params, compute, needs=Needs(outputs=("tags",), capability=Groups), order=30
 )

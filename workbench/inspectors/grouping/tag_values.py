@@ -17,8 +17,7 @@ import numpy as np
 from workbench.core import Skeleton
 from workbench.core.capabilities import Groups
 from workbench.core.finding import Finding, Measurement, ranked
-from workbench.core.inspector import INSTANCE, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.decoding.grouping.left_right import nearest_people
 from workbench.figures import keypoint_colours, new_figure
@@ -257,10 +256,5 @@ def _names(numbers: tuple[int | None, ...]) -> tuple[str, ...]:
 
 
 INSPECTOR = Inspector(
-    "Tag values",
-    "Do the tags separate the annotated people, or would some of them be merged?",
-    Params,
-    compute,
-    needs=Needs(outputs=("tags",), capability=Groups, truth=True),
-    order=10,
+    "Tag values", Params, compute, needs=Needs(outputs=("tags",), capability=Groups, truth=True), order=10
 )

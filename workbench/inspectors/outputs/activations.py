@@ -207,11 +207,4 @@ def _measures(columns: Float[np.ndarray, "places C"], tolerance: float) -> tuple
     return C, float(columns.mean()), std, dead, zeros, saturated, rank, float(most) if most > 0 else nothing
 
 
-INSPECTOR = Inspector(
-    "Activations",
-    "What does each layer output: are channels dead, saturated or collapsed?",
-    Params,
-    compute,
-    record=("*",),
-    order=80,
-)
+INSPECTOR = Inspector("Activations", Params, compute, record=("*",), order=80)

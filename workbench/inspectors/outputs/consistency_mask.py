@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from workbench.core import Skeleton
-from workbench.core.inspector import Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.training.consistency import best_confidence, confidence
@@ -138,11 +137,4 @@ def compute(run: Run, params: Params) -> MaskedKeypoints:
     )  # fmt: skip
 
 
-INSPECTOR = Inspector(
-    "Consistency mask",
-    "How many keypoints would a confidence mask let through?",
-    Params,
-    compute,
-    needs=Needs(outputs=("heatmaps",)),
-    order=95,
-)
+INSPECTOR = Inspector("Consistency mask", Params, compute, needs=Needs(outputs=("heatmaps",)), order=95)

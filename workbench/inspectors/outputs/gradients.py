@@ -16,8 +16,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.hooks import recording
-from workbench.core.inspector import Choice, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import Choice, Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.core.run import evaluating
 from workbench.decoding.targets import target
@@ -224,11 +223,4 @@ def _learning(frozen: Sequence[Tensor]) -> Iterator[None]:
             weight.requires_grad_(False)
 
 
-INSPECTOR = Inspector(
-    "Gradients",
-    "Which modules get a gradient from the loss of these samples, and which get none?",
-    Params,
-    compute,
-    needs=Needs(codec=True, truth=True),
-    order=100,
-)
+INSPECTOR = Inspector("Gradients", Params, compute, needs=Needs(codec=True, truth=True), order=100)

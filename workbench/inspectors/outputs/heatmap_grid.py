@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import numpy as np
 
 from workbench.core import Skeleton
-from workbench.core.inspector import INSTANCE, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
 from workbench.core.report import PICTURE, Report, rows
 from workbench.decoding.map_statistics import softmax
 from workbench.figures import SEQUENTIAL, keypoint_colours
@@ -207,11 +206,4 @@ def _gathered(shares: Float[np.ndarray, "K bins"], factor: int) -> Float[np.ndar
     return np.add.reduceat(shares, np.arange(0, shares.shape[1], factor), axis=1)
 
 
-INSPECTOR = Inspector(
-    "Heatmaps",
-    "What does each keypoint's heatmap look like, and is its peak in the right place?",
-    Params,
-    compute,
-    needs=Needs(outputs=("heatmaps", "simcc")),
-    order=20,
-)
+INSPECTOR = Inspector("Heatmaps", Params, compute, needs=Needs(outputs=("heatmaps", "simcc")), order=20)

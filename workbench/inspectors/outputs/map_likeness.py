@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.inspector import Inspector
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs
 from workbench.core.report import Report, rows
 from workbench.decoding.map_statistics import correlations, likeness
 from workbench.figures import DIVERGING, new_figure
@@ -125,11 +124,4 @@ def compute(run: Run, params: Params) -> MapLikeness:
     )
 
 
-INSPECTOR = Inspector(
-    "Map similarity",
-    "Are the output maps of different keypoints nearly the same?",
-    Params,
-    compute,
-    needs=Needs(outputs=("heatmaps", "simcc")),
-    order=50,
-)
+INSPECTOR = Inspector("Map similarity", Params, compute, needs=Needs(outputs=("heatmaps", "simcc")), order=50)

@@ -234,10 +234,4 @@ def _layer(
     return values, (float(x0), float(y0), float(x1), float(y1))
 
 
-INSPECTOR = Inspector(
-    "Overlay",
-    "Where in the image are the predicted keypoints, and how large is the error of each?",
-    Params,
-    compute,
-    order=10,
-)
+INSPECTOR = Inspector("Overlay", Params, compute, order=10)

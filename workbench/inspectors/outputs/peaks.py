@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.inspector import Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.decoding.map_statistics import entropy, second_mode, softmax, width
 from workbench.figures import keypoint_colours
@@ -173,11 +172,4 @@ def _measures(
     return entropy(values), width(values, radius / mean_pitch) * mean_pitch, ratio, distance
 
 
-INSPECTOR = Inspector(
-    "Peaks",
-    "How certain is each keypoint, and does its map have a second peak?",
-    Params,
-    compute,
-    needs=Needs(outputs=("heatmaps", "simcc")),
-    order=40,
-)
+INSPECTOR = Inspector("Peaks", Params, compute, needs=Needs(outputs=("heatmaps", "simcc")), order=40)

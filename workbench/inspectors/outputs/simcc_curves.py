@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import Skeleton
-from workbench.core.inspector import INSTANCE, KEYPOINT, LEAST_CERTAIN, Inspector, Range, keypoint_of
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, KEYPOINT, LEAST_CERTAIN, Inspector, Needs, Range, keypoint_of
 from workbench.core.report import Report, rows
 from workbench.decoding.map_statistics import entropy, second_mode, softmax
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, TRUTH_COLOUR, keypoint_colour, new_figure
@@ -188,11 +187,4 @@ def compute(run: Run, params: Params) -> SimCCCurves:
     )
 
 
-INSPECTOR = Inspector(
-    "SimCC curves",
-    "What do the two SimCC vectors of a keypoint look like, and which score follows from them?",
-    Params,
-    compute,
-    needs=Needs(outputs=("simcc",)),
-    order=30,
-)
+INSPECTOR = Inspector("SimCC curves", Params, compute, needs=Needs(outputs=("simcc",)), order=30)

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.inspector import INSTANCE, Choice, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Choice, Inspector, Needs, Range
 from workbench.core.report import PICTURE, Report, rows
 from workbench.decoding.map_statistics import softmax
 from workbench.decoding.targets import target
@@ -233,11 +232,4 @@ def _compare(pairs: list[tuple[np.ndarray, np.ndarray]], pitch: tuple[float, flo
     return float(np.sqrt(squares.mean())), peaks[0], there, peaks[1], float(np.linalg.norm(away))
 
 
-INSPECTOR = Inspector(
-    "Target and residual",
-    "What should the output have been, what is it, and what is the difference?",
-    Params,
-    compute,
-    needs=Needs(codec=True, truth=True),
-    order=60,
-)
+INSPECTOR = Inspector("Target and residual", Params, compute, needs=Needs(codec=True, truth=True), order=60)

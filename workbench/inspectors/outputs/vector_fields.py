@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.inspector import INSTANCE, Choice, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Choice, Inspector, Needs, Range
 from workbench.core.report import PICTURE, Report, rows
 from workbench.figures import (
     FINDING_COLOUR,
@@ -231,11 +230,4 @@ def _weights(run: Run, n: int, name: str, P: int, cells: tuple[int, int]) -> Flo
     return found
 
 
-INSPECTOR = Inspector(
-    "Vector fields",
-    "Where does each cell of the output place the keypoint, and do the cells agree?",
-    Params,
-    compute,
-    needs=Needs(outputs=("fields",)),
-    order=70,
-)
+INSPECTOR = Inspector("Vector fields", Params, compute, needs=Needs(outputs=("fields",)), order=70)

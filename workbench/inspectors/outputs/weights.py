@@ -215,11 +215,4 @@ def _density(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " bins"]:
     return counts / max(len(values), 1)
 
 
-INSPECTOR = Inspector(
-    "Weights",
-    "How are the weights of each module distributed: zeros, outliers, values that are not finite?",
-    Params,
-    compute,
-    of_file=compute_of_file,
-    order=90,
-)
+INSPECTOR = Inspector("Weights", Params, compute, of_file=compute_of_file, order=90)

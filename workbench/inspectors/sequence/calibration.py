@@ -13,8 +13,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, Outputs, Run
 from workbench.core.capabilities import NamesTokens, RollsOut
-from workbench.core.inspector import Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout
@@ -146,11 +145,4 @@ def _first(hits: np.ndarray) -> Int[np.ndarray, " N"]:
     return np.where(hits.any(1), hits.argmax(1), hits.shape[1])
 
 
-INSPECTOR = Inspector(
-    "Token types",
-    "Does the model predict the right type of the next token, and end the sequence at the right step?",
-    Params,
-    compute,
-    needs=Needs(capability=RollsOut, truth=True),
-    order=50,
-)
+INSPECTOR = Inspector("Token types", Params, compute, needs=Needs(capability=RollsOut, truth=True), order=50)

@@ -14,8 +14,7 @@ import numpy as np
 
 from workbench.core import Outputs, Run
 from workbench.core.capabilities import LogsItself, RollsOut
-from workbench.core.inspector import Inspector
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, TRUTH_COLOUR
 from workbench.figures.bars import Bars, bars_figure
@@ -177,11 +176,4 @@ def _most(off: np.ndarray) -> float:
     return float(np.abs(known).max()) if known.size else 0.0
 
 
-INSPECTOR = Inspector(
-    "Coordinates",
-    "Do loss, metric and drawing use the same coordinates?",
-    Params,
-    compute,
-    needs=Needs(capability=RollsOut, truth=True),
-    order=70,
-)
+INSPECTOR = Inspector("Coordinates", Params, compute, needs=Needs(capability=RollsOut, truth=True), order=70)

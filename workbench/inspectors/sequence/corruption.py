@@ -14,8 +14,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, Run, Skeleton
 from workbench.core.capabilities import RollsOut
-from workbench.core.inspector import Choice, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import Choice, Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.figures import RUN_COLOURS, new_figure
 from workbench.inspectors.sequence import rollout
@@ -168,10 +167,5 @@ def _position(run: Run, token: str) -> int:
 
 
 INSPECTOR = Inspector(
-    "Corrupted token",
-    "How far do the later answers move when one token is slightly wrong?",
-    Params,
-    compute,
-    needs=Needs(capability=RollsOut, truth=True),
-    order=30,
+    "Corrupted token", Params, compute, needs=Needs(capability=RollsOut, truth=True), order=30
 )

@@ -19,8 +19,7 @@ import numpy as np
 
 from workbench.core import Run, Skeleton
 from workbench.core.capabilities import RollsOut
-from workbench.core.inspector import Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout
@@ -241,10 +240,5 @@ def _mean(errors: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " K"]:
 
 
 INSPECTOR = Inspector(
-    "Teacher-forced and free-running",
-    "How large is the error of each step, teacher-forced and free-running?",
-    Params,
-    compute,
-    needs=Needs(capability=RollsOut, truth=True),
-    order=10,
+    "Teacher-forced and free-running", Params, compute, needs=Needs(capability=RollsOut, truth=True), order=10
 )

@@ -14,8 +14,7 @@ import numpy as np
 
 from workbench.core import Run
 from workbench.core.capabilities import RollsOut
-from workbench.core.inspector import Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout
@@ -126,11 +125,4 @@ def compute(run: Run, params: Params) -> Prefix:
     return Prefix(tried, np.array(pck), np.array(after), rule.text(), granularity(run))
 
 
-INSPECTOR = Inspector(
-    "Gold prefix",
-    "How many true tokens does a rollout need before it finds the remaining keypoints?",
-    Params,
-    compute,
-    needs=Needs(capability=RollsOut, truth=True),
-    order=20,
-)
+INSPECTOR = Inspector("Gold prefix", Params, compute, needs=Needs(capability=RollsOut, truth=True), order=20)

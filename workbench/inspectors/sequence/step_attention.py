@@ -14,8 +14,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, Run, Skeleton
 from workbench.core.capabilities import RollsOut
-from workbench.core.inspector import INSTANCE, Choice, Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import INSTANCE, Choice, Inspector, Needs, Range
 from workbench.core.report import PICTURE, Report, rows
 from workbench.decoding.map_statistics import entropy
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, keypoint_colours
@@ -185,12 +184,7 @@ def _support_points(run: Run, n: int) -> Float[np.ndarray, "K 2"]:
 
 
 INSPECTOR = Inspector(
-    "Step attention",
-    "Where does each step attend, in the image and in the support?",
-    Params,
-    compute,
-    needs=Needs(capability=RollsOut, truth=True),
-    order=60,
+    "Step attention", Params, compute, needs=Needs(capability=RollsOut, truth=True), order=60
 )
 
 

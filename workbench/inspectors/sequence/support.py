@@ -15,8 +15,7 @@ import numpy as np
 
 from workbench.core import Batch, NotAvailable, Run, Sample
 from workbench.core.capabilities import RollsOut, TakesSupport
-from workbench.core.inspector import Inspector, Range
-from workbench.core.needs import Needs
+from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR
 from workbench.figures.bars import Bars, bars_figure
@@ -189,11 +188,4 @@ def _other(run: Run, others: Sequence[Sample]) -> Batch | None:
     return rollout.with_extra(run.batch, **mine)
 
 
-INSPECTOR = Inspector(
-    "Support",
-    "Is the support used at all, and what does a wrong support cost?",
-    Params,
-    compute,
-    needs=Needs(capability=RollsOut, truth=True),
-    order=40,
-)
+INSPECTOR = Inspector("Support", Params, compute, needs=Needs(capability=RollsOut, truth=True), order=40)

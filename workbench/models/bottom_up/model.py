@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import (
-    NAN,
     Batch,
     DecodeOptions,
     NotAvailable,
@@ -98,9 +97,6 @@ def _shapes(parts: Sequence[Any]) -> str:
 
 
 # People.
-
-
-NOWHERE = (NAN, NAN, NAN, NAN)
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 _ENDS = r"\.(weight|bias|running_mean|running_var|num_batches_tracked)$"
-_QKV = "layers.#.attn.qkv"
 # Parts of the projection that mmpretrain has in one; between the two namings only.
 _THREE = tuple(f"layers.#.attn.{part}" for part in ("query", "key", "value"))
 _WHOLE = {".attn.qkv.": (".attn.query.", ".attn.key.", ".attn.value.")}

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from workbench.checkpoints.vit_names import resampled
-from workbench.core.attention import Attention
+from workbench.core.capabilities import Attention
 from workbench.core.hooks import is_tapped
 
 if TYPE_CHECKING:

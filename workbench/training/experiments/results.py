@@ -280,8 +280,8 @@ class StoredArm:
         last = trainer.step_number == trainer.settings.steps
         if not last and time.monotonic() - self._saved < SNAPSHOT_SECONDS:
             return
-        kept = {name: list(course[name]) for name in COURSE}
-        write_snapshot(self.folder, {**trainer.state(), "course": kept})
+        copied = {name: list(course[name]) for name in COURSE}
+        write_snapshot(self.folder, {**trainer.state(), "course": copied})
         # One before the newest stays: a disk may damage the newest.
         for older in snapshots(self.folder)[:-2]:
             older.unlink()

@@ -1,0 +1,181 @@
+"""All epochs of a run on a data set, read in several ways: the form and job of `workbench sweep`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import gradio as gr
+from gradio.components import Component
+
+from apps.pages.job_sections import QuestionSection
+from apps.pages.sections import control_row
+from apps.server.comparison import has_areas
+from apps.server.prediction_folders import PREFIX, SWEPT
+from workbench.core.job import version_of
+from workbench.data import BUILTIN
+from workbench.evaluation.sweeps.readings import ABLATIONS
+from workbench.evaluation.sweeps.rules import SweepRules
+
+if TYPE_CHECKING:
+    from apps.pages.report_section import Answer
+    from workbench.core.job import Job
+    from workbench.evaluation.sweeps.report import SweepReport
+
+
+@dataclass(frozen=True)
+class SweepWanted:
+    """What is asked.
+
+    Attributes:
+        run: id of a served run.
+        data: id of a served set.
+        ablations: further ways to read the outputs, names of ABLATIONS.
+        limit: only the first so many images; None for all.
+    """
+
+    run: str
+    data: str
+    ablations: tuple[str, ...] = ()
+    limit: int | None = None
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its predictions; the same question goes on in the same folder."""
+        told = json.dumps(dataclasses.astuple(self))
+        return f"{Path(self.run).name or 'run'}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+
+
+class Sweeping(QuestionSection[SweepWanted]):
+    """AP of every epoch and variant; its folder is listed above when it is finished."""
+
+    name, title = "sweep", "Sweep"
+    question = "Predict with all epochs of a run on a data set, read in several ways; as `workbench sweep`"
+    handlers = ("history_sweep", "history_swept", "history_unsweep")
+    automatic = False
+    cancelled = "Cancelled. Finished epochs are kept: the button goes on where it was stopped."
+    report_title = "Sweep"
+
+    def add_fields(self) -> list[Component]:
+        runs = [(run.title, run.id) for run in self.context.registry.runs()]
+        sets = self.context.registry.sets.ids()
+        choice: dict[str, Any] = {"allow_custom_value": True}
+        with control_row():
+            run = gr.Dropdown(
+                runs, value=runs[0][1] if runs else None, label="run", min_width=200, elem_id="wb-sweep-run",
+                **choice,
+            )  # fmt: skip
+            data = gr.Dropdown(
+                sets, value=self._fitting(runs[0][1]) if runs else None, label="data", min_width=160,
+                elem_id="wb-sweep-data", **choice,
+            )  # fmt: skip
+            ablations = gr.Dropdown(
+                list(ABLATIONS), value=[], multiselect=True, label="ablations", min_width=220,
+                elem_id="wb-sweep-ablations",
+            )  # fmt: skip
+            limit = gr.Textbox(
+                "", label="images", placeholder="all", min_width=90, max_lines=1, elem_id="wb-sweep-limit"
+            )
+        run.input(self._fitting, run, data, api_visibility="private", show_progress="hidden")
+        return [run, data, ablations, limit]
+
+    def _fitting(self, run: str) -> str | None:
+        """The set that a run is looked at with by default."""
+        try:
+            return self.context.registry.default_data(run, 0)
+        except (KeyError, ValueError, OSError, NotImplementedError):
+            return None
+
+    def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
+        return {gr.Button("Sweep", variant="primary", min_width=110, scale=0, elem_id="wb-sweep-start"): ()}
+
+    # What is asked.
+
+    def asked(
+        self,
+        run: str | None = None,
+        data: str | None = None,
+        ablations: Sequence[str] | None = None,
+        limit: str | None = None,
+    ) -> SweepWanted:
+        if not run or not data:
+            raise ValueError("sweep: choose a run and a data set")
+        self.context.registry.run(run)
+        if data not in self.context.registry.sets.ids():
+            raise KeyError(f"no data set {data!r} is served")
+        text = str(limit or "").strip()
+        if text and not (text.isdigit() and int(text[:9]) > 0 and len(text) < 10):
+            raise ValueError(f"images: expected a whole number from 1, or nothing for all, got {text[:40]!r}")
+        return SweepWanted(run, data, tuple(ablations or ()), int(text) if text else None)
+
+    def key(self, asked: SweepWanted) -> str:
+        epochs = self.context.registry.run(asked.run).epochs
+        told = [
+            [version_of(epoch.path) for epoch in epochs], self.context.registry.sets.version(asked.data),
+            dataclasses.astuple(asked),
+        ]  # fmt: skip
+        return f"sweep {hashlib.sha256(json.dumps(told).encode()).hexdigest()}"
+
+    def job_title(self, asked: SweepWanted) -> str:
+        return f"sweep over {asked.run} on {asked.data}"
+
+    def work(self, asked: SweepWanted, job: Job) -> SweepReport:
+        from workbench.evaluation.sweeps.sweep import sweep
+
+        sets = self.context.registry.sets
+        area_rule = "annotated" if has_areas(sets.get(asked.data)) else "box"
+        rules = dataclasses.replace(self._rules(asked), area_rule=area_rule)
+        report = sweep(
+            self.context.registry.run(asked.run).folder, self._data(asked), self._out(asked),
+            images=self.context.settings.images, rules=rules, progress=job.progress,
+            cancelled=job.cancelled,
+        )  # fmt: skip
+        self.context.predictions.look_again()
+        return report
+
+    def _rules(self, asked: SweepWanted) -> SweepRules:
+        told = self.context.settings
+        names = ("config", "family", "adapter", "remap", "allow_partial", "output", "assume")
+        opening = {name: getattr(told, name) for name in names if getattr(told, name)}
+        return SweepRules(ablations=asked.ablations, limit=asked.limit, device=told.device, opening=opening)
+
+    def _data(self, asked: SweepWanted) -> str:
+        return asked.data if asked.data in BUILTIN else str(self.context.registry.sets.file(asked.data))
+
+    def _out(self, asked: SweepWanted) -> Path:
+        return self.context.predictions.swept / asked.folder
+
+    # Answers.
+
+    def code(self, asked: SweepWanted) -> str:
+        """The command that does the same."""
+        words = [self.context.registry.run(asked.run).folder, "--data", self._data(asked)]
+        if self.context.settings.images is not None:
+            words += ["--images", self.context.settings.images]
+        if asked.ablations:
+            words += ["--ablations", ",".join(asked.ablations)]
+        if asked.limit is not None:
+            words += ["--limit", asked.limit]
+        words += ["--out", self._out(asked)]
+        return f"workbench sweep {shlex.join(map(str, words))}"
+
+    def inputs(self, asked: SweepWanted) -> Sequence[tuple[str, Path]]:
+        found = [("checkpoint", epoch.path) for epoch in self.context.registry.run(asked.run).epochs]
+        if asked.data not in BUILTIN:
+            found.append(("annotations", self.context.registry.sets.file(asked.data)))
+        return found
+
+    def updates(self, result: Answer, download: Any, figure: str, *asked: Any) -> list[Any]:
+        """Sentence, figure, details; a link that opens the epochs above."""
+        line, drawn, details = super().updates(result, download, figure, *asked)
+        wanted = self.asked(*asked)
+        folder = quote(f"{PREFIX}{SWEPT}:{wanted.folder}", safe="")
+        link = f'<p><a href="/history?run={folder}">Open these epochs: what was gained and lost</a></p>'
+        return [line, drawn, link + details]
