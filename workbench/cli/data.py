@@ -10,7 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from workbench.cli.options import Demo, Images, ModelOptions, Out, argument, check_limit, opened, option
+from workbench.cli.options import (
+    Demo,
+    ImageOptions,
+    Images,
+    ModelOptions,
+    Out,
+    argument,
+    check_limit,
+    opened,
+    option,
+)
 from workbench.cli.output import Answer, check_file, check_room, in_job, written
 
 if TYPE_CHECKING:
@@ -46,6 +56,8 @@ def command(
     name: DataName = None,
     images: Images = None,
     category: Category = None,
+    *,
+    pictures: ImageOptions,
     out: Folder = None,
     demo: Demo = False,
 ) -> Answer:
@@ -60,7 +72,7 @@ def command(
 
     if out is not None:
         check_room(out / "annotations.json")
-    pose_set = opened(name or "scenes-val", images, category)
+    pose_set = pictures.applied(opened(name or "scenes-val", images, category))
     report = data_facts(pose_set, images=True)
     facts: dict[str, Any] = dict(report.to_json())
     lines = [report.summary(), f"source: {report.source}", ""]
@@ -91,6 +103,7 @@ def lint(
     model: Checkpoint = None,
     *,
     options: ModelOptions,
+    pictures: ImageOptions,
     limit: Limit = None,
     out: Out = None,
     demo: Demo = False,
@@ -102,15 +115,15 @@ def lint(
     check_file(out, ".html", ".json", ".csv")
     from workbench.data.set_lint import lint as lint_set
 
-    pose_set = opened(name or "scenes-val", images, category)
+    pose_set = pictures.applied(opened(name or "scenes-val", images, category))
     if not pose_set.images:
         raise ValueError(f"{pose_set.name}: expected images, the file lists none")
-    told = (
+    by_model = (
         None if model is None else _by_model(pose_set, model, options, PREDICTED if limit is None else limit)
     )
-    beside = {} if told is None else {
-        "beside": told.findings, "checked": () if told.not_checked else BY_MODEL,
-        "not_checked": told.not_checked,
+    beside = {} if by_model is None else {
+        "beside": by_model.findings, "checked": () if by_model.not_checked else BY_MODEL,
+        "not_checked": by_model.not_checked,
     }  # fmt: skip
     report = lint_set(pose_set, images=not no_images, **beside)
     facts: dict[str, Any] = {"source": pose_set.source, **report.to_json()}
@@ -137,6 +150,7 @@ def augment(
     images: Images = None,
     category: Category = None,
     *,
+    pictures: ImageOptions,
     samples: Samples = 4,
     draws: Draws = 6,
     seed: Seed = 0,
@@ -160,7 +174,7 @@ def augment(
     from workbench.training.augmentation_view import contact_sheet, training_views
 
     values = read(config).values
-    pose_set = opened(data, images, category)
+    pose_set = pictures.applied(opened(data, images, category))
     chosen = list(pose_set.labelled)[:samples]
     if not chosen:
         raise ValueError(f"{pose_set.name}: data augment needs labelled instances with boxes, there are none")
