@@ -222,23 +222,18 @@ def claimed(figure, system=RTMPOSE, edit=lambda found: found):
 
 
 def pck(length, share):
-    """Share of labelled keypoints nearer than `share` of a length of the box: ``longer side`` or ``root``."""
+    """Share of labelled keypoints nearer than `share` of a length of the box: ``longer side`` or ``root``.
+
+    For results of annotated boxes, one for each labelled instance and in their order.
+    """
 
     def figure(truth, detections, sigmas, ap):
-        found = ap(truth, detections, sigmas)
-        pairs = found.matches
-        best = {}
-        for t, d, oks in zip(pairs.pair_truth, pairs.pair_detection, pairs.pair_oks, strict=True):
-            if oks > best.get(t, (0, 0))[0]:
-                best[int(t)] = (oks, int(d))
-        near = []
-        for t, (_, d) in best.items():
-            w, h = truth.boxes[t, 2:]
-            reach = share * (max(w, h) if length == "longer side" else np.sqrt(w * h))
-            seen = truth.keypoints[t, :, 2] > 0
-            away = np.linalg.norm(detections.keypoints[d, :, :2] - truth.keypoints[t, :, :2], axis=-1)
-            near += (away < reach)[seen].tolist()
-        return np.mean(near)
+        held = np.flatnonzero(~truth.ignored)
+        assert len(held) == len(detections.score)
+        w, h = truth.boxes[held, 2:].T
+        reach = share * (np.maximum(w, h) if length == "longer side" else np.sqrt(w * h))
+        away = np.linalg.norm(detections.keypoints - truth.keypoints[held, :, :2], axis=-1)
+        return (away < reach[:, None])[truth.keypoints[held, :, 2] > 0].mean()
 
     return figure
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.diagnosis.planted_code import vitpose_config
 from tests.diagnosis.planted_labels import leaked, other_training_set
-from tests.diagnosis.planted_results import good_poses, good_results, mixed_up_sides
+from tests.diagnosis.planted_results import good_poses, good_results, mixed_up_sides, pck
 from tests.diagnosis.systems import RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
 from workbench.data import builtin
@@ -17,6 +17,7 @@ from workbench.diagnosis import diagnose
 from workbench.diagnosis.box_causes import best_overlap, extents_stated
 from workbench.diagnosis.case import Case, Options
 from workbench.diagnosis.config_causes import Audit, RateOfRecipe, WeightDecayOnNorms
+from workbench.diagnosis.evaluation_causes import rules_of
 from workbench.diagnosis.evidence import Evidence, only
 from workbench.diagnosis.label_causes import KeypointOrder
 from workbench.diagnosis.output_causes import SidesExchanged
@@ -33,6 +34,8 @@ from workbench.diagnosis.targets import sorted_targets
 from workbench.diagnosis.training_causes import Rate
 from workbench.diagnosis.weight_causes import PartChange, scaled_parts
 from workbench.doctor.examination import numbers
+from workbench.evaluation.evaluate import truth_of
+from workbench.evaluation.keypoint_ap import keypoint_ap
 from workbench.evaluation.predictions import Predictions
 
 
@@ -154,6 +157,16 @@ def test_causes_that_explain_the_same_are_named_with_what_tells_them_apart(tmp_p
     for cause in (KeypointOrder, SidesExchanged):
         assert f"'{cause.name}' by {cause.refuted_by}" in first.evidence
     assert first.confidence == "likely"
+
+
+def test_pck_is_among_the_rules_of_a_result_file():
+    scenes = builtin("scenes-val")
+    found = Predictions.from_coco(good_poses(scenes))
+    sigmas = scenes.skeleton.sigmas
+    claim = pck("longer side", 0.05)(truth_of(scenes), found.detections(), sigmas, keypoint_ap)
+    by_rule = rules_of(found, scenes, sigmas, None)
+    assert by_rule["PCK at 0.05 of the longer side"] == pytest.approx(claim, abs=0.005)
+    assert 0.1 < claim < 0.99
 
 
 def test_boxes_are_matched_and_missed_instances_left_out():

@@ -15,7 +15,7 @@ from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
 from workbench.evaluation.evaluate import truth_of
-from workbench.evaluation.keypoint_ap import keypoint_ap
+from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
 from workbench.evaluation.oks import oks_nms
 from workbench.evaluation.predictions import Predictions, extent
 
@@ -291,8 +291,7 @@ def rules_of(
         "mean OKS of matched "
         "poses": lambda: float(np.nanmean(_pair_oks(own))) if len(own.matches.pair_oks) else 0.0,
     }  # fmt: skip
-    if found.annotation_id is not None:
-        asked |= _distances(found, pose_set)
+    asked |= _distances(own, found)
     made: dict[str, float] = {}
     for name, compute in asked.items():
         try:
@@ -308,15 +307,15 @@ def _pair_oks(result: Any) -> np.ndarray:
     return best[~result.truth.ignored]
 
 
-def _distances(found: Predictions, pose_set: PoseSet) -> Mapping[str, Callable[[], float]]:
+def _distances(own: KeypointAP, found: Predictions) -> Mapping[str, Callable[[], float]]:
     """PCK by the lengths that people use."""
-    from workbench.diagnosis.label_causes import paired_points
-
-    points, truth, scale, ids = paired_points(found, pose_set)
-    away = np.linalg.norm(points - truth[..., :2], axis=-1)
-    seen = (truth[..., 2] > 0) & np.isfinite(away)
-    sides = {i.annotation_id: max(i.box[2] - i.box[0], i.box[3] - i.box[1]) for i in pose_set.instances}
-    longer = np.array([sides[int(n)] for n in ids])
+    rows = _pairs(own, found)
+    if not rows:
+        return {}
+    truth, held = own.truth, list(rows)
+    away = np.linalg.norm(found.keypoints[list(rows.values())] - truth.keypoints[held, :, :2], axis=-1)
+    seen = (truth.keypoints[held, :, 2] > 0) & np.isfinite(away)
+    w, h = truth.boxes[held, 2:].T
 
     def pck(length: np.ndarray, share: float) -> Callable[[], float]:
         return lambda: float((away < share * length[:, None])[seen].mean())
@@ -324,9 +323,24 @@ def _distances(found: Predictions, pose_set: PoseSet) -> Mapping[str, Callable[[
     return {
         f"PCK at {share:g} of the {name}": pck(length, share)
         for share in (0.05, 0.1, 0.2)
-        for name, length in (("root of the box", scale), ("longer side", longer))
-        if len(length) == len(away)
+        for name, length in (("root of the box", np.sqrt(w * h)), ("longer side", np.maximum(w, h)))
     }
+
+
+def _pairs(own: KeypointAP, found: Predictions) -> dict[int, int]:
+    """Row of each judged annotation -> that of its pose: by annotation id, else by OKS, best pairs first."""
+    judged = np.flatnonzero(~own.truth.ignored).tolist()
+    if found.annotation_id is not None:
+        pose_of = {int(n): row for row, n in enumerate(found.annotation_id)}
+        return {row: pose_of[int(own.truth.ids[row])] for row in judged if int(own.truth.ids[row]) in pose_of}
+    matches, chosen = own.matches, {}
+    taken: set[int] = set()
+    for pair in np.argsort(-matches.pair_oks, kind="stable"):
+        row, pose = int(matches.pair_truth[pair]), int(matches.detection[matches.pair_detection[pair]])
+        if row not in chosen and pose not in taken and not own.truth.ignored[row]:
+            chosen[row] = pose
+            taken.add(pose)
+    return chosen
 
 
 class ClaimByGrouping(Cause):
@@ -337,8 +351,6 @@ class ClaimByGrouping(Cause):
     refuted_by = "the script's own code, with the named step in it"
 
     def test(self, case: Case) -> Answer:
-        from workbench.evaluation.ablation import grouping_variants, sweep
-
         claim = case.options.claim.get("AP")
         if claim is None:
             raise NotAvailable(
@@ -347,6 +359,8 @@ class ClaimByGrouping(Cause):
         model: Any = case.model()
         if not isinstance(model, Groups):
             raise NotAvailable("this is about bottom-up models, whose protocol has many steps")
+        from workbench.evaluation.ablation import grouping_variants, sweep
+
         model = cast("BottomUp", model)
         case.step()
         report = sweep(
