@@ -199,8 +199,9 @@ class Ablation(Report):
         return sorted(found.values(), key=lambda suspect: -suspect.gain)
 
     @property
-    def undecided(self) -> bool:
-        """Whether undoing an error gains AP or OKS, though on these images it may be chance."""
+    def undecided(self) -> frozenset[str]:
+        """Errors whose undoing gains AP or OKS, though on these images it may be chance."""
+        found = set()
         by_name = {outcome.name: outcome for outcome in (self.reference, *self.variants)}
         for outcome in self.variants:
             beside = by_name.get(outcome.beside)
@@ -209,8 +210,8 @@ class Ablation(Report):
             each = [] if outcome.oks is None or beside.oks is None else outcome.oks - beside.oks
             gained = float(np.mean(each)) if len(each) else 0.0
             if max(outcome.ap - beside.ap, gained) >= LEAST_GAIN:
-                return True
-        return False
+                found.add(outcome.undoes)
+        return frozenset(found)
 
     def _faults_text(self) -> str:
         tried = len({outcome.undoes for outcome in self.variants if outcome.undoes})
