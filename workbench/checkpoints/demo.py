@@ -59,8 +59,8 @@ def demo_run(name: str = DEFAULT) -> Path:
 
 def demo_checkpoints(name: str = DEFAULT) -> list[Path]:
     """The checkpoints of one demo run in the order of their epochs."""
-    kept = sorted(_run(name)["checkpoint"], key=lambda checkpoint: checkpoint["epoch"])
-    return [root() / checkpoint["file"] for checkpoint in kept]
+    entries = sorted(_run(name)["checkpoint"], key=lambda checkpoint: checkpoint["epoch"])
+    return [root() / checkpoint["file"] for checkpoint in entries]
 
 
 def demo_config(name: str = DEFAULT) -> Path:

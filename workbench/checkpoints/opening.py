@@ -107,8 +107,8 @@ def _refuse_multiplied(tensors: Mapping[str, TensorInfo], path: Path, limits: Li
 
 def _beside(path: Path, tensors: Iterable[TensorInfo]) -> list[Path]:
     """Other files that tensors lie in, as ONNX stores large weights: part of the size and of the hash."""
-    places = (info.storage.source for info in tensors)
-    return list(dict.fromkeys(p.path for p in places if isinstance(p, FileRange) and p.path != path))
+    sources = (info.storage.source for info in tensors)
+    return list(dict.fromkeys(p.path for p in sources if isinstance(p, FileRange) and p.path != path))
 
 
 def _named(info: TensorInfo, name: str) -> TensorInfo:

@@ -191,13 +191,13 @@ def _text(report: Ablation, match: float | None) -> str:
     lines += ["", report.summary(), f"looks at images: {report.forward_passes}{calls}"]
     if match is not None:
         nearest, near = report.match(match)
-        told = f"{nearest.name} (AP {nearest.ap:.3f}): {nearest.about}"
+        described = f"{nearest.name} (AP {nearest.ap:.3f}): {nearest.about}"
         if near:
-            lines.append(f"AP {match:.3f} is near to: {told}")
+            lines.append(f"AP {match:.3f} is near to: {described}")
         else:
             lines.append(
                 f"AP {match:.3f}: no variant is near, so none of these changes explains it; the nearest is "
-                f"{told}, {abs(nearest.ap - match):.3f} away"
+                f"{described}, {abs(nearest.ap - match):.3f} away"
             )
     return "\n".join(lines)
 

@@ -74,13 +74,13 @@ def waterfall(
     from workbench.evaluation.predict import finds_people
 
     chosen = list(pose_set.images) if limit is None else list(pose_set.labelled_of_image)[:limit]
-    told: dict[str, Any] = {"flip": flip, "title": loaded.title}
+    how: dict[str, Any] = {"flip": flip, "title": loaded.title}
 
     def worked(made: Callable[..., Waterfall], **more: Any) -> Waterfall:
         return in_job(
             f"predicting with {loaded.title}",
             lambda job: made(
-                loaded.model, pose_set, chosen, progress=job.progress, cancelled=job.cancelled, **told, **more
+                loaded.model, pose_set, chosen, progress=job.progress, cancelled=job.cancelled, **how, **more
             ),
         )  # fmt: skip
 

@@ -80,6 +80,26 @@ def recording(
         yield record
 
 
+def count_inputs(module: nn.Module, given: Callable[[int], None]) -> None:
+    """Tell the size of every batch that a network is given, for as long as the network lives.
+
+    The first convolution is asked, or the first layer with weights: parts of a network may be run alone.
+
+    Args:
+        module: the network.
+        given: called with the size.
+    """
+    from torch import jit, nn
+
+    # Compiled modules take no hooks.
+    parts = [part for part in module.modules() if not isinstance(part, jit.ScriptModule)]
+    with_weights = [part for part in parts if list(part.parameters(recurse=False))]
+    layers = [part for part in with_weights if isinstance(part, nn.Conv2d)] or with_weights
+    for layer in layers[:1]:
+        # A function and no bound method: a copy of the network counts for the same caller.
+        layer.register_forward_pre_hook(lambda part, inputs: given(len(inputs[0])))
+
+
 @contextmanager
 def entering(module: nn.Module) -> Iterator[list[Tensor]]:
     """Record what enters the first layer that is given images while the block runs.

@@ -44,9 +44,9 @@ class Outputs:
 
     def given(self) -> tuple[str, ...]:
         """Names of the fields that hold something, other passes aside."""
-        held = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "passes"}
-        empty = [name for name, value in held.items() if isinstance(value, Mapping) and not value]
-        return tuple(name for name, value in held.items() if value is not None and name not in empty)
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "passes"}
+        empty = [name for name, value in values.items() if isinstance(value, Mapping) and not value]
+        return tuple(name for name, value in values.items() if value is not None and name not in empty)
 
     def detach(self) -> Outputs:
         """The same outputs on the CPU, cut from the graph, sharing nothing with the network."""

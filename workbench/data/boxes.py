@@ -136,16 +136,16 @@ def read_detections(
         raise ValueError(
             f"{path.name}: expected a list of detections, got an object; is it an annotation file?"
         )
-    kept = set(pose_set.categories if categories is None else categories)
+    allowed = set(pose_set.categories if categories is None else categories)
     found = []
     for position, entry in enumerate(entries):
         box = _detection(entry, f"{path.name}, detection {position}", pose_set)
-        if box.image_id in pose_set.images and box.category_id in kept and box.score >= threshold:
+        if box.image_id in pose_set.images and box.category_id in allowed and box.score >= threshold:
             found.append(box)
     if not found:
         raise ValueError(
             f"{path.name}: none of its {len(entries)} detections is in an image of {pose_set.name},"
-            f" of category {sorted(kept)} and of score {threshold:g} or more"
+            f" of category {sorted(allowed)} and of score {threshold:g} or more"
         )
     return found
 
@@ -195,15 +195,15 @@ def without_overlaps(
     """
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     order = np.argsort(-scores, kind="stable")
-    kept: list[int] = []
+    chosen: list[int] = []
     while len(order):
         best, order = order[0], order[1:]
-        kept.append(int(best))
+        chosen.append(int(best))
         low = np.maximum(boxes[best, :2], boxes[order, :2])
         high = np.minimum(boxes[best, 2:], boxes[order, 2:])
         common = np.clip(high - low, 0, None).prod(1)
         order = order[common <= overlap * (area[best] + area[order] - common)]
-    return kept
+    return chosen
 
 
 def _only_category(pose_set: PoseSet) -> int:

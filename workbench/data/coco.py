@@ -163,14 +163,14 @@ def _assembled(
     notes = list(standard.notes)
     instances = plain_visibility(instances, notes)
     # Evaluators read `raw`, which must not contain the other categories.
-    kept = raw["categories"] if chosen is None else list(categories.values())
+    listed = raw["categories"] if chosen is None else list(categories.values())
     return PoseSet(
         path.stem if part in (None, "body") else f"{path.stem}#{part}",
         skeleton,
         tuple(instances),
         records,
         {number: entry["name"] for number, entry in categories.items()},
-        {**raw, "categories": kept, "annotations": read},
+        {**raw, "categories": listed, "annotations": read},
         str(path),
         notes=tuple(notes),
         id_texts=standard.image_ids.texts(),

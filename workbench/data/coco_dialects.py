@@ -281,8 +281,8 @@ def _part_keys(entries: Sequence[Any], part: str | None, where: str) -> str | No
         return None
     part_places(part)
     wanted = [key for key, _ in PARTS.values()] if part == WHOLE else [PARTS[part][0]]
-    held = [e for e in entries if isinstance(e, Mapping) and "keypoints" in e]
-    absent = [key for key in wanted if not any(key in e for e in held)]
+    annotated = [e for e in entries if isinstance(e, Mapping) and "keypoints" in e]
+    absent = [key for key in wanted if not any(key in e for e in annotated)]
     if absent:
         raise ValueError(
             f"{where}: expected a COCO-WholeBody file for its {part}, but no annotation has"

@@ -181,8 +181,8 @@ def boxes_of_rows(
             continue
         scores = rows[:, 4] * rows[:, 5 + label]
         likely = np.flatnonzero(scores >= threshold)
-        kept = without_overlaps(boxes[likely], scores[likely], overlap)
-        found += [(int(likely[i]), label) for i in kept]
+        chosen = without_overlaps(boxes[likely], scores[likely], overlap)
+        found += [(int(likely[i]), label) for i in chosen]
     index = np.array([i for i, _ in found], int)
     label_of = np.array([label for _, label in found], int)
     return boxes[index], rows[index, 4] * rows[index, 5 + label_of], label_of
@@ -231,8 +231,8 @@ class OnnxDetector:
         fed = {self._input: np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])}
         outputs = dict(zip(self._outputs, self._session.run(None, fed), strict=True))
         boxes, scores, labels = self._read(outputs)
-        kept = np.isin(labels, self._labels) & (scores >= self._threshold)
-        return boxes_in_image(boxes[kept], scores[kept], ratio, image.shape)
+        wanted = np.isin(labels, self._labels) & (scores >= self._threshold)
+        return boxes_in_image(boxes[wanted], scores[wanted], ratio, image.shape)
 
     def _recognised(self) -> str:
         """``rtmdet`` or ``yolox``, from the graph."""
@@ -324,5 +324,5 @@ class MMDetDetector:
         except NotImplementedError as missing:
             raise NotAvailable(f"{self.title}: {missing}; or give the detector as an ONNX file") from None
         boxes, scores = found.bboxes.cpu().numpy(), found.scores.cpu().numpy()
-        kept = np.isin(found.labels.cpu().numpy(), self._labels) & (scores >= self._threshold)
-        return boxes_in_image(boxes[kept], scores[kept], 1.0, image.shape)
+        wanted = np.isin(found.labels.cpu().numpy(), self._labels) & (scores >= self._threshold)
+        return boxes_in_image(boxes[wanted], scores[wanted], 1.0, image.shape)

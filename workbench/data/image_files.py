@@ -91,13 +91,13 @@ def images_folder(path: Path, images: Path | None, entries: Sequence[Any]) -> Pa
         return next((p for p in (images, *_subfolders(images)) if _holds(p, names, path.name)), images)
     here, top = path.parent, _top(path)
     # Beside the json, or where COCO, AP-10K and CrowdPose put them.
-    places = [here, here / "images", here.parent / "images", here.parent / "data", top]
-    places += [*_subfolders(top), *_subfolders(top / "images"), *_subfolders(top / "data")]
+    candidates = [here, here / "images", here.parent / "images", here.parent / "data", top]
+    candidates += [*_subfolders(top), *_subfolders(top / "images"), *_subfolders(top / "data")]
     # Human-Art names its images from the folder above its own: Human-Art/images/...
     first = {PureWindowsPath(name).parts[0] for name in names if PureWindowsPath(name).parts}
     if top.resolve().name in first:
-        places.append(top.resolve().parent)
-    return next((p for p in places if _holds(p, names, path.name)), here)
+        candidates.append(top.resolve().parent)
+    return next((p for p in candidates if _holds(p, names, path.name)), here)
 
 
 def folders_of(path: Path) -> list[Path]:

@@ -52,6 +52,17 @@ def image_lints(pose_set: PoseSet, most: int = 1000) -> tuple[str, ...]:
     return tuple(one.finding.evidence for one in located_in_images(pose_set, most))
 
 
+def turned_lints(pose_set: PoseSet, most: int = 1000) -> tuple[str, ...]:
+    """What decides the pixels of images with an EXIF rotation, where the annotations do not fit upright ones.
+
+    Args:
+        pose_set: the headers of its present images are read; () where all are annotated upright.
+        most: number of images to look at.
+    """
+    found = _turned(pose_set, [r for r in pose_set.images.values() if r.path.is_file()][:most], "")
+    return tuple(one.finding.evidence for one in found if ";" in one.finding.evidence)
+
+
 def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
     """Findings that need the images: EXIF rotations and duplicate images.
 
@@ -62,7 +73,7 @@ def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
     present = [r for r in pose_set.images.values() if r.path.is_file()]
     looked = present[:most]
     limited = f" (of the first {most:,} of {len(present):,} images)" if looked != present else ""
-    found = _turned(looked, limited)
+    found = _turned(pose_set, looked, limited)
     paths: dict[Any, list[int]] = defaultdict(list)
     for record in pose_set.images.values():
         paths[record.path].append(record.id)
@@ -81,7 +92,7 @@ def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
     return found
 
 
-def _turned(looked: Sequence[ImageRecord], limited: str) -> list[Located]:
+def _turned(pose_set: PoseSet, looked: Sequence[ImageRecord], limited: str) -> list[Located]:
     turned, stored, unsure = [], 0, 0
     for record in looked:
         current_checkpoint()
@@ -97,34 +108,41 @@ def _turned(looked: Sequence[ImageRecord], limited: str) -> list[Located]:
     if not turned:
         return []
     text = f"{len(turned)} images have an EXIF rotation: OpenCV, mmpose and browsers show them upright"
-    if stored:
-        text += f"; {stored} are annotated on the stored, unrotated picture and are read that way"
-    if unsure:
-        text += (
-            f"; {unsure} are mirrored or upside down, or square, so their size does not tell on which picture"
-            " they were annotated: read as upright ones (diagnose compares both)"
-        )
+    if pose_set.reading.as_stored:
+        text += "; they are read as they are stored, as --as-stored says"
+    elif stored or unsure:
+        if stored:
+            text += (
+                f"; {stored} are annotated on the stored, unrotated picture, whose width and height the file"
+                " states, and are read that way: poses of a reader that turns them are in other pixels"
+            )
+        if unsure:
+            text += (
+                f"; {unsure} are mirrored or upside down, or square, so their size does not tell on which"
+                " picture they were annotated: read as upright ones, with --as-stored as they are stored"
+                " (diagnose compares both)"
+            )
     finding = Finding("turned images", text + limited, severity="remark")
     return [Located(finding, images=tuple(turned))]
 
 
 def duplicate_images(paths: Sequence[Path]) -> list[Path]:
     """The image files that are near duplicates of an earlier one; unreadable files are skipped."""
-    kept: list[Path] = []
+    first_copies: list[Path] = []
     small: list[np.ndarray] = []
     for path in paths:
         current_checkpoint()
         thumbnail = _thumbnail(path)
         if thumbnail is not None and thumbnail.std() >= _PLAIN:
-            kept.append(path)
+            first_copies.append(path)
             small.append(thumbnail.ravel())
-    if len(kept) < 2:
+    if len(first_copies) < 2:
         return []
     table = np.stack(small)
     found = []
-    for i in range(1, len(kept)):
+    for i in range(1, len(first_copies)):
         if (np.abs(table[:i] - table[i]).mean(1) < _SAME).any():
-            found.append(kept[i])
+            found.append(first_copies[i])
     return found
 
 
@@ -360,9 +378,9 @@ def _boxes(column: _Column, trusted: bool) -> _Told:
         text = f"{int(outside.sum())} boxes reach outside their image; crops use the part inside"
         found.append((text, rows(np.asarray(outside))))
     # Boxes of occluded people may cover only what is visible.
-    held = _share_held(column.keypoints[boxed], column.visible[boxed], boxes)
+    inside = _share_held(column.keypoints[boxed], column.visible[boxed], boxes)
     positive = (boxes[:, 2:] > 0).all(1) & column.visible[boxed].any(1)
-    empty = (held < 0.5) & positive
+    empty = (inside < 0.5) & positive
     if trusted and empty.any():
         text = (
             f"{int(empty.sum())} boxes contain less than half of their visible keypoints: a crop of such a"
@@ -402,8 +420,8 @@ def _share_held(
     """Share of each instance's labelled keypoints within its box (x, y, width, height), a tenth widened."""
     margin = np.maximum(2.0, 0.1 * boxes[:, 2:])[:, None]
     low, high = boxes[:, None, :2] - margin, boxes[:, None, :2] + boxes[:, None, 2:] + margin
-    held = ((keypoints >= low) & (keypoints <= high)).all(-1) & labelled
-    return held.sum(1) / np.maximum(labelled.sum(1), 1)
+    inside = ((keypoints >= low) & (keypoints <= high)).all(-1) & labelled
+    return inside.sum(1) / np.maximum(labelled.sum(1), 1)
 
 
 def _overlap(one: Float[np.ndarray, "N 4"], other: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, " N"]:

@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from workbench.core import Groups, NotAvailable, PoseModel
 from workbench.core.capabilities import RollsOut
 from workbench.core.errors import USER_ERRORS, sentence
+from workbench.core.hooks import count_inputs
 from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
-from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Separated, Separation, spread
+from workbench.diagnosis.evidence import (
+    MOST_STORED,
+    Change,
+    Evidence,
+    Separated,
+    Separation,
+    acting,
+    spread,
+)
 from workbench.diagnosis.targets import Given
 from workbench.diagnosis.texts import quoted_config
 
@@ -28,8 +37,12 @@ Value = TypeVar("Value")
 
 # Instances on which causes are searched: enough for an interval, seconds on a CPU.
 SAMPLE = 48
-# Passes over the whole set that a diagnosis needs at level evaluate, for what a budget allows.
-WHOLE_PASSES = 2
+# What a diagnosis at level evaluate may cost: forward passes, in numbers of the set's instances.
+EVALUATIONS = 2
+# Of these, passes that tests after the search of causes need (the flip test).
+LATER = 32
+# Multiples of it, less whole numbers, fill the unit interval evenly.
+GOLDEN = 0.6180339887498949
 # Images of a bottom-up model at level forward, which is slower and finds several people in each.
 WHOLE_IMAGES = 10
 
@@ -42,6 +55,8 @@ class Options:
         against: a run or checkpoint to compare with.
         data: a COCO-format json or a built-in set.
         images: folder of its images.
+        bits: as in ImageReading, as is the next.
+        as_stored: likewise.
         config: of the model; named here it is the user's own code and is run.
         adapter: the user's own model as a Python file; it is run.
         claim: figure by name that the run should reach or was seen to reach: ``{"AP": .698}``.
@@ -59,6 +74,8 @@ class Options:
     against: Path | None = None
     data: str | None = None
     images: Path | None = None
+    bits: int = 0
+    as_stored: bool = False
     config: Path | None = None
     adapter: Path | None = None
     claim: Mapping[str, float] = field(default_factory=dict)
@@ -105,6 +122,7 @@ class Case:
         self._kept: dict[str, Any] = {}
         self._unchanged: dict[str, str] = {}
         self._crop_seconds = 0.0
+        self.forwarded = 0
 
     def once(self, key: str, make: Callable[[], Value]) -> Value:
         """The value of a key, made at the first call; a failure is kept as well and raised again.
@@ -275,7 +293,7 @@ class Case:
             raise NotAvailable("no checkpoint and no adapter was given, so there is no model")
         self.step()
         named = options.config is not None
-        return open_model(
+        found = open_model(
             list(self.given.parts) or self.given.checkpoint,
             config=self.config_path() if config == "named" else config,
             adapter=adapter,
@@ -287,6 +305,21 @@ class Case:
             # A config among the targets is read; only one that was named as --config is the user's own code.
             run_config=named and options.run_config,
         )
+        count_inputs(found.model.module, self._given)
+        return found
+
+    def _given(self, inputs: int) -> None:
+        """Count what the network is given: crops or images, mirrored ones and other scales as well."""
+        self.forwarded += inputs
+
+    def evaluation_size(self) -> int:
+        """What one evaluation of the set gives to the network: crops, or images of a bottom-up model.
+
+        Raises:
+            NotAvailable: there is no model or no data set.
+        """
+        pose_set = self.pose_set()
+        return len(pose_set.images if isinstance(self.model(), Groups) else pose_set.labelled)
 
     def model(self) -> PoseModel:
         """The model, its keypoints named as the data set's where its file names none."""
@@ -312,6 +345,7 @@ class Case:
     # The data.
 
     def _read_set(self) -> PoseSet:
+        from workbench.data.images import ImageReading
         from workbench.data.opening import open_data, open_data_for
 
         def read() -> PoseSet:
@@ -321,8 +355,11 @@ class Case:
             try:
                 K = len(self.loaded().model.skeleton)
             except NotAvailable:
-                return open_data(name, self.options.images)
-            return open_data_for(name, K, self.options.images)
+                found = open_data(name, self.options.images)
+            else:
+                found = open_data_for(name, K, self.options.images)
+            reading = ImageReading(self.options.bits, self.options.as_stored)
+            return dataclasses.replace(found, reading=reading)
 
         return self.once("data", read)
 
@@ -392,6 +429,13 @@ class Case:
         """The instances that are looked at."""
         return self.once("chosen", lambda: spread(self.pose_set(), self.options.sample))
 
+    def in_order(self) -> list[int]:
+        """All labelled instances, the sample first; the first n of them are spread over the set."""
+        sample = self.chosen()
+        rest = [i for i in self.pose_set().labelled if i not in set(sample)]
+        places = sorted(range(len(rest)), key=lambda place: place * GOLDEN % 1)
+        return [*sample, *(rest[place] for place in places)]
+
     def evidence(self) -> Evidence:
         """Poses of the result file, or of the model, on the chosen instances, and what changes make of them.
 
@@ -432,7 +476,7 @@ class Case:
             return sample
         if self.options.budget is not None:
             left = self.options.budget - (time.monotonic() - self.started)
-            fits = int(left / max(WHOLE_PASSES * self._crop_seconds, 1e-6))
+            fits = int(left / max(EVALUATIONS * self._crop_seconds, 1e-6))
             if fits <= len(sample.indices):
                 self.notes.append(
                     "the budget does not allow the whole set: figures are of "
@@ -442,9 +486,25 @@ class Case:
             if fits < count:
                 self.notes.append(f"the budget allows {fits} of {count} instances: figures are of these")
                 count = fits
-        whole = Evidence(pose_set, spread(pose_set, count), sample.model, stepped=self.step)
+        order = self.in_order()[:count]
+        whole = Evidence(pose_set, order, sample.model, stepped=self.step, within=sample)
         whole.measure()
         return whole
+
+    def _longer(self, promising: Sequence[Change]) -> Evidence:
+        """The evidence with which promising changes are measured: of as many instances as the cost allows."""
+        sample, whole = self.evidence(), self.measured()
+        spent = self.forwarded + LATER
+        passes = max(sample.passes_of(promising), len(acting(promising)))
+        left = max(EVALUATIONS * len(self.pose_set().labelled) - spent, 0)
+        more = left // passes if passes else len(whole.indices)
+        # Whole batches, so that outputs are used again.
+        count = len(sample.indices) + more // sample.batch_size * sample.batch_size
+        count = min(count, MOST_STORED)
+        if count >= len(whole.indices):
+            return whole
+        indices = whole.indices[:count]
+        return Evidence(self.pose_set(), indices, sample.model, stepped=self.step, within=sample)
 
     def of_model(self) -> Evidence:
         """The same of the model.
@@ -486,13 +546,13 @@ class Case:
         def searched() -> Separated:
             sample, changes = self.evidence(), self._all_changes()
             found = Separation(sample, changes, self.step).result()
-            whole = self.measured()
-            if whole is sample:
+            if self.measured() is sample:
                 return found
-            # A change that needs a forward pass costs an evaluation: only those that promise something on
-            # the sample are measured on the whole set.
-            promising = [c for c in changes if c.stage not in NEEDS_FORWARD or found.promises(c)]
-            again = Separation(whole, promising, self.step).result()
+            promising = [change for change in changes if found.promises(change)]
+            longer = self._longer(promising)
+            if longer is sample or len(longer.indices) <= len(sample.indices):
+                return found
+            again = Separation(longer, promising, self.step, looks=False).result()
             return dataclasses.replace(
                 again,
                 alone={**found.alone, **again.alone},

@@ -43,6 +43,7 @@ MODULES: tuple[str, ...] = (
     "workbench.diagnosis.set_causes",
     "workbench.diagnosis.annotated_box_causes",
     "workbench.diagnosis.input_causes",
+    "workbench.diagnosis.constant_outputs",
     "workbench.diagnosis.output_causes",
     "workbench.diagnosis.keypoint_causes",
     "workbench.diagnosis.offset_causes",
@@ -166,7 +167,7 @@ class Undone(Cause):
 
     def proved(self, case: Case, change: Change, apart: Separated) -> Finding:
         """The finding, with what undoing the cause gave."""
-        alone, protocol = apart.alone[change], case.measured().protocol()
+        alone, protocol = apart.alone[change], apart.evidence.protocol()
         found = apart.last[change] if alone.AP != alone.AP or _given(change, alone) <= 0 else alone
         evidence = f"{self.seen(case, change)}; with {change.name} {_both(apart, found)}"
         raised = found.AP > 0 and found.AP_low > 0
@@ -203,7 +204,7 @@ class Undone(Cause):
 
     def seen(self, case: Case, change: Change) -> str:
         """What stands in the files about it; the cause's own words by default."""
-        return f"measured by undoing it on {len(case.measured().indices)} instances"
+        return f"measured by undoing it on {len(case.separated().evidence.indices)} instances"
 
 
 def _given(change: Change, found: Gain) -> float:
@@ -212,7 +213,7 @@ def _given(change: Change, found: Gain) -> float:
 
 def _told(change: Change, found: Gain) -> str:
     if change.stage == "scores":
-        return f"AP {found.AP:+.3f} ({found.AP_low:+.3f} to {found.AP_high:+.3f})"
+        return Effect("AP", found.AP, found.AP_low, found.AP_high).text()
     return f"mean OKS {found.oks:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 

@@ -36,10 +36,11 @@ class Audit(Cause):
     MOST = 4
 
     def test(self, case: Case) -> Answer:
+        config = case.config()
         from workbench.recipes.audit import audit
 
         # A text about a recipe says which one the config is meant to follow.
-        report = audit(case.config(), stated_recipe(case) or None, title="the config")
+        report = audit(config, stated_recipe(case) or None, title="the config")
         wrong = [one for one in report.findings if one.severity == "error" and not _of_recipe(one)]
         differing = [one for one in report.findings if one not in wrong and one.severity != "remark"]
         if not wrong and not differing:
@@ -113,12 +114,12 @@ class MisplacedKeys(Cause):
     refuted_by = "a class of one's own that takes these keys"
 
     def test(self, case: Case) -> Answer:
-        from workbench.models.mmpose.model import misplaced_keys_of
-
         config = case.config()
         model = config.get("model")
         if not isinstance(model, Mapping) or "type" not in model:
             raise NotAvailable("the config describes no model of mmpose")
+        from workbench.models.mmpose.model import misplaced_keys_of
+
         wrong = misplaced_keys_of(config)
         if not wrong:
             return RuledOut("every key of the model is one that its class takes")

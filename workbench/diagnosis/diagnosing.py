@@ -221,6 +221,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
         worth_adding=_worth_adding(case, not_testable),
         level=case.options.level,
         seconds=seconds,
+        cost=_cost(case),
         subject=_subject(case),
         commands=commands_of(case),
         experiment=_experiment(case, findings),
@@ -241,6 +242,14 @@ def _measured(case: Case) -> tuple[dict[str, float], str, tuple[float, ...]]:
         # An interval that holds 0 gives nothing back; one that could not be had is nan.
         together = () if found.AP_low <= 0 else (found.AP, found.AP_low, found.AP_high)
     return {k: v for k, v in figures.items() if not math.isnan(v)}, evidence.protocol(), together
+
+
+def _cost(case: Case) -> tuple[int, ...]:
+    """What the network was given, and what one evaluation gives to it; () without a model and a set."""
+    try:
+        return case.forwarded, case.evaluation_size()
+    except NotAvailable:
+        return ()
 
 
 def _refutable(finding: Finding, cause: Cause) -> Finding:

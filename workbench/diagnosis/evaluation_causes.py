@@ -351,8 +351,6 @@ class ClaimByGrouping(Cause):
     refuted_by = "the script's own code, with the named step in it"
 
     def test(self, case: Case) -> Answer:
-        from workbench.evaluation.ablation import grouping_variants, sweep
-
         claim = case.options.claim.get("AP")
         if claim is None:
             raise NotAvailable(
@@ -361,6 +359,8 @@ class ClaimByGrouping(Cause):
         model: Any = case.model()
         if not isinstance(model, Groups):
             raise NotAvailable("this is about bottom-up models, whose protocol has many steps")
+        from workbench.evaluation.ablation import grouping_variants, sweep
+
         model = cast("BottomUp", model)
         case.step()
         report = sweep(

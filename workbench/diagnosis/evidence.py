@@ -8,9 +8,10 @@ change and without. `separate` tells several causes at once apart: each alone, a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -42,17 +43,19 @@ LEAST_GAIN, LEVEL = 0.02, 0.998
 # The same of AP, for changes that leave keypoints where they are.
 LEAST_AP = 0.02
 RESAMPLES = 1000
-# Instances of a first look; a change that costs more than this much OKS there is looked at no further.
-GLANCE, HOPELESS = 12, 0.0
+# Instances of the first two looks at a change that needs forward passes. It is looked at no further where the
+# first one loses more than this much OKS (any, once a cause is undone), or the second one any.
+FIRST, GLANCE, LOST = 4, 12, -0.1
+# A run of so little OKS has nothing to lose: a change that does not gain at the first look undoes nothing.
+NOTHING_TO_LOSE = 0.1
 # Two causes explain the same where the second gives at least this share of the first one's gain.
 ALIKE = 0.85
 # A last resort is not named where another change, though not certain, gives this share of it.
 NEARLY = 0.5
 MOST_CAUSES = 5
-# Instances up to which their images stay in memory: some 0.3 to 1 MB each.
-MOST_SAMPLES = 64
-# Sets of outputs that are kept besides those of the model as it is.
-MOST_KEPT = 4
+# Instances whose outputs are kept: of the model as it is, and of all changes together. Images and input are
+# kept of the sample alone, some 1 MB each.
+MOST_STORED, MOST_KEPT = 1024, 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +123,8 @@ class Gain:
         low: lower end of its interval.
         high: upper end.
         instances: compared.
-        AP: the same of AP; nan where it was not measured.
-        AP_low: lower end of its interval of 95 %.
+        AP: the same of AP.
+        AP_low: lower end of its interval of 95 %; nan where it was not drawn, which takes longer.
         AP_high: upper end.
     """
 
@@ -160,7 +163,7 @@ def gain(before: Measured, after: Measured, *, with_ap: bool = False, seed: int 
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     means = (draws @ sums) / np.maximum(draws @ sizes, 1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    ap: dict[str, float] = {}
+    ap = {"AP": after.figures["AP"] - before.figures["AP"]}
     if with_ap:
         interval = paired_bootstrap(before.ap, after.ap, resamples=RESAMPLES // 2, seed=seed)
         ap = {"AP": interval.delta, "AP_low": interval.low, "AP_high": interval.high}
@@ -169,16 +172,30 @@ def gain(before: Measured, after: Measured, *, with_ap: bool = False, seed: int 
 
 @dataclass(frozen=True, eq=False)
 class Forward:
-    """Stored outputs of one batch."""
+    """Outputs of one batch."""
 
     rows: tuple[int, ...]
     samples: tuple[Sample, ...]
     batch: Batch
     outputs: Outputs
 
+    def without_pixels(self) -> Forward:
+        """The same without the numbers of images and input, whose shapes stay."""
+        empty = [
+            dataclasses.replace(s, image=np.broadcast_to(np.zeros(1, np.uint8), s.image.shape))
+            for s in self.samples
+        ]
+        pixels = self.batch.pixels
+        batch = dataclasses.replace(
+            self.batch, pixels=pixels.new_zeros(1).expand(pixels.shape), samples=tuple(empty)
+        )
+        return dataclasses.replace(self, samples=tuple(empty), batch=batch)
+
 
 class Evidence:
     """Poses of one model, or of one result file, on some instances of a data set.
+
+    Every instance is given to the model once for each set of changes that need a forward pass.
 
     Args:
         pose_set: annotated.
@@ -189,6 +206,7 @@ class Evidence:
         sigmas: OKS constants; the skeleton's by default.
         batch_size: crops in one forward pass.
         stepped: called before every forward pass; what it raises ends the measurement.
+        within: evidence of the same model on some of these instances, whose outputs are used.
     """
 
     def __init__(
@@ -202,6 +220,7 @@ class Evidence:
         sigmas: Sequence[float] | None = None,
         batch_size: int = 16,
         stepped: Callable[[], None] = lambda: None,
+        within: Evidence | None = None,
     ) -> None:
         self.pose_set, self.model, self.given = pose_set, model, given
         self.indices = tuple(indices)
@@ -210,16 +229,23 @@ class Evidence:
         self.sigmas = tuple(sigmas or pose_set.skeleton.sigmas) or (0.07,) * K
         area = np.array([pose_set.instances[i].area for i in self.indices])
         self.area_rule: Any = "annotated" if np.isfinite(area).all() else "box"
-        self._forwards: dict[Any, list[Forward]] = {}
         self._measured: dict[Any, Measured] = {}
-        self._samples: dict[int, Sample] = {}
-        self.forward_passes = 0  # of one crop
+        self._forwards: dict[tuple[Change, ...], list[Forward]] = {} if within is None else within._forwards
+        self._samples: dict[int, Sample] = {} if within is None else within._samples
+        glance = self.indices[:: max(1, len(self.indices) // GLANCE)][:GLANCE]
+        # Batches end where one of these ends, so that each is made of whole batches.
+        looks = (glance[:: GLANCE // FIRST], glance, self.indices)
+        self._looks: tuple[tuple[int, ...], ...] = looks if within is None else within._looks
+
+    @property
+    def first(self) -> tuple[int, ...]:
+        """The instances of a first look, spread over the sample."""
+        return self._looks[0]
 
     @property
     def glance(self) -> tuple[int, ...]:
-        """The first few instances, spread over the set as all of them are."""
-        step = max(1, len(self.indices) // GLANCE)
-        return self.indices[::step][:GLANCE]
+        """The instances of a second look, those of the first among them."""
+        return self._looks[1]
 
     def protocol(self) -> str:
         """By which rules everything here is measured, in one line."""
@@ -230,18 +256,24 @@ class Evidence:
         of = f"{count}" if count == every else f"{count} of {every}"
         return f"{what}, {self.pose_set.name}, {of} annotated instances on {images} images{sigmas}"
 
-    def measure(self, changes: Iterable[Change] = (), *, glance: bool = False) -> Measured:
+    def measure(self, changes: Iterable[Change] = (), rows: tuple[int, ...] | None = None) -> Measured:
         """The poses with some changes, evaluated; computed once for each set of changes.
 
         Args:
             changes: of different causes.
-            glance: on the first few instances only.
+            rows: `first` or `glance`; all instances by default.
         """
         chosen = sorted(changes, key=lambda change: STAGES.index(change.stage))
-        key = (*chosen, glance)
+        key = (tuple(chosen), rows)
         if key not in self._measured:
-            self._measured[key] = self._measure(chosen, self.glance if glance else self.indices)
+            self._measured[key] = self._measure(chosen, self.indices if rows is None else rows)
         return self._measured[key]
+
+    def passes_of(self, changes: Iterable[Change]) -> int:
+        """Forward passes over all instances that were made with some of these changes and no others."""
+        allowed = set(changes)
+        made = {acting(chosen) for chosen, rows in self._measured if rows is None}
+        return len([key for key in made if key and allowed.issuperset(key)])
 
     def poses(self, changes: Sequence[Change] = (), rows: Sequence[int] | None = None) -> Predictions:
         """The poses with some changes, not evaluated.
@@ -261,42 +293,42 @@ class Evidence:
         return found
 
     def forwards(self, changes: Sequence[Change] = (), rows: Sequence[int] | None = None) -> list[Forward]:
-        """Stored batches and outputs of the model with some changes of weights and input."""
-        rows = self.indices if rows is None else rows
-        acting = [change for change in changes if change.stage in NEEDS_FORWARD]
-        whole = (*acting, self.indices)
-        if whole in self._forwards:
-            wanted = set(rows)
-            return [one for one in self._forwards[whole] if wanted.issuperset(one.rows)]
-        key = (*acting, tuple(rows))
-        if key not in self._forwards:
-            made = self._forward(acting, rows)
-            # Outputs as the model gives them are read often, those of a change a few times in a row.
-            for old in [k for k in self._forwards if len(k) > 1][:-MOST_KEPT]:
-                del self._forwards[old]
-            self._forwards[key] = made
-        return self._forwards[key]
+        """Batches and outputs of the model with some changes of weights and input; they are kept."""
+        key, rows = acting(changes), self.indices if rows is None else rows
+        made = self._forwards[key] = self._forwards.pop(key, [])  # the last one used stands last
+        wanted = set(rows)
+        held = [one for one in made if wanted.issuperset(one.rows)]
+        missing = wanted.difference(*(one.rows for one in held))
+        for one in self._forward(key, [row for row in rows if row in missing]):
+            made.append(one if set(one.rows) <= set(self._looks[-1]) else one.without_pixels())
+            held.append(made[-1])
+        self._forget()
+        return held
 
-    def _forward(self, acting: Sequence[Change], rows: Sequence[int]) -> list[Forward]:
+    def _forget(self) -> None:
+        """Drop outputs of changes, those used least lately first; outputs of the model as it is stay."""
+        changed = [key for key in self._forwards if key]
+        sizes = [sum(len(one.rows) for one in self._forwards[key]) for key in changed]
+        while len(sizes) > 1 and sum(sizes) > MOST_KEPT:
+            del self._forwards[changed.pop(0)], sizes[0]
+
+    def _forward(self, changes: Sequence[Change], rows: Sequence[int]) -> Iterator[Forward]:
         model: Any = self.model
-        for change in acting:
+        for change in changes:
             model = change.of(model)
-        made, glance = [], set(self.glance)
-        # The glance is a batch of its own, so that both can be cut from one pass.
-        parts = [[i for i in rows if i in glance], [i for i in rows if i not in glance]]
-        for part in parts:
+        left = list(rows)
+        for look in (*map(set, self._looks), set(rows)):
+            part, left = [i for i in left if i in look], [i for i in left if i not in look]
             for start in range(0, len(part), self.batch_size):
                 self.stepped()
                 chunk = part[start : start + self.batch_size]
                 samples = tuple(map(self._sample, chunk))
                 seen = run(model, samples, flip=self.flip)
-                self.forward_passes += len(chunk)
-                made.append(Forward(tuple(chunk), samples, seen.batch, seen.outputs))
-        return made
+                yield Forward(tuple(chunk), samples, seen.batch, seen.outputs)
 
     def _sample(self, index: int) -> Sample:
-        """An instance with its image, read once where there are few."""
-        if len(self.indices) > MOST_SAMPLES:
+        """An instance with its image, read once if it is of the sample."""
+        if index not in self._looks[-1]:
             return self.pose_set.sample(index)
         if index not in self._samples:
             self._samples[index] = self.pose_set.sample(index)
@@ -307,8 +339,9 @@ class Evidence:
         for change in changes:
             if change.stage in (*NEEDS_FORWARD, "outputs"):
                 model = change.of(model)
+        kept, rest = rows[:MOST_STORED], rows[MOST_STORED:]
         parts = []
-        for one in self.forwards(changes, rows):
+        for one in chain(self.forwards(changes, kept), self._forward(acting(changes), rest)):
             poses = model.decode(one.outputs, one.batch, DecodeOptions())
             parts.append(poses_of(one.samples, poses, DEFAULT, self.pose_set))
         return Predictions.joined(parts)
@@ -358,11 +391,17 @@ class Evidence:
         return Measured(result, instance_oks(found, result), found)
 
 
+def acting(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """The changes that need a forward pass."""
+    return tuple(change for change in changes if change.stage in NEEDS_FORWARD)
+
+
 @dataclass(frozen=True, eq=False)
 class Separated:
     """Which changes undo something, and how much each gives.
 
     Attributes:
+        evidence: on which it was measured.
         base: without any change.
         chosen: the changes that undo something, in the order of their gain.
         alone: gain of every change that was measured, alone.
@@ -372,6 +411,7 @@ class Separated:
         failed: changes that could not be measured, and why.
     """
 
+    evidence: Evidence
     base: Measured
     chosen: tuple[Change, ...]
     alone: Mapping[Change, Gain]
@@ -383,7 +423,7 @@ class Separated:
     def promises(self, change: Change) -> bool:
         """Whether a change gave at least half of what counts, so that more instances may decide."""
         found = self.alone.get(change)
-        return change in self.chosen or (found is not None and found.oks >= change.least / 2)
+        return change in self.chosen or (found is not None and _size(change, found) >= change.least / 2)
 
 
 class Separation:
@@ -393,13 +433,20 @@ class Separation:
         evidence: of the poses.
         changes: all that are tried.
         stepped: called before every measurement; what it raises ends the search.
+        looks: a change is measured on a few instances first, and on all where these leave it open.
     """
 
     def __init__(
-        self, evidence: Evidence, changes: Sequence[Change], stepped: Callable[[], None] = lambda: None
+        self,
+        evidence: Evidence,
+        changes: Sequence[Change],
+        stepped: Callable[[], None] = lambda: None,
+        looks: bool = True,
     ) -> None:
         self.evidence, self.changes, self.stepped = evidence, tuple(changes), stepped
+        self.looks = looks and len(evidence.indices) > 2 * GLANCE
         self.alone: dict[Change, Gain] = {}
+        self.lost: set[Change] = set()
         self.failed: dict[Change, str] = {}
         self.alike: dict[Change, tuple[Change, ...]] = {}
 
@@ -431,15 +478,17 @@ class Separation:
         chosen.sort(key=lambda change: -_size(change, self.alone.get(change, last[change])))
         alone = {c: gain(base, self.evidence.measure([c]), with_ap=True) for c in chosen}
         return Separated(
-            base, tuple(chosen), {**self.alone, **alone}, last, together, self.alike, self.failed
-        )
+            self.evidence, base, tuple(chosen), {**self.alone, **alone}, last, together, self.alike,
+            self.failed,
+        )  # fmt: skip
 
     def _gains(self, chosen: Sequence[Change]) -> list[tuple[Change, Gain]]:
         """The gain of every change on top of the chosen ones, where it is not hopeless at a first look."""
         taken = {change.cause for change in chosen}
         found = []
         for change in self.changes:
-            if change.cause in taken or change in self.failed:
+            # What spoiled a run that can be read is no cause of it, whatever else is undone.
+            if change.cause in taken or change in self.failed or change in self.lost:
                 continue
             self.stepped()
             try:
@@ -453,15 +502,20 @@ class Separation:
         return found
 
     def _gain(self, chosen: Sequence[Change], change: Change) -> Gain:
-        evidence = self.evidence
-        if change.stage in NEEDS_FORWARD and len(evidence.indices) > 2 * GLANCE:
-            first = gain(
-                evidence.measure(chosen, glance=True), evidence.measure([*chosen, change], glance=True)
-            )
-            if first.oks < HOPELESS:
+        evidence, both = self.evidence, [*chosen, change]
+        if change.stage in NEEDS_FORWARD and self.looks:
+            first = gain(evidence.measure(chosen, evidence.first), evidence.measure(both, evidence.first))
+            poor = evidence.measure(chosen).mean_oks < NOTHING_TO_LOSE
+            if first.oks < (change.least / 2 if poor else 0.0 if chosen else LOST):
+                self.lost |= set() if poor else {change}
                 return first
-        before, after = evidence.measure(chosen), evidence.measure([*chosen, change])
-        return gain(before, after, with_ap=change.stage == "scores")
+            second = gain(evidence.measure(chosen, evidence.glance), evidence.measure(both, evidence.glance))
+            if second.oks < 0 or second.high < change.least:
+                self.lost |= {change} if second.high < change.least and not poor else set()
+                return second
+        before, after = evidence.measure(chosen), evidence.measure(both)
+        promising = after.figures["AP"] - before.figures["AP"] >= max(change.least, LEAST_AP)
+        return gain(before, after, with_ap=change.stage == "scores" and promising)
 
     def _adding_nothing(self, chosen: Sequence[Change], rivals: Sequence[Change]) -> tuple[Change, ...]:
         """Of other causes that gave as much, those that give nothing once this one is undone."""

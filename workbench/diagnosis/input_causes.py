@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from workbench.core import NotAvailable
+from workbench.core.finding import Finding
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
 from workbench.evaluation.probes import Intervention, NotTried, input_interventions
+from workbench.evaluation.probes.input import NORMALISATIONS
+from workbench.evaluation.probes.intervention import colours_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 # Mean OKS below which a model has learned too little for its fine print to be read.
 LEARNED = 0.3
+# Causes beside which no network finds keypoints: numbers that are 255 times off.
+GROSS = ("value range",)
 
 
 class Input(Undone):
@@ -28,6 +40,8 @@ class Input(Undone):
         self.name = name  # type: ignore[misc] - one class for all causes of the probe
 
     def changes(self, case: Case) -> Iterable[Change]:
+        if self.name in GROSS and (oks := case.of_model().measure().mean_oks) >= LEARNED:
+            raise NotAvailable(f"mean OKS is {oks:.2f} as it is, and this would leave next to nothing")
         for one in _tried(case)[0]:
             if one.cause == self.name and not one.fine:
                 stage = "outputs" if one.decode_only else "input"
@@ -38,9 +52,32 @@ class Input(Undone):
 
     def test(self, case: Case) -> Answer:
         if not case.changes_of(self):
+            if self.name in GROSS and (told := case.no_changes_of(self)):
+                return RuledOut(told)
             why = next((no.reason for no in _tried(case)[1] if no.cause == self.name), "")
             return NotTestable(why or "this model leaves no other way open")
-        return super().test(case)
+        answer = super().test(case)
+        if self.name == "normalisation" and isinstance(answer, RuledOut):
+            return self._contradiction(case, answer) or answer
+        return answer
+
+    def _contradiction(self, case: Case, measured: RuledOut) -> Finding | None:
+        """The mean is a published one and the std is not the one that belongs to it."""
+        mean, std = _normalisation(case)
+        published = [(n, m, np.array(s)) for n, (m, s) in NORMALISATIONS.items() if any(m)]
+        told = [(n, s) for n, m, s in published if np.allclose(mean, m, rtol=0.005)]
+        if not told or any(np.allclose(std, s, rtol=0.05) for _, s in told):
+            return None
+        name, usual = told[0]
+        own, right = (", ".join(f"{v:.4g}" for v in values) for values in (std, usual))
+        return self.found(
+            f"pixels have the mean of '{name}' subtracted and are divided by ({own}), not by its "
+            f"({right}); what it costs is not told from chance: {measured.evidence}",
+            fix=f"divide by ({right}), or state the std that the training had",
+            refuted_by="a training config with this std",
+            severity="warning",
+            confidence="likely",
+        )
 
 
 class HalfPixel(Cause):
@@ -49,17 +86,19 @@ class HalfPixel(Cause):
     name, group, level, needs = "half-pixel shift", "input", "forward", ("model", "data")
 
     def test(self, case: Case) -> Answer:
-        from workbench.evaluation.probes import probe
-
         evidence = case.of_model()
         fine = [one for one in _tried(case)[0] if one.fine]
         if not fine:
             return NotTestable("this model leaves no shift open")
         if case.separated().chosen or evidence.measure().mean_oks < LEARNED:
             return NotTestable("undo the larger causes first: beside them half a pixel cannot be measured")
+        from workbench.evaluation.probes import probe
+
         case.step()
-        samples = [case.pose_set().sample(i) for i in evidence.indices]
-        report = probe(case.model(), samples, fine)
+        parts = evidence.forwards()
+        samples = [sample for one in parts for sample in one.samples]
+        made = [(one.samples, one.batch, one.outputs) for one in parts]
+        report = probe(case.model(), samples, fine, made=made)
         if report.findings:
             return list(report.findings)
         best = max(report.trials, key=lambda trial: trial.share, default=None)
@@ -75,18 +114,21 @@ class Flip(Cause):
 
     name, group, level, needs = "flip test", "input", "forward", ("model", "data")
     refuted_by = "other labelled images on which the flip test is right as it is"
-    MOST = 24
+    LEAST = 24
 
     def test(self, case: Case) -> Answer:
-        from workbench.evaluation.probes import probe_flip
-
         evidence = case.of_model()
         if case.separated().chosen or evidence.measure().mean_oks < LEARNED:
             return NotTestable("undo the larger causes first: beside them the flip test cannot be measured")
+        from workbench.evaluation.probes import probe_flip
+
         case.step()
-        step = max(1, len(evidence.indices) // self.MOST)
-        samples = [case.pose_set().sample(i) for i in evidence.indices[::step][: self.MOST]]
-        report = probe_flip(case.model(), samples)
+        parts = evidence.forwards()
+        seen = np.cumsum([len(one.rows) for one in parts])
+        parts = parts[: int(np.searchsorted(seen, self.LEAST)) + 1]
+        samples = [sample for one in parts for sample in one.samples]
+        made = [(one.samples, one.batch, one.outputs) for one in parts]
+        report = probe_flip(case.model(), samples, made=made)
         # A network that confuses sides has two peaks and odd partners: only what gives something back counts.
         found = [f for f in report.findings if f.effect is not None and f.effect.low > 0]
         return found or RuledOut(report.summary())
@@ -95,10 +137,21 @@ class Flip(Cause):
 def _tried(case: Case) -> tuple[list[Intervention], list[NotTried]]:
     def made() -> tuple[list[Intervention], list[NotTried]]:
         evidence = case.of_model()
-        first = [case.pose_set().sample(i) for i in evidence.glance[:4]]
+        first = [case.pose_set().sample(i) for i in evidence.first]
         return input_interventions(case.model(), first)
 
     return case.once("input interventions", made)
+
+
+def _normalisation(case: Case) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, " 3"]]:
+    """Mean and std of (r, g, b) in 0..255 that the model's input has, measured."""
+    sample = case.pose_set().sample(case.of_model().first[0])
+    colours = case.once("colours", lambda: colours_of(case.model(), sample))
+    order = list(colours.order)
+    std = 1 / np.abs(colours.matrix[range(3), order])
+    mean, spread = np.empty(3), np.empty(3)
+    mean[order], spread[order] = -colours.offset * std, std
+    return mean, spread
 
 
 CAUSES: tuple[Cause, ...] = (

@@ -6,16 +6,17 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from workbench.core import Conditioned, Groups, NotAvailable
+from workbench.core import Conditioned, Groups, NotAvailable, Outputs
 from workbench.core.capabilities import RollsOut
 from workbench.core.finding import Finding, Measurement
-from workbench.diagnosis.case import WHOLE_IMAGES, Case, whole_images
+from workbench.diagnosis.case import EVALUATIONS, WHOLE_IMAGES, Case, whole_images
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import spread
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation.ablation import Ablation
+    from workbench.evaluation.ablation.variants import Variant
     from workbench.models.bottom_up import BottomUp
 
 # Instances on which what a defect of the conditioning costs is measured: several passes over each.
@@ -31,12 +32,12 @@ class Conditioning(Cause):
     needs = ("a conditioned model", "data")
 
     def test(self, case: Case) -> Answer:
-        from workbench.inspectors.conditioning.clinic import examine
-        from workbench.inspectors.conditioning.weights import read_other_files
-
         loaded, pose_set = case.loaded(), case.pose_set()
         if not isinstance(loaded.model, Conditioned):
             raise NotAvailable("no condition (text, class) is declared for this model")
+        from workbench.inspectors.conditioning.clinic import examine
+        from workbench.inspectors.conditioning.weights import read_other_files
+
         against = _against(case)
         files = read_other_files(
             loaded.checkpoint, case.given.epochs, () if against is None else against.epochs, None
@@ -84,12 +85,12 @@ class Rollout(Cause):
     refuted_by = "the same measurement on other images of the run, without it"
 
     def test(self, case: Case) -> Answer:
-        from workbench.core.run import run
-        from workbench.inspectors.sequence import lab
-
         model, pose_set = case.model(), case.pose_set()
         if not isinstance(model, RollsOut):
             raise NotAvailable("this model finds all keypoints at once; this is about sequence models")
+        from workbench.core.run import run
+        from workbench.inspectors.sequence import lab
+
         chosen = learned_samples(case)
         samples = [pose_set.sample(i) for i in chosen]
         others = [pose_set.sample(i) for i in pose_set.labelled if i not in chosen][:2]
@@ -127,11 +128,10 @@ class Grouping(Cause):
         if not isinstance(model, Groups):
             raise NotAvailable("this model sees one box at a time; this is about bottom-up models")
         model, pose_set = cast("BottomUp", model), case.pose_set()
-        count = None if case.reaches("evaluate") else WHOLE_IMAGES
-        report = _swept(case, model, pose_set, count)
-        if not report.suspects and report.undecided and count is not None:
+        report = _swept(case, model, pose_set, WHOLE_IMAGES)
+        if not report.suspects and (undecided := report.undecided):
             # Something gains, and these images are too few to say whether by chance: more of them decide.
-            report = _swept(case, model, pose_set, MORE_IMAGES)
+            report = _swept(case, model, pose_set, MORE_IMAGES, undecided)
         found = [suspect.finding() for suspect in report.suspects]
         if not found:
             return RuledOut(
@@ -140,16 +140,27 @@ class Grouping(Cause):
         return [dataclasses.replace(one, refuted_by=one.refuted_by or self.refuted_by) for one in found]
 
 
-def _swept(case: Case, model: BottomUp, pose_set: PoseSet, count: int | None) -> Ablation:
-    """The known mistakes undone, one by one, on so many images; None for all."""
+def _swept(
+    case: Case, model: BottomUp, pose_set: PoseSet, count: int, faults: frozenset[str] | None = None
+) -> Ablation:
+    """Known mistakes undone, one by one, on so many images: these, or all of them.
+
+    The mirrored pass is made where a mistake is one of it, or where all are tried.
+    """
     from workbench.evaluation.ablation import fault_variants, sweep
+
+    flip = bool(model.skeleton.mirror) and (faults is None or any("mirrored" in fault for fault in faults))
+
+    def variants(outputs: Outputs) -> list[Variant]:
+        every = fault_variants(model, outputs, flip=flip)
+        return [one for one in every if faults is None or one.undoes in ("", *faults)]
 
     return sweep(
         model,
         pose_set,
-        lambda outputs: fault_variants(model, outputs, flip=True),
+        variants,
         image_ids=whole_images(pose_set, count),
-        flip=bool(model.skeleton.mirror),
+        flip=flip,
         progress=lambda done, total: case.step(),
     )
 
@@ -161,16 +172,18 @@ class Oracle(Cause):
     needs = ("a bottom-up model", "data")
 
     def test(self, case: Case) -> Answer:
-        from workbench.evaluation.oracle import people_waterfall
-
         model: Any = case.model()
         if not isinstance(model, Groups):
             raise NotAvailable("this model sees one box at a time; this is about bottom-up models")
+        from workbench.evaluation.oracle import people_waterfall
+
         model, pose_set = cast("BottomUp", model), case.pose_set()
+        # As many images as the cost of this level leaves.
+        left = max(EVALUATIONS * case.evaluation_size() - case.forwarded, WHOLE_IMAGES)
         report = people_waterfall(
             model,
             pose_set,
-            list(pose_set.labelled_of_image),
+            whole_images(pose_set, left) or list(pose_set.labelled_of_image),
             title=case.loaded().title,
             progress=lambda done, total: case.step(),
         )

@@ -65,9 +65,9 @@ class Lints(Cause):
     }
 
     def test(self, case: Case) -> Answer:
+        pose_set = case.pose_set()
         from workbench.data.set_lint import lint
 
-        pose_set = case.pose_set()
         found = [
             finding
             for finding in lint(pose_set, images=False).findings
@@ -480,8 +480,8 @@ class Sigmas(Cause):
             evidence.given,
             sigmas=right.tolist(),
             stepped=case.step,
+            within=evidence,
         )
-        other._forwards = evidence._forwards
         found = gain(evidence.measure(), other.measure(), with_ap=True)
         worst = int(np.abs(np.log(ratio)).argmax())
         return self.found(

@@ -90,7 +90,16 @@ class PartlyLoaded(Cause):
     refuted_by = "a load report in which every tensor of the model comes from the file"
 
     def test(self, case: Case) -> Answer:
-        report = case.load_report()
+        try:
+            report = case.load_report()
+        except NotAvailable:
+            if not (seen := _backbone_alone(case)):
+                raise
+            return self.found(
+                f"the file holds a backbone only, and no weights of a head: {seen}",
+                fix="open the checkpoint of the whole pose network, or train a head on this backbone first; "
+                "look for what wrote the file (a filter of names, backbone.state_dict())",
+            )
         if report.complete:
             return RuledOut(f"{percent(report.loaded_fraction)} of the parameters come from the file")
         evidence, fix = report.summary(), "use the config and the code that this checkpoint was trained with"
@@ -100,7 +109,7 @@ class PartlyLoaded(Cause):
             names = "; ".join(rule.text for rule in report.remap)
             evidence += f"; renamed, {percent(loaded.load.loaded_fraction)} are loaded"
             fix = f"rename the tensors ({names}): --remap does it, or in your code before load_state_dict"
-            effect = _effect_of(case, case.as_given(), loaded)
+            effect = _effect_of(case, case.as_given())
         elif case.config_path() is not None and (other := _with_own_config(case)) is not None:
             evidence += (
                 f"; with the config inside or beside the checkpoint {percent(other.loaded_fraction)} are"
@@ -109,6 +118,23 @@ class PartlyLoaded(Cause):
         share = Measurement("share of the parameters loaded", report.loaded_fraction, expected=1.0)
         confidence = "proved" if effect is not None and effect.low > 0 else "measured"
         return self.found(evidence, fix=fix, numbers=(share,), effect=effect, confidence=confidence)
+
+
+def _backbone_alone(case: Case) -> str:
+    """What tells that a checkpoint is a backbone without a head for keypoints; "" where it is none."""
+    from workbench.checkpoints.identity import Shapes, backbone_of
+
+    if case.given.checkpoint is None:
+        return ""
+    checkpoint = case.checkpoint()
+    identity = checkpoint.identity
+    if identity.keypoints is not None:
+        return ""
+    known = backbone_of(Shapes({name: tuple(info.shape) for name, info in checkpoint.tensors.items()}))
+    if known is None and not identity.naming:
+        return ""
+    told = "; ".join(identity.evidence) or (known.evidence if known is not None else "")
+    return f"{len(checkpoint.tensors)} tensors, {told}"
 
 
 def _with_own_config(case: Case) -> LoadedModel | None:
@@ -122,17 +148,16 @@ def _with_own_config(case: Case) -> LoadedModel | None:
     return other if other.load is not None and other.load.loaded_fraction > better else None
 
 
-def _effect_of(case: Case, before: LoadedModel, after: LoadedModel) -> Effect | None:
-    """AP of two opened models on the chosen instances; None where nothing can be measured."""
+def _effect_of(case: Case, opened: LoadedModel) -> Effect | None:
+    """AP that the model has beyond another one on the sample; None where nothing can be measured."""
     try:
-        pose_set = case.pose_set()
-        case.top_down()
-        models = [one.named_as(pose_set).model for one in (before, after)]
-        made = [Evidence(pose_set, case.chosen(), model, stepped=case.step) for model in models]
-        found = gain(made[0].measure(), made[1].measure(), with_ap=True)
+        pose_set, after = case.pose_set(), case.of_model()
+        model = opened.named_as(pose_set).model
+        before = Evidence(pose_set, after.indices, model, stepped=case.step)
+        found = gain(before.measure(), after.measure(), with_ap=True)
     except NotAvailable:
         return None
-    return Effect("AP", found.AP, found.AP_low, found.AP_high, made[0].protocol())
+    return Effect("AP", found.AP, found.AP_low, found.AP_high, before.protocol())
 
 
 class NotRun(Cause):

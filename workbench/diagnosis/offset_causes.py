@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.core import NotAvailable
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, RuledOut, Undone
-from workbench.diagnosis.evidence import Change
+from workbench.diagnosis.constant_outputs import check_varying
+from workbench.diagnosis.evidence import Change, Evidence
 from workbench.evaluation.probes.intervention import Moved
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ HALVES = 0.35
 LEAST_INSTANCES = 8
 # An amount that leaves more than this share of the distance to the labels explains nothing.
 LESS = 0.95
+# Share of the labelled keypoints that crops must hold for an amount to mean anything.
+HELD = 0.5
 
 
 @dataclass(frozen=True)
@@ -126,13 +130,45 @@ def constant_offset(case: Case) -> Offset | None:
     evidence = case.of_model()
 
     def measured() -> Offset | None:
-        parts = evidence.forwards()
-        rows = [row for one in parts for row in one.rows]
-        affines = np.concatenate([one.batch.to_image for one in parts])
-        truth = np.stack([evidence.pose_set.instances[row].truth for row in rows]).astype(float)
+        check_varying(case)
+        truth, affines = _truth(evidence)
+        H, W = evidence.forwards()[0].batch.pixels.shape[-2:]
+        inside = inverted(affines, truth[..., :2])
+        within = np.all((inside >= 0) & (inside <= np.array([W, H])), axis=-1)
+        held = float(within[truth[..., 2] > 0].mean())
+        if held < HELD:
+            raise NotAvailable(f"{held:.0%} of the labelled keypoints lie in the crops: mend the boxes first")
         return offset_of(evidence.poses().keypoints, truth, affines)
 
     return case.once("constant offset", measured)
+
+
+def distances(evidence: Evidence, found: Predictions) -> Float[np.ndarray, "N K"]:
+    """Distances of a model's poses from their labels in input pixels; nan where nothing is labelled.
+
+    Args:
+        evidence: of the model.
+        found: its poses, in the order of `evidence.forwards`.
+    """
+    truth, affines = _truth(evidence)
+    away = np.einsum("nij,nkj->nki", np.linalg.inv(affines[:, :, :2]), truth[..., :2] - found.keypoints)
+    return np.where(truth[..., 2] > 0, np.linalg.norm(away, axis=-1), np.nan)
+
+
+def inverted(
+    to_image: Float[np.ndarray, "N 2 3"], points: Float[np.ndarray, "N K 2"]
+) -> Float[np.ndarray, "N K 2"]:
+    """Points of images in pixels of their inputs."""
+    away = points - to_image[:, None, :, 2]
+    return np.einsum("nij,nkj->nki", np.linalg.inv(to_image[:, :, :2]), away)
+
+
+def _truth(evidence: Evidence) -> tuple[Float[np.ndarray, "N K 3"], Float[np.ndarray, "N 2 3"]]:
+    """Labels of the instances, and the affines from input to image pixels."""
+    parts = evidence.forwards()
+    rows = [row for one in parts for row in one.rows]
+    truth = np.stack([evidence.pose_set.instances[row].truth for row in rows]).astype(float)
+    return truth, np.concatenate([one.batch.to_image for one in parts])
 
 
 def offset_of(

@@ -25,9 +25,10 @@ from workbench.core.wrapping import Wrapper
 from workbench.decoding import decode, decoders_for
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
+from workbench.diagnosis.constant_outputs import check_varying
 from workbench.diagnosis.evidence import Change
 from workbench.diagnosis.label_causes import paired_points, paired_rows
-from workbench.diagnosis.offset_causes import crop_offset
+from workbench.diagnosis.offset_causes import crop_offset, distances
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.probes.intervention import Moved, Transposed
 from workbench.evaluation.protocol import pose_scores
@@ -35,6 +36,12 @@ from workbench.models.top_down import placed
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+# AP that tied scores must cost before they are an error.
+LEAST_LOST = 0.05
+# A keypoint is near its label within so many cells, or this share of the input's longer side; so many of them
+# must come nearer, to this share of the distance, before another decoder is a cause and no choice.
+NEAR_CELLS, NEAR_SHARE, LEAST_FOUND, SHARPER = 2.0, 0.03, 20, 0.9
 
 RATIOS = (1.0, 1.5, 2.0, 3.0, 4.0)
 """SimCC bins per input pixel in published configs; 2 is mmpose's default."""
@@ -101,6 +108,8 @@ class OtherDecoder(Undone):
                 if (name, udp) == (codec.decoder, codec.udp) or (udp and name in ("quarter", "dark")):
                     continue
                 other = dataclasses.replace(codec, decoder=name, udp=udp)
+                if not _reads_better(case, codec, other):
+                    continue
                 words = f"decoder {name}{' with UDP coordinates' if udp else ''}"
                 yield Change(
                     self.name,
@@ -111,6 +120,29 @@ class OtherDecoder(Undone):
                     f"{' with UDP coordinates' if codec.udp else ''}",
                     least=gains.get(codec.decoder, 0.03) if udp == codec.udp else 0.035,
                 )
+
+
+def _reads_better(case: Case, codec: Codec, other: Codec) -> bool:
+    """Whether keypoints that the maps show near their labels come nearer still by another decoder.
+
+    On blurred maps of a network that has learned little a decoder that averages gives more OKS as well: it
+    draws lost keypoints to the middle, and no found one nearer to its label.
+    """
+    evidence = case.evidence()
+
+    def away(read: Codec) -> Float[np.ndarray, "N K"]:
+        return distances(
+            evidence, evidence.poses([Change("", "", "outputs", lambda model: Recoded(model, read))])
+        )
+
+    peak = dataclasses.replace(codec, decoder="argmax" if codec.kind == "heatmap" else "simcc")
+    cell = codec.input_size[1] / codec.output_size[1] if codec.kind == "heatmap" else 1.0
+    shown = case.once("distances of peaks", lambda: away(peak))
+    near = shown < max(NEAR_CELLS * cell, NEAR_SHARE * max(codec.input_size))
+    if near.sum() < LEAST_FOUND:
+        return False
+    own = case.once("distances as decoded", lambda: away(codec))
+    return bool(np.median(away(other)[near]) < SHARPER * np.median(own[near]))
 
 
 class OwnDecoding(Undone):
@@ -207,6 +239,7 @@ class Placing(Undone):
         if evidence.model is None:
             yield from self._of_results(case)
             return
+        check_varying(case)
         codec = evidence.model.codec
         cell = 1.0
         if codec is not None:
@@ -398,6 +431,7 @@ class ScoreRule(Undone):
             )
 
     def test(self, case: Case) -> Answer:
+        check_varying(case)
         answer = super().test(case)
         if not isinstance(answer, RuledOut):
             return answer
@@ -432,7 +466,15 @@ def _ranking(cause: Cause, case: Case) -> Answer | None:
     rank = (
         float(cast(Any, spearmanr(found.score[known], oks[known]))[0]) if np.ptp(found.score[known]) else 0.0
     )
-    if tied < 0.5 or lost < 0.05:
+    if np.ptp(found.score) == 0 and lost < LEAST_LOST:
+        return cause.found(
+            f"all {len(found)} poses have the score {found.score[0]:.3g}, so their order is chance; here "
+            f"that costs little: ranked by true OKS AP would be {best:.3f} instead of "
+            f"{measured.figures['AP']:.3f}",
+            fix="write the score of each pose, for example the mean of its keypoints' peaks",
+            severity="warning",
+        )
+    if tied < 0.5 or lost < LEAST_LOST:
         return None
     return cause.found(
         f"{tied:.0%} of the poses share their score with another; ranked by true OKS AP would be "
@@ -447,39 +489,7 @@ def _ranking(cause: Cause, case: Case) -> Answer | None:
     )
 
 
-class Collapsed(Cause):
-    """All keypoints of a sample at one place, or none at all."""
-
-    name, group, level, needs = "outputs are constant", "output", "forward", ("model", "data")
-    refuted_by = "another image on which the outputs differ"
-    symptom_of = ("layers with all weights zero", "weights only partly loaded")
-
-    def test(self, case: Case) -> Answer:
-        evidence = case.of_model()
-        parts = evidence.forwards()
-        first = parts[0].outputs
-        tensor = first.heatmaps if first.heatmaps is not None else first.simcc[0] if first.simcc else None
-        if tensor is None:
-            raise NotAvailable("this model gives neither heatmaps nor SimCC vectors")
-        values = np.concatenate([_array(one.outputs) for one in parts])
-        flat = values.reshape(len(values), values.shape[1], -1)
-        varies = float(flat.std(0).mean() / max(float(flat.std()), 1e-12))
-        if varies < 0.02 and len(flat) > 4:
-            return self.found(
-                f"outputs hardly depend on the image: they vary by {varies:.1%} of their spread over "
-                f"{len(flat)} images",
-                fix="check that the input reaches the network and that its weights are those of the file",
-            )
-        return RuledOut(f"outputs vary by {varies:.0%} of their spread over {len(flat)} images")
-
-
-def _array(outputs: Outputs) -> Float[np.ndarray, "N K ..."]:
-    tensor = outputs.heatmaps if outputs.heatmaps is not None else cast(Any, outputs.simcc)[0]
-    return tensor.float().numpy()
-
-
 CAUSES: Sequence[Cause] = (
-    Collapsed(),
     AxesExchanged(),
     SplitRatio(),
     Placing(),

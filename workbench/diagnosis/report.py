@@ -40,6 +40,8 @@ class Diagnosis(Report):
         worth_adding: what would allow more tests, the most useful first.
         level: the most costly kind of test that was made.
         seconds: that it took.
+        cost: crops or images that the network was given, and how many one evaluation of the set gives to it;
+            () where there was no model or no data set.
         repeat: the call that repeats it, as Python.
         subject: what the checkpoint is by its tensors; "" without one.
         commands: that show more of what is named here.
@@ -60,6 +62,7 @@ class Diagnosis(Report):
     worth_adding: tuple[str, ...] = ()
     level: str = "evaluate"
     seconds: float = 0.0
+    cost: tuple[int, ...] = ()
     repeat: Mapping[str, Any] = field(default_factory=dict)
     subject: str = ""
     commands: tuple[Command, ...] = ()
@@ -107,6 +110,12 @@ class Diagnosis(Report):
         add = self.worth_adding[0] if self.worth_adding else ""
         third = f"To test more, add {add}" if add else "To go on, compare with a better run (--against RUN)"
         return f"{first}.", f"{second}.", f"{third}."
+
+    def _cost_text(self) -> str:
+        if not self.cost or not self.cost[0]:
+            return ""
+        given, size = self.cost
+        return f", {given} network inputs ({given / size:.1f} evaluations of {size})"
 
     def _as_it_is(self) -> str:
         """The figure of the run, as the beginning of a sentence; "" where nothing was measured."""
@@ -165,6 +174,8 @@ class Diagnosis(Report):
                 "commands": [{"shows": one.shows, "command": one.line} for one in self.commands],
                 "level": self.level,
                 "seconds": round(self.seconds, 2),
+                "network_inputs": self.cost[0] if self.cost else 0,
+                "inputs_of_one_evaluation": self.cost[1] if self.cost else 0,
             }
         )
 
@@ -249,7 +260,7 @@ class Diagnosis(Report):
         if self.commands:
             width = max(len(one.shows) for one in self.commands)
             lines += ["", "to see more:", *(f"  {one.shows:{width}}  {one.line}" for one in self.commands)]
-        told = f"{self.seconds:.1f} s, level {self.level}, with {self.given}"
+        told = f"{self.seconds:.1f} s{self._cost_text()}, level {self.level}, with {self.given}"
         return "\n".join([*lines, *([f"protocol: {self.protocol}"] if self.protocol else []), told])
 
 

@@ -224,9 +224,9 @@ class LogFlags(Cause):
     refuted_by = "another log of the same run without it"
 
     def test(self, case: Case) -> Answer:
+        own = own_curves(case)
         from workbench.curves import flags_between, read_logs
 
-        own = own_curves(case)
         flags = list(own.flags)
         for other in logged_runs(case)[:-1]:
             flags += flags_between(own, other)

@@ -114,13 +114,13 @@ class NeverLearned(Cause):
     symptom_of = ("support not read", "untrained refiner", "neck skipped in predict")
 
     def test(self, case: Case) -> Answer:
-        from workbench.checkpoints.difference import compare_checkpoints
-
         own, earlier = case.checkpoint(), case.earlier()
         if not earlier:
             raise NotAvailable(
                 "no earlier epoch lies beside the checkpoint; keep one, or name the run's folder"
             )
+        from workbench.checkpoints.difference import compare_checkpoints
+
         before = earlier[0]
         found = compare_checkpoints(before, own)
         weights = [change for change in found.tensors if not is_buffer(change.name)]
@@ -198,7 +198,8 @@ class DeadUnits(Cause):
             total += 1
             zero = (~checkpoint.read(name).flatten(1).any(1)).nonzero().flatten().tolist()
             dead = len(zero)
-            if dead and _is_output(name, units, checkpoint):
+            # A layer that is zero as a whole is another cause.
+            if 0 < dead < units and _is_output(name, units, checkpoint):
                 outputs[name] = zero
             elif DEAD_SHARE * units <= dead < units:
                 found[name] = dead, units
@@ -384,9 +385,9 @@ class AveragesExchanged(Cause):
     name, group, needs = "raw and averaged weights exchanged", "file", ("checkpoint with both sets",)
 
     def test(self, case: Case) -> Answer:
+        checkpoint, earlier = case.checkpoint(), case.earlier()
         from workbench.inspectors.conditioning.weights import averaged_and_raw, gain_of_average
 
-        checkpoint, earlier = case.checkpoint(), case.earlier()
         two = [earlier[0], *earlier[-1:]] if len(earlier) > 1 else earlier
         seen = averaged_and_raw(checkpoint, two)
         if seen is None:

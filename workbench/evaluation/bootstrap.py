@@ -138,15 +138,15 @@ def paired_means(
         level: share of resamples that the interval holds.
         seed: of the drawing, to be told.
     """
-    held = np.isfinite(values)
-    if not held.any():
+    finite = np.isfinite(values)
+    if not finite.any():
         return None
     images = weights.shape[1]
-    sums = np.bincount(image[held], values[held], minlength=images)
-    counts = np.bincount(image[held], minlength=images).astype(float)
+    sums = np.bincount(image[finite], values[finite], minlength=images)
+    counts = np.bincount(image[finite], minlength=images).astype(float)
     drawn = weights @ counts
     means = np.divide(weights @ sums, drawn, out=np.full(len(weights), np.nan), where=drawn > 0)
-    return interval_of(means, float(values[held].mean()), level, len(weights), seed)
+    return interval_of(means, float(values[finite].mean()), level, len(weights), seed)
 
 
 def drawn_images(
@@ -177,10 +177,10 @@ def interval_of(
     differences: Float[np.ndarray, " B"], delta: float, level: float, resamples: int, seed: int
 ) -> Interval | None:
     """Percentiles of the finite differences; None where no draw holds a counted annotation."""
-    held = differences[np.isfinite(differences)]
-    if not len(held):
+    finite = differences[np.isfinite(differences)]
+    if not len(finite):
         return None
-    low, high = np.quantile(held, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(delta), float(low), float(high), level, resamples, seed)
 
 

@@ -387,9 +387,9 @@ def slices(truth: GroundTruth) -> tuple[Slice, ...]:
         parts.append(Slice("crowding", name, (overlaps >= least) & (overlaps <= most)))
     for c, name in enumerate(truth.category_names):
         parts.append(Slice("category", name, truth.category == c))
-    held = [Slice(p.by, p.name, p.members & counted) for p in parts if (p.members & counted).any()]
-    several = {p.by for p in held if sum(other.by == p.by for other in held) > 1}
-    return tuple(p for p in held if p.by in several)
+    filled = [Slice(p.by, p.name, p.members & counted) for p in parts if (p.members & counted).any()]
+    several = {p.by for p in filled if sum(other.by == p.by for other in filled) > 1}
+    return tuple(p for p in filled if p.by in several)
 
 
 def crowding(truth: GroundTruth) -> Int[np.ndarray, " G"]:

@@ -262,8 +262,8 @@ class Errors(Report):
         if kind in KINDS:
             return self._with_keypoints(KINDS.index(kind), keypoint, members)
         if kind == SCORING:
-            held = [e for e in self.scoring if members[e.truth]]
-            return [self._row(e.truth, e.highest, e.oks[0]) | {"better": e.best} for e in held]
+            detected = [e for e in self.scoring if members[e.truth]]
+            return [self._row(e.truth, e.highest, e.oks[0]) | {"better": e.best} for e in detected]
         if kind == FALSE_NEGATIVE:
             return [self._row(int(g), None, np.nan) for g in self.false_negatives if members[g]]
         if kind == UNDETECTED:
@@ -425,8 +425,8 @@ def _text(report: Errors) -> str:
     for row in report.by_slice():
         ap = "    -" if math.isnan(row["AP"]) else f"{row['AP']:.3f}"
         name = f"{row['by']}: {row['slice']}"
-        told = f"{name:<38} {row['instances']:9d} {row['missed']:7d}  {ap}"
-        lines.append(told + "".join(f"{row[k]:11d}" for k in KINDS))
+        line = f"{name:<38} {row['instances']:9d} {row['missed']:7d}  {ap}"
+        lines.append(line + "".join(f"{row[k]:11d}" for k in KINDS))
     return "\n".join(lines)
 
 
@@ -462,12 +462,12 @@ def overview(title: str, keypoints: Sequence[Mapping[str, Any]], repairs: Mappin
     import plotly.graph_objects as go
 
     figure = new_figure(title, height=max(330, 24 * len(keypoints) + 150))
-    held = {kind: delta for kind, delta in repairs.items() if math.isfinite(delta)}
-    kinds = sorted(held, key=lambda kind: held[kind])
+    finite = {kind: delta for kind, delta in repairs.items() if math.isfinite(delta)}
+    kinds = sorted(finite, key=lambda kind: finite[kind])
     worst = kinds[-1] if kinds else ""
     figure.add_trace(
         go.Bar(
-            x=np.array([held[kind] for kind in kinds], np.float32), y=[WORDS[kind] for kind in kinds],
+            x=np.array([finite[kind] for kind in kinds], np.float32), y=[WORDS[kind] for kind in kinds],
             orientation="h", showlegend=False, customdata=np.array(kinds, object),
             marker={"color": [FINDING_COLOUR if kind == worst else QUIET_COLOUR for kind in kinds]},
             hovertemplate="%{y} repaired: %{x:+.4f} AP<extra></extra>",

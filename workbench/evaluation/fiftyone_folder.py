@@ -240,9 +240,9 @@ def _field_of(samples: Iterable[Mapping[str, Any]], file: str, wanted: str) -> s
     if wanted in names:
         return wanted
     if len(names) != 1 or wanted:
-        told = f"the fields {', '.join(sorted(names))}" if names else "no field of keypoints"
+        listed = f"the fields {', '.join(sorted(names))}" if names else "no field of keypoints"
         raise ValueError(
-            f"{file}: expected {wanted or 'one field of keypoints'}, found {told}; name one as FOLDER#FIELD"
+            f"{file}: expected {wanted or 'one field of keypoints'}, found {listed}; name one as FOLDER#FIELD"
         )
     return names.pop()
 
@@ -310,9 +310,9 @@ def _pose(
     if given and len(given) != K:
         raise ValueError(f"samples.json: {place}: {K} points and {len(given)} confidences")
     scores = np.array(given or [math.nan] * K)
-    held = scores[np.isfinite(scores) & np.isfinite(shares[:, 0])]
+    finite = scores[np.isfinite(scores) & np.isfinite(shares[:, 0])]
     score = _number(label.get("score"))
-    score = float(held.mean()) if score is None and len(held) else score
+    score = float(finite.mean()) if score is None and len(finite) else score
     if score is None or not math.isfinite(score):
         raise ValueError(
             f"samples.json: {place}: a pose has neither score nor confidence, and AP needs an order; is the "

@@ -63,8 +63,8 @@ class Grafting(Report):
     @property
     def measured(self) -> list[Graft]:
         """Those with an AP, the largest change first."""
-        held = [g for g in self.grafts if g.change is not None]
-        return sorted(held, key=lambda g: -abs(g.change.delta if g.change else 0.0))
+        with_change = [g for g in self.grafts if g.change is not None]
+        return sorted(with_change, key=lambda g: -abs(g.change.delta if g.change else 0.0))
 
     def summary(self) -> str:
         a, b = self.a.figures["AP"], self.b.figures["AP"]

@@ -94,8 +94,8 @@ class GroundTruth:
         # An annotation of an image or a category that the json does not list is never evaluated.
         listed, known = set(image_ids.tolist()), set(category_ids.tolist())
         items = data["annotations"]
-        places = zip(_column(items, "image_id"), _column(items, "category_id"), items, strict=True)
-        items = [item for image, category, item in places if _in(image, listed) and _in(category, known)]
+        keys = zip(_column(items, "image_id"), _column(items, "category_id"), items, strict=True)
+        items = [item for image, category, item in keys if _in(image, listed) and _in(category, known)]
         ids = integers(_column(items, "id"), "annotation ids")
         if len(np.unique(ids)) < len(ids):
             twice = np.sort(ids)[:-1][np.diff(np.sort(ids)) == 0][0]

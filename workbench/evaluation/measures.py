@@ -43,8 +43,8 @@ def partners(
     from scipy.optimize import linear_sum_assignment
 
     poses, instances = defaultdict(list), defaultdict(list)
-    places = zip(predictions.image_id.tolist(), predictions.category_id.tolist(), strict=True)
-    for row, place in enumerate(places):
+    keys = zip(predictions.image_id.tolist(), predictions.category_id.tolist(), strict=True)
+    for row, place in enumerate(keys):
         poses[place].append(row)
     for i, a in enumerate(chosen):
         instances[a.image_id, a.category_id].append(i)

@@ -151,10 +151,10 @@ def oks_nms(
     variances = (np.asarray(sigmas, float) * 2) ** 2
     # argsort reversed, so that of equal scores the later comes first; mmpose's order decides which stays.
     order = np.argsort(scores)[::-1]
-    kept = []
+    chosen = []
     while len(order):
         first, order = order[0], order[1:]
-        kept.append(first)
+        chosen.append(first)
         squared = ((keypoints[order] - keypoints[first]) ** 2).sum(-1)
         mean_area = (areas[first] + areas[order])[:, None] / 2
         terms = np.exp(-squared / variances / (mean_area + EPSILON) / 2)
@@ -162,7 +162,7 @@ def oks_nms(
         oks = np.nan_to_num(terms, nan=0.0).sum(1) / len(variances)
         # float32, as mmpose keeps it: it decides at the threshold itself.
         order = order[oks.astype(np.float32) <= np.float32(threshold)]
-    return np.array(kept, int)
+    return np.array(chosen, int)
 
 
 def kept_by_nms(

@@ -168,9 +168,9 @@ class Predictions:
             "annotation_id": (N,),
         }
         for name, shape in wanted.items():
-            held = getattr(self, name)
-            if held is not None and held.shape != shape:
-                raise ValueError(f"predictions: expected {name} of shape {shape}, got {held.shape}")
+            column = getattr(self, name)
+            if column is not None and column.shape != shape:
+                raise ValueError(f"predictions: expected {name} of shape {shape}, got {column.shape}")
 
     def __len__(self) -> int:
         return len(self.score)
@@ -178,8 +178,8 @@ class Predictions:
     def take(self, rows: Int[np.ndarray, " M"] | Sequence[int]) -> Predictions:
         """Some of the poses, in the order asked for."""
         chosen = np.asarray(rows, int)
-        held = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: v[chosen] for name, v in held.items() if v is not None})
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: v[chosen] for name, v in columns.items() if v is not None})
 
     @classmethod
     def joined(cls, parts: Sequence[Predictions]) -> Predictions:
@@ -374,10 +374,10 @@ def read_predictions(path: Path) -> tuple[Predictions, Protocol | None]:
     try:
         return _predictions(table, notes, path.name), read_protocol(notes)
     except (pa.ArrowException, TypeError, KeyError, IndexError, ValueError, OverflowError) as reason:
-        told = " ".join(str(reason).split())[:300]
-        if told.startswith(path.name):
-            raise ValueError(told) from None
-        raise ValueError(f"{path.name}: is damaged, or no file of predictions ({told})") from None
+        reason_text = " ".join(str(reason).split())[:300]
+        if reason_text.startswith(path.name):
+            raise ValueError(reason_text) from None
+        raise ValueError(f"{path.name}: is damaged, or no file of predictions ({reason_text})") from None
 
 
 def _predictions(table: pa.Table, notes: dict[bytes, bytes], name: str) -> Predictions:
@@ -466,8 +466,8 @@ def origin_of(protocol: Protocol, pose_set: PoseSet, **options: Any) -> str:
         [one.annotation_id, one.image_id, one.category_id, list(map(float, one.box)), one.num_keypoints]
         for one in pose_set.instances
     ]
-    told = [__version__, protocol.to_json(), options, images, instances]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    facts = [__version__, protocol.to_json(), options, images, instances, *pose_set.reading.notes()]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def finished_predictions(path: Path, origin: str) -> Predictions | None:
@@ -531,8 +531,8 @@ def of_categories(pose_set: PoseSet, results: Any) -> tuple[Any, int]:
     """
     if not isinstance(results, list):
         return results, 0
-    kept = [r for r in results if not isinstance(r, Mapping) or r.get("category_id") in pose_set.categories]
-    return (kept, len(results) - len(kept)) if kept else (results, 0)
+    chosen = [r for r in results if not isinstance(r, Mapping) or r.get("category_id") in pose_set.categories]
+    return (chosen, len(results) - len(chosen)) if chosen else (results, 0)
 
 
 def _result(pose_set: PoseSet, entry: Any, position: int) -> Any:

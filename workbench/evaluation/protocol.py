@@ -140,8 +140,8 @@ class Protocol:
     def from_json(cls, facts: Mapping[str, Any]) -> Protocol:
         """Read what to_json wrote."""
         known = {f.name: f for f in dataclasses.fields(cls)}
-        held = {k: v for k, v in facts.items() if k in known and v is not None}
-        return cls(**held)
+        given = {k: v for k, v in facts.items() if k in known and v is not None}
+        return cls(**given)
 
 
 def _value_text(value: Any) -> str:

@@ -208,8 +208,8 @@ def made_parts(
         )
         heads = "<tr><th>what</th><th>file</th><th>bytes</th><th>SHA-256</th></tr>"
         parts.append(f'<div class="wide"><table>{heads}{rows}</table></div>')
-    told = ", ".join(f"{name} {version}" for name, version in (packages or versions()).items())
-    return [*parts, f"<p><small>{escaped(told)}</small></p>"]
+    packages_text = ", ".join(f"{name} {version}" for name, version in (packages or versions()).items())
+    return [*parts, f"<p><small>{escaped(packages_text)}</small></p>"]
 
 
 # What becomes of parts that are too large together?

@@ -50,8 +50,8 @@ def with_skeleton(model: PoseModel, skeleton: Skeleton, because: str) -> PoseMod
     note = f"keypoints are called {skeleton.name}, {because}"
     if "skeleton" in fields:
         before = "" if numbered(model.skeleton) else str(made.note) if "note" in fields else ""
-        told = {"note": f"{before}; {note}" if before else note} if "note" in fields else {}
-        return dataclasses.replace(made, skeleton=skeleton, **told)
+        noted = {"note": f"{before}; {note}" if before else note} if "note" in fields else {}
+        return dataclasses.replace(made, skeleton=skeleton, **noted)
     if isinstance(model, Wrapper):
         return dataclasses.replace(made, model=with_skeleton(model.model, skeleton, because))
     if "top_down" in fields:

@@ -195,8 +195,8 @@ def _count(shapes: Mapping[str, Shape], pattern: str, where: str) -> int:
 
 
 def _opens(opening: Opening) -> bool:
-    told = opening.required().identity.family
-    return told.startswith(("HRNet (", "SimpleBaseline ResNet (")) and not opening.has_config
+    family = opening.required().identity.family
+    return family.startswith(("HRNet (", "SimpleBaseline ResNet (")) and not opening.has_config
 
 
 FAMILY = Family(

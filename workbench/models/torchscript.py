@@ -151,11 +151,11 @@ def _exported(path: Path) -> tuple[Any, Takes]:
         module = program.module()
     image = inputs[0] if len(inputs) == 1 else None
     if not isinstance(image, torch.Tensor) or image.ndim != 4 or not image.dtype.is_floating_point:
-        told = ", ".join(
+        listed = ", ".join(
             f"{v.dtype} {list(v.shape)}" if isinstance(v, torch.Tensor) else repr(v) for v in inputs
         )
         raise NotAvailable(
-            f"{path.name}: expected one image [N, 3, H, W] of floats as input, it takes {told}"
+            f"{path.name}: expected one image [N, 3, H, W] of floats as input, it takes {listed}"
         )
     # An open side is a symbol and no int.
     batch, channels, *sides = (n if isinstance(n, int) else 0 for n in image.shape)

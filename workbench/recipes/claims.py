@@ -313,11 +313,11 @@ def recognised(line: str, number: int, about: str = "") -> list[Claim]:
 
 def without_repetition(claims: Sequence[Claim]) -> list[Claim]:
     """Each claim once: a text often says the same thing in several places."""
-    kept: dict[tuple[str, str, str], Claim] = {}
+    unique: dict[tuple[str, str, str], Claim] = {}
     for claim in claims:
         value = float(claim.value) if type(claim.value) is int else claim.value
         key = (claim.key, str(value), claim.recipe)
         if not claim.key:
             key = ("", claim.text, "")
-        kept.setdefault(key, claim)
-    return list(kept.values())
+        unique.setdefault(key, claim)
+    return list(unique.values())

@@ -199,8 +199,8 @@ def _clearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The half of the keypoints that changed least: the others may be occluded."""
     off = np.nanmean((before - after) ** 2, axis=(1, 2)) if len(before) else np.empty(0)
-    kept = np.argsort(off)[: max((len(off) + 1) // 2, 3)]
-    return before[kept], after[kept]
+    clearest = np.argsort(off)[: max((len(off) + 1) // 2, 3)]
+    return before[clearest], after[clearest]
 
 
 def _residual(a: Float[np.ndarray, "n 2"], b: Float[np.ndarray, "n 2"], mirrored: bool) -> float:

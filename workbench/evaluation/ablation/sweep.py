@@ -199,8 +199,9 @@ class Ablation(Report):
         return sorted(found.values(), key=lambda suspect: -suspect.gain)
 
     @property
-    def undecided(self) -> bool:
-        """Whether undoing an error gains AP or OKS, though on these images it may be chance."""
+    def undecided(self) -> frozenset[str]:
+        """Errors whose undoing gains AP or OKS, though on these images it may be chance."""
+        found = set()
         by_name = {outcome.name: outcome for outcome in (self.reference, *self.variants)}
         for outcome in self.variants:
             beside = by_name.get(outcome.beside)
@@ -209,8 +210,8 @@ class Ablation(Report):
             each = [] if outcome.oks is None or beside.oks is None else outcome.oks - beside.oks
             gained = float(np.mean(each)) if len(each) else 0.0
             if max(outcome.ap - beside.ap, gained) >= LEAST_GAIN:
-                return True
-        return False
+                found.add(outcome.undoes)
+        return frozenset(found)
 
     def _faults_text(self) -> str:
         tried = len({outcome.undoes for outcome in self.variants if outcome.undoes})
@@ -333,10 +334,10 @@ def sweep(
             chosen = _named(variants(looked.outputs) if callable(variants) else variants)
             people = [[] for _ in chosen]
         ids.append(looked.image_id)
-        for seen, places in looks_of(model, looked, chosen, flip):
+        for seen, indices in looks_of(model, looked, chosen, flip):
             calls += 1 + len(seen.outputs.passes)
             looks += 1
-            for n, found in zip(places, read(model, seen, [chosen[n] for n in places]), strict=True):
+            for n, found in zip(indices, read(model, seen, [chosen[n] for n in indices]), strict=True):
                 people[n].append(found)
     truth = truth_of(pose_set).on_images(ids)
     if truth.ignored.all():
@@ -419,14 +420,14 @@ def read(model: BottomUpModel, looked: Looked, variants: Sequence[Variant]) -> l
     """The people of one image by each variant; maps and detections that variants share are made once."""
     found: dict[int, People] = {}
     settings: dict[Aggregation, None] = dict.fromkeys(variant.aggregation for variant in variants)
-    kept: MapCache = {}
+    cache: MapCache = {}
     size = None
     # Those of one size and rule of enlargement one after the other, and no longer kept than for them.
     for aggregation in sorted(settings, key=_enlargement):
         if _enlargement(aggregation) != size:
-            kept.clear()
+            cache.clear()
             size = _enlargement(aggregation)
-        maps = model.maps(looked.outputs, looked.batch, 0, aggregation, kept)
+        maps = model.maps(looked.outputs, looked.batch, 0, aggregation, cache)
         tags = TagMaps(maps.tags, looked.image_id)
         detections: dict[tuple[float, ...], tuple[Detections, ...]] = {}
         for place, variant in enumerate(variants):

@@ -146,10 +146,10 @@ def _line(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> tuple[float
         away = np.abs(y - a * x - b)
         # Left and right exchanged, or a keypoint of somebody else, must not count.
         spread = 1.4826 * float(np.median(away[weights]))
-        kept = away <= max(3 * spread, 1e-6)
-        if kept.sum() < _LEAST or (kept == weights).all():
+        inliers = away <= max(3 * spread, 1e-6)
+        if inliers.sum() < _LEAST or (inliers == weights).all():
             break
-        weights = kept
+        weights = inliers
     return float(a), float(b), spread / float(np.sqrt(weights.sum()))
 
 

@@ -150,11 +150,11 @@ def _truth(pose_set: PoseSet, index: int, boxes: Sequence[FoundBox] | None) -> F
     from workbench.models.bottom_up.model import overlaps
 
     found = boxes[index]
-    held = [pose_set.instances[i] for i in pose_set.labelled_of_image.get(found.image_id, ())]
-    if held:
-        shares = overlaps(np.array([person.box for person in held], float), found.box)
+    annotated = [pose_set.instances[i] for i in pose_set.labelled_of_image.get(found.image_id, ())]
+    if annotated:
+        shares = overlaps(np.array([person.box for person in annotated], float), found.box)
         if shares.max() >= LEAST_OVERLAP:
-            return np.asarray(held[int(shares.argmax())].truth, float)
+            return np.asarray(annotated[int(shares.argmax())].truth, float)
     return np.zeros((len(pose_set.skeleton), 3))
 
 

@@ -216,12 +216,12 @@ def annotated_in(pose_set: PoseSet, image_id: int) -> Annotated:
     Raises:
         ValueError: one has no area.
     """
-    held = [pose_set.instances[i] for i in pose_set.labelled_of_image.get(image_id, ())]
-    area = np.array([person.area for person in held], float)
+    annotated = [pose_set.instances[i] for i in pose_set.labelled_of_image.get(image_id, ())]
+    area = np.array([person.area for person in annotated], float)
     if not np.isfinite(area).all():
         raise ValueError(f"{pose_set.name}: image {image_id} has a person without area; OKS needs it")
     K = len(pose_set.skeleton)
-    truth = np.stack([person.truth for person in held]) if held else np.zeros((0, K, 3))
+    truth = np.stack([person.truth for person in annotated]) if annotated else np.zeros((0, K, 3))
     return Annotated(truth.astype(float), area, np.array(pose_set.skeleton.sigmas))
 
 

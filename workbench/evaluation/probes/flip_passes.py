@@ -18,7 +18,7 @@ from workbench.core.geometry import inverse
 from workbench.core.job import Cancelled
 from workbench.core.run import evaluating
 from workbench.evaluation.probes.intervention import NotTried
-from workbench.evaluation.probes.passes import parts_of, passed
+from workbench.evaluation.probes.passes import Pass, passes_over
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -63,6 +63,7 @@ def flip_passes(
     skipped: dict[NotTried, None],
     progress: Callable[[int, int], None] | None,
     cancelled: Callable[[], bool] | None,
+    made: Sequence[Pass] | None = None,
 ) -> tuple[Passes, float]:
     """Both passes of every sample; and input pixels per cell, nan where there are no maps.
 
@@ -73,6 +74,7 @@ def flip_passes(
         skipped: what could not be examined is added.
         progress: called with (done, total) samples.
         cancelled: asked before each batch.
+        made: plain passes over the samples, where there are some already.
 
     Raises:
         Cancelled: as asked for.
@@ -80,10 +82,9 @@ def flip_passes(
     columns: dict[str, list[np.ndarray]] = {f.name: [] for f in dataclasses.fields(Passes)}
     averages: dict[int, list[np.ndarray]] = {cells: [] for cells in CELLS}
     cell, done = math.nan, 0
-    for part in parts_of(model, samples):
+    for part, batch, outputs, points in passes_over(model, samples, made):
         if cancelled is not None and cancelled():
             raise Cancelled(f"stopped after {done} of {len(samples)} samples")
-        batch, outputs, points = passed(model, part)
         turned_over = _mirrored(model, batch)
         back_input = _back(model, turned_over, batch, part)
         affines = np.repeat(batch.to_image, len(part), 0) if isinstance(model, Groups) else batch.to_image

@@ -14,6 +14,9 @@ from workbench.evaluation.probes.intervention import Intervention, NotTried
 
 Found = Any  # float [N, K, 2], keypoints in image pixels
 
+Pass = tuple[Sequence[Sample], Batch, Outputs]
+"""Samples of one batch with their input and outputs."""
+
 _BATCH = 16
 
 
@@ -31,12 +34,31 @@ def parts_of(model: PoseModel, samples: Sequence[Sample]) -> Iterator[tuple[Samp
         start = end
 
 
+def passes_over(
+    model: PoseModel, samples: Sequence[Sample], made: Sequence[Pass] | None
+) -> Iterator[tuple[Sequence[Sample], Batch, Outputs, np.ndarray]]:
+    """Samples in batches, with input, outputs and keypoints of each.
+
+    Args:
+        model: as it is opened.
+        samples: in order.
+        made: the passes over exactly these samples, where there are some already.
+    """
+    if made is None:
+        for part in parts_of(model, samples):
+            yield part, *passed(model, part)
+        return
+    for part, batch, outputs in made:
+        yield part, batch, outputs, _read(model, outputs, batch, part)
+
+
 def measured(
     model: PoseModel,
     samples: Sequence[Sample],
     interventions: Sequence[Intervention],
     progress: Callable[[int, int], None] | None,
     cancelled: Callable[[], bool] | None,
+    made: Sequence[Pass] | None = None,
 ) -> tuple[Found, list[tuple[Intervention, Found]], list[NotTried]]:
     """Keypoints of the model and of every intervention; those that cannot be applied with the reason.
 
@@ -46,6 +68,7 @@ def measured(
         interventions: with different names; those that change the decoding alone share one forward pass.
         progress: called with (done, total) alternatives times samples.
         cancelled: asked before each batch.
+        made: passes of the model over the samples, where there are some already.
 
     Raises:
         Cancelled: as asked for.
@@ -60,10 +83,9 @@ def measured(
         except NotAvailable as reason:
             skipped[one.name] = NotTried(one.cause, f"{one.name}: {reason}")
     total, done = (len(interventions) + 1) * len(samples), 0
-    for part in parts_of(model, samples):
+    for part, batch, outputs, points in passes_over(model, samples, made):
         if cancelled is not None and cancelled():
             raise Cancelled(f"stopped after {done} of {total}")
-        batch, outputs, points = passed(model, part)
         base.append(points)
         for one in interventions:
             if one.name in skipped:

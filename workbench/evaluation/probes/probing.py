@@ -19,7 +19,7 @@ from workbench.core.finding import Effect, Finding, Measurement, Severity
 from workbench.evaluation.probes.average_precision import with_ap
 from workbench.evaluation.probes.intervention import CAUSES, Intervention, NotTried
 from workbench.evaluation.probes.judge import LEVEL, Judge, labelled
-from workbench.evaluation.probes.passes import measured
+from workbench.evaluation.probes.passes import Pass, measured
 from workbench.evaluation.probes.probe_report import ProbeReport, Trial
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def probe(
     evaluated: Callable[[PoseModel], KeypointAP] | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    made: Sequence[Pass] | None = None,
 ) -> ProbeReport:
     """Measure every intervention on the same samples, paired with the model as it is opened.
 
@@ -64,6 +65,8 @@ def probe(
             which then states both and the interval of their difference.
         progress: called with (done, total) alternatives times samples.
         cancelled: asked before each batch.
+        made: passes of the model over the samples, all of which are labelled, where there are some already;
+            for one round.
 
     Raises:
         ValueError: no labelled samples.
@@ -82,13 +85,13 @@ def probe(
         if len({one.name for one in chosen}) < len(chosen):
             raise ValueError("probe: expected interventions with different names")
         skipped |= dict.fromkeys(no)
-        base, alternatives, no = measured(model, judged, chosen, progress, cancelled)
+        base, alternatives, no = measured(model, judged, chosen, progress, cancelled, made)
         skipped |= dict.fromkeys(no)
-        made = [judge.trial(one, base, found, number) for one, found in alternatives]
+        trialled = [judge.trial(one, base, found, number) for one, found in alternatives]
         values = {one.name: judge.values(found) for one, found in alternatives}
         value = judge.value(base) if number == 1 else value
-        trials += made
-        best, close = _best(made, values, judge)
+        trials += trialled
+        best, close = _best(trialled, values, judge)
         if best is None:
             break
         findings.append(_finding(best, close, judge))

@@ -226,7 +226,7 @@ def grad_cam(
     """
     import torch
 
-    kept: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def keep(output: Tensor) -> Tensor:
         if not isinstance(output, torch.Tensor) or output.ndim != 4:
@@ -235,14 +235,14 @@ def grad_cam(
             )
         # A leaf of its own: the backward pass ends here, and nothing before the layer is held in memory.
         leaf = output.detach().requires_grad_(True)
-        kept.append(leaf)
+        outputs.append(leaf)
         return leaf.clone()  # what follows may write into its input
 
     with torch.enable_grad(), replacing(module, {path: path}, {path: keep}), evaluating(module):
         values = score(pixels[None])[0]
-    if not kept:
+    if not outputs:
         raise NotAvailable(f"layer {path}: the network does not run it; choose another")
-    layer = kept[-1]
+    layer = outputs[-1]
     gradients = per_target(values, layer, f"layer {path}")[:, 0]
     weights = gradients if by_place else gradients.mean((2, 3), keepdim=True)
     maps = (weights * layer.detach()).sum(1)

@@ -62,13 +62,13 @@ class Conversion:
         """One sentence."""
         names = f"{NAMINGS[self.source]} -> {NAMINGS[self.target]}"
         joined = f", expert and head of {self.expert}" if self.expert else ""
-        told = f"{self.file}: {names}, {self.tensors} tensors read and {self.written} written{joined}"
+        text = f"{self.file}: {names}, {self.tensors} tensors read and {self.written} written{joined}"
         if self.max_abs is None:
-            return f"{told}; outputs were not compared"
+            return f"{text}; outputs were not compared"
         verdict = (
             "outputs are equal" if self.max_abs == 0 else f"outputs differ by at most {self.max_abs:.2g}"
         )
-        return f"{told}; {verdict} (heatmaps up to {self.largest:.3g}, one random input)"
+        return f"{text}; {verdict} (heatmaps up to {self.largest:.3g}, one random input)"
 
 
 def target_named(name: str) -> str:

@@ -27,9 +27,9 @@ def with_sapiens_head(model: Mapping[str, Any]) -> dict[str, Any]:
     of_sapiens = isinstance(arch, str) and arch.lower().startswith("sapiens")
     if str(head.get("type")).rpartition(".")[2] != "HeatmapHead" or not (of_sapiens or "use_silu" in head):
         return dict(model)
-    kept = {key: part for key, part in head.items() if key != "use_silu"}
+    plain = {key: part for key, part in head.items() if key != "use_silu"}
     kind = _NAME if head.get("use_silu", of_sapiens) else head["type"]
-    return {**model, "head": {**kept, "type": kind}}
+    return {**model, "head": {**plain, "type": kind}}
 
 
 def register_sapiens_head() -> None:

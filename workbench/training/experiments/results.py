@@ -280,8 +280,8 @@ class StoredArm:
         last = trainer.step_number == trainer.settings.steps
         if not last and time.monotonic() - self._saved < SNAPSHOT_SECONDS:
             return
-        kept = {name: list(course[name]) for name in COURSE}
-        write_snapshot(self.folder, {**trainer.state(), "course": kept})
+        copied = {name: list(course[name]) for name in COURSE}
+        write_snapshot(self.folder, {**trainer.state(), "course": copied})
         # One before the newest stays: a disk may damage the newest.
         for older in snapshots(self.folder)[:-2]:
             older.unlink()
@@ -374,7 +374,8 @@ def _text_facts(text: TextVectors | None) -> list[Any] | None:
 def _set_facts(pose_set: PoseSet) -> list[Any]:
     images = [[image.id, str(image.path), *state_of_file(image.path)] for image in pose_set.images.values()]
     truths = [[*map(repr, (i.annotation_id, i.area, i.box)), i.truth.tolist()] for i in pose_set.instances]
-    return [pose_set.name, repr(pose_set.skeleton), images, truths, pose_set.raw.get("annotations")]
+    return [pose_set.name, repr(pose_set.skeleton), images, truths, pose_set.raw.get("annotations"),
+            *pose_set.reading.notes()]  # fmt: skip
 
 
 def _slug(name: str) -> str:

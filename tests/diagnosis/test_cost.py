@@ -1,0 +1,145 @@
+"""What a diagnosis costs: forward passes, counted in inputs of the network, and imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.diagnosis.planted_code import own_code
+from tests.diagnosis.planted_labels import labelled, unit_boxes
+from tests.diagnosis.systems import RTMPOSE, VITPOSE
+from workbench.core import Codec
+from workbench.data import builtin
+from workbench.diagnosis import diagnose
+from workbench.diagnosis.evidence import FIRST, GLANCE, Change, Evidence, Separation, spread
+from workbench.diagnosis.input_causes import Input
+from workbench.diagnosis.offset_causes import LabelsMoved
+from workbench.models import TopDown
+
+ADAPTER = """
+import dataclasses
+from torch import nn
+from workbench.core import Codec
+from workbench.models import TopDown
+from workbench.skeletons import SKELETONS
+
+
+def load(checkpoint, device):
+    network = nn.Sequential(nn.Conv2d(3, 17, 3, 2, 1))
+    codec = Codec("heatmap", (32, 32), (16, 16), sigma=(2.0, 2.0), decoder="quarter")
+    model = TopDown(network, SKELETONS["ap10k-17"], codec)
+    return dataclasses.replace(model, {change})
+"""
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    """The path of an adapter of a very small network, with some of its fields changed."""
+
+    def written(change=""):
+        path = tmp_path / "adapter.py"
+        path.write_text(ADAPTER.replace("{change}", change))
+        return path
+
+    return written
+
+
+@pytest.fixture
+def counted():
+    """Evidence of a network on the sample, on more instances, and how many crops the network was given."""
+    from torch import nn
+
+    pose_set, given = builtin("scenes-val"), []
+    network = nn.Conv2d(3, 17, 3, 2, 1)
+    network.register_forward_pre_hook(lambda module, inputs: given.append(len(inputs[0])))
+    codec = Codec("heatmap", (32, 32), (16, 16), sigma=(2.0, 2.0), decoder="quarter")
+    model = TopDown(network, pose_set.skeleton, codec)
+    sample = Evidence(pose_set, spread(pose_set, 32), model)
+    others = [i for i in pose_set.labelled if i not in sample.indices][:32]
+    return sample, Evidence(pose_set, [*sample.indices, *others], model, within=sample), given
+
+
+def input_change(name, of=lambda model: model):
+    return Change(name, name, "input", of)
+
+
+def test_each_instance_is_given_to_the_network_once(counted):
+    sample, more, given = counted
+    sample.measure(rows=sample.first)
+    assert sum(given) == FIRST
+    sample.measure(rows=sample.glance)
+    assert sum(given) == GLANCE
+    sample.measure()
+    sample.measure([Change("moved", "moved", "outputs", lambda model: model)])
+    assert sum(given) == 32
+    more.measure()
+    assert sum(given) == 64
+    assert more.measure().mean_oks == pytest.approx(
+        Evidence(more.pose_set, more.indices, more.model).measure().mean_oks
+    )
+
+
+def test_a_change_that_undoes_nothing_is_looked_at_on_few_instances(counted):
+    sample, _, given = counted
+    sample.measure()
+    before = sum(given)
+    Separation(sample, [input_change("nothing")]).result()
+    assert sum(given) - before == FIRST
+
+
+@pytest.mark.parametrize(("std", "told"), [("58.395, 57.12, 57.375", False), ("29.2, 28.56, 28.69", True)])
+def test_a_std_that_does_not_belong_to_its_mean_is_named(adapter, std, told):
+    report = diagnose(
+        [], adapter=adapter(f"std=({std})"), data="scenes-val", level="forward", sample=4,
+        causes=[Input("normalisation")],
+    )  # fmt: skip
+    assert [finding.severity for finding in report.findings] == ["warning"] * told
+    assert report.cost[0] > 0
+    assert f"{report.cost[0]} network inputs" in report.text()
+
+
+def test_crops_without_their_keypoints_say_nothing_about_a_constant_offset(adapter, tmp_path):
+    _, options = labelled(unit_boxes)(tmp_path)
+    report = diagnose(
+        [], adapter=adapter(), level="forward", causes=[LabelsMoved()], data=options["data"],
+        images=options["images"],
+    )  # fmt: skip
+    assert "mend the boxes first" in report.not_testable["annotated keypoints moved"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("system", [RTMPOSE, VITPOSE], ids=lambda system: system.name)
+@pytest.mark.parametrize("fault", ["", "bgr=not model.bgr"], ids=["healthy", "faulty"])
+def test_level_evaluate_costs_two_evaluations_and_three_with_a_fault(system, fault, tmp_path):
+    targets, options = own_code(system, fault)(tmp_path)
+    report = diagnose(targets, level="evaluate", **options)
+    given, size = report.cost
+    assert size == len(system.pose_set().labelled)
+    # A fault costs a second search beside it, which a set of some hundred instances makes a large share.
+    assert given <= (3 if fault else 2) * size, report.text()
+    assert [f.cause for f in report.findings[:1]] == (["channel order"] if fault else [])
+
+
+def test_a_pasted_error_message_is_explained_without_torch():
+    code = (
+        "import sys; from workbench.diagnosis import diagnose; "
+        "found = diagnose('RuntimeError: mat1 and mat2 shapes cannot be multiplied (136x8 and 64x256)'); "
+        "print(len(found.findings), 'torch' in sys.modules, 'mmengine' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "False", "False"]
+
+
+def test_the_order_of_instances_is_spread_from_the_beginning(adapter):
+    from workbench.diagnosis.case import Case, Options
+    from workbench.diagnosis.targets import Given
+
+    case = Case(Given(), Options(adapter=adapter(), data="scenes-val", sample=48))
+    order, labelled_ones = case.in_order(), case.pose_set().labelled
+    assert sorted(order) == sorted(labelled_ones)
+    place = {index: number for number, index in enumerate(labelled_ones)}
+    first = np.sort([place[index] for index in order[:96]])
+    assert np.diff(first).max() <= 12

@@ -1,0 +1,80 @@
+"""One fault is one finding: what it explains is not named beside it, and a choice is no fault."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.diagnosis.planted_results import constant_scores, good_results
+from tests.diagnosis.planted_weights import checkpoint, missing, zeroed
+from tests.diagnosis.systems import OTHER_VITPOSE, RTMPOSE, VITPOSE
+from workbench.diagnosis import diagnose
+from workbench.diagnosis.constant_outputs import Collapsed
+from workbench.diagnosis.loading_causes import PartlyLoaded
+from workbench.diagnosis.output_causes import OtherDecoder, Placing, ScoreRule
+from workbench.diagnosis.weight_causes import DeadLayers, DeadUnits
+
+
+def causes_of(report):
+    return [finding.cause for finding in report.findings]
+
+
+def test_a_layer_of_zeros_is_not_named_by_its_units_as_well(tmp_path):
+    targets, _ = checkpoint(zeroed(), data=False)(tmp_path)
+    report = diagnose(targets, level="files", causes=[DeadLayers(), DeadUnits()])
+    assert causes_of(report) == ["layers with all weights zero"]
+
+
+@pytest.mark.long
+def test_constant_outputs_are_not_said_to_lie_at_a_wrong_place(tmp_path):
+    targets, options = checkpoint(zeroed())(tmp_path)
+    report = diagnose(targets, level="forward", causes=[Collapsed(), Placing(), ScoreRule()], **options)
+    assert causes_of(report) == ["outputs are constant"]
+    for cause in ("keypoints placed wrongly", "score does not rank the poses"):
+        assert "hardly depend on the image" in report.not_testable[cause]
+
+
+def test_equal_scores_are_named_where_they_cost_little(tmp_path):
+    found = good_results(lambda raw: None, constant_scores, low=0.001, high=0.004)
+    targets, options = found(tmp_path)
+    report = diagnose(targets, level="forward", causes=[ScoreRule()], **options)
+    assert [(f.cause, f.severity) for f in report.findings] == [("score does not rank the poses", "warning")]
+    assert "their order is chance" in report.findings[0].evidence
+    targets, options = good_results(lambda raw: None, low=0.001, high=0.004)(tmp_path)
+    assert causes_of(diagnose(targets, level="forward", causes=[ScoreRule()], **options)) == []
+
+
+@pytest.fixture
+def transformer(tmp_path):
+    """A random ViTPose without its head."""
+    import torch
+
+    from workbench.models.vitpose.demo import random_vitpose
+    from workbench.models.vitpose.model import new_vitpose, write
+    from workbench.models.vitpose.network import Architecture, HeadShape
+    from workbench.skeletons import SKELETONS
+
+    shape = Architecture(width=32, layers=2, heads=2, hidden=64, image=(64, 64))
+    network = random_vitpose(shape, HeadShape(17, kernel=3, enlarged=4), 0)
+    path = tmp_path / "epoch_1.pth"
+    write(new_vitpose(network.eval(), SKELETONS["coco-17"]), path, 1)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    missing()(content)
+    torch.save(content, path)
+    return path
+
+
+def test_a_backbone_without_a_head_is_named(transformer):
+    report = diagnose(transformer, level="forward", causes=[PartlyLoaded()])
+    assert causes_of(report) == ["weights only partly loaded"], report.text()
+    assert "a backbone only, and no weights of a head" in report.findings[0].evidence
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("system", "epoch"), [(OTHER_VITPOSE, 0), (OTHER_VITPOSE, 1), (VITPOSE, 0), (RTMPOSE, 1), (RTMPOSE, 2)]
+)
+def test_a_half_trained_network_is_not_said_to_need_another_decoder(system, epoch):
+    report = diagnose(
+        system.checkpoints()[epoch], level="forward", causes=[OtherDecoder()], **system.options()
+    )
+    assert causes_of(report) == []
