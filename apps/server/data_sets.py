@@ -13,6 +13,7 @@ from workbench.cli import MISTAKES
 from workbench.core import Sample, Skeleton, nearest
 from workbench.core.job import Cancelled, LruCache, current_checkpoint, version_of
 from workbench.data.coco_dialects import WHOLE
+from workbench.data.images import ImageReading
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
@@ -24,9 +25,11 @@ END_BYTES = 1 << 20
 class DataSets:
     """Opened when first asked for; nothing that is not on the list can be named."""
 
-    def __init__(self, given: Sequence[Path], images: Path | None = None) -> None:
+    def __init__(
+        self, given: Sequence[Path], images: Path | None = None, reading: ImageReading | None = None
+    ) -> None:
         self._files = annotation_files(given)
-        self.images = images
+        self.images, self._stated = images, reading or ImageReading()
         self._given = tuple(given)
         self._opened: LruCache[PoseSet] = LruCache(6)
         # A set keeps a few decoded images; two pages must not change that store at once.
@@ -97,9 +100,8 @@ class DataSets:
             key = (*version_of(path), part)
 
             def opened() -> PoseSet:
-                return with_present_images(
-                    read_coco(path, self.images, part=part, within=self._allowed(path))
-                )
+                found = read_coco(path, self.images, part=part, within=self._allowed(path))
+                return with_present_images(dataclasses.replace(found, reading=self._stated))
 
             held = self._opened.get(key, opened)
             if any(image.is_file() for image in held.left_out):
@@ -168,7 +170,7 @@ class DataSets:
         path = self._files.get(identity)
         if path is None:
             return identity
-        return "/".join(map(str, (*version_of(path), *self.get(identity).left_out)))
+        return "/".join(map(str, (*version_of(path), *self.get(identity).left_out, *self._stated.notes())))
 
 
 def annotation_files(given: Sequence[Path]) -> dict[str, Path]:

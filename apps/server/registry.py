@@ -52,7 +52,7 @@ class Registry:
         self.settings = settings
         self.served = ServedFolders.of(settings.root, **_demo_folder(settings.root))
         self._scanned: tuple[float, tuple[RunFolder, ...]] = (-1e9, ())
-        self.sets = DataSets(settings.data, settings.images)
+        self.sets = DataSets(settings.data, settings.images, settings.reading)
         self._checkpoints: LruCache[Checkpoint] = LruCache(8)
         self._models: LruCache[LoadedModel] = LruCache(4)
         self._passes: LruCache[Run] = LruCache(24)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from workbench.data.images import ImageReading
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -16,6 +18,7 @@ class Settings:
         root: the folder whose run folders are shown.
         data: COCO-format json files, or folders with such files, shown beside the built-in sets.
         images: folder of the images that those files name; the usual places beside them by default.
+        reading: what is stated about the image files of the sets.
         host: address to listen on.
         port: 0 takes a free one.
         auth: (user, password) asked for before anything is shown; None asks nobody.
@@ -35,6 +38,7 @@ class Settings:
     root: Path
     data: tuple[Path, ...] = ()
     images: Path | None = None
+    reading: ImageReading = field(default_factory=ImageReading)
     host: str = "127.0.0.1"
     port: int = 7860
     auth: tuple[str, str] | None = field(default=None, repr=False)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 
 from apps.server.data_sets import DataSets
 from apps.server.settings import Settings
-from workbench.data.images import write_image
+from workbench.data.images import ImageReading, write_image
 
 PERSON = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "keypoints": [2, 2, 2, 5, 5, 2]}
 SIZE = {"width": 20, "height": 12}
@@ -59,6 +60,15 @@ def test_the_folder_of_images_can_be_named(places):
     assert Settings(places, images=places / "elsewhere").images == places / "elsewhere"
     with pytest.raises(FileNotFoundError, match="expected the folder of the images"):
         Settings(places, images=places / "nowhere")
+
+
+def test_what_is_stated_about_images_holds_for_served_sets_and_names_another_version(places):
+    cv2.imwrite(str(places / "set/val2017/night.png"), np.full((12, 20), 250, np.uint16))
+    sets, name = served(places, "night.png")
+    stated = DataSets([places / "set/annotations/val.json"], reading=ImageReading(bits=16))
+    shown = [one.sample(name, 0).image.max() for one in (sets, stated)]
+    assert shown == [250 >> 2, 0]
+    assert sets.version(name) != stated.version(name)
 
 
 def test_a_whole_body_file_is_offered_as_body_and_whole(places):

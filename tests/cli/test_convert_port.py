@@ -70,7 +70,7 @@ def test_mistakes_with_convert_are_one_sentence(workbench, original, tmp_path):
     plus = saved(tmp_path, plus_state(), "plus.pth")
     refused(workbench("convert", plus, "--to", "mmpose-1", "--out", out), "--assume expert=coco|aic")
     assert not out.exists()
-    code, told, _ = workbench("convert", plus, "--to", "mmpose-1", "--out", out, "--assume", "expert=ap10k")
+    code, told, _ = workbench("convert", plus, "--to", "mmpose-1", "--out", out, "--expert", "ap10k")
     assert code == 0
     assert "expert and head of AP-10K; outputs are equal" in told
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 
@@ -27,6 +28,14 @@ def test_a_terminal_shows_a_bar_whose_words_may_change(monkeypatch):
     assert "predicting:   0%" in screen.getvalue()
     assert "evaluating: 100%" in screen.getvalue()
     assert "4/4" in screen.getvalue()
+
+
+def test_a_bar_that_is_first_drawn_late_tells_the_rate_since_the_work_began(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+    progress = Progress("sweep")
+    progress._started -= 100
+    progress(50, 100)
+    assert re.search(r"50/100 \[(0[1-9]:\d\d)<\1", screen.getvalue())
 
 
 def test_a_log_gets_a_line_now_and_then_with_the_rate(monkeypatch, capsys):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import inspect
 import json
 import struct
 import zlib
@@ -8,8 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from workbench.cli import VERBS, answering
 from workbench.core import ReadingNote
+from workbench.data import builtin, read_coco
 from workbench.data.images import (
+    ImageReading,
     image_size,
     images_in,
     read_image,
@@ -17,6 +23,9 @@ from workbench.data.images import (
     upright_size,
     write_image,
 )
+from workbench.evaluation.predictions import origin_of
+from workbench.evaluation.protocol import Protocol
+from workbench.evaluation.sweeps.rules import images_digest
 
 
 @pytest.fixture
@@ -256,7 +265,7 @@ def test_the_bit_depth_of_a_picture_alone_can_be_stated(workbench, tmp_path):
     cv2.imwrite(str(path), np.full((20, 30), 250, np.uint16))
     with pytest.warns(ReadingNote, match="read as 10 bits .* assumed from its brightest value alone"):
         assert [p.image.max() for p in pictures([path])] == [250 >> 2]
-    assert [p.image.max() for p in pictures([path], bits=16)] == [0]
+    assert [p.image.max() for p in pictures([path], reading=ImageReading(16))] == [0]
     words = ("predict", "--demo", "--image", path, "--json", "--bits")
     code, out, err = workbench(*words, "16")
     assert code == 0, err
@@ -264,6 +273,80 @@ def test_the_bit_depth_of_a_picture_alone_can_be_stated(workbench, tmp_path):
     code, out, err = workbench(*words, "9")
     assert (code, out) == (2, "")
     assert "--bits: expected one of 10, 12, 14, 16; got 9" in err
+
+
+@pytest.fixture
+def upside_down(tmp_path):
+    """Two scenes with the EXIF orientation 3 left behind: a json of the stored pixels, of the same size."""
+    from workbench.data.opening import export
+
+    whole = builtin("scenes-val")
+    file = export(whole, tmp_path / "set")
+    content = json.loads(file.read_text())
+    content["images"] = content["images"][:2]
+    kept = {entry["id"] for entry in content["images"]}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
+    file.write_text(json.dumps(content))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for number in kept:
+        path = file.parent / "images" / whole.images[number].path.name
+        Image.fromarray(whole.image(number)).save(path, exif=exif, quality=95)
+    return file
+
+
+def test_a_set_of_stored_pixels_is_read_so_on_request_and_a_verb_names_the_option(workbench, upside_down):
+    words = ("data", upside_down, "--json")
+    code, out, err = workbench(*words)
+    assert code == 0, err
+    assert any("2 are mirrored or upside down" in one and "--as-stored" in one for one in
+               json.loads(out)["findings"])  # fmt: skip
+    code, out, err = workbench(*words, "--as-stored")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert any("read as they are stored, as --as-stored says" in one for one in facts["findings"])
+    assert "without their EXIF rotation" in "".join(facts["notes"])
+    turned, stored = read_coco(upside_down), read_coco(upside_down)
+    stored = dataclasses.replace(stored, reading=ImageReading(as_stored=True))
+    wanted = builtin("scenes-val")
+    number = next(iter(turned.images))
+    difference = [np.abs(one.image(number) - wanted.image(number).astype(float)).mean() for one in
+                  (turned, stored)]  # fmt: skip
+    assert difference[0] > 10 > 3 > difference[1]  # JPEG's own loss
+    # Results that were stored under the other reading are not taken for those of this one.
+    for digest in (images_digest, lambda one: origin_of(Protocol("annotation"), one)):
+        assert digest(turned) != digest(stored)
+
+
+def test_score_and_evaluate_name_images_whose_rotation_is_open(workbench, upside_down, tmp_path):
+    content = json.loads(upside_down.read_text())
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps([{**a, "score": 1.0} for a in content["annotations"]]))
+    said = "2 are mirrored or upside down, or square"
+    code, out, err = workbench("score", results, "--data", upside_down)
+    assert code == 0, err
+    assert said in out
+    code, out, err = workbench("evaluate", "--demo", "--data", upside_down, "--json")
+    assert code == 0, err
+    assert said in "".join(json.loads(out)["notes"])
+    code, out, err = workbench("evaluate", "--demo", "--data", upside_down, "--json", "--as-stored")
+    assert code == 0, err
+    assert said not in out
+    assert json.loads(out)["AP"] > 0.2
+
+
+def test_every_verb_that_reads_images_takes_what_is_stated_about_them():
+    """`score` compares files and reads no pixels."""
+    lacking = []
+    for verb in VERBS:
+        module = importlib.import_module(f"workbench.cli.{verb.replace('-', '_')}")
+        functions = {verb: module.command} if hasattr(module, "command") else {}
+        functions |= {f"{verb} {name}": module.subcommand(name) for name in getattr(module, "SUBVERBS", ())}
+        for name, function in functions.items():
+            options = inspect.signature(answering(function)).parameters.keys()
+            if options & {"data", "images", "image"} and not {"bits", "as_stored"} <= options:
+                lacking.append(name)
+    assert lacking == ["score"]
 
 
 def test_the_size_of_a_turned_tiff_is_the_stored_one(tmp_path, picture):

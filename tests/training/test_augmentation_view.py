@@ -105,6 +105,7 @@ def test_a_dropout_covers_what_it_says_and_hides_the_keypoints_under_it(people):
             assert (view.image[y, x] == 0).all()
     assert report.figures()["keypoints_dropped"] > 0
     assert any("Albumentation Rain" in one for one in report.left_out)
+    assert "by albumentations' rules, which itself is not run: CoarseDropout" in report.text()
 
 
 def test_the_same_seed_draws_the_same_and_leaves_the_global_generator_alone(people):

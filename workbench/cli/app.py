@@ -16,6 +16,7 @@ from workbench.cli.options import (
     Demo,
     Device,
     Family,
+    ImageOptions,
     Images,
     Output,
     Partial,
@@ -59,6 +60,8 @@ def command(
     output: Output = None,
     assume: Assume = None,
     device: Device = "cpu",
+    *,
+    pictures: ImageOptions,
     demo: Demo = False,
 ) -> Answer:
     """Serve the workbench until it is stopped with Ctrl-C."""
@@ -73,6 +76,7 @@ def command(
         root=demo_root() if root is None else root,
         data=tuple(data or ()),
         images=images,
+        reading=pictures.reading,
         host=host,
         port=port,
         auth=chosen_credentials(auth, auth_file, os.environ),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from workbench.cli.options import Adapter, Config, Data, Device, Images, argument, option
+from workbench.cli.options import Adapter, Config, Data, Device, ImageOptions, Images, argument, option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +60,7 @@ class ConditionedOptions:
     text: Text = None
     data: Data = None
     images: Images = None
+    pictures: ImageOptions = field(default_factory=ImageOptions)
     device: Device = "cpu"
 
     def open(self, file: Path | list[Path] | None) -> LoadedModel:
@@ -72,7 +73,7 @@ class ConditionedOptions:
         """The data set; drawn scenes where none is named."""
         from workbench.data.opening import open_data
 
-        return open_data(self.data or "scenes-val", self.images)
+        return self.pictures.applied(open_data(self.data or "scenes-val", self.images))
 
 
 def demo_file() -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.options import Demo, Images, ModelOptions, Out, argument, check_limit, option
+from workbench.cli.options import Demo, ImageOptions, Images, ModelOptions, Out, argument, check_limit, option
 from workbench.cli.output import Answer, Progress, check_file, check_room, written
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def command(
     name: DataName = None,
     images: Images = None,
     category: Category = None,
+    *,
+    pictures: ImageOptions,
     out: Folder = None,
     demo: Demo = False,
 ) -> Answer:
@@ -62,7 +64,7 @@ def command(
 
     if out is not None:
         check_room(out / "annotations.json")
-    pose_set = open_data(name or "scenes-val", images, category, _progress)
+    pose_set = pictures.applied(open_data(name or "scenes-val", images, category, _progress))
     report = data_facts(pose_set, images=True)
     facts: dict[str, Any] = dict(report.to_json())
     lines = [report.summary(), f"source: {report.source}", ""]
@@ -93,6 +95,7 @@ def lint(
     model: Checkpoint = None,
     *,
     options: ModelOptions,
+    pictures: ImageOptions,
     limit: Limit = None,
     out: Out = None,
     demo: Demo = False,
@@ -105,7 +108,7 @@ def lint(
     from workbench.data.opening import open_data
     from workbench.data.set_lint import lint as lint_set
 
-    pose_set = open_data(name or "scenes-val", images, category, _progress)
+    pose_set = pictures.applied(open_data(name or "scenes-val", images, category, _progress))
     if not pose_set.images:
         raise ValueError(f"{pose_set.name}: expected images, the file lists none")
     by_model = (
@@ -140,6 +143,7 @@ def augment(
     images: Images = None,
     category: Category = None,
     *,
+    pictures: ImageOptions,
     samples: Samples = 4,
     draws: Draws = 6,
     seed: Seed = 0,
@@ -164,7 +168,7 @@ def augment(
     from workbench.training.augmentation_view import contact_sheet, training_views
 
     values = read(config).values
-    pose_set = open_data(data, images, category, _progress)
+    pose_set = pictures.applied(open_data(data, images, category, _progress))
     chosen = list(pose_set.labelled)[:samples]
     if not chosen:
         raise ValueError(f"{pose_set.name}: data augment needs labelled instances with boxes, there are none")

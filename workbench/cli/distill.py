@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.options import Data, Demo, Device, Files, Images, Out, model_files, option
+from workbench.cli.options import Data, Demo, Device, Files, ImageOptions, Images, Out, model_files, option
 from workbench.cli.output import Answer, check_file, written
 from workbench.core.files import write_text
 
@@ -55,6 +55,8 @@ def command(
     learning_rate: Rate = 5e-3,
     foreground: Foreground = 0.0,
     seed: Seed = 0,
+    *,
+    pictures: ImageOptions,
     device: Device = "cpu",
     out: Out = None,
     demo: Demo = False,
@@ -92,7 +94,7 @@ def command(
     report = distil(
         learner,
         teacher.model,
-        _samples(data or "scenes-people-val", images, count),
+        _samples(data or "scenes-people-val", images, pictures, count),
         settings,
         epochs=epochs if steps else 0,
         foreground=foreground,
@@ -150,12 +152,12 @@ def _student(
     return loaded.model, loaded.title, notes
 
 
-def _samples(data: str, images: Path | None, count: int) -> list[Sample]:
+def _samples(data: str, images: Path | None, pictures: ImageOptions, count: int) -> list[Sample]:
     from workbench.data import open_data
 
     if count < 1:
         raise ValueError(f"--count: expected at least 1, got {count}")
-    chosen = open_data(data, images)
+    chosen = pictures.applied(open_data(data, images))
     if not chosen.labelled:
         raise ValueError(f"{data}: no instance has a visible keypoint to learn from")
     return chosen.samples(chosen.labelled[:count])

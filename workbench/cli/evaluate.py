@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ from workbench.cli.options import (
     same_keypoints,
 )
 from workbench.cli.output import Answer, check_room, written
+from workbench.core.errors import ReadingNote
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
@@ -101,10 +103,13 @@ def _with_data(
     loaded: LoadedModel, data: DataOptions, own_sigmas: bool, skip_missing: bool
 ) -> tuple[LoadedModel, PoseSet]:
     """The model with the keypoint names of the data set, and the data set with the sigmas that count."""
+    from workbench.data.lints import turned_lints
     from workbench.data.pose_set import with_present_images
 
     pose_set = data.open("evaluate", len(loaded.model.skeleton))
     loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas)
+    for text in turned_lints(pose_set):
+        warnings.warn(text, ReadingNote, stacklevel=2)
     return loaded, with_present_images(pose_set) if skip_missing else pose_set
 
 

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from workbench.cli.options import Config, Data, Demo, Device, Images, Out, argument, option
+from workbench.cli.options import Config, Data, Demo, Device, ImageOptions, Images, Out, argument, option
 from workbench.cli.output import Answer, in_job
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def command(
     batch: BatchSize = 16,
     learning_rate: Rate = 1e-3,
     seed: Seed = 0,
+    *,
+    pictures: ImageOptions,
     most: Most = 0,
     device: Device = "cpu",
     folder: Folder = None,
@@ -107,7 +109,7 @@ def command(
             f"--folder: {config.name} imports code of its own (custom_imports), and nothing tells whether "
             "that has changed since an arm was finished; leave --folder out"
         )
-    material = _material(data, images, train, train_images, most)
+    material = _material(data, images, train, train_images, pictures, most)
     course = Course(steps, batch, learning_rate, seed)
     keeping = stored_in(folder, experiment, origin, material, course) if folder else nullcontext()
     resuming = f"finished arms are in {folder}; the same command goes on with them" if folder else ""
@@ -132,15 +134,20 @@ def _run(job: Job, *asked: Any) -> ExperimentReport:
 
 
 def _material(
-    data: str, images: Path | None, train: str | None, train_images: Path | None, most: int
+    data: str,
+    images: Path | None,
+    train: str | None,
+    train_images: Path | None,
+    pictures: ImageOptions,
+    most: int,
 ) -> Material:
     from workbench.data.opening import open_data
     from workbench.training.experiments.running import Material, halves
 
-    judge = open_data(data, images, None, None)
+    judge = pictures.applied(open_data(data, images))
     if train is None:
         return halves(judge, most)
-    learn = open_data(train, train_images, None, None)
+    learn = pictures.applied(open_data(train, train_images))
     return Material(
         (learn, learn.labelled[: most or None]),
         (judge, judge.labelled[: most or None]),

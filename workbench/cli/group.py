@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.options import Demo, Files, Flip, Image, ModelOptions, Out, Rule, model_files
+from workbench.cli.options import Demo, Files, Flip, Image, ImageOptions, ModelOptions, Out, Rule, model_files
 from workbench.cli.output import Answer, check_file, written
 from workbench.core import FLIP_BY_DEFAULT
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from workbench.core import Sample
     from workbench.core.capabilities import GroupingModel
+    from workbench.data.images import ImageReading
     from workbench.models.bottom_up import Maps, People
 
 DEMO = "higherhrnet-demo"
@@ -27,6 +28,7 @@ def command(
     model: ModelOptions,
     rule: Rule = None,
     flip: Flip = FLIP_BY_DEFAULT,
+    pictures: ImageOptions,
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
@@ -48,7 +50,7 @@ def command(
     loaded = model.open(file, rule)
     network = require_groups(loaded.model, "group")
     rules = protocol_of(network)
-    samples = _samples(image, demo)
+    samples = _samples(image, pictures.reading, demo)
     facts: dict[str, Any] = {
         "model": loaded.title,
         "keypoints": network.skeleton.keypoints,
@@ -95,7 +97,7 @@ def _grouped(
     return grouped
 
 
-def _samples(image: list[Path] | None, demo: bool) -> list[Sample]:
+def _samples(image: list[Path] | None, stated: ImageReading, demo: bool) -> list[Sample]:
     from workbench.core import Sample
     from workbench.data.boxes import whole_image
 
@@ -104,7 +106,7 @@ def _samples(image: list[Path] | None, demo: bool) -> list[Sample]:
 
         return [
             Sample(p.image, whole_image(p.image), key=p.path.name, path=str(p.path))
-            for p in pictures(files_of(image))
+            for p in pictures(files_of(image), reading=stated)
         ]
     if not demo:
         raise ValueError("group: expected at least one --image (an image, a folder or a video); or --demo")

@@ -6,19 +6,22 @@ workbench.cli.answering), and the group's methods say what becomes of them.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.core.errors import ReadingNote
 from workbench.core.model import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
     from workbench.cli.output import Answer
     from workbench.core import DecodeOptions
     from workbench.data.boxes import FoundBox
+    from workbench.data.images import ImageReading
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation import Predictions
     from workbench.models import LoadedModel
@@ -93,6 +96,12 @@ Data = Annotated[
     str | None, option("--data", "A COCO-format keypoint json, or a built-in set such as scenes-val.")
 ]
 Images = Annotated[Path | None, option("--images", "The folder of the images that the json names.")]
+Bits = Annotated[
+    int, option("--bits", "Bits that the camera of 16-bit images used; by the brightest by default.")
+]
+AsStored = Annotated[
+    bool, option("--as-stored", "Read images as they are stored, without their EXIF rotation.")
+]
 Image = Annotated[
     list[Path] | None, option("--image", "An image, a folder of images or a video; may be repeated.")
 ]
@@ -165,12 +174,39 @@ BOTTOM_UP_DEMO = "higherhrnet-demo"
 
 
 @dataclass(frozen=True)
+class ImageOptions:
+    """What is stated about image files."""
+
+    bits: Bits = 0
+    as_stored: AsStored = False
+
+    @property
+    def reading(self) -> ImageReading:
+        """The same as readers take it; a `ReadingNote` says each statement.
+
+        Raises:
+            ValueError: no bit depth of a camera.
+        """
+        from workbench.data.images import ImageReading
+
+        reading = ImageReading(self.bits, self.as_stored)
+        for note in reading.notes():
+            warnings.warn(note, ReadingNote, stacklevel=2)
+        return reading
+
+    def applied(self, pose_set: PoseSet) -> PoseSet:
+        """The set, whose images are read so."""
+        return replace(pose_set, reading=self.reading)
+
+
+@dataclass(frozen=True)
 class DataOptions:
-    """Which data set."""
+    """Which data set, and what is stated about its images."""
 
     data: Data = None
     images: Images = None
     category: Category = None
+    pictures: ImageOptions = field(default_factory=ImageOptions)
 
     def open(self, verb: str, keypoints: int | None = None) -> PoseSet:
         """The data set.
@@ -189,8 +225,10 @@ class DataOptions:
         assert self.data is not None
         progress = Progress("drawing scenes")
         if keypoints is None:
-            return open_data(self.data, self.images, self.category, progress)
-        return open_data_for(self.data, keypoints, self.images, self.category, progress)
+            return self.pictures.applied(open_data(self.data, self.images, self.category, progress))
+        return self.pictures.applied(
+            open_data_for(self.data, keypoints, self.images, self.category, progress)
+        )
 
     def require(self, verb: str) -> None:
         """Raise ValueError where no data set was named."""

@@ -193,7 +193,12 @@ class Progress:
 
         if sys.stderr.isatty():
             if self._bar is None:
-                self._bar = tqdm(total=total, desc=self.what, file=sys.stderr, dynamic_ncols=True)
+                # The rate is the mean since the work began, as in a log; the bar begins at the first look.
+                self._bar = tqdm(
+                    total=total, desc=self.what, file=sys.stderr, dynamic_ncols=True, smoothing=0
+                )
+                self._bar.start_t -= time.monotonic() - self._started
+                self._bar.last_print_t = self._bar.start_t
             self._bar.total = total
             self._bar.set_description(self.what, refresh=False)
             self._bar.update(done - self._bar.n)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from workbench.cli.options import Adapter, Config, Demo, Device, Images, Out, argument, option
+from workbench.cli.options import Adapter, Config, Demo, Device, ImageOptions, Images, Out, argument, option
 from workbench.cli.output import Answer, in_job, say
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ def command(
     plant: Plant = "",
     bisect: Bisect = True,
     seed: Seed = 0,
+    *,
+    pictures: ImageOptions,
     device: Device = "cpu",
     out: Out = None,
     demo: Demo = False,
@@ -116,7 +118,20 @@ def command(
     from workbench.training.settings import default_settings
 
     model, title, samples = _material(
-        name, config, adapter, annotation, images, image, sample, count, category, plant, seed, device, demo
+        name,
+        config,
+        adapter,
+        annotation,
+        images,
+        pictures,
+        image,
+        sample,
+        count,
+        category,
+        plant,
+        seed,
+        device,
+        demo,
     )
     defaults = default_settings(model)
     if steps is None and demo:
@@ -188,6 +203,7 @@ def _material(
     adapter: Path | None,
     annotation: str | None,
     images: Path | None,
+    pictures: ImageOptions,
     image: Path | None,
     sample: int | None,
     count: int,
@@ -207,7 +223,7 @@ def _material(
         if name or config or adapter or image or annotation or sample is not None:
             raise ValueError("--demo brings its own network and image; leave the others out")
         return _demo(seed, device)
-    samples, skeleton = _samples(annotation or "astronaut", images, image, sample, count, category)
+    samples, skeleton = _samples(annotation or "astronaut", images, pictures, image, sample, count, category)
     model, title = new_model(
         name or "", config=config, adapter=adapter, skeleton=skeleton, seed=seed, device=device
     )
@@ -226,6 +242,7 @@ def _training_config(config: Path | None) -> Mapping[str, Any] | None:
 def _samples(
     annotation: str,
     images: Path | None,
+    pictures: ImageOptions,
     image: Path | None,
     number: int | None,
     count: int,
@@ -237,7 +254,7 @@ def _samples(
         raise ValueError(f"--count: expected at least 1, got {count}")
     if images is None and image is not None and annotation not in BUILTIN:
         images = image.parent
-    chosen = open_data(annotation, images, category)
+    chosen = pictures.applied(open_data(annotation, images, category))
     if number is not None:
         if image is not None:
             raise ValueError("give --image or --sample, not both")

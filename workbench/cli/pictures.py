@@ -15,7 +15,7 @@ from workbench.cli.output import check_file
 from workbench.core import Prediction, Sample, Skeleton
 from workbench.core.geometry import Box
 from workbench.data.boxes import whole_image
-from workbench.data.images import IMAGE_ENDINGS, common_bits, images_in, read_image, write_image
+from workbench.data.images import IMAGE_ENDINGS, ImageReading, common_bits, images_in, read_image, write_image
 from workbench.data.video import VIDEO_ENDINGS, VideoWriter, frames, video_facts
 from workbench.figures import SIDE_COLOURS, keypoint_colours, side_of
 
@@ -64,23 +64,23 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_ENDINGS
 
 
-def pictures(files: Iterable[Path], every: int = 1, bits: int = 0) -> Iterator[Picture]:
+def pictures(files: Iterable[Path], every: int = 1, reading: ImageReading | None = None) -> Iterator[Picture]:
     """All images and every n-th frame of all videos, in order, decoded one by one.
 
     Args:
         files: images and videos.
         every: of videos, use each n-th frame.
-        bits: smallest bit depth of 16-bit images; 0 takes that of the brightest of several.
+        reading: what is stated about the images; without a bit depth that of the brightest of several.
     """
-    files = list(files)
+    files, reading = list(files), reading or ImageReading()
     images = [path for path in files if not is_video(path)]
-    bits = bits or (common_bits(images) if len(images) > 1 else 0)
+    bits = reading.bits or (common_bits(images) if len(images) > 1 else 0)
     for path in files:
         if is_video(path):
             for frame in frames(path, every):
                 yield Picture(path, frame.image, frame.index, frame.seconds)
         else:
-            yield Picture(path, read_image(path, least_bits=bits))
+            yield Picture(path, read_image(path, not reading.as_stored, bits))
 
 
 def whole(picture: Picture) -> list[tuple[Box, float]]:

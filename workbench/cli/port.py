@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from workbench.cli.options import Assume, Box, Demo, Device, Image, Out, argument, option
+from workbench.cli.options import Assume, Box, Demo, Device, Image, ImageOptions, Out, argument, option
 from workbench.cli.output import Answer, written
 
 if TYPE_CHECKING:
+    from workbench.cli.report_output import Subject
     from workbench.evaluation.port import PortReport
     from workbench.models import LoadedModel
 
@@ -45,27 +46,30 @@ def command(
     tolerance: Tolerance = 1e-5,
     own_input: OwnInput = False,
     device: Device = "cpu",
+    *,
+    pictures: ImageOptions,
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
     """The first tap at which two implementations part, by how much, and the taps before it that agree."""
-    from workbench.cli.report_output import check_writable
+    from workbench.cli.report_output import Subject, check_writable
 
     if out is not None:
         check_writable(out)
+    looked_at = Subject(image=image, box=box, pictures=pictures)
     chosen: dict[str, Any] = {"mapping": mapping, "tolerance": tolerance, "own_input": own_input}
     if demo and a is None and b is None:
         with tempfile.TemporaryDirectory(prefix="workbench-port-") as folder:
             first, second = (replace(_opened(f), title=f.stem) for f in _demo_files(Path(folder)))
             # The demo is meant to differ: no finding that a script should stop at.
-            return replace(_answered(first, second, image, box, chosen, out), exit_code=0)
+            return replace(_answered(first, second, looked_at, chosen, out), exit_code=0)
     if a is None or b is None:
         raise ValueError("two models are needed: workbench port A B, or --demo for two tiny ones that part")
     models = (
         _opened(a, config=config_a, adapter=adapter_a, family=family_a, assume=assume or (), device=device),
         _opened(b, config=config_b, adapter=adapter_b, family=family_b, assume=assume or (), device=device),
     )
-    return _answered(*models, image, box, chosen, out)
+    return _answered(*models, looked_at, chosen, out)
 
 
 def _opened(file: Path, **options: Any) -> LoadedModel:
@@ -78,13 +82,13 @@ def _opened(file: Path, **options: Any) -> LoadedModel:
 
 
 def _answered(
-    a: LoadedModel, b: LoadedModel, image: list[Path] | None, box: str | None, chosen: dict[str, Any],
+    a: LoadedModel, b: LoadedModel, looked_at: Subject, chosen: dict[str, Any],
     out: Path | None,
 ) -> Answer:  # fmt: skip
-    from workbench.cli.report_output import Subject, samples_of, write
+    from workbench.cli.report_output import samples_of, write
     from workbench.evaluation.port import compare_port, read_map
 
-    samples, notes, _ = samples_of(Subject(image=image, box=box), a)
+    samples, notes, _ = samples_of(looked_at, a)
     mapping = chosen["mapping"]
     report = compare_port(
         a.model,

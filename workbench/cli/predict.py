@@ -14,6 +14,7 @@ from workbench.cli.options import (
     Demo,
     Files,
     Image,
+    ImageOptions,
     ModelOptions,
     Out,
     ReadingOptions,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from workbench.core import Skeleton
     from workbench.core.geometry import Box
     from workbench.data import PoseSet
+    from workbench.data.images import ImageReading
     from workbench.models import LoadedModel
 
 DetectedBoxes = Annotated[
@@ -39,9 +41,6 @@ BoxScore = Annotated[
     float, option("--box-score", "Boxes of a detection json or a detector below this are left out.")
 ]
 Every = Annotated[int, option("--every", "Of videos, use each n-th frame.", min=1)]
-Bits = Annotated[
-    int, option("--bits", "Bits that the camera of 16-bit images used; by the brightest by default.")
-]
 Threshold = Annotated[float, option("--threshold", "Draw keypoints with at least this score.")]
 
 
@@ -55,8 +54,8 @@ def command(
     *,
     model: ModelOptions,
     reading: ReadingOptions,
+    pictures: ImageOptions,
     every: Every = 1,
-    bits: Bits = 0,
     threshold: Threshold = 0.2,
     rule: Rule = None,
     out: Out = None,
@@ -67,11 +66,9 @@ def command(
     Examples: `workbench predict epoch_20.pth --image horse.jpg --box 10,20,300,280 --out horse.png`,
     `workbench predict epoch_20.pth --image ride.mp4 --detector rtmdet.onnx --out ride_pose.mp4`.
     """
-    from workbench.data.images import BIT_DEPTHS
     from workbench.evaluation.predict import finds_people
 
-    if bits not in (0, *BIT_DEPTHS):
-        raise ValueError(f"--bits: expected one of {', '.join(map(str, BIT_DEPTHS))}; got {bits}")
+    stated = pictures.reading
     file = model_files(files)
     named = any(source is not None for source in (box, boxes, detector))
     if demo:
@@ -80,7 +77,7 @@ def command(
         loaded, image, boxes_of, note = _demo(image)
         if named:
             boxes_of, note = _boxes(box, boxes, detector, box_score, loaded.model.skeleton)
-        return _answer(loaded, image, boxes_of, note, reading, every, bits, threshold, out)
+        return _answer(loaded, image, boxes_of, note, reading, every, stated, threshold, out)
     if file is None and model.adapter is None:
         raise ValueError("predict: expected a checkpoint, --adapter, or --demo")
     loaded = model.open(file, rule)
@@ -91,7 +88,7 @@ def command(
     boxes_of, note = _boxes(box, boxes, detector, box_score, loaded.model.skeleton)
     if finds_people(loaded.model):
         note = "none, the model finds people by itself"
-    return _answer(loaded, image, boxes_of, note, reading, every, bits, threshold, out)
+    return _answer(loaded, image, boxes_of, note, reading, every, stated, threshold, out)
 
 
 def _boxes(
@@ -170,7 +167,7 @@ def _answer(
     boxes_note: str,
     reading: ReadingOptions,
     every: int,
-    bits: int,
+    stated: ImageReading,
     threshold: float,
     out: Path | None,
 ) -> Answer:
@@ -184,7 +181,7 @@ def _answer(
         check_file(out)
     instances: list[dict[str, Any]] = []
     seen = 0
-    shown = ((picture, samples_of(picture, boxes_of)) for picture in pictures(files, every, bits))
+    shown = ((picture, samples_of(picture, boxes_of)) for picture in pictures(files, every, stated))
     with Drawings(None if as_json else out, files, every) as drawings:
         for picture, found in predict_pictures(model, shown, flip=reading.flip, options=decoding):
             seen += 1

@@ -13,6 +13,7 @@ from workbench.cli.options import (
     Data,
     Decoder,
     Files,
+    ImageOptions,
     Images,
     ModelOptions,
     loading_note,
@@ -49,6 +50,7 @@ class Subject:
     data: Data = None
     images: Images = None
     image: Image = None
+    pictures: ImageOptions = field(default_factory=ImageOptions)
     box: Box = None
     sample: SampleNumber = None
     decoder: Decoder = ""
@@ -206,7 +208,7 @@ def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], lis
     if subject.data is None:
         notes.append(f"neither --data nor --image was given: run on the built-in photograph ({PHOTOGRAPH})")
     try:
-        pose_set = open_data(subject.data or PHOTOGRAPH, subject.images)
+        pose_set = subject.pictures.applied(open_data(subject.data or PHOTOGRAPH, subject.images))
     except DifferentKeypointsError:
         if subject.sample or not isinstance(loaded.model, TakesSupport):
             raise
@@ -241,15 +243,16 @@ def _first(pose_set: PoseSet) -> tuple[int, ...]:
 
 
 def _of_images(subject: Subject) -> list[Sample]:
+    from workbench.cli.pictures import pictures
     from workbench.data.boxes import box_from_text, box_in_image, whole_image
-    from workbench.data.images import images_in, read_image
+    from workbench.data.images import images_in
 
     if subject.sample:
         raise ValueError("--sample counts instances of --data; name images one by one instead")
     paths = [p for path in subject.image or () for p in (images_in(path) if path.is_dir() else (path,))]
     samples = []
-    for i, path in enumerate(paths):
-        pixels = read_image(path)
+    for i, picture in enumerate(pictures(paths, reading=subject.pictures.reading)):
+        pixels, path = picture.image, picture.path
         chosen = None if subject.box is None else box_from_text(subject.box)
         box = whole_image(pixels) if chosen is None else box_in_image(chosen, pixels)
         samples.append(Sample(pixels, box, key=path.stem, image_id=i, path=str(path)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.options import Adapter, Data, Demo, Device, Images, Out, argument, option
+from workbench.cli.options import Adapter, Data, Demo, Device, ImageOptions, Images, Out, argument, option
 from workbench.cli.output import Answer, check_file
 from workbench.core.files import write_text
 
@@ -72,6 +72,8 @@ def command(
     normaliser: Normaliser = "longer side",
     schedules: Taught = 0,
     bisect: Bisected = 0,
+    *,
+    pictures: ImageOptions,
     device: Device = "cpu",
     out: Out = None,
     demo: Demo = False,
@@ -94,7 +96,7 @@ def command(
     params = forced_and_free.Params(rule.threshold, rule.normaliser)
     opened = [open_model(file, adapter=adapter, device=device) for file in as_typed(files or ()) or [None]]
     learned = opened[-1].checkpoint.meta.get("sample") if opened[-1].checkpoint else None
-    chosen = _chosen(data or "scenes-val", images, category, instance, support, learned)
+    chosen = _chosen(data or "scenes-val", images, pictures, category, instance, support, learned)
     sample = chosen.sample
     runs = [run(_supported(one.model, chosen), [sample], title=one.title) for one in opened]
     report = compute(runs[-1], rule, chosen.others)
@@ -144,6 +146,7 @@ class _Chosen:
 def _chosen(
     data: str,
     images: Path | None,
+    pictures: ImageOptions,
     category: str | None,
     instance: str | None,
     support: str | None,
@@ -160,7 +163,7 @@ def _chosen(
     from workbench.data.episodes import read_episodes
 
     try:
-        chosen = open_data(data, images, category)
+        chosen = pictures.applied(open_data(data, images, category))
     except DifferentKeypointsError:
         if instance or support:
             raise

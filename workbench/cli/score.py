@@ -35,7 +35,7 @@ def command(
     if results is not None and not results.is_file():
         raise FileNotFoundError(f"{results}: no such result file")
     from workbench.data.coco import read_json
-    from workbench.data.lints import lints
+    from workbench.data.lints import lints, turned_lints
     from workbench.data.opening import open_data_for
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.predictions import keypoint_count
@@ -52,7 +52,7 @@ def command(
         predictions, detections, others = _from_results(pose_set, given, results is None, category)
     part = part_of_predictions(pose_set, [predictions], [protocol], [results] if results else [])
     report = _report(pose_set, predictions, detections, protocol, evaluator, metric, part.indices)
-    findings = (*lints(pose_set), *([part.sentence] if part.sentence else []))
+    findings = (*lints(pose_set), *turned_lints(pose_set), *([part.sentence] if part.sentence else []))
     if others:
         findings = (
             *findings,

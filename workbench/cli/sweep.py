@@ -152,6 +152,8 @@ def _rules(
     return SweepRules(
         ablations=tuple(dict.fromkeys(word for word in words if word)),
         category=data.category,
+        bits=data.pictures.reading.bits,
+        as_stored=data.pictures.as_stored,
         limit=limit,
         flip=reading.flip,
         score_rule=pose_score,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,33 @@ if TYPE_CHECKING:
 
 # Cameras give 10, 12 or 14 bits, stored in files of 16 bits.
 BIT_DEPTHS = (10, 12, 14, 16)
+
+
+@dataclass(frozen=True)
+class ImageReading:
+    """What somebody states about image files that the files leave open.
+
+    Attributes:
+        bits: smallest bit depth assumed of 16-bit images, one of `BIT_DEPTHS`; 0 takes that of the brightest
+            of the set or folder.
+        as_stored: pixels as they are stored, without the EXIF rotation.
+    """
+
+    bits: int = 0
+    as_stored: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bits not in (0, *BIT_DEPTHS):
+            raise ValueError(f"--bits: expected one of {', '.join(map(str, BIT_DEPTHS))}; got {self.bits}")
+
+    def notes(self) -> tuple[str, ...]:
+        """What is assumed of every file, one sentence each."""
+        said = {
+            f"16-bit images are read as {self.bits} bits, as --bits says": self.bits,
+            "images are read as they are stored, without their EXIF rotation, as --as-stored says":
+                self.as_stored,
+        }  # fmt: skip
+        return tuple(text for text, wanted in said.items() if wanted)
 
 
 def bits_of(most: int) -> int:
@@ -67,7 +95,7 @@ def eight_bits(
             # A file does not say how many of its bits the camera used.
             text += (
                 ". This is assumed from its brightest value alone: a dark scene needs brighter images of its"
-                " camera beside it, or predict --bits 16"
+                " camera beside it, or --bits 16"
             )
         return scaled, (text,)
     kind = f"{8 * values.dtype.itemsize}-bit {'float' if values.dtype.kind == 'f' else 'integer'} values"

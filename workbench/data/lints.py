@@ -52,6 +52,17 @@ def image_lints(pose_set: PoseSet, most: int = 1000) -> tuple[str, ...]:
     return tuple(one.finding.evidence for one in located_in_images(pose_set, most))
 
 
+def turned_lints(pose_set: PoseSet, most: int = 1000) -> tuple[str, ...]:
+    """What decides the pixels of images with an EXIF rotation, where the annotations do not fit upright ones.
+
+    Args:
+        pose_set: the headers of its present images are read; () where all are annotated upright.
+        most: number of images to look at.
+    """
+    found = _turned(pose_set, [r for r in pose_set.images.values() if r.path.is_file()][:most], "")
+    return tuple(one.finding.evidence for one in found if ";" in one.finding.evidence)
+
+
 def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
     """Findings that need the images: EXIF rotations and duplicate images.
 
@@ -62,7 +73,7 @@ def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
     present = [r for r in pose_set.images.values() if r.path.is_file()]
     looked = present[:most]
     limited = f" (of the first {most:,} of {len(present):,} images)" if looked != present else ""
-    found = _turned(looked, limited)
+    found = _turned(pose_set, looked, limited)
     paths: dict[Any, list[int]] = defaultdict(list)
     for record in pose_set.images.values():
         paths[record.path].append(record.id)
@@ -81,7 +92,7 @@ def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
     return found
 
 
-def _turned(looked: Sequence[ImageRecord], limited: str) -> list[Located]:
+def _turned(pose_set: PoseSet, looked: Sequence[ImageRecord], limited: str) -> list[Located]:
     turned, stored, unsure = [], 0, 0
     for record in looked:
         current_checkpoint()
@@ -97,13 +108,20 @@ def _turned(looked: Sequence[ImageRecord], limited: str) -> list[Located]:
     if not turned:
         return []
     text = f"{len(turned)} images have an EXIF rotation: OpenCV, mmpose and browsers show them upright"
-    if stored:
-        text += f"; {stored} are annotated on the stored, unrotated picture and are read that way"
-    if unsure:
-        text += (
-            f"; {unsure} are mirrored or upside down, or square, so their size does not tell on which picture"
-            " they were annotated: read as upright ones (diagnose compares both)"
-        )
+    if pose_set.reading.as_stored:
+        text += "; they are read as they are stored, as --as-stored says"
+    elif stored or unsure:
+        if stored:
+            text += (
+                f"; {stored} are annotated on the stored, unrotated picture, whose width and height the file"
+                " states, and are read that way: poses of a reader that turns them are in other pixels"
+            )
+        if unsure:
+            text += (
+                f"; {unsure} are mirrored or upside down, or square, so their size does not tell on which"
+                " picture they were annotated: read as upright ones, with --as-stored as they are stored"
+                " (diagnose compares both)"
+            )
     finding = Finding("turned images", text + limited, severity="remark")
     return [Located(finding, images=tuple(turned))]
 

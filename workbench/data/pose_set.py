@@ -13,6 +13,7 @@ import numpy as np
 from workbench.core import Sample, Skeleton
 from workbench.core.geometry import checked_box
 from workbench.data.image_files import is_within
+from workbench.data.images import ImageReading, common_bits, may_have_16_bits, read_image
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -84,6 +85,7 @@ class PoseSet:
         part: the part of these keypoints.
         within: no image may lie outside of these folders, symbolic links resolved; no limit when empty.
         left_out: missing images that were left out with their annotations, at the user's request.
+        reading: what the user states about the image files.
     """
 
     name: str
@@ -99,6 +101,7 @@ class PoseSet:
     parts: tuple[str, ...] = ()
     part: str = "body"
     within: tuple[Path, ...] = ()
+    reading: ImageReading = field(default_factory=ImageReading)
 
     def __len__(self) -> int:
         return len(self.instances)
@@ -138,15 +141,14 @@ class PoseSet:
                 f"{record.path.name}: leads out of the folders that are served; it is not read."
                 " Name the images' own folder with --images"
             )
-        from workbench.data.images import may_have_16_bits
-
-        return _annotated_pixels(record, self._bits if may_have_16_bits(record.path) else 0)
+        bits = self._bits if may_have_16_bits(record.path) else 0
+        return _annotated_pixels(record, ImageReading(bits, self.reading.as_stored))
 
     @cached_property
     def _bits(self) -> int:
         """Bit depth of the set's 16-bit images, so that a dark image stays dark relative to the others."""
-        from workbench.data.images import common_bits
-
+        if self.reading.bits:
+            return self.reading.bits
         paths = (record.path for record in self.images.values())
         return common_bits(path for path in paths if path.is_file() and is_within(path, self.within))
 
@@ -273,18 +275,18 @@ def with_present_images(pose_set: PoseSet) -> PoseSet:
 
 # Neighbouring samples often share an image: cache a few decoded images, never a whole set.
 @lru_cache(maxsize=8)
-def _annotated_pixels(record: ImageRecord, bits: int) -> np.ndarray:
-    from workbench.data.images import read_image
-
-    pixels = read_image(record.path, least_bits=bits)
+def _annotated_pixels(record: ImageRecord, reading: ImageReading) -> np.ndarray:
+    pixels = read_image(record.path, not reading.as_stored, reading.bits)
     if record.height is None or record.width is None:
         pixels.setflags(write=False)
         return pixels
     wanted = (record.height, record.width)
-    if pixels.shape[:2] != wanted and pixels.shape[1::-1] == wanted:
+    turned = pixels.shape[:2] != wanted and pixels.shape[1::-1] == wanted
+    if turned and not reading.as_stored:
         # Annotated on the stored picture, before the camera's rotation.
-        pixels = read_image(record.path, upright=False, least_bits=bits)
-    if pixels.shape[:2] != wanted:
+        pixels = read_image(record.path, upright=False, least_bits=reading.bits)
+    # Read as stored, a turned picture has not the size that a file without sizes was given.
+    if pixels.shape[:2] != wanted and not (turned and reading.as_stored):
         raise ValueError(
             f"{record.path.name}: is {pixels.shape[1]} x {pixels.shape[0]} pixels, but the annotations say"
             f" {record.width} x {record.height}; the keypoints would not match"

@@ -55,6 +55,8 @@ class Options:
         against: a run or checkpoint to compare with.
         data: a COCO-format json or a built-in set.
         images: folder of its images.
+        bits: as in ImageReading, as is the next.
+        as_stored: likewise.
         config: of the model; named here it is the user's own code and is run.
         adapter: the user's own model as a Python file; it is run.
         claim: figure by name that the run should reach or was seen to reach: ``{"AP": .698}``.
@@ -72,6 +74,8 @@ class Options:
     against: Path | None = None
     data: str | None = None
     images: Path | None = None
+    bits: int = 0
+    as_stored: bool = False
     config: Path | None = None
     adapter: Path | None = None
     claim: Mapping[str, float] = field(default_factory=dict)
@@ -341,6 +345,7 @@ class Case:
     # The data.
 
     def _read_set(self) -> PoseSet:
+        from workbench.data.images import ImageReading
         from workbench.data.opening import open_data, open_data_for
 
         def read() -> PoseSet:
@@ -350,8 +355,11 @@ class Case:
             try:
                 K = len(self.loaded().model.skeleton)
             except NotAvailable:
-                return open_data(name, self.options.images)
-            return open_data_for(name, K, self.options.images)
+                found = open_data(name, self.options.images)
+            else:
+                found = open_data_for(name, K, self.options.images)
+            reading = ImageReading(self.options.bits, self.options.as_stored)
+            return dataclasses.replace(found, reading=reading)
 
         return self.once("data", read)
 

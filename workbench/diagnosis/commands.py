@@ -113,7 +113,10 @@ def _data(case: Case) -> list[str]:
     name = case.options.data or next(iter(map(str, case.given.annotations)), "")
     if not name:
         return []
-    return ["--data", name, *(["--images", str(case.options.images)] if case.options.images else [])]
+    options = case.options
+    words = ["--data", name, *(["--images", str(options.images)] if options.images else [])]
+    words += ["--bits", str(options.bits)] if options.bits else []
+    return words + (["--as-stored"] if options.as_stored else [])
 
 
 def _against(case: Case) -> list[str]:

@@ -466,7 +466,7 @@ def origin_of(protocol: Protocol, pose_set: PoseSet, **options: Any) -> str:
         [one.annotation_id, one.image_id, one.category_id, list(map(float, one.box)), one.num_keypoints]
         for one in pose_set.instances
     ]
-    facts = [__version__, protocol.to_json(), options, images, instances]
+    facts = [__version__, protocol.to_json(), options, images, instances, *pose_set.reading.notes()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

@@ -80,6 +80,19 @@ def test_maps_with_a_second_peak_on_the_other_side_are_named(samples):
     assert all(p.doubled > 0.8 for p in found.pairs)
 
 
+def test_sides_that_the_network_does_not_tell_apart_are_said_to_be_undecided(samples):
+    """Without sides every map of a pair has both discs: the same peak answers for both keypoints."""
+    blind = discs.model(shift_heatmap=True)
+    blind.module.colours.copy_(discs.model(sided=True).module.colours)
+    wrong = dataclasses.replace(discs.SIX, mirror=(0, 1, 2, 3, 5, 4))
+    for skeleton in (discs.SIX, wrong):
+        found = probe_flip(dataclasses.replace(blind, skeleton=skeleton), samples)
+        assert [f.cause for f in found.findings] == ["doubled mirror peaks"]
+        (reason,) = [one.reason for one in found.not_tried if one.cause == "mirror pairs"]
+        assert "left_eye and right_eye (0.000 of the box apart, their labels 0." in reason
+    assert not probe_flip(discs.model(sided=True, shift_heatmap=True), samples).not_tried
+
+
 def test_the_report_is_plain_data(samples):
     found = probe_flip(discs.model(sided=True), samples[:4])
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["samples"] == 4

@@ -149,6 +149,12 @@ def test_another_input_size_is_refused_unless_the_positions_may_be_resampled(fil
     torch.testing.assert_close(found, wanted.flatten(2).transpose(1, 2))
 
 
+def test_every_verb_that_opens_a_model_may_resample(files, workbench):
+    larger = (files["mmpose-0"], "--assume", "input=192x256")
+    assert "pass --resample-pos-embed" in workbench("look", "weights", *larger)[2]
+    assert workbench("look", "weights", *larger, "--resample-pos-embed")[0] == 0
+
+
 def test_resampling_is_refused_where_there_are_no_positions(tmp_path, shared):
     with pytest.raises(ValueError, match="only vision transformers have one; this is movenet"):
         open_model(shared / "data/weights/movenet_mbv3.pth", resample_pos_embed=True)

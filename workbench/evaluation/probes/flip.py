@@ -10,6 +10,7 @@ then tell what each is worth.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -147,7 +148,9 @@ class FlipReport(Report):
         wrong = sum(p.wrong for p in self.pairs)
         told += f"; {len(self.pairs) - wrong} of {len(self.pairs)} keypoints have the right mirror partner"
         if not self.findings:
-            return f"{told}. Nothing is wrong with shift, mirror pairs and affine."
+            left = ", ".join(dict.fromkeys(one.cause for one in self.not_tried))
+            rest = f"what could be examined (not: {left})" if left else "shift, mirror pairs and affine"
+            return f"{told}. Nothing is wrong with {rest}."
         return f"{told}. Found: {'; '.join(f'{f.cause}: {f.evidence}' for f in self.findings)}"
 
     def text(self) -> str:
@@ -243,6 +246,7 @@ def probe_flip(
     used = int(moves and model.codec is not None and model.codec.kind == "heatmap")
     shifts = _shift_trials(judge, passes, used, cell)
     pairs, found = _pairs(model, judge, passes, declared)
+    skipped |= dict.fromkeys(_undecided(model, judge, passes, found))
     off = _median(judge, passes.plain_input - passes.back_input[:, list(found)])
     findings = [
         *_pair_findings(model, judge, passes, pairs, declared, found),
@@ -359,8 +363,7 @@ def _pairs(
 ) -> tuple[list[Pair], tuple[int, ...]]:
     """Every keypoint's partner as found by test."""
     K = len(declared)
-    far = np.linalg.norm(passes.plain[:, :, None] - passes.back[:, None], axis=-1)
-    far = np.minimum(far / judge.lengths[:, None, None], _CUT)  # [N, K plain, K mirrored]
+    far = _far(judge, passes)
     cost = np.nanmean(np.where(np.isfinite(far), far, np.nan), 0) if len(far) else np.zeros((K, K))
     cost = np.nan_to_num(cost, nan=_CUT)
     found = _involution(cost, declared)
@@ -382,6 +385,36 @@ def _pairs(
     proposed = [found[k] if made[k].wrong or made[found[k]].wrong else declared[k] for k in range(K)]
     valid = all(proposed[proposed[k]] == k for k in range(K))
     return made, tuple(proposed) if valid else found
+
+
+def _far(judge: Judge, passes: Passes) -> Float[np.ndarray, "N K K"]:
+    """From each plain keypoint to each of the mirrored input, share of the box; nan where one is missing."""
+    far = np.linalg.norm(passes.plain[:, :, None] - passes.back[:, None], axis=-1)
+    return np.minimum(far / judge.lengths[:, None, None], _CUT)
+
+
+def _undecided(model: PoseModel, judge: Judge, passes: Passes, found: Sequence[int]) -> Iterable[NotTried]:
+    """Two keypoints that mirror onto each other as well as onto themselves: a wrong pair has no effect."""
+    far, names, said = _far(judge, passes), model.skeleton.keypoints, []
+    seen = (judge.truth[..., 2] > 0)[..., None]
+    labels = np.where(seen, judge.truth[..., :2], np.nan)
+    for i, j in itertools.combinations(range(len(found)), 2):
+        if (found[i], found[j]) not in ((i, j), (j, i)):
+            continue
+        nearer = far[:, i, j] + far[:, j, i] - far[:, i, i] - far[:, j, j]
+        if abs(_mean(nearer)) / 2 < _NEARER:
+            own, true = (
+                _mean(np.linalg.norm(p[:, i] - p[:, j], axis=-1) / judge.lengths)
+                for p in (passes.plain, labels)
+            )
+            said.append(f"{names[i]} and {names[j]} ({own:.3f} of the box apart, their labels {true:.3f})")
+    if said:
+        yield NotTried(
+            "mirror pairs",
+            f"the outputs do not tell apart {', '.join(said)}: mirrored, each lies as near to itself as to "
+            "the other, and a wrong pair of them would not be found; it takes a network that tells them "
+            "apart, or people whose labels are further apart",
+        )
 
 
 def _mean(values: np.ndarray) -> float:

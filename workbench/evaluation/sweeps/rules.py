@@ -37,6 +37,8 @@ class SweepRules:
     Attributes:
         ablations: names of ABLATIONS, or of single variants; see workbench.evaluation.sweeps.readings.
         category: the one category of a json to read.
+        bits: as in ImageReading, as is the next.
+        as_stored: likewise.
         limit: only the first so many images; None for all.
         flip: the reference averages with the mirrored image.
         boxes: which are cropped, as in workbench.data.boxes.boxes_from; "" for the annotations' own.
@@ -54,6 +56,8 @@ class SweepRules:
 
     ablations: tuple[str, ...] = ()
     category: str | None = None
+    bits: int = 0
+    as_stored: bool = False
     limit: int | None = None
     flip: bool = FLIP_BY_DEFAULT
     boxes: str = ""
@@ -129,10 +133,12 @@ class SweepSource:
         Raises:
             KeyError, FileNotFoundError, ValueError: see workbench.data.opening.open_data.
         """
+        from workbench.data.images import ImageReading
         from workbench.data.opening import open_data_for
 
         images = None if self.images is None else Path(self.images)
-        return open_data_for(self.data, keypoints, images, rules.category)
+        pose_set = open_data_for(self.data, keypoints, images, rules.category)
+        return dataclasses.replace(pose_set, reading=ImageReading(rules.bits, rules.as_stored))
 
     def open_model(self, path: Path, rules: SweepRules, device: str | None = None) -> LoadedModel:
         """One checkpoint as a model.
@@ -169,9 +175,9 @@ def annotations_digest(pose_set: PoseSet) -> str:
 
 
 def images_digest(pose_set: PoseSet) -> str:
-    """Digest of the image files' sizes and times of change."""
+    """Digest of the image files' sizes and times of change, and of what is stated about them."""
     states = [state_of_file(record.path) for record in pose_set.images.values()]
-    return sha256(json.dumps(states).encode()).hexdigest()
+    return sha256(json.dumps([*states, *pose_set.reading.notes()]).encode()).hexdigest()
 
 
 def code_digest(rules: SweepRules, run: Path) -> dict[str, str]:

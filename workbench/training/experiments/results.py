@@ -374,7 +374,8 @@ def _text_facts(text: TextVectors | None) -> list[Any] | None:
 def _set_facts(pose_set: PoseSet) -> list[Any]:
     images = [[image.id, str(image.path), *state_of_file(image.path)] for image in pose_set.images.values()]
     truths = [[*map(repr, (i.annotation_id, i.area, i.box)), i.truth.tolist()] for i in pose_set.instances]
-    return [pose_set.name, repr(pose_set.skeleton), images, truths, pose_set.raw.get("annotations")]
+    return [pose_set.name, repr(pose_set.skeleton), images, truths, pose_set.raw.get("annotations"),
+            *pose_set.reading.notes()]  # fmt: skip
 
 
 def _slug(name: str) -> str:
