@@ -127,3 +127,10 @@ def test_a_notebook_carries_plotly_once_and_again_when_its_carrier_is_run_again(
 
 def test_outside_of_a_notebook_every_report_carries_plotly():
     assert len(Small(np.array([1.0, 2.0]))._repr_html_()) > 1_000_000
+
+
+def test_an_inspector_with_its_question_in_second_place_is_refused_with_what_to_do():
+    from workbench.core.inspector import Inspector
+
+    with pytest.raises(TypeError, match=r"first line of the file, or question="):
+        Inspector("Brightness", "How bright is it?", dict, len)  # type: ignore[arg-type]

@@ -131,7 +131,7 @@ CONTROLS: tuple[Case, ...] = (
     Case("really trained: healthy", "rtmpose", really_trained(""), level="files"),
 )  # fmt: skip
 HELD_CONTROLS: tuple[Case, ...] = (
-    Case("held: csv log, half the rate in both", "csv logs", csv_logged(rate_times(0.5), (r"lr=0.003", "lr=0.0015")), level="files"),
+    Case("held: csv log, half the rate in both", "csv logs", csv_logged(rate_times(0.5), (r"lr=0.003", "lr=0.0015"), (r"eta_min=6e-05", "eta_min=3e-05")), level="files"),
     Case("held: vitpose config, batch and rate halved", "vitpose config", vitpose_config((r"batch_size=64", "batch_size=32"), (r"lr=5e-4", "lr=2.5e-4")), level="files"),
     Case("held, really trained: vitpose, healthy", "vitpose", really_trained("", VITPOSE), level="files"),
     Case("held, trained: SimCC, healthy", "own SimCC network", own_training(kind=SIMCC), level="train"),

@@ -33,14 +33,19 @@ def test_constant_outputs_are_not_said_to_lie_at_a_wrong_place(tmp_path):
         assert "hardly depend on the image" in report.not_testable[cause]
 
 
+def scored(make, folder):
+    targets, options = make(folder)
+    return diagnose(
+        targets, level="forward", causes=[ScoreRule()], data=options["data"], images=options["images"]
+    )
+
+
 def test_equal_scores_are_named_where_they_cost_little(tmp_path):
     found = good_results(lambda raw: None, constant_scores, low=0.001, high=0.004)
-    targets, options = found(tmp_path)
-    report = diagnose(targets, level="forward", causes=[ScoreRule()], **options)
+    report = scored(found, tmp_path)
     assert [(f.cause, f.severity) for f in report.findings] == [("score does not rank the poses", "warning")]
     assert "their order is chance" in report.findings[0].evidence
-    targets, options = good_results(lambda raw: None, low=0.001, high=0.004)(tmp_path)
-    assert causes_of(diagnose(targets, level="forward", causes=[ScoreRule()], **options)) == []
+    assert causes_of(scored(good_results(lambda raw: None, low=0.001, high=0.004), tmp_path)) == []
 
 
 @pytest.fixture

@@ -178,6 +178,11 @@ class Inspector:
     question: str = ""
 
     def __post_init__(self) -> None:
+        if isinstance(self.params, str):  # packages of before gave the question here
+            raise TypeError(
+                f"Inspector {self.title}: expected the class of parameters after the title, got "
+                f"{self.params!r}; the question is the first line of the file, or question=..."
+            )
         if not self.question:
             first, _, _ = (sys.modules[self.compute.__module__].__doc__ or "").partition("\n")
             object.__setattr__(self, "question", first)
