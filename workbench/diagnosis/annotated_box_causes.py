@@ -236,7 +236,15 @@ def frames_of(pose_set: PoseSet) -> Frames | None:
     lines = np.array([line_through(centres[:, axis], wanted[:, axis]) for axis in (0, 1)])
     factor, offset = lines[:, 0], lines[:, 1]
     size = np.median(np.sqrt(np.maximum(box[:, 2:] - box[:, :2], 1.0).prod(1))) * np.abs(factor).max()
-    left = float(np.median(np.linalg.norm(wanted - centres * factor - offset, axis=-1)) / size)
+
+    def left_by(factor: Float[np.ndarray, " 2"], offset: Float[np.ndarray, " 2"]) -> float:
+        return float(np.median(np.linalg.norm(wanted - centres * factor - offset, axis=-1)) / size)
+
+    # Bodies do not fill their boxes evenly: a power of two that explains the centres as well is the factor.
+    plain = 2.0 ** np.round(np.log2(np.maximum(factor, LEAST_FACTOR)))
+    if (np.abs(factor / plain - 1) < OFF).all() and (plain != 1).any() and left_by(plain, np.zeros(2)) < LEFT:
+        factor, offset = plain, np.zeros(2)
+    left = left_by(factor, offset)
     known = (np.abs(factor) > LEAST_FACTOR) & (np.abs(factor) < MOST_FACTOR)
     off = np.abs(factor - 1).max() > OFF
     return Frames(factor, offset, left, held) if known.all() and off and left < LEFT else None

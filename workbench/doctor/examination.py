@@ -535,9 +535,10 @@ def table(examination: Examination) -> list[dict[str, str]]:
 
 
 def _device(probe: Probe | None) -> str:
+    if probe is not None and not probe.finished:
+        return f"unknown: {probe.error}"
     if probe is None or probe.facts is None:
-        waited = probe is not None and not probe.finished
-        return f"unknown: {probe.error if waited else 'torch cannot be imported'}"
+        return "unknown: torch cannot be imported"
     devices = probe.facts.get("devices")
     if isinstance(devices, list) and devices:
         return f"CUDA {probe.facts.get('cuda')}: {', '.join(map(str, devices))}"
