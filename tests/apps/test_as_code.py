@@ -82,8 +82,10 @@ def test_what_the_command_line_said_of_images_is_repeated_and_swept_with(opened,
     wanted = sweep.asked(context.registry.runs()[0].id, file.name, ["flip"])
     words, own = shlex.split(sweep.code(wanted)), shlex.split(usual.code(wanted))
     line = ["--assume", "std=255", "--assume", "mean=0", "--bits", "16", "--as-stored"]
-    assert words[words.index("--assume") :][:7] == line and "--adapter" in words
-    assert "--images" in own and "--bits" not in own
+    assert words[words.index("--assume") :][:7] == line
+    assert "--adapter" in words
+    assert "--images" in own
+    assert "--bits" not in own
     assert words[-1] != own[-1], "other rules are another folder"
     drawn = sweep.asked(wanted.run, "scenes-val")
     assert sweep._images(drawn) is None, "built-in scenes bring their own images"
