@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +144,7 @@ class Audit(QuestionSection[ConfigText]):
     def key(self, asked: ConfigText) -> str:
         served = asked.config != EXAMPLE and not asked.text.strip()
         version = version_of(self._checkpoint(asked.config)) if served else None
-        return job_key("audit", *dataclasses.astuple(asked), version)
+        return job_key("audit", *astuple(asked), version)
 
     def job_title(self, asked: ConfigText) -> str:
         return f"audit of {asked.name or ('the pasted config' if asked.text.strip() else asked.config)}"

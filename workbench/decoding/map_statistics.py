@@ -93,7 +93,7 @@ def second_mode(values: Float[np.ndarray, "*s"], radius: float) -> tuple[tuple[i
     return tuple(int(i) for i in place), float(values[place])
 
 
-def _offsets(values: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "axes *s"]:
+def _offsets(values: Float[np.ndarray, "*s"]) -> Float[np.ndarray, " axes *s"]:
     """Distance of every cell to the maximum along each axis."""
     top = np.array(np.unravel_index(int(values.argmax()), values.shape))
     return np.indices(values.shape) - top.reshape(-1, *[1] * values.ndim)

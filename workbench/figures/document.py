@@ -261,7 +261,8 @@ def _smaller(photo: re.Match[str], scale: float) -> str:
     from PIL import Image
 
     picture = Image.open(io.BytesIO(base64.b64decode(photo[1])))
-    picture.thumbnail([max(int(side * scale), 8) for side in picture.size])
+    width, height = picture.size
+    picture.thumbnail((max(int(width * scale), 8), max(int(height * scale), 8)))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=75)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -64,7 +64,7 @@ class CodecsPage(EpochPage[CodecState]):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.work = Matrices(context)
+        self.work = self.matrices = Matrices(context)
 
     def add_controls(self) -> Controls:
         with control_row():
@@ -105,10 +105,10 @@ class CodecsPage(EpochPage[CodecState]):
         return [way.name(own) for way in ways_for(model, own)[0][1:] if way.scores == own.scores]
 
     def complete(self, state: CodecState) -> bool:
-        return self.work.result(state) is not None
+        return self.matrices.result(state) is not None
 
     def overview(self, state: CodecState) -> list[str]:
-        found = self.work.result(state)
+        found = self.matrices.result(state)
         return [""] if found is None else [verdict_html(found)]
 
     def progress_of(self, state: CodecState, section: str) -> Any:
@@ -118,7 +118,7 @@ class CodecsPage(EpochPage[CodecState]):
         """The matrix or its arrows; the reason why there are none; None while it is computed."""
         from workbench.evaluation.codecs import Moves
 
-        found = self.work.result(state)
+        found = self.matrices.result(state)
         if found is None or section == "matrix":
             return found
         names = [v.name for v in found.variants]

@@ -198,7 +198,7 @@ class ConditioningPage(EpochPage[ClinicState]):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.work = Examination(context)
+        self.work = self.examination = Examination(context)
 
     def add_controls(self) -> Controls:
         with control_row():
@@ -228,21 +228,21 @@ class ConditioningPage(EpochPage[ClinicState]):
         return [*super().choices(state, bare), beside]
 
     def complete(self, state: ClinicState) -> bool:
-        return self.work.complete(state) is not None
+        return self.examination.complete(state) is not None
 
     def overview(self, state: ClinicState) -> list[str]:
-        return [verdict_html(self.work.clinic(state), self.complete(state))]
+        return [verdict_html(self.examination.clinic(state), self.complete(state))]
 
     def progress_of(self, state: ClinicState, section: str) -> bool:
         if section == "trends":  # read from the logs each time
             return True
-        return self.work.section(state, section) is not None
+        return self.examination.section(state, section) is not None
 
     def found(self, state: ClinicState, section: str) -> Report | str | None:
-        return self.work.section(state, section)
+        return self.examination.section(state, section)
 
     def code(self, state: ClinicState, section: str) -> str:
-        return code_of(self.work, state, section)
+        return code_of(self.examination, state, section)
 
     def able_runs(self) -> list[RunFolder]:
         return conditioned_runs(self.context)

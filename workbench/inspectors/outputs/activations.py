@@ -132,7 +132,7 @@ class Activations(Report):
         )
 
 
-def by_channel(values: Float[np.ndarray, "N *s"]) -> Float[np.ndarray, "places C"]:
+def by_channel(values: Float[np.ndarray, " N *s"]) -> Float[np.ndarray, "places C"]:
     """Values of a tap with one column per channel.
 
     Maps [N, C, h, w] have channels second; tokens [N, L, C] and vectors [N, C] last.
