@@ -15,7 +15,7 @@ from gradio.components import Component
 from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.frame import sentence_html
 from apps.pages.job_sections import QUIET, AddedSection, JobSection, QuestionSection, job_key
-from apps.pages.report_section import config_text, literal, path_literal
+from apps.pages.report_section import config_text, opening_of
 from apps.pages.sections import (
     Download,
     add_heading,
@@ -268,20 +268,11 @@ class Lint(QuestionSection[OneSet]):
         return lint(pose_set, images=not asked.upload, progress=progress)
 
     def code(self, asked: OneSet) -> str:
-        from workbench.data import BUILTIN
-
-        identity = self._sets.id(asked.data)
-        if asked.upload:
-            name = '"your annotations.json"'
-        elif identity in BUILTIN:
-            name = literal(identity)
-        else:
-            name = path_literal(self.context.registry.sets.file(identity))
+        imports, opening = "from workbench.data import read_coco", 'read_coco("your annotations.json")'
+        if not asked.upload:
+            imports, opening = opening_of(self.context, self._sets.id(asked.data))
         images = ", images=False" if asked.upload else ""
-        return (
-            "from workbench.data.opening import open_data\nfrom workbench.data.set_lint import lint\n\n"
-            f"lint(open_data({name}){images})"
-        )
+        return f"{imports}\nfrom workbench.data.set_lint import lint\n\nlint({opening}{images})"
 
     def inputs(self, asked: OneSet) -> Sequence[tuple[str, Path]]:
         file = self._sets.file(asked.data, asked.upload)

@@ -293,6 +293,8 @@ class Diagnosing(JobSection):
             testing=testing,
             cancelled=job.cancelled,
             device=settings.device,
+            bits=settings.reading.bits,
+            as_stored=settings.reading.as_stored,
             **own,
         )
 

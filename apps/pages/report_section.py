@@ -94,6 +94,10 @@ def opening_of(context: Context, data: str) -> tuple[str, str]:
     if context.registry.sets.get(data).left_out:
         opening = f"with_present_images({opening})"
         imports += "\nfrom workbench.data.pose_set import with_present_images"
+    reading = context.settings.reading
+    if reading.notes():
+        opening = f"replace({opening}, reading={reading!r})"
+        imports += "\nfrom dataclasses import replace\nfrom workbench.data.images import ImageReading"
     return imports, opening
 
 

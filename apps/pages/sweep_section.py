@@ -46,12 +46,6 @@ class SweepWanted:
     ablations: tuple[str, ...] = ()
     limit: int | None = None
 
-    @property
-    def folder(self) -> str:
-        """Name of the folder of its predictions; the same question goes on in the same folder."""
-        told = json.dumps(dataclasses.astuple(self))
-        return f"{Path(self.run).name or 'run'}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
-
 
 class Sweeping(QuestionSection[SweepWanted]):
     """AP of every epoch and variant; its folder is listed above when it is finished."""
@@ -129,41 +123,54 @@ class Sweeping(QuestionSection[SweepWanted]):
     def work(self, asked: SweepWanted, job: Job) -> SweepReport:
         from workbench.evaluation.sweeps.sweep import sweep
 
-        sets = self.context.registry.sets
-        area_rule = "annotated" if has_areas(sets.get(asked.data)) else "box"
-        rules = dataclasses.replace(self._rules(asked), area_rule=area_rule)
         report = sweep(
             self.context.registry.run(asked.run).folder, self._data(asked), self._out(asked),
-            images=self.context.settings.images, rules=rules, progress=job.progress,
+            images=self._images(asked), rules=self._rules(asked), progress=job.progress,
             cancelled=job.cancelled,
         )  # fmt: skip
         self.context.predictions.look_again()
         return report
 
     def _rules(self, asked: SweepWanted) -> SweepRules:
+        """What is asked, and what the command line of the app states about models and images."""
         told = self.context.settings
         names = ("config", "family", "adapter", "remap", "allow_partial", "output", "assume")
         opening = {name: getattr(told, name) for name in names if getattr(told, name)}
-        return SweepRules(ablations=asked.ablations, limit=asked.limit, device=told.device, opening=opening)
+        return SweepRules(
+            ablations=asked.ablations, limit=asked.limit, device=told.device, opening=opening,
+            bits=told.reading.bits, as_stored=told.reading.as_stored,
+            area_rule="annotated" if has_areas(self.context.registry.sets.get(asked.data)) else "box",
+        )  # fmt: skip
 
     def _data(self, asked: SweepWanted) -> str:
         return asked.data if asked.data in BUILTIN else str(self.context.registry.sets.file(asked.data))
 
+    def _images(self, asked: SweepWanted) -> Path | None:
+        return None if asked.data in BUILTIN else self.context.settings.images
+
     def _out(self, asked: SweepWanted) -> Path:
-        return self.context.predictions.swept / asked.folder
+        """The same question by the same rules goes on in the same folder."""
+        told = hashlib.sha256(repr((asked, self._rules(asked))).encode()).hexdigest()
+        return self.context.predictions.swept / f"{Path(asked.run).name or 'run'}-{told[:8]}"
 
     # Answers.
 
     def code(self, asked: SweepWanted) -> str:
         """The command that does the same."""
+        rules = self._rules(asked)
+        named = {
+            "images": self._images(asked), **rules.opening, "bits": rules.bits, "as_stored": rules.as_stored,
+            "no_area": rules.area_rule == "box", "device": "" if rules.device == "cpu" else rules.device,
+            "ablations": ",".join(rules.ablations), "limit": rules.limit, "out": self._out(asked),
+        }  # fmt: skip
         words = [self.context.registry.run(asked.run).folder, "--data", self._data(asked)]
-        if self.context.settings.images is not None:
-            words += ["--images", self.context.settings.images]
-        if asked.ablations:
-            words += ["--ablations", ",".join(asked.ablations)]
-        if asked.limit is not None:
-            words += ["--limit", asked.limit]
-        words += ["--out", self._out(asked)]
+        for name, value in named.items():
+            option = f"--{name.replace('_', '-')}"
+            if value is True:
+                words.append(option)
+            elif value:
+                for one in value if isinstance(value, tuple) else (value,):
+                    words += [option, one]
         return f"workbench sweep {shlex.join(map(str, words))}"
 
     def inputs(self, asked: SweepWanted) -> Sequence[tuple[str, Path]]:
@@ -176,6 +183,6 @@ class Sweeping(QuestionSection[SweepWanted]):
         """Sentence, figure, details; a link that opens the epochs above."""
         line, drawn, details = super().updates(result, download, figure, *asked)
         wanted = self.asked(*asked)
-        folder = quote(f"{PREFIX}{SWEPT}:{wanted.folder}", safe="")
+        folder = quote(f"{PREFIX}{SWEPT}:{self._out(wanted).name}", safe="")
         link = f'<p><a href="/history?run={folder}">Open these epochs: what was gained and lost</a></p>'
         return [line, drawn, link + details]

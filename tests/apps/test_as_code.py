@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from apps.pages.inspectors import restored
 from apps.pages.report_section import literal, opening_model, opening_of, report_code
 from apps.pages.subject import able_runs, subject_of
+from apps.pages.sweep_section import Sweeping
 from apps.server.context import Context
+from workbench.data.images import ImageReading
 from workbench.inspectors import get
 
 HOSTILE = 'x").model; open("written", "w"); ("'
@@ -66,6 +69,26 @@ def test_missing_images_are_left_out_in_the_code_as_on_the_page(opened, painted,
     exec(f"{imports}\nfound = {opening}", room)
     assert room["found"].sample(0).key == context.registry.sets.sample(name, 0).key
     assert len(room["found"]) == len(context.registry.sets.get(name)) < len(shown)
+
+
+def test_what_the_command_line_said_of_images_is_repeated_and_swept_with(opened, painted, tmp_path):
+    file, stated = painted.write_data(tmp_path, 1), ImageReading(bits=16, as_stored=True)
+    context = opened(data=(file,), reading=stated, images=tmp_path, assume=("std=255", "mean=0"))
+    imports, opening = opening_of(context, file.name)
+    room: dict = {}
+    exec(f"{imports}\nfound = {opening}", room)
+    assert room["found"].reading == context.registry.sets.get(file.name).reading == stated
+    sweep, usual = Sweeping(context), Sweeping(opened(data=(file,), images=tmp_path))
+    wanted = sweep.asked(context.registry.runs()[0].id, file.name, ["flip"])
+    words, own = shlex.split(sweep.code(wanted)), shlex.split(usual.code(wanted))
+    line = ["--assume", "std=255", "--assume", "mean=0", "--bits", "16", "--as-stored"]
+    assert words[words.index("--assume") :][:7] == line
+    assert "--adapter" in words
+    assert "--images" in own
+    assert "--bits" not in own
+    assert words[-1] != own[-1], "other rules are another folder"
+    drawn = sweep.asked(wanted.run, "scenes-val")
+    assert sweep._images(drawn) is None, "built-in scenes bring their own images"
 
 
 def test_a_first_visit_opens_on_a_run_that_can_answer(opened):

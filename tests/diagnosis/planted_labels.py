@@ -371,3 +371,27 @@ def ids_from_zero(raw):
 def points_exchanged(raw):
     """y before x."""
     each(raw, lambda points, _: points[:, [1, 0, 2]])
+
+
+def twice(raw):
+    each(raw, lambda points, _: points * [2, 2, 1])
+
+
+def mirrored(raw):
+    heights = {image["id"]: image["height"] for image in raw["images"]}
+    each(raw, lambda points, entry: [0, heights[entry["image_id"]], 0] + points * [1, -1, 1])
+
+
+def boxes_halved(raw):
+    for entry in raw["annotations"]:
+        entry["bbox"] = [side / 2 for side in entry["bbox"]]
+
+
+def boxes_larger(raw):
+    for entry in raw["annotations"]:
+        x, y, w, h = entry["bbox"]
+        entry["bbox"] = [x - w / 4, y - h / 4, 1.5 * w, 1.5 * h]
+
+
+def unlabelled(raw):
+    each(raw, lambda points, _: points * [1, 1, 0])

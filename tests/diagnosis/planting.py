@@ -17,6 +17,7 @@ from tests.diagnosis.planted_code import (
 from tests.diagnosis.planted_labels import (
     all_hidden,
     box_corners,
+    boxes_larger,
     boxes_of_neighbours,
     centre_boxes,
     duplicated,
@@ -32,7 +33,9 @@ from tests.diagnosis.planted_labels import (
     other_training_set,
     permuted,
     swapped_share,
+    twice,
     unit_boxes,
+    unlabelled,
 )
 from tests.diagnosis.planted_logs import (
     begun_anew,
@@ -240,6 +243,9 @@ FAULTS: tuple[Case, ...] = (
     Case("labels: shares of the image", "results", good_results(normalised), ("annotated keypoints",), "strong", both=("keypoints placed wrongly", "annotated areas", "keypoints outside the box")),
     Case("visibility: all hidden", "results", good_results(all_hidden), ("visibility",), "weak", both=("annotated boxes",)),
     Case("visibility: points at (0, 0)", "results", good_results(hidden_as_visible), ("visibility",), "strong", both=("annotated boxes", "keypoints outside the box", "counts")),
+    Case("keypoints of images twice as large", "rtmpose", labelled(twice), ("annotated keypoints moved",), "strong", both=("annotated boxes", "keypoints outside the image", "keypoints outside the box")),
+    Case("boxes half as large again", "rtmpose", labelled(boxes_larger), ("annotated boxes do not fit their keypoints", "crop padding"), "weak", both=("annotated boxes", "crop padding", "annotated boxes do not fit their keypoints")),
+    Case("no keypoint labelled", "rtmpose", labelled(unlabelled), ("visibility",), "strong", both=("counts",)),
     Case("boxes of neighbours", "rtmpose", labelled(boxes_of_neighbours(0.3)), ("annotated boxes", "keypoints outside the box"), "strong", both=("annotated boxes", "keypoints outside the box")),
     Case("sigmas of people", "rtmpose", checkpoint(with_sigmas(COCO_SIGMAS)), ("sigmas of another skeleton",), "strong"),
     Case("a third annotated twice", "results", good_results(duplicated(0.35)), ("instances annotated twice",), "strong"),

@@ -6,10 +6,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from tests.diagnosis.planted_code import vitpose_config
 from tests.diagnosis.planted_labels import leaked, other_training_set
 from tests.diagnosis.planted_results import good_poses, good_results, mixed_up_sides, pck
+from tests.diagnosis.planted_weights import checkpoint, missing
 from tests.diagnosis.systems import RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
 from workbench.data import builtin
@@ -33,6 +35,7 @@ from workbench.diagnosis.set_causes import (
 from workbench.diagnosis.targets import sorted_targets
 from workbench.diagnosis.training_causes import Rate
 from workbench.diagnosis.weight_causes import PartChange, scaled_parts
+from workbench.doctor import examination
 from workbench.doctor.examination import numbers
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.keypoint_ap import keypoint_ap
@@ -101,6 +104,24 @@ def test_versions_that_a_text_names_are_looked_up_in_the_same_pairs(tmp_path):
             assert "the text names mmpose 0.29.0 and mmcv 2.1.0: mmpose 0.x needs mmcv 1" in found.evidence
         else:
             assert "mmpose 1.3.2" in report.ruled_out["package versions that do not fit"]
+
+
+def test_an_installation_that_cannot_be_tested_in_time_is_not_accused(tmp_path, monkeypatch):
+    monkeypatch.setattr(examination, "_SECONDS", 0.0)
+    monkeypatch.setattr(examination, "PROBES", {"torch": ("torch", "import torch")})
+    report = diagnose(["RuntimeError: a message that nobody knows"], causes=[PackageVersions()])
+    assert not report.findings
+    assert "could not be tested: torch" in report.not_testable["package versions that do not fit"]
+
+
+def test_a_backbone_without_a_head_is_no_question_of_packages(tmp_path):
+    """The installation is not examined where the file itself tells why no model can be built."""
+    targets, _ = checkpoint(missing(), data=False)(tmp_path)
+    (file,) = targets
+    content = torch.load(file, weights_only=False)
+    torch.save({"state_dict": content["state_dict"]}, file)
+    report = diagnose(targets, level="forward", causes=[PackageVersions()])
+    assert "no model fails to run" in report.not_testable["package versions that do not fit"]
 
 
 def test_a_leak_is_told_by_content_and_shared_names_are_none(tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from workbench.doctor import examine, explain
+from workbench.doctor import examination, examine, explain
 from workbench.doctor.examination import PACKAGES, Environment, Probe, Problem, numbers, problems
 
 # What is known to work: the tested set, nothing hidden.
@@ -60,6 +60,16 @@ def test_traps_that_the_workbench_clears_are_no_reason_to_stop():
     assert seen("torchvision and torch", probes=broken, torchvision="0.28.0").status == "handled"
     wheel = {"xtcocotools": Probe(False, "ValueError: numpy.dtype size changed")}
     assert seen("xtcocotools and numpy 2", probes=wheel, xtcocotools="1.14.3").status == "handled"
+
+
+def test_an_import_that_does_not_end_in_time_proves_nothing(monkeypatch):
+    monkeypatch.setattr(examination, "_SECONDS", 0.0)
+    monkeypatch.setattr(examination, "PROBES", {"torch": ("torch", "import torch")})
+    found = examine()
+    assert not found.broken
+    assert next((p.name, p.status) for p in found.problems) == ("torch", "untested")
+    assert "could not be tested: torch: its import did not finish within 0 s" in found.summary()
+    assert "did not finish" in found.device
 
 
 def test_mmcv_22_is_not_to_blame_for_shapes():

@@ -13,7 +13,13 @@ Error = Annotated[str | None, option("--error", "An error message to explain: it
 # A frequent case: a head without its flatten, mistaken for a conflict of versions.
 EXAMPLE = "RuntimeError: mat1 and mat2 shapes cannot be multiplied (136x8 and 64x256)"
 
-_SIGNS = {"broken": "BROKEN ", "missing": "missing", "handled": "handled", "fine": "fine   "}
+_SIGNS = {
+    "broken": "BROKEN  ",
+    "untested": "untested",
+    "missing": "missing ",
+    "handled": "handled ",
+    "fine": "fine    ",
+}
 
 
 def command(error: Error = None, demo: Demo = False) -> Answer:
@@ -55,5 +61,5 @@ def _examined() -> Answer:
     lines.append("")
     for problem in found.problems:
         lines.append(f"{_SIGNS[problem.status]}  {problem.name}: {problem.found}")
-        lines.append(f"         {problem.matters}" + (f"; {problem.do}" if problem.do else ""))
+        lines.append(f"          {problem.matters}" + (f"; {problem.do}" if problem.do else ""))
     return Answer(facts, "\n".join(lines), exit_code=1 if found.broken else 0)

@@ -56,7 +56,7 @@ def read_wandb(source: Source) -> Log:
 
 def _records(data: bytes, source: Source) -> Iterator[bytes]:
     """The records, joined of their pieces, as far as the file is whole."""
-    at, pieces = _FILE_HEADER, b""
+    at, pieces = _FILE_HEADER, []
     while at < len(data):
         left = _BLOCK - at % _BLOCK
         if left < _HEADER:  # too little for a piece: filled with zeros
@@ -71,12 +71,14 @@ def _records(data: bytes, source: Source) -> Iterator[bytes]:
         if zlib.crc32(content, zlib.crc32(bytes([kind]))) != stated:
             source.note(f"the record at byte {at} is damaged (checksum): it and all after it are left out")
             return
-        pieces = content if kind in (_WHOLE, _FIRST) else pieces + content
+        if kind in (_WHOLE, _FIRST):
+            pieces = []
+        pieces.append(content)
         at += _HEADER + length
         source.budget.step(1)
         if kind in (_WHOLE, _LAST):
-            yield pieces
-            pieces = b""
+            yield b"".join(pieces)
+            pieces = []
     if at < len(data) or pieces:
         source.note("the last record is cut off and left out")
 

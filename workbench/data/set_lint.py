@@ -440,6 +440,14 @@ def _visibility(pose_set: PoseSet) -> list[Located]:
         )
         fix = "Give keypoints at (0, 0) visibility 0."
         made.append(located_at(Finding("visibility", text, fix), corner))
+    placed = [a for a in pose_set.instances if not a.iscrowd and a.truth[:, :2].any()]
+    if placed and not chosen:
+        text = (
+            f"no keypoint is labelled: all have visibility 0, although those of {len(placed)} instances have "
+            "coordinates"
+        )
+        fix = "Write visibility 2 for keypoints that are seen and 1 for hidden ones; 0 is `not labelled`."
+        made.append(located_at(Finding("visibility", text, fix), placed))
     seen = np.concatenate([a.truth[:, 2] for a in chosen]) if chosen else np.zeros(0)
     if len(chosen) >= 2 and (seen == 1).any() and not (seen == 2).any():
         text = (

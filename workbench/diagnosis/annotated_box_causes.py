@@ -1,4 +1,4 @@
-"""Causes in the annotated boxes that crops are cut by: moved by one amount, in another form, or too small."""
+"""Causes in the annotated boxes that crops are cut by: of other pixels than the keypoints, or too small."""
 
 from __future__ import annotations
 
@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 
 Box = tuple[float, float, float, float]
 
+# Boxes and keypoints are of images of two sizes where fewer of the keypoints than this lie in their boxes,
+# one line maps the boxes' centres to the keypoints', what it leaves is below so many box sizes, and its
+# factor differs so much from 1. Coordinates that are shares of the image have a factor beyond the last two.
+HELD, LEFT, OFF, LEAST_FACTOR, MOST_FACTOR = 0.5, 0.25, 0.1, 0.1, 10.0
+
 # Keypoints that an instance needs for its extent to say where its box is.
 LEAST_KEYPOINTS, LEAST_INSTANCES = 6, 8
 # An offset counts from this share of the root of the box's area, and where most boxes have it.
 LEAST_OFFSET = 0.06
-# Keypoints span .6 to .95 of a box that holds the body: from this share on it is too small.
-SPAN, USUAL_SPAN = 1.05, 0.85
+# Keypoints span .6 to .95 of a box that holds the body: from this share on it is too small,
+# and below the least one too large.
+LEAST_SPAN, SPAN, USUAL_SPAN = 0.6, 1.05, 0.85
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +79,43 @@ class Fit:
     span: float
     instances: int
 
+    def text(self) -> str:
+        """What was measured, in one clause."""
+        return (
+            f"the centres of {self.instances} boxes lie ({self.offset[0]:+.0f}, {self.offset[1]:+.0f}) "
+            f"pixels from those of their keypoints' extents (x, y; medians, spread {self.spread[0]:.0f} and "
+            f"{self.spread[1]:.0f}), and the extents span {self.span:.2f} of the box"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """The line from the pixels that boxes are stated in to those of the keypoints, along x and y.
+
+    Attributes:
+        factor: negative along a mirrored axis.
+        offset: pixels of the keypoints.
+        left: median distance of centres to the line by the root of a box's area.
+        held: share of the keypoints that lie in their boxes.
+    """
+
+    factor: Float[np.ndarray, " 2"]
+    offset: Float[np.ndarray, " 2"]
+    left: float
+    held: float
+
+    def line(self) -> str:
+        """The line, in words: ``times (2.00, 2.00) plus (0, 0) pixels``."""
+        (a, b), (x, y) = self.factor, self.offset.round() + 0.0
+        return f"times ({a:.2f}, {b:.2f}) plus ({x:.0f}, {y:.0f}) pixels"
+
+    def text(self) -> str:
+        """What was measured, in one clause."""
+        return (
+            f"{self.held:.0%} of the annotated keypoints lie in their boxes; the boxes' centres "
+            f"{self.line()} are the keypoints' (x, y; {self.left:.2f} box sizes are left, median)"
+        )
+
 
 class AnnotatedBoxes(Undone):
     """Boxes of the annotations that do not lie around their keypoints."""
@@ -84,6 +127,15 @@ class AnnotatedBoxes(Undone):
         case.of_model()
         pose_set = case.pose_set()
         stated, fit = stated_boxes(pose_set), fit_of(pose_set)
+        if (frames := frames_of(pose_set)) is not None:
+            boxes = {number: _mapped(_corners(box), frames) for number, box in stated.items()}
+            yield self._change(
+                f"boxes {frames.line()}",
+                f"make boxes and keypoints of the same image: boxes {frames.line()}",
+                boxes,
+                frames,
+            )
+            return
         for words, fix, convert in (
             ("boxes read as two corners", "convert x0, y0, x1, y1 to x, y, width, height", lambda b: b),
             (
@@ -107,19 +159,19 @@ class AnnotatedBoxes(Undone):
                 boxes,
                 fit,
             )
-        if fit.span > SPAN:
+        if not LEAST_SPAN <= fit.span <= SPAN:
             factor = fit.span / USUAL_SPAN
             boxes = {number: _scaled(_corners(box), factor) for number, box in stated.items()}
             yield self._change(
                 f"boxes times {factor:.2f}",
-                f"make the boxes of the annotations {factor:.2f} times as large about their centres; a "
-                "larger crop padding makes up for the same",
+                f"make the boxes of the annotations {factor:.2f} times as large about their centres; the "
+                f"crop padding times {factor:.2f} makes up for the same",
                 boxes,
                 fit,
             )
 
     def _change(
-        self, words: str, fix: str, boxes: dict[int, Float[np.ndarray, " 4"]], fit: Fit | None = None
+        self, words: str, fix: str, boxes: dict[int, Float[np.ndarray, " 4"]], fit: Fit | Frames | None = None
     ) -> Change:
         def box_of(number: int | None, box: Box) -> Box:
             found = boxes.get(number) if number is not None else None
@@ -133,14 +185,8 @@ class AnnotatedBoxes(Undone):
         )
 
     def seen(self, case: Case, change: Change) -> str:
-        fit: Fit | None = change.facts["fit"]
-        if fit is None:
-            return "read in another form the boxes lie around their keypoints"
-        return (
-            f"the centres of {fit.instances} boxes lie ({fit.offset[0]:+.0f}, {fit.offset[1]:+.0f}) pixels "
-            f"from those of their keypoints' extents (x, y; medians, spread {fit.spread[0]:.0f} and "
-            f"{fit.spread[1]:.0f}), and the extents span {fit.span:.2f} of the box"
-        )
+        fit: Fit | Frames | None = change.facts["fit"]
+        return "read in another form the boxes lie around their keypoints" if fit is None else fit.text()
 
     def test(self, case: Case) -> Answer:
         case.of_model()
@@ -155,19 +201,10 @@ def fit_of(pose_set: PoseSet) -> Fit | None:
     Args:
         pose_set: the annotations; boxes are taken as the file states them, before they are clipped.
     """
-    stated = stated_boxes(pose_set)
-    boxes, low, high = [], [], []
-    for i in pose_set.labelled:
-        one = pose_set.instances[i]
-        truth = np.asarray(one.truth, float)
-        seen = truth[truth[:, 2] > 0, :2]
-        if len(seen) >= LEAST_KEYPOINTS and one.annotation_id in stated:
-            boxes.append(_corners(stated[one.annotation_id]))
-            low.append(seen.min(0))
-            high.append(seen.max(0))
-    if len(boxes) < LEAST_INSTANCES:
+    box, points = _boxes_and_points(pose_set)
+    if len(points) < LEAST_INSTANCES:
         return None
-    box, least, most = np.array(boxes), np.array(low), np.array(high)
+    least, most = _extents(points)
     sides = np.maximum(box[:, 2:] - box[:, :2], 1.0)
     away = (box[:, :2] + box[:, 2:] - least - most) / 2
     offset = np.median(away, axis=0)
@@ -177,8 +214,72 @@ def fit_of(pose_set: PoseSet) -> Fit | None:
         np.median(np.abs(away - offset), axis=0),
         float(np.median(np.sqrt(sides.prod(1)))),
         float(span.mean()),
-        len(boxes),
+        len(points),
     )
+
+
+def frames_of(pose_set: PoseSet) -> Frames | None:
+    """The line from boxes to keypoints where they are of images of two sizes, or mirrored; else None.
+
+    Args:
+        pose_set: the annotations; boxes are taken as the file states them.
+    """
+    box, points = _boxes_and_points(pose_set)
+    if len(points) < LEAST_INSTANCES:
+        return None
+    inside = [((seen >= b[:2]) & (seen <= b[2:])).all(-1).mean() for b, seen in zip(box, points, strict=True)]
+    held = float(np.mean(inside))
+    if held >= HELD:
+        return None
+    least, most = _extents(points)
+    centres, wanted = (box[:, :2] + box[:, 2:]) / 2, (least + most) / 2
+    lines = np.array([line_through(centres[:, axis], wanted[:, axis]) for axis in (0, 1)])
+    factor, offset = lines[:, 0], lines[:, 1]
+    size = np.median(np.sqrt(np.maximum(box[:, 2:] - box[:, :2], 1.0).prod(1))) * np.abs(factor).max()
+
+    def left_by(factor: Float[np.ndarray, " 2"], offset: Float[np.ndarray, " 2"]) -> float:
+        return float(np.median(np.linalg.norm(wanted - centres * factor - offset, axis=-1)) / size)
+
+    # Bodies do not fill their boxes evenly: a power of two that explains the centres as well is the factor.
+    plain = 2.0 ** np.round(np.log2(np.maximum(factor, LEAST_FACTOR)))
+    if (np.abs(factor / plain - 1) < OFF).all() and (plain != 1).any() and left_by(plain, np.zeros(2)) < LEFT:
+        factor, offset = plain, np.zeros(2)
+    left = left_by(factor, offset)
+    known = (np.abs(factor) > LEAST_FACTOR) & (np.abs(factor) < MOST_FACTOR)
+    off = np.abs(factor - 1).max() > OFF
+    return Frames(factor, offset, left, held) if known.all() and off and left < LEFT else None
+
+
+def line_through(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """Slope and offset through most of the points (Theil and Sen, on random pairs)."""
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, len(x), (2, 4000))
+    far = np.abs(x[a] - x[b]) > 0.2 * max(float(np.ptp(x)), 1e-9)
+    slope = float(np.median((y[a] - y[b])[far] / (x[a] - x[b])[far])) if far.any() else 1.0
+    return slope, float(np.median(y - slope * x))
+
+
+def _boxes_and_points(
+    pose_set: PoseSet,
+) -> tuple[Float[np.ndarray, "N 4"], list[Float[np.ndarray, "k 2"]]]:
+    """Corners of the stated boxes, and the labelled keypoints in each, of instances with enough of them."""
+    stated = stated_boxes(pose_set)
+    boxes, points = [], []
+    for i in pose_set.labelled:
+        one = pose_set.instances[i]
+        truth = np.asarray(one.truth, float)
+        seen = truth[truth[:, 2] > 0, :2]
+        if len(seen) >= LEAST_KEYPOINTS and one.annotation_id in stated:
+            boxes.append(_corners(stated[one.annotation_id]))
+            points.append(seen)
+    return np.array(boxes).reshape(-1, 4), points
+
+
+def _extents(
+    points: Sequence[Float[np.ndarray, "k 2"]],
+) -> tuple[Float[np.ndarray, "N 2"], Float[np.ndarray, "N 2"]]:
+    """The least and the largest (x, y) of each instance's keypoints."""
+    return np.array([seen.min(0) for seen in points]), np.array([seen.max(0) for seen in points])
 
 
 def stated_boxes(pose_set: PoseSet) -> dict[int, Float[np.ndarray, " 4"]]:
@@ -208,6 +309,11 @@ def _looks(pose_set: PoseSet, form: str) -> bool:
 
 def _corners(box: Float[np.ndarray, " 4"]) -> Float[np.ndarray, " 4"]:
     return np.concatenate([box[:2], box[:2] + box[2:]])
+
+
+def _mapped(corners: Float[np.ndarray, " 4"], frames: Frames) -> Float[np.ndarray, " 4"]:
+    ends = corners.reshape(2, 2) * frames.factor + frames.offset
+    return np.concatenate([ends.min(0), ends.max(0)])
 
 
 def _scaled(corners: Float[np.ndarray, " 4"], factor: float) -> Float[np.ndarray, " 4"]:

@@ -325,7 +325,7 @@ class Case:
         """The model, its keypoints named as the data set's where its file names none."""
         loaded = self.loaded()
         try:
-            pose_set = self._read_set()
+            pose_set = self.read_set()
         except NotAvailable:
             return loaded.model
         return self.once("model", lambda: loaded.named_as(pose_set).model)
@@ -344,7 +344,7 @@ class Case:
 
     # The data.
 
-    def _read_set(self) -> PoseSet:
+    def read_set(self) -> PoseSet:
         from workbench.data.images import ImageReading
         from workbench.data.opening import open_data, open_data_for
 
@@ -372,7 +372,7 @@ class Case:
         from workbench.evaluation.protocol import judged_by
 
         def judged() -> PoseSet:
-            pose_set = self._read_set()
+            pose_set = self.read_set()
             if not pose_set.labelled:
                 raise NotAvailable(
                     f"{pose_set.name}: no instance is annotated, so nothing can be compared with the truth"

@@ -48,6 +48,8 @@ RESAMPLES = 1000
 FIRST, GLANCE, LOST = 4, 12, -0.1
 # A run of so little OKS has nothing to lose: a change that does not gain at the first look undoes nothing.
 NOTHING_TO_LOSE = 0.1
+# Poses that have less mean OKS with all changes prove nothing: stray keypoints gain as much.
+STRAY = 0.05
 # Two causes explain the same where the second gives at least this share of the first one's gain.
 ALIKE = 0.85
 # A last resort is not named where another change, though not certain, gives this share of it.
@@ -474,7 +476,9 @@ class Separation:
         chosen, last = self._needed(chosen)
         together = None
         if chosen:
-            together = gain(base, self.evidence.measure(chosen), with_ap=True)
+            undone = self.evidence.measure(chosen)
+            chosen = chosen if undone.mean_oks >= STRAY else []
+            together = gain(base, undone, with_ap=True) if chosen else None
         chosen.sort(key=lambda change: -_size(change, self.alone.get(change, last[change])))
         alone = {c: gain(base, self.evidence.measure([c]), with_ap=True) for c in chosen}
         return Separated(

@@ -93,7 +93,7 @@ class PartlyLoaded(Cause):
         try:
             report = case.load_report()
         except NotAvailable:
-            if not (seen := _backbone_alone(case)):
+            if not (seen := backbone_alone(case)):
                 raise
             return self.found(
                 f"the file holds a backbone only, and no weights of a head: {seen}",
@@ -120,8 +120,12 @@ class PartlyLoaded(Cause):
         return self.found(evidence, fix=fix, numbers=(share,), effect=effect, confidence=confidence)
 
 
-def _backbone_alone(case: Case) -> str:
-    """What tells that a checkpoint is a backbone without a head for keypoints; "" where it is none."""
+def backbone_alone(case: Case) -> str:
+    """What tells that a checkpoint is a backbone without a head for keypoints; "" where it is none.
+
+    Raises:
+        NotAvailable: the checkpoint cannot be opened.
+    """
     from workbench.checkpoints.identity import Shapes, backbone_of
 
     if case.given.checkpoint is None:

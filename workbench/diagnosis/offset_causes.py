@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core import NotAvailable
+from workbench.diagnosis.annotated_box_causes import frames_of
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, RuledOut, Undone
 from workbench.diagnosis.constant_outputs import check_varying
-from workbench.diagnosis.evidence import Change, Evidence
+from workbench.diagnosis.evidence import Change, Evidence, with_points
 from workbench.evaluation.probes.intervention import Moved
 
 if TYPE_CHECKING:
@@ -66,13 +66,25 @@ class Offset:
 
 
 class LabelsMoved(Undone):
-    """All labels of the set are moved by one amount of image pixels."""
+    """All labels of the set are moved by one amount of image pixels, or are of an image of another size."""
 
     name, group = "annotated keypoints moved", "labels"
     refuted_by = "pictures on which the labels lie where they should"
     needs = ("model", "data")
 
     def changes(self, case: Case) -> Iterable[Change]:
+        case.of_model()
+        if (frames := frames_of(case.pose_set())) is not None:
+            yield Change(
+                self.name,
+                f"keypoints {frames.line()}",
+                "poses",
+                lambda found: with_points(found, found.keypoints * frames.factor + frames.offset),
+                fix="make the annotated keypoints and boxes of the same image: the keypoints lie where those "
+                f"of the image do {frames.line()}",
+                facts={"offset": frames},
+            )
+            return
         offset = constant_offset(case)
         if offset is None or not offset.in_image:
             return
@@ -81,7 +93,7 @@ class LabelsMoved(Undone):
             self.name,
             f"keypoints moved by ({x:+.1f}, {y:+.1f}) image pixels",
             "poses",
-            lambda found: _moved(found, (x, y)),
+            lambda found: with_points(found, found.keypoints + np.array((x, y))),
             fix=f"move the annotated keypoints by ({0.0 - x:+.1f}, {0.0 - y:+.1f}) pixels (x, y), or undo "
             "what cropped or padded the images after they were annotated",
             facts={"offset": offset},
@@ -91,6 +103,9 @@ class LabelsMoved(Undone):
         return change.facts["offset"].text()
 
     def test(self, case: Case) -> Answer:
+        case.of_model()
+        if frames_of(case.pose_set()) is not None:
+            return super().test(case)
         offset = constant_offset(case)
         if offset is None:
             return RuledOut("the poses ask for no constant shift of a pixel or more")
@@ -210,10 +225,6 @@ def _agreed(away: Float[np.ndarray, "N K 2"], seen: Bool[np.ndarray, "N K"]) -> 
     whole = np.median(away[seen], axis=0)
     halves = [np.median(away[start::2][seen[start::2]], axis=0) for start in (0, 1)]
     return np.where(np.abs(halves[0] - halves[1]) <= HALVES * np.abs(whole), whole, 0.0)
-
-
-def _moved(found: Predictions, amount: tuple[float, float]) -> Predictions:
-    return dataclasses.replace(found, keypoints=found.keypoints + np.array(amount))
 
 
 CAUSES: tuple[LabelsMoved, ...] = (LabelsMoved(),)

@@ -23,6 +23,7 @@ from workbench.core.finding import Measurement
 from workbench.core.geometry import apply
 from workbench.core.wrapping import Wrapper
 from workbench.decoding import decode, decoders_for
+from workbench.diagnosis.annotated_box_causes import line_through
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.constant_outputs import check_varying
@@ -366,22 +367,13 @@ def fitted_placing(case: Case) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarra
     for start in (0, 1):
         p, t = points[start::2], truth[start::2]
         seen = (t[..., 2] > 0) & np.isfinite(p).all(-1)
-        lines = [_line(p[..., axis][seen], t[..., axis][seen]) for axis in (0, 1)]
+        lines = [line_through(p[..., axis][seen], t[..., axis][seen]) for axis in (0, 1)]
         parts.append(np.array(lines))
     scale, offset = parts[0][:, 0], parts[0][:, 1]
     apart = np.abs(parts[0] - parts[1])
     near = (apart[:, 0] < 0.05) & (apart[:, 1] < 0.1 * np.median(size))
     moved = np.abs(scale - 1).max() > 0.03 or np.abs(offset).max() > 0.03 * np.median(size)
     return (scale, offset) if near.all() and moved else None
-
-
-def _line(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> tuple[float, float]:
-    """Slope and offset through most of the points (Theil and Sen, on random pairs)."""
-    rng = np.random.default_rng(0)
-    a, b = rng.integers(0, len(x), (2, 4000))
-    far = np.abs(x[a] - x[b]) > 0.2 * max(float(np.ptp(x)), 1e-9)
-    slope = float(np.median((y[a] - y[b])[far] / (x[a] - x[b])[far])) if far.any() else 1.0
-    return slope, float(np.median(y - slope * x))
 
 
 class SidesExchanged(Undone):

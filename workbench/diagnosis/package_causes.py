@@ -10,6 +10,7 @@ from workbench.core import NotAvailable
 from workbench.core.finding import Finding
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.loading_causes import backbone_alone
 from workbench.diagnosis.texts import explained
 from workbench.doctor.examination import numbers, versions
 
@@ -174,6 +175,8 @@ class PackageVersions(Cause):
                     severity="error" if blamed else "warning",
                 )
             ]
+        if found.untested:
+            raise NotAvailable(f"the packages here could not be tested: {found.untested}")
         handled = [p for p in found.problems if p.status in ("handled", "fine")]
         names = f", and {len(handled)} known conflicts do no harm here ({', '.join(p.name for p in handled)})"
         why = f"no installed version explains the message{names if handled else ''}"
@@ -192,7 +195,7 @@ def plain_names(found: Mapping[str, str]) -> dict[str, str]:
     known = {}
     for name, version in found.items():
         plain = name.lower().replace("_", "-")
-        if numbers(version):
+        if numbers(version) and " " not in name:  # `torch file version` is that of a format
             known[_OTHER_NAMES.get(plain, plain)] = version
     return known
 
@@ -204,10 +207,15 @@ def _installation() -> Examination:
 
 
 def _fails(case: Case) -> bool:
+    """Whether a model cannot be built, and neither the message nor its file tells a reason but versions."""
     try:
         case.as_given()
-    except NotAvailable:
-        return case.given.checkpoint is not None or case.options.adapter is not None
+    except NotAvailable as error:
+        if (known := explained(str(error))) is not None:
+            return known.version
+        return case.options.adapter is not None or (
+            case.given.checkpoint is not None and not backbone_alone(case)
+        )
     return False
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from workbench.core.files import parse_toml
 
@@ -185,11 +185,13 @@ class Probe:
         works: the import succeeded.
         error: last line of its error message; "" when it works.
         facts: JSON that it printed, if any.
+        finished: the import ended; where it did not, nothing is known of the package.
     """
 
     works: bool
     error: str = ""
     facts: Mapping[str, object] | None = None
+    finished: bool = True
 
 
 def versions(names: Iterable[str] = PACKAGES) -> dict[str, str | None]:
@@ -216,7 +218,7 @@ def _probe(code: str) -> Probe:
     try:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=_SECONDS)
     except subprocess.TimeoutExpired:
-        return Probe(False, f"did not finish within {_SECONDS:g} s")
+        return Probe(False, f"its import did not finish within {_SECONDS:g} s", finished=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"]
         return Probe(False, lines[-1])
@@ -226,7 +228,7 @@ def _probe(code: str) -> Probe:
 
 # Known conflicts: one rule each.
 
-Status = Literal["broken", "handled", "missing", "fine"]
+Status = Literal["broken", "untested", "missing", "handled", "fine"]
 
 
 @dataclass(frozen=True)
@@ -235,8 +237,9 @@ class Problem:
 
     Attributes:
         name: of the packages.
-        status: ``broken`` something does not work; ``handled`` a conflict that the workbench works around;
-            ``missing`` a part cannot be used; ``fine`` looks like a conflict and is none.
+        status: ``broken`` something does not work; ``untested`` its import did not end in time, as on a
+            busy machine, so that nothing is known; ``missing`` a part cannot be used; ``handled`` a conflict
+            that the workbench works around; ``fine`` looks like a conflict and is none.
         found: versions or the error message.
         matters: what it affects.
         do: what to do; "" for nothing.
@@ -266,9 +269,9 @@ class Environment:
         return bool(self.has(name)) and numbers(self.has(name)) >= wanted
 
     def fails(self, name: str) -> str:
-        """The error message of its import; "" when it works or was not tried."""
+        """The error message of its import; "" when it works, was not tried, or did not end."""
         probe = self.probes.get(name)
-        return "" if probe is None or probe.works else probe.error
+        return "" if probe is None or probe.works or not probe.finished else probe.error
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -279,9 +282,15 @@ def numbers(version: str) -> tuple[int, ...]:
 
 def problems(environment: Environment) -> list[Problem]:
     """Findings of all rules, ``broken`` first."""
-    order: list[Status] = ["broken", "missing", "handled", "fine"]
     found = [problem for rule in RULES for problem in rule(environment)]
-    return sorted(found, key=lambda problem: order.index(problem.status))
+    return sorted(found, key=lambda problem: get_args(Status).index(problem.status))
+
+
+def _unfinished(environment: Environment) -> Iterator[Problem]:
+    for name, probe in environment.probes.items():
+        if not probe.finished:
+            what = "whether it works here is not known"
+            yield Problem(name, "untested", probe.error, what, "try again when the machine is less busy")
 
 
 def _torch(environment: Environment) -> Iterator[Problem]:
@@ -458,8 +467,8 @@ def _absent(environment: Environment) -> Iterator[Problem]:
 
 
 RULES: tuple[Callable[[Environment], Iterator[Problem]], ...] = (
-    _python, _torch, _numpy, _setuptools, _mmpose, _mmcv, _mmdet, _torchvision, _xtcocotools, _chumpy,
-    _mmpretrain, _weights_only, _opencv, _gradio, _plotly, _kaleido, _absent,
+    _unfinished, _python, _torch, _numpy, _setuptools, _mmpose, _mmcv, _mmdet, _torchvision, _xtcocotools,
+    _chumpy, _mmpretrain, _weights_only, _opencv, _gradio, _plotly, _kaleido, _absent,
 )  # fmt: skip
 
 
@@ -486,6 +495,11 @@ class Examination:
         """Problems that the user has to solve."""
         return tuple(p for p in self.problems if p.status == "broken")
 
+    @property
+    def untested(self) -> str:
+        """The packages whose import did not end, with why; "" where every import ended."""
+        return ", ".join(f"{p.name}: {p.found}" for p in self.problems if p.status == "untested")
+
     def summary(self) -> str:
         """One sentence a person can act on."""
         if self.broken:
@@ -494,7 +508,9 @@ class Examination:
         missing = [p.name for p in self.problems if p.status == "missing"]
         handled = sum(p.status == "handled" for p in self.problems)
         rest = f"; not installed: {', '.join(missing)}" if missing else ""
-        return f"nothing is broken; {handled} known conflicts are worked around{rest}"
+        rest += f"; could not be tested: {self.untested}" if self.untested else ""
+        begin = "nothing of what was tested" if self.untested else "nothing"
+        return f"{begin} is broken; {handled} known conflicts are worked around{rest}"
 
 
 def examine() -> Examination:
@@ -519,6 +535,8 @@ def table(examination: Examination) -> list[dict[str, str]]:
 
 
 def _device(probe: Probe | None) -> str:
+    if probe is not None and not probe.finished:
+        return f"unknown: {probe.error}"
     if probe is None or probe.facts is None:
         return "unknown: torch cannot be imported"
     devices = probe.facts.get("devices")

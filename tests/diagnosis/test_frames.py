@@ -1,0 +1,76 @@
+"""Faults of whole annotation files: keypoints and boxes of images of two sizes, mirrored, none labelled."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.diagnosis.planted_labels import (
+    annotations,
+    box_corners,
+    boxes_halved,
+    boxes_larger,
+    centre_boxes,
+    each,
+    mirrored,
+    normalised,
+    twice,
+    unit_boxes,
+    unlabelled,
+)
+from tests.diagnosis.systems import RTMPOSE
+from workbench.data.coco import read_coco
+from workbench.diagnosis import diagnose
+from workbench.diagnosis.annotated_box_causes import AnnotatedBoxes, frames_of
+from workbench.diagnosis.input_causes import CAUSES as INPUT
+from workbench.diagnosis.label_causes import Lints
+from workbench.diagnosis.offset_causes import LabelsMoved
+from workbench.diagnosis.output_causes import SplitRatio
+
+
+def nothing(raw):
+    """No change."""
+
+
+@pytest.mark.parametrize(
+    ("change", "factor"),
+    [(twice, (2, 2)), (mirrored, (1, -1)), (boxes_halved, (2, 2))],
+)
+def test_boxes_and_keypoints_of_two_images_are_told_with_the_factor(change, factor, tmp_path):
+    frames = frames_of(read_coco(*annotations(tmp_path, change)))
+    assert frames is not None
+    assert frames.factor == pytest.approx(factor, abs=0.1)
+
+
+@pytest.mark.parametrize("change", [nothing, box_corners, centre_boxes, unit_boxes, normalised])
+def test_boxes_in_another_form_are_of_the_same_image(change, tmp_path):
+    assert frames_of(read_coco(*annotations(tmp_path, change))) is None
+
+
+def test_keypoints_twice_too_large_are_proved_and_the_codec_is_not_accused(tmp_path):
+    """Poses at a wrong place throughout gain a little by any stray change: that proves nothing."""
+    path, images = annotations(tmp_path, twice)
+    causes = [LabelsMoved(), AnnotatedBoxes(), SplitRatio()]
+    report = diagnose([RTMPOSE.last()], data=path, images=images, level="forward", causes=causes)
+    (found,) = report.findings
+    assert (found.cause, found.confidence) == ("annotated keypoints moved", "proved")
+    assert "keypoints times (2.00, 2.00) plus (0, 0)" in found.evidence
+
+
+def test_boxes_half_as_large_again_are_named_and_not_the_padding(tmp_path):
+    path, images = annotations(tmp_path, boxes_larger)
+    causes = [AnnotatedBoxes(), *(cause for cause in INPUT if cause.name == "crop padding")]
+    report = diagnose([RTMPOSE.last()], data=path, images=images, level="forward", causes=causes)
+    first = report.findings[0]
+    assert (first.cause, first.confidence) == ("annotated boxes do not fit their keypoints", "proved")
+
+
+def test_coordinates_without_any_labelled_keypoint_are_told(tmp_path):
+    path, images = annotations(tmp_path, unlabelled)
+    report = diagnose([path], images=images, level="files", causes=[Lints()])
+    assert "all have visibility 0" in report.findings[0].evidence
+
+
+def test_a_set_without_poses_is_not_accused(tmp_path):
+    path, images = annotations(tmp_path, lambda raw: each(raw, lambda points, _: points * 0))
+    report = diagnose([path], images=images, level="files", causes=[Lints()])
+    assert not [found for found in report.findings if found.cause == "visibility"]
