@@ -278,6 +278,7 @@ class Diagnosing(JobSection):
             images = None if asked.data in BUILTIN else registry.sets.images
         # What a browser sent is read and never run; what the command line named is the server's own.
         settings = self._context.settings
+        around = {path if path.is_dir() else path.parent for path in asked.targets}
         own: dict[str, Any] = {}
         if asked.targets and asked.targets[0].is_dir():
             own = {"config": settings.config, "adapter": settings.adapter, "family": settings.family}
@@ -285,6 +286,7 @@ class Diagnosing(JobSection):
             [*asked.targets, *([asked.message] if asked.message else [])],
             data=data,
             images=images,
+            within=(*registry.sets.allowed(asked.data), *sorted(around)),
             against=asked.against,
             claim=claims_of([asked.claim] if asked.claim else None),
             level=cast("Level", asked.level),

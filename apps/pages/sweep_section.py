@@ -125,7 +125,8 @@ class Sweeping(QuestionSection[SweepWanted]):
 
         report = sweep(
             self.context.registry.run(asked.run).folder, self._data(asked), self._out(asked),
-            images=self._images(asked), rules=self._rules(asked), progress=job.progress,
+            images=self._images(asked), within=self.context.registry.sets.allowed(asked.data),
+            rules=self._rules(asked), progress=job.progress,
             cancelled=job.cancelled,
         )  # fmt: skip
         self.context.predictions.look_again()

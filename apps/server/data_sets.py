@@ -73,8 +73,12 @@ class DataSets:
         path, part = self._files[identity], _part(identity)
         return path if part is None else path.with_name(f"{path.name}#{part}")
 
-    def _allowed(self, path: Path) -> list[Path]:
-        """The folders that the images of a file may lie in, links followed."""
+    def allowed(self, identity: str) -> tuple[Path, ...]:
+        """The folders that the images of a set may lie in, links followed; () for a built-in one."""
+        found = self._files.get(identity)
+        return () if found is None else tuple(self._folders_of(found))
+
+    def _folders_of(self, path: Path) -> list[Path]:
         from workbench.data.image_files import folders_of
 
         if self.images is not None:
@@ -100,7 +104,7 @@ class DataSets:
             key = (*version_of(path), part)
 
             def opened() -> PoseSet:
-                found = read_coco(path, self.images, part=part, within=self._allowed(path))
+                found = read_coco(path, self.images, part=part, within=self._folders_of(path))
                 return with_present_images(dataclasses.replace(found, reading=self._stated))
 
             pose_set = self._opened.get(key, opened)

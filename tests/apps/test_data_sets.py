@@ -11,6 +11,9 @@ import pytest
 from apps.server.data_sets import DataSets
 from apps.server.settings import Settings
 from workbench.data.images import ImageReading, write_image
+from workbench.diagnosis.case import Case, Options
+from workbench.diagnosis.targets import Given
+from workbench.evaluation.sweeps.rules import SweepRules, SweepSource
 
 PERSON = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "keypoints": [2, 2, 2, 5, 5, 2]}
 SIZE = {"width": 20, "height": 12}
@@ -52,6 +55,18 @@ def test_images_of_the_usual_layout_are_served_and_links_out_of_it_are_not(place
         sets, name = served(places, outside, folder=folder)
         with pytest.raises(FileNotFoundError):
             sets.sample(name, 0)
+
+
+def test_a_sweep_and_a_diagnosis_of_the_app_follow_no_link_out_of_what_is_served(places):
+    sets, name = served(places, "link.png")
+    within = sets.allowed(name)
+    source = SweepSource.located("run", sets.file(name), within=within)
+    case = Case(given=Given(), options=Options(data=str(sets.file(name)), within=within))
+    for pose_set in (source.open_data(SweepRules(), 2), case.read_set()):
+        with pytest.raises(ValueError, match=r"link.png: leads out of the folders that are served"):
+            pose_set.sample(0)
+    assert SweepSource.located("run", sets.file(name)).open_data(SweepRules(), 2).sample(0).image.any()
+    assert sets.allowed("scenes-val") == ()
 
 
 def test_the_folder_of_images_can_be_named(places):

@@ -321,6 +321,15 @@ def test_records_of_wandb_over_several_blocks_damaged_and_cut_ones(tmp_path):
         read_curves(path)
 
 
+def test_objects_in_a_row_of_wandb_are_columns(tmp_path):
+    (tmp_path / "run-a.wandb").write_bytes(
+        wandb_file(*({"epoch": e, "val": {"AP": e / 10, "by": {"nose": e}}} for e in (1, 2)))
+    )
+    curves = read_curves(tmp_path / "run-a.wandb")
+    assert points(curves, "val/AP") == [(1, 0.1), (2, 0.2)]
+    assert points(curves, "val/by/nose") == [(1, 1), (2, 2)]
+
+
 def test_what_is_no_log_is_one_sentence(tmp_path):
     cases = (
         ("a.txt", b"Nothing here.\n", ValueError, "no figures by epoch"),

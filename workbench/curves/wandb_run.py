@@ -26,6 +26,7 @@ _MAGIC = b":W&B"
 _BLOCK, _FILE_HEADER, _HEADER = 32_768, 7, 7
 _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _VALUE_JSON = 16
+_DEEPEST = 8  # objects in objects that are opened; figures lie one or two deep
 
 
 def is_wandb(head: bytes, name: str) -> bool:
@@ -84,14 +85,22 @@ def _records(data: bytes, source: Source) -> Iterator[bytes]:
 
 
 def _history(record: bytes) -> dict[str, Any]:
-    """Name -> value of one row; parts of a nested name are joined with a slash."""
-    row = {}
+    """Name -> value of one row; parts of a nested name, or names in an object, are joined with a slash."""
+    row: dict[str, Any] = {}
     for number, item in fields(record):
         if number == 1 and isinstance(item, bytes):
             name, value = _item(item)
             if name and value is not None:
-                row[name] = value
+                row |= _flat(name, value)
     return row
+
+
+def _flat(name: str, value: Any, depth: int = 0) -> dict[str, Any]:
+    if not isinstance(value, dict) or depth == _DEEPEST:
+        return {name: value}
+    return {
+        k: v for key, one in value.items() for k, v in _flat(f"{name}/{key}"[:200], one, depth + 1).items()
+    }
 
 
 def _item(item: bytes) -> tuple[str, Any]:

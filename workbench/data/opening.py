@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from workbench.core import nearest
@@ -22,6 +22,7 @@ def open_data(
     images: Path | None = None,
     category: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    within: Sequence[Path] = (),
 ) -> PoseSet:
     """A data set by built-in name or path.
 
@@ -31,6 +32,7 @@ def open_data(
         images: folder of the images of a json.
         category: id or name of the one category of a json to read.
         progress: called with (done, total) while a built-in set is drawn.
+        within: no image of a json may lie outside of these folders, links resolved; no limit when empty.
 
     Raises:
         KeyError: neither a built-in name nor a file.
@@ -57,7 +59,7 @@ def open_data(
         names = ", ".join(p.name for p in found[:3])
         contents = f"it contains {names}" if found else "it contains none"
         raise ValueError(f"{path}: expected a json file, got a folder; {contents}")
-    return read_coco(path, images, category)
+    return read_coco(path, images, category, within=within)
 
 
 def check_data_name(name: str | Path) -> None:
@@ -86,6 +88,7 @@ def open_data_for(
     images: Path | None = None,
     category: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    within: Sequence[Path] = (),
 ) -> PoseSet:
     """A data set with a given number of keypoints: of COCO-WholeBody the body's 17 or all 133.
 
@@ -95,14 +98,15 @@ def open_data_for(
         images: as `open_data`.
         category: as `open_data`.
         progress: as `open_data`.
+        within: as `open_data`.
 
     Raises:
         KeyError, FileNotFoundError, ValueError: as `open_data`.
     """
-    pose_set = open_data(name, images, category, progress)
+    pose_set = open_data(name, images, category, progress, within)
     whole = keypoints == len(SKELETONS["coco-wholebody-133"])
     if whole and len(pose_set.skeleton) != keypoints and set(pose_set.parts) == set(PARTS):
-        return open_data(f"{name}#{WHOLE}", images, category, progress)
+        return open_data(f"{name}#{WHOLE}", images, category, progress, within)
     return pose_set
 
 

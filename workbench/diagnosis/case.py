@@ -55,6 +55,7 @@ class Options:
         against: a run or checkpoint to compare with.
         data: a COCO-format json or a built-in set.
         images: folder of its images.
+        within: no image may lie outside of these folders, symbolic links resolved; no limit when empty.
         bits: as in ImageReading, as is the next.
         as_stored: likewise.
         config: of the model; named here it is the user's own code and is run.
@@ -74,6 +75,7 @@ class Options:
     against: Path | None = None
     data: str | None = None
     images: Path | None = None
+    within: tuple[Path, ...] = ()
     bits: int = 0
     as_stored: bool = False
     config: Path | None = None
@@ -352,12 +354,13 @@ class Case:
             name = self.options.data or next(iter(self.given.annotations), None)
             if name is None:
                 raise NotAvailable("no data set was given; add --data (and --images)")
+            images, within = self.options.images, self.options.within
             try:
                 K = len(self.loaded().model.skeleton)
             except NotAvailable:
-                found = open_data(name, self.options.images)
+                found = open_data(name, images, within=within)
             else:
-                found = open_data_for(name, K, self.options.images)
+                found = open_data_for(name, K, images, within=within)
             reading = ImageReading(self.options.bits, self.options.as_stored)
             return dataclasses.replace(found, reading=reading)
 

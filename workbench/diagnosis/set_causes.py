@@ -139,7 +139,8 @@ def _training_set(case: Case, config: Mapping[str, Any], pose_set: PoseSet) -> P
             "the annotations of the training were not found; name them as a further target beside --data"
         )
     images = others[0].parent / "images"
-    return case.once("training set", lambda: read_coco(others[0], images if images.is_dir() else None))
+    folder, within = images if images.is_dir() else None, case.options.within
+    return case.once("training set", lambda: read_coco(others[0], folder, within=within))
 
 
 def leaked_images(pose_set: PoseSet, train: PoseSet, case: Case) -> tuple[set[int], str]:

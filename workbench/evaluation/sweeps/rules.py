@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -108,14 +108,22 @@ class SweepSource:
         run: folder of the checkpoints.
         data: a COCO-format json, or the name of a built-in set.
         images: folder of the images that the json names.
+        within: no image may lie outside of these folders, symbolic links resolved; no limit when empty.
     """
 
     run: str
     data: str
     images: str | None = None
+    within: tuple[Path, ...] = ()
 
     @classmethod
-    def located(cls, run: Path | str, data: Path | str, images: Path | str | None = None) -> SweepSource:
+    def located(
+        cls,
+        run: Path | str,
+        data: Path | str,
+        images: Path | str | None = None,
+        within: Sequence[Path] = (),
+    ) -> SweepSource:
         """The same with absolute paths: workers may have other working folders."""
         from workbench.data.builtin import BUILTIN
 
@@ -125,6 +133,7 @@ class SweepSource:
             str(Path(run).resolve()),
             f"{named}{sign}{part}",
             None if images is None else str(Path(images).resolve()),
+            tuple(folder.resolve() for folder in within),
         )
 
     def open_data(self, rules: SweepRules, keypoints: int) -> PoseSet:
@@ -137,7 +146,7 @@ class SweepSource:
         from workbench.data.opening import open_data_for
 
         images = None if self.images is None else Path(self.images)
-        pose_set = open_data_for(self.data, keypoints, images, rules.category)
+        pose_set = open_data_for(self.data, keypoints, images, rules.category, within=self.within)
         return dataclasses.replace(pose_set, reading=ImageReading(rules.bits, rules.as_stored))
 
     def open_model(self, path: Path, rules: SweepRules, device: str | None = None) -> LoadedModel:

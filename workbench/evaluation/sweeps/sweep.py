@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -31,6 +31,7 @@ def sweep(
     out: Path | str,
     *,
     images: Path | str | None = None,
+    within: Sequence[Path] = (),
     rules: SweepRules | None = None,
     engine: Engine = "local",
     cluster: Cluster | None = None,
@@ -48,6 +49,7 @@ def sweep(
         data: a COCO-format json, or the name of a built-in set.
         out: folder for the predictions, made where it does not exist; see workbench.evaluation.sweeps.folder.
         images: folder of the images that the json names.
+        within: no image may lie outside of these folders, symbolic links resolved; no limit when empty.
         rules: how checkpoints are opened, read and judged, and which ablations are made.
         engine: ``local`` predicts in this process, ``ray`` on one machine or a cluster.
         cluster: where Ray runs and what each of its workers gets.
@@ -76,7 +78,7 @@ def sweep(
     if engine not in ENGINES:
         raise KeyError(f"no engine {engine!r}; nearest: {nearest(engine, ENGINES)}")
     started = time.monotonic()
-    source = SweepSource.located(run, data, images)
+    source = SweepSource.located(run, data, images, within)
     rules, paths = (rules or SweepRules()).located(), checkpoints_in(Path(source.run))
     if engine == "ray":
         from workbench.evaluation.sweeps.ray_engine import require_ray
