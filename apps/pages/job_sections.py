@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
@@ -480,19 +480,20 @@ def _controls_of(
             word, min_width=90, scale=0, visible=False, elem_id=f"{identity}-{name}", **more
         )  # fmt: skip
 
-    if task.automatic:
+    if task.automatic or task.keyed:
         fields, starts = task.add_fields(), task.add_buttons()
+        opening = task.status(None, identity, "") if task.keyed else ""
         with gr.Row(elem_classes="wb-row-of-status"):
-            status = html_block(f"{identity}-status")
-            stop, again = small("Cancel", "cancel", size="sm"), small("Start again", "again", size="sm")
-        return fields, starts, status, stop, [again]
+            status = html_block(f"{identity}-status", opening)
+            stop = small("Cancel", "cancel", size="sm")
+            again = [] if task.keyed else [small("Start again", "again", size="sm")]
+        return fields, starts, status, stop, again
     starts = task.add_buttons() if task.wide_buttons else {}
     with control_row(f"wb-tight {identity}-fields"):
         fields = task.add_fields()
         starts = starts or task.add_buttons()
         stop = small("Cancel", "cancel")
-    opening = task.status(None, identity, "") if task.keyed else ""
-    return fields, starts, html_block(f"{identity}-status", opening), stop, []
+    return fields, starts, html_block(f"{identity}-status"), stop, []
 
 
 def _add_starts(

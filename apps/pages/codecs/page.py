@@ -64,7 +64,7 @@ class CodecsPage(EpochPage[CodecState]):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.work = Matrices(context)
+        self.work: Matrices = Matrices(context)
 
     def add_controls(self) -> Controls:
         with control_row():

@@ -198,7 +198,7 @@ class ConditioningPage(EpochPage[ClinicState]):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.work = Examination(context)
+        self.work: Examination = Examination(context)
 
     def add_controls(self) -> Controls:
         with control_row():
