@@ -337,7 +337,8 @@ class JobHandlers:
             result = None if alive else task.result(*asked)
             below = self._below(result, asked)
         except MISTAKES as mistake:
-            return self._said(reason(mistake), asked)
+            # Of what nobody has asked for yet, nothing is said.
+            return self._said(reason(mistake) if task.at_opening else "", asked)
         if result is not None:
             download = Download(self.key, task.name, task.token(*asked))
             return self._updates(task.updates(result, download, self.figure, *asked), below)
