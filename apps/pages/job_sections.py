@@ -337,7 +337,8 @@ class JobHandlers:
             result = None if alive else task.result(*asked)
             below = self._below(result, asked)
         except MISTAKES as mistake:
-            return self._said(reason(mistake), asked)
+            # Of what nobody has asked for yet, nothing is said.
+            return self._said(reason(mistake) if task.at_opening else "", asked)
         if result is not None:
             download = Download(self.key, task.name, task.token(*asked))
             return self._updates(task.updates(result, download, self.figure, *asked), below)
@@ -480,19 +481,20 @@ def _controls_of(
             word, min_width=90, scale=0, visible=False, elem_id=f"{identity}-{name}", **more
         )  # fmt: skip
 
-    if task.automatic:
+    if task.automatic or task.keyed:
         fields, starts = task.add_fields(), task.add_buttons()
+        opening = task.status(None, identity, "") if task.keyed else ""
         with gr.Row(elem_classes="wb-row-of-status"):
-            status = html_block(f"{identity}-status")
-            stop, again = small("Cancel", "cancel", size="sm"), small("Start again", "again", size="sm")
-        return fields, starts, status, stop, [again]
+            status = html_block(f"{identity}-status", opening)
+            stop = small("Cancel", "cancel", size="sm")
+            again = [] if task.keyed else [small("Start again", "again", size="sm")]
+        return fields, starts, status, stop, again
     starts = task.add_buttons() if task.wide_buttons else {}
     with control_row(f"wb-tight {identity}-fields"):
         fields = task.add_fields()
         starts = starts or task.add_buttons()
         stop = small("Cancel", "cancel")
-    opening = task.status(None, identity, "") if task.keyed else ""
-    return fields, starts, html_block(f"{identity}-status", opening), stop, []
+    return fields, starts, html_block(f"{identity}-status"), stop, []
 
 
 def _add_starts(

@@ -96,7 +96,7 @@ def test_before_a_start_the_image_and_its_annotation_are_shown(api):
     assert picture == ""
 
 
-def test_a_session_is_paused_stepped_resumed_and_judged_over_http(api):
+def test_a_session_is_paused_stepped_resumed_and_judged_over_http(api, freed):
     session = begin(api, steps=100000, every=5, wait=600)
     seen = until(api, session, lambda seen: state(seen) == "waiting")
     assert step(seen) == 5
@@ -184,7 +184,7 @@ def test_what_cannot_be_started_is_told_in_one_sentence(api, chosen_values, mess
 
 
 @pytest.mark.parametrize("fault", ["loss scale", "pck coordinates"])
-def test_a_wrong_log_of_cape_is_named_over_http(api, fault):
+def test_a_wrong_log_of_cape_is_named_over_http(api, freed, fault):
     session = begin(api, config="", family="cape", steps=2, plant=fault)
     seen = until(api, session, lambda seen: 'data-testid="overfit-culprit"' in str(seen[3]))
     assert f'data-testid="overfit-culprit">{fault}<' in seen[3]
@@ -192,7 +192,7 @@ def test_a_wrong_log_of_cape_is_named_over_http(api, fault):
     assert f"--plant '{fault}'" in seen[3].replace("&#x27;", "'")
 
 
-def test_a_bottom_up_network_is_shown_on_its_whole_image(api):
+def test_a_bottom_up_network_is_shown_on_its_whole_image(api, freed):
     session = begin(api, config="", family="higherhrnet", steps=2, learning_rate=5e-3)
     seen = until(api, session, lambda seen: "overfit-verdict" in str(seen[3]))
     assert 'data-testid="overfit-overlay"' in seen[2]
@@ -217,7 +217,7 @@ def test_another_family_brings_the_settings_it_usually_learns_with(api):
     ],
 )
 def test_what_ends_a_session_early_is_told_in_one_sentence_and_finished_steps_stay(
-    api, monkeypatch, raised, message
+    api, freed, monkeypatch, raised, message
 ):
     import errno
 
