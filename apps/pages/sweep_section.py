@@ -19,6 +19,7 @@ from apps.pages.job_sections import QuestionSection
 from apps.pages.sections import control_row
 from apps.server.comparison import has_areas
 from apps.server.prediction_folders import PREFIX, SWEPT
+from workbench.cli import MISTAKES
 from workbench.core.job import version_of
 from workbench.data import BUILTIN
 from workbench.evaluation.sweeps.readings import ABLATIONS
@@ -67,9 +68,8 @@ class Sweeping(QuestionSection[SweepWanted]):
                 **choice,
             )  # fmt: skip
             data = gr.Dropdown(
-                sets, value=self._fitting(runs[0][1]) if runs else None, label="data", min_width=160,
-                elem_id="wb-sweep-data", **choice,
-            )  # fmt: skip
+                sets, value=sets[0], label="data", min_width=160, elem_id="wb-sweep-data", **choice
+            )  # the set that fits would have to open a model, which not every run has
             ablations = gr.Dropdown(
                 list(ABLATIONS), value=[], multiselect=True, label="ablations", min_width=220,
                 elem_id="wb-sweep-ablations",
@@ -84,7 +84,7 @@ class Sweeping(QuestionSection[SweepWanted]):
         """The set that a run is looked at with by default."""
         try:
             return self.context.registry.default_data(run, 0)
-        except (KeyError, ValueError, OSError, NotImplementedError):
+        except MISTAKES:
             return None
 
     def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 from workbench.core.job import Cancelled, Job
+from workbench.data.images import ImageReading
 from workbench.evaluation import Cancelled as Stopped
 
 # Kinds of jobs, by the module that starts them, and what shows that they end.
@@ -88,7 +89,9 @@ class Counted:
 def registry(**more):
     epochs = [SimpleNamespace(index=i, label=str(i), path=ROOT / "LICENSE") for i in range(2)]
     run = SimpleNamespace(title="a run", epochs=epochs, folder=ROOT)
-    sets = SimpleNamespace(apart=lambda _: None, get=lambda _: None, sample=lambda *_: None)
+    sets = SimpleNamespace(
+        apart=lambda _: None, get=lambda _: None, sample=lambda *_: None, allowed=lambda _: ()
+    )  # fmt: skip
     return SimpleNamespace(
         run=lambda _: run,
         epoch=lambda _, i: epochs[i],
@@ -102,7 +105,9 @@ def registry(**more):
 @pytest.fixture
 def context():
     return SimpleNamespace(
-        registry=registry(), settings=SimpleNamespace(device="cpu", config=None), jobs=None
+        registry=registry(),
+        settings=SimpleNamespace(device="cpu", config=None, reading=ImageReading()),
+        jobs=None,
     )
 
 

@@ -267,7 +267,7 @@ def predict(
     Example:
         >>> from workbench.data import builtin
         >>> from workbench.evaluation import evaluate, predict
-        >>> from workbench.models.families import new_model
+        >>> from workbench.models.fresh import new_model
         >>> pose_set = builtin("astronaut")
         >>> model, title = new_model("hrnet", skeleton=pose_set.skeleton)
         >>> predictions = predict(model, pose_set)

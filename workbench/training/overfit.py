@@ -494,7 +494,7 @@ def overfit(
     Example:
         >>> from workbench.checkpoints.demo import demo_data
         >>> from workbench.data import builtin
-        >>> from workbench.models.families import demo_model
+        >>> from workbench.models.fresh import demo_model
         >>> from workbench.training.overfit import overfit
         >>> from workbench.training.plan import Plan
         >>> from workbench.training.settings import Settings

@@ -77,7 +77,7 @@ def probe_input(
     Example:
         >>> from workbench.data import builtin
         >>> from workbench.evaluation.probes import probe_input
-        >>> from workbench.models.families import new_model
+        >>> from workbench.models.fresh import new_model
         >>> pose_set = builtin("astronaut")
         >>> model, title = new_model("hrnet", skeleton=pose_set.skeleton)
         >>> report = probe_input(model, pose_set.samples(), title=title)  # doctest: +SKIP
