@@ -77,7 +77,10 @@ class Sweeping(QuestionSection[SweepWanted]):
             limit = gr.Textbox(
                 "", label="images", placeholder="all", min_width=90, max_lines=1, elem_id="wb-sweep-limit"
             )
-        run.input(self._fitting, run, data, api_visibility="private", show_progress="hidden")
+        run.input(
+            self._fitting, run, data, api_visibility="private", show_progress="hidden",
+            trigger_mode="always_last",
+        )  # fmt: skip
         return [run, data, ablations, limit]
 
     def _fitting(self, run: str) -> str | None:

@@ -210,7 +210,9 @@ def test_an_image_file_that_is_none_is_named(tmp_path):
 
 
 def test_the_verb_names_annotations_and_refuses_in_one_sentence(workbench, tmp_path, people):
-    path = tmp_path / "alone.json"
+    # In a folder of its own: the name of tmp_path is that of a folder of annotations.
+    path = tmp_path / "alone" / "alone.json"
+    path.parent.mkdir()
     path.write_text(json.dumps(people.raw))
     code, out, err = workbench("data", "lint", path, "--no-images", "--json")
     assert code == 0, err

@@ -193,7 +193,8 @@ def _diagnosed(
         return None, []
     try:
         found = diagnose(
-            targets, data=data.data, images=data.images, config=model.config, adapter=model.adapter,
+            targets, data=data.data, images=data.images, bits=data.pictures.reading.bits,
+            as_stored=data.pictures.as_stored, config=model.config, adapter=model.adapter,
             level=level,  # type: ignore[arg-type]
         )  # fmt: skip
     except USER_ERRORS as reason:
@@ -217,11 +218,7 @@ def _command(
     import shlex
 
     words = ["workbench", "report", *map(str, files)]
-    options: list[tuple[str, Any, Any]] = [
-        (field.name, getattr(group, field.name), field.default)
-        for group in groups
-        for field in dataclasses.fields(group)
-    ]
+    options = [one for group in groups for one in _options_of(group)]
     options += [
         ("pose_score", pose_score, "bbox_keypoint"),
         ("diagnose", diagnose, "files"),
@@ -239,6 +236,16 @@ def _command(
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 words += [option, str(one)]
     return shlex.join(words)
+
+
+def _options_of(group: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Name, value and default of every option of a group, those of the groups in it among them."""
+    for field in dataclasses.fields(group):
+        value = getattr(group, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _options_of(value)
+        else:
+            yield field.name, value, field.default
 
 
 def _demo() -> tuple[PoseSet, list[Epoch], dict[str, Any]]:

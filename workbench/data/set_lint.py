@@ -101,7 +101,8 @@ class LintReport(Report):
             return f"{head} found nothing wrong."
         errors = sum(one.finding.severity == "error" for one in self.found)
         worst = f", {errors} of them errors" if errors else ""
-        return f"{head} made {len(self.found)} findings{worst}; first: {self.found[0].finding.evidence}."
+        count = "1 finding" if len(self.found) == 1 else f"{len(self.found)} findings"
+        return f"{head} made {count}{worst}; first: {self.found[0].finding.evidence}."
 
     def text(self) -> str:
         """The summary, every finding with the first annotations behind it, and what was not checked."""

@@ -83,7 +83,8 @@ class AuditReport(Report):
         """Findings by severity and part of the config."""
         from workbench.figures import new_figure
 
-        figure = new_figure(f"Audit: {len(self.findings)} findings, score {self.score:.0f} of 100")
+        count = "1 finding" if len(self.findings) == 1 else f"{len(self.findings)} findings"
+        figure = new_figure(f"Audit: {count}, score {self.score:.0f} of 100")
         parts = list(dict.fromkeys((one.field or one.key).split(".")[0] for one in self.findings))
         for severity in WEIGHTS:
             counts = [
