@@ -283,7 +283,7 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
         elif is_dump(path):
             found = read_dump(path)
         else:
-            found = Predictions.from_coco(results_of(pose_set, read_json(path)))
+            found = Predictions.from_coco(results_of(pose_set, read_json(path)), path.name)
         report = evaluate(pose_set, found, **counting)
         found.to_parquet(folder / f"epoch_{number}.parquet", epoch=number, protocol=report.protocol)
 
