@@ -7,6 +7,7 @@ import importlib.util
 import shutil
 import socket
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -89,8 +90,9 @@ def serving(app):
         thread.join(5)
 
 
+@contextmanager
 def started(settings):
-    """Address of a server of the app in a thread, its app, and what stops it."""
+    """Address and app of a server in a thread, which ends with the block."""
     import uvicorn
 
     from apps.server.application import address, bound, build
@@ -102,20 +104,17 @@ def started(settings):
     thread.start()
     until(lambda: server.started, 300)
 
-    def stop() -> None:
-        server.should_exit = True
-        thread.join(10)
-
     SERVED[address(listener)] = app
-    return address(listener), app, stop
+    yield address(listener), app
+    server.should_exit = True
+    thread.join(10)
 
 
 @pytest.fixture(scope="session")
 def running(settings):
     """Address and app of the running server."""
-    where, app, stop = started(settings)
-    yield where, app
-    stop()
+    with started(settings) as address_and_app:
+        yield address_and_app
 
 
 @pytest.fixture(scope="session")
