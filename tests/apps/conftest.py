@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import shutil
-import socket
 import threading
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -90,24 +88,15 @@ def serving(app):
         thread.join(5)
 
 
-@contextmanager
+@contextlib.contextmanager
 def started(settings):
-    """Address and app of a server in a thread, which ends with the block."""
-    import uvicorn
+    """Address and app of the workbench, served in a thread."""
+    from apps.server.application import build
 
-    from apps.server.application import address, bound, build
-
-    listener: socket.socket = bound(settings)
     app = build(settings)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    until(lambda: server.started, 300)
-
-    SERVED[address(listener)] = app
-    yield address(listener), app
-    server.should_exit = True
-    thread.join(10)
+    with serving(app) as address:
+        SERVED[address] = app
+        yield address, app
 
 
 @pytest.fixture(scope="session")
