@@ -70,7 +70,7 @@ class ConditionedOptions:
         """The data set; drawn scenes where none is named."""
         from workbench.data.opening import open_data
 
-        return self.pictures.applied(open_data(self.data or "scenes-val", self.images))
+        return open_data(self.data or "scenes-val", self.images, reading=self.pictures.reading)
 
 
 def demo_file() -> Path:
