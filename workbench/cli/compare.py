@@ -36,8 +36,6 @@ Files = Annotated[
 ]
 Folder = Annotated[Path | None, option("--out", "A folder for the predictions, one .parquet for each epoch.")]
 
-SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".pt2")
-
 
 @dataclasses.dataclass(frozen=True)
 class Epoch:
@@ -243,14 +241,20 @@ def epochs_of(files: list[Path]) -> list[Path]:
         FileNotFoundError: a file is not there.
         ValueError: fewer than two in all.
     """
-    from workbench.checkpoints.checkpoint_files import as_typed, index_of, models_in, training_order
+    from workbench.checkpoints.checkpoint_files import (
+        CHECKPOINT_ENDINGS,
+        as_typed,
+        index_of,
+        models_in,
+        training_order,
+    )
 
     found: list[Path] = []
     for path in as_typed(files):
         if path.is_file() or (path.is_dir() and index_of(path) is not None):
             found.append(path)
         elif path.is_dir():
-            found += training_order(models_in(path, (*SUFFIXES, ".parquet")))
+            found += training_order(models_in(path, (*CHECKPOINT_ENDINGS, ".parquet")))
         else:
             raise FileNotFoundError(f"{path}: no such checkpoint, predictions or folder")
     if len(found) < 2:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from workbench.checkpoints.checkpoint_files import CHECKPOINT_ENDINGS
 from workbench.core import NotAvailable
 from workbench.curves.csv_table import is_csv, read_csv
 from workbench.curves.flags import with_flags
@@ -47,7 +48,6 @@ FORMATS: tuple[LogFormat, ...] = (
 """In the order in which they are tried; what none of them knows is read as a text with tables."""
 
 TEXT = "text"
-CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx")
 
 
 def read_curves(path: Path, title: str = "") -> Curves:
@@ -90,7 +90,7 @@ def read_runs(path: Path, title: str = "") -> tuple[Curves, ...]:
         return tuple(replace(run, notes=(note, *run.notes)) for run in runs)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such log")
-    if path.suffix.lower() in CHECKPOINTS:
+    if path.suffix.lower() in CHECKPOINT_ENDINGS:
         raise NotAvailable(
             f"{path.name} is a checkpoint: its log has no steps; name the log beside it, or its folder"
         )
