@@ -29,11 +29,10 @@ def swept(tmp_path_factory, painted, data_file):
     rules = SweepRules(ablations=("flip",), opening={"adapter": str(HERE / "painted.py")})
     report = sweep(root / "run", data_file, root / "run" / "sweep", rules=rules)
     cache = tmp_path_factory.mktemp("cache")
-    where, _, stop = started(
+    with started(
         Settings(root=root, data=(data_file,), port=0, cache=cache, adapter=HERE / "painted.py")
-    )
-    yield where, report
-    stop()
+    ) as (where, _):
+        yield where, report
 
 
 def asked(address, path, **query):

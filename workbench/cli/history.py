@@ -209,12 +209,12 @@ def _predicted(
     """
     from workbench.checkpoints.checkpoint_files import epoch_of, models_in, name_of, training_order
     from workbench.cli import MISTAKES, sentence
-    from workbench.cli.compare import SUFFIXES, predicted
+    from workbench.cli.compare import predicted
     from workbench.core.files import sha256_of
     from workbench.evaluation import check_evaluable, evaluate
     from workbench.evaluation.protocol import judged_by
 
-    paths = training_order(models_in(run, SUFFIXES))
+    paths = training_order(models_in(run))
     if not paths:
         raise FileNotFoundError(f"{run}: no checkpoint and no predictions in this folder")
     check_room(folder / "epoch.parquet")
@@ -283,7 +283,7 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
         elif is_dump(path):
             found = read_dump(path)
         else:
-            found = Predictions.from_coco(results_of(pose_set, read_json(path)))
+            found = Predictions.from_coco(results_of(pose_set, read_json(path)), path.name)
         report = evaluate(pose_set, found, **counting)
         found.to_parquet(folder / f"epoch_{number}.parquet", epoch=number, protocol=report.protocol)
 
