@@ -41,6 +41,8 @@ SAMPLE = 48
 EVALUATIONS = 2
 # Of these, passes that tests after the search of causes need (the flip test).
 LATER = 32
+# Times the sample's instances are looked at where these leave open whether a change undoes something.
+MORE = 4
 # Multiples of it, less whole numbers, fill the unit interval evenly.
 GOLDEN = 0.6180339887498949
 # Images of a bottom-up model at level forward, which is slower and finds several people in each.
@@ -509,6 +511,33 @@ class Case:
         indices = whole.indices[:count]
         return Evidence(self.pose_set(), indices, sample.model, stepped=self.step, within=sample)
 
+    def affordable(self, count: int, passes: int) -> int:
+        """How many instances of the set a test may give to the network so many times, at most `count`.
+
+        Args:
+            count: of instances that it would like.
+            passes: over each of them.
+        """
+        if self.options.budget is not None:
+            return 0
+        every = len(self.pose_set().labelled)
+        left = EVALUATIONS * every - self.forwarded if self.reaches("evaluate") else passes * every
+        return max(min(count, every, left // passes), 0)
+
+    def _more(self) -> Evidence:
+        """Evidence of more instances, for what the sample leaves open; the sample where there are none."""
+        sample = self.evidence()
+        count = min(MORE * len(sample.indices), MOST_STORED)
+        if (
+            sample.model is None
+            or self.options.budget is not None
+            or len(sample.indices) >= len(self.in_order())
+        ):
+            return sample
+        return Evidence(
+            self.pose_set(), self.in_order()[:count], sample.model, stepped=self.step, within=sample
+        )
+
     def of_model(self) -> Evidence:
         """The same of the model.
 
@@ -539,9 +568,31 @@ class Case:
                         found += cause.changes(self)
                     except NotAvailable as error:
                         self._unchanged[cause.name] = str(error)
-            return found
+            return self._varying(found)
 
         return self.once("changes", gathered)
+
+    def _varying(self, changes: list[Change]) -> list[Change]:
+        """The changes that can undo something: no other reading mends constant outputs."""
+        from workbench.diagnosis.constant_outputs import check_varying
+
+        if self.evidence().model is None:
+            return changes
+        try:
+            check_varying(self)
+        except NotAvailable as error:
+            why, kept = str(error), []
+            for change in changes:
+                try:
+                    check_varying(self, acting([change]))
+                except NotAvailable:
+                    self._unchanged[change.cause] = why
+                except (ValueError, LookupError, RuntimeError):
+                    kept.append(change)  # it cannot be made: the separation says so
+                else:
+                    kept.append(change)
+            return kept
+        return changes
 
     def separated(self) -> Separated:
         """Which changes undo something, all causes of this kind tried at once."""
@@ -550,9 +601,12 @@ class Case:
             sample, changes = self.evidence(), self._all_changes()
             found = Separation(sample, changes, self.step).result()
             if self.measured() is sample:
-                return found
-            promising = [change for change in changes if found.promises(change)]
-            longer = self._longer(promising)
+                # At level forward more instances are looked at where these leave something open.
+                promising = [*found.chosen, *found.undecided]
+                longer = self._more() if found.undecided else sample
+            else:
+                promising = [change for change in changes if found.promises(change)]
+                longer = self._longer(promising)
             if longer is sample or len(longer.indices) <= len(sample.indices):
                 return found
             again = Separation(longer, promising, self.step, looks=False).result()

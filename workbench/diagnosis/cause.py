@@ -117,6 +117,16 @@ class Cause(ABC):
                 something is missing; the cause is then not testable.
         """
 
+    def vanishes_with(self, case: Case, finding: Finding) -> str:
+        """The proved cause without which a finding of this one would not be made; "" where it stays.
+
+        Args:
+            case: after all tests.
+            finding: that `test` gave.
+        """
+        del case, finding
+        return ""
+
     def found(self, evidence: str, **more: Any) -> Finding:
         """A finding of this cause.
 

@@ -72,6 +72,7 @@ class Change:
             Predictions to Predictions; for ``labels`` from PoseSet to PoseSet.
         fix: what to do, where this change helps; a sentence.
         least: gain of mean OKS (of AP for ``scores``) from which it counts.
+        needs_ap: it counts where AP rises by what counts as well, beyond chance.
         last_resort: it makes up for other causes as well, and is considered where nothing else is left.
         facts: numbers or words that belong to it, for evidence.
     """
@@ -82,6 +83,7 @@ class Change:
     of: Callable[[Any], Any]
     fix: str = ""
     least: float = LEAST_GAIN
+    needs_ap: bool = False
     last_resort: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -142,7 +144,13 @@ class Gain:
         """Whether the change undoes something: large enough, and not by chance."""
         if change.stage == "scores":
             return max(change.least, LEAST_AP) <= self.AP and self.AP_low > 0
+        if change.needs_ap and not (self.AP >= LEAST_AP and self.AP_low > 0):
+            return False
         return self.oks >= change.least and self.low > 0
+
+    def open(self, change: Change) -> bool:
+        """Whether more instances may show that the change undoes something; never of the order of poses."""
+        return change.stage != "scores" and self.oks >= change.least / 2 and self.high >= change.least
 
 
 def gain(before: Measured, after: Measured, *, with_ap: bool = False, seed: int = 0) -> Gain:
@@ -411,6 +419,7 @@ class Separated:
         together: gain of all chosen changes; None where none was chosen.
         alike: for a chosen change the others that explain the same.
         failed: changes that could not be measured, and why.
+        undecided: changes that gave something on top of the chosen ones, though it may be chance.
     """
 
     evidence: Evidence
@@ -421,6 +430,7 @@ class Separated:
     together: Gain | None
     alike: Mapping[Change, tuple[Change, ...]]
     failed: Mapping[Change, str]
+    undecided: tuple[Change, ...] = ()
 
     def promises(self, change: Change) -> bool:
         """Whether a change gave at least half of what counts, so that more instances may decide."""
@@ -456,6 +466,7 @@ class Separation:
         """Each change alone; then the best on top of those chosen before, until none adds anything."""
         base = self.evidence.measure()
         chosen: list[Change] = []
+        gains: list[tuple[Change, Gain]] = []
         while len(chosen) < MOST_CAUSES:
             gains = self._gains(chosen)
             able = {i: g for i, (c, g) in enumerate(gains) if g.certain(c)}
@@ -483,7 +494,7 @@ class Separation:
         alone = {c: gain(base, self.evidence.measure([c]), with_ap=True) for c in chosen}
         return Separated(
             self.evidence, base, tuple(chosen), {**self.alone, **alone}, last, together, self.alike,
-            self.failed,
+            self.failed, tuple(c for c, g in gains if g.open(c) and c not in chosen),
         )  # fmt: skip
 
     def _gains(self, chosen: Sequence[Change]) -> list[tuple[Change, Gain]]:
@@ -519,7 +530,7 @@ class Separation:
                 return second
         before, after = evidence.measure(chosen), evidence.measure(both)
         promising = after.figures["AP"] - before.figures["AP"] >= max(change.least, LEAST_AP)
-        return gain(before, after, with_ap=change.stage == "scores" and promising)
+        return gain(before, after, with_ap=(change.needs_ap or change.stage == "scores") and promising)
 
     def _adding_nothing(self, chosen: Sequence[Change], rivals: Sequence[Change]) -> tuple[Change, ...]:
         """Of other causes that gave as much, those that give nothing once this one is undone."""

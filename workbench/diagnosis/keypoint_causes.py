@@ -35,29 +35,42 @@ class FixedKeypoint(Cause):
     symptom_of = ("outputs are constant", "units with all weights zero", "layers with all weights zero")
 
     def test(self, case: Case) -> Answer:
-        pose_set, found = case.pose_set(), case.evidence().poses()
-        rows, instances = paired_rows(found, pose_set)
-        if len(rows) < LEAST_POSES:
-            raise NotAvailable(f"{len(rows)} poses lie on annotated instances, and {LEAST_POSES} are needed")
-        found = found.take(rows)
-        labelled = np.sum([np.asarray(one.truth)[:, 2] > 0 for one in instances], 0) >= LEAST_LABELLED
-        told: dict[int, str] = {}
-        for keypoint, how in (
-            *_absent(found),
-            *_at_one_place(found, instances, pose_set),
-            *_scored_alike(found),
-        ):
-            if labelled[keypoint]:
-                told.setdefault(keypoint, how)
+        pose_set, evidence = case.pose_set(), case.evidence()
+        told, labelled, poses = _alike(evidence.poses(), pose_set)
         if not told:
-            return RuledOut(f"each of {int(labelled.sum())} keypoints varies over {len(rows)} poses")
+            return RuledOut(f"each of {labelled} keypoints varies over {poses} poses")
         names = pose_set.skeleton.keypoints
         listed = "; ".join(f"{names[k]} (keypoint {k}, counted from 0) is {told[k]}" for k in sorted(told))
+        chosen = case.separated().chosen
+        if chosen and not set(told) & set(_alike(evidence.measure(chosen).predictions, pose_set)[0]):
+            return RuledOut(f"{listed} in {poses} poses; it varies once '{chosen[0].cause}' is undone")
         return self.found(
-            f"{listed} in {len(rows)} poses, while the other keypoints vary",
+            f"{listed} in {poses} poses, while the other keypoints vary",
             fix="look at this keypoint's row of the output layer, and at the code that writes it",
             numbers=(Measurement("keypoints that do not vary", len(told), expected=0.0),),
         )
+
+
+def _alike(found: Predictions, pose_set: PoseSet) -> tuple[dict[int, str], int, int]:
+    """Labelled keypoints that do not vary and how, the count of labelled ones, and that of poses.
+
+    Raises:
+        NotAvailable: too few poses lie on annotated instances.
+    """
+    rows, instances = paired_rows(found, pose_set)
+    if len(rows) < LEAST_POSES:
+        raise NotAvailable(f"{len(rows)} poses lie on annotated instances, and {LEAST_POSES} are needed")
+    found = found.take(rows)
+    labelled = np.sum([np.asarray(one.truth)[:, 2] > 0 for one in instances], 0) >= LEAST_LABELLED
+    told: dict[int, str] = {}
+    for keypoint, how in (
+        *_absent(found),
+        *_at_one_place(found, instances, pose_set),
+        *_scored_alike(found),
+    ):
+        if labelled[keypoint]:
+            told.setdefault(keypoint, how)
+    return told, int(labelled.sum()), len(rows)
 
 
 def _absent(found: Predictions) -> Iterator[tuple[int, str]]:
