@@ -89,15 +89,14 @@ def opening_of(context: Context, data: str) -> tuple[str, str]:
         return "from workbench.data import builtin", f'builtin("{data}")'
     images = context.registry.sets.images
     more = "" if images is None else f", {path_literal(images)}"
+    imports, reading = "from workbench.data import read_coco", context.settings.reading
+    if reading.notes():
+        more += f", reading={reading!r}"
+        imports += "\nfrom workbench.data.images import ImageReading"
     opening = f"read_coco({path_literal(context.registry.sets.file(data))}{more})"
-    imports = "from workbench.data import read_coco"
     if context.registry.sets.get(data).left_out:
         opening = f"with_present_images({opening})"
         imports += "\nfrom workbench.data.pose_set import with_present_images"
-    reading = context.settings.reading
-    if reading.notes():
-        opening = f"replace({opening}, reading={reading!r})"
-        imports += "\nfrom dataclasses import replace\nfrom workbench.data.images import ImageReading"
     return imports, opening
 
 

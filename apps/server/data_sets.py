@@ -104,8 +104,9 @@ class DataSets:
             key = (*version_of(path), part)
 
             def opened() -> PoseSet:
-                found = read_coco(path, self.images, part=part, within=self._folders_of(path))
-                return with_present_images(dataclasses.replace(found, reading=self._stated))
+                folders = self._folders_of(path)
+                found = read_coco(path, self.images, part=part, within=folders, reading=self._stated)
+                return with_present_images(found)
 
             pose_set = self._opened.get(key, opened)
             if any(image.is_file() for image in pose_set.left_out):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
 import json
@@ -306,8 +305,7 @@ def test_a_set_of_stored_pixels_is_read_so_on_request_and_a_verb_names_the_optio
     facts = json.loads(out)
     assert any("read as they are stored, as --as-stored says" in one for one in facts["findings"])
     assert "without their EXIF rotation" in "".join(facts["notes"])
-    turned, stored = read_coco(upside_down), read_coco(upside_down)
-    stored = dataclasses.replace(stored, reading=ImageReading(as_stored=True))
+    turned, stored = read_coco(upside_down), read_coco(upside_down, reading=ImageReading(as_stored=True))
     wanted = builtin("scenes-val")
     number = next(iter(turned.images))
     difference = [np.abs(one.image(number) - wanted.image(number).astype(float)).mean() for one in
@@ -316,6 +314,36 @@ def test_a_set_of_stored_pixels_is_read_so_on_request_and_a_verb_names_the_optio
     # Results that were stored under the other reading are not taken for those of this one.
     for digest in (images_digest, lambda one: origin_of(Protocol("annotation"), one)):
         assert digest(turned) != digest(stored)
+
+
+TURNS = [(6, None), (6, (40, 20)), (6, (20, 40)), (8, None), (8, (20, 40)), (3, None), (3, (40, 20))]
+
+
+@pytest.mark.parametrize(("orientation", "stated"), TURNS)
+def test_boxes_are_clipped_to_the_pixels_that_are_read(tmp_path, orientation, stated):
+    """A photograph stored 40 wide and 20 high, with a box that reaches beyond both sides."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
+    names = ["nose", "tail"]
+    box, points = [-5, -5, 100, 100], [10, 5, 2, 15, 15, 2]
+    content = {
+        "images": [
+            {"id": 1, "file_name": "a.jpg"}
+            | (dict(zip(("width", "height"), stated, strict=True)) if stated else {})
+        ],
+        "categories": [{"id": 1, "name": "mouse", "keypoints": names}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": box, "area": 100, "keypoints": points}
+        ],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    upright = (40, 20) if orientation == 3 else (20, 40)
+    for as_stored, size in ((False, stated or upright), (True, (40, 20))):
+        found = read_coco(tmp_path / "a.json", tmp_path, reading=ImageReading(as_stored=as_stored))
+        assert (found.images[1].width, found.images[1].height) == size
+        assert found.instances[0].box == (0, 0, size[0] - 1, size[1] - 1)
+        assert found.sample(0).image.shape == (size[1], size[0], 3)
 
 
 def test_score_and_evaluate_name_images_whose_rotation_is_open(workbench, upside_down, tmp_path):

@@ -72,7 +72,7 @@ def command(
 
     if out is not None:
         check_room(out / "annotations.json")
-    pose_set = pictures.applied(opened(name or "scenes-val", images, category))
+    pose_set = opened(name or "scenes-val", images, category, reading=pictures.reading)
     report = data_facts(pose_set, images=True)
     facts: dict[str, Any] = dict(report.to_json())
     lines = [report.summary(), f"source: {report.source}", ""]
@@ -115,7 +115,7 @@ def lint(
     check_file(out, ".html", ".json", ".csv")
     from workbench.data.set_lint import lint as lint_set
 
-    pose_set = pictures.applied(opened(name or "scenes-val", images, category))
+    pose_set = opened(name or "scenes-val", images, category, reading=pictures.reading)
     if not pose_set.images:
         raise ValueError(f"{pose_set.name}: expected images, the file lists none")
     by_model = (
@@ -174,7 +174,7 @@ def augment(
     from workbench.training.augmentation_view import contact_sheet, training_views
 
     values = read(config).values
-    pose_set = pictures.applied(opened(data, images, category))
+    pose_set = opened(data, images, category, reading=pictures.reading)
     chosen = list(pose_set.labelled)[:samples]
     if not chosen:
         raise ValueError(f"{pose_set.name}: data augment needs labelled instances with boxes, there are none")

@@ -157,7 +157,7 @@ def _samples(data: str, images: Path | None, pictures: ImageOptions, count: int)
 
     if count < 1:
         raise ValueError(f"--count: expected at least 1, got {count}")
-    chosen = pictures.applied(open_data(data, images))
+    chosen = open_data(data, images, reading=pictures.reading)
     if not chosen.labelled:
         raise ValueError(f"{data}: no instance has a visible keypoint to learn from")
     return chosen.samples(chosen.labelled[:count])

@@ -144,10 +144,10 @@ def _material(
     from workbench.data.opening import open_data
     from workbench.training.experiments.running import Material, halves
 
-    judge = pictures.applied(open_data(data, images))
+    judge = open_data(data, images, reading=pictures.reading)
     if train is None:
         return halves(judge, most)
-    learn = pictures.applied(open_data(train, train_images))
+    learn = open_data(train, train_images, reading=pictures.reading)
     return Material(
         (learn, learn.labelled[: most or None]),
         (judge, judge.labelled[: most or None]),

@@ -174,7 +174,11 @@ BOTTOM_UP_DEMO = "higherhrnet-demo"
 
 
 def opened(
-    data: str, images: Path | None = None, category: str | None = None, keypoints: int | None = None
+    data: str,
+    images: Path | None = None,
+    category: str | None = None,
+    keypoints: int | None = None,
+    reading: ImageReading | None = None,
 ) -> PoseSet:
     """A data set; scenes that are not drawn yet are drawn by a job.
 
@@ -183,11 +187,15 @@ def opened(
         images: folder of the images.
         category: id or name of the one category to read.
         keypoints: of the model, where the data set has several skeletons (COCO-WholeBody).
+        reading: what is stated about the image files.
     """
     from workbench.cli.output import in_job
     from workbench.data.opening import open_data_for
 
-    return in_job("drawing scenes", lambda job: open_data_for(data, keypoints, images, category, job.advance))
+    return in_job(
+        "drawing scenes",
+        lambda job: open_data_for(data, keypoints, images, category, job.advance, reading=reading),
+    )
 
 
 @dataclass(frozen=True)
@@ -211,10 +219,6 @@ class ImageOptions:
             warnings.warn(note, ReadingNote, stacklevel=2)
         return reading
 
-    def applied(self, pose_set: PoseSet) -> PoseSet:
-        """The set, whose images are read so."""
-        return replace(pose_set, reading=self.reading)
-
 
 @dataclass(frozen=True)
 class DataOptions:
@@ -237,7 +241,7 @@ class DataOptions:
         """
         self.require(verb)
         assert self.data is not None
-        return self.pictures.applied(opened(self.data, self.images, self.category, keypoints))
+        return opened(self.data, self.images, self.category, keypoints, self.pictures.reading)
 
     def require(self, verb: str) -> None:
         """Raise ValueError where no data set was named."""

@@ -254,7 +254,7 @@ def _samples(
         raise ValueError(f"--count: expected at least 1, got {count}")
     if images is None and image is not None and annotation not in BUILTIN:
         images = image.parent
-    chosen = pictures.applied(open_data(annotation, images, category))
+    chosen = open_data(annotation, images, category, reading=pictures.reading)
     if number is not None:
         if image is not None:
             raise ValueError("give --image or --sample, not both")

@@ -208,7 +208,7 @@ def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], lis
     if subject.data is None:
         notes.append(f"neither --data nor --image was given: run on the built-in photograph ({PHOTOGRAPH})")
     try:
-        pose_set = subject.pictures.applied(open_data(subject.data or PHOTOGRAPH, subject.images))
+        pose_set = open_data(subject.data or PHOTOGRAPH, subject.images, reading=subject.pictures.reading)
     except DifferentKeypointsError:
         if subject.sample or not isinstance(loaded.model, TakesSupport):
             raise

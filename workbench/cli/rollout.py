@@ -163,7 +163,7 @@ def _chosen(
     from workbench.data.episodes import read_episodes
 
     try:
-        chosen = pictures.applied(open_data(data, images, category))
+        chosen = open_data(data, images, category, reading=pictures.reading)
     except DifferentKeypointsError:
         if instance or support:
             raise

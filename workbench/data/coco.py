@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from workbench.core import Skeleton, nearest
 from workbench.data.coco_dialects import Standard, part_of, part_skeleton, standard_form
 from workbench.data.coco_entries import entry_name, image_records, instance, plain_visibility, whole
 from workbench.data.image_files import images_folder
+from workbench.data.images import ImageReading
 from workbench.data.pose_set import ImageRecord, PoseSet
 from workbench.skeletons import SKELETONS, skeleton_for
 
@@ -33,6 +35,7 @@ def read_coco(
     *,
     part: str | None = None,
     within: Sequence[Path] = (),
+    reading: ImageReading | None = None,
 ) -> PoseSet:
     """The keypoint data set of a json file; images are not read yet.
 
@@ -43,6 +46,7 @@ def read_coco(
         category: id or name of the one category to read; all that have keypoints by default.
         part: of COCO-WholeBody: body, wholebody, foot, face, lefthand or righthand.
         within: no image may lie outside of these folders, symbolic links resolved; no limit when empty.
+        reading: what is stated about the image files; nothing by default.
 
     Raises:
         FileNotFoundError: no such json, or no such folder.
@@ -69,9 +73,8 @@ def read_coco(
         (1, ('nose', 'neck'), 1)
     """
     path, part = part_of(annotations, part)
-    return pose_set_of(
-        read_json(path), path, None if images is None else Path(images), category, part=part, within=within
-    )
+    folder = None if images is None else Path(images)
+    return pose_set_of(read_json(path), path, folder, category, part=part, within=within, reading=reading)
 
 
 def pose_set_of(
@@ -82,14 +85,16 @@ def pose_set_of(
     *,
     part: str | None = None,
     within: Sequence[Path] = (),
+    reading: ImageReading | None = None,
 ) -> PoseSet:
     """The data set of the parsed content of a json file; other arguments and errors as `read_coco`."""
     standard = standard_form(content, path.name, part)
     categories = _categories(standard.raw["categories"], path.name, category)
-    records = _records(standard, path, images, within)
-    return _assembled(
+    records = _records(standard, path, images, within, reading)
+    found = _assembled(
         standard, standard.raw["annotations"], categories, records, path, part, within, category
     )
+    return found if reading is None else replace(found, reading=reading)
 
 
 def read_by_category(path: Path, images: Path | None = None) -> list[PoseSet]:
@@ -116,10 +121,14 @@ def read_by_category(path: Path, images: Path | None = None) -> list[PoseSet]:
 
 
 def _records(
-    standard: Standard, path: Path, images: Path | None, within: Sequence[Path]
+    standard: Standard,
+    path: Path,
+    images: Path | None,
+    within: Sequence[Path],
+    reading: ImageReading | None = None,
 ) -> dict[int, ImageRecord]:
     entries = standard.raw["images"]
-    return image_records(entries, images_folder(path, images, entries), path.name, within)
+    return image_records(entries, images_folder(path, images, entries), path.name, within, reading)
 
 
 def _assembled(

@@ -15,6 +15,7 @@ import numpy as np
 from workbench.core import Skeleton
 from workbench.core.geometry import Box
 from workbench.data.image_files import inside, is_within
+from workbench.data.images import QUARTER_TURNS, ImageReading, exif_orientation, image_size, upright_size
 from workbench.data.pose_set import ImageRecord, Instance
 
 
@@ -26,17 +27,23 @@ def entry_name(entry: Any, position: int) -> Any:
 
 
 def image_records(
-    entries: Sequence[Any], folder: Path, where: str, within: Sequence[Path] = ()
+    entries: Sequence[Any],
+    folder: Path,
+    where: str,
+    within: Sequence[Path] = (),
+    reading: ImageReading | None = None,
 ) -> dict[int, ImageRecord]:
-    """Image records by id. A size that the file does not state is read from the image, upright.
+    """Image records by id, with the size of the pixels that are read and that boxes are clipped to.
 
-    The size is None where the image is absent as well: annotations can be scored without it.
+    A size that the file does not state is that of the image; None where the image is absent as well:
+    annotations can be scored without it.
 
     Args:
         entries: the file's list of images.
         folder: of the images.
         where: the file's name, for messages.
         within: folders that no image may lie outside of; any place when empty.
+        reading: what is stated about the image files.
 
     Raises:
         ValueError: an id is repeated, an entry is no image, or a file name leaves the folder.
@@ -51,17 +58,31 @@ def image_records(
         if not isinstance(file_name, str) or not file_name:
             raise ValueError(f"{label}: expected a file_name")
         file = inside(folder, file_name, label)
-        width = height = None
+        size = None
         if entry.get("width") is not None and entry.get("height") is not None:
             width, height = whole(entry, "width", label), whole(entry, "height", label)
             if width <= 0 or height <= 0:
                 raise ValueError(f"{label}: expected a size in pixels, got {width} x {height}")
-        elif file.is_file() and is_within(file, within):
-            from workbench.data.images import upright_size
-
-            height, width = upright_size(file)
+            size = height, width
+        if file.is_file() and is_within(file, within):
+            size = _size_as_read(file, size, as_stored=reading is not None and reading.as_stored)
+        height, width = size or (None, None)
         records[number] = ImageRecord(number, file, width, height)
     return records
+
+
+def _size_as_read(file: Path, stated: tuple[int, int] | None, *, as_stored: bool) -> tuple[int, int]:
+    """(height, width) of the pixels that are read of an image: the stated one, unless it does not say.
+
+    Args:
+        file: of the image, which exists.
+        stated: by the annotations; None where they do not.
+        as_stored: the image is read without its EXIF rotation, whatever size is stated of the upright one.
+    """
+    if as_stored and (stated is None or exif_orientation(file) in QUARTER_TURNS):
+        stored = image_size(file)
+        return stored if stated in (None, stored[::-1]) else stated
+    return upright_size(file) if stated is None else stated
 
 
 def instance(

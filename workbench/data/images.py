@@ -126,6 +126,7 @@ _PNG_PIXELS = 1032 * 8
 _MOST_LOOKED = 200
 
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
+QUARTER_TURNS = (5, 6, 7, 8)  # its values that exchange width and height
 
 # A truncated file decodes to grey rows without an error, so its end is checked: (start, last part, end).
 _ENDS = {
@@ -349,9 +350,8 @@ def turned_by_exif(path: Path | str) -> tuple[tuple[int, int], tuple[int, int]] 
     stored, orientation = image_size(path), exif_orientation(path)
     if orientation == 1:
         return None
-    # 5 to 8 are the quarter turns.
     height, width = stored
-    return stored, (width, height) if orientation >= 5 else stored
+    return stored, (width, height) if orientation in QUARTER_TURNS else stored
 
 
 def exif_orientation(path: Path | str) -> int:

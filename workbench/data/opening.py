@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from workbench.core import nearest
@@ -13,6 +14,7 @@ from workbench.core.files import write_text
 from workbench.data.builtin import BUILTIN, builtin
 from workbench.data.coco import read_coco
 from workbench.data.coco_dialects import PARTS, WHOLE
+from workbench.data.images import ImageReading
 from workbench.data.pose_set import PoseSet
 from workbench.skeletons import SKELETONS
 
@@ -23,6 +25,7 @@ def open_data(
     category: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
     within: Sequence[Path] = (),
+    reading: ImageReading | None = None,
 ) -> PoseSet:
     """A data set by built-in name or path.
 
@@ -33,6 +36,7 @@ def open_data(
         category: id or name of the one category of a json to read.
         progress: called with (done, total) while a built-in set is drawn.
         within: no image of a json may lie outside of these folders, links resolved; no limit when empty.
+        reading: what is stated about the image files; nothing by default.
 
     Raises:
         KeyError: neither a built-in name nor a file.
@@ -51,7 +55,8 @@ def open_data(
     if text in BUILTIN:
         if images is not None:
             raise ValueError(f"{text} is built in and brings its own images; leave --images out")
-        return builtin(text, progress)
+        drawn = builtin(text, progress)
+        return drawn if reading is None else replace(drawn, reading=reading)
     check_data_name(name)
     path = Path(name)
     if path.is_dir():
@@ -59,7 +64,7 @@ def open_data(
         names = ", ".join(p.name for p in found[:3])
         contents = f"it contains {names}" if found else "it contains none"
         raise ValueError(f"{path}: expected a json file, got a folder; {contents}")
-    return read_coco(path, images, category, within=within)
+    return read_coco(path, images, category, within=within, reading=reading)
 
 
 def check_data_name(name: str | Path) -> None:
@@ -89,6 +94,7 @@ def open_data_for(
     category: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
     within: Sequence[Path] = (),
+    reading: ImageReading | None = None,
 ) -> PoseSet:
     """A data set with a given number of keypoints: of COCO-WholeBody the body's 17 or all 133.
 
@@ -99,14 +105,15 @@ def open_data_for(
         category: as `open_data`.
         progress: as `open_data`.
         within: as `open_data`.
+        reading: as `open_data`.
 
     Raises:
         KeyError, FileNotFoundError, ValueError: as `open_data`.
     """
-    pose_set = open_data(name, images, category, progress, within)
+    pose_set = open_data(name, images, category, progress, within, reading)
     whole = keypoints == len(SKELETONS["coco-wholebody-133"])
     if whole and len(pose_set.skeleton) != keypoints and set(pose_set.parts) == set(PARTS):
-        return open_data(f"{name}#{WHOLE}", images, category, progress, within)
+        return open_data(f"{name}#{WHOLE}", images, category, progress, within, reading)
     return pose_set
 
 

@@ -285,8 +285,7 @@ def _annotated_pixels(record: ImageRecord, reading: ImageReading) -> np.ndarray:
     if turned and not reading.as_stored:
         # Annotated on the stored picture, before the camera's rotation.
         pixels = read_image(record.path, upright=False, least_bits=reading.bits)
-    # Read as stored, a turned picture has not the size that a file without sizes was given.
-    if pixels.shape[:2] != wanted and not (turned and reading.as_stored):
+    if pixels.shape[:2] != wanted:
         raise ValueError(
             f"{record.path.name}: is {pixels.shape[1]} x {pixels.shape[0]} pixels, but the annotations say"
             f" {record.width} x {record.height}; the keypoints would not match"

@@ -357,14 +357,12 @@ class Case:
             if name is None:
                 raise NotAvailable("no data set was given; add --data (and --images)")
             images, within = self.options.images, self.options.within
+            reading = ImageReading(self.options.bits, self.options.as_stored)
             try:
                 K = len(self.loaded().model.skeleton)
             except NotAvailable:
-                found = open_data(name, images, within=within)
-            else:
-                found = open_data_for(name, K, images, within=within)
-            reading = ImageReading(self.options.bits, self.options.as_stored)
-            return dataclasses.replace(found, reading=reading)
+                return open_data(name, images, within=within, reading=reading)
+            return open_data_for(name, K, images, within=within, reading=reading)
 
         return self.once("data", read)
 

@@ -28,6 +28,7 @@ from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.constant_outputs import check_varying
 from workbench.diagnosis.evidence import Change
+from workbench.diagnosis.keypoint_causes import beyond_single_keypoints
 from workbench.diagnosis.label_causes import paired_points, paired_rows
 from workbench.diagnosis.offset_causes import crop_offset, distances
 from workbench.evaluation.predictions import Predictions
@@ -156,6 +157,9 @@ class OwnDecoding(Undone):
     refuted_by = "a codec that was stated wrongly, while the code is right"
 
     def changes(self, case: Case) -> Iterable[Change]:
+        yield from beyond_single_keypoints(case, self._changes(case))
+
+    def _changes(self, case: Case) -> Iterable[Change]:
         codec = _codec(case)
         yield Change(
             self.name,
@@ -168,12 +172,17 @@ class OwnDecoding(Undone):
         )
 
     def test(self, case: Case) -> Answer:
+        _codec(case)
+        if not case.changes_of(self) and not case.no_changes_of(self):
+            return RuledOut("the decoder of the stated codec helps single keypoints alone, which are named")
         answer = super().test(case)
         return (self._constant(case, answer) or answer) if isinstance(answer, RuledOut) else answer
 
     def _constant(self, case: Case, measured: RuledOut) -> Finding | None:
         """Own code that moves every keypoint by one amount: a difference that no other decoder would make."""
         evidence, codec = case.of_model(), _codec(case)
+        if any(one.cause == self.name for others in case.separated().alike.values() for one in others):
+            return None  # named already, beside the cause that explains the same
         own = evidence.poses().keypoints
         stated = evidence.poses([Change("", "", "outputs", lambda model: Recoded(model, codec))]).keypoints
         affines = np.concatenate([one.batch.to_image for one in evidence.forwards()])
@@ -188,8 +197,8 @@ class OwnDecoding(Undone):
         x, y = amount
         return self.found(
             f"own code places {same:.0%} of the keypoints ({x:+.2f}, {y:+.2f}) input pixels (x, y) from "
-            f"where the stated codec does (decoder {codec.decoder}), whatever the image; what it costs "
-            f"is not told from chance: {measured.evidence}",
+            f"where the stated codec does (decoder {codec.decoder}), whatever the image; "
+            f"{measured.evidence}",
             fix="take the amount out of the decoding, or state the codec whose cells lie there: pixel and "
             "cell centres are counted from another corner",
             numbers=(
@@ -271,6 +280,9 @@ class Placing(Undone):
     symptom_of = ("annotated keypoints",)
 
     def changes(self, case: Case) -> Iterable[Change]:
+        yield from beyond_single_keypoints(case, self._changes(case))
+
+    def _changes(self, case: Case) -> Iterable[Change]:
         evidence = case.evidence()
         if evidence.model is None:
             yield from self._of_results(case)
@@ -456,6 +468,16 @@ class ScoreRule(Undone):
                 lambda found, rule=rule: _rescored(found, rule),
                 fix=f"score a pose by {words}, from the raw peaks of the network",
             )
+        yield Change(
+            self.name,
+            "poses ranked the other way round",
+            "scores",
+            lambda found: dataclasses.replace(
+                found, score=found.score.min() + found.score.max() - found.score
+            ),
+            fix="write a score that is high for a good pose: these are low for good ones, as distances and "
+            "losses are",
+        )
 
     def test(self, case: Case) -> Answer:
         check_varying(case)

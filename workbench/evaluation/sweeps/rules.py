@@ -146,8 +146,10 @@ class SweepSource:
         from workbench.data.opening import open_data_for
 
         images = None if self.images is None else Path(self.images)
-        pose_set = open_data_for(self.data, keypoints, images, rules.category, within=self.within)
-        return dataclasses.replace(pose_set, reading=ImageReading(rules.bits, rules.as_stored))
+        reading = ImageReading(rules.bits, rules.as_stored)
+        return open_data_for(
+            self.data, keypoints, images, rules.category, within=self.within, reading=reading
+        )
 
     def open_model(self, path: Path, rules: SweepRules, device: str | None = None) -> LoadedModel:
         """One checkpoint as a model.
