@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from workbench.core.finding import Effect, Finding, Measurement
-from workbench.diagnosis.evidence import Change, Gain, Separated
+from workbench.diagnosis.evidence import Change, Gain
 
 if TYPE_CHECKING:
     from workbench.diagnosis.case import Case
+    from workbench.diagnosis.separation import Separated
 
 Level = Literal["files", "forward", "evaluate", "train"]
 LEVELS: tuple[Level, ...] = ("files", "forward", "evaluate", "train")
