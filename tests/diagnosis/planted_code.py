@@ -6,7 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-from tests.diagnosis.planted_labels import annotations
+from tests.diagnosis.planted_labels import annotation_file
 from tests.diagnosis.planted_weights import edited
 from tests.diagnosis.systems import HIGHERHRNET, RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
@@ -118,7 +118,7 @@ def _adapted(text, system, change, decode, pixels, weights, labels):
         (folder / "adapter.py").write_text(code.replace("{own}", str(own)))
         options = system.options()
         if labels is not None:
-            data, images = annotations(folder, labels, system)
+            data, images = annotation_file(folder, labels, system)
             options = {"data": data, "images": images}
         return [], {**options, "adapter": folder / "adapter.py"}
 

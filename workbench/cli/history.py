@@ -316,7 +316,7 @@ def _exported(wanted: str, history: History, pose_set: PoseSet | None) -> Path:
 
 def _numbered(words: str, option: str) -> tuple[int, Path]:
     number, sign, path = words.partition("=")
-    if not sign or not number.strip().isdigit() or len(number) > 9 or not path:
+    if not sign or not number.strip().isdecimal() or len(number) > 9 or not path:
         raise ValueError(f"{option}: expected EPOCH=FILE such as 20=results.json, got {words!r}")
     return int(number), Path(path)
 
@@ -437,6 +437,6 @@ def _sentence(history: History, epochs: list[dict[str, Any]]) -> str:
 
 def _two(words: str) -> tuple[int, int]:
     parts = words.split(",")
-    if len(parts) != 2 or not all(p.strip().isdigit() and len(p) < 10 for p in parts):
+    if len(parts) != 2 or not all(p.strip().isdecimal() and len(p) < 10 for p in parts):
         raise ValueError(f"--between: expected two epochs such as 10,20, got {words!r}")
     return int(parts[0]), int(parts[1])

@@ -97,6 +97,8 @@ class Rollout(Cause):
         case.step()
         report = lab.compute(run(model, samples, title=case.loaded().title), others=others)
         found = [one for one in report.findings() if one.severity != "remark"]
+        # What another finding already tells as part of its own evidence is not told twice.
+        found = [one for one in found if not any(one.evidence in f.evidence for f in found if f is not one)]
         if not found:
             return RuledOut(report.summary())
         can_be = Measurement("PCK can only be", float("nan"), unit=report.steps.steps_of_pck)

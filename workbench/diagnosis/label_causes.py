@@ -425,6 +425,11 @@ class MirrorPairs(Cause):
         if not skeletons:
             raise NotAvailable("no model and no data set")
         wrong = [(what, s, bad) for what, s in skeletons if (bad := _wrong_pairs(s))]
+        if wrong and len(skeletons) == 2 and _names_alone(*(s for _, s in skeletons)):
+            return RuledOut(
+                "the pairs of the model are those of the data set, whose names agree with them: it is the "
+                "model's names that stand in another order"
+            )
         if not wrong:
             return RuledOut("every left keypoint mirrors to the right one of the same name")
         what, skeleton, bad = wrong[0]
@@ -435,6 +440,13 @@ class MirrorPairs(Cause):
             fix="correct the swap entries of the metainfo; flip test and flip augmentation use them",
             numbers=(Measurement("keypoints with a wrong partner", len(bad), expected=0),),
         )
+
+
+def _names_alone(model: Skeleton, of_set: Skeleton) -> bool:
+    """Whether the model has the pairs of the data set, and the same names in another order."""
+    own, right = [_plain(name) for name in model.keypoints], [_plain(name) for name in of_set.keypoints]
+    same_pairs = list(model.mirror) == list(of_set.mirror) and not _wrong_pairs(of_set)
+    return same_pairs and own != right and sorted(own) == sorted(right)
 
 
 def _wrong_pairs(skeleton: Skeleton) -> list[tuple[int, int, int]]:

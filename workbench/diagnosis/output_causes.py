@@ -28,6 +28,7 @@ from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.constant_outputs import check_varying
 from workbench.diagnosis.evidence import Change
+from workbench.diagnosis.keypoint_causes import beyond_single_keypoints
 from workbench.diagnosis.label_causes import paired_points, paired_rows
 from workbench.diagnosis.offset_causes import crop_offset, distances
 from workbench.evaluation.predictions import Predictions
@@ -153,6 +154,9 @@ class OwnDecoding(Undone):
     refuted_by = "a codec that was stated wrongly, while the code is right"
 
     def changes(self, case: Case) -> Iterable[Change]:
+        yield from beyond_single_keypoints(case, self._changes(case))
+
+    def _changes(self, case: Case) -> Iterable[Change]:
         codec = _codec(case)
         yield Change(
             self.name,
@@ -163,6 +167,12 @@ class OwnDecoding(Undone):
             f"{codec.input_size[1]}x{codec.input_size[0]} (width x height), output "
             f"{codec.output_size[1]}x{codec.output_size[0]}, decoder {codec.decoder}",
         )
+
+    def test(self, case: Case) -> Answer:
+        _codec(case)
+        if not case.changes_of(self) and not case.no_changes_of(self):
+            return RuledOut("the decoder of the stated codec helps single keypoints alone, which are named")
+        return super().test(case)
 
 
 class AxesExchanged(Undone):
@@ -236,6 +246,9 @@ class Placing(Undone):
     symptom_of = ("annotated keypoints",)
 
     def changes(self, case: Case) -> Iterable[Change]:
+        yield from beyond_single_keypoints(case, self._changes(case))
+
+    def _changes(self, case: Case) -> Iterable[Change]:
         evidence = case.evidence()
         if evidence.model is None:
             yield from self._of_results(case)
@@ -421,6 +434,16 @@ class ScoreRule(Undone):
                 lambda found, rule=rule: _rescored(found, rule),
                 fix=f"score a pose by {words}, from the raw peaks of the network",
             )
+        yield Change(
+            self.name,
+            "poses ranked the other way round",
+            "scores",
+            lambda found: dataclasses.replace(
+                found, score=found.score.min() + found.score.max() - found.score
+            ),
+            fix="write a score that is high for a good pose: these are low for good ones, as distances and "
+            "losses are",
+        )
 
     def test(self, case: Case) -> Answer:
         check_varying(case)
