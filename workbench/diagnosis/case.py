@@ -15,6 +15,7 @@ from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.hooks import count_inputs
 from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
 from workbench.diagnosis.evidence import Change, Evidence, spread
+from workbench.diagnosis.separation import EVALUATIONS, Separated, separated, varying
 from workbench.diagnosis.targets import Given
 from workbench.diagnosis.texts import quoted_config
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from workbench.checkpoints.checkpoint import Checkpoint
     from workbench.checkpoints.loading import LoadReport
     from workbench.data.pose_set import PoseSet
-    from workbench.diagnosis.separation import Separated
     from workbench.evaluation.predictions import Predictions
     from workbench.models import LoadedModel
 
@@ -30,8 +30,6 @@ Value = TypeVar("Value")
 
 # Instances on which causes are searched: enough for an interval, seconds on a CPU.
 SAMPLE = 48
-# What a diagnosis at level evaluate may cost: forward passes, in numbers of the set's instances.
-EVALUATIONS = 2
 # Multiples of it, less whole numbers, fill the unit interval evenly.
 GOLDEN = 0.6180339887498949
 # Images of a bottom-up model at level forward, which is slower and finds several people in each.
@@ -518,7 +516,6 @@ class Case:
 
     def all_changes(self) -> list[Change]:
         """What would undo any cause in this case."""
-        from workbench.diagnosis.separation import varying
 
         def gathered() -> list[Change]:
             self.evidence()
@@ -537,8 +534,6 @@ class Case:
 
     def separated(self) -> Separated:
         """Which changes undo something, all causes of this kind tried at once."""
-        from workbench.diagnosis.separation import separated
-
         return self.once("separated", lambda: separated(self, self.all_changes()))
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from workbench.core import NotAvailable, Outputs
-from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import Change
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+    from workbench.diagnosis.case import Case
 
 # Spread over images, relative to all of it, below which outputs are constant; and images that say so.
 CONSTANT, LEAST_IMAGES = 0.02, 5

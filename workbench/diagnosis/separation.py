@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from workbench.core import NotAvailable
-from workbench.diagnosis.case import EVALUATIONS, Case
 from workbench.diagnosis.constant_outputs import check_varying
 from workbench.diagnosis.evidence import (
     GLANCE,
@@ -29,6 +29,9 @@ from workbench.diagnosis.evidence import (
     gain,
 )  # fmt: skip
 
+if TYPE_CHECKING:
+    from workbench.diagnosis.case import Case
+
 # Two causes explain the same where the second gives at least this share of the first one's gain.
 ALIKE = 0.85
 # A last resort is not named where another change, though not certain, gives this share of it.
@@ -36,6 +39,8 @@ NEARLY = 0.5
 MOST_CAUSES = 5
 # Times the sample's instances are looked at where these leave open whether a change undoes something.
 MORE = 4
+# What a diagnosis at level evaluate may cost: forward passes, in numbers of the set's instances.
+EVALUATIONS = 2
 # Of the passes of level evaluate those that tests after the search of causes need (the flip test).
 LATER = 32
 
