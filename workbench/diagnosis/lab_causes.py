@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 from workbench.core import Conditioned, Groups, NotAvailable, Outputs
 from workbench.core.capabilities import RollsOut
 from workbench.core.finding import Finding, Measurement
-from workbench.diagnosis.case import EVALUATIONS, WHOLE_IMAGES, Case, whole_images
+from workbench.diagnosis.case import WHOLE_IMAGES, Case, whole_images
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import spread
+from workbench.diagnosis.separation import EVALUATIONS
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
