@@ -99,18 +99,18 @@ def demos(tmp_path_factory):
 
 @pytest.mark.long
 def test_of_two_choices_in_the_bar_of_a_lab_the_last_stays_and_is_answered(visit, demos):
-    page = visit("conditioning", demos)
-    page.wait_for_url(re.compile("epoch="), timeout=PATIENCE)
-    field = page.get_by_label("epoch", exact=True)
+    page = visit("rollout", demos)
+    page.wait_for_url(re.compile("epochs="), timeout=PATIENCE)
+    field = page.get_by_label("epoch B", exact=True)
     last = field.input_value()
     field.click()
     offered = page.get_by_role("option").all_text_contents()
     field.press("Escape")
     first = next(word for word in map(str.strip, offered) if word.strip(" ✓") != last)
-    choose(page, "epoch", first.strip(" ✓"), last)
+    choose(page, "epoch B", first.strip(" ✓"), last)
     number = last.rpartition(" ")[2]
     quiet(page)
-    page.wait_for_url(re.compile(rf"[?&]epoch={number}(&|$)"), timeout=PATIENCE)
+    page.wait_for_url(re.compile(rf"[?&]epochs=(\w+%2C)?{number}(&|$)"), timeout=PATIENCE)
     assert field.input_value() == last
 
 

@@ -167,10 +167,11 @@ def test_a_model_that_is_no_sequence_model_says_so_and_where_one_is(client):
 
 @pytest.fixture
 def demos(tmp_path, root):
-    """Address of a server whose folder holds the demo run, as the built-in data do."""
+    """Address of a server whose folder holds the two demo runs, as the built-in data do."""
     from apps.server.settings import Settings
 
-    shutil.copytree(root / "checkpoints" / "cape-demo", tmp_path / "runs" / "cape-demo")
+    for name in ("cape-demo", "cape-demo-cured"):
+        shutil.copytree(root / "checkpoints" / name, tmp_path / "runs" / name)
     with started(Settings(root=tmp_path / "runs", port=0, cache=tmp_path / "cache")) as (where, _):
         yield where
 
@@ -209,6 +210,11 @@ def test_the_early_epoch_is_changed_and_its_values_change(demos, tab):
     page.get_by_role("option", name="epoch 10", exact=True).click()
     until("PCK-free-running", "B", "0.41")
     until("PCK-free-running", "A", "0.71")
+    page.get_by_label("run", exact=True).click()
+    # The served folder's own run comes first; the built-in one has the same name.
+    page.get_by_role("option", name="cape-demo-cured", exact=True).first.click()
+    until("PCK-free-running", "B", "1.00")
+    page.wait_for_url("**run=cape-demo-cured**")
     page.get_by_label("steps of each attempt", exact=True).fill("8")
     page.locator("#rol-learn").click()
     card = page.locator("#rol-bisection-line table").text_content(timeout=PATIENCE)
