@@ -16,7 +16,8 @@ from gradio.components import Component
 from apps.pages.controls import checked, hints_of
 from apps.pages.frame import sentence_html
 from apps.server.context import Context
-from apps.server.folders import SUFFIXES, Epoch, Refused, RunFolder
+from apps.server.folders import Epoch, Refused, RunFolder
+from workbench.checkpoints.checkpoint_files import CHECKPOINT_ENDINGS
 from workbench.cli import MISTAKES, sentence
 from workbench.core import DecodeOptions, Run, Sample, nearest
 from workbench.core.geometry import checked_box
@@ -444,8 +445,8 @@ def file_of(context: Context, identity: str) -> Path:
     path = context.registry.served.path(identity.strip())
     if path.is_dir():
         raise ValueError(f"{identity} is a folder; choose a file in it")
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path.name}: expected a checkpoint ({', '.join(SUFFIXES)})")
+    if path.suffix.lower() not in CHECKPOINT_ENDINGS:
+        raise ValueError(f"{path.name}: expected a checkpoint ({', '.join(CHECKPOINT_ENDINGS)})")
     return path
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.checkpoints.checkpoint_files import epoch_of, training_order
+from workbench.checkpoints.checkpoint_files import epoch_of, is_model, training_order
 
 
 class Refused(PermissionError):  # noqa: N818 - reads as what happened
@@ -71,9 +71,6 @@ class ServedFolders:
 # Which folders hold a training run's checkpoints, and in what order do its epochs come?
 
 
-SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".pt2", ".tflite")
-"""Endings of files that workbench.checkpoints opens."""
-
 DEPTH = 4
 """Folders below the root that are searched: work_dirs/config/date/checkpoints is three."""
 
@@ -114,11 +111,7 @@ class RunFolder:
 
 def epochs_in(folder: Path, root: Path) -> tuple[Epoch, ...]:
     """The checkpoints of one folder, in training order; links that lead out of the root are left out."""
-    files = [
-        p
-        for p in folder.iterdir()
-        if p.suffix.lower() in SUFFIXES and p.is_file() and p.resolve().is_relative_to(root)
-    ]
+    files = [p for p in folder.iterdir() if is_model(p) and p.is_file() and p.resolve().is_relative_to(root)]
 
     return tuple(Epoch(i, *epoch_of(path), path) for i, path in enumerate(training_order(files)))
 

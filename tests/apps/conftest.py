@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import shutil
-import socket
 import threading
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -89,33 +88,22 @@ def serving(app):
         thread.join(5)
 
 
+@contextlib.contextmanager
 def started(settings):
-    """Address of a server of the app in a thread, its app, and what stops it."""
-    import uvicorn
+    """Address and app of the workbench, served in a thread."""
+    from apps.server.application import build
 
-    from apps.server.application import address, bound, build
-
-    listener: socket.socket = bound(settings)
     app = build(settings)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    until(lambda: server.started, 300)
-
-    def stop() -> None:
-        server.should_exit = True
-        thread.join(10)
-
-    SERVED[address(listener)] = app
-    return address(listener), app, stop
+    with serving(app) as address:
+        SERVED[address] = app
+        yield address, app
 
 
 @pytest.fixture(scope="session")
 def running(settings):
     """Address and app of the running server."""
-    where, app, stop = started(settings)
-    yield where, app
-    stop()
+    with started(settings) as address_and_app:
+        yield address_and_app
 
 
 @pytest.fixture(scope="session")

@@ -22,9 +22,8 @@ def demo(tmp_path_factory):
     from workbench.checkpoints.demo import root
 
     settings = Settings(root=root(), port=0, cache=tmp_path_factory.mktemp("cache"))
-    where, _, stop = started(settings)
-    yield where
-    stop()
+    with started(settings) as (where, _):
+        yield where
 
 
 @pytest.fixture(scope="module")

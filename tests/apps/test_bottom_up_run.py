@@ -152,9 +152,8 @@ def small(tmp_path):
     """Address and app of a server over a run that finds nobody."""
     written(tmp_path / "small", 1, -10.0)
     written(tmp_path / "small", 2, -10.0)
-    where, app, stop = started(Settings(root=tmp_path, cache=tmp_path / "cache", limit=4, port=0))
-    yield where, app
-    stop()
+    with started(Settings(root=tmp_path, cache=tmp_path / "cache", limit=4, port=0)) as address_and_app:
+        yield address_and_app
 
 
 @pytest.mark.long

@@ -51,9 +51,8 @@ def served(tmp_path_factory):
     text = builtin_text()
     short = dataclasses.replace(text, subject_vectors=text.subject_vectors[:, :8])
     write_text(short, root / "z-wrong-text" / "text.npz")
-    where, app, stop = started(Settings(root=root, port=0, cache=tmp_path_factory.mktemp("cache")))
-    yield where, app
-    stop()
+    with started(Settings(root=root, port=0, cache=tmp_path_factory.mktemp("cache"))) as address_and_app:
+        yield address_and_app
 
 
 @pytest.fixture(scope="module")

@@ -40,9 +40,8 @@ def own(tmp_path_factory, painted):
     data = painted.write_data(top / "data", 3)
     adapter = Path(painted.__file__)
     settings = Settings(root=root, data=(data,), port=0, cache=top / "cache", adapter=adapter)
-    where, _, stop = started(settings)
-    yield where
-    stop()
+    with started(settings) as (where, _):
+        yield where
 
 
 @pytest.fixture(scope="module")

@@ -42,9 +42,8 @@ def demo(tmp_path_factory, faulty):
     from workbench.checkpoints.demo import root
 
     settings = Settings(root=root(), port=0, cache=tmp_path_factory.mktemp("cache"), data=(faulty,))
-    where, _, stop = started(settings)
-    yield where
-    stop()
+    with started(settings) as (where, _):
+        yield where
 
 
 @pytest.fixture(scope="module")

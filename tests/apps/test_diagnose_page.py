@@ -24,9 +24,8 @@ def served(tmp_path_factory):
     (run / "vis_data").mkdir(parents=True)
     (run / "epoch_40.pth").write_bytes(demo_checkpoints()[-1].read_bytes())
     (run / "vis_data" / "scalars.json").write_bytes(other_log().read_bytes())
-    where, _, stop = started(Settings(root=run.parent, port=0, cache=tmp_path_factory.mktemp("cache")))
-    yield where
-    stop()
+    with started(Settings(root=run.parent, port=0, cache=tmp_path_factory.mktemp("cache"))) as (where, _):
+        yield where
 
 
 @pytest.fixture(scope="module")

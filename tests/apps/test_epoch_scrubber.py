@@ -72,11 +72,10 @@ def many(folder, data_file, tmp_path_factory):
     from apps.server.settings import Settings
 
     cache = tmp_path_factory.mktemp("cache")
-    where, _, stop = started(
+    with started(
         Settings(root=folder, data=(data_file,), port=0, cache=cache, adapter=HERE / "painted.py")
-    )
-    yield where
-    stop()
+    ) as (where, _):
+        yield where
 
 
 def asked(address, path, **query):

@@ -197,9 +197,8 @@ def test_a_model_without_tags_says_so(context):
 
 @pytest.fixture
 def served(crowd):
-    where, _, stop = started(crowd)
-    yield where
-    stop()
+    with started(crowd) as (where, _):
+        yield where
 
 
 @pytest.mark.long

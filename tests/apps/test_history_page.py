@@ -48,9 +48,8 @@ def own(tmp_path_factory, painted):
     write_predictions(root / "zz damaged", data, {1: OFF[1], 2: OFF[5]})
     (root / "zz damaged" / "epoch_2.parquet").write_bytes(b"PAR1 half")
     settings = Settings(root=root, data=(data,), port=0, cache=top / "cache", adapter=Path(painted.__file__))
-    where, _, stop = started(settings)
-    yield where
-    stop()
+    with started(settings) as (where, _):
+        yield where
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +93,7 @@ def test_an_image_is_followed_over_the_epochs(api):
     traces = json.loads(figure["plot"])["data"] if "plot" in figure else figure["value"]["plot"]
     assert "OKS of the instances of image 2" in json.dumps(traces)
     assert "expected a whole number" in shown(api, image="one")[0]
+    assert "expected a whole number" in shown(api, image="²")[0]
 
 
 def test_what_cannot_be_shown_is_one_sentence(api):
@@ -106,17 +106,14 @@ def test_without_predictions_the_page_offers_the_demos(tmp_path, painted):
     from apps.server.settings import Settings
 
     painted.write_checkpoint(tmp_path / "root" / "run" / "epoch_1.pth", 1, 0)
-    where, _, stop = started(
+    with started(
         Settings(root=tmp_path / "root", port=0, cache=tmp_path / "cache", adapter=Path(painted.__file__))
-    )
-    try:
+    ) as (where, _):
         api = connected(where)
         assert "the button above shows a built-in demo" in shown(api)[0]
         api.predict(api_name="/history_demo")
         line, *_ = shown(api)
         assert "6 epochs: AP is highest at epoch 40, 0.451" in line
-    finally:
-        stop()
 
 
 def test_from_the_page_to_a_single_instance_in_two_clicks(own, tab):

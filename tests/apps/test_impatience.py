@@ -104,9 +104,8 @@ def demos(tmp_path_factory):
     from apps.server.settings import Settings
 
     folder = tmp_path_factory.mktemp("none")
-    where, _, stop = started(Settings(root=folder, port=0, cache=tmp_path_factory.mktemp("cache")))
-    yield where
-    stop()
+    with started(Settings(root=folder, port=0, cache=tmp_path_factory.mktemp("cache"))) as (where, _):
+        yield where
 
 
 @pytest.mark.long

@@ -68,9 +68,8 @@ def own(tmp_path_factory):
     settings = Settings(
         root=root / "runs", data=(data,), port=0, cache=tmp_path_factory.mktemp("cache"), adapter=TELLING
     )
-    where, app, stop = started(settings)
-    yield where, app
-    stop()
+    with started(settings) as address_and_app:
+        yield address_and_app
 
 
 @pytest.fixture(scope="module")
@@ -173,9 +172,8 @@ def demos(tmp_path, root):
 
     for name in ("cape-demo", "cape-demo-cured"):
         shutil.copytree(root / "checkpoints" / name, tmp_path / "runs" / name)
-    where, _, stop = started(Settings(root=tmp_path / "runs", port=0, cache=tmp_path / "cache"))
-    yield where
-    stop()
+    with started(Settings(root=tmp_path / "runs", port=0, cache=tmp_path / "cache")) as (where, _):
+        yield where
 
 
 @pytest.mark.long

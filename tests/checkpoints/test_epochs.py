@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from apps.server.folders import epochs_in
+from workbench.checkpoints.budget import Limits
 from workbench.checkpoints.checkpoint import Checkpoint
-from workbench.checkpoints.checkpoint_files import as_typed, training_order
+from workbench.checkpoints.checkpoint_files import as_typed, files_of, models_in, training_order
 from workbench.checkpoints.history import History
 from workbench.cli.compare import epochs_of
 from workbench.cli.conditioned import epochs_of as conditioned_epochs
@@ -36,6 +38,14 @@ def test_files_come_in_the_order_of_training_however_they_are_listed(names, tmp_
     assert [path.name for path in epochs_of([tmp_path])] == names
     assert [path.name for path in epochs_of(sorted(tmp_path.iterdir()))] == names
     assert [path.name for path in conditioned_epochs(sorted(tmp_path.iterdir()))] == names
+
+
+def test_what_a_trainer_writes_beside_a_model_is_no_epoch(tmp_path):
+    for name in ("model.bin", "optimizer.bin", "scheduler.pt", "rng_state_0.pth", "training_args.bin"):
+        (tmp_path / name).touch()
+    assert [path.name for path in models_in(tmp_path)] == ["model.bin"]
+    assert files_of(tmp_path, Limits()) == [tmp_path / "model.bin"]
+    assert [epoch.path.name for epoch in epochs_in(tmp_path, tmp_path)] == ["model.bin"]
 
 
 def test_an_order_that_no_shell_makes_is_the_users():

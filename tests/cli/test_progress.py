@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import threading
 
 import pytest
 
@@ -75,7 +76,8 @@ def test_ctrl_c_cancels_the_job_and_says_what_is_kept(interruptible):
 
     def work(job):
         job.progress(1, 10)
-        os.kill(os.getpid(), signal.SIGINT)
+        # To the thread that waits, as a terminal does; the other would take it, and the wait last to its end.
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         until(job.cancelled)
         seen.append("ended")
 

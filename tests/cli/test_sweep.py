@@ -36,8 +36,8 @@ def started(words, out):
 
 
 def slow_run(tmp_path):
-    """Half a second for each epoch's 8 pictures, in a network that waits."""
-    run = write_run(tmp_path / "slow", delay=0.06, epochs=[(n, 7 - n) for n in range(1, 7)])
+    """A quarter of a second for each epoch's 8 pictures, in a network that waits."""
+    run = write_run(tmp_path / "slow", delay=0.03, epochs=[(n, 7 - n) for n in range(1, 7)])
     data = painted.write_data(tmp_path / "data", 8)
     return ("sweep", run, "--data", data, "--adapter", painted.__file__, "--batch-size", "2")
 
@@ -122,6 +122,36 @@ def test_without_ray_the_extra_is_named(workbench, words, monkeypatch):
     assert len(err.strip().splitlines()) == 1
 
 
+# A Ray that waits for its cluster without end.
+SILENT_RAY = """
+import time
+def is_initialized():
+    return False
+def init(**how):
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("address", ["ray://10.255.255.1:10001", "10.255.255.1:6379"])
+def test_an_address_that_does_not_answer_is_told_before_any_model_is_opened(
+    workbench, tmp_path, words, monkeypatch, address
+):
+    (tmp_path / "ray.py").write_text(SILENT_RAY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    out = tmp_path / "out"
+    code, text, err = workbench(
+        *words, "--out", out, "--engine", "ray", "--address", address, "--patience", "1"
+    )
+    sys.modules.pop("ray", None)
+    assert (code, text) == (2, "")
+    (said,) = [line for line in err.splitlines() if line.startswith("workbench: ")]
+    assert f"--address {address}: no Ray cluster answers there within 1 s" in said
+    assert "ray start --head" in said
+    assert not list(out.glob("*"))
+
+
 def finished_epochs(out):
     return len(list(out.glob("*.parquet")))
 
@@ -142,16 +172,16 @@ def test_a_killed_sweep_keeps_finished_epochs_and_ends_with_the_same_table(workb
     assert all(path.stat().st_mtime_ns == then for then, path in written[:-1])
     _, whole, _ = workbench(*words, "--out", tmp_path / "undisturbed", "--json")
     assert facts["table"] == json.loads(whole)["table"]
+    assert (out / "table.csv").read_bytes() == (tmp_path / "undisturbed" / "table.csv").read_bytes()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_sweep_says_so_and_keeps_the_rows_of_its_epoch(tmp_path, number):
+def test_a_stopped_sweep_says_so_and_keeps_the_rows_of_its_epoch(tmp_path):
     words, out = slow_run(tmp_path), tmp_path / "stopped"
     process = started(words, out)
     until(lambda: finished_epochs(out) >= 1, seen=lambda: process.poll())
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     text, err = process.communicate(timeout=60)
-    assert (process.returncode, text) == (128 + number, "")
+    assert (process.returncode, text) == (143, "")
     assert "the same command goes on with it" in err.strip().splitlines()[-1]
     assert "Traceback" not in err
 
@@ -168,7 +198,7 @@ def test_of_two_processes_one_is_refused_in_a_sentence_and_the_other_ends_well(w
     assert json.loads(text)["done"] == 6
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_sweep_killed_five_times_at_random_moments_ends_with_the_same_table(tmp_path):
     words, out = slow_run(tmp_path), tmp_path / "killed"
     words = (*words, "--ablations", "decoders,flip")

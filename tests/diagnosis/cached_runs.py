@@ -6,8 +6,10 @@ import copy
 import csv
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -25,13 +27,15 @@ def cached_folder(name: str, make: Callable[[Path], None]) -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
             (Path(beside) / "made").mkdir()
             make(Path(beside) / "made")
-            (Path(beside) / "made").rename(folder)
+            if not folder.is_dir():  # another process may have been faster
+                (Path(beside) / "made").rename(folder)
     return folder
 
 
 # A healthy network that reads text: the demo's base run with a neck and a refiner, trained for a moment.
 
-HEALTHY_TEXT = {
+Changes = Mapping[str, Mapping[str, Any]]
+HEALTHY_TEXT: Changes = {
     "neck": {"init": "identity", "mlp": "linear", "text_from": "each", "gate": "none"},
     "refiner": {"softmax": "none", "mask": "all"},
     "head": {"use_refiner_in_training": True, "use_refiner_in_predict": True},
@@ -41,11 +45,21 @@ HEALTHY_TEXT = {
 
 def text_run(steps: int = 40) -> list[Path]:
     """Checkpoint of epoch 1 of a network with text fusion in which nothing is wrong."""
-    folder = cached_folder(f"diagnosis-text-{VERSION}-{steps}", lambda made: _train_text(made, steps))
+    folder = cached_folder(f"diagnosis-text-{VERSION}-{steps}", lambda made: train_text(made, steps, batch=8))
     return [folder / "epoch_1.pth"]
 
 
-def _train_text(folder: Path, steps: int) -> None:
+def train_text(
+    folder: Path, steps: int, batch: int, changes: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Train the healthy network that reads text, or one with changed options, as epoch 1 of a folder.
+
+    Args:
+        folder: gets ``epoch_1.pth``.
+        steps: of the optimizer.
+        batch: instances to a step.
+        changes: options by part (neck, refiner, head, model) that differ from HEALTHY_TEXT.
+    """
     import torch
 
     from workbench.checkpoints import open_checkpoint
@@ -59,22 +73,20 @@ def _train_text(folder: Path, steps: int) -> None:
     fusion = open_checkpoint(demo_checkpoints("rtmpose-text-fusion")[-1])
     settings = copy.deepcopy(dict(read_config(fusion.config_text)))
     model = settings["model"]
-    places = {
+    parts = {
         "neck": model["neck"],
         "refiner": model["head"]["refiner"],
         "head": model["head"],
         "model": model,
     }
-    for part, place in places.items():
-        place.update(HEALTHY_TEXT[part])
+    for name, part in parts.items():
+        part.update({**HEALTHY_TEXT[name], **changes.get(name, {})})
     torch.manual_seed(0)
     module = build(settings).eval()
     base = open_checkpoint(demo_checkpoints("rtmpose-text-base")[-1])
     module.load_state_dict(dict(base.state_dict()), strict=False)
-    material = halves(builtin("scenes-val"))
-    learned(
-        model_of(module, settings, None), Arm(""), *material.train, Course(steps, batch=8), lambda *_: None
-    )
+    train = halves(builtin("scenes-val")).train
+    learned(model_of(module, settings, None), Arm(""), *train, Course(steps, batch=batch), lambda *_: None)
     text = "\n".join(f"{name} = {value!r}" for name, value in settings.items())
     meta = {"meta": {"epoch": 1, "cfg": text}, "state_dict": module.state_dict()}
     torch.save(meta, folder / "epoch_1.pth")

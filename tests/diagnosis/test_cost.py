@@ -10,13 +10,14 @@ import pytest
 
 from tests.diagnosis.planted_code import own_code
 from tests.diagnosis.planted_labels import labelled, unit_boxes
-from tests.diagnosis.systems import RTMPOSE, VITPOSE
+from tests.diagnosis.systems import RTMPOSE
 from workbench.core import Codec
 from workbench.data import builtin
 from workbench.diagnosis import diagnose
-from workbench.diagnosis.evidence import FIRST, GLANCE, Change, Evidence, Separation, spread
+from workbench.diagnosis.evidence import FIRST, GLANCE, Change, Evidence, spread
 from workbench.diagnosis.input_causes import Input
 from workbench.diagnosis.offset_causes import LabelsMoved
+from workbench.diagnosis.separation import Separation
 from workbench.models import TopDown
 
 ADAPTER = """
@@ -111,13 +112,12 @@ def test_crops_without_their_keypoints_say_nothing_about_a_constant_offset(adapt
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("system", [RTMPOSE, VITPOSE], ids=lambda system: system.name)
 @pytest.mark.parametrize("fault", ["", "bgr=not model.bgr"], ids=["healthy", "faulty"])
-def test_level_evaluate_costs_two_evaluations_and_three_with_a_fault(system, fault, tmp_path):
-    targets, options = own_code(system, fault)(tmp_path)
+def test_level_evaluate_costs_two_evaluations_and_three_with_a_fault(fault, tmp_path):
+    targets, options = own_code(RTMPOSE, fault)(tmp_path)
     report = diagnose(targets, level="evaluate", **options)
     given, size = report.cost
-    assert size == len(system.pose_set().labelled)
+    assert size == len(RTMPOSE.pose_set().labelled)
     # A fault costs a second search beside it, which a set of some hundred instances makes a large share.
     assert given <= (3 if fault else 2) * size, report.text()
     assert [f.cause for f in report.findings[:1]] == (["channel order"] if fault else [])

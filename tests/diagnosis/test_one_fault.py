@@ -27,7 +27,6 @@ def test_a_layer_of_zeros_is_not_named_by_its_units_as_well(tmp_path):
     assert causes_of(report) == ["layers with all weights zero"]
 
 
-@pytest.mark.long
 def test_constant_outputs_are_not_said_to_lie_at_a_wrong_place(tmp_path):
     targets, options = checkpoint(zeroed())(tmp_path)
     report = diagnose(targets, level="forward", causes=[Collapsed(), Placing(), ScoreRule()], **options)
@@ -77,9 +76,17 @@ def test_a_backbone_without_a_head_is_named(transformer):
     assert "a backbone only, and no weights of a head" in report.findings[0].evidence
 
 
-@pytest.mark.long
+# The transformers are trained first, which takes longer than all tests here.
 @pytest.mark.parametrize(
-    ("system", "epoch"), [(OTHER_VITPOSE, 0), (OTHER_VITPOSE, 1), (VITPOSE, 0), (RTMPOSE, 1), (RTMPOSE, 2)]
+    ("system", "epoch"),
+    [
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((OTHER_VITPOSE, 0), (OTHER_VITPOSE, 1), (VITPOSE, 0))
+        ),
+        (RTMPOSE, 1),
+        (RTMPOSE, 2),
+    ],
 )
 def test_a_half_trained_network_is_not_said_to_need_another_decoder(system, epoch):
     report = diagnose(

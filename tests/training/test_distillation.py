@@ -16,15 +16,6 @@ from workbench.training.objectives import target_of
 from workbench.training.settings import Settings
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Two threads wait for each other longer than these tiny maps take."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Knowing(Tiny):
     """A teacher that knows the truth."""
 

@@ -20,15 +20,6 @@ from workbench.training.trainer import Trainer
 TRIANGLE = Skeleton("triangle-3", ("left", "right", "top"), ((0, 1),), (1, 0, 2), (0.05,) * 3, "made up")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Two threads wait for each other longer than these tiny maps take."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def outputs(fine=(16, 16), coarse=(8, 8), K=2, T=2, N=1):
     return Outputs(
         heatmaps=torch.zeros(N, K, *fine), coarse=torch.zeros(N, K, *coarse), tags=torch.zeros(N, T, *coarse)

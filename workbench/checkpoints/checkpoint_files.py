@@ -15,6 +15,14 @@ from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.identity import Identity, identify_shapes
 from workbench.checkpoints.state_dicts import common_prefix, unwrapped
 
+WEIGHT_ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar")
+"""Endings, lower case, of files that hold weights by name."""
+
+CHECKPOINT_ENDINGS = (*WEIGHT_ENDINGS, ".onnx", ".pt2", ".tflite")
+"""Endings of all files that are checkpoints; of .npz and .json, which can be opened too, few are."""
+
+# What trainers of Hugging Face's libraries write beside a model, under the endings of one.
+_TRAINER_STATE = re.compile(r"(optimizer|scheduler|scaler|sampler|training_args|rng_state)(_\d+)?")
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _PARTS = 10_000
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
@@ -57,7 +65,7 @@ def index_of(folder: Path) -> Path | None:
     return others[0] if len(others) == 1 and _names_parts(others[0]) else None
 
 
-def models_in(folder: Path, endings: Sequence[str]) -> list[Path]:
+def models_in(folder: Path, endings: Sequence[str] = CHECKPOINT_ENDINGS) -> list[Path]:
     """The checkpoints of a folder, in no order; an index stands for the parts that it names.
 
     Args:
@@ -70,8 +78,13 @@ def models_in(folder: Path, endings: Sequence[str]) -> list[Path]:
     """
     indices = [path for path in folder.glob(f"*{INDEX_ENDING}") if _names_parts(path)]
     parts = {part.resolve() for index in indices for part in _in_index(index, Limits())}
-    files = [path for path in folder.iterdir() if path.suffix.lower() in endings]
+    files = [path for path in folder.iterdir() if is_model(path, endings)]
     return [*indices, *(path for path in files if path.resolve() not in parts)]
+
+
+def is_model(path: Path, endings: Sequence[str] = CHECKPOINT_ENDINGS) -> bool:
+    """Whether a name is a checkpoint's, and no optimizer's or other part of a trainer's state."""
+    return path.suffix.lower() in endings and _TRAINER_STATE.fullmatch(path.stem) is None
 
 
 def _names_parts(index: Path) -> bool:
@@ -94,8 +107,7 @@ def _in_folder(folder: Path, limits: Limits) -> list[Path]:
         raise ValueError(f"{folder} is a CoreML package, which is not read; export the model to ONNX")
     if (folder / "saved_model.pb").is_file():
         raise ValueError(f"{folder} is a TensorFlow SavedModel, which is not read; export it to ONNX")
-    kinds = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".bin", ".tar", ".pt2", ".tflite")
-    found = sorted(p.name for p in folder.iterdir() if p.suffix in kinds)
+    found = sorted(p.name for p in folder.iterdir() if is_model(p))
     if len(found) == 1:
         return [folder / found[0]]
     listed = (

@@ -20,9 +20,6 @@ DEMO, BASE, DEMO_LIMIT = "rtmpose-text-fusion", "rtmpose-text-base", 32
 # What both of them loaded before they were trained: its last epoch.
 STARTED_FROM = "rtmpose-demo"
 
-# Conditioned networks come from mmengine, or were written as safetensors.
-SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
-
 Files = Annotated[
     list[Path] | None,
     argument(
@@ -106,30 +103,40 @@ def epochs_of(files: Sequence[Path]) -> list[Path]:
     Raises:
         ValueError: a folder holds no checkpoint.
     """
-    from workbench.checkpoints.checkpoint_files import as_typed, index_of, models_in, name_of, training_order
+    # A conditioned network has named weights; an export beside it is none.
+    from workbench.checkpoints.checkpoint_files import (
+        WEIGHT_ENDINGS,
+        as_typed,
+        index_of,
+        models_in,
+        name_of,
+        training_order,
+    )
 
     found: list[Path] = []
     for file in as_typed(files):
         if not file.is_dir() or index_of(file) is not None:
             found.append(file)
             continue
-        models = models_in(file, SUFFIXES)
+        models = models_in(file, WEIGHT_ENDINGS)
         # best_coco_AP_epoch_180.pth repeats an epoch: it is no point of its own.
         numbered = [
             path for path in models if re.search(r"\d+$", name_of(path)) and not path.stem.startswith("best")
         ]
         if not models:
-            raise ValueError(f"{file}: expected checkpoints ({', '.join(SUFFIXES)}) in this folder, got none")
+            raise ValueError(
+                f"{file}: expected checkpoints ({', '.join(WEIGHT_ENDINGS)}) in this folder, got none"
+            )
         found += training_order(numbered or models)
     return found
 
 
 def run_epochs(place: Path) -> list[Path]:
     """Checkpoints of a run's folder, or of the folder of one of its files, in the order of their epochs."""
+    from workbench.checkpoints.checkpoint_files import WEIGHT_ENDINGS, models_in
+
     folder = place if place.is_dir() else place.resolve().parent
-    if not folder.is_dir() or not any(path.suffix.lower() in SUFFIXES for path in folder.iterdir()):
-        return []
-    return epochs_of([folder])
+    return epochs_of([folder]) if folder.is_dir() and models_in(folder, WEIGHT_ENDINGS) else []
 
 
 def opened(

@@ -171,7 +171,8 @@ class Flip(Cause):
 
     name, group, level, needs = "flip test", "input", "forward", ("model", "data")
     refuted_by = "other labelled images on which the flip test is right as it is"
-    LEAST = 24
+    # Instances, and instances where those leave another shift undecided.
+    LEAST, MOST = 24, 96
 
     def test(self, case: Case) -> Answer:
         evidence = case.of_model()
@@ -186,6 +187,10 @@ class Flip(Cause):
         samples = [sample for one in parts for sample in one.samples]
         made = [(one.samples, one.batch, one.outputs) for one in parts]
         report = probe_flip(case.model(), samples, made=made)
+        if report.undecided and (more := case.affordable(self.MOST, passes=2)) > len(samples):
+            case.step()
+            samples = [case.pose_set().sample(i) for i in case.in_order()[:more]]
+            report = probe_flip(case.model(), samples)
         # A network that confuses sides has two peaks and odd partners: only what gives something back counts.
         found = [f for f in report.findings if f.effect is not None and f.effect.low > 0]
         return found or RuledOut(report.summary())

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 from workbench.core import Conditioned, Groups, NotAvailable, Outputs
 from workbench.core.capabilities import RollsOut
 from workbench.core.finding import Finding, Measurement
-from workbench.diagnosis.case import EVALUATIONS, WHOLE_IMAGES, Case, whole_images
+from workbench.diagnosis.case import WHOLE_IMAGES, Case, whole_images
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import spread
+from workbench.diagnosis.separation import EVALUATIONS
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -105,6 +106,8 @@ class Rollout(Cause):
             compared = coordinates.compute(run(model, more), coordinates.Params())
             report = dataclasses.replace(report, coordinates=compared)
         found = [one for one in report.findings() if one.severity != "remark"]
+        # What another finding already tells as part of its own evidence is not told twice.
+        found = [one for one in found if not any(one.evidence in f.evidence for f in found if f is not one)]
         if not found:
             return RuledOut(report.summary())
         can_be = Measurement("PCK can only be", float("nan"), unit=report.steps.steps_of_pck)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from workbench.checkpoints.checkpoint_files import CHECKPOINT_ENDINGS
 from workbench.core.errors import USER_ERRORS, beside, sentence
 from workbench.diagnosis.texts import ErrorText, error_in, error_of_file, makes_statements
 
@@ -17,7 +18,6 @@ Kind = Literal[
     "statements", "adapter", "damaged", "unknown",
 ]  # fmt: skip
 
-CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".bin", ".tar", ".pt2", ".tflite", ".npz")
 _LOGS = (".log", ".txt", ".md", ".markdown", ".csv", ".out", ".err")
 _CONFIGS = (".yaml", ".yml", ".toml")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
@@ -193,7 +193,7 @@ def kind_of(path: Path) -> tuple[Kind, str]:
         path: of an existing file. Nothing in it is run.
     """
     ending = path.suffix.lower()
-    if ending in CHECKPOINTS:
+    if ending in (*CHECKPOINT_ENDINGS, ".npz"):
         return "checkpoint", ""
     if ending == ".py":
         return _python(path)
@@ -285,7 +285,7 @@ def _in_folder(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
     if index_of(folder) is not None:
         found["checkpoint"] = [folder]
     else:
-        models = models_in(folder, CHECKPOINTS[:-1])
+        models = models_in(folder)
         # best_coco_AP_epoch_180.pth repeats an epoch: it is no point of its own.
         numbered = [path for path in models if not path.stem.lower().startswith("best")]
         if models:

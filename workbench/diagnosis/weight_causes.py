@@ -123,8 +123,11 @@ class NeverLearned(Cause):
 
         before = earlier[0]
         found = compare_checkpoints(before, own)
-        # Whole numbers are counters and switches: no optimizer changes them.
-        weights = [c for c in found.tensors if not is_buffer(c.name) and own.tensors[c.name].is_floating]
+        weights = [
+            change
+            for change in found.tensors
+            if not is_buffer(change.name) and own.tensors[change.name].is_floating
+        ]
         still = [change.name for change in weights if change.equal]
         if not still or not weights:
             return RuledOut(f"every weight of {len(weights)} differs from {before.path.name}")

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from workbench.evaluation.ground_truth import AreaRule
     from workbench.evaluation.sweeps.readings import VariantName
 
-ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".pt2")
-
 UNIT_ERRORS = (*USER_ERRORS, RuntimeError)
 """What one checkpoint can cause without ending the sweep; RuntimeError is torch's, for instance of memory."""
 
@@ -69,15 +67,17 @@ def checkpoints_in(run: Path) -> list[Path]:
         FileNotFoundError: no such folder, or no checkpoint in it.
         NotADirectoryError: it is a file.
     """
-    from workbench.checkpoints.checkpoint_files import models_in, training_order
+    from workbench.checkpoints.checkpoint_files import CHECKPOINT_ENDINGS, models_in, training_order
 
     if run.is_file():
         raise NotADirectoryError(f"{run}: expected the folder of a run, got a file; `evaluate` takes one")
     if not run.is_dir():
         raise FileNotFoundError(f"{run}: no such folder of a run")
-    paths = training_order(models_in(run, ENDINGS))
+    paths = training_order(models_in(run))
     if not paths:
-        raise FileNotFoundError(f"{run}: no checkpoint in this folder (expected {', '.join(ENDINGS)})")
+        raise FileNotFoundError(
+            f"{run}: no checkpoint in this folder (expected {', '.join(CHECKPOINT_ENDINGS)})"
+        )
     return paths
 
 
