@@ -9,15 +9,18 @@ a machine with other work on it lets a user wait longer, which is stated beside 
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 
 from benchmarks.row import Row
 
 IMAGES = 36
-SIDE = 512  # the shorter side of the input
+SIDE, LONGER = 512, 768  # of the input
 NOISE = 0.01
 LIMIT = 1.0  # seconds
 ROUNDS = 3
@@ -49,6 +52,8 @@ def rows() -> list[Row]:
     answer({})  # the first answer enlarges the maps
     looked = stored[0]
     h, w = model.maps(looked.outputs, looked.batch, 0).heatmaps.shape[-2:]
+    if (h, w) != (SIDE, LONGER):
+        raise RuntimeError(f"benchmark: expected maps of {SIDE}x{LONGER}, got {h}x{w}")
     made: list[Row] = []
     for name, changes in SETTINGS.items():
         rounds = [answer(changes) for _ in range(ROUNDS)]
@@ -75,14 +80,29 @@ def stored_passes() -> tuple[Any, Any, list[Any]]:
 
     scenes = builtin("scenes-people-val")
     ids = list(scenes.labelled_of_image)[:IMAGES]
-    model = planted(scenes, ids, SIDE)
     rng = torch.Generator().manual_seed(0)
     stored = []
-    for looked in forward_passes(model, scenes, ids, flip=True):
-        outputs = _noisy(looked.outputs, rng)
-        batch = dataclasses.replace(looked.batch, pixels=torch.zeros(0))
-        stored.append(dataclasses.replace(looked, outputs=outputs, batch=batch))
+    with tempfile.TemporaryDirectory() as folder:
+        scenes = _widened(scenes, ids, Path(folder))
+        model = planted(scenes, ids, SIDE)
+        for looked in forward_passes(model, scenes, ids, flip=True):
+            outputs = _noisy(looked.outputs, rng)
+            batch = dataclasses.replace(looked.batch, pixels=torch.zeros(0))
+            stored.append(dataclasses.replace(looked, outputs=outputs, batch=batch))
     return model, scenes, stored
+
+
+def _widened(scenes: Any, ids: list[int], folder: Path) -> Any:
+    """The set with these images in the input's shape: columns are added at the right."""
+    images = dict(scenes.images)
+    for number in ids:
+        pixels = scenes.image(number)
+        height, width = pixels.shape[:2]
+        more = height * LONGER // SIDE - width
+        path = folder / f"{number}.png"
+        cv2.imwrite(str(path), cv2.copyMakeBorder(pixels[..., ::-1], 0, 0, 0, more, cv2.BORDER_REPLICATE))
+        images[number] = dataclasses.replace(images[number], path=path, width=width + more)
+    return dataclasses.replace(scenes, images=images)
 
 
 def _noisy(outputs: Any, rng: torch.Generator) -> Any:

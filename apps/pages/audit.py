@@ -67,7 +67,7 @@ class AuditPage(QuestionPage):
         wanted = config or run or EXAMPLE
         if wanted not in [value for _, value in offered]:
             offered.append((wanted, wanted))
-        number = int(devices) if devices and devices.isdigit() else None
+        number = int(devices) if devices and devices.isdecimal() and len(devices) < 10 else None
         return [
             gr.update(choices=offered, value=wanted), gr.update(value=against or ""), gr.update(value=number),
         ]  # fmt: skip

@@ -272,7 +272,7 @@ def _flag(who: str, flag: Finding, link: dict[str, Any] | None) -> str:
     where = html.escape(flag.where)
     words = flag.where.split()
     if link and words[:1] == ["epoch"]:
-        numbers = [int(w.rstrip(",")) for w in words[1:] if w.rstrip(",").isdigit()]
+        numbers = [int(w.rstrip(",")) for w in words[1:] if w.rstrip(",").isdecimal()]
         served = [n for n in numbers if n in link["epochs"]][:2]
         if served:
             query = urlencode({"run": link["run"], "epochs": ",".join(map(str, served))})

@@ -163,7 +163,7 @@ class EpochHistory(QuestionSection[Wanted]):
                 "--data"
             )
         text = (image or "").strip()
-        if text and not (text.isdigit() and len(text) < 19):
+        if text and not (text.isdecimal() and len(text) < 19):
             raise ValueError(f"image id: expected a whole number, got {text[:40]!r}")
         return Wanted(
             identity, _epoch(a, known, known[0]), _epoch(b, known, known[-1]),
@@ -273,7 +273,7 @@ def _report_of(answer: Answer) -> HistoryReport:
 def _epoch(word: str | int | None, known: Sequence[int], default: int) -> int:
     """The epoch that a word names, where there is one."""
     text = str(word or "").strip()
-    number = int(text) if text.isdigit() and len(text) < 10 else None
+    number = int(text) if text.isdecimal() and len(text) < 10 else None
     return number if number is not None and number in known else default
 
 

@@ -127,6 +127,7 @@ class ResultFiles(JobSection):
     def _compared(self, job: Job, data: str, a: str, b: str) -> Comparison:
         from workbench.data.coco import read_json
         from workbench.evaluation import Predictions, compare
+        from workbench.evaluation.label_audit import runs_of_files
         from workbench.evaluation.predictions import results_of
 
         pose_set = self._context.registry.sets.get(data)
@@ -136,13 +137,15 @@ class ResultFiles(JobSection):
             job.step = f"reading {title}"
             job.checkpoint()
             results = results_of(pose_set, read_json(Path(path)))
-            found.append((f"{title}: {Path(path).stem}", Predictions.from_coco(results)))
+            found.append((f"{title}: {Path(path).stem}", Predictions.from_coco(results, Path(path).name)))
         job.step = "comparing"
         job.checkpoint()
         rule = "annotated" if has_areas(pose_set) else "box"
         report = compare(
             pose_set,
             found,
+            # Each upload has a folder of its own, which says nothing.
+            runs=runs_of_files([Path(Path(path).name) for path in (a, b)]),
             area_rule=rule,
             details=True,
             progress=lambda done, total: job.progress(done + len(found), total + len(found)),

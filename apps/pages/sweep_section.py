@@ -108,7 +108,7 @@ class Sweeping(QuestionSection[SweepWanted]):
         if data not in self.context.registry.sets.ids():
             raise KeyError(f"no data set {data!r} is served")
         text = str(limit or "").strip()
-        if text and not (text.isdigit() and int(text[:9]) > 0 and len(text) < 10):
+        if text and not (text.isdecimal() and int(text[:9]) > 0 and len(text) < 10):
             raise ValueError(f"images: expected a whole number from 1, or nothing for all, got {text[:40]!r}")
         return SweepWanted(run, data, tuple(ablations or ()), int(text) if text else None)
 

@@ -93,6 +93,7 @@ def test_an_image_is_followed_over_the_epochs(api):
     traces = json.loads(figure["plot"])["data"] if "plot" in figure else figure["value"]["plot"]
     assert "OKS of the instances of image 2" in json.dumps(traces)
     assert "expected a whole number" in shown(api, image="one")[0]
+    assert "expected a whole number" in shown(api, image="²")[0]
 
 
 def test_what_cannot_be_shown_is_one_sentence(api):

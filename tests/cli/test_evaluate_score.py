@@ -219,7 +219,7 @@ class TestScore:
             ('[{"category_id": 1, "keypoints": [1, 2, 3], "score": 1}]', "has no 'image_id'"),
             (
                 '[{"image_id": 1, "category_id": 1, "keypoints": [1, 2, 3], "score": NaN}]',
-                "not a finite number",
+                "wild.json: score of detection 0: not a finite number",
             ),
             ('[{"image_id": 1, "category_id": 1, "keypoints": [1, 2, 3], "score": 1}]', "have 17 and"),
             ('[{"image_id": 99, "category_id": 1, "keypoints": [1, 2, 3], "score": 1}]', "keypoints"),
@@ -231,6 +231,17 @@ class TestScore:
         assert (code, out) == (2, "")
         assert len(err.strip().splitlines()) == 1
         assert message in err
+
+    def test_minus_one_in_a_result_file_is_counted_and_said(self, workbench, folder, results):
+        entries = json.loads(results.read_text())
+        entries[0]["keypoints"][:3] = [-1, -1, -1]
+        entries[0]["score"] = -1
+        results.write_text(json.dumps(entries))
+        code, out, err = workbench("score", results, "--data", folder / "set.json", "--json")
+        assert code == 0, err
+        told = [one for one in json.loads(out)["findings"] if one.startswith("results.json: -1 ")]
+        assert len(told) == 3
+        assert "at (-1, -1): 1 times, counted as a number like any other" in told[0]
 
     def test_a_category_that_is_not_in_the_set(self, workbench, folder, results):
         found = json.loads(results.read_text())

@@ -87,12 +87,14 @@ def test_partial_files_of_killed_processes_go_and_those_of_running_ones_stay(tmp
         tmp_path / f".a.{number}.part.json" for number in (dead.pid, os.getppid(), dead.pid + 10**7)
     )
     other = tmp_path / f".b.{dead.pid}.part.json"
-    for path in (left, used, young, other):
+    huge, odd = tmp_path / f".a.{10**20}.part.json", tmp_path / ".a.².part.json"
+    for path in (left, used, young, other, huge, odd):
         path.touch()
-    for path in (left, used, other):
+    for path in (left, used, other, huge, odd):
         os.utime(path, (LONG_AGO, LONG_AGO))
     write_text(tmp_path / "a.json", "{}")
-    assert {p.name for p in tmp_path.iterdir()} == {"a.json", used.name, young.name, other.name}
+    kept = {used.name, young.name, other.name, odd.name}
+    assert {p.name for p in tmp_path.iterdir()} == {"a.json", *kept}
 
 
 def test_abandoned_folders_go_and_folders_in_use_stay(tmp_path):

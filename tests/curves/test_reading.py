@@ -177,6 +177,26 @@ def test_lightnings_csv_has_empty_cells(tmp_path):
     assert curves.title == "lightning_logs"
 
 
+def test_a_resumed_run_of_lightning_logs_into_a_version_of_its_own(tmp_path):
+    # Rows as lightning 2.6.6 wrote them, with LearningRateMonitor, log(on_step=True, on_epoch=True).
+    text = (
+        "epoch,lr-SGD,step,train_loss_epoch,train_loss_step,val/PCK,val_AP,val_loss\n"
+        ",0.05,0,,,,,\n0,,2,,3.113914966583252,,,\n0,,7,,,0.30673956871032715,0.4656667113304138,1.19656\n"
+        "0,,7,3.2544891834259033,,,,\n1,,8,,1.058870553970337,,,\n1,,15,,,0.65498,0.7895939350128174,0.270958\n"
+    )
+    for version in (2, 9, 10):
+        body = text if version == 10 else text.replace("0.78959", "0.11")
+        written(tmp_path, f"lightning_logs/version_{version}/metrics.csv", body)
+    curves = read_curves(tmp_path)
+    assert points(curves, "AP") == [(0, 0.465667), (1, 0.789594)]
+    assert points(curves, "train_loss_step") == [(0, 3.113915), (1, 1.058871)]
+    assert points(curves, "lr-SGD") == [(0, 0.05)]
+    assert curves.notes == (
+        "the newest run of this folder; name the log of another run to read it: "
+        "lightning_logs/version_2/metrics.csv, lightning_logs/version_9/metrics.csv",
+    )
+
+
 def test_ultralytics_names_stand_between_blanks(tmp_path):
     text = (
         "         epoch,         train/pose_loss,   metrics/mAP50-95(P),           val/pose_loss,   lr/pg0\n"
@@ -243,6 +263,8 @@ def test_of_an_epoch_logged_twice_the_later_value_counts_and_it_is_said(tmp_path
     assert points(curves, "AP") == [(1, 0.1), (2, 0.25), (3, 0.35)]
     assert "logged more than once, and the later value counts: at 2, 3" in curves.notes
     assert [(r.reached, r.begun) for r in curves.restarts] == [(3, 2)]
+    twice = read_curves(written(tmp_path, "b.jsonl", lines(*({"epoch": e, "AP": 0.1} for e in (1, 2))) * 2))
+    assert "two runs share a log" in twice.flags[0].fix
 
 
 def test_the_starts_of_a_run_are_one_table(tmp_path):
@@ -252,14 +274,61 @@ def test_the_starts_of_a_run_are_one_table(tmp_path):
     curves = read_curves(tmp_path / "run")
     assert points(curves, "AP") == [(1, 0.1), (2, 0.2), (3, 0.3)]
     assert "counting went back from epoch 2 to 2" not in " ".join(curves.notes)
-    assert len(curves.files) == 2
+    assert curves.files == tuple(f"2025101{day}_1/vis_data/scalars.json" for day in (4, 5))
 
 
 def test_nan_stays_nan_and_is_counted(tmp_path):
     text = '{"epoch": 1, "loss": 1.0}\n{"epoch": 2, "loss": NaN}\n{"epoch": 3, "loss": Infinity}\n'
     curves = read_curves(written(tmp_path, "a.jsonl", text))
     assert points(curves, "loss") == [(1, 1.0)]
-    assert curves.notes == ("not finite (nan or infinite): loss (2 times)",)
+    assert curves.notes == (
+        "not finite (nan or infinite) and left out: loss (2 times, first a.jsonl, epoch 2)",
+    )
+    (flag,) = curves.flags
+    assert "nan or infinite 2 times, first at epoch 2" in flag.evidence
+
+
+def test_minus_one_of_a_metric_is_absent_and_said_and_of_a_loss_it_is_a_value(tmp_path):
+    rows = lines({"epoch": 1, "PCK": -1, "AP (M)": -1.0, "loss": -1}, {"epoch": 2, "PCK": 0.5, "loss": -2})
+    curves = read_curves(written(tmp_path, "a.jsonl", rows))
+    assert (points(curves, "PCK"), points(curves, "loss")) == ([(2, 0.5)], [(1, -1), (2, -2)])
+    (note,) = curves.notes
+    assert note.startswith("-1 stands for absent")
+    assert "PCK (a.jsonl, epoch 1), AP (M) (a.jsonl, epoch 1)" in note
+
+
+PRINTED = "10/14 09:00:00 - mmengine - INFO - Epoch(val)  [{e}][34/34]    coco/AR: 0.7000  coco/AP: {v:.4f}\n"
+FORMS = {
+    "a.csv": ("epoch,loss,AP\n", "{e},0.5,{v:.4f}\n"),
+    "a.log": ("", PRINTED),
+    "a.txt": ("epoch loss AP\n", "{e} 0.5 {v:.4f}\n"),
+    "a.md": ("| epoch | loss | AP |\n|--|--|--|\n", "| {e} | 0.5 | {v:.4f} |\n"),
+    "b.txt": ("", "Epoch {e}: AP {v:.4f}\n"),
+    "a.jsonl": ("", '{{"epoch": {e}, "AP": {v:.4f}}}\n'),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_log_cut_anywhere_in_its_last_line_gives_no_value_that_was_not_logged(tmp_path, name):
+    head, row = FORMS[name]
+    values = {e: 0.1 + e / 23.7 for e in range(1, 9)}
+    whole = head + "".join(row.format(e=e, v=v) for e, v in values.items())
+    logged = [(e, round(v, 4)) for e, v in values.items()]
+    length = len(row.format(e=8, v=values[8]))
+    for cut in range(1, length):
+        path = written(tmp_path, name, whole[:-cut])
+        (curves,) = read_runs(path)
+        found = points(curves, "AP")
+        assert found in (logged, logged[:-1]), cut
+        assert not curves.flags, cut
+        if cut == 1 and row.endswith(".4f}\n"):
+            assert "has no line break" in curves.notes[-1]
+            assert found == logged[:-1]
+    # Pasted text ends as a person copied it; text from a pipe as a file does.
+    (curves,) = read_text(whole[:-1])
+    assert points(curves, "AP") == logged
+    (curves,) = read_text(whole[:-1], piped=True)
+    assert points(curves, "AP") == (logged[:-1] if row.endswith(".4f}\n") else logged)
 
 
 def test_an_offline_run_of_wandb_and_its_resumed_start_are_one_table():

@@ -109,10 +109,55 @@ def test_one_run_is_one_witness_however_many_of_its_epochs_are_given(written):
     assert found.left_out == ("model 0: of the same run as model 1",)
 
 
-def test_files_of_one_folder_and_of_those_below_it_are_one_run(tmp_path):
-    run, other = tmp_path / "run", tmp_path / "other"
-    paths = [run / "epoch_1.pth", run / "predictions" / "epoch_2.parquet", other / "best.pth"]
-    assert runs_of_files(paths) == [str(run), str(run), str(other)]
+@pytest.mark.parametrize(
+    ("names", "runs"),
+    [
+        ("run/epoch_1.pth run/predictions/epoch_2.parquet other/best.pth", "aab"),
+        ("hrnet.json vitpose.json", "ab"),
+        ("hrnet_epoch_10.json hrnet-epoch_20.json vitpose-best_AP_epoch_3.json hrnet_best_AP.pkl", "aaba"),
+        ("10.json 20.json last.json", "aaa"),
+        ("hrnet_w32.json hrnet_w48.json", "ab"),
+        # Beside a name that says nothing of its run, another proves nothing.
+        ("best_coco_AP_epoch_210.json hrnet.json", "aa"),
+        ("ckpt.e10.json ckpt.e20.json", "aa"),
+    ],
+)
+def test_files_are_of_one_run_by_folder_and_by_name_without_epoch(tmp_path, names, runs):
+    found = runs_of_files([tmp_path / name for name in names.split()])
+    letters = {run: chr(ord("a") + i) for i, run in enumerate(dict.fromkeys(found))}
+    assert "".join(letters[run] for run in found) == runs
+
+
+def test_predictions_of_one_checkpoint_are_one_witness_wherever_they_lie(tmp_path):
+    paths = [tmp_path / "a" / "flip.parquet", tmp_path / "b" / "plain.parquet", tmp_path / "c" / "x.parquet"]
+    one, two, three = runs_of_files(paths, ["5a", "5a", ""])
+    assert one == two
+    assert one != three
+
+
+def test_models_of_one_folder_are_told_apart_by_their_names_and_it_is_said(written, tmp_path):
+    def change(people):
+        for i in (7, 22):
+            people[i]["keypoints"][27] += 70.0
+
+    pose_set = people_set(written, change=change)
+    truth = true_points(people_set(written))
+    models = judged(pose_set, *(sees(pose_set, truth, 1.0, seed) for seed in (1, 2)))
+
+    def audit(*names, given=models):
+        return label_audit(given, COCO, runs_of_files([tmp_path / name for name in names]))
+
+    found = audit("hrnet.json", "vitpose.json")
+    assert (found.by_names, len(found.claims)) == (True, 2)
+    assert "different models by the names of their files" in found.summary()
+    found = audit("hrnet_1.json", "hrnet_2.json")
+    assert (found.by_names, found.claims) == (False, ())
+    assert "files of one folder count as one run" in found.summary()
+    assert not audit("a/hrnet.json", "b/vitpose.json").by_names
+    # A copy under another name is no second witness.
+    found = audit("hrnet.json", "copy.json", given=[models[0], ("copy", *models[0][1:])])
+    assert found.claims == ()
+    assert "the same poses as" in found.summary()
 
 
 # How good is the rule on sets, faults and models that it was not made for? Figures of a run of these seeds.

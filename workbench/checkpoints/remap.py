@@ -371,7 +371,7 @@ def renamed(name: str, pairs: tuple[tuple[str, str], ...]) -> str:
 
 # -- ViTPose+: one expert per data set
 
-_EXPERT = re.compile(r"(.*)\.mlp\.experts\.(\d+)\.(?:weight|bias)$")
+_EXPERT = re.compile(r"(.*)\.mlp\.experts\.(\d{1,4})\.(?:weight|bias)$")
 _LAST = ("final_layer.weight", "head.conv.weight")
 # Expert -> data set and its keypoints. Source: ViTPose@c050ed2, configs of ViTPose+.
 VITPOSE_PLUS = {

@@ -24,6 +24,7 @@ from workbench.cli.output import Answer, check_room, in_job
 if TYPE_CHECKING:
     from workbench.data import PoseSet
     from workbench.evaluation import Predictions, Protocol
+    from workbench.evaluation.label_audit import FileRun
     from workbench.models import LoadedModel
 
 Files = Annotated[
@@ -47,7 +48,7 @@ class Epoch:
         number: of the epoch, where it is known.
         origin: digest of all that decided them, to recognise the file later; "" where code may have changed.
         resumed: read from the file of an earlier call.
-        run: that it is of, as far as folders tell; "" where nothing does.
+        run: that it is of, as far as folders, names and hashes tell; "" where nothing does.
     """
 
     title: str
@@ -56,7 +57,7 @@ class Epoch:
     number: int | None = None
     origin: str = ""
     resumed: bool = False
-    run: str = ""
+    run: str | FileRun = ""
 
 
 def command(
@@ -143,7 +144,7 @@ def judged_epochs(
     from workbench.evaluation.label_audit import runs_of_files
     from workbench.evaluation.mmpose_dump import is_dump, read_dump
     from workbench.evaluation.predicted_part import part_of_predictions
-    from workbench.evaluation.predictions import keypoint_count, results_of
+    from workbench.evaluation.predictions import keypoint_count, minus_ones, results_of
     from workbench.evaluation.protocol import judged_by
 
     model = how.model
@@ -162,7 +163,9 @@ def judged_epochs(
     truth, epochs = pose_set, []
     for path, title in zip(paths, titles, strict=True):
         if path in given:
-            epochs.append(Epoch(title, Predictions.from_coco(results_of(pose_set, given[path])), None))
+            epochs.append(
+                Epoch(title, Predictions.from_coco(results_of(pose_set, given[path]), path.name), None)
+            )
             continue
         if is_dump(path):
             epochs.append(Epoch(title, read_dump(path), None))
@@ -177,9 +180,11 @@ def judged_epochs(
         epochs.append(predicted(loaded, path, title, pose_set, model, rules, how.batch_size, folder))
     found, protocols = [one.predictions for one in epochs], [one.protocol for one in epochs]
     part = part_of_predictions(truth, found, protocols, paths)
-    runs = runs_of_files(paths)
+    runs = runs_of_files(paths, ["" if one is None else one.sha256 for one in protocols])
     epochs = [dataclasses.replace(one, run=run) for one, run in zip(epochs, runs, strict=True)]
-    return truth, epochs, {**counting, "indices": part.indices}, [part.sentence] if part.sentence else []
+    notes = [part.sentence] if part.sentence else []
+    notes += [note for path, one in zip(paths, found, strict=True) for note in minus_ones(one, path.name)]
+    return truth, epochs, {**counting, "indices": part.indices}, notes
 
 
 def predicted(

@@ -69,7 +69,7 @@ def _read(log: Path) -> tuple[Curves, ...]:
     from workbench.curves.source import MOST_BYTES
 
     text = sys.stdin.read(MOST_BYTES // 4)
-    return read_text(text, "standard input")
+    return read_text(text, "standard input", piped=True)
 
 
 def _demo_runs() -> list[Curves]:

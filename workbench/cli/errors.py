@@ -133,7 +133,7 @@ def of_results(
     from workbench.data.opening import open_data_for
     from workbench.evaluation import Detections, Predictions, evaluate
     from workbench.evaluation.predicted_part import part_of_predictions
-    from workbench.evaluation.predictions import keypoint_count, of_categories, results_of
+    from workbench.evaluation.predictions import keypoint_count, minus_ones, of_categories, results_of
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such result file")
@@ -146,11 +146,13 @@ def of_results(
         items = results_of(pose_set, given)
         if data.category is not None:
             items, _ = of_categories(pose_set, items)
-        predictions, detections = Predictions.from_coco(items), Detections.from_coco(items)
+        predictions = Predictions.from_coco(items, path.name)
+        detections = Detections.from_coco(items, path.name)
     part = part_of_predictions(pose_set, [predictions], [protocol], [path])
     counting = {**evaluator.rules(len(pose_set.skeleton)), "indices": part.indices}
     evaluation = evaluate(pose_set, predictions, protocol, detections=detections, **counting)
-    return path.name, evaluation, pose_set, part.sentence
+    told = [part.sentence] if part.sentence else []
+    return path.name, evaluation, pose_set, "; ".join((*told, *minus_ones(predictions, path.name)))
 
 
 def of_checkpoint(

@@ -283,7 +283,7 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
         elif is_dump(path):
             found = read_dump(path)
         else:
-            found = Predictions.from_coco(results_of(pose_set, read_json(path)))
+            found = Predictions.from_coco(results_of(pose_set, read_json(path)), path.name)
         report = evaluate(pose_set, found, **counting)
         found.to_parquet(folder / f"epoch_{number}.parquet", epoch=number, protocol=report.protocol)
 
@@ -316,7 +316,7 @@ def _exported(wanted: str, history: History, pose_set: PoseSet | None) -> Path:
 
 def _numbered(words: str, option: str) -> tuple[int, Path]:
     number, sign, path = words.partition("=")
-    if not sign or not number.strip().isdigit() or len(number) > 9 or not path:
+    if not sign or not number.strip().isdecimal() or len(number) > 9 or not path:
         raise ValueError(f"{option}: expected EPOCH=FILE such as 20=results.json, got {words!r}")
     return int(number), Path(path)
 
@@ -437,6 +437,6 @@ def _sentence(history: History, epochs: list[dict[str, Any]]) -> str:
 
 def _two(words: str) -> tuple[int, int]:
     parts = words.split(",")
-    if len(parts) != 2 or not all(p.strip().isdigit() and len(p) < 10 for p in parts):
+    if len(parts) != 2 or not all(p.strip().isdecimal() and len(p) < 10 for p in parts):
         raise ValueError(f"--between: expected two epochs such as 10,20, got {words!r}")
     return int(parts[0]), int(parts[1])

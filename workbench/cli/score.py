@@ -38,7 +38,7 @@ def command(
     from workbench.data.lints import lints, turned_lints
     from workbench.data.opening import open_data_for
     from workbench.evaluation.predicted_part import part_of_predictions
-    from workbench.evaluation.predictions import keypoint_count
+    from workbench.evaluation.predictions import keypoint_count, minus_ones
 
     given = read_json(results) if results is not None and results.suffix != ".parquet" else None
     pose_set = open_data_for(data or "astronaut", keypoint_count(given), category=category)
@@ -49,23 +49,25 @@ def command(
         detections, others = None, 0
     else:
         protocol = None
-        predictions, detections, others = _from_results(pose_set, given, results is None, category)
+        name = "results" if results is None else results.name
+        predictions, detections, others = _from_results(pose_set, given, results is None, category, name)
     part = part_of_predictions(pose_set, [predictions], [protocol], [results] if results else [])
     report = _report(pose_set, predictions, detections, protocol, evaluator, metric, part.indices)
     findings = (*lints(pose_set), *turned_lints(pose_set), *([part.sentence] if part.sentence else []))
+    name = results.name if results is not None else "the annotations, moved by 3 pixels"
+    findings = (*findings, *minus_ones(predictions, name))
     if others:
         findings = (
             *findings,
             f"{others} results are of other categories and were left out, as --category says",
         )
-    name = results.name if results is not None else "the annotations, moved by 3 pixels"
     text = f"{name} on {pose_set.name}: {report.text()}"
     lines = [text, *([""] if findings else []), *(f"finding: {finding}" for finding in findings)]
     return Answer({**report.to_json(), "results": name, "findings": findings}, "\n".join(lines))
 
 
 def _from_results(
-    pose_set: PoseSet, given: Any, demo: bool, category: str | None
+    pose_set: PoseSet, given: Any, demo: bool, category: str | None, name: str
 ) -> tuple[Predictions, Detections, int]:
     """Poses of a result list, twice (with keypoint scores, and as COCO reads them); results left out."""
     from workbench.evaluation import Detections, Predictions
@@ -74,7 +76,7 @@ def _from_results(
     items, others = _demo_results(pose_set) if demo else results_of(pose_set, given), 0
     if category is not None and not demo:
         items, others = of_categories(pose_set, items)
-    return Predictions.from_coco(items), Detections.from_coco(items), others
+    return Predictions.from_coco(items, name), Detections.from_coco(items, name), others
 
 
 def _report(

@@ -147,7 +147,7 @@ def remove_folders_of_dead_processes(parent: Path, prefix: str) -> None:
     for folder in parent.glob(f"{prefix}*"):
         machine, _, rest = folder.name[len(prefix) :].partition("-")
         number = rest.partition("-")[0]
-        mine = machine == _machine() and number.isdigit()
+        mine = machine == _machine() and number.isdecimal()
         with contextlib.suppress(OSError):
             old = _last_change(folder) < time.time() - 60 * ABANDONED_AFTER
             if not _running(int(number)) if mine else old:
@@ -169,7 +169,7 @@ def _remove_abandoned(target: Path) -> None:
     with contextlib.suppress(OSError):  # an unreadable folder fails when it is written, with its own reason
         for found in target.parent.iterdir():
             middle = found.name[len(start) : -len(end)]
-            if found.name.startswith(start) and found.name.endswith(end) and middle.isdigit():
+            if found.name.startswith(start) and found.name.endswith(end) and middle.isdecimal():
                 old = found.lstat().st_mtime < time.time() - ABANDONED_AFTER
                 if old and not _running(int(middle)):
                     found.unlink(missing_ok=True)
@@ -178,7 +178,7 @@ def _remove_abandoned(target: Path) -> None:
 def _running(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process has a number that the system cannot hold
         return False
     except OSError:
         return True

@@ -52,11 +52,10 @@ def read_csv(source: Source) -> Log:
             source.note(f"the header stands again in line {number}: training was started again there")
         else:
             source.good += 1
-            # A last line without its end may have lost digits of its last number.
-            cut = not whole and bool(cells[-1].strip())
             filled = {n: c for n, c in zip(names, cells, strict=True) if c.strip()}
-            if cut and source.path.suffix.lower() != ".txt":
-                source.note(f"line {number}, the last one, has no line break: its last number may be cut off")
+            if not whole and names[-1] in filled:
+                del filled[names[-1]]
+                source.cut_number(number, names[-1])
             rows.append(filled)
     if not rows:
         raise ValueError(f"{source.name}: a header and no row of figures")

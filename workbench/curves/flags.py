@@ -21,7 +21,7 @@ from workbench.curves.schedule import (
     warm_up,
     warm_up_end,
 )
-from workbench.curves.table import Curves, Series
+from workbench.curves.table import Curves, Series, times
 
 # A change below this is noise of the last digits.
 NOTHING = 0.002
@@ -399,7 +399,7 @@ def _not_finite(curves: Curves) -> list[Finding]:
             found.append(
                 Finding(
                     NOT_FINITE,
-                    f"{series.label} is nan or infinite {len(bad)} times, first at {series.unit} {first:g}",
+                    f"{series.label} is nan or infinite {times(len(bad))}, first at {series.unit} {first:g}",
                     "lower the learning rate or clip gradients; look at the batch of this iteration",
                     (Measurement("rows", len(bad)),),
                     severity="error",

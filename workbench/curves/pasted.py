@@ -36,6 +36,9 @@ _FIGURE_LINE = re.compile(rf"^\W*(?P<name>{_NAME})\s*[:=]\s*(?P<value>{_TOLD})(?
 _RULE = re.compile(r"^[\s|:=+-]+$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _HEADING = re.compile(r"^(#{1,6})\s+(.+)$")
+# What a number that is cut off may end with.
+_LONGEST = 40
+_LAST_NUMBER = re.compile(r"[-+.\deE]*[.\d][-+eE]*$")
 _MARKS = re.compile(r"\*\*|__|`")
 # Columns of words, and cells that say that there is no figure.
 _WORDS = {"notes", "note", "comment", "comments", "remark", "remarks"}
@@ -91,10 +94,14 @@ def _log(run: _Run, label: str, source: Source) -> Log:
 def _plain_lines(source: Source) -> list[str]:
     """Lines without Markdown's emphasis; code blocks are left out, unless all of the text is one."""
     lines, inside, fenced = [], False, []
-    for number, line, _ in source.lines():
+    for number, line, whole in source.lines():
         if number > MOST_LINES:
             raise ValueError(f"{source.name}: more than {MOST_LINES} lines and no log that is known")
         source.budget.make()
+        tail = line[-_LONGEST:]
+        if not whole and (cut := _LAST_NUMBER.search(tail)) is not None:
+            source.cut_number(number)
+            line = line[: len(line) - len(tail) + cut.start()] + "-"  # as an absent cell
         if _FENCE.match(line):
             inside = not inside
             continue

@@ -44,7 +44,8 @@ def short(name: str) -> str:
         last = "_".join(words[1:])
     elif len(words) > 1 and words[-1].lower() in _SPLITS:
         last = "_".join(words[:-1])
-    return last.removesuffix("_epoch") or name.strip()
+    # Lightning logs a figure of both: train_loss_step and train_loss_epoch.
+    return last.removesuffix("_epoch").removesuffix("_step") or name.strip()
 
 
 @lru_cache(maxsize=10_000)

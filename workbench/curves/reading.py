@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,13 +75,19 @@ def read_runs(path: Path, title: str = "") -> tuple[Curves, ...]:
     """The runs of a log, a run's folder or a text; see `read_curves`."""
     path = Path(path)
     if path.is_dir():
-        files = run_logs(path)
+        files, others = _logs_and_others(path)
         if not files:
             raise NotAvailable(
                 f"{path}: no log in this folder; expected vis_data/scalars.json, *.log.json, *.log, "
                 "events.out.tfevents.*, *.wandb, metrics.csv, results.csv or *.jsonl, there or below"
             )
-        return read_logs(files, title or path.resolve().name)
+        runs = read_logs(files, title or path.resolve().name)
+        if not others:
+            return runs
+        shown = ", ".join(str(other.relative_to(path.resolve())) for other in others[:5])
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        note = f"the newest run of this folder; name the log of another run to read it: {shown}{more}"
+        return tuple(replace(run, notes=(note, *run.notes)) for run in runs)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such log")
     if path.suffix.lower() in CHECKPOINT_ENDINGS:
@@ -89,14 +97,19 @@ def read_runs(path: Path, title: str = "") -> tuple[Curves, ...]:
     return read_logs((path,), title or _title_of(path))
 
 
-def read_text(text: str, title: str = "pasted") -> tuple[Curves, ...]:
+def read_text(text: str, title: str = "pasted", piped: bool = False) -> tuple[Curves, ...]:
     """The runs of a pasted text: lines of a log, a CSV, a table, or sentences with figures.
+
+    Args:
+        text: what was pasted.
+        title: of the run.
+        piped: it came through a pipe: where its last line has no end, its last number may be cut off.
 
     Raises:
         ValueError: no figures are found in it.
     """
     head = text[:_HEAD].lstrip().encode("utf-8", errors="replace")
-    return _read([Source(Path(title), text)], [head], title)
+    return _read([Source(Path(title), text, piped)], [head], title)
 
 
 def read_logs(files: Sequence[Path], title: str) -> tuple[Curves, ...]:
@@ -124,7 +137,7 @@ def _read(sources: Sequence[Source], heads: Sequence[bytes], title: str) -> tupl
         raise ValueError(
             f"{sources[-1].name}: logs of different formats in one run ({names}): name one of them"
         )
-    files = tuple(source.name for source in sources)
+    files = _names_of(sources)
     chosen = formats[0]
     if chosen is None:
         if b"\0" in heads[0]:
@@ -136,8 +149,24 @@ def _read(sources: Sequence[Source], heads: Sequence[bytes], title: str) -> tupl
     rows = [replace(row, start=start) for start, log in enumerate(logs) for row in log.rows]
     if not any(row.values for row in rows):
         raise NotAvailable(f"{files[-1]}: no figures in this log")
-    notes = tuple(dict.fromkeys(note for log in logs for note in log.notes))
+    several = len(files) > 1
+    told = [
+        f"{file}: {note}" if several else note
+        for file, log in zip(files, logs, strict=True)
+        for note in log.notes
+    ]
+    notes = tuple(dict.fromkeys(told))
     return (with_flags(curves_of(Log(rows, notes), title, chosen.name, files)),)
+
+
+def _names_of(sources: Sequence[Source]) -> tuple[str, ...]:
+    """The files' names; with their folders below the common one where all starts use one name."""
+    names = [source.name for source in sources]
+    if len({*names}) == len(names):
+        return tuple(names)
+    paths = [source.path.absolute() for source in sources]
+    top = os.path.commonpath([path.parent for path in paths])
+    return tuple(path.relative_to(top).as_posix() for path in paths)
 
 
 def _format_of(source: Source, head: bytes) -> LogFormat | None:
@@ -181,16 +210,30 @@ _BELOW = ("", "*/", "*/*/")
 
 def run_logs(folder: Path) -> tuple[Path, ...]:
     """The logs of a run's folder, of whichever trainer, in the order of their starts; empty without one."""
+    return _logs_and_others(folder)[0]
+
+
+def _logs_and_others(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """The logs of a folder's run, and those of other runs in it."""
     found = logs_of(folder)
     if found:
-        return found
+        return found, ()
     for pattern in _OTHERS:
         for below in _BELOW:
             # Each file once: wandb links its latest run beside the others.
-            files = tuple(sorted({p.resolve(): p for p in sorted(folder.glob(below + pattern))}.values()))
+            unique = {p.resolve(): p for p in sorted(folder.glob(below + pattern))}
+            files = tuple(sorted(unique.values(), key=_by_number))
             if pattern == "*.wandb":  # each start of a resumed run has a folder, with a file of the same name
                 files = tuple(path for path in files if path.name == files[-1].name)
-            if files:
+            if files and pattern.endswith(".csv"):
                 # Several runs' CSV files are several runs: the newest one is this folder's.
-                return files[-1:] if pattern.endswith(".csv") else files
-    return ()
+                return files[-1:], tuple(path.resolve() for path in files[:-1])
+            if files:
+                return files, ()
+    return (), ()
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """Order of numbered folders: version_9 before version_10."""
+    parts = re.split(r"(\d{1,18})", str(path))
+    return [(int(part), "") if part.isdecimal() and part.isascii() else (-1, part) for part in parts]

@@ -25,6 +25,7 @@ class Source:
     Attributes:
         path: of the file; of a text that was pasted only its name counts.
         text: what was pasted; None for a file.
+        piped: the text came through a pipe: its last line may be cut off, as that of a file.
         notes: what was left out or assumed, one sentence each.
         good: rows that were read.
         budget: charged for every value.
@@ -32,6 +33,7 @@ class Source:
 
     path: Path
     text: str | None = None
+    piped: bool = False
     notes: list[str] = field(default_factory=list)
     good: int = 0
     broken: list[tuple[int, str]] = field(default_factory=list)
@@ -58,8 +60,10 @@ class Source:
         """
         if self.text is not None:
             self.budget.hold(len(self.text))
-            for number, line in enumerate(self.text.splitlines(), 1):
-                yield number, line, True
+            ended = not self.piped or self.text.endswith("\n")
+            lines = self.text.splitlines()
+            for number, line in enumerate(lines, 1):
+                yield number, line, ended or number < len(lines)
         else:
             yield from self._lines_of_file()
         self.finish()
@@ -77,6 +81,18 @@ class Source:
                     )
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8", errors="replace")
                 yield number, line.rstrip("\r\n"), line.endswith("\n")
+
+    def cut_number(self, number: int, name: str = "") -> None:
+        """Tell that the last number of a last line without its end is left out: it may have lost digits.
+
+        Args:
+            number: of the line, from 1.
+            name: of the quantity, where it has one.
+        """
+        self.note(
+            f"line {number}, the last one, has no line break: its last number{f' ({name})' if name else ''} "
+            "may be cut off and is left out"
+        )
 
     def broken_line(self, number: int, expected: str, whole: bool = True) -> None:
         """Leave a line out; a last one without its end is told to be cut off.

@@ -89,7 +89,7 @@ class Series:
         split: ``train`` or ``val``; "" where nothing tells.
         epoch: rising; nan where the log has none.
         iteration: optimiser steps; nan where the log has none.
-        value: nan where the log has nan, or COCO's -1 for "absent".
+        value: nan where the log has nan, or a metric is -1: COCO's word for "absent".
     """
 
     name: str
@@ -220,7 +220,7 @@ class Curves(Report):
             x, value = judged.by_epoch()
             last = "" if best[0] == x[-1] else f", last {value[-1]:.3f} at {x[-1]:g}"
             text = f"{self.title}: best {short(judged.name)} {best[1]:.3f} at {judged.unit} {best[0]:g}{last}"
-            text += f"; {len(x)} evaluations"
+            text += "; 1 evaluation" if len(x) == 1 else f"; {len(x)} evaluations"
         if not self.flags:
             return f"{text}; nothing stands out"
         kinds = list(dict.fromkeys(flag.cause for flag in self.flags))
@@ -271,7 +271,7 @@ class _Column:
 
 
 def curves_of(log: Log, title: str, format: str, files: Sequence[str]) -> Curves:
-    """Rows as series: sorted by place, of a place logged twice the later value, COCO's -1 as nan.
+    """Rows as series: sorted by place, of a place logged twice the later value, -1 of a metric as nan.
 
     Args:
         log: of a reader.
@@ -280,16 +280,16 @@ def curves_of(log: Log, title: str, format: str, files: Sequence[str]) -> Curves
         files: names of the files.
     """
     columns: dict[tuple[str, Split], _Column] = {}
-    absent: dict[str, int] = {}
-    broken: dict[str, int] = {}
+    absent: dict[str, list[str]] = {}
+    broken: dict[str, list[str]] = {}
     for row in log.rows:
         key = _key(row)
         for name, value in row.values.items():
-            if value == -1 and is_coco(name):
-                absent[name] = absent.get(name, 0) + 1
+            if value == -1 and (is_coco(name) or role_of(name) == "metric"):
+                absent.setdefault(name, []).append(_where(row, files))
                 value = NAN
             elif not math.isfinite(value):
-                broken[name] = broken.get(name, 0) + 1
+                broken.setdefault(name, []).append(_where(row, files))
             place = (name, row.split or _split_of(name))
             if place not in columns and len(columns) >= MOST_SERIES:
                 raise ValueError(f"{files[-1]}: more than {MOST_SERIES} different names, which no log has")
@@ -302,7 +302,7 @@ def curves_of(log: Log, title: str, format: str, files: Sequence[str]) -> Curves
     if absent:
         notes.append(f"-1 stands for absent (no such annotation) and is left out: {_counted(absent)}")
     if broken:
-        notes.append(f"not finite (nan or infinite): {_counted(broken)}")
+        notes.append(f"not finite (nan or infinite) and left out: {_counted(broken)}")
     series = tuple(_series(*place, column.points) for place, column in columns.items())
     return Curves(log.title or title, format, tuple(files), series, tuple(notes), log.stated, restarts)
 
@@ -370,6 +370,25 @@ def _repeated(columns: Mapping[tuple[str, Split], _Column]) -> list[str]:
     return [f"logged more than once, and the later value counts: at {shown}{more}"]
 
 
-def _counted(counts: Mapping[str, int]) -> str:
-    shown = [f"{name[:60]} ({count} times)" for name, count in list(counts.items())[:_LISTED]]
-    return ", ".join(shown) + (f" and {len(counts) - _LISTED} more" if len(counts) > _LISTED else "")
+def _where(row: Row, files: Sequence[str]) -> str:
+    """Where a value stands: its file, and its epoch or iteration."""
+    place = next(
+        (f", {unit} {at:g}" for unit, at in (("epoch", row.epoch), ("iteration", row.iteration)) if at >= 0),
+        "",
+    )
+    return files[min(row.start, len(files) - 1)] + place
+
+
+def _counted(places: Mapping[str, Sequence[str]]) -> str:
+    shown = [
+        f"{name[:60]} ({where[0]})"
+        if len(where) == 1
+        else f"{name[:60]} ({times(len(where))}, first {where[0]})"
+        for name, where in list(places.items())[:_LISTED]
+    ]
+    return ", ".join(shown) + (f" and {len(places) - _LISTED} more" if len(places) > _LISTED else "")
+
+
+def times(count: int) -> str:
+    """How often, in words."""
+    return "once" if count == 1 else f"{count} times"

@@ -40,14 +40,14 @@ def read_text_log(source: Source) -> Log:
         place = _PLACE.search(line[:_LINE])
         if place is None:
             continue
-        figures = _FIGURE.findall(line[place.end() : _LINE])
+        figures = list(_FIGURE.finditer(line, place.end(), _LINE))
         source.budget.make(1 + len(figures))
         source.good += 1
-        if not whole and figures:
-            # Its last number may have lost digits.
-            source.note(f"line {number}, the last one, is cut off: its last figure is left out")
-            figures = figures[:-1]
-        values = {name: float(value) for name, value in figures if name not in _DROPPED}
+        if not whole and figures and figures[-1].end() == len(line):
+            source.cut_number(number, figures.pop()[1])
+        elif not whole:
+            source.note(f"line {number}, the last one, is cut off: what is not whole of it is left out")
+        values = {found[1]: float(found[2]) for found in figures if found[1] not in _DROPPED}
         if values:
             rows.append(_row(place, values))
     return Log(rows, tuple(source.notes))

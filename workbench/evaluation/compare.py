@@ -24,7 +24,7 @@ from workbench.evaluation.calibration import Calibration, calibration, pairs_of
 from workbench.evaluation.evaluate import Evaluation, evaluate, figure_text
 from workbench.evaluation.ground_truth import AreaRule
 from workbench.evaluation.keypoint_ap import AREA_RANGES
-from workbench.evaluation.label_audit import LabelAudit, label_audit
+from workbench.evaluation.label_audit import FileRun, LabelAudit, label_audit
 from workbench.evaluation.oks import FOUND, keypoint_terms
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
@@ -400,7 +400,7 @@ def compare(
     epochs: Sequence[tuple[str, Predictions]],
     protocols: Sequence[Protocol | None] | None = None,
     *,
-    runs: Sequence[str] | None = None,
+    runs: Sequence[str | FileRun] | None = None,
     indices: Iterable[int] | None = None,
     area_rule: AreaRule = "annotated",
     sigmas: Sequence[float] | None = None,
@@ -477,7 +477,7 @@ def _detailed(
     report: Comparison,
     found: Sequence[Predictions],
     pose_set: PoseSet,
-    runs: Sequence[str] | None,
+    runs: Sequence[str | FileRun] | None,
     resamples: int,
     seed: int,
     parts: _Parts,

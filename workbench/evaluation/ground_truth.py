@@ -108,9 +108,9 @@ class GroundTruth:
             with np.errstate(over="ignore"):  # infinite areas are refused below
                 area = boxes[:, 2] * boxes[:, 3] * BOX_SHARE
         else:
-            area = floats(_column(items, "area", _NO_AREA), "annotations: area")
-        check_finite(area, ids, "annotations: area")
-        check_finite(keypoints, ids, "annotations: keypoints")
+            area = floats(_column(items, "area", _NO_AREA), "annotations: area of annotation")
+        check_finite(area, ids, "annotations: area of annotation")
+        check_finite(keypoints, ids, "annotations: keypoints of annotation")
         counted = integers(
             [a.get("num_keypoints", n) for a, n in zip(items, labelled.tolist(), strict=True)],
             "annotations: num_keypoints",
@@ -244,4 +244,4 @@ def check_finite(values: Float[np.ndarray, "n ..."], ids: Sequence[Any] | np.nda
     """Raise ValueError, naming the first id, when a number is nan or infinite."""
     wrong = ~np.isfinite(values).all(tuple(range(1, values.ndim)))
     if wrong.any():
-        raise ValueError(f"{what}: not a finite number in {ids[int(wrong.argmax())]}")
+        raise ValueError(f"{what} {ids[int(wrong.argmax())]}: not a finite number")

@@ -10,13 +10,15 @@ agreements to expect from their own mistakes: where these may be more than a few
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from workbench.checkpoints.checkpoint_files import name_of
 from workbench.core.finding import Finding, Measurement
 from workbench.core.report import Report, plain
 from workbench.evaluation.calibration import pairs_of
@@ -106,6 +108,7 @@ class LabelAudit(Report):
         suspects: claims first, then the surest.
         annotations: looked at.
         independent: the models are known to be of different runs.
+        by_names: only the names of their files tell the runs apart.
         unjudged: keypoints that the models place wrong too often, or that too few instances have.
         expected: kind -> agreements to be expected from the models' own mistakes.
     """
@@ -117,6 +120,7 @@ class LabelAudit(Report):
     independent: bool = True
     unjudged: tuple[str, ...] = ()
     expected: tuple[tuple[str, float], ...] = ()
+    by_names: bool = False
 
     @property
     def claims(self) -> tuple[Suspect, ...]:
@@ -128,6 +132,8 @@ class LabelAudit(Report):
             why = "; ".join(self.left_out)
             return f"Annotations were not audited: it takes two models that are good enough ({why})."
         who = f"{len(self.titles)} {'independent models' if self.independent else 'models'}"
+        if self.by_names:
+            who += f" (different models by the names of their files: {', '.join(self.titles)})"
         if self.claims:
             text = (
                 f"{who} agree that {len(self.claims)} of {self.annotations} annotations may be wrong: "
@@ -149,7 +155,8 @@ class LabelAudit(Report):
     def _dependence(self) -> str:
         return (
             "epochs of one run are not independent: they share their mistakes, and agreement proves nothing; "
-            "add a model of another run (files of one folder count as one run)"
+            "add a model of another run (files of one folder count as one run, unless their names differ in "
+            "more than epoch and number)"
         )
 
     def _why_no_claim(self, loose: Sequence[Suspect]) -> str:
@@ -201,7 +208,7 @@ class _Judge:
     """
 
     title: str
-    run: str
+    run: str | FileRun
     predictions: Predictions
     keypoints: Float[np.ndarray, "G K 2"]
     terms: Float[np.ndarray, "G K"]
@@ -216,24 +223,64 @@ class _Judge:
         return float(np.nanmedian(self.oks)) if np.isfinite(self.oks).any() else 0.0
 
 
-def runs_of_files(paths: Sequence[Path]) -> list[str]:
-    """Which run each file is of, as far as folders tell: one folder, with those below it, is one run.
+class FileRun(NamedTuple):
+    """The run that a file is of.
+
+    Attributes:
+        folder: the uppermost one of the run.
+        name: what the file is called besides epoch and number; "" for a name that says only these.
+    """
+
+    folder: str
+    name: str = ""
+
+
+# What a trainer or a person calls an epoch of a run: epoch_10, best_coco_AP_epoch_210, last, results-3.
+_EPOCH_MARK = re.compile(
+    r"(?<![a-z])best.*|(?<![a-z])(epochs?|ep|e|iters?|iterations?|steps?|it)[-_=. ]*\d+|(?<![^-_. ])\d+"
+    r"|(?<![a-z])(last|latest|final|ema|swa|ckpt|checkpoint|model|weights|results?|predictions?|keypoints?|dt|val|test)"
+    r"(?![a-z])"
+)
+
+
+def runs_of_files(paths: Sequence[Path], hashes: Sequence[str] = ()) -> list[FileRun]:
+    """Which run each file is of, as far as folders, names and hashes tell.
+
+    One folder, with those below it, is one run, unless its files have names of their own beside epoch and
+    number: ``hrnet.json`` and ``vitpose.json`` are of two. Predictions of one checkpoint are of one run,
+    wherever they lie.
 
     Args:
         paths: checkpoints, predictions or result files.
+        hashes: of the checkpoint that each is or was made with, "" where none is known; () for none.
+
+    Example:
+        >>> names = ["hrnet_epoch_10.json", "hrnet_epoch_20.json", "vitpose.json"]
+        >>> [run.name for run in runs_of_files([Path(name) for name in names])]
+        ['hrnet', 'hrnet', 'vitpose']
     """
     folders = [path.absolute().parent for path in paths]
     tops = [
         min((f for f in folders if f == own or f in own.parents), key=lambda f: len(f.parts))
         for own in folders
     ]
-    return [str(top) for top in tops]
+    names = [_EPOCH_MARK.sub(" ", name_of(path).lower()) for path in paths]
+    runs = [
+        FileRun(str(top), "-".join(re.findall(r"[^-_. ]+", name)))
+        for top, name in zip(tops, names, strict=True)
+    ]
+    # Beside a file that is called best or epoch_3 only, nothing says that another is of another run.
+    unnamed = {run.folder for run in runs if not run.name}
+    runs = [FileRun(run.folder) if run.folder in unnamed else run for run in runs]
+    first: dict[str, FileRun] = {}
+    known = hashes or [""] * len(runs)
+    return [first.setdefault(sha, run) if sha else run for sha, run in zip(known, runs, strict=True)]
 
 
 def label_audit(
     models: Sequence[tuple[str, Predictions, Evaluation]],
     skeleton: Skeleton,
-    runs: Sequence[str] | None = None,
+    runs: Sequence[str | FileRun] | None = None,
 ) -> LabelAudit:
     """Annotations that several models contradict at the same place.
 
@@ -241,7 +288,8 @@ def label_audit(
         models: title, predictions and evaluation of each, on one set.
         skeleton: of the set: its mirror pairs say what swapped sides are.
         runs: name of the run that each model is of; None where nobody knows. The best model of each run
-            judges; of a single run, or of unknown ones, all do, and nothing is claimed.
+            judges; of a single run, or of unknown ones, all do, and nothing is claimed. Of models with the
+            same poses one judges.
 
     Raises:
         ValueError: evaluations of different instances.
@@ -273,14 +321,20 @@ def label_audit(
     return LabelAudit(
         tuple(judge.title for judge in judges), tuple(left_out),
         tuple(sorted(found, key=lambda s: (not s.claim, -s.weight))), counted, independent,
-        tuple(unjudged), tuple(expected.items()),
+        tuple(unjudged), tuple(expected.items()), independent and _by_names(judges),
     )  # fmt: skip
 
 
 def _judges(judges: Sequence[_Judge]) -> tuple[list[_Judge], list[str]]:
     """Those good enough, the best of each run where there are several runs; why the others do not judge."""
-    able = [judge for judge in judges if judge.middle >= JUDGE]
-    out = [f"{j.title}: median OKS {j.middle:.2f}, below {JUDGE:g}" for j in judges if j not in able]
+    able: list[_Judge] = []
+    out = [f"{j.title}: median OKS {j.middle:.2f}, below {JUDGE:g}" for j in judges if not j.middle >= JUDGE]
+    for judge in (j for j in judges if j.middle >= JUDGE):
+        twin = next((a for a in able if np.array_equal(a.keypoints, judge.keypoints, equal_nan=True)), None)
+        if twin is None:
+            able.append(judge)
+        else:
+            out.append(f"{judge.title}: the same poses as {twin.title}")
     if len({judge.run for judge in able}) < 2:
         return able, out
     best = {judge.run: judge for judge in sorted(able, key=lambda judge: judge.middle)}
@@ -288,7 +342,12 @@ def _judges(judges: Sequence[_Judge]) -> tuple[list[_Judge], list[str]]:
     return [judge for judge in able if best[judge.run] is judge], out
 
 
-def _judge(title: str, predictions: Predictions, evaluation: Evaluation, run: str) -> _Judge:
+def _by_names(judges: Sequence[_Judge]) -> bool:
+    """Whether all models that judge lie in one folder: only the names of their files tell them apart."""
+    return len({judge.run.folder if isinstance(judge.run, FileRun) else judge.run for judge in judges}) < 2
+
+
+def _judge(title: str, predictions: Predictions, evaluation: Evaluation, run: str | FileRun) -> _Judge:
     truth, sigmas = evaluation.ap.truth, evaluation.ap.sigmas
     G, K = truth.keypoints.shape[:2]
     points, scores = np.full((G, K, 2), np.nan), np.full((G, K), np.nan)

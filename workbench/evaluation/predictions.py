@@ -60,31 +60,35 @@ class Detections:
         return len(self.score)
 
     @classmethod
-    def from_coco(cls, results: Sequence[Mapping[str, Any]]) -> Detections:
+    def from_coco(cls, results: Sequence[Mapping[str, Any]], name: str = "results") -> Detections:
         """Read the list of a COCO result json.
 
         As pycocotools does, the first detection decides for all whether the area is that of ``bbox`` or the
         extent of the keypoints, undetected ones included.
 
+        Args:
+            results: the list.
+            name: of the file, for errors.
+
         Raises:
             ValueError: it is no list of results, a key is missing, or a number is not finite.
         """
         if not isinstance(results, (list, tuple)):
-            raise ValueError(f"results: expected a list of detections, got {_described(results)}")
-        columns = {k: _column(results, k) for k in ("image_id", "category_id", "keypoints", "score")}
-        keypoints = triplets(columns["keypoints"], "results")[..., :2]
+            raise ValueError(f"{name}: expected a list of detections, got {_described(results)}")
+        columns = {k: _column(results, k, name) for k in ("image_id", "category_id", "keypoints", "score")}
+        keypoints = triplets(columns["keypoints"], name)[..., :2]
         try:
             score = np.array(columns["score"], float).reshape(len(results))
         except (TypeError, ValueError, OverflowError):
-            raise ValueError("results: expected score as one number for each detection") from None
+            raise ValueError(f"{name}: expected score as one number for each detection") from None
         position = range(len(results))
-        check_finite(keypoints, position, "results: keypoints of detection")
-        check_finite(score, position, "results: score of detection")
-        image_id = integers(columns["image_id"], "results: image_id")
-        category_id = integers(columns["category_id"], "results: category_id")
+        check_finite(keypoints, position, f"{name}: keypoints of detection")
+        check_finite(score, position, f"{name}: score of detection")
+        image_id = integers(columns["image_id"], f"{name}: image_id")
+        category_id = integers(columns["category_id"], f"{name}: category_id")
         if len(results) and results[0].get("bbox"):
-            boxes = quadruples(_column(results, "bbox"), "results")
-            check_finite(boxes, position, "results: bbox of detection")
+            boxes = quadruples(_column(results, "bbox", name), name)
+            check_finite(boxes, position, f"{name}: bbox of detection")
             return cls(image_id, category_id, keypoints, score, boxes[:, 2] * boxes[:, 3], "box")
         return cls(image_id, category_id, keypoints, score, extent(keypoints), "extent")
 
@@ -119,14 +123,14 @@ def _described(other: Any) -> str:
     return f"an object with {', '.join(map(str, other)) or 'nothing in it'}{hint}"
 
 
-def _column(results: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
+def _column(results: Sequence[Mapping[str, Any]], key: str, name: str) -> list[Any]:
     """One value of every detection."""
     try:
         return list(map(itemgetter(key), results))
     except (KeyError, TypeError):
         wrong = next(i for i, r in enumerate(results) if not isinstance(r, Mapping) or key not in r)
         raise ValueError(
-            f"results: detection {wrong} of {len(results)} has no {key!r}; "
+            f"{name}: detection {wrong} of {len(results)} has no {key!r}; "
             "expected image_id, category_id, keypoints and score in each"
         ) from None
 
@@ -231,15 +235,19 @@ class Predictions:
         return results
 
     @classmethod
-    def from_coco(cls, results: Sequence[Mapping[str, Any]]) -> Predictions:
+    def from_coco(cls, results: Sequence[Mapping[str, Any]], name: str = "results") -> Predictions:
         """Read a COCO result list; the third number of each keypoint is its score.
 
         A keypoint 0, 0, 0 is one that the model did not give: nan, as in every prediction in memory.
 
+        Args:
+            results: the list.
+            name: of the file, for errors.
+
         Raises:
             ValueError: as Detections.from_coco.
         """
-        found = Detections.from_coco(results)
+        found = Detections.from_coco(results, name)
         N, K = found.keypoints.shape[:2]
         scores = np.array([r["keypoints"] for r in results], float).reshape(N, K, 3)[..., 2]
         box = np.full((N, 4), np.nan)
@@ -497,6 +505,26 @@ def state_of_file(path: Path) -> tuple[int, int]:
 
 
 # A COCO result list as others write it: ids as text, keypoints in the parts of COCO-WholeBody.
+
+
+def minus_ones(predictions: Predictions, name: str) -> tuple[str, ...]:
+    """What stands in a result file as -1, one sentence each: absent, or a number as any other?
+
+    Args:
+        predictions: as read.
+        name: of the file.
+    """
+    places = (predictions.keypoints == -1).all(2)
+    counts = (
+        (int(places.sum()), "of keypoints, at (-1, -1)", "; an absent keypoint is written as 0, 0, 0"),
+        (int((predictions.scores == -1).sum()), "of the scores of keypoints", ""),
+        (int((predictions.score == -1).sum()), "of the scores of poses", "; leave absent poses out"),
+    )
+    return tuple(
+        f"{name}: -1 {what}: {count} times, counted as a number like any other, as pycocotools does{advice}"
+        for count, what, advice in counts
+        if count
+    )
 
 
 def keypoint_count(results: Any) -> int | None:

@@ -451,7 +451,7 @@ def _place(name: str) -> tuple[int, list[int]]:
     """Where a layer stands in its head: deconvolutions, convolutions, the last layer; then by number."""
     kinds = ("deconv_layers", "conv_layers", "final_layer")
     kind = next((n for n, word in enumerate(kinds) if word in name), 0)
-    return kind, [int(part) for part in name.split(".") if part.isdigit()]
+    return kind, [int(part) for part in name.split(".") if part.isdecimal() and len(part) < 10]
 
 
 def _first(shapes: Shapes, endings: Sequence[str]) -> str:

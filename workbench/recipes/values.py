@@ -147,7 +147,7 @@ def look_up(config: Any, path: str) -> Any:
         if isinstance(here, Mapping):
             here = here.get(part)
         elif isinstance(here, (list, tuple)):
-            if part.isdigit():
+            if part.isdecimal():
                 here = here[int(part)] if int(part) < len(here) else None
             else:
                 here = next((step for step in here if class_name(step) == part), None)

@@ -136,6 +136,13 @@ class FlipReport(Report):
     samples: int
     protocol: str
 
+    @property
+    def undecided(self) -> bool:
+        """Another shift is the one that the maps need and gives more, though that may be chance."""
+        shift = (self.shift, self.shift_low, self.shift_high)
+        best = _wanted(self.shifts, shift, self.cell)
+        return best is not None and not best.low > 0
+
     def summary(self) -> str:
         text = f"{self.title}: {self.measure} {self.value:.3f} without flip test"
         if math.isfinite(self.flipped):
@@ -293,6 +300,16 @@ def _shift_trials(judge: Judge, passes: Passes, used: int, cell: float) -> list[
     return made
 
 
+def _wanted(
+    shifts: Sequence[ShiftTrial], shift: tuple[float, float, float], cell: float
+) -> ShiftTrial | None:
+    """The cell nearest to the shift that the maps need, where another is used and this one gives more."""
+    best = max(shifts, key=lambda t: t.delta, default=None)
+    if best is None or best.used or not math.isfinite(shift[0]) or best.delta < LEAST_GAIN:
+        return None
+    return best if round(shift[0] / cell) == best.cells else None
+
+
 def _shift_findings(
     shifts: Sequence[ShiftTrial],
     shift: tuple[float, float, float],
@@ -301,12 +318,10 @@ def _shift_findings(
     judge: Judge,
 ) -> list[Finding]:
     """Another whole cell is nearer to the shift that the maps need, and gives more."""
-    best = max(shifts, key=lambda t: t.delta, default=None)
-    if best is None or best.used or not math.isfinite(shift[0]):
+    best = _wanted(shifts, shift, cell)
+    if best is None or best.cells == used or not best.low > 0:
         return []
-    wanted = round(shift[0] / cell)
-    if wanted != best.cells or wanted == used or best.delta < LEAST_GAIN or not best.low > 0:
-        return []
+    wanted = best.cells
     now = next(t for t in shifts if t.used)
     fix = (
         "Move mirrored heatmaps one cell to the right (mmpose: test_cfg shift_heatmap=True)."

@@ -499,7 +499,7 @@ def _read(name: str, text: str, default: Any) -> Any:
             return _SWITCHES[text.lower()]
         if text.lower() == "none" and name == "max_people":
             return None
-        if name == "tag_layout" and not text[:1].isdigit():
+        if name == "tag_layout" and not text[:1].isdecimal():
             return text
         if isinstance(default, tuple) or name == "tag_layout":
             of = float if name == "scales" else int
