@@ -93,6 +93,8 @@ KINDS: tuple[Kind, ...] = (
     _named("output", "left and right exchanged"),
     _named("output", "outputs are constant"),
     _named("output", "keypoint is the same in every pose"),
+    Kind("output", "one keypoint: axes exchanged, mirrored, scaled, moved", (
+        "one keypoint placed wrongly", "one keypoint annotated wrongly")),
     _named("output", "codec ceiling"),
     _named("labels", "left and right exchanged in part of the labels"),
     _named("labels", "keypoint order permuted"),

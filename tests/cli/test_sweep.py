@@ -122,6 +122,36 @@ def test_without_ray_the_extra_is_named(workbench, words, monkeypatch):
     assert len(err.strip().splitlines()) == 1
 
 
+# A Ray that waits for its cluster without end.
+SILENT_RAY = """
+import time
+def is_initialized():
+    return False
+def init(**how):
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("address", ["ray://10.255.255.1:10001", "10.255.255.1:6379"])
+def test_an_address_that_does_not_answer_is_told_before_any_model_is_opened(
+    workbench, tmp_path, words, monkeypatch, address
+):
+    (tmp_path / "ray.py").write_text(SILENT_RAY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    out = tmp_path / "out"
+    code, text, err = workbench(
+        *words, "--out", out, "--engine", "ray", "--address", address, "--patience", "1"
+    )
+    sys.modules.pop("ray", None)
+    assert (code, text) == (2, "")
+    (said,) = [line for line in err.splitlines() if line.startswith("workbench: ")]
+    assert f"--address {address}: no Ray cluster answers there within 1 s" in said
+    assert "ray start --head" in said
+    assert not list(out.glob("*"))
+
+
 def finished_epochs(out):
     return len(list(out.glob("*.parquet")))
 

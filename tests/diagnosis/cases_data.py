@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from tests.diagnosis.planted_labels import (
     all_hidden,
     areas_times,
@@ -20,6 +22,7 @@ from tests.diagnosis.planted_labels import (
     moved_boxes,
     moved_labels,
     normalised,
+    one_label,
     outside,
     points_exchanged,
     small_boxes,
@@ -45,6 +48,7 @@ BOXES = ("annotated boxes", "annotated boxes do not fit their keypoints", "keypo
 SIGMAS, TWICE = ("sigmas of another skeleton",), ("instances annotated twice",)
 MOVED, NAMES = ("annotated keypoints moved",), ("keypoints named in another order",)
 IN_PART, VISIBILITY = ("left and right exchanged in part of the labels",), ("visibility",)
+ONE = ("one keypoint annotated wrongly", "one keypoint placed wrongly")
 LEAK, RULES = ("training images in the validation set",), ("figure comes from other rules",)
 CATEGORIES, SUBSET = ("wrong category ids",), ("only part of the images has results",)
 FOREIGN, SHIFTED = ("results of other images",), ("results stand under other images' ids",)
@@ -71,6 +75,8 @@ FAULTS: tuple[Case, ...] = (
     Case("points at (0, 0) in a third", "rtmpose", labelled(in_part(hidden_as_visible, 0.33)), VISIBILITY, "strong", both=(*BOXES, "counts", "keypoints outside the box")),
     Case("labels moved by 12 pixels", "rtmpose", labelled(moved_labels(12)), MOVED, "strong"),
     Case("vitpose: labels moved by 5 pixels", "vitpose", labelled(moved_labels(5, False), VITPOSE), MOVED, "weak"),
+    Case("labels: x and y of one keypoint", "rtmpose", labelled(one_label(10, lambda p: p[::-1])), ONE, "strong", both=("keypoints outside the box", "keypoints outside the image"), plants="one keypoint: axes exchanged, mirrored, scaled, moved"),
+    Case("vitpose: labels of one keypoint too far to the right", "vitpose", labelled(one_label(2, lambda p: p * [1.1, 1]), VITPOSE), ONE, "weak", both=("keypoints outside the box", "keypoints outside the image"), plants="one keypoint: axes exchanged, mirrored, scaled, moved"),
     Case("boxes moved by a third", "rtmpose", labelled(moved_boxes(0.33)), BOXES, "strong", plants="boxes moved or too small"),
     Case("vitpose: boxes of two thirds", "vitpose", labelled(small_boxes(0.66), VITPOSE), BOXES, "weak", plants="boxes moved or too small"),
     Case("half of the boxes as shares", "rtmpose", labelled(in_part(unit_boxes, 0.5)), BOXES, "weak", both=BOXES, plants="boxes normalised"),
@@ -96,6 +102,7 @@ HELD_OUT: tuple[Case, ...] = (
     Case("held: sigmas of .05 for all", "vitpose, people", checkpoint(with_skeleton(sigmas=lambda s: [0.05] * len(s)), OTHER_VITPOSE), SIGMAS, "weak"),
     Case("held: half hidden", "rtmpose, other run", labelled(in_part(all_hidden, 0.5, 9), OTHER_RTMPOSE), VISIBILITY, "weak", both=BOXES),
     Case("held: labels moved by 8 pixels to the left and up", "rtmpose, other run", labelled(moved_labels(-8), OTHER_RTMPOSE), MOVED, "weak"),
+    Case("held: people, labels of one keypoint 15 pixels too low", "vitpose, people", labelled(one_label(9, lambda p: np.add(p, [0, 15])), OTHER_VITPOSE), ONE, "weak", both=("keypoints outside the box", "keypoints outside the image"), plants="one keypoint: axes exchanged, mirrored, scaled, moved"),
     Case("held: boxes of three quarters", "rtmpose, new scenes", labelled(small_boxes(0.75), NEW_SCENES), BOXES, "weak", plants="boxes moved or too small"),
     Case("held: boxes a quarter too far to the left and up", "vitpose, people", labelled(moved_boxes(-0.25), OTHER_VITPOSE), BOXES, "strong", plants="boxes moved or too small"),
     Case("held: people, boxes of neighbours", "vitpose, people", labelled(boxes_of_neighbours(0.3), OTHER_VITPOSE), BOXES, "strong", both=BOXES, plants="points outside boxes or images"),

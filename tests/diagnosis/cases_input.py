@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.diagnosis.planted_code import configured, heatmaps, own_code, squeezed, whole_images
-from tests.diagnosis.planted_results import edit_results, good_results, results, turned_scores
+from tests.diagnosis.planted_results import edit_results, good_results, one_keypoint, results, turned_scores
 from tests.diagnosis.planted_weights import checkpoint, with_skeleton
 from tests.diagnosis.systems import NEW_SCENES, OTHER_RTMPOSE, OTHER_VITPOSE, RTMPOSE, VITPOSE, Case
 
@@ -25,6 +25,7 @@ HALF = (
 )
 UDP = ("UDP against plain affine", "decoder of another codec", "half-pixel shift")
 RATIO, CONSTANT = ("SimCC split ratio",), ("outputs are constant",)
+ONE = ("one keypoint placed wrongly", "one keypoint annotated wrongly")
 FIXED, SCORES = ("keypoint is the same in every pose",), ("score does not rank the poses",)
 MIRROR, SHIFT = ("mirror pairs contradict the names", "mirror pairs"), ("flip shift",)
 SIDES = ("left and right exchanged", "own decoding contradicts the codec", "keypoint order permuted")
@@ -35,6 +36,14 @@ SPLIT = r"(normalize=False,\s+sigma=\(\s+4\.0,\s+4\.0,\s+\),\s+simcc_split_ratio
 def fixed(keypoints):
     """These keypoints lie at one place of the crop in every pose."""
     return f"keypoints=np.where(np.isin(np.arange(17), {keypoints!r})[:, None], a @ [40, 70, 1], p.keypoints)"
+
+
+def one_mirrored(keypoint):
+    """One keypoint mirrored in the crop, whose pixels `a` takes to the image."""
+    return (
+        f"keypoints=np.where((np.arange(17) == {keypoint})[:, None], "
+        "2 * (a @ [63.5, 63.5, 1]) * [1, 0] + p.keypoints * [-1, 1], p.keypoints)"
+    )
 
 
 def moved(pixels):
@@ -54,16 +63,19 @@ FAULTS: tuple[Case, ...] = (
     Case("boxes squeezed into the input", "rtmpose", squeezed(RTMPOSE), ("crop padding",), "strong", plants="crop aspect"),
     Case("vitpose: boxes squeezed into the input", "vitpose", squeezed(VITPOSE), ("crop padding",), "weak", plants="crop aspect"),
     Case("split ratio 2.1", "rtmpose", configured((SPLIT, r"\g<1>2.1")), RATIO, "weak"),
-    Case("heatmaps: plain argmax of small maps", "heatmaps", heatmaps("codec=dataclasses.replace(codec, decoder='soft-argmax')"), CODEC, "strong"),
+    Case("heatmaps: plain argmax of small maps", "heatmaps", heatmaps("codec=dataclasses.replace(codec, decoder='argmax')", cells=16), CODEC, "strong"),
     Case("heatmaps: stride twice", "heatmaps", heatmaps(decode="keypoints=(p.keypoints - a[:, 2]) * 2 + a[:, 2]"), PLACED, "strong", plants="stride"),
     Case("vitpose: stride of 3.5 for 4", "vitpose", own_code(VITPOSE, decode="keypoints=(p.keypoints - a[:, 2]) * 0.875 + a[:, 2]"), PLACED, "weak", plants="stride"),
     Case("pixels all zero", "rtmpose", own_code(RTMPOSE, pixels=" * 0"), CONSTANT, "strong"),
     Case("vitpose: nearly grey pixels", "vitpose", own_code(VITPOSE, pixels=" * 0.001"), (*CONSTANT, "value range", "normalisation"), "weak", plants="outputs are constant"),
     Case("four keypoints at one place", "rtmpose", own_code(RTMPOSE, decode=fixed([7, 10, 13, 16])), FIXED, "strong", both=PLACED),
     Case("vitpose: one keypoint at one place", "vitpose", own_code(VITPOSE, decode=fixed([2])), FIXED, "weak", both=PLACED),
+    Case("results: x and y of one keypoint", "rtmpose", results(one_keypoint(5, lambda p: p[::-1])), ONE, "strong", plants="one keypoint: axes exchanged, mirrored, scaled, moved"),
+    Case("good results: one keypoint 15 pixels to the right", "results", good_results(lambda raw: None, one_keypoint(2, lambda p: np.add(p, [15, 0]))), ONE, "strong", plants="one keypoint: axes exchanged, mirrored, scaled, moved"),
+    Case("vitpose: one keypoint mirrored in its crop", "vitpose", own_code(VITPOSE, decode=one_mirrored(9)), ONE, "weak", plants="one keypoint: axes exchanged, mirrored, scaled, moved"),
     Case("vitpose: no keypoint mirrors", "vitpose", checkpoint(with_skeleton(mirror=lambda m: range(len(m))), VITPOSE), MIRROR, "strong", plants="flip pairs"),
-    Case("heatmaps: mirrored maps moved by a cell", "heatmaps", heatmaps("shift_heatmap=True"), SHIFT, "strong", plants="flip shift"),
-    Case("sides of the head exchanged", "rtmpose", own_code(RTMPOSE, decode="keypoints=p.keypoints[list(self.model.skeleton.mirror)]"), SIDES, "strong"),
+    Case("heatmaps: mirrored maps not moved by a cell", "heatmaps", heatmaps("shift_heatmap=False"), SHIFT, "strong", plants="flip shift"),
+    Case("vitpose: sides of all but the head exchanged", "vitpose", own_code(VITPOSE, decode="keypoints=p.keypoints[[0, 1, *self.model.skeleton.mirror[2:]]]"), SIDES, "weak"),
     Case("results: sides exchanged in a third of the keypoints", "results", good_results(lambda raw: None, edit_results(lambda p, e: p[[1, 0, *range(2, 17)]])), ("keypoint order permuted", *SIDES), "weak", plants="left and right exchanged"),
     Case("results: best pose scored lowest", "results", good_results(lambda raw: None, turned_scores, low=0.02, high=0.08), SCORES, "strong"),
 )  # fmt: skip
@@ -80,6 +92,8 @@ HELD_OUT: tuple[Case, ...] = (
     Case("held: stride half", "rtmpose, new scenes", own_code(NEW_SCENES, decode="keypoints=(p.keypoints - a[:, 2]) * 0.5 + a[:, 2]"), PLACED, "strong", plants="stride"),
     Case("held: results, half a cell of 4", "results", good_results(lambda raw: None, edit_results(lambda p, e: np.add(p, [2, 2, 0])), NEW_SCENES, seed=9), PLACED, "weak", plants="offset and placing"),
     Case("held: two keypoints at one place", "rtmpose, other run", own_code(OTHER_RTMPOSE, decode=fixed([0, 12])), FIXED, "weak", both=PLACED),
+    Case("held: one keypoint mirrored in its crop", "rtmpose, other run", own_code(OTHER_RTMPOSE, decode=one_mirrored(16)), ONE, "strong", plants="one keypoint: axes exchanged, mirrored, scaled, moved"),
+    Case("held, results: one keypoint times .9", "vitpose, people", results(one_keypoint(7, lambda p: p * 0.9), OTHER_VITPOSE), ONE, "weak", plants="one keypoint: axes exchanged, mirrored, scaled, moved"),
     Case("held, results: one keypoint always at (0, 0)", "results", results(edit_results(lambda p, e: [*p[:4], [0, 0, 0], *p[5:]]), NEW_SCENES), FIXED, "strong", both=PLACED),
     Case("held: vitpose, people, two pairs wrong", "vitpose, people", checkpoint(with_skeleton(mirror=lambda m: [0, 2, 1, 3, 4, *m[5:]]), OTHER_VITPOSE, data=False), MIRROR, "weak", "files", plants="flip pairs"),
     Case("held: vitpose, mirrored maps moved by a cell", "vitpose, people", own_code(OTHER_VITPOSE, "shift_heatmap=True"), SHIFT, "weak", plants="flip shift"),

@@ -13,7 +13,7 @@ import numpy as np
 from tests.diagnosis.systems import RTMPOSE, System
 
 
-def annotations(
+def annotation_file(
     folder: Path, change: Callable[[dict[str, Any]], None], system: System = RTMPOSE
 ) -> tuple[Path, Path]:
     """The set's json with its content changed, and the folder of its images."""
@@ -27,7 +27,7 @@ def annotations(
 
 def labelled(change, system=RTMPOSE, epoch=-1):
     def make(folder):
-        path, images = annotations(folder, change, system)
+        path, images = annotation_file(folder, change, system)
         return [system.checkpoints()[epoch]], {"data": path, "images": images}
 
     return make
@@ -98,7 +98,7 @@ def duplicated(share, seed=0, jitter=0.0):
         random = np.random.default_rng(seed)
         last = max(entry["id"] for entry in raw["annotations"])
         usual = [entry for entry in raw["annotations"] if entry.get("num_keypoints")]
-        for number in random.choice(len(usual), round(share * len(usual)), replace=False):
+        for number in random.choice(np.arange(len(usual)), round(share * len(usual)), replace=False):
             copied, last = copy.deepcopy(usual[number]), last + 1
             points = np.array(copied["keypoints"], float).reshape(-1, 3)
             points[points[:, 2] > 0, :2] += random.normal(0, jitter, (int((points[:, 2] > 0).sum()), 2))
@@ -173,7 +173,8 @@ def _with_exif(folder, system, share, orientation, turned, seed):
     (folder / "images").mkdir()
     records = list(system.pose_set().images.values())
     random = np.random.default_rng(seed)
-    chosen = {records[i].id for i in random.choice(len(records), round(share * len(records)), replace=False)}
+    picked = random.choice(np.arange(len(records)), round(share * len(records)), replace=False)
+    chosen = {records[i].id for i in picked.tolist()}
     for record in records:
         target = folder / "images" / record.path.name
         if record.id not in chosen:
@@ -192,7 +193,7 @@ def exif_left_behind(share, system=RTMPOSE, seed=0):
 
     def make(folder):
         _with_exif(folder, system, share, 3, False, seed)
-        path, _ = annotations(folder, lambda raw: None, system)
+        path, _ = annotation_file(folder, lambda raw: None, system)
         return [system.last()], {"data": path, "images": folder / "images"}
 
     return make
@@ -207,16 +208,17 @@ def exif_not_read(share, found, system=RTMPOSE, seed=0, orientation=6):
         for entry in results:
             if entry["image_id"] in chosen:
                 record = records[entry["image_id"]]
+                height, width = float(record.height or 0), float(record.width or 0)
                 points = np.array(entry["keypoints"], float).reshape(-1, 3)
                 x, y = points[:, 0].copy(), points[:, 1].copy()
                 # The inverse of the turn: orientation 6 is shown turned to the right, 8 to the left.
-                points[:, 0] = y if orientation == 6 else record.height - 1 - y
-                points[:, 1] = record.width - 1 - x if orientation == 6 else x
+                points[:, 0] = y if orientation == 6 else height - 1 - y
+                points[:, 1] = width - 1 - x if orientation == 6 else x
                 entry["keypoints"] = points.ravel().tolist()
                 entry.pop("bbox", None)
         for entry in results:
             entry.pop("bbox", None)
-        path, _ = annotations(folder, lambda raw: None, system)
+        path, _ = annotation_file(folder, lambda raw: None, system)
         (folder / "results.json").write_text(json.dumps(results))
         return [folder / "results.json"], {"data": path, "images": folder / "images"}
 
@@ -320,7 +322,8 @@ def in_part(change, share, seed=0):
 
     def part(raw):
         count = len(raw["annotations"])
-        chosen = set(np.random.default_rng(seed).choice(count, round(share * count), replace=False).tolist())
+        picked = np.random.default_rng(seed).choice(np.arange(count), round(share * count), replace=False)
+        chosen = set(picked.tolist())
         inside = {**raw, "annotations": [e for n, e in enumerate(raw["annotations"]) if n in chosen]}
         change(inside)
 
@@ -366,6 +369,20 @@ def areas_times(factor):
 def ids_from_zero(raw):
     for number, entry in enumerate(raw["annotations"]):
         entry["id"] = number
+
+
+def one_label(number, edit):
+    """One keypoint (x, y) of every annotation changed, where it is labelled."""
+
+    def change(raw):
+        def moved(points, entry):
+            if points[number, 2] > 0:
+                points[number, :2] = edit(points[number, :2])
+            return points
+
+        each(raw, moved)
+
+    return change
 
 
 def points_exchanged(raw):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.diagnosis.planted_labels import annotations
+from tests.diagnosis.planted_labels import annotation_file
 from tests.diagnosis.systems import RTMPOSE, System
 
 _RESULTS: dict[str, list[dict[str, Any]]] = {}
@@ -59,7 +59,7 @@ def good_results(change, edit=lambda found: found, system=RTMPOSE, **more):
         found = good_poses(system.pose_set(), **more)
         path = folder / "results.json"
         path.write_text(json.dumps(edit(found) or found))
-        labels, images = annotations(folder, change, system)
+        labels, images = annotation_file(folder, change, system)
         return [path], {"data": labels, "images": images}
 
     return make
@@ -72,6 +72,16 @@ def edit_results(edit):
             entry["keypoints"] = np.asarray(edit(points, entry)).ravel().tolist()
 
     return change
+
+
+def one_keypoint(number, edit):
+    """One keypoint (x, y) of every pose changed."""
+
+    def change(points, entry):
+        points[number, :2] = edit(points[number, :2])
+        return points
+
+    return edit_results(change)
 
 
 def shares(system=RTMPOSE):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.diagnosis.planted_labels import (
-    annotations,
+    annotation_file,
     box_corners,
     boxes_halved,
     boxes_larger,
@@ -36,19 +36,19 @@ def nothing(raw):
     [(twice, (2, 2)), (mirrored, (1, -1)), (boxes_halved, (2, 2))],
 )
 def test_boxes_and_keypoints_of_two_images_are_told_with_the_factor(change, factor, tmp_path):
-    frames = frames_of(read_coco(*annotations(tmp_path, change)))
+    frames = frames_of(read_coco(*annotation_file(tmp_path, change)))
     assert frames is not None
     assert frames.factor == pytest.approx(factor, abs=0.1)
 
 
 @pytest.mark.parametrize("change", [nothing, box_corners, centre_boxes, unit_boxes, normalised])
 def test_boxes_in_another_form_are_of_the_same_image(change, tmp_path):
-    assert frames_of(read_coco(*annotations(tmp_path, change))) is None
+    assert frames_of(read_coco(*annotation_file(tmp_path, change))) is None
 
 
 def test_keypoints_twice_too_large_are_proved_and_the_codec_is_not_accused(tmp_path):
     """Poses at a wrong place throughout gain a little by any stray change: that proves nothing."""
-    path, images = annotations(tmp_path, twice)
+    path, images = annotation_file(tmp_path, twice)
     causes = [LabelsMoved(), AnnotatedBoxes(), SplitRatio()]
     report = diagnose([RTMPOSE.last()], data=path, images=images, level="forward", causes=causes)
     (found,) = report.findings
@@ -57,7 +57,7 @@ def test_keypoints_twice_too_large_are_proved_and_the_codec_is_not_accused(tmp_p
 
 
 def test_boxes_half_as_large_again_are_named_and_not_the_padding(tmp_path):
-    path, images = annotations(tmp_path, boxes_larger)
+    path, images = annotation_file(tmp_path, boxes_larger)
     causes = [AnnotatedBoxes(), *(cause for cause in INPUT if cause.name == "crop padding")]
     report = diagnose([RTMPOSE.last()], data=path, images=images, level="forward", causes=causes)
     first = report.findings[0]
@@ -65,12 +65,12 @@ def test_boxes_half_as_large_again_are_named_and_not_the_padding(tmp_path):
 
 
 def test_coordinates_without_any_labelled_keypoint_are_told(tmp_path):
-    path, images = annotations(tmp_path, unlabelled)
+    path, images = annotation_file(tmp_path, unlabelled)
     report = diagnose([path], images=images, level="files", causes=[Lints()])
     assert "all have visibility 0" in report.findings[0].evidence
 
 
 def test_a_set_without_poses_is_not_accused(tmp_path):
-    path, images = annotations(tmp_path, lambda raw: each(raw, lambda points, _: points * 0))
+    path, images = annotation_file(tmp_path, lambda raw: each(raw, lambda points, _: points * 0))
     report = diagnose([path], images=images, level="files", causes=[Lints()])
     assert not [found for found in report.findings if found.cause == "visibility"]

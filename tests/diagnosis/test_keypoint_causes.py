@@ -12,7 +12,7 @@ from tests.diagnosis.planted_results import good_poses
 from workbench.checkpoints.demo import demo_checkpoints
 from workbench.data import builtin
 from workbench.diagnosis import diagnose
-from workbench.diagnosis.keypoint_causes import FixedKeypoint
+from workbench.diagnosis.keypoint_causes import FixedKeypoint, moved_against
 from workbench.diagnosis.weight_causes import DeadUnits
 
 KEYPOINT = 9
@@ -89,3 +89,50 @@ def test_one_dead_row_of_the_output_layer_is_a_dead_keypoint(tmp_path):
     assert finding.severity == "error"
     assert "1 of 17 rows of the output layer head.final_layer.weight has all weights zero" in finding.evidence
     assert f"keypoint {KEYPOINT} (counted from 0)" in finding.evidence
+
+
+def keypoints_near_the_truth(seed=0):
+    """Poses [N, 17, 2], labels [N, 17, 3] and boxes [N, 4] of 40 instances of several sizes and places."""
+    random = np.random.default_rng(seed)
+    size = random.uniform(60, 120, (40, 2))
+    corner = random.uniform(0, 300, (40, 2))
+    truth = corner[:, None] + random.random((40, 17, 2)) * size[:, None]
+    points = truth + random.normal(0, 1, truth.shape)
+    seen = np.full((40, 17, 1), 2.0)
+    return points, np.concatenate([truth, seen], -1), np.concatenate([corner, corner + size], 1)
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (lambda p, b: p[:, ::-1], "x and y exchanged"),
+        (lambda p, b: p * [-1, 1] + [480, 0], "x mirrored"),
+        (lambda p, b: (b[:, :2] + b[:, 2:]) * [0, 1] + p * [1, -1], "y mirrored"),
+        (lambda p, b: p * 0.8, "x times 1.25 and y times 1.25"),
+        (lambda p, b: np.add(p, [14, 0]), "x moved by -1"),
+        (lambda p, b: p + (b[:, 2:] - b[:, :2]) * [0, 0.2], "y moved by -0."),
+    ],
+    ids=["exchanged", "mirrored in the image", "mirrored in the box", "scaled", "moved", "moved in the box"],
+)
+def test_the_rule_by_which_one_keypoint_is_moved_is_recovered(edit, told):
+    points, truth, boxes = keypoints_near_the_truth()
+    assert moved_against(points, truth, boxes) == []
+    points[:, KEYPOINT] = edit(points[:, KEYPOINT], boxes)
+    [found] = moved_against(points, truth, boxes)
+    assert found.keypoint == KEYPOINT
+    assert told in found.way.text()
+    back = found.way(found.way(points[:, KEYPOINT], boxes), boxes, back=True)
+    assert np.allclose(back, points[:, KEYPOINT])
+
+
+def test_a_keypoint_that_is_hard_to_find_is_moved_by_no_rule():
+    points, truth, boxes = keypoints_near_the_truth()
+    points[:, KEYPOINT] += np.random.default_rng(1).normal(0, 12, (len(points), 2))
+    assert moved_against(points, truth, boxes) == []
+
+
+def test_labels_that_lie_outside_their_boxes_are_to_blame_and_not_the_poses():
+    points, truth, boxes = keypoints_near_the_truth()
+    truth[:, KEYPOINT, :2] = truth[:, KEYPOINT, 1::-1]
+    [found] = moved_against(points, truth, boxes)
+    assert (found.in_labels, found.in_poses) == (True, False)

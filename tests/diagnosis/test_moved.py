@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from tests.diagnosis.planted_labels import each, labelled
-from tests.diagnosis.planted_results import own_results
+from tests.diagnosis.planted_results import good_poses, own_results, shifted_ids
 from tests.diagnosis.systems import RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints
 from workbench.core.finding import Effect
 from workbench.diagnosis import Cause, diagnose
 from workbench.diagnosis.annotated_box_causes import fit_of
-from workbench.diagnosis.image_id_causes import recovered_ids
+from workbench.diagnosis.image_id_causes import recovered_ids, recovered_poses
 from workbench.diagnosis.offset_causes import offset_of
 from workbench.diagnosis.report import by_proof
 from workbench.evaluation.predictions import Predictions
@@ -49,7 +49,22 @@ def test_the_images_that_the_poses_fit_are_recovered(change, shift):
 
 
 def test_results_under_their_own_ids_are_left_alone():
-    assert recovered_ids(Predictions.from_coco(own_results()), RTMPOSE.pose_set()) is None
+    own, pose_set = Predictions.from_coco(own_results()), RTMPOSE.pose_set()
+    assert recovered_ids(own, pose_set) is None
+    assert recovered_poses(own, pose_set) is None
+
+
+@pytest.mark.parametrize(("every", "by"), [(3, 1), (2, -4)])
+def test_the_images_that_some_of_the_poses_fit_are_recovered(every, by):
+    pose_set = RTMPOSE.pose_set()
+    poses = good_poses(pose_set)
+    own = [entry["image_id"] for entry in poses]
+    shifted_ids(by, every)(poses)
+    given = Predictions.from_coco(poses)
+    recovered = recovered_poses(given, pose_set)
+    assert recovered is not None
+    assert recovered.shift == -by
+    assert np.mean(recovered.of(given).image_id == own) > 0.95
 
 
 @pytest.mark.long

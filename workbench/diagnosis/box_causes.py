@@ -11,7 +11,7 @@ from workbench.core import NotAvailable
 from workbench.core.finding import Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
-from workbench.diagnosis.image_id_causes import other_ids
+from workbench.diagnosis.image_id_causes import OtherImages
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -36,7 +36,7 @@ class DetectedBoxes(Cause):
             raise NotAvailable("the results state no boxes (bbox)")
         if extents_stated(found):
             raise NotAvailable("the boxes of the results are the extents of their keypoints, not those used")
-        if other_ids(case) is not None:
+        if any(change.cause == OtherImages.name for change in case.separated().chosen):
             raise NotAvailable("the results stand under other images' ids: boxes cannot be compared before")
         best, detections = best_overlap(pose_set, found), _bbox_file(case)
         # Images without any result are another cause.

@@ -14,6 +14,7 @@ from workbench.core.finding import Effect, Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
+from workbench.diagnosis.image_id_causes import moved_away
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
 from workbench.evaluation.oks import oks_nms
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 SAME = 0.006
 # Share of results whose ids do not fit, from which something is said.
 FEW = 0.02
+# Images without results are explained by results under other ids, where these are so many of them.
+MOST_OF = 0.8
 
 
 class WrongImages(Cause):
@@ -41,14 +44,51 @@ class WrongImages(Cause):
         if len(found) == 0 or known.mean() > 1 - FEW:
             return RuledOut(f"{int(known.sum())} of {len(found)} results are of images of {pose_set.name}")
         first = int(found.image_id[~known][0])
-        return self.found(
+        evidence = (
             f"{int((~known).sum())} of {len(found)} results are of images that {pose_set.name} does not "
-            "list, such as "
-            f"{first}: they count for nothing",
+            f"list, such as {first}: they count for nothing"
+        )
+        effect, severity = None, "error"
+        missing = _without_results(case)
+        if not missing:
+            evidence += "; every annotated image has results beside them"
+            severity = "warning"
+        elif _stand_elsewhere(case):
+            told, effect = _on_those_with_results(case)
+            evidence += f"; {len(missing)} annotated images have no result{told}"
+        return self.found(
+            evidence,
             fix="give the annotation file of the images that were predicted, or map the ids as they are in "
             "it",
             numbers=(Measurement("share of results of other images", float(1 - known.mean()), expected=0.0),),
+            effect=effect,
+            severity=severity,
+            confidence="proved" if effect is not None and effect.delta > 0 else "measured",
         )
+
+
+def _without_results(case: Case) -> list[int]:
+    """Ids of the annotated images that have no result."""
+    seen = set(case.results().image_id.tolist())
+    return [n for n in case.pose_set().labelled_of_image if n not in seen]
+
+
+def _stand_elsewhere(case: Case) -> bool:
+    """Whether results of unknown images are enough to be those of most annotated images without any."""
+    unknown = set(case.all_results().image_id.tolist()) - set(case.pose_set().images)
+    return len(unknown) >= MOST_OF * max(len(_without_results(case)), 1)
+
+
+def _on_those_with_results(case: Case) -> tuple[str, Effect | None]:
+    """AP on the images with results beside AP on all of them, in words and as an effect."""
+    found, evidence = case.results(), case.evidence()
+    if not len(found):
+        return "", None
+    truth = truth_of(case.pose_set(), evidence.area_rule).on_images(set(found.image_id.tolist()))
+    part = keypoint_ap(truth, found.detections(), evidence.sigmas).figures["AP"]
+    whole = evidence.measure().figures["AP"]
+    told = f"; on those with results alone AP is {part:.3f} instead of {whole:.3f}"
+    return told, Effect("AP", part - whole, protocol=evidence.protocol())
 
 
 class WrongCategories(Undone):
@@ -111,31 +151,33 @@ class Subset(Cause):
     refuted_by = "images on which the model really found nothing"
 
     def test(self, case: Case) -> Answer:
-        found, pose_set = case.results(), case.pose_set()
-        annotated = list(pose_set.labelled_of_image)
-        seen = set(found.image_id.tolist()) & set(annotated)
-        if len(seen) >= (1 - FEW) * len(annotated):
-            return RuledOut(f"{len(seen)} of {len(annotated)} annotated images have results")
-        evidence = case.evidence()
-        whole = evidence.measure()
-        share = len(seen) / len(annotated)
+        annotated, missing = list(case.pose_set().labelled_of_image), _without_results(case)
+        seen = len(annotated) - len(missing)
+        if seen >= (1 - FEW) * len(annotated):
+            return RuledOut(f"{seen} of {len(annotated)} annotated images have results")
+        share = seen / len(annotated)
         if not seen:
             return RuledOut("no annotated image has results, which is a cause of its own")
-        part = keypoint_ap(
-            truth_of(pose_set, evidence.area_rule).on_images(seen), found.detections(), evidence.sigmas
-        )
-        delta = part.figures["AP"] - whole.figures["AP"]
-        missing = [i for i in annotated if i not in seen]
+        if _stand_elsewhere(case):
+            return RuledOut(
+                f"{len(missing)} annotated images have no result, and as many other ids, which the "
+                "annotations do not list, have some: see 'results of other images'"
+            )
+        if (moved := moved_away(case)) >= MOST_OF * len(missing):
+            return RuledOut(
+                f"{len(missing)} annotated images have no result under their own id, and results of {moved} "
+                "of them stand under another one: see 'results stand under other images' ids'"
+            )
+        told, effect = _on_those_with_results(case)
         block = missing == annotated[len(annotated) - len(missing) :]
         return self.found(
-            f"{len(seen)} of {len(annotated)} annotated images have "
-            f"results{', the last ones have none' if block else ''}; "
-            f"on those alone AP is {part.figures['AP']:.3f} instead of {whole.figures['AP']:.3f}",
+            f"{seen} of {len(annotated)} annotated images have "
+            f"results{', the last ones have none' if block else ''}{told}",
             fix="predict all images of the annotation file, or evaluate on the images that were predicted "
             "and say so",
             numbers=(Measurement("share of images with results", share, expected=1.0),),
-            effect=Effect("AP", delta, protocol=evidence.protocol()),
-            confidence="proved" if delta > 0 else "measured",
+            effect=effect,
+            confidence="proved" if effect is not None and effect.delta > 0 else "measured",
         )
 
 

@@ -17,9 +17,9 @@ from workbench.diagnosis.evidence import Change
 from workbench.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
-    from workbench.data.pose_set import PoseSet
+    from workbench.data.pose_set import Instance, PoseSet
 
 # Images whose poses are compared with every other image; instances up to which all images are compared.
 MOST_IMAGES, MOST_INSTANCES = 40, 3000
@@ -28,6 +28,9 @@ LEAST_IMAGES = 6
 AGREE = 0.5
 # A match of all images counts where the poses fit so well in the median, and their own images at most a part.
 GOOD_FIT, OWN_SHARE = 0.5, 0.5
+# Results of a part of the images: so many poses, and so large a part of all, must fit another image well and
+# their own at most by OWN_SHARE of that; in no constant order also about as well as the others fit theirs.
+LEAST_MOVED, LEAST_PART, AS_WELL = 6, 0.05, 0.8
 # Distance at which a keypoint fits by exp(-1/2), in roots of the box's area: as a sigma of .05 has in OKS.
 NEAR = 0.1
 
@@ -39,14 +42,28 @@ class OtherIds:
     Attributes:
         right: image id in the file -> id of the image that the poses fit.
         shift: places in the list of images by which the ids are moved; 0 where they are in no constant order.
-        agreeing: images examined whose poses fit the image that `right` gives best.
-        examined: images.
+        agreeing: images (of a part: poses) examined that fit the image that `right` gives best.
+        examined: images (of a part: poses).
+        part: where only some poses are moved: image id and keypoints of each of these -> where it belongs.
     """
 
     right: Mapping[int, int]
     shift: int
     agreeing: int
     examined: int
+    part: Mapping[tuple[int, bytes], int] | None = None
+
+    def of(self, poses: Predictions) -> Predictions:
+        """The poses under the ids of the images that they fit."""
+        ids = poses.image_id.tolist()
+        if self.part is None:
+            moved = [self.right.get(n, n) for n in ids]
+        else:
+            moved = [
+                self.part.get((n, points.tobytes()), n)
+                for n, points in zip(ids, poses.keypoints, strict=True)
+            ]
+        return dataclasses.replace(poses, image_id=np.array(moved, poses.image_id.dtype))
 
 
 class OtherImages(Undone):
@@ -57,24 +74,29 @@ class OtherImages(Undone):
     refuted_by = "pictures of these ids on which the poses lie where the people or animals are"
 
     def changes(self, case: Case) -> Iterable[Change]:
-        found = other_ids(case)
-        if found is None:
-            return
-        words = (
-            f"ids moved by {found.shift:+d} in the list of images" if found.shift else "ids of the best fit"
-        )
-        yield Change(
-            self.name,
-            words,
-            "poses",
-            lambda poses: _under(poses, found.right),
-            fix="write image_id of the image that was predicted, not by a running index: "
-            f"{_some(found.right)}",
-            facts={"found": found},
-        )
+        for found in other_ids(case):
+            how = "ids of the best fit"
+            if found.shift:
+                of = "" if found.part is None else f" of {found.agreeing} poses"
+                how = f"ids{of} moved by {found.shift:+d} in the list of images"
+            yield Change(
+                self.name,
+                how,
+                "poses",
+                found.of,
+                fix="write image_id of the image that was predicted, not by a running index: "
+                f"{_some(found.right)}",
+                facts={"found": found},
+            )
 
     def seen(self, case: Case, change: Change) -> str:
         found: OtherIds = change.facts["found"]
+        if found.part is not None:
+            how = f", most of them {found.shift:+d} in the order of the ids" if found.shift else ""
+            return (
+                f"{found.agreeing} of {found.examined} poses fit the annotations of another image and not "
+                f"those of their own{how}: {_some(found.right)}"
+            )
         how = f"all by {found.shift:+d} in the order of the ids" if found.shift else "in no constant order"
         return (
             f"the poses of {found.agreeing} of {found.examined} images examined fit the annotations of "
@@ -82,13 +104,13 @@ class OtherImages(Undone):
         )
 
     def test(self, case: Case) -> Answer:
-        if other_ids(case) is None:
+        if not other_ids(case):
             return RuledOut("the poses fit no other image of the set better than that of their id")
         return super().test(case)
 
 
-def other_ids(case: Case) -> OtherIds | None:
-    """Under which ids the results belong, where these are not their own.
+def other_ids(case: Case) -> list[OtherIds]:
+    """Under which ids the results may belong, where these are not their own: of whole images, of some poses.
 
     Raises:
         NotAvailable: there is no result file, or too few images.
@@ -96,7 +118,25 @@ def other_ids(case: Case) -> OtherIds | None:
     given = case.evidence().given
     if given is None:
         raise NotAvailable("no result file was given")
-    return case.once("other image ids", lambda: recovered_ids(given, case.pose_set()))
+
+    def recovered() -> list[OtherIds]:
+        whole = recovered_ids(given, case.pose_set())
+        if whole is not None and len(case.pose_set().labelled) > MOST_INSTANCES:
+            return [whole]
+        return [one for one in (whole, recovered_poses(given, case.pose_set())) if one is not None]
+
+    return case.once("other image ids", recovered)
+
+
+def moved_away(case: Case) -> int:
+    """How many annotated images have no result under their own id, and some under another one."""
+    try:
+        found = other_ids(case)
+    except NotAvailable:
+        return 0
+    seen = set(case.results().image_id.tolist())
+    there = [set(one.of(case.results()).image_id.tolist()) - seen for one in found]
+    return max((len(new & set(case.pose_set().labelled_of_image)) for new in there), default=0)
 
 
 def recovered_ids(found: Predictions, pose_set: PoseSet) -> OtherIds | None:
@@ -118,16 +158,57 @@ def recovered_ids(found: Predictions, pose_set: PoseSet) -> OtherIds | None:
     own = np.array([fits[row, place[n]] for row, n in enumerate(examined)])
     if np.mean([b != n for b, n in zip(best, examined, strict=True)]) < AGREE:
         return None
-    orders = (sorted(pose_set.images), list(pose_set.images), sorted(labelled), sorted(with_results))
-    shifts = [_shift(order, examined, best) for order in orders]
-    at = max(range(len(orders)), key=lambda i: shifts[i][1])
-    (shift, count), order = shifts[at], orders[at]
+    orders = _orders(pose_set, with_results)
+    shift, count, order = _constant(orders, examined, best)
     if shift and count >= AGREE * len(examined):
         right = {n: order[(i + shift) % len(order)] for i, n in enumerate(order)}
         return OtherIds(right, shift, count, len(examined))
     if len(pose_set.labelled) > MOST_INSTANCES:
         return None
     return _matched(found, pose_set, with_results, float(np.median(own)))
+
+
+def recovered_poses(found: Predictions, pose_set: PoseSet) -> OtherIds | None:
+    """Where the poses belong that fit another image and not their own.
+
+    Args:
+        found: poses of a result file.
+        pose_set: the annotations.
+
+    Raises:
+        NotAvailable: the set is so large that poses are not compared with all of it.
+    """
+    if len(pose_set.labelled) > MOST_INSTANCES:
+        raise NotAvailable(
+            "the poses of whole images fit their own; whether some poses stand under other ids is looked at "
+            f"in sets of up to {MOST_INSTANCES} instances"
+        )
+    labelled = list(pose_set.labelled_of_image)
+    place = {image_id: column for column, image_id in enumerate(labelled)}
+    rows = np.flatnonzero(np.isin(found.image_id, labelled))
+    instances, starts = _instances(pose_set)
+    chunks = np.array_split(rows, 1 + len(rows) // 256)
+    near = [np.maximum.reduceat(_near(found.keypoints[c], instances), starts, axis=1) for c in chunks]
+    fits, ids = np.concatenate(near), found.image_id[rows]
+    own = fits[np.arange(len(rows)), [place[n] for n in ids.tolist()]]
+    column = fits.argmax(1)
+    best = fits[np.arange(len(rows)), column]
+    away = (best >= GOOD_FIT) & (own <= OWN_SHARE * best)
+    if away.sum() < max(LEAST_MOVED, LEAST_PART * len(rows)):
+        return None
+    origin, target = ids[away].tolist(), [labelled[c] for c in column[away]]
+    shift, count, order = _constant(_orders(pose_set, sorted(set(ids.tolist()))), origin, target)
+    if shift and count >= AGREE * len(origin):
+        steps = {n: order[(i + shift) % len(order)] for i, n in enumerate(order)}
+        away[np.flatnonzero(away)[[steps.get(a) != b for a, b in zip(origin, target, strict=True)]]] = False
+    elif np.median(best[away]) < AS_WELL * np.median(own[~away]):
+        return None
+    else:
+        shift = 0
+    part = {
+        (int(ids[i]), found.keypoints[rows[i]].tobytes()): labelled[column[i]] for i in np.flatnonzero(away)
+    }
+    return OtherIds({n: b for (n, _), b in part.items()}, shift, len(part), len(rows), part)
 
 
 def _matched(
@@ -147,6 +228,21 @@ def _matched(
     return OtherIds(right, 0, moved, len(with_results))
 
 
+def _orders(pose_set: PoseSet, with_results: Sequence[int]) -> tuple[list[int], ...]:
+    """Lists of images along which ids may be moved."""
+    labelled = sorted(pose_set.labelled_of_image)
+    return sorted(pose_set.images), list(pose_set.images), labelled, sorted(with_results)
+
+
+def _constant(
+    orders: Sequence[list[int]], examined: Sequence[int], best: Sequence[int]
+) -> tuple[int, int, list[int]]:
+    """The shift on which most images agree, how many do, and in which order of images it is counted."""
+    shifts = [_shift(order, examined, best) for order in orders]
+    at = max(range(len(orders)), key=lambda i: shifts[i][1])
+    return (*shifts[at], orders[at])
+
+
 def _shift(order: Sequence[int], examined: Sequence[int], best: Sequence[int]) -> tuple[int, int]:
     """The most frequent way from an image to its best fit in a list of images, and how often it is."""
     place, n = {image_id: i for i, image_id in enumerate(order)}, len(order)
@@ -160,25 +256,29 @@ def _shift(order: Sequence[int], examined: Sequence[int], best: Sequence[int]) -
 
 def _fit(found: Predictions, image_id: int, pose_set: PoseSet) -> Float[np.ndarray, " images"]:
     """How well the poses of one id fit each annotated image, 0..1: as OKS with one sigma, both ways round."""
-    rows = [i for own in pose_set.labelled_of_image.values() for i in own]
-    truth = np.array([pose_set.instances[i].truth for i in rows], float)
-    boxes = np.array([pose_set.instances[i].box for i in rows], float)
-    size = np.sqrt(np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(1), 1.0))
-    starts = np.cumsum([0, *(len(own) for own in pose_set.labelled_of_image.values())])[:-1]
-    seen = truth[..., 2] > 0
-    poses = found.keypoints[found.image_id == image_id]
-    away = np.linalg.norm(poses[:, None] - truth[None, ..., :2], axis=-1) / (NEAR * size[:, None])
-    near = np.nan_to_num(np.exp(-(away**2) / 2)) * seen
-    fit = near.sum(-1) / np.maximum(seen.sum(-1), 1)  # pose, instance
+    instances, starts = _instances(pose_set)
+    fit = _near(found.keypoints[found.image_id == image_id], instances)
     of_poses = np.maximum.reduceat(fit, starts, axis=1).mean(0)
-    counts = np.diff([*starts, len(rows)])
-    of_instances = np.add.reduceat(fit.max(0), starts) / counts
+    of_instances = np.add.reduceat(fit.max(0), starts) / np.diff([*starts, len(instances)])
     return (of_poses + of_instances) / 2
 
 
-def _under(found: Predictions, right: Mapping[int, int]) -> Predictions:
-    ids = np.array([right.get(n, n) for n in found.image_id.tolist()], found.image_id.dtype)
-    return dataclasses.replace(found, image_id=ids)
+def _instances(pose_set: PoseSet) -> tuple[list[Instance], Int[np.ndarray, " images"]]:
+    """Labelled instances image by image, and the first one of each image."""
+    by_image = pose_set.labelled_of_image.values()
+    starts = np.cumsum([0, *(len(own) for own in by_image)])[:-1]
+    return [pose_set.instances[i] for own in by_image for i in own], starts
+
+
+def _near(points: Float[np.ndarray, "P K 2"], instances: Sequence[Instance]) -> Float[np.ndarray, "P I"]:
+    """How well poses fit instances, 0..1."""
+    truth = np.array([one.truth for one in instances], float)
+    boxes = np.array([one.box for one in instances], float)
+    size = np.sqrt(np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(1), 1.0))
+    seen = truth[..., 2] > 0
+    away = np.linalg.norm(points[:, None] - truth[None, ..., :2], axis=-1) / (NEAR * size[:, None])
+    near = np.nan_to_num(np.exp(-(away**2) / 2)) * seen
+    return near.sum(-1) / np.maximum(seen.sum(-1), 1)
 
 
 def _some(right: Mapping[int, int]) -> str:

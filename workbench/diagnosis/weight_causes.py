@@ -123,7 +123,11 @@ class NeverLearned(Cause):
 
         before = earlier[0]
         found = compare_checkpoints(before, own)
-        weights = [change for change in found.tensors if not is_buffer(change.name)]
+        weights = [
+            change
+            for change in found.tensors
+            if not is_buffer(change.name) and own.tensors[change.name].is_floating
+        ]
         still = [change.name for change in weights if change.equal]
         if not still or not weights:
             return RuledOut(f"every weight of {len(weights)} differs from {before.path.name}")

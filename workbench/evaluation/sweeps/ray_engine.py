@@ -81,10 +81,22 @@ class Cluster:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
 
 
-def require_ray() -> None:
-    """Raise NotAvailable, naming the extra, where Ray is not installed."""
+def require_cluster(cluster: Cluster | None) -> None:
+    """Check that Ray is installed, and that a cluster answers where an address names one.
+
+    Raises:
+        NotAvailable: Ray is not installed; the message names the extra.
+        ValueError: no cluster answers in time.
+    """
     if find_spec("ray") is None:
         raise NotAvailable("engine ray: Ray is not installed; run: pip install 'pose-workbench[ray]'")
+    if cluster is None or cluster.address is None:
+        return
+    import ray  # pyright: ignore[reportMissingImports] - an extra
+
+    if not ray.is_initialized():
+        os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
+        _check_address(cluster.address, cluster.patience)
 
 
 # What runs in the workers.
@@ -220,7 +232,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
     """Ray, started or joined; what was started ends with the block.
 
     Raises:
-        ValueError: no cluster answers at the address.
+        ValueError: it does not start.
     """
     import ray  # pyright: ignore[reportMissingImports] - an extra
 
@@ -228,8 +240,6 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         yield ray
         return
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
-    if cluster.address is not None:
-        _check_address(cluster.address, cluster.patience)
     main = threading.current_thread() is threading.main_thread()
     handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)} if main else {}
     try:
@@ -372,20 +382,20 @@ class _Pool:
         """
         worker = self._starting.pop(answer)
         try:
-            told = self._ray.get(answer)
+            reply = self._ray.get(answer)
         except self._ray.exceptions.RayError as problem:
             self._lost[""] += 1
             if self._lost[""] >= ATTEMPTS:
                 raise ValueError(f"workers end as soon as they start ({_last_line(problem)})") from None
             return
-        if told["version"] != __version__:
+        if reply["version"] != __version__:
             raise ValueError(
-                f"a worker has version {told['version']} of the workbench, expected {__version__}"
+                f"a worker has version {reply['version']} of the workbench, expected {__version__}"
             )
-        if "error" in told:
-            raise ValueError(f"a worker cannot open the data set: {told['error']}")
+        if "error" in reply:
+            raise ValueError(f"a worker cannot open the data set: {reply['error']}")
         for name in ("annotations", "detections"):
-            if told[name] != self._state.plan.identity[name]:
+            if reply[name] != self._state.plan.identity[name]:
                 raise ValueError(f"a worker reads other {name} under the same path; copy the data set to it")
         self._idle.append(worker)
 

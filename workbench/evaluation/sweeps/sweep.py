@@ -81,9 +81,10 @@ def sweep(
     source = SweepSource.located(run, data, images, within)
     rules, paths = (rules or SweepRules()).located(), checkpoints_in(Path(source.run))
     if engine == "ray":
-        from workbench.evaluation.sweeps.ray_engine import require_ray
+        from workbench.evaluation.sweeps.ray_engine import require_cluster
 
-        require_ray()
+        # Before the models are looked at, which takes longer than a wrong address should.
+        require_cluster(cluster)
     with locked_folder(Path(out), BUSY):
         plan = plan_sweep(source, rules, paths)
         folder = SweepFolder(Path(out), plan.variants)
@@ -99,8 +100,10 @@ def sweep(
         finally:
             state.flush()
         if not state.rows:
-            told = "; ".join(f"{one.checkpoint}: {one.reason}" for one in state.failed[:3])
-            raise ValueError(f"{run}: not one of {len(paths)} checkpoints could be predicted with ({told})")
+            reasons = "; ".join(f"{one.checkpoint}: {one.reason}" for one in state.failed[:3])
+            raise ValueError(
+                f"{run}: not one of {len(paths)} checkpoints could be predicted with ({reasons})"
+            )
         return state.report(source, time.monotonic() - started)
 
 
