@@ -27,7 +27,8 @@ def cached_folder(name: str, make: Callable[[Path], None]) -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
             (Path(beside) / "made").mkdir()
             make(Path(beside) / "made")
-            (Path(beside) / "made").rename(folder)
+            if not folder.is_dir():  # another process may have been faster
+                (Path(beside) / "made").rename(folder)
     return folder
 
 

@@ -44,9 +44,10 @@ CELLS = 32
 def maps(inner):
     def call(pixels):
         x, y = inner.forward(Batch(pixels, np.zeros((len(pixels), 2, 3)))).simcc
-        # Bins to cells, whose centres lie at every fourth pixel; then the outer product.
-        x, y = (torch.nn.functional.pad(v, (4, 0))[..., :-4].unflatten(-1, (CELLS, -1)).mean(-1).clamp(min=0)
-                for v in (x, y))
+        # Bins to cells, whose centres lie at their first pixel; then the outer product.
+        half = x.shape[-1] // CELLS // 2
+        x, y = (torch.nn.functional.pad(v, (half, 0))[..., :-half] for v in (x, y))
+        x, y = (v.unflatten(-1, (CELLS, -1)).mean(-1).clamp(min=0) for v in (x, y))
         return Outputs(heatmaps=torch.sqrt(y[..., :, None] * x[..., None, :]))
     return call
 
@@ -61,16 +62,19 @@ class Own(Wrapper):
 
 def load(checkpoint, device):
     inner = open_model({path!r}).model
-    codec = Codec("heatmap", (128, 128), (CELLS, CELLS), sigma=(2.0, 2.0), decoder="dark")
+    codec = Codec("heatmap", (128, 128), (CELLS, CELLS), sigma=(CELLS / 16, CELLS / 16), decoder="dark")
+    # Such maps have to be moved by 3/4 of a cell once they are mirrored back, which is one cell.
     model = TopDown(inner.module, inner.skeleton, codec, mean=inner.mean, std=inner.std, bgr=inner.bgr,
-                    padding=inner.padding, call=maps(inner))
+                    padding=inner.padding, call=maps(inner), shift_heatmap=True)
     model = dataclasses.replace(model, {change})
     return Own(model) if {own} else model
 """
 
 
-def heatmaps(change: str = "", decode: str = "", pixels: str = "", weights=None, labels=None):
-    """RTMPose read as maps of 32 x 32 cells, by the user's own code.
+def heatmaps(
+    change: str = "", decode: str = "", pixels: str = "", weights=None, labels=None, cells: int = 32
+):
+    """RTMPose read as square maps, by the user's own code.
 
     Args:
         change: fields of the model.
@@ -78,8 +82,10 @@ def heatmaps(change: str = "", decode: str = "", pixels: str = "", weights=None,
         pixels: what follows the input's pixels.
         weights: change of the checkpoint's content.
         labels: change of the annotations' content.
+        cells: along a side of the maps.
     """
-    return _adapted(ADAPTER, RTMPOSE, change, decode, pixels, weights, labels)
+    text = ADAPTER.replace("CELLS = 32", f"CELLS = {cells}")
+    return _adapted(text, RTMPOSE, change, decode, pixels, weights, labels)
 
 
 OWN_CODE = """

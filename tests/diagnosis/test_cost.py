@@ -14,9 +14,10 @@ from tests.diagnosis.systems import RTMPOSE
 from workbench.core import Codec
 from workbench.data import builtin
 from workbench.diagnosis import diagnose
-from workbench.diagnosis.evidence import FIRST, GLANCE, Change, Evidence, Separation, spread
+from workbench.diagnosis.evidence import FIRST, GLANCE, Change, Evidence, spread
 from workbench.diagnosis.input_causes import Input
 from workbench.diagnosis.offset_causes import LabelsMoved
+from workbench.diagnosis.separation import Separation
 from workbench.models import TopDown
 
 ADAPTER = """

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from workbench.data import builtin
-from workbench.diagnosis.evidence import Change, Evidence, Separation, gain
+from workbench.diagnosis.evidence import Change, Evidence, gain
 from workbench.diagnosis.label_causes import recovered_order
+from workbench.diagnosis.separation import Separation
 from workbench.evaluation.predictions import Predictions
 
 

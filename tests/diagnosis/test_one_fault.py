@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from tests.diagnosis.planted_code import whole_images
 from tests.diagnosis.planted_results import constant_scores, good_results
 from tests.diagnosis.planted_weights import checkpoint, missing, zeroed
 from tests.diagnosis.systems import OTHER_VITPOSE, RTMPOSE, VITPOSE
 from workbench.diagnosis import diagnose
 from workbench.diagnosis.constant_outputs import Collapsed
+from workbench.diagnosis.input_causes import Input
+from workbench.diagnosis.lab_causes import Grouping
 from workbench.diagnosis.loading_causes import PartlyLoaded
 from workbench.diagnosis.output_causes import OtherDecoder, Placing, ScoreRule
 from workbench.diagnosis.weight_causes import DeadLayers, DeadUnits
@@ -90,3 +93,15 @@ def test_a_half_trained_network_is_not_said_to_need_another_decoder(system, epoc
         system.checkpoints()[epoch], level="forward", causes=[OtherDecoder()], **system.options()
     )
     assert causes_of(report) == []
+
+
+@pytest.mark.long
+def test_the_colours_of_whole_images_are_told_from_blue_and_red_exchanged(tmp_path):
+    causes = [Input("normalisation"), Grouping()]
+    for change, epoch, said in (
+        ("mean=(0, 0, 0), std=(255, 255, 255)", -1, "normalisation"),
+        ("bgr=True", -2, "blue and red exchanged (BGR for RGB)"),
+    ):
+        targets, options = whole_images(1.0, change, epoch=epoch)(tmp_path)
+        report = diagnose(targets, level="forward", causes=causes, **options)
+        assert causes_of(report) == [said], report.text()

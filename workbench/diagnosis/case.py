@@ -14,15 +14,8 @@ from workbench.core.capabilities import RollsOut
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.hooks import count_inputs
 from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
-from workbench.diagnosis.evidence import (
-    MOST_STORED,
-    Change,
-    Evidence,
-    Separated,
-    Separation,
-    acting,
-    spread,
-)
+from workbench.diagnosis.evidence import Change, Evidence, spread
+from workbench.diagnosis.separation import EVALUATIONS, Separated, separated, varying
 from workbench.diagnosis.targets import Given
 from workbench.diagnosis.texts import quoted_config
 
@@ -37,10 +30,6 @@ Value = TypeVar("Value")
 
 # Instances on which causes are searched: enough for an interval, seconds on a CPU.
 SAMPLE = 48
-# What a diagnosis at level evaluate may cost: forward passes, in numbers of the set's instances.
-EVALUATIONS = 2
-# Of these, passes that tests after the search of causes need (the flip test).
-LATER = 32
 # Multiples of it, less whole numbers, fill the unit interval evenly.
 GOLDEN = 0.6180339887498949
 # Images of a bottom-up model at level forward, which is slower and finds several people in each.
@@ -492,20 +481,18 @@ class Case:
         whole.measure()
         return whole
 
-    def _longer(self, promising: Sequence[Change]) -> Evidence:
-        """The evidence with which promising changes are measured: of as many instances as the cost allows."""
-        sample, whole = self.evidence(), self.measured()
-        spent = self.forwarded + LATER
-        passes = max(sample.passes_of(promising), len(acting(promising)))
-        left = max(EVALUATIONS * len(self.pose_set().labelled) - spent, 0)
-        more = left // passes if passes else len(whole.indices)
-        # Whole batches, so that outputs are used again.
-        count = len(sample.indices) + more // sample.batch_size * sample.batch_size
-        count = min(count, MOST_STORED)
-        if count >= len(whole.indices):
-            return whole
-        indices = whole.indices[:count]
-        return Evidence(self.pose_set(), indices, sample.model, stepped=self.step, within=sample)
+    def affordable(self, count: int, passes: int) -> int:
+        """How many instances of the set a test may give to the network so many times, at most `count`.
+
+        Args:
+            count: of instances that it would like.
+            passes: over each of them.
+        """
+        if self.options.budget is not None:
+            return 0
+        every = len(self.pose_set().labelled)
+        left = EVALUATIONS * every - self.forwarded if self.reaches("evaluate") else passes * every
+        return max(min(count, every, left // passes), 0)
 
     def of_model(self) -> Evidence:
         """The same of the model.
@@ -520,14 +507,16 @@ class Case:
 
     def changes_of(self, cause: Undone) -> list[Change]:
         """What would undo a cause in this case."""
-        return [change for change in self._all_changes() if change.cause == cause.name]
+        return [change for change in self.all_changes() if change.cause == cause.name]
 
     def no_changes_of(self, cause: Undone) -> str:
         """Why nothing would undo a cause in this case; "" where the cause does not say."""
-        self._all_changes()
+        self.all_changes()
         return self._unchanged.get(cause.name, "")
 
-    def _all_changes(self) -> list[Change]:
+    def all_changes(self) -> list[Change]:
+        """What would undo any cause in this case."""
+
         def gathered() -> list[Change]:
             self.evidence()
             found: list[Change] = []
@@ -537,30 +526,15 @@ class Case:
                         found += cause.changes(self)
                     except NotAvailable as error:
                         self._unchanged[cause.name] = str(error)
-            return found
+            kept, why = varying(self, found)
+            self._unchanged |= why
+            return kept
 
         return self.once("changes", gathered)
 
     def separated(self) -> Separated:
         """Which changes undo something, all causes of this kind tried at once."""
-
-        def searched() -> Separated:
-            sample, changes = self.evidence(), self._all_changes()
-            found = Separation(sample, changes, self.step).result()
-            if self.measured() is sample:
-                return found
-            promising = [change for change in changes if found.promises(change)]
-            longer = self._longer(promising)
-            if longer is sample or len(longer.indices) <= len(sample.indices):
-                return found
-            again = Separation(longer, promising, self.step, looks=False).result()
-            return dataclasses.replace(
-                again,
-                alone={**found.alone, **again.alone},
-                failed={**found.failed, **again.failed},
-            )
-
-        return self.once("separated", searched)
+        return self.once("separated", lambda: separated(self, self.all_changes()))
 
 
 def check_keypoints(count: int, pose_set: PoseSet, what: str) -> None:

@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from workbench.core.finding import Effect, Finding, Measurement
-from workbench.diagnosis.evidence import Change, Gain, Separated
+from workbench.diagnosis.evidence import Change, Gain
 
 if TYPE_CHECKING:
     from workbench.diagnosis.case import Case
+    from workbench.diagnosis.separation import Separated
 
 Level = Literal["files", "forward", "evaluate", "train"]
 LEVELS: tuple[Level, ...] = ("files", "forward", "evaluate", "train")
@@ -116,6 +117,16 @@ class Cause(ABC):
             case: what was given, and the evidence that all causes share. It raises NotAvailable where
                 something is missing; the cause is then not testable.
         """
+
+    def vanishes_with(self, case: Case, finding: Finding) -> str:
+        """The proved cause without which a finding of this one would not be made; "" where it stays.
+
+        Args:
+            case: after all tests.
+            finding: that `test` gave.
+        """
+        del case, finding
+        return ""
 
     def found(self, evidence: str, **more: Any) -> Finding:
         """A finding of this cause.

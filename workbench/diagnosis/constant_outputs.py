@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from workbench.core import NotAvailable, Outputs
-from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.evidence import Change
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+    from workbench.diagnosis.case import Case
 
 # Spread over images, relative to all of it, below which outputs are constant; and images that say so.
 CONSTANT, LEAST_IMAGES = 0.02, 5
@@ -36,30 +38,34 @@ class Collapsed(Cause):
         return RuledOut(f"outputs vary by {varies:.0%} of their spread over {images} images")
 
 
-def variation(case: Case) -> tuple[float, int]:
+def variation(case: Case, changes: Sequence[Change] = ()) -> tuple[float, int]:
     """How much outputs differ from image to image, a share of their spread; and over how many images.
+
+    Args:
+        case: of a model.
+        changes: with which the network runs.
 
     Raises:
         NotAvailable: there is no model, or it gives neither heatmaps nor SimCC vectors.
     """
 
     def measured() -> tuple[float, int]:
-        parts = case.of_model().forwards()
+        parts = case.of_model().forwards(changes)
         flat = np.concatenate([_maps(one.outputs) for one in parts])
         flat = flat.reshape(len(flat), flat.shape[1], -1)
         return float(flat.std(0).mean() / max(float(flat.std()), 1e-12)), len(flat)
 
-    return case.once("variation of outputs", measured)
+    return measured() if changes else case.once("variation of outputs", measured)
 
 
-def check_varying(case: Case) -> None:
-    """Raise NotAvailable where outputs are constant: moving them gives something by chance alone."""
+def check_varying(case: Case, changes: Sequence[Change] = ()) -> None:
+    """Raise NotAvailable where outputs are constant: another reading gives something by chance alone."""
     try:
-        varies, images = variation(case)
+        varies, images = variation(case, changes)
     except NotAvailable:
         return
     if varies < CONSTANT and images >= LEAST_IMAGES:
-        raise NotAvailable("outputs hardly depend on the image, so their place cannot be judged")
+        raise NotAvailable("outputs hardly depend on the image, so nothing can be read off them")
 
 
 def _maps(outputs: Outputs) -> Float[np.ndarray, "N K ..."]:

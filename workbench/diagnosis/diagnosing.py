@@ -199,7 +199,13 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
         elif isinstance(answer, NotTestable):
             not_testable[cause.name] = answer.needs
         else:
-            told = [_refutable(finding, cause) for finding in answer]
+            stay = []
+            for finding in answer:
+                if with_it := cause.vanishes_with(case, finding):
+                    ruled_out[finding.cause] = f"{finding.evidence}; it vanishes once '{with_it}' is undone"
+                else:
+                    stay.append(finding)
+            told = [_refutable(finding, cause) for finding in stay]
             findings += [of_this_log(case, finding) for finding in told] if "log" in cause.needs else told
             groups |= {finding.cause: cause.group for finding in answer}
         groups.setdefault(cause.name, cause.group)

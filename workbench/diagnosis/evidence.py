@@ -50,11 +50,6 @@ FIRST, GLANCE, LOST = 4, 12, -0.1
 NOTHING_TO_LOSE = 0.1
 # Poses that have less mean OKS with all changes prove nothing: stray keypoints gain as much.
 STRAY = 0.05
-# Two causes explain the same where the second gives at least this share of the first one's gain.
-ALIKE = 0.85
-# A last resort is not named where another change, though not certain, gives this share of it.
-NEARLY = 0.5
-MOST_CAUSES = 5
 # Instances whose outputs are kept: of the model as it is, and of all changes together. Images and input are
 # kept of the sample alone, some 1 MB each.
 MOST_STORED, MOST_KEPT = 1024, 256
@@ -72,6 +67,7 @@ class Change:
             Predictions to Predictions; for ``labels`` from PoseSet to PoseSet.
         fix: what to do, where this change helps; a sentence.
         least: gain of mean OKS (of AP for ``scores``) from which it counts.
+        needs_ap: it counts where AP rises by what counts as well, beyond chance.
         last_resort: it makes up for other causes as well, and is considered where nothing else is left.
         facts: numbers or words that belong to it, for evidence.
     """
@@ -82,6 +78,7 @@ class Change:
     of: Callable[[Any], Any]
     fix: str = ""
     least: float = LEAST_GAIN
+    needs_ap: bool = False
     last_resort: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -142,7 +139,13 @@ class Gain:
         """Whether the change undoes something: large enough, and not by chance."""
         if change.stage == "scores":
             return max(change.least, LEAST_AP) <= self.AP and self.AP_low > 0
+        if change.needs_ap and not (self.AP >= LEAST_AP and self.AP_low > 0):
+            return False
         return self.oks >= change.least and self.low > 0
+
+    def open(self, change: Change) -> bool:
+        """Whether more instances may show that the change undoes something; never of the order of poses."""
+        return change.stage != "scores" and self.oks >= change.least / 2 and self.high >= change.least
 
 
 def gain(before: Measured, after: Measured, *, with_ap: bool = False, seed: int = 0) -> Gain:
@@ -396,163 +399,6 @@ class Evidence:
 def acting(changes: Iterable[Change]) -> tuple[Change, ...]:
     """The changes that need a forward pass."""
     return tuple(change for change in changes if change.stage in NEEDS_FORWARD)
-
-
-@dataclass(frozen=True, eq=False)
-class Separated:
-    """Which changes undo something, and how much each gives.
-
-    Attributes:
-        evidence: on which it was measured.
-        base: without any change.
-        chosen: the changes that undo something, in the order of their gain.
-        alone: gain of every change that was measured, alone.
-        last: gain of each chosen change when all other chosen ones are made already.
-        together: gain of all chosen changes; None where none was chosen.
-        alike: for a chosen change the others that explain the same.
-        failed: changes that could not be measured, and why.
-    """
-
-    evidence: Evidence
-    base: Measured
-    chosen: tuple[Change, ...]
-    alone: Mapping[Change, Gain]
-    last: Mapping[Change, Gain]
-    together: Gain | None
-    alike: Mapping[Change, tuple[Change, ...]]
-    failed: Mapping[Change, str]
-
-    def promises(self, change: Change) -> bool:
-        """Whether a change gave at least half of what counts, so that more instances may decide."""
-        found = self.alone.get(change)
-        return change in self.chosen or (found is not None and _size(change, found) >= change.least / 2)
-
-
-class Separation:
-    """The search for the changes that undo something, the one that gives most first.
-
-    Args:
-        evidence: of the poses.
-        changes: all that are tried.
-        stepped: called before every measurement; what it raises ends the search.
-        looks: a change is measured on a few instances first, and on all where these leave it open.
-    """
-
-    def __init__(
-        self,
-        evidence: Evidence,
-        changes: Sequence[Change],
-        stepped: Callable[[], None] = lambda: None,
-        looks: bool = True,
-    ) -> None:
-        self.evidence, self.changes, self.stepped = evidence, tuple(changes), stepped
-        self.looks = looks and len(evidence.indices) > 2 * GLANCE
-        self.alone: dict[Change, Gain] = {}
-        self.lost: set[Change] = set()
-        self.failed: dict[Change, str] = {}
-        self.alike: dict[Change, tuple[Change, ...]] = {}
-
-    def result(self) -> Separated:
-        """Each change alone; then the best on top of those chosen before, until none adds anything."""
-        base = self.evidence.measure()
-        chosen: list[Change] = []
-        while len(chosen) < MOST_CAUSES:
-            gains = self._gains(chosen)
-            able = {i: g for i, (c, g) in enumerate(gains) if g.certain(c)}
-            able = {i: g for i, g in able.items() if not gains[i][0].last_resort} or _last_resorts(
-                able, gains
-            )
-            if not able:
-                break
-            best = max(able, key=lambda i: _size(gains[i][0], able[i]))
-            change, found = gains[best]
-            rivals = [
-                c
-                for c, g in gains
-                if c.cause != change.cause and g.certain(c) and _size(c, g) >= ALIKE * _size(change, found)
-            ]
-            chosen.append(change)
-            self.alike[change] = self._adding_nothing(chosen, rivals)
-        chosen, last = self._needed(chosen)
-        together = None
-        if chosen:
-            undone = self.evidence.measure(chosen)
-            chosen = chosen if undone.mean_oks >= STRAY else []
-            together = gain(base, undone, with_ap=True) if chosen else None
-        chosen.sort(key=lambda change: -_size(change, self.alone.get(change, last[change])))
-        alone = {c: gain(base, self.evidence.measure([c]), with_ap=True) for c in chosen}
-        return Separated(
-            self.evidence, base, tuple(chosen), {**self.alone, **alone}, last, together, self.alike,
-            self.failed,
-        )  # fmt: skip
-
-    def _gains(self, chosen: Sequence[Change]) -> list[tuple[Change, Gain]]:
-        """The gain of every change on top of the chosen ones, where it is not hopeless at a first look."""
-        taken = {change.cause for change in chosen}
-        found = []
-        for change in self.changes:
-            # What spoiled a run that can be read is no cause of it, whatever else is undone.
-            if change.cause in taken or change in self.failed or change in self.lost:
-                continue
-            self.stepped()
-            try:
-                measured = self._gain(chosen, change)
-            except (ValueError, LookupError, RuntimeError) as error:
-                self.failed[change] = str(error)
-                continue
-            if not chosen:
-                self.alone[change] = measured
-            found.append((change, measured))
-        return found
-
-    def _gain(self, chosen: Sequence[Change], change: Change) -> Gain:
-        evidence, both = self.evidence, [*chosen, change]
-        if change.stage in NEEDS_FORWARD and self.looks:
-            first = gain(evidence.measure(chosen, evidence.first), evidence.measure(both, evidence.first))
-            poor = evidence.measure(chosen).mean_oks < NOTHING_TO_LOSE
-            if first.oks < (change.least / 2 if poor else 0.0 if chosen else LOST):
-                self.lost |= set() if poor else {change}
-                return first
-            second = gain(evidence.measure(chosen, evidence.glance), evidence.measure(both, evidence.glance))
-            if second.oks < 0 or second.high < change.least:
-                self.lost |= {change} if second.high < change.least and not poor else set()
-                return second
-        before, after = evidence.measure(chosen), evidence.measure(both)
-        promising = after.figures["AP"] - before.figures["AP"] >= max(change.least, LEAST_AP)
-        return gain(before, after, with_ap=change.stage == "scores" and promising)
-
-    def _adding_nothing(self, chosen: Sequence[Change], rivals: Sequence[Change]) -> tuple[Change, ...]:
-        """Of other causes that gave as much, those that give nothing once this one is undone."""
-        same: dict[str, Change] = {}
-        for rival in rivals:
-            if not self._gain(chosen, rival).certain(rival):
-                same.setdefault(rival.cause, rival)
-        return tuple(same.values())
-
-    def _needed(self, chosen: Sequence[Change]) -> tuple[list[Change], dict[Change, Gain]]:
-        """The chosen changes without those that the others made needless; what each adds as the last."""
-        held = list(chosen)
-        last: dict[Change, Gain] = {}
-        for change in list(held):
-            others = [c for c in held if c is not change]
-            added = gain(
-                self.evidence.measure(others), self.evidence.measure([*others, change]), with_ap=True
-            )
-            if others and not added.certain(change):
-                held.remove(change)
-            else:
-                last[change] = added
-        return held, last
-
-
-def _last_resorts(able: dict[int, Gain], gains: Sequence[tuple[Change, Gain]]) -> dict[int, Gain]:
-    """Those of them beside which no other change comes near: else more instances have to decide."""
-    most = max((_size(c, g) for c, g in gains if not c.last_resort and c.stage != "scores"), default=0.0)
-    return {i: g for i, g in able.items() if most < NEARLY * g.oks}
-
-
-def _size(change: Change, found: Gain) -> float:
-    return found.AP if change.stage == "scores" else found.oks
 
 
 def spread(pose_set: PoseSet, count: int | None) -> list[int]:

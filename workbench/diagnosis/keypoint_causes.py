@@ -58,6 +58,9 @@ class FixedKeypoint(Cause):
             return RuledOut(f"each labelled keypoint of {pose_set.name} varies over {poses} poses")
         names, evidence = pose_set.skeleton.keypoints, case.evidence()
         listed = "; ".join(f"{names[k]} (keypoint {k}, counted from 0) is {told[k]}" for k in sorted(told))
+        chosen = case.separated().chosen
+        if chosen and not set(told) & set(_fixed_in(evidence.measure(chosen).predictions, pose_set)[0]):
+            return RuledOut(f"{listed} in {poses} poses; it varies once '{chosen[0].cause}' is undone")
         cost = gain(evidence.measure(), evidence.measure([left_out(told)]), with_ap=True)
         effect = Effect("AP", cost.AP, cost.AP_low, cost.AP_high, evidence.protocol())
         which = "it" if len(told) == 1 else "them"
@@ -77,22 +80,21 @@ def fixed_keypoints(case: Case) -> tuple[dict[int, str], int]:
     Raises:
         NotAvailable: too few poses lie on annotated instances.
     """
+    return case.once("fixed keypoints", lambda: _fixed_in(case.evidence().poses(), case.pose_set()))
 
-    def looked() -> tuple[dict[int, str], int]:
-        pose_set, found = case.pose_set(), case.evidence().poses()
-        rows, instances = paired_rows(found, pose_set)
-        if len(rows) < LEAST_POSES:
-            raise NotAvailable(f"{len(rows)} poses lie on annotated instances, and {LEAST_POSES} are needed")
-        found = found.take(np.array(rows))
-        labelled = np.sum([np.asarray(one.truth)[:, 2] > 0 for one in instances], 0) >= LEAST_LABELLED
-        told: dict[int, str] = {}
-        places = (*_absent(found), *_at_one_place(found, instances, pose_set), *_scored_alike(found))
-        for keypoint, how in places:
-            if labelled[keypoint]:
-                told.setdefault(keypoint, how)
-        return told, len(rows)
 
-    return case.once("fixed keypoints", looked)
+def _fixed_in(found: Predictions, pose_set: PoseSet) -> tuple[dict[int, str], int]:
+    rows, instances = paired_rows(found, pose_set)
+    if len(rows) < LEAST_POSES:
+        raise NotAvailable(f"{len(rows)} poses lie on annotated instances, and {LEAST_POSES} are needed")
+    found = found.take(np.array(rows))
+    labelled = np.sum([np.asarray(one.truth)[:, 2] > 0 for one in instances], 0) >= LEAST_LABELLED
+    told: dict[int, str] = {}
+    places = (*_absent(found), *_at_one_place(found, instances, pose_set), *_scored_alike(found))
+    for keypoint, how in places:
+        if labelled[keypoint]:
+            told.setdefault(keypoint, how)
+    return told, len(rows)
 
 
 def left_out(keypoints: Iterable[int]) -> Change:

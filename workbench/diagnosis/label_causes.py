@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -33,6 +34,8 @@ APART = 0.06
 UNSURE = 0.1
 # An instance has its sides exchanged where so many pairs can be told apart and nearly all lie the other way.
 LEAST_PAIRS, LEAST_SHARE = 2, 0.85
+# A check's finding is a consequence of another cause where undoing that leaves less than this share of it.
+MOST_LEFT = 0.5
 
 
 class Lints(Cause):
@@ -83,10 +86,36 @@ class Lints(Cause):
             )
         return [self._with_fix(finding) for finding in _joined(found)]
 
+    def vanishes_with(self, case: Case, finding: Finding) -> str:
+        """A proved cause that says where the labels belong, and with which most of the finding goes.
+
+        The amount by which labels are moved is an estimate: what lies at the border may stay outside.
+        """
+        apart = case.peek("separated")
+        before = _behind(case.read_set())[finding.cause]
+        for change in () if apart is None else apart.chosen:
+            for way in change.facts.get("labels", ()):
+                mended = case.once(
+                    f"lint of {change.name}, {way.__name__}", lambda w=way: _behind(w(case.read_set()))
+                )
+                if mended[finding.cause] < MOST_LEFT * before:
+                    return change.cause
+        return ""
+
     def _with_fix(self, finding: Finding) -> Finding:
         words = next((fix for text, fix in self.FIXES.items() if text in finding.evidence), "")
         fix = finding.fix or words or "correct these annotations: workbench data lint lists them"
         return dataclasses.replace(finding, fix=fix, refuted_by=self.refuted_by)
+
+
+def _behind(pose_set: PoseSet) -> Counter[str]:
+    """How many annotations are behind each cause that the checks find."""
+    from workbench.data.set_lint import lint
+
+    counts: Counter[str] = Counter()
+    for one in lint(pose_set, images=False).found:
+        counts[one.finding.cause] += len(one.instances)
+    return counts
 
 
 def _joined(findings: Sequence[Finding]) -> list[Finding]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from workbench.evaluation.probes.intervention import Moved
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
+    from workbench.data.pose_set import PoseSet
     from workbench.evaluation.predictions import Predictions
 
 # Less than this many input pixels is measured by the half-pixel probe.
@@ -96,7 +98,7 @@ class LabelsMoved(Undone):
             lambda found: with_points(found, found.keypoints + np.array((x, y))),
             fix=f"move the annotated keypoints by ({0.0 - x:+.1f}, {0.0 - y:+.1f}) pixels (x, y), or undo "
             "what cropped or padded the images after they were annotated",
-            facts={"offset": offset},
+            facts={"offset": offset, "labels": _moved_back(np.array((x, y)))},
         )
 
     def seen(self, case: Case, change: Change) -> str:
@@ -112,6 +114,45 @@ class LabelsMoved(Undone):
         if not offset.in_image:
             return RuledOut(f"the amount is one of the crop, not of the image: {offset.text()}")
         return super().test(case)
+
+
+def _moved_back(amount: Float[np.ndarray, " 2"]) -> tuple[Callable[[PoseSet], PoseSet], ...]:
+    """The set with its labels where the images say: of keypoints alone, and of boxes as well.
+
+    Args:
+        amount: (x, y) from where labels should lie to where they do, image pixels.
+    """
+
+    def moved(pose_set: PoseSet, boxes: bool) -> PoseSet:
+        instances = []
+        for one in pose_set.instances:
+            truth = np.array(one.truth, float)
+            truth[truth[:, 2] > 0, :2] -= amount
+            x0, y0, x1, y1 = np.array(one.box) - np.tile(amount, 2) * boxes
+            instances.append(dataclasses.replace(one, truth=truth, box=(x0, y0, x1, y1)))
+        entries = [_entry_moved(entry, amount, boxes) for entry in pose_set.raw.get("annotations", ())]
+        raw = {**pose_set.raw, "annotations": entries}
+        return dataclasses.replace(pose_set, instances=tuple(instances), raw=raw)
+
+    def keypoints(pose_set: PoseSet) -> PoseSet:
+        return moved(pose_set, False)
+
+    def keypoints_and_boxes(pose_set: PoseSet) -> PoseSet:
+        return moved(pose_set, True)
+
+    return keypoints, keypoints_and_boxes
+
+
+def _entry_moved(entry: dict[str, Any], amount: Float[np.ndarray, " 2"], boxes: bool) -> dict[str, Any]:
+    moved = dict(entry)
+    if "keypoints" in entry:
+        points = np.asarray(entry["keypoints"], float).reshape(-1, 3).copy()
+        points[points[:, 2] > 0, :2] -= amount
+        moved["keypoints"] = points.ravel().tolist()
+    if boxes and "bbox" in entry:
+        x, y, w, h = entry["bbox"]
+        moved["bbox"] = [x - amount[0], y - amount[1], w, h]
+    return moved
 
 
 def crop_offset(case: Case, cause: str) -> Iterable[Change]:

@@ -19,7 +19,7 @@ from workbench.core import (
     PoseModel,
     Prediction,
 )
-from workbench.core.finding import Measurement
+from workbench.core.finding import Finding, Measurement
 from workbench.core.geometry import apply
 from workbench.core.wrapping import Wrapper
 from workbench.decoding import decode, decoders_for
@@ -44,6 +44,8 @@ LEAST_LOST = 0.05
 # A keypoint is near its label within so many cells, or this share of the input's longer side; so many of them
 # must come nearer, to this share of the distance, before another decoder is a cause and no choice.
 NEAR_CELLS, NEAR_SHARE, LEAST_FOUND, SHARPER = 2.0, 0.03, 20, 0.9
+# Own code moves keypoints by one amount where so many of them lie within so many input pixels of it.
+LEAST_AMOUNT, SAME_AMOUNT, MOST_OF_ALL = 0.2, 0.05, 0.95
 
 RATIOS = (1.0, 1.5, 2.0, 3.0, 4.0)
 """SimCC bins per input pixel in published configs; 2 is mmpose's default."""
@@ -103,8 +105,8 @@ class OtherDecoder(Undone):
     def changes(self, case: Case) -> Iterable[Change]:
         codec = _plain_codec(case)
         outputs = case.evidence().forwards()[0].outputs
-        # argmax and its refinements differ by less than a cell: a better one is a choice, no mistake.
-        gains = {"argmax": 0.06, "simcc": 0.06}
+        # A refinement moves keypoints by less than a cell: it counts where AP shows it as well.
+        gains = {"argmax": 0.01, "simcc": 0.06}
         for name in decoders_for(outputs):
             for udp in (False, True) if codec.kind == "heatmap" else (codec.udp,):
                 if (name, udp) == (codec.decoder, codec.udp) or (udp and name in ("quarter", "dark")):
@@ -121,6 +123,7 @@ class OtherDecoder(Undone):
                     fix=f"decode with {words}: the model is read with {codec.decoder}"
                     f"{' with UDP coordinates' if codec.udp else ''}",
                     least=gains.get(codec.decoder, 0.03) if udp == codec.udp else 0.035,
+                    needs_ap=codec.decoder == "argmax",
                 )
 
 
@@ -172,7 +175,38 @@ class OwnDecoding(Undone):
         _codec(case)
         if not case.changes_of(self) and not case.no_changes_of(self):
             return RuledOut("the decoder of the stated codec helps single keypoints alone, which are named")
-        return super().test(case)
+        answer = super().test(case)
+        return (self._constant(case, answer) or answer) if isinstance(answer, RuledOut) else answer
+
+    def _constant(self, case: Case, measured: RuledOut) -> Finding | None:
+        """Own code that moves every keypoint by one amount: a difference that no other decoder would make."""
+        evidence, codec = case.of_model(), _codec(case)
+        if any(one.cause == self.name for others in case.separated().alike.values() for one in others):
+            return None  # named already, beside the cause that explains the same
+        own = evidence.poses().keypoints
+        stated = evidence.poses([Change("", "", "outputs", lambda model: Recoded(model, codec))]).keypoints
+        affines = np.concatenate([one.batch.to_image for one in evidence.forwards()])
+        away = np.einsum("nij,nkj->nki", np.linalg.inv(affines[:, :, :2]), own - stated)
+        away = away[np.isfinite(away).all(-1)]
+        if not len(away):
+            return None
+        amount = np.median(away, axis=0)
+        same = float((np.abs(away - amount).max(-1) < SAME_AMOUNT).mean())
+        if np.abs(amount).max() < LEAST_AMOUNT or same < MOST_OF_ALL:
+            return None
+        x, y = amount
+        return self.found(
+            f"own code places {same:.0%} of the keypoints ({x:+.2f}, {y:+.2f}) input pixels (x, y) from "
+            f"where the stated codec does (decoder {codec.decoder}), whatever the image; "
+            f"{measured.evidence}",
+            fix="take the amount out of the decoding, or state the codec whose cells lie there: pixel and "
+            "cell centres are counted from another corner",
+            numbers=(
+                Measurement("amount along x", float(x), "input pixels", 0.0),
+                Measurement("amount along y", float(y), "input pixels", 0.0),
+            ),
+            severity="warning",
+        )
 
 
 class AxesExchanged(Undone):

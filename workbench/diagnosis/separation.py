@@ -1,0 +1,285 @@
+"""Separation of causes: which changes undo something, each alone and all together, on how many instances.
+
+Changes are searched on a sample. At level evaluate those that promise something are measured again on as many
+instances as two evaluations allow; at level forward on some more where the sample leaves something open.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workbench.core import NotAvailable
+from workbench.diagnosis.constant_outputs import check_varying
+from workbench.diagnosis.evidence import (
+    GLANCE,
+    LEAST_AP,
+    LOST,
+    MOST_STORED,
+    NEEDS_FORWARD,
+    NOTHING_TO_LOSE,
+    STRAY,
+    Change,
+    Evidence,
+    Gain,
+    Measured,
+    acting,
+    gain,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from workbench.diagnosis.case import Case
+
+# Two causes explain the same where the second gives at least this share of the first one's gain.
+ALIKE = 0.85
+# A last resort is not named where another change, though not certain, gives this share of it.
+NEARLY = 0.5
+MOST_CAUSES = 5
+# Times the sample's instances are looked at where these leave open whether a change undoes something.
+MORE = 4
+# What a diagnosis at level evaluate may cost: forward passes, in numbers of the set's instances.
+EVALUATIONS = 2
+# Of the passes of level evaluate those that tests after the search of causes need (the flip test).
+LATER = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Separated:
+    """Which changes undo something, and how much each gives.
+
+    Attributes:
+        evidence: on which it was measured.
+        base: without any change.
+        chosen: the changes that undo something, in the order of their gain.
+        alone: gain of every change that was measured, alone.
+        last: gain of each chosen change when all other chosen ones are made already.
+        together: gain of all chosen changes; None where none was chosen.
+        alike: for a chosen change the others that explain the same.
+        failed: changes that could not be measured, and why.
+        undecided: changes that gave something on top of the chosen ones, though it may be chance.
+    """
+
+    evidence: Evidence
+    base: Measured
+    chosen: tuple[Change, ...]
+    alone: Mapping[Change, Gain]
+    last: Mapping[Change, Gain]
+    together: Gain | None
+    alike: Mapping[Change, tuple[Change, ...]]
+    failed: Mapping[Change, str]
+    undecided: tuple[Change, ...] = ()
+
+    def promises(self, change: Change) -> bool:
+        """Whether a change gave at least half of what counts, so that more instances may decide."""
+        found = self.alone.get(change)
+        return change in self.chosen or (found is not None and _size(change, found) >= change.least / 2)
+
+
+class Separation:
+    """The search for the changes that undo something, the one that gives most first.
+
+    Args:
+        evidence: of the poses.
+        changes: all that are tried.
+        stepped: called before every measurement; what it raises ends the search.
+        looks: a change is measured on a few instances first, and on all where these leave it open.
+    """
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        changes: Sequence[Change],
+        stepped: Callable[[], None] = lambda: None,
+        looks: bool = True,
+    ) -> None:
+        self.evidence, self.changes, self.stepped = evidence, tuple(changes), stepped
+        self.looks = looks and len(evidence.indices) > 2 * GLANCE
+        self.alone: dict[Change, Gain] = {}
+        self.lost: set[Change] = set()
+        self.failed: dict[Change, str] = {}
+        self.alike: dict[Change, tuple[Change, ...]] = {}
+
+    def result(self) -> Separated:
+        """Each change alone; then the best on top of those chosen before, until none adds anything."""
+        base = self.evidence.measure()
+        chosen: list[Change] = []
+        gains: list[tuple[Change, Gain]] = []
+        while len(chosen) < MOST_CAUSES:
+            gains = self._gains(chosen)
+            able = {i: g for i, (c, g) in enumerate(gains) if g.certain(c)}
+            able = {i: g for i, g in able.items() if not gains[i][0].last_resort} or _last_resorts(
+                able, gains
+            )
+            if not able:
+                break
+            best = max(able, key=lambda i: _size(gains[i][0], able[i]))
+            change, found = gains[best]
+            rivals = [
+                c
+                for c, g in gains
+                if c.cause != change.cause and g.certain(c) and _size(c, g) >= ALIKE * _size(change, found)
+            ]
+            chosen.append(change)
+            self.alike[change] = self._adding_nothing(chosen, rivals)
+        chosen, last = self._needed(chosen)
+        together = None
+        if chosen:
+            undone = self.evidence.measure(chosen)
+            chosen = chosen if undone.mean_oks >= STRAY else []
+            together = gain(base, undone, with_ap=True) if chosen else None
+        chosen.sort(key=lambda change: -_size(change, self.alone.get(change, last[change])))
+        alone = {c: gain(base, self.evidence.measure([c]), with_ap=True) for c in chosen}
+        return Separated(
+            self.evidence, base, tuple(chosen), {**self.alone, **alone}, last, together, self.alike,
+            self.failed, tuple(c for c, g in gains if g.open(c) and c not in chosen),
+        )  # fmt: skip
+
+    def _gains(self, chosen: Sequence[Change]) -> list[tuple[Change, Gain]]:
+        """The gain of every change on top of the chosen ones, where it is not hopeless at a first look."""
+        taken = {change.cause for change in chosen}
+        found = []
+        for change in self.changes:
+            # What spoiled a run that can be read is no cause of it, whatever else is undone.
+            if change.cause in taken or change in self.failed or change in self.lost:
+                continue
+            self.stepped()
+            try:
+                measured = self._gain(chosen, change)
+            except (ValueError, LookupError, RuntimeError) as error:
+                self.failed[change] = str(error)
+                continue
+            if not chosen:
+                self.alone[change] = measured
+            found.append((change, measured))
+        return found
+
+    def _gain(self, chosen: Sequence[Change], change: Change) -> Gain:
+        evidence, both = self.evidence, [*chosen, change]
+        if change.stage in NEEDS_FORWARD and self.looks:
+            first = gain(evidence.measure(chosen, evidence.first), evidence.measure(both, evidence.first))
+            poor = evidence.measure(chosen).mean_oks < NOTHING_TO_LOSE
+            if first.oks < (change.least / 2 if poor else 0.0 if chosen else LOST):
+                self.lost |= set() if poor else {change}
+                return first
+            second = gain(evidence.measure(chosen, evidence.glance), evidence.measure(both, evidence.glance))
+            if second.oks < 0 or second.high < change.least:
+                self.lost |= {change} if second.high < change.least and not poor else set()
+                return second
+        before, after = evidence.measure(chosen), evidence.measure(both)
+        promising = after.figures["AP"] - before.figures["AP"] >= max(change.least, LEAST_AP)
+        return gain(before, after, with_ap=(change.needs_ap or change.stage == "scores") and promising)
+
+    def _adding_nothing(self, chosen: Sequence[Change], rivals: Sequence[Change]) -> tuple[Change, ...]:
+        """Of other causes that gave as much, those that give nothing once this one is undone."""
+        same: dict[str, Change] = {}
+        for rival in rivals:
+            if not self._gain(chosen, rival).certain(rival):
+                same.setdefault(rival.cause, rival)
+        return tuple(same.values())
+
+    def _needed(self, chosen: Sequence[Change]) -> tuple[list[Change], dict[Change, Gain]]:
+        """The chosen changes without those that the others made needless; what each adds as the last."""
+        held = list(chosen)
+        last: dict[Change, Gain] = {}
+        for change in list(held):
+            others = [c for c in held if c is not change]
+            added = gain(
+                self.evidence.measure(others), self.evidence.measure([*others, change]), with_ap=True
+            )
+            if others and not added.certain(change):
+                held.remove(change)
+            else:
+                last[change] = added
+        return held, last
+
+
+def _last_resorts(able: dict[int, Gain], gains: Sequence[tuple[Change, Gain]]) -> dict[int, Gain]:
+    """Those of them beside which no other change comes near: else more instances have to decide."""
+    most = max((_size(c, g) for c, g in gains if not c.last_resort and c.stage != "scores"), default=0.0)
+    return {i: g for i, g in able.items() if most < NEARLY * g.oks}
+
+
+def _size(change: Change, found: Gain) -> float:
+    return found.AP if change.stage == "scores" else found.oks
+
+
+def separated(case: Case, changes: Sequence[Change]) -> Separated:
+    """Which of the changes undo something in a case, all tried at once.
+
+    Args:
+        case: with poses and annotations.
+        changes: all that are tried.
+    """
+    sample = case.evidence()
+    found = Separation(sample, changes, case.step).result()
+    if case.measured() is sample:
+        promising = [*found.chosen, *found.undecided]
+        longer = _more(case) if found.undecided else sample
+    else:
+        promising = [change for change in changes if found.promises(change)]
+        longer = _longer(case, promising)
+    if len(longer.indices) <= len(sample.indices):
+        return found
+    again = Separation(longer, promising, case.step, looks=False).result()
+    return dataclasses.replace(
+        again, alone={**found.alone, **again.alone}, failed={**found.failed, **again.failed}
+    )
+
+
+def _longer(case: Case, promising: Sequence[Change]) -> Evidence:
+    """The evidence with which promising changes are measured: of as many instances as the cost allows."""
+    sample, whole = case.evidence(), case.measured()
+    passes = max(sample.passes_of(promising), len(acting(promising)))
+    left = max(EVALUATIONS * len(case.pose_set().labelled) - case.forwarded - LATER, 0)
+    more = left // passes if passes else len(whole.indices)
+    # Whole batches, so that outputs are used again.
+    count = len(sample.indices) + more // sample.batch_size * sample.batch_size
+    return whole if count >= len(whole.indices) else _of_first(case, min(count, MOST_STORED))
+
+
+def _more(case: Case) -> Evidence:
+    """Evidence of more instances, for what the sample leaves open; the sample where there are none."""
+    sample = case.evidence()
+    count = min(MORE * len(sample.indices), MOST_STORED)
+    every = len(case.pose_set().labelled)
+    if sample.model is None or case.options.budget is not None or len(sample.indices) >= every:
+        return sample
+    return _of_first(case, count)
+
+
+def _of_first(case: Case, count: int) -> Evidence:
+    """Evidence of so many instances, the sample's among them, whose outputs are used."""
+    sample = case.evidence()
+    order = case.in_order()[:count]
+    return Evidence(case.pose_set(), order, sample.model, stepped=case.step, within=sample)
+
+
+def varying(case: Case, changes: Sequence[Change]) -> tuple[list[Change], dict[str, str]]:
+    """The changes that can undo something, and why those of other causes cannot, by cause.
+
+    Outputs that are the same for every image are mended by what makes them vary, and by no other reading.
+
+    Args:
+        case: with poses.
+        changes: all that could be tried.
+    """
+    if case.evidence().model is None:
+        return list(changes), {}
+    try:
+        check_varying(case)
+    except NotAvailable as error:
+        why, kept = str(error), []
+    else:
+        return list(changes), {}
+    for change in changes:
+        try:
+            check_varying(case, acting([change]))
+        except NotAvailable:
+            continue
+        except (ValueError, LookupError, RuntimeError):
+            pass  # it cannot be made: the separation says so
+        kept.append(change)
+    causes = {change.cause for change in kept}
+    return kept, {change.cause: why for change in changes if change.cause not in causes}
