@@ -209,7 +209,7 @@ def test_a_rate_that_auto_scale_lr_changes_is_judged_as_it_is_used(healthy):
     # 64 samples with a base of 64: the rate of 512 stays as it is.
     (wrong,) = told(enable=True, base_batch_size=32)
     assert "rate 0.0005, which auto_scale_lr makes 0.001" in wrong.evidence
-    assert "set the rate to about 3.1e-05 or set auto_scale_lr.base_batch_size to 512" in wrong.fix
+    assert "set the rate to about 3.1e-05, or set auto_scale_lr.base_batch_size to 512" in wrong.fix
 
 
 @pytest.mark.parametrize(
