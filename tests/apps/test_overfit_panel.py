@@ -53,9 +53,8 @@ panel
 # %%
 panel.start()
 # %%
-import time
-while not panel.session.rows:  # this cell runs while the session does
-    time.sleep(0.01)
+from tests.waiting import until
+until(lambda: panel.session.rows)  # this cell runs while the session does
 print(panel.session.status().state)
 # %%
 panel.stop()
