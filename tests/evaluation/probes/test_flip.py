@@ -132,7 +132,7 @@ def test_a_simcc_network_is_healthy():
 
 @pytest.mark.long
 def test_wrong_pairs_of_movenet_are_found_and_its_own_are_right(shared):
-    """The published network on photographs: it tells shoulders from hips, and hardly one eye from the other."""
+    """The published network on photographs: it tells shoulders from hips, and hardly eye from eye."""
     from workbench.data import read_coco
     from workbench.models import open_model
 
