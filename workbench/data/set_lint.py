@@ -57,7 +57,7 @@ CHECKS: dict[str, str] = {
 """Cause of a finding -> what holds where there is none."""
 
 OF_IMAGES = ("images of another size", "repeated images", "turned images")
-WITH_MODEL = "a model is needed: name a checkpoint with --model"
+WITH_MODEL = "a model is needed: `workbench data lint` with --model CHECKPOINT"
 
 # A visible keypoint farther outside than this share of the box's longer side is of another box.
 _FAR = 0.5
