@@ -10,7 +10,10 @@ ROOT   ?=
 PORT   ?= 7860
 ARGS   ?=
 
-.PHONY: app test test-slow venv lint check bench diagnosis-suite demo notebooks browser clean
+# Workers, kernels and started verbs share what one of them compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: app test test-slow suite style types venv lint check bench diagnosis-suite demo notebooks browser clean
 
 app: venv
 	$(BIN)/workbench app $(if $(ROOT),"$(ROOT)") --port $(PORT) $(ARGS)
@@ -21,7 +24,11 @@ app: venv
 WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25
 
-test: venv browser lint
+# The check of types keeps one core for a minute, while browsers and servers leave some idle.
+test: venv browser style
+	@$(MAKE) --no-print-directory -j2 types suite
+
+suite: venv
 	$(PYTEST) $(if $(CI),-m "not slow and not gpu") $(ARGS)
 
 # What the default run leaves out: `long` tests (CI runs them) and `slow` ones, which take minutes each.
@@ -48,9 +55,13 @@ $(READY): pyproject.toml constraints.txt
 diagnosis-suite: venv
 	$(BIN)/python -m benchmarks.diagnosis $(ARGS)
 
-lint: venv
+lint: style types
+
+style: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: venv
 	$(BIN)/pyright
 
 # The browser tests want a Chromium. Where none is found and none can be installed they skip and say so.

@@ -196,6 +196,31 @@ def _two_people(i):
     return dataclasses.replace(own, others=(other,))
 
 
+def people_set(folder, image):
+    """A picture of the two people, written into a folder and read as an annotated set."""
+    import json
+
+    from workbench.data import read_coco
+    from workbench.data.images import write_image
+
+    write_image(folder / "a.png", image)
+    annotations = [
+        {
+            "id": p, "image_id": 1, "category_id": 1, "area": 64.0,
+            "bbox": [places[0][0] - 2, places[0][1] - 2, 9, 9],
+            "keypoints": [v for x, y in places for v in (x, y, 2)],
+        }
+        for p, places in enumerate(PLACES, 1)
+    ]  # fmt: skip
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": CROWD, "height": CROWD}],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person", "keypoints": list(TWO.keypoints), "skeleton": []}],
+    }
+    (folder / "set.json").write_text(json.dumps(content))
+    return dataclasses.replace(read_coco(folder / "set.json"), skeleton=TWO)
+
+
 class _Attending(nn.Module):
     """Tokens [N, 9, 3] plus the mean over two heads with fixed weights; both heads' weights pass
     `weights`."""

@@ -44,3 +44,11 @@ def when(
             raise AssertionError(f"waited {seconds:g} s in vain; last: {answer if shown is None else shown}")
         time.sleep(every)
     return answer
+
+
+def remains(claim: Callable[[], Any], seconds: float = 0.3, every: float = 0.02) -> None:
+    """Fail as soon as a claim is not true within so many seconds; for what must not happen."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert claim()
+        time.sleep(every)

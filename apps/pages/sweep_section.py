@@ -114,11 +114,11 @@ class Sweeping(QuestionSection[SweepWanted]):
 
     def key(self, asked: SweepWanted) -> str:
         epochs = self.context.registry.run(asked.run).epochs
-        told = [
+        identity = [
             [version_of(epoch.path) for epoch in epochs], self.context.registry.sets.version(asked.data),
             dataclasses.astuple(asked),
         ]  # fmt: skip
-        return f"sweep {hashlib.sha256(json.dumps(told).encode()).hexdigest()}"
+        return f"sweep {hashlib.sha256(json.dumps(identity).encode()).hexdigest()}"
 
     def job_title(self, asked: SweepWanted) -> str:
         return f"sweep over {asked.run} on {asked.data}"
@@ -137,12 +137,12 @@ class Sweeping(QuestionSection[SweepWanted]):
 
     def _rules(self, asked: SweepWanted) -> SweepRules:
         """What is asked, and what the command line of the app states about models and images."""
-        told = self.context.settings
+        settings = self.context.settings
         names = ("config", "family", "adapter", "remap", "allow_partial", "output", "assume")
-        opening = {name: getattr(told, name) for name in names if getattr(told, name)}
+        opening = {name: getattr(settings, name) for name in names if getattr(settings, name)}
         return SweepRules(
-            ablations=asked.ablations, limit=asked.limit, device=told.device, opening=opening,
-            bits=told.reading.bits, as_stored=told.reading.as_stored,
+            ablations=asked.ablations, limit=asked.limit, device=settings.device, opening=opening,
+            bits=settings.reading.bits, as_stored=settings.reading.as_stored,
             area_rule="annotated" if has_areas(self.context.registry.sets.get(asked.data)) else "box",
         )  # fmt: skip
 
@@ -154,8 +154,8 @@ class Sweeping(QuestionSection[SweepWanted]):
 
     def _out(self, asked: SweepWanted) -> Path:
         """The same question by the same rules goes on in the same folder."""
-        told = hashlib.sha256(repr((asked, self._rules(asked))).encode()).hexdigest()
-        return self.context.predictions.swept / f"{Path(asked.run).name or 'run'}-{told[:8]}"
+        digest = hashlib.sha256(repr((asked, self._rules(asked))).encode()).hexdigest()
+        return self.context.predictions.swept / f"{Path(asked.run).name or 'run'}-{digest[:8]}"
 
     # Answers.
 

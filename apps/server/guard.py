@@ -60,8 +60,8 @@ class Guard:
         refusal = self._foreign(headers, scope) or self._unknown(headers, scope)
         if refusal is None:
             # Gradio would build its pages' addresses from whatever stands in this header.
-            kept = [pair for pair in scope["headers"] if pair[0].lower() != b"x-gradio-server"]
-            scope = {**scope, "headers": kept}
+            trusted = [pair for pair in scope["headers"] if pair[0].lower() != b"x-gradio-server"]
+            scope = {**scope, "headers": trusted}
             if self._settings.auth:
                 send = self._remembering(headers, send)
             await self._app(scope, receive, send)

@@ -46,16 +46,11 @@ def test_an_inspector_answers_on_load_and_follows_every_choice(page, server):
     assert page.get_by_label("sample of 6").input_value() == "1"
 
 
-def test_a_knob_is_in_the_link_and_comes_back_from_it(page, server):
-    page.goto(f"{server}look-overlay?k.view=crop&epoch=2")
+def test_a_knob_comes_back_from_the_link_and_the_rail_carries_the_subject_to_the_next_page(page, server):
+    page.goto(f"{server}look-overlay?k.view=crop&run=painted-run&epoch=2&sample=000003/103&data=painted.json")
     answer(page, "2.0 px")
     assert page.get_by_label("view", exact=True).input_value() == "crop"
     assert "k.view=crop" in page.url
-
-
-def test_the_rail_carries_the_subject_to_the_next_page(page, server):
-    page.goto(f"{server}look-overlay?run=painted-run&epoch=2&sample=000003/103&data=painted.json")
-    answer(page, "2.0 px")
     page.get_by_role("link", name="Heatmaps").click()
     page.wait_for_url(re.compile("look-heatmap-grid.*epoch=2"))
     page.wait_for_selector("#wb-answer .wb-sentence", timeout=PATIENCE)
@@ -74,19 +69,13 @@ def test_the_theme_is_chosen_and_kept(page, server):
     page.wait_for_function("!document.body.classList.contains('dark')")
 
 
-def test_the_checkpoint_page_tells_facts_gate_and_difference(page, server):
+def test_the_checkpoint_page_tells_facts_gate_and_difference_and_runs_both_on_one_photograph(page, server):
     page.goto(f"{server}checkpoint")
     answer(page, "epoch 10")
     assert "epoch_10.pth" in page.locator("#wb-facts").text_content()
     finished = "(p) => document.querySelector(`${p} .wb-sentence:not(.wb-why)`)"
     for part in ("#wb-gate", "#wb-difference"):
         page.wait_for_function(finished, arg=part, timeout=PATIENCE)
-    page.wait_for_url(re.compile(r"against=painted-run%2Fepoch_2\.pth"))
-
-
-def test_two_checkpoints_are_run_on_the_same_photograph(page, server):
-    page.goto(f"{server}checkpoint")
-    answer(page, "epoch 10")
     page.wait_for_url(re.compile(r"against=painted-run%2Fepoch_2\.pth"))
     page.locator("#wb-port-run").click()
     page.wait_for_function(

@@ -76,18 +76,14 @@ def test_a_reload_brings_the_same_view_back(page, server):
     assert re.search(r"sample=000002/102", kept)
 
 
-def test_the_theme_of_the_shell_is_followed(page, server):
-    opened(page, f"{server}?run=painted-run&data=painted.json")
-    for theme in ("dark", "light"):
-        page.locator(f".wb-theme button[data-theme={theme}]").click()
-        page.wait_for_function("t => document.querySelector('#compare').dataset.theme === t", arg=theme)
-
-
-def test_page_and_window_are_of_one_height(page, server):
+def test_the_theme_of_the_shell_is_followed_and_page_and_window_are_of_one_height(page, server):
     opened(page, f"{server}?run=painted-run&data=painted.json")
     box = page.get_by_test_id("compare").bounding_box()
     assert 760 < box["y"] + box["height"] <= 800, "the slider is in sight at 1280 x 800"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for theme in ("dark", "light"):
+        page.locator(f".wb-theme button[data-theme={theme}]").click()
+        page.wait_for_function("t => document.querySelector('#compare').dataset.theme === t", arg=theme)
 
 
 def test_the_one_report_button_saves_the_columns_epochs_with_their_samples(page, server, tmp_path):

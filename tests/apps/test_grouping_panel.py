@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-
 import numpy as np
 import pytest
 
 from tests import toy
 from workbench.core.run import run
-from workbench.data import read_coco
-from workbench.data.images import write_image
 from workbench.evaluation.predict import forward_passes
 from workbench.inspectors.grouping.evaluation import evaluate_settings
 from workbench.inspectors.grouping.replay import PictureParams
@@ -25,22 +20,7 @@ def crowd(tmp_path_factory):
     image = np.array(sample.image)
     for channel, (x, y) in enumerate(toy.PLACES[1]):
         image[y, x, channel] = 128
-    write_image(folder / "a.png", image)
-    annotations = [
-        {
-            "id": p, "image_id": 1, "category_id": 1, "area": 64.0,
-            "bbox": [places[0][0] - 2, places[0][1] - 2, 9, 9],
-            "keypoints": [v for x, y in places for v in (x, y, 2)],
-        }
-        for p, places in enumerate(toy.PLACES, 1)
-    ]  # fmt: skip
-    content = {
-        "images": [{"id": 1, "file_name": "a.png", "width": toy.CROWD, "height": toy.CROWD}],
-        "annotations": annotations,
-        "categories": [{"id": 1, "name": "person", "keypoints": list(toy.TWO.keypoints), "skeleton": []}],
-    }
-    (folder / "set.json").write_text(json.dumps(content))
-    return dataclasses.replace(read_coco(folder / "set.json"), skeleton=toy.TWO)
+    return toy.people_set(folder, image)
 
 
 @pytest.fixture

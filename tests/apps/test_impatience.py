@@ -51,17 +51,11 @@ def quiet(page):
 
 
 @pytest.mark.long
-def test_a_wrong_value_put_right_at_once_is_answered(visit):
-    page = visit("look-overlay")
-    said(page, "#wb-answer", "0.0 px")
-    choose(page, "sample of 6", "99", "1")
-    page.wait_for_url(re.compile("sample=000002"), timeout=PATIENCE)
-
-
-@pytest.mark.long
-def test_of_two_choices_of_a_knob_the_last_stays(visit):
+def test_a_wrong_value_put_right_at_once_is_answered_and_of_two_choices_of_a_knob_the_last_stays(visit):
     page = visit("look-target-residual")
     said(page, "#wb-answer", "px")
+    choose(page, "sample of 6", "99", "1")
+    page.wait_for_url(re.compile("sample=000002"), timeout=PATIENCE)
     choose(page, "keypoint", "left_ear", "left_hip", "left_knee")
     quiet(page)
     assert page.get_by_label("keypoint", exact=True).input_value() == "left_knee"
@@ -79,18 +73,13 @@ def test_of_two_choices_of_a_run_the_last_is_answered(visit):
 
 
 @pytest.mark.long
-def test_facts_gate_and_link_are_those_of_the_checkpoint_chosen_last(visit):
-    page = visit("checkpoint?file=painted-run/epoch_1.pth")
+def test_facts_link_and_difference_are_those_of_the_checkpoints_chosen_last(visit):
+    page = visit("checkpoint?file=painted-run/epoch_1.pth&against=painted-run/epoch_1.pth")
     said(page, "#wb-facts", "epoch_1.pth")
     file = "checkpoint, or its path below the served folder"
     choose(page, file, "painted-run/epoch_2.pth", "painted-run/epoch_10.pth")
     said(page, "#wb-facts", "epoch_10.pth")
     page.wait_for_url(re.compile("epoch_10"), timeout=PATIENCE)
-
-
-@pytest.mark.long
-def test_the_file_chosen_last_is_compared(visit):
-    page = visit("checkpoint?file=painted-run/epoch_1.pth&against=painted-run/epoch_1.pth")
     said(page, "#wb-difference", "tensor")
     choose(page, "compare with", "painted-run/epoch_10.pth", "painted-run/epoch_2.pth")
     quiet(page)
@@ -109,21 +98,19 @@ def demos(tmp_path_factory):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("path", ["rollout", "conditioning"])
-def test_of_two_choices_in_the_bar_of_a_lab_the_last_stays_and_is_answered(visit, demos, path):
-    page = visit(path, demos)
-    page.wait_for_url(re.compile("epochs?="), timeout=PATIENCE)
-    label, name = {"rollout": ("epoch B", "epochs"), "conditioning": ("epoch", "epoch")}[path]
-    field = page.get_by_label(label, exact=True)
+def test_of_two_choices_in_the_bar_of_a_lab_the_last_stays_and_is_answered(visit, demos):
+    page = visit("rollout", demos)
+    page.wait_for_url(re.compile("epochs="), timeout=PATIENCE)
+    field = page.get_by_label("epoch B", exact=True)
     last = field.input_value()
     field.click()
     offered = page.get_by_role("option").all_text_contents()
     field.press("Escape")
     first = next(word for word in map(str.strip, offered) if word.strip(" ✓") != last)
-    choose(page, label, first.strip(" ✓"), last)
+    choose(page, "epoch B", first.strip(" ✓"), last)
     number = last.rpartition(" ")[2]
     quiet(page)
-    page.wait_for_url(re.compile(rf"[?&]{name}=(\w+%2C)?{number}(&|$)"), timeout=PATIENCE)
+    page.wait_for_url(re.compile(rf"[?&]epochs=(\w+%2C)?{number}(&|$)"), timeout=PATIENCE)
     assert field.input_value() == last
 
 

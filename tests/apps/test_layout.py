@@ -6,8 +6,8 @@ from apps.pages.frame import routes_of
 from apps.server.application import all_pages
 from tests.apps.layout import FAULTS, faults
 
-# The inspectors share one set of components, and their figures are built of the same parts: three of each.
-LOOKS = ("look-heatmap-grid", "look-activations", "look-weights", "look-grouping-steps", "look-film")
+# The inspectors share one set of components, and their figures are built of the same parts.
+LOOKS = ("look-heatmap-grid", "look-grouping-steps", "look-film")
 PAGES = [page.path for page in all_pages()]
 OTHER_LOOKS = [path for path in PAGES if path.startswith("look-") and path not in LOOKS]
 USUAL = [path for path in PAGES if path not in OTHER_LOOKS]

@@ -269,11 +269,10 @@ def freed(api):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("by", [50, pytest.param(400, marks=pytest.mark.long)])
-def test_an_answer_is_not_lost_when_the_words_that_close_the_stream_come_late(tab, served, freed, by):
+def test_an_answer_is_not_lost_when_the_words_that_close_the_stream_come_late(tab, served, freed):
     where, _ = served
     page = tab()
-    page.add_init_script(late(by))
+    page.add_init_script(late(50))
     page.goto(f"{where}overfit")
     page.wait_for_function("document.querySelector('[aria-label=\"data\"]')?.value", timeout=PATIENCE)
     page.get_by_label("or config below the served folder (read, not run)").fill("small.py")
@@ -365,33 +364,25 @@ def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(tab, served, f
     page.get_by_label("data", exact=True).press("Enter")
     page.get_by_label("steps", exact=True).fill("60")
     page.get_by_label("learning rate", exact=True).fill("0.002")
-    page.get_by_label("pause every n steps", exact=True).fill("10")
+    page.get_by_label("pause every n steps", exact=True).fill("40")
     page.get_by_label("longest pause, s", exact=True).fill("600")
     page.get_by_label("plant a fault").click()
     page.get_by_role("option", name="codec", exact=True).click()
     page.locator("#ovf-start").click()
     until_state("waiting")
-    assert text("step") == "10"
+    assert text("step") == "40"
     page.locator("[data-testid=overfit-overlay]").wait_for(timeout=PATIENCE)
     page.locator("#wb-figure .js-plotly-plot .cartesianlayer").first.wait_for(timeout=PATIENCE)
     page.wait_for_url("**session=*")
 
     page.get_by_role("button", name="Step 1", exact=True).click()
     page.wait_for_function(
-        "document.querySelector('[data-testid=overfit-step]').textContent === '11'", timeout=PATIENCE
+        "document.querySelector('[data-testid=overfit-step]').textContent === '41'", timeout=PATIENCE
     )
     until_state("paused")
     page.reload()  # a closed page loses nothing
     until_state("paused")
-    assert text("step") == "11"
-    for at in ("20", "30", "40", "50"):
-        page.get_by_role("button", name="Resume").click()
-        page.wait_for_function(
-            "(s) => document.querySelector('[data-testid=overfit-step]').textContent === s",
-            arg=at,
-            timeout=PATIENCE,
-        )
-        until_state("waiting")
+    assert text("step") == "41"
     page.get_by_role("button", name="Resume").click()
     page.locator("[data-testid=overfit-verdict]").wait_for(timeout=PATIENCE)
     assert text("culprit") == "codec"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 
 import pytest
@@ -13,7 +14,7 @@ from workbench.core import NotAvailable
 
 
 def reader(script, seconds=5.0):
-    return _Reader([sys.executable, "-c", f"import sys, json, time, os\n{script}"], seconds)
+    return _Reader([sys.executable, "-c", f"import sys, json, signal, os\n{script}"], seconds)
 
 
 ECHO = "for line in sys.stdin: print(json.dumps('' if 'good' in line else 'bad'), flush=True)"
@@ -27,7 +28,7 @@ def test_what_the_other_process_says_is_the_reason(tmp_path):
 
 def test_a_file_without_end_is_given_up_and_the_next_one_read(tmp_path):
     script = (
-        f"first = sys.stdin.readline()\nif 'slow' in first: time.sleep(60)\nprint('\"\"', flush=True)\n{ECHO}"
+        f"first = sys.stdin.readline()\nif 'slow' in first: signal.pause()\nprint('\"\"', flush=True)\n{ECHO}"
     )
     found = reader(script, 0.5)
     started = time.monotonic()
@@ -96,11 +97,10 @@ def test_a_run_that_ends_in_any_error_is_an_entry_and_hides_no_other(context, mo
 
 
 def test_a_run_that_takes_long_is_told_as_being_read(context, monkeypatch):
-    skeleton = context.registry.skeleton
+    skeleton, read_on = context.registry.skeleton, threading.Event()
 
     def slow(run, index):
-        if run == "zz-broken":
-            time.sleep(1.5)
+        assert run != "zz-broken" or read_on.wait(60)
         return skeleton(run, index)
 
     monkeypatch.setattr(context.registry, "skeleton", slow)
@@ -111,6 +111,7 @@ def test_a_run_that_takes_long_is_told_as_being_read(context, monkeypatch):
     runs = {run["id"]: run for run in listed_runs(context)}
     assert runs["painted-run"]["data"]
     assert "still being read" in runs["zz-broken"]["reason"]
+    read_on.set()
     context.registry.described(context.registry.run("zz-broken")).exception(60)
     assert "still being read" not in {r["id"]: r for r in listed_runs(context)}["zz-broken"]["reason"]
 

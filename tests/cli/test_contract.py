@@ -14,11 +14,13 @@ from workbench import cli
 from workbench.cli import VERBS, answering, as_text
 from workbench.cli.output import Answer
 
-# `app` serves until it is stopped; tests/apps drives it. `look` and `ablate` answer by a second word.
+# `app` serves until it is stopped; tests/apps drives it. Others answer by a second word; of those in PARTS,
+# `--demo` alone chooses one.
 ANSWERING = [(verb,) for verb in VERBS if verb not in {"app", "look", "ablate", "experiment", "probe"}]
-ANSWERING += [("ablate", "tags", "--limit", "1"), ("ablate", "grouping", "--limit", "1")]
+PARTS = [("look",), ("ablate", "--limit", "1"), ("probe", "--limit", "1")]
+ANSWERING += [("ablate", "grouping", "--limit", "1")]
 ANSWERING += [("ablate", "faults", "--limit", "1")]
-ANSWERING += [("probe", "input", "--limit", "1"), ("probe", "flip", "--limit", "1")]
+ANSWERING += [("probe", "flip", "--limit", "1")]
 ANSWERING += [("data", "lint"), ("data", "augment", "--samples", "1", "--draws", "2")]
 ANSWERING += [("experiment", "both-ways", "--most", "4")]
 
@@ -38,7 +40,7 @@ def test_every_verb_takes_json_and_demo(workbench, words):
     assert "--demo" in out
 
 
-@pytest.mark.parametrize("words", ANSWERING, ids=" ".join)
+@pytest.mark.parametrize("words", ANSWERING + PARTS, ids=" ".join)
 def test_every_verb_answers_its_demo_with_json_alone_on_stdout_and_in_words(workbench, words, monkeypatch):
     # Run once: demos take seconds, and words and facts are two fields of one answer.
     answers = []
@@ -59,6 +61,7 @@ def test_every_verb_answers_its_demo_with_json_alone_on_stdout_and_in_words(work
     (answer,) = answers
     assert answer.text.strip()
     assert not answer.text.lstrip().startswith("{")
+    assert ("the demo is that of" in err) == (words in PARTS)
 
 
 def test_without_json_the_words_are_what_is_printed(workbench):

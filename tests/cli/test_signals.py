@@ -13,16 +13,16 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
 # A verb that is pressed while another thread works, as a training loop does.
 PRESSED = """
-import os, signal, sys, threading, time
+import os, signal, sys, threading
 from workbench import cli
 from workbench.cli import output
 
 def verb() -> output.Answer:
     "Waits."
-    threading.Thread(target=lambda: time.sleep(60), daemon=True).start()
+    threading.Thread(target=threading.Event().wait, args=(60,), daemon=True).start()
     try:
         os.kill(os.getpid(), signal.{name})
-        time.sleep(60)
+        threading.Event().wait(60)
     except KeyboardInterrupt as pressed:
         {then}
 
@@ -62,27 +62,29 @@ def test_code_that_turns_the_interruption_into_an_error_of_its_own_changes_nothi
 
 
 def test_a_second_signal_ends_it_at_once():
-    done = ended("SIGINT", "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)")
+    done = ended("SIGINT", "os.kill(os.getpid(), signal.SIGINT); threading.Event().wait(60)")
     assert done.returncode == 130
 
 
 # A signal that arrives while Python ends: exit functions run, then modules are cleared.
 AT_THE_END = """
-import atexit, os, signal, sys, time
+import atexit, os, signal, sys
 from workbench import cli
 from workbench.cli import output
 
 def send():
     os.kill(os.getpid(), signal.{name})
-    time.sleep(0.1)
+    for _ in range(1000):  # Python looks for signals at each turn
+        pass
 
 class Late:
     def __init__(self):
-        self.send = send, os.kill, os.getpid(), time.sleep
+        self.send = os.kill, os.getpid(), range(1000)
     def __del__(self):
-        _, kill, own, sleep = self.send
+        kill, own, turns = self.send
         kill(own, {number})
-        sleep(0.1)
+        for _ in turns:
+            pass
 
 def verb() -> output.Answer:
     "Answers."

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
+from markdown_it import MarkdownIt
 
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
 from workbench.diagnosis import Cause, diagnose
@@ -16,7 +18,7 @@ from workbench.diagnosis.document import document, notebook
 class Hostile(Cause):
     """Words of a file in its evidence."""
 
-    name, group = "<script>alert(1)</script>", "file"
+    name, group = "<script>alert(1)</script> ![pixel](https://evil.example/a.png) $x$ `y` \\", "file"
 
     def test(self, case):
         return self.found("a name with\x1b[31m colour & <b>", fix="do this\n-a = 1\n+a = 2")
@@ -31,7 +33,8 @@ def test_the_page_stands_alone_and_runs_nothing_of_a_file():
     assert "<script>alert" not in page
     assert "\x1b" not in page
     assert "http://" not in page
-    assert "https://" not in page
+    assert 'src="https://' not in page
+    assert 'href="https://' not in page
     assert "<pre>-a = 1\n+a = 2</pre>" in page
 
 
@@ -42,6 +45,9 @@ def test_the_notebook_is_valid_and_repeats_the_call():
     compile(code, "notebook", "exec")
     assert str(demo_checkpoints()[-1]) in code
     assert "level='files'" in code
+    shown = "".join(MarkdownIt().render(c.source) for c in content.cells if c.cell_type == "markdown")
+    assert html.escape(Hostile.name) in shown
+    assert not re.search("<(?!/?(h1|h2|p)>)", shown), "a word of a file is more than a word"
 
 
 def executed(content):

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from workbench.checkpoints.config_reader import read_available
 from workbench.recipes.audit import audit
 from workbench.recipes.recipe import recipe, recipe_names
-
-
-@pytest.fixture(scope="module")
-def installed() -> Path:
-    spec = importlib.util.find_spec("mmpose")
-    if spec is None or spec.origin is None:
-        pytest.skip("mmpose is not installed")
-    return Path(spec.origin).parent / ".mim"
-
 
 OF_MMPOSE = [
     (name, source.path)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import re
-from pathlib import Path
 
 import pytest
 
@@ -13,14 +11,6 @@ from workbench.checkpoints.config_reader import read_available
 from workbench.recipes.comparison import equal
 from workbench.recipes.recipe import fields, recipe, recipe_names
 from workbench.recipes.values import decisions_of
-
-
-@pytest.fixture(scope="module")
-def installed() -> Path:
-    spec = importlib.util.find_spec("mmpose")
-    if spec is None or spec.origin is None:
-        pytest.skip("mmpose is not installed")
-    return Path(spec.origin).parent / ".mim"
 
 
 def test_the_wanted_recipes_are_there():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.waiting import until
+from tests.waiting import remains, until
 from workbench.training.run_folder import read_rows
 from workbench.training.runner_hook import RunControl
 
@@ -90,12 +90,10 @@ def test_files_pause_step_and_stop_a_run(runner, tmp_path):
     (folder / "pause").touch()
     going = runner({"type": "WorkbenchHook"}, iterations=10**6)
     thread, ended = in_thread(going.train)
-    time.sleep(0.5)
-    assert going.iter == 0
+    remains(lambda: going.iter == 0, 0.5)
     (folder / "step").write_text("3")
     until(lambda: going.iter == 3)
-    time.sleep(0.5)
-    assert going.iter == 3
+    remains(lambda: going.iter == 3, 0.5)
     (folder / "pause").unlink()
     until(lambda: going.iter > 3)
     (folder / "stop").touch()
@@ -117,8 +115,7 @@ def test_an_object_holds_a_run_in_the_same_process(runner):
     thread, ended = in_thread(going.train)
     held.step(2)
     until(lambda: going.iter == 2)
-    time.sleep(0.3)
-    assert going.iter == 2
+    remains(lambda: going.iter == 2)
     held.resume()
     thread.join(20)
     assert ended == [""]

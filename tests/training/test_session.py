@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 from tests.training.tiny import Tiny, picture
-from tests.waiting import until
+from tests.waiting import remains, until
 from workbench.training.bisection import run_to_end
 from workbench.training.plan import FILE, Plan, new_session
 from workbench.training.run_folder import read_rows, read_snapshot, snapshots
@@ -184,8 +183,7 @@ def test_a_pause_at_a_breakpoint_holds_beyond_its_wait():
     until(lambda: session.status().state == "waiting")
     session.pause()
     until(lambda: session.status().state == "paused")
-    time.sleep(0.4)
-    assert session.status().step == 5
+    remains(lambda: session.status().step == 5, 0.4)
     session.stop()
 
 

@@ -12,6 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Annotated, Any, cast
 
 import typer
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         0, 1 for a finding that a script should stop at, 2 for a user's mistake.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    argv = _with_demo_part(sys.argv[1:] if argv is None else argv)
     try:
         done = application(argv)(args=argv, prog_name="workbench", standalone_mode=False)
     except USAGE as mistake:
@@ -111,10 +112,30 @@ def _stopped(pressed: BaseException | None) -> int:
     """Say what ended the verb, and what it left; the exit code."""
     from workbench.cli import signals
 
-    kept = f"; {pressed}" if isinstance(pressed, KeyboardInterrupt) and pressed.args else ""
+    left = f"; {pressed}" if isinstance(pressed, KeyboardInterrupt) and pressed.args else ""
     signals.mark_reported()
-    typer.echo(f"workbench: stopped by {signals.reason()}{kept}", err=True)
+    typer.echo(f"workbench: stopped by {signals.reason()}{left}", err=True)
     return signals.exit_code() or 130
+
+
+def _with_demo_part(argv: list[str]) -> list[str]:
+    """The words of a call; where a verb with parts is given `--demo` and no part, with the one it shows."""
+    verb = next((word for word in argv if not word.startswith("-")), "")
+    at = argv.index(verb) + 1 if verb in VERBS else len(argv)
+    rest = argv[at:]
+    if "--demo" not in rest or not rest[0].startswith("-") or {"-h", "--help"} & set(rest):
+        return argv
+    part = getattr(_module(verb), "DEMO_PART", None)
+    if part is None:
+        return argv
+    typer.echo(
+        f"workbench: the demo is that of {verb} {part}; `workbench {verb} -h` lists the others", err=True
+    )
+    return [*argv[:at], part, *rest]
+
+
+def _module(verb: str) -> ModuleType:
+    return importlib.import_module(f"workbench.cli.{verb.replace('-', '_')}")
 
 
 def application(argv: list[str]) -> typer.Typer:
@@ -126,7 +147,7 @@ def application(argv: list[str]) -> typer.Typer:
         if verb != chosen:
             app.command(verb, help=line)(_elsewhere)
             continue
-        module = importlib.import_module(f"workbench.cli.{verb.replace('-', '_')}")
+        module = _module(verb)
         # A verb with a command of its own is a group only where the second word names one of its parts.
         second = [word for word in argv if not word.startswith("-")][1:2]
         grouped = hasattr(module, "SUBVERBS")

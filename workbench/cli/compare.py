@@ -213,14 +213,14 @@ def predicted(
         origin = origin_of(protocol, pose_set, **how)
         if (finished := finished_predictions(file, origin)) is not None:
             return Epoch(title, finished, protocol, number, origin, resumed=True)
-    kept = "" if folder is None else f"finished epochs are in {folder}; the same command goes on with them"
+    left = "" if folder is None else f"finished epochs are in {folder}; the same command goes on with them"
     found = in_job(
         f"predicting with {path.name}",
         lambda job: predict(
             loaded.model, pose_set, batch_size=batch_size, progress=job.progress, cancelled=job.cancelled,
             **rules,
         ),
-        kept,
+        left,
     )  # fmt: skip
     if file is not None:
         found.to_parquet(file, epoch=number, protocol=protocol, origin=origin)

@@ -25,6 +25,8 @@ from workbench.cli.output import Answer, check_room, in_job
 from workbench.cli.report_output import as_columns
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from workbench.data import PoseSet
     from workbench.evaluation.history import History
 
@@ -170,9 +172,20 @@ def _check_asked_ids(history: History, image_id: int | None, annotation_id: int 
     """Raise ValueError where no epoch has a pose of the image or of the instance that is asked for."""
     name = history.folder.name
     if image_id is not None and not len(history.poses_of_image(image_id)):
-        raise ValueError(f"--image-id: no epoch of {name} has a pose of image {image_id}")
+        listed = _ids(history.predicted_ids()[1])
+        raise ValueError(f"--image-id: no epoch of {name} has a pose of image {image_id}; {listed}")
     if annotation_id is not None and not history.of(annotation_id):
-        raise ValueError(f"--annotation-id: no epoch of {name} has a pose of instance {annotation_id}")
+        found = history.predicted_ids()[0]
+        listed = "" if found is None else f"; {_ids(found)}"
+        raise ValueError(
+            f"--annotation-id: no epoch of {name} has a pose of instance {annotation_id}{listed}"
+        )
+
+
+def _ids(found: np.ndarray, most: int = 8) -> str:
+    """Which ids there are, the first ones by name."""
+    more = f" ... ({len(found)} in all)" if len(found) > most else ""
+    return f"there are {', '.join(map(str, found[:most].tolist()))}{more}"
 
 
 def _scored(history: History, pose_set: PoseSet, evaluator: EvaluatorOptions) -> str:
@@ -221,8 +234,8 @@ def _predicted(
     counting = evaluator.rules(len(pose_set.skeleton))
     rules = reading.rules(pose_score)
     # A person's own code may have changed since, and nothing tells: its predictions are made anew.
-    kept = folder if model.adapter is None and model.config is None else None
-    truth, told = pose_set, []
+    finished = folder if model.adapter is None and model.config is None else None
+    truth, records = pose_set, []
     for path in paths:
         number = epoch_of(path)[0]
         try:
@@ -230,12 +243,12 @@ def _predicted(
             if evaluator.sigmas is None:
                 truth = judged_by(pose_set, loaded.model.skeleton)
             check_evaluable(truth, **counting)
-            epoch = predicted(loaded, path, name_of(path), pose_set, model, rules, batch_size, kept)
+            epoch = predicted(loaded, path, name_of(path), pose_set, model, rules, batch_size, finished)
         except MISTAKES as mistake:
             typer.echo(f"workbench: {path.name} is passed over: {sentence(mistake)}", err=True)
             continue
         number = epoch.number if epoch.number is not None else number
-        if number is None or any(one["epoch"] == number for one in told):
+        if number is None or any(one["epoch"] == number for one in records):
             typer.echo(
                 f"workbench: {path.name} is passed over: its epoch is not known or there twice", err=True
             )
@@ -245,10 +258,10 @@ def _predicted(
         if not epoch.resumed or not _has_oks(file):
             report = evaluate(truth, epoch.predictions, epoch.protocol, **counting)
             write_predictions(file, epoch.predictions, report, number, epoch.origin)
-        told.append({"epoch": number, "checkpoint": path.name, "checkpoint_sha256": sha256_of(path)})
-    if not told:
+        records.append({"epoch": number, "checkpoint": path.name, "checkpoint_sha256": sha256_of(path)})
+    if not records:
         raise ValueError(f"{run}: not one of {len(paths)} checkpoints could be predicted with; see above")
-    return told
+    return records
 
 
 def _has_oks(file: Path) -> bool:
@@ -409,28 +422,28 @@ def _with_forgetting(
         facts["instances"] = report.of_image(image_id)
         lines += ["", f"instances of image {image_id}:", *as_columns(facts["instances"])]
     if wanted:
-        told = facts["forgetting"] = report.to_json()
-        most = sorted(told["events"], key=lambda row: -row["forgotten"])[:count]
+        forgotten = facts["forgetting"] = report.to_json()
+        most = sorted(forgotten["events"], key=lambda row: -row["forgotten"])[:count]
         lines += ["", report.summary(), "", *as_columns(sorted(most, key=lambda row: row["epoch"]))]
-        shown = told["instances"][:count]
+        shown = forgotten["instances"][:count]
         lines += ["", "instances that are forgotten:" if shown else "instances that are forgotten: none"]
         lines += as_columns(shown)
     return Answer(facts, "\n".join(lines))
 
 
 def _sentence(history: History, epochs: list[dict[str, Any]]) -> str:
-    told = [row for row in epochs if row["oks"] is not None]
+    rows = [row for row in epochs if row["oks"] is not None]
     count = f"{len(epochs)} epoch{'s' * (len(epochs) != 1)}"
     if history.differences and not history.mixed:
         kinds = len(set(history.rules.values()))
         return f"{count} made under {kinds} sets of rules; they are compared only when asked: --mixed."
-    if not told and history.predicted_ids()[0] is not None:
+    if not rows and history.predicted_ids()[0] is not None:
         return f"{count}; their poses were not compared with the annotations: name the data set with --data."
-    if not told:
+    if not rows:
         return f"{count}; their poses belong to no annotation, so only keypoints can be followed."
     scored = [row for row in epochs if row.get("AP") is not None]
-    name, key, told = ("AP", "AP", scored) if scored else ("mean OKS", "oks", told)
-    best, last = max(told, key=lambda row: row[key]), told[-1]
+    name, key, rows = ("AP", "AP", scored) if scored else ("mean OKS", "oks", rows)
+    best, last = max(rows, key=lambda row: row[key]), rows[-1]
     rest = "" if best is last else f"; the last, epoch {last['epoch']}, has {last[key]:.3f}"
     return f"{count}: {name} is highest at epoch {best['epoch']}, {best[key]:.3f}{rest}."
 

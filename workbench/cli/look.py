@@ -36,6 +36,10 @@ def question(name: str) -> str:
 SUBVERBS: dict[str, str] = {name: question(name) for name in ALL}
 
 
+DEMO_PART = "overlay"
+"""Shown by `look --demo`."""
+
+
 def subcommand(name: str) -> Callable[..., Answer]:
     """The verb of one inspector: the shared options and one for each of its knobs."""
     inspector = get(name)

@@ -167,10 +167,10 @@ def _trained(facts: Mapping[str, Any]) -> str:
 
 def _metrics(metrics: Mapping[str, float]) -> str:
     """Validation first, then the rest; rates and norms are no result."""
-    kept = [name for name in metrics if not name.endswith(("lr", "grad_norm"))]
-    kept.sort(key=lambda name: (name.startswith("train"), not name.startswith(("val", "coco", "best"))))
-    shown = ", ".join(f"{name} {metrics[name]:.4g}" for name in kept[:12])
-    return shown + (f" and {len(kept) - 12} more" if len(kept) > 12 else "")
+    results = [name for name in metrics if not name.endswith(("lr", "grad_norm"))]
+    results.sort(key=lambda name: (name.startswith("train"), not name.startswith(("val", "coco", "best"))))
+    shown = ", ".join(f"{name} {metrics[name]:.4g}" for name in results[:12])
+    return shown + (f" and {len(results) - 12} more" if len(results) > 12 else "")
 
 
 def _data_set(meta: Mapping[str, Any]) -> str:

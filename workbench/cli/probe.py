@@ -33,6 +33,9 @@ SUBVERBS: dict[str, str] = {
     "flip": "Shift of the flip test in pixels, wrong mirror pairs, doubled peaks, UDP or plain.",
 }
 
+DEMO_PART = "input"
+"""Shown by `probe --demo`."""
+
 Limit = Annotated[
     int | None, option("--limit", "Use the first so many annotated images; 40 by default, 12 with --demo.")
 ]

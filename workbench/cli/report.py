@@ -116,9 +116,9 @@ def _chosen(files: list[Path], most: int) -> tuple[list[Path], list[str]]:
     paths = epochs_of(files)
     if len(files) > 1 or len(paths) <= most:
         return paths, []
-    kept = [paths[int(i)] for i in np.linspace(0, len(paths) - 1, most).round()]
-    return kept, [
-        f"{most} of {len(paths)} checkpoints were evaluated ({', '.join(p.name for p in kept)}); --most "
+    chosen = [paths[int(i)] for i in np.linspace(0, len(paths) - 1, most).round()]
+    return chosen, [
+        f"{most} of {len(paths)} checkpoints were evaluated ({', '.join(p.name for p in chosen)}); --most "
         "takes more"
     ]
 

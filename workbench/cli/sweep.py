@@ -83,7 +83,7 @@ def command(
     A call that was stopped or killed goes on where it was when it is made again. The folder of --out opens in
     `workbench history`, `workbench compare` and the app; its table.csv in `workbench curves`.
     """
-    kept = True
+    lasting = True
     with contextlib.ExitStack() as stack:
         if demo:
             from tempfile import TemporaryDirectory
@@ -92,7 +92,7 @@ def command(
 
             run, limit = run or demo_run(), limit or DEMO_IMAGES
             data = dataclasses.replace(data, data=data.data or demo_data())
-            kept = out is not None
+            lasting = out is not None
             out = out or Path(stack.enter_context(TemporaryDirectory()))
         if run is None:
             raise ValueError("sweep: expected the folder of a run, or --demo")
@@ -103,7 +103,7 @@ def command(
         rules = dataclasses.replace(rules, boxes=boxes or "", nms=nms)
         report = _swept(run, data, out, rules, engine, cluster)
         facts, lines = report.to_json(), _lines(report)
-        if kept:
+        if lasting:
             lines.append(f"written: {report.folder}")
         else:
             facts["out"] = None
@@ -189,8 +189,8 @@ def _swept(
             cluster=cluster, progress=job.progress, cancelled=job.cancelled,
         )  # fmt: skip
 
-    kept = "what was finished is kept; the same command goes on with it"
-    return in_job(f"sweep over {run.name}", work, kept)
+    left = "what was finished is kept; the same command goes on with it"
+    return in_job(f"sweep over {run.name}", work, left)
 
 
 def _lines(report: SweepReport) -> list[str]:

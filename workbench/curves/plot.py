@@ -130,8 +130,8 @@ def thinned(x: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x, value = x[finite], value[finite]
     if len(x) <= MOST_POINTS:
         return x, value
-    kept = []
+    extremes = []
     for part in np.array_split(np.arange(len(x)), MOST_POINTS // 2):
         low, high = part[value[part].argmin()], part[value[part].argmax()]
-        kept += sorted({int(low), int(high)})
-    return x[kept], value[kept]
+        extremes += sorted({int(low), int(high)})
+    return x[extremes], value[extremes]

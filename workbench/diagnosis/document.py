@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -102,7 +103,7 @@ def notebook(report: Diagnosis) -> str:
     effects = {f.cause: round(f.effect.delta, 6) for f in report.findings if f.effect is not None}
     figures = {name: round(value, 6) for name, value in report.figures.items()}
     cells = [
-        _markdown(f"# Diagnosis: {report.title}", "", *report.sentences()),
+        _markdown(f"# Diagnosis: {_plain(report.title)}", "", *map(_plain, report.sentences())),
         _code(
             "from workbench.diagnosis import diagnose", "", f"report = diagnose(\n    {given},\n)", "report"
         ),
@@ -153,7 +154,7 @@ def _next_experiment(report: Diagnosis) -> list[dict[str, Any]]:
         edits, source = dict(report.experiment["edits"]), report.experiment["config"]
         mended = _arguments({**report.repeat, "config": "mended"}).replace("'mended'", "mended")
         return [
-            _markdown("## Next experiment: the fix, applied and measured", "", f"{first.fix}"),
+            _markdown("## Next experiment: the fix, applied and measured", "", _plain(first.fix)),
             _code(
                 "import tempfile",
                 "from pathlib import Path",
@@ -173,9 +174,14 @@ def _next_experiment(report: Diagnosis) -> list[dict[str, Any]]:
         return []
     why = f"It would refute {first.cause!r}: {first.refuted_by}" if first is not None else "More is tested."
     return [
-        _markdown(f"## Next experiment: tests of level {level}", "", why),
+        _markdown(f"## Next experiment: tests of level {level}", "", _plain(why)),
         _code(f"after = diagnose(\n    {_arguments({**report.repeat, 'level': level})},\n)", "after"),
     ]
+
+
+def _plain(text: str) -> str:
+    """Text for Markdown: a name out of a file is no tag, link, picture or formula."""
+    return re.sub(r"([\\`*\[\]<>&$])", r"\\\1", text)
 
 
 def _markdown(*lines: str) -> dict[str, Any]:

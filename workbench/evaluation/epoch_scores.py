@@ -256,8 +256,8 @@ def _score_file(path: Path, judge: Judge | None = None) -> EpochScore:
     try:
         return score_epoch(read_predictions(path)[0], truth, sigmas, max_dets)
     except ValueError as reason:
-        told = str(reason)
-        raise ValueError(told if told.startswith(path.name) else f"{path.name}: {told}") from None
+        message = str(reason)
+        raise ValueError(message if message.startswith(path.name) else f"{path.name}: {message}") from None
 
 
 def _scored(paths: Sequence[Path], judge: Judge, workers: int) -> Iterator[EpochScore]:

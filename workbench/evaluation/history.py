@@ -347,9 +347,9 @@ class History:
         """
         counts = {self.keypoint_counts[e]: e for e in (self.files if epochs is None else epochs)}
         if len(counts) > 1:
-            told = ", ".join(f"epoch {epoch} has {K}" for K, epoch in counts.items())
+            sizes = ", ".join(f"epoch {epoch} has {K}" for K, epoch in counts.items())
             raise ValueError(
-                f"{self.folder.name}: epochs of different skeletons ({told} keypoints) have no keypoints in "
+                f"{self.folder.name}: epochs of different skeletons ({sizes} keypoints) have no keypoints in "
                 "common; ask for instances"
             )
         return next(iter(counts))
@@ -381,9 +381,9 @@ def query_epochs(folder: Path, *, mixed: bool = False) -> History:
     if not found:
         raise FileNotFoundError(f"{folder}: no predictions with an epoch in them (*.parquet)")
     if len(counts) > 1 and not mixed:
-        told = ", ".join(f"{path.name} has {K}" for K, path in counts.items())
+        sizes = ", ".join(f"{path.name} has {K}" for K, path in counts.items())
         raise ValueError(
-            f"{Path(folder).name}: epochs of different skeletons ({told} keypoints) are compared only when "
+            f"{Path(folder).name}: epochs of different skeletons ({sizes} keypoints) are compared only when "
             "asked: --mixed"
         )
     order = sorted(found)
@@ -417,10 +417,10 @@ def _head(path: Path) -> tuple[dict[bytes, bytes], int | None, int]:
             else:
                 epoch = next(file.iter_batches(batch_size=1, columns=["epoch"]))["epoch"][0].as_py()
     except (pa.ArrowException, OSError, KeyError, IndexError, StopIteration, ValueError) as reason:
-        told = " ".join(str(reason).split())[:300]
-        if told.startswith(path.name):
-            raise ValueError(told) from None
-        raise ValueError(f"{path.name}: expected a Parquet file of predictions ({told})") from None
+        message = " ".join(str(reason).split())[:300]
+        if message.startswith(path.name):
+            raise ValueError(message) from None
+        raise ValueError(f"{path.name}: expected a Parquet file of predictions ({message})") from None
     return notes, epoch if isinstance(epoch, int) else None, K
 
 

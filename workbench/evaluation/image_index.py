@@ -188,8 +188,8 @@ class ImageIndex:
                 f"{FOLDER}/{self.path.name}: is damaged; remove it, it is made again ({reason})"
             ) from None
         found = ImagePoses.from_table(table, image_id, self.K)
-        kept = np.isin(found.epoch, np.fromiter(self.epochs, int))
-        return found if kept.all() else found.take(np.flatnonzero(kept))
+        indexed = np.isin(found.epoch, np.fromiter(self.epochs, int))
+        return found if indexed.all() else found.take(np.flatnonzero(indexed))
 
 
 def open_image_index(folder: Path, files: Mapping[int, Path]) -> ImageIndex | None:
@@ -346,25 +346,25 @@ def _blocks(files: Mapping[int, Path], K: int) -> list[Block]:
             images, counts = every, grown
         counts[np.searchsorted(images, own)] += often
     most = max(_GROUP_ROWS // max(K, 1), 1)
-    blocks, start, held = [], 0, 0
+    blocks, start, size = [], 0, 0
     for place, count in enumerate(counts.tolist()):
-        if held and held + count > most:
-            blocks.append((images[start:place], held))
-            start, held = place, 0
-        held += count
-    return [*blocks, (images[start:], held)] if len(images) else []
+        if size and size + count > most:
+            blocks.append((images[start:place], size))
+            start, size = place, 0
+        size += count
+    return [*blocks, (images[start:], size)] if len(images) else []
 
 
 def _passes(blocks: list[Block], K: int) -> list[list[Block]]:
     """Blocks that are in memory at the same time."""
     passes: list[list[Block]] = []
-    held = 0
+    size = 0
     for block in blocks:
-        if not passes or held + block[1] > _PASS_ROWS // max(K, 1):
+        if not passes or size + block[1] > _PASS_ROWS // max(K, 1):
             passes.append([])
-            held = 0
+            size = 0
         passes[-1].append(block)
-        held += block[1]
+        size += block[1]
     return passes
 
 
@@ -389,8 +389,8 @@ def _poses_between(path: Path, first: int, last: int, K: int) -> dict[str, np.nd
             columns[name] = values.reshape(-1, K)[own] if name in KEYPOINT_VALUES else values[::K][own]
         return columns
     except (pa.ArrowException, OSError, KeyError, ValueError) as reason:
-        told = " ".join(str(reason).split())[:300]
-        raise ValueError(f"{path.name}: expected a file of predictions ({told})") from None
+        message = " ".join(str(reason).split())[:300]
+        raise ValueError(f"{path.name}: expected a file of predictions ({message})") from None
 
 
 def _groups_between(facts: Any, first: int, last: int, K: int) -> list[int]:
@@ -399,12 +399,12 @@ def _groups_between(facts: Any, first: int, last: int, K: int) -> list[int]:
     column = facts.schema.names.index("image_id")
     if any(group.num_rows % K for group in groups):
         return list(range(len(groups)))
-    kept = []
+    current = []
     for place, group in enumerate(groups):
         found = group.column(column).statistics
         if found is None or not found.has_min_max or (found.max >= first and found.min <= last):
-            kept.append(place)
-    return kept
+            current.append(place)
+    return current
 
 
 def _sorted_tables(poses: list[dict[str, np.ndarray]], blocks: list[Block], K: int) -> Any:

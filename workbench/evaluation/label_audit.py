@@ -162,8 +162,8 @@ class LabelAudit(Report):
     def _why_no_claim(self, loose: Sequence[Suspect]) -> str:
         if not self.independent:
             return self._dependence()
-        told = [f"{n:.0f} of kind {kind}" for kind, n in self.expected if any(s.kind == kind for s in loose)]
-        return f"the models' own mistakes may explain about {', '.join(told)}"
+        kinds = [f"{n:.0f} of kind {kind}" for kind, n in self.expected if any(s.kind == kind for s in loose)]
+        return f"the models' own mistakes may explain about {', '.join(kinds)}"
 
     def plot(self) -> Figure:
         """How many suspects of each kind."""
@@ -457,11 +457,11 @@ def _shift(
     places = np.array([judge.keypoints[g, k] for judge in judges])
     away = float(np.linalg.norm(places.mean(0) - truth.keypoints[g, k, :2]))
     among = float(np.max(np.linalg.norm(places - places.mean(0), axis=1)))
-    told = (
+    evidence = (
         f"all models put {name} {away:.0f} px from the annotation and within {among:.1f} px of each other, "
         "with scores as on points that are right"
     )
-    return _suspect(truth, g, SHIFTED, (name,), told, float(agreement), places.mean(0))
+    return _suspect(truth, g, SHIFTED, (name,), evidence, float(agreement), places.mean(0))
 
 
 def _shared(alone: int) -> float:

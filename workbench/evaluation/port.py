@@ -396,10 +396,10 @@ def _drilled(both: _Both, pairs: Mapping[str, str]) -> list[TapDifference]:
     while scope:
         level, seen, passes = _outermost(scope), [], 0
         while level:
-            passed = both.compared(level)
-            seen, passes = [*seen, *passed], passes + 1
+            differences = both.compared(level)
+            seen, passes = [*seen, *differences], passes + 1
             # A module that is never called itself stands for those inside of it.
-            uncalled = [name for name in level if name not in {tap.name for tap in passed}]
+            uncalled = [name for name in level if name not in {tap.name for tap in differences}]
             level = {}
             for name in uncalled:
                 level |= _outermost(_inside(scope, name))

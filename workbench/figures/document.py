@@ -229,19 +229,19 @@ def _fitted(parts: Sequence[str], room: int) -> list[str]:
     sizes = [_size(part) for part in parts]
     if sum(sizes) <= room:
         return list(parts)
-    kept = list(parts)
+    smaller = list(parts)
     for scale, bits in _LIGHTER:
-        kept = [_lighter(part, scale, bits) for part in parts]
-        sizes = [_size(part) for part in kept]
+        smaller = [_lighter(part, scale, bits) for part in parts]
+        sizes = [_size(part) for part in smaller]
         if sum(sizes) <= room:
-            return kept
+            return smaller
     left_out = 0
-    told = '<p class="quiet">{} parts are left out: this document holds at most {:g} MB.</p>'
-    while sum(sizes) + len(told) + 20 > room:
+    notice = '<p class="quiet">{} parts are left out: this document holds at most {:g} MB.</p>'
+    while sum(sizes) + len(notice) + 20 > room:
         place = sizes.index(max(sizes))
-        kept[place], sizes[place] = "", 0
+        smaller[place], sizes[place] = "", 0
         left_out += 1
-    return [told.format(left_out, MOST_BYTES / 1e6), *kept] if left_out else kept
+    return [notice.format(left_out, MOST_BYTES / 1e6), *smaller] if left_out else smaller
 
 
 def _lighter(part: str, scale: float, bits: int) -> str:

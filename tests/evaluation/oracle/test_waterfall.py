@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 import torch
 
 from tests import toy
-from workbench.data import builtin, read_coco
+from workbench.data import builtin
 from workbench.data.boxes import FoundBox
-from workbench.data.images import write_image
 from workbench.evaluation.oracle import crops_waterfall, people_waterfall
 from workbench.evaluation.oracle.waterfall import Annotated, matched_oks, stepped, subsets
 
@@ -27,22 +25,7 @@ def crowd(folder, *, false=False, equal=False):
         for channel, (x, y) in enumerate(places):
             image[y, x, channel] = light
             image[y - 1 : y + 2, x - 1 : x + 2, 2] = round(25.5 * (5 if equal else tag))
-    write_image(folder / "a.png", image)
-    annotations = [
-        {
-            "id": p, "image_id": 1, "category_id": 1, "area": 64.0,
-            "bbox": [places[0][0] - 2, places[0][1] - 2, 9, 9],
-            "keypoints": [v for x, y in places for v in (x, y, 2)],
-        }
-        for p, places in enumerate(toy.PLACES, 1)
-    ]  # fmt: skip
-    content = {
-        "images": [{"id": 1, "file_name": "a.png", "width": toy.CROWD, "height": toy.CROWD}],
-        "annotations": annotations,
-        "categories": [{"id": 1, "name": "person", "keypoints": list(toy.TWO.keypoints), "skeleton": []}],
-    }
-    (folder / "set.json").write_text(json.dumps(content))
-    return dataclasses.replace(read_coco(folder / "set.json"), skeleton=toy.TWO)
+    return toy.people_set(folder, image)
 
 
 def reached(report):

@@ -355,8 +355,8 @@ def fill_missing(
     points = np.stack([x, y], -1).astype(float)
     if settings.fill_adjusted:
         points += 0.5 + quarter(heatmaps, k, x, y, "larger")
-    kept = values > 0 if settings.fill_positive else np.ones(len(values), bool)
+    filled = values > 0 if settings.fill_positive else np.ones(len(values), bool)
     complete, given = keypoints.copy(), np.zeros((P, K), bool)
-    complete[p[kept], k[kept], :2], complete[p[kept], k[kept], 2] = points[kept], values[kept]
-    given[p[kept], k[kept]] = True
+    complete[p[filled], k[filled], :2], complete[p[filled], k[filled], 2] = points[filled], values[filled]
+    given[p[filled], k[filled]] = True
     return complete, given

@@ -39,6 +39,8 @@ NEAR = 0.01
 # Undoing a mistake must give back this much AP, and raise the OKS of the annotated people by so many standard
 # errors, before the pipeline is said to have it.
 LEAST_GAIN, LEAST_ERRORS = 0.03, 3.0
+# A gain that so many standard errors more would make large enough is left open.
+UNDECIDED_ERRORS = 2.0
 
 
 @dataclass(frozen=True)
@@ -200,15 +202,17 @@ class Ablation(Report):
 
     @property
     def undecided(self) -> frozenset[str]:
-        """Errors whose undoing gains AP or OKS, though on these images it may be chance."""
+        """Errors whose undoing gains AP or OKS, or may gain it, though on these images it may be chance."""
         found = set()
         by_name = {outcome.name: outcome for outcome in (self.reference, *self.variants)}
         for outcome in self.variants:
             beside = by_name.get(outcome.beside)
             if not outcome.undoes or beside is None or Suspect.of(outcome, beside) is not None:
                 continue
-            each = [] if outcome.oks is None or beside.oks is None else outcome.oks - beside.oks
-            gained = float(np.mean(each)) if len(each) else 0.0
+            each = np.zeros(1) if outcome.oks is None or beside.oks is None else outcome.oks - beside.oks
+            gained = float(each.mean()) if len(each) else 0.0
+            if gained > 0:
+                gained += UNDECIDED_ERRORS * float(each.std() / np.sqrt(len(each)))
             if max(outcome.ap - beside.ap, gained) >= LEAST_GAIN:
                 found.add(outcome.undoes)
         return frozenset(found)

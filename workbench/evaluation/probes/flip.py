@@ -144,21 +144,21 @@ class FlipReport(Report):
         return best is not None and not best.low > 0
 
     def summary(self) -> str:
-        told = f"{self.title}: {self.measure} {self.value:.3f} without flip test"
+        text = f"{self.title}: {self.measure} {self.value:.3f} without flip test"
         if math.isfinite(self.flipped):
-            told += f", {self.flipped:.3f} with it"
+            text += f", {self.flipped:.3f} with it"
         if math.isfinite(self.shift):
-            told += (
+            text += (
                 f"; mirrored maps must move {self.shift:+.2f} input pixels ({self.shift_low:+.2f} to "
                 f"{self.shift_high:+.2f}), the flip test moves them {self.shift_used:+g}"
             )
         wrong = sum(p.wrong for p in self.pairs)
-        told += f"; {len(self.pairs) - wrong} of {len(self.pairs)} keypoints have the right mirror partner"
+        text += f"; {len(self.pairs) - wrong} of {len(self.pairs)} keypoints have the right mirror partner"
         if not self.findings:
             left = ", ".join(dict.fromkeys(one.cause for one in self.not_tried))
             rest = f"what could be examined (not: {left})" if left else "shift, mirror pairs and affine"
-            return f"{told}. Nothing is wrong with {rest}."
-        return f"{told}. Found: {'; '.join(f'{f.cause}: {f.evidence}' for f in self.findings)}"
+            return f"{text}. Nothing is wrong with {rest}."
+        return f"{text}. Found: {'; '.join(f'{f.cause}: {f.evidence}' for f in self.findings)}"
 
     def text(self) -> str:
         """The summary, the shifts, the pairs that are wrong, and what could not be examined."""
@@ -242,12 +242,12 @@ def probe_flip(
         ValueError: no labelled samples, or samples of other keypoints.
         Cancelled: as asked for.
     """
-    told = labelled(model, samples)
-    judge = Judge.of(model, told, model.skeleton.sigmas if sigmas is None else sigmas, seed)
+    annotated = labelled(model, samples)
+    judge = Judge.of(model, annotated, model.skeleton.sigmas if sigmas is None else sigmas, seed)
     K = len(model.skeleton)
     declared = tuple(model.skeleton.mirror) or tuple(range(K))
     skipped: dict[NotTried, None] = {}
-    passes, cell = flip_passes(model, told, declared, skipped, progress, cancelled, made)
+    passes, cell = flip_passes(model, annotated, declared, skipped, progress, cancelled, made)
     shift = _median(judge, passes.plain_input - passes.turned_input)
     moves = isinstance(model, ShiftsHeatmaps) and bool(model.shift_heatmap)
     used = int(moves and model.codec is not None and model.codec.kind == "heatmap")
@@ -265,7 +265,7 @@ def probe_flip(
     return FlipReport(
         title or "the model", judge.measure, judge.value(passes.plain),
         math.nan if own is None else judge.value(own), *shift, used * cell if math.isfinite(cell) else 0.0,
-        cell, *off, tuple(shifts), tuple(pairs), found, tuple(skipped), tuple(findings), len(told),
+        cell, *off, tuple(shifts), tuple(pairs), found, tuple(skipped), tuple(findings), len(annotated),
         judge.protocol.replace("no flip, ", ""),
     )  # fmt: skip
 
@@ -391,9 +391,9 @@ def _pairs(
             change = np.nan_to_num(far[:, k, declared[k]] - far[:, k, found[k]])
             low, _ = judge.interval(change, np.ones(len(change)))
             wrong = bool(change.mean() > _NEARER and low > 0)
-        told = names[declared[k]] if model.skeleton.mirror else ""
+        partner = names[declared[k]] if model.skeleton.mirror else ""
         made.append(
-            Pair(names[k], told, names[found[k]], float(cost[k, declared[k]]), float(cost[k, found[k]]),
+            Pair(names[k], partner, names[found[k]], float(cost[k, declared[k]]), float(cost[k, found[k]]),
                  wrong, doubled[k])
         )  # fmt: skip
     # Only what is wrong beyond chance is proposed; both partners of a proposed pair change together.
@@ -467,7 +467,7 @@ def _pair_findings(
     delta = float(np.nanmean(after) - np.nanmean(before))
     names = model.skeleton.keypoints
     right = sorted({tuple(sorted((names[k], names[found[k]]))) for k in wrong})
-    told = ", ".join(f"{a} with {b}" if a != b else f"{a} with itself" for a, b in right)
+    partners = ", ".join(f"{a} with {b}" if a != b else f"{a} with itself" for a, b in right)
     some = ", ".join(f"{names[k]} with {names[declared[k]]}" for k in wrong[:4])
     stated = "no mirror pairs are declared" if not model.skeleton.mirror else (
         f"{len(wrong)} keypoints have a wrong mirror partner ({some}{' ...' if len(wrong) > 4 else ''})"
@@ -481,7 +481,7 @@ def _pair_findings(
             "mirror pairs",
             f"{stated}: in the mirrored image they are {far[0]:.3f} of the box away, the partners that were "
             f"found {far[1]:.3f}",
-            f"Pair {told}: mirror = {list(found)}.",
+            f"Pair {partners}: mirror = {list(found)}.",
             (
                 Measurement("distance to the declared partner", float(far[0]), "share of the box"),
                 Measurement("distance to the partner found", float(far[1]), "share of the box"),

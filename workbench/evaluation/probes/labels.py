@@ -68,15 +68,15 @@ def check_labels(
     Raises:
         ValueError: no labelled samples, or another number of keypoints.
     """
-    told = labelled(model, samples)
-    judge = Judge.of(model, told, model.skeleton.sigmas, seed)
+    annotated = labelled(model, samples)
+    judge = Judge.of(model, annotated, model.skeleton.sigmas, seed)
     points: list[np.ndarray] = []
     done = 0
-    for part in parts_of(model, told):
+    for part in parts_of(model, annotated):
         points.append(passed(model, part)[2])
         done += len(part)
         if progress is not None:
-            progress(done, len(told))
+            progress(done, len(annotated))
     found = np.concatenate(points)
     order, misplaced = _order(model, judge, found)
     if not _good(judge, found[:, np.argsort(order)]):
@@ -85,7 +85,7 @@ def check_labels(
         return LabelCheck(order, (), dict.fromkeys(("keypoint order", "left/right swaps"), why))
     if misplaced is not None:
         return LabelCheck(order, (Located(misplaced),), {})
-    swaps = _swaps(model, judge, told, found)
+    swaps = _swaps(model, judge, annotated, found)
     return LabelCheck(order, () if swaps is None else (swaps,), {})
 
 
@@ -198,9 +198,9 @@ def _swaps(
         return None
     names = model.skeleton.keypoints
     first = int(rows[0])
-    told = ", ".join(names[left[p]] for p in np.flatnonzero(crossed[first])[:3])
+    some = ", ".join(names[left[p]] for p in np.flatnonzero(crossed[first])[:3])
     text = (
-        f"{len(rows)} instances have left and right exchanged: in {samples[first].key} the labels of {told} "
+        f"{len(rows)} instances have left and right exchanged: in {samples[first].key} the labels of {some} "
         f"lie where the model puts the other side, within {_ON:g} of the box; over the set "
         f"{straight.sum() / judged:.0%} of the sided keypoints lie on their own side"
     )

@@ -106,8 +106,12 @@ def measured(
         done += (len(interventions) + 1) * len(part)
         if progress is not None:
             progress(done, total)
-    kept = [one for one in interventions if one.name not in skipped]
-    return np.concatenate(base), [(o, np.concatenate(found[o.name])) for o in kept], list(skipped.values())
+    possible = [one for one in interventions if one.name not in skipped]
+    return (
+        np.concatenate(base),
+        [(o, np.concatenate(found[o.name])) for o in possible],
+        list(skipped.values()),
+    )
 
 
 def _line(reason: BaseException) -> str:

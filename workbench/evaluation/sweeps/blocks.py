@@ -181,8 +181,8 @@ def to_bytes(block: Block) -> bytes:
     """A block as the bytes of an .npz archive."""
     arrays: dict[str, np.ndarray] = {"rows": np.array([block.first, block.last])}
     for number, one in enumerate(block.predictions):
-        held = {f.name: getattr(one, f.name) for f in dataclasses.fields(one)}
-        arrays |= {f"{number}.{name}": value for name, value in held.items() if value is not None}
+        fields = {f.name: getattr(one, f.name) for f in dataclasses.fields(one)}
+        arrays |= {f"{number}.{name}": value for name, value in fields.items() if value is not None}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

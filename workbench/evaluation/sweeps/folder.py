@@ -76,15 +76,15 @@ class SweepFolder:
             {"name": v.name, "about": v.about, "folder": folder}
             for v, folder in zip(self.variants, folders, strict=True)
         ]
-        told = plain({"format": 1, "identity": identity, "variants": named})
+        record = plain({"format": 1, "identity": identity, "variants": named})
         if path.is_file():
             found = read_record(path)
-            if found["identity"] != told["identity"]:
-                why = _differences(found["identity"], told["identity"])
+            if found["identity"] != record["identity"]:
+                why = _differences(found["identity"], record["identity"])
                 raise ValueError(f"{self.root}: holds another sweep ({why}); name another --out")
         elif any(self.root.glob("*.parquet")):
             raise ValueError(f"{self.root}: holds predictions that no sweep wrote; name another --out")
-        write_text(path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+        write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
     def finished(self, unit: Unit, origins: Sequence[str]) -> list[dict[str, Any]] | None:
         """The rows of the table of a checkpoint whose files are all there; None where one is missing.

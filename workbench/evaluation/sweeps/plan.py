@@ -112,8 +112,10 @@ def plan_sweep(source: SweepSource, rules: SweepRules, paths: Sequence[Path]) ->
         units = units[place:]
         break
     else:
-        told = "; ".join(f"{one.checkpoint}: {one.reason}" for one in failed[:3])
-        raise ValueError(f"{source.run}: not one of {len(paths)} checkpoints can be predicted with ({told})")
+        reasons = "; ".join(f"{one.checkpoint}: {one.reason}" for one in failed[:3])
+        raise ValueError(
+            f"{source.run}: not one of {len(paths)} checkpoints can be predicted with ({reasons})"
+        )
     data = worker.data(len(loaded.model.skeleton))
     loaded = loaded.named_as(data)
     truth = data if rules.sigmas is not None else judged_by(data, loaded.model.skeleton)

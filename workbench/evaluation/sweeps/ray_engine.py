@@ -382,20 +382,20 @@ class _Pool:
         """
         worker = self._starting.pop(answer)
         try:
-            told = self._ray.get(answer)
+            reply = self._ray.get(answer)
         except self._ray.exceptions.RayError as problem:
             self._lost[""] += 1
             if self._lost[""] >= ATTEMPTS:
                 raise ValueError(f"workers end as soon as they start ({_last_line(problem)})") from None
             return
-        if told["version"] != __version__:
+        if reply["version"] != __version__:
             raise ValueError(
-                f"a worker has version {told['version']} of the workbench, expected {__version__}"
+                f"a worker has version {reply['version']} of the workbench, expected {__version__}"
             )
-        if "error" in told:
-            raise ValueError(f"a worker cannot open the data set: {told['error']}")
+        if "error" in reply:
+            raise ValueError(f"a worker cannot open the data set: {reply['error']}")
         for name in ("annotations", "detections"):
-            if told[name] != self._state.plan.identity[name]:
+            if reply[name] != self._state.plan.identity[name]:
                 raise ValueError(f"a worker reads other {name} under the same path; copy the data set to it")
         self._idle.append(worker)
 

@@ -174,8 +174,8 @@ def annotations_digest(pose_set: PoseSet) -> str:
     """Digest of images' ids and names and of all annotations; equal on every machine."""
     digest = sha256()
     images = [[record.id, record.path.name] for record in pose_set.images.values()]
-    told = [pose_set.name, pose_set.skeleton.name, list(pose_set.skeleton.keypoints), images]
-    digest.update(json.dumps(plain(told)).encode())
+    facts = [pose_set.name, pose_set.skeleton.name, list(pose_set.skeleton.keypoints), images]
+    digest.update(json.dumps(plain(facts)).encode())
     own = pose_set.instances
     ids = [[i.annotation_id, i.image_id, i.category_id, int(i.iscrowd), i.num_keypoints] for i in own]
     digest.update(np.array(ids, np.int64).tobytes())
@@ -255,5 +255,5 @@ def origin_of_unit(identity: Mapping[str, Any], checkpoint_sha256: str, variant:
         checkpoint_sha256: of the checkpoint's bytes.
         variant: name of the variant; "" for all of them together.
     """
-    told = [__version__, identity, checkpoint_sha256, variant]
-    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    facts = [__version__, identity, checkpoint_sha256, variant]
+    return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

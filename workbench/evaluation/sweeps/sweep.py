@@ -100,8 +100,10 @@ def sweep(
         finally:
             state.flush()
         if not state.rows:
-            told = "; ".join(f"{one.checkpoint}: {one.reason}" for one in state.failed[:3])
-            raise ValueError(f"{run}: not one of {len(paths)} checkpoints could be predicted with ({told})")
+            reasons = "; ".join(f"{one.checkpoint}: {one.reason}" for one in state.failed[:3])
+            raise ValueError(
+                f"{run}: not one of {len(paths)} checkpoints could be predicted with ({reasons})"
+            )
         return state.report(source, time.monotonic() - started)
 
 

@@ -69,6 +69,12 @@ class Rollout(Report):
             Measurement("PCK, teacher-forced", steps.pck_forced, protocol=steps.rule),
             Measurement("PCK, free-running", steps.pck_free, protocol=steps.rule),
         )
+        if self.support is not None and self.support.verdict in ("not read", "read, but not needed"):
+            severity = "error" if self.support.verdict == "not read" else "warning"
+            cause = f"support {self.support.verdict}"
+            fix = "check that support features reach the decoder; train with several categories or orders"
+            # First: without its support the network cannot know which keypoints are asked for.
+            found.append(Finding(cause, self.support.summary(), fix, severity=severity))
         if steps.gap > EXPOSURE_BIAS:
             fix, refuted = "train with scheduled sampling", "free-running PCK as high as teacher-forced PCK"
             found.append(Finding("exposure bias", steps.summary(), fix, pck, refuted_by=refuted))
@@ -77,13 +83,9 @@ class Rollout(Report):
             found.append(Finding("keypoints not learned", steps.summary(), fix, pck))
         if steps.rounding_warning:
             fix = "compare figures of one machine and one batch size only"
+            # A limit of what can be compared, and no reason why a figure is low.
             cause = "results depend on rounding"
-            found.append(Finding(cause, steps.rounding_warning, fix, severity="warning"))
-        if self.support is not None and self.support.verdict in ("not read", "read, but not needed"):
-            severity = "error" if self.support.verdict == "not read" else "warning"
-            cause = f"support {self.support.verdict}"
-            fix = "check that support features reach the decoder; train with several categories or orders"
-            found.append(Finding(cause, self.support.summary(), fix, severity=severity))
+            found.append(Finding(cause, steps.rounding_warning, fix, severity="remark"))
         found += [
             Finding("coordinates disagree", claim.text(), claim.why)
             for claim in self.coordinates.claims

@@ -18,9 +18,15 @@ from workbench.core.capabilities import RollsOut, TakesSupport
 from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR
-from workbench.figures.bars import Bars, bars_figure
+from workbench.figures.bars import PAIRED, Bars, bars_figure
 from workbench.inspectors.sequence import rollout
-from workbench.inspectors.sequence.rollout import NOTHING_COUNTS, Normaliser, PckRule, granularity
+from workbench.inspectors.sequence.rollout import (
+    NOT_LEARNED,
+    NOTHING_COUNTS,
+    Normaliser,
+    PckRule,
+    granularity,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -87,11 +93,11 @@ class SupportUse(Report):
         """``not read``, ``read, but not needed``, or ``used``; ``read`` where no PCK can say more."""
         if not self.most_moved > NOTHING:
             return "not read"
-        if np.isnan(self.by_kind["real"]):
-            return "read"
         replaced = [self.by_kind[kind] for kind in ("shuffled", "zero", "mean")]
-        worst = min(replaced)
-        return "used" if self.by_kind["real"] - worst >= 0.1 else "read, but not needed"
+        if self.by_kind["real"] - min(replaced) >= 0.1:
+            return "used"
+        # A network that finds nothing has nothing to lose without its support.
+        return "read, but not needed" if self.forced[0] >= NOT_LEARNED else "read"
 
     def summary(self) -> str:
         if self.verdict == "not read":
@@ -100,7 +106,10 @@ class SupportUse(Report):
                 "its features are not masked, discarded or dominated"
             )
         if self.verdict == "read":
-            return f"The support is read: answers move by up to {self.most_moved:.1%}; {NOTHING_COUNTS}"
+            forced = self.forced[0]
+            why = f"PCK is {forced:.2f}, too little to tell whether it is needed"
+            why = NOTHING_COUNTS if np.isnan(forced) else why
+            return f"The support is read: answers move by up to {self.most_moved:.1%}; {why}"
         real, zero, mixed = (self.by_kind[kind] for kind in ("real", "zero", "shuffled"))
         return (
             f"The support is {self.verdict}: PCK {real:.2f} with the real one, {zero:.2f} with zeros, "
@@ -115,7 +124,7 @@ class SupportUse(Report):
             Bars("PCK, teacher-forced", self.forced, inks, span=(0, 1.05)),
             Bars("moved by (share of the side)", self.moved, inks),
         ]
-        return bars_figure(self.summary(), list(self.kinds), columns)
+        return bars_figure(self.summary(), list(self.kinds), columns, narrowest=PAIRED)
 
     def table(self) -> list[dict[str, Any]]:
         return rows(support=self.kinds, pck=self.pck, pck_forced=self.forced, moved=self.moved)

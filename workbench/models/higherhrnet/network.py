@@ -101,8 +101,8 @@ class Exchange(nn.Module):
             # One after the other from the finest, as published: sums of floats depend on the order.
             total = None
             for path, part in zip(row, seen, strict=True):  # type: ignore[call-overload] - a ModuleList
-                told = path(part)
-                total = told if total is None else total + told
+                features = path(part)
+                total = features if total is None else total + features
             fused.append(self.relu(total))
         return fused
 

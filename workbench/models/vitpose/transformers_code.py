@@ -66,8 +66,8 @@ def build(config: dict[str, Any]) -> nn.Module:
     backbone = {k: v for k, v in config["backbone_config"].items() if k not in skipped}
     rest = {k: v for k, v in config.items() if k not in (*skipped, "num_labels")}
     labels = {int(k): v for k, v in rest.pop("id2label").items()}
-    told = VitPoseConfig(backbone_config=VitPoseBackboneConfig(**backbone), id2label=labels, **rest)
-    return VitPoseForPoseEstimation(told)
+    settings = VitPoseConfig(backbone_config=VitPoseBackboneConfig(**backbone), id2label=labels, **rest)
+    return VitPoseForPoseEstimation(settings)
 
 
 def _plain(fields: dict[str, Any]) -> TopDown:
