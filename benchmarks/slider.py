@@ -232,7 +232,8 @@ def slid(address: str, places: list[int], requests: list[str] | None = None) -> 
         page.get_by_test_id("job").wait_for(state="hidden", timeout=120_000)
         page.wait_for_function("!document.querySelector('.cmp-pane.loading')")
         quiet, end = 0, time.monotonic() + PATIENCE
-        while quiet < 3:  # what is fetched ahead is there, and half a second brings nothing more, three times
+        # What is fetched ahead is there, and no job is asked for any more: the page looks every 2.5 s.
+        while quiet < 7:
             page.wait_for_timeout(500)
             quiet = 0 if going else quiet + 1
             if time.monotonic() > end:

@@ -404,6 +404,7 @@ class LabPage(DeclaredPage, Generic[State]):
             for task in self.job_sections():
                 add_job_section(self.context, task, self.prefix, self.path, state)
         self.context.reports[self.path] = self.shown
+        self.context.summaries[self.path] = lambda text: self.overview(self._read(text))
         timer = gr.Timer(UPDATE_SECONDS, active=False)
         shown = [w for s in self._sections for w in s.outputs]
         watching = LatestQuestion()

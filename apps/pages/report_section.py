@@ -270,6 +270,11 @@ def page_document(context: Context, page: str, items: Sequence[tuple[str, str, s
             reasons.append(sentence(mistake))
     if not answers:
         raise NotAvailable(f"{title}: {'; '.join(dict.fromkeys(reasons)) or NOTHING}")
+    for key, state in dict.fromkeys((key, state) for key, _, state in items if key in context.summaries):
+        try:
+            parts += context.summaries[key](state)
+        except MISTAKES as mistake:
+            reasons.append(sentence(mistake))
     for answer in answers:
         parts += answer.parts()
         inputs |= dict.fromkeys(answer.inputs)

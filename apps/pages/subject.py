@@ -155,11 +155,6 @@ def neighbour(context: Context, data: str, sample: int, step: int) -> int:
     return labelled[0] if step > 0 else labelled[-1]
 
 
-def without_image(subject: Subject) -> Subject:
-    """The same subject, its image of one's own put away."""
-    return dataclasses.replace(subject, image=None, box=(None,) * 4)
-
-
 # A page's state in its address: epochs by number, samples by name, so that links outlive new checkpoints.
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,8 @@ class Context:
         looks: held while one of them is computed.
         reports: key -> function of a section's name and its state, that returns what the section shows;
             pages register it when they are built.
+        summaries: key of `reports` -> HTML of what the page says above its sections, for a state; of pages
+            that say more there than their sections do.
         titles: path of a page -> its title and question.
     """
 
@@ -55,6 +57,7 @@ class Context:
     answers: LruCache[list[Any]] = field(default_factory=lambda: LruCache(ANSWERS, _weight, ANSWER_BYTES))
     looks: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOKS_AT_ONCE))
     reports: dict[str, Callable[[str, str], Answer]] = field(default_factory=dict)
+    summaries: dict[str, Callable[[str], Sequence[str]]] = field(default_factory=dict)
     titles: dict[str, tuple[str, str]] = field(default_factory=dict)
     _inputs: LruCache[Input] = field(default_factory=lambda: LruCache(500))
 

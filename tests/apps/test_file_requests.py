@@ -11,7 +11,6 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import httpx
 import pytest
@@ -338,23 +337,22 @@ def test_a_warning_shows_words_as_words():
 
 @pytest.mark.long
 def test_the_upload_folder_is_made_wherever_the_environment_says_and_those_of_killed_servers_go(tmp_path):
-    """In a process of its own: the folder is one per process, and named to Gradio by its environment."""
-    program = "from apps.server.gradio_private import upload_folder; print(upload_folder())"
+    """In processes of their own: the folder is one per process, and named to Gradio by its environment."""
+    program = (
+        "import os, glob\nfrom apps.server.gradio_private import upload_folder\n"
+        "for _ in range(2):\n"
+        "    if not os.fork():\n"
+        "        before = glob.glob('*', root_dir=os.environ['GRADIO_TEMP_DIR'])\n"
+        "        print(before, upload_folder().name, flush=True)\n"
+        "        os._exit(9)\n"
+        "    os.wait()\n"
+    )
     parent = tmp_path / "not" / "there"
     environment = {**os.environ, "GRADIO_TEMP_DIR": str(parent), "PYTHONPATH": str(ROOT)}
-
-    def made():
-        done = subprocess.run(
-            [sys.executable, "-c", f"{program}; import os, sys; sys.stdout.flush(); os._exit(9)"],
-            capture_output=True, text=True, env=environment, check=False,
-        )  # fmt: skip
-        return Path(done.stdout.strip())
-
-    killed = made()
-    assert killed.is_dir()
-    assert killed.parent == parent.resolve()
-    assert made().is_dir()
-    assert not killed.exists()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    killed, later = (line.rpartition(" ")[2] for line in done.stdout.splitlines())
+    assert done.stdout.splitlines() == [f"[] {killed}", f"['{killed}'] {later}"]
+    assert [path.name for path in parent.iterdir()] == [later]
 
 
 def test_another_gradio_whose_private_functions_differ_is_refused_with_their_names(monkeypatch):

@@ -11,13 +11,17 @@ import httpx
 import pytest
 
 from apps.server.application import all_pages
-from tests.apps.client import ITEM
+from apps.server.settings import Settings
+from tests.apps.client import ITEM, connected
+from tests.apps.conftest import started
 from tests.apps.console import Console
 from tests.waiting import when
+from workbench.checkpoints.demo import root
 
 PAGES = [page.path for page in all_pages()]
 SUBJECT_VALUES = ("painted-run", 2, "painted.json", 0, "")
-GIVEN = object()
+# What the handler before gave: first, or as the state of a page with several sections.
+GIVEN, STATE = object(), object()
 SUBJECT = "run=painted-run&epoch=1&data=painted.json"
 
 
@@ -97,31 +101,86 @@ def questions(files):
             "workbench overfit",
         ),
         "look-overlay": ([("/overlay", (*SUBJECT_VALUES, *[None] * 5))], "overlay.compute("),
+        "codecs": (
+            [
+                ("/codecs", ("painted-run", None, "painted.json", 2, "no", None)),
+                ("/codecs_watch", (STATE, "")),
+            ],
+            "codec_matrix(",
+        ),
     }
 
 
+def reported(server, client, page, calls, words_of_answer=""):
+    """The report of what the handlers gave in turn, once the last of them has an answer with these words."""
+    given, state, items = "", "", []
+    for name, values in calls:
+        known = {id(GIVEN): given, id(STATE): state}
+        words = values if isinstance(values, dict) else [known.get(id(one), one) for one in values]
+
+        def ask(name=name, words=words):
+            return (
+                client.predict(**words, api_name=name)
+                if isinstance(words, dict)
+                else client.predict(*words, api_name=name)
+            )
+
+        last = name == calls[-1][0]
+
+        def answered(seen, last=last):
+            return not last or (re.search(ITEM, str(seen)) and words_of_answer in str(seen))
+
+        found = when(ask, answered, 120)
+        given = found[0] if isinstance(found, (list, tuple)) else found
+        state = found[-5] if isinstance(found, (list, tuple)) and len(found) > 5 else ""
+        items = [m.groupdict() for m in re.finditer(ITEM, str(found))]
+    items = [{name: html.unescape(text) for name, text in one.items()} for one in items]
+    return asked(server, page, items)
+
+
+def lacks_of(answer, command, page):
+    return missing_in(answer.text, command, page) if answer.status_code == 200 else answer.text
+
+
 def test_the_report_of_every_page_with_a_real_answer_is_whole(server, client, uploads):
-    lacking = {}
-    for page, (calls, command) in questions(uploads).items():
-        given, items = "", []
-        for name, values in calls:
-            words = values if isinstance(values, dict) else [given if one is GIVEN else one for one in values]
-
-            def ask(name=name, words=words):
-                return (
-                    client.predict(**words, api_name=name)
-                    if isinstance(words, dict)
-                    else client.predict(*words, api_name=name)
-                )
-
-            last = name == calls[-1][0]
-            found = when(ask, (lambda seen: re.search(ITEM, str(seen))) if last else lambda _: True, 120)
-            given = found[0] if isinstance(found, (list, tuple)) else found
-            items = [m.groupdict() for m in re.finditer(ITEM, str(found))]
-        items = [{name: html.unescape(text) for name, text in one.items()} for one in items]
-        answer = asked(server, page, items)
-        lacking[page] = missing_in(answer.text, command, page) if answer.status_code == 200 else answer.text
+    lacking = {
+        page: lacks_of(reported(server, client, page, calls), command, page)
+        for page, (calls, command) in questions(uploads).items()
+    }
     assert not {page: lacks for page, lacks in lacking.items() if lacks}
+
+
+@pytest.mark.long
+def test_the_reports_of_pages_for_other_kinds_of_models_are_whole(tmp_path):
+    """Of the built-in checkpoints: an autoregressive one, one with text, one that groups people."""
+    settings = Settings(root=root(), port=0, cache=tmp_path, limit=2)
+    people = {"run": "higherhrnet-demo", "data": "scenes-people-val"}
+    with started(settings) as (address, _):
+        client = connected(address)
+        watched = {
+            page: reported(
+                address, client, page, [(f"/{page}", words), (f"/{page}_watch", (STATE, ""))], answer
+            )
+            for page, words, answer in (
+                ("rollout", {"run": "cape-demo"}, "PCK"),
+                ("conditioning", {"run": "rtmpose-text-fusion", "limit": 4}, "clinic-verdict"),
+            )
+        }
+        assert lacks_of(watched["rollout"], "forced_and_free", "rollout") == []
+        assert lacks_of(watched["conditioning"], "rtmpose-text-fusion", "conditioning") == []
+        assert "neck skipped in predict" in watched["conditioning"].text
+        before = reported(address, client, "grouping", [("/grouping", people)])
+        assert lacks_of(before, "grouping_steps.compute(", "grouping") == []
+        request = client.predict(**people, api_name="/grouping")[6]
+        client.predict(request, "", api_name="/grouping_ask")
+        when(
+            lambda: client.predict(request, "", api_name="/grouping_watch")[0],
+            lambda card: '"ready"' in card,
+            200,
+        )
+        after = reported(address, client, "grouping", [("/grouping", people)])
+        assert "On the set" in after.text
+        assert "images of scenes-people-val" in after.text
 
 
 def missing_in(text, command, page):

@@ -17,8 +17,8 @@ from workbench.cli.output import Answer
 # `app` serves until it is stopped; tests/apps drives it. Others answer by a second word; of those in PARTS,
 # `--demo` alone chooses one.
 ANSWERING = [(verb,) for verb in VERBS if verb not in {"app", "look", "ablate", "experiment", "probe"}]
-PARTS = [("look",), ("probe", "--limit", "1")]
-ANSWERING += [("ablate", "tags", "--limit", "1"), ("ablate", "grouping", "--limit", "1")]
+PARTS = [("look",), ("ablate", "--limit", "1"), ("probe", "--limit", "1")]
+ANSWERING += [("ablate", "grouping", "--limit", "1")]
 ANSWERING += [("ablate", "faults", "--limit", "1")]
 ANSWERING += [("probe", "flip", "--limit", "1")]
 ANSWERING += [("data", "lint"), ("data", "augment", "--samples", "1", "--draws", "2")]

@@ -73,6 +73,11 @@ FAULTS = {
     "negative": (each(lambda n, a, w, h: a.update(area=-a["area"])), "12 instances have a negative area"),
     "unit area": (each(lambda n, a, w, h: a.update(area=a["area"] / w / h)), "areas look normalised"),
     "small area": (lambda d: d["annotations"][3].update(area=2.5), "1 instances have an area below 4 square"),
+    "areas of a smaller image": (
+        each(lambda n, a, w, h: a.update(area=a["area"] / 20)),
+        "areas are 0.03 of their boxes",
+    ),
+    "areas of a larger image": (each(lambda n, a, w, h: a.update(area=a["area"] * 9)), "areas are 5.4 of"),
     "id 0": (each(lambda n, a, w, h: a.update(id=n)), "annotation id 0 never counts as found"),
     "corners": (
         each(lambda n, a, w, h: a.update(bbox=[*a["bbox"][:2], *np.add(a["bbox"][:2], a["bbox"][2:])])),
@@ -89,6 +94,14 @@ FAULTS = {
     "unit keypoints": (
         each(lambda n, a, w, h: a.update(keypoints=times(a["keypoints"], (1 / w, 1 / h, 1)))),
         "all labelled keypoints of 12 instances lie within 1 pixel",
+    ),
+    "unit keypoints in a quarter": (
+        each(
+            lambda n, a, w, h: a.update(
+                keypoints=times(a["keypoints"], (1 / w, 1 / h, 1) if n % 4 == 0 else (1,))
+            )
+        ),
+        "all labelled keypoints of 3 of 12 instances lie within 1 pixel",
     ),
     "exchanged": (
         each(lambda n, a, w, h: a.update(keypoints=swapped(a["keypoints"]))),

@@ -161,7 +161,7 @@ def test_what_leaves_ap_at_zero_comes_after_a_broken_invariant():
     assert [f.evidence for f in by_proof([nothing, broken])] == ["b", "a"]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_zero_weights_come_before_the_batch_statistics_that_they_spoil(tmp_path):
     import torch
 
@@ -206,13 +206,13 @@ def test_annotated_boxes_of_the_demo_lie_around_their_keypoints():
             lambda x, y, w, h: [x, y, x + w, y + h],
             "convert x0, y0, x1, y1 to x, y, width, height",
             "proved",
-            marks=pytest.mark.long,
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             lambda x, y, w, h: [x + 0.2 * w, y + 0.2 * h, 0.6 * w, 0.6 * h],
             "makes up for the same",
             "likely",
-            marks=pytest.mark.long,
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["moved", "corners", "small"],

@@ -41,12 +41,15 @@ def test_a_planted_fault_is_named_and_proved(tmp_path, script, init, cause):
     assert first.refuted_by
 
 
+# The suite plants both rates too.
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("script", "forward", "cause"),
     [
-        (SCRIPT.format(rate="5e-7", clip="1.0"), "pass", "learning rate too high or too low"),
-        (SCRIPT.format(rate="5.0", clip="0"), "pass", "learning rate too high or too low"),
+        pytest.param(SCRIPT.format(rate="5e-7", clip="1.0"), "pass", "learning rate too high or too low",
+                     marks=pytest.mark.slow),
+        pytest.param(SCRIPT.format(rate="5.0", clip="0"), "pass", "learning rate too high or too low",
+                     marks=pytest.mark.slow),
         (SCRIPT.format(rate="5e-3", clip="1e-9").replace("AdamW", "SGD"), "pass",
          "gradient clipping too small"),
     ],

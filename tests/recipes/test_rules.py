@@ -7,6 +7,7 @@ import copy
 import pytest
 
 from workbench.checkpoints.config_reader import read_config
+from workbench.core import NotAvailable
 from workbench.recipes.audit import audit
 from workbench.recipes.layer_decay import scale_of, without_group
 from workbench.recipes.recipe import recipe
@@ -193,6 +194,57 @@ def test_other_data_make_a_difference_a_remark(healthy):
     own = changed(own, "train_cfg.max_epochs", 300)
     found = {one.key: one.severity for one in audit(own, "vitpose-b-coco").findings}
     assert found["train_cfg.max_epochs"] == "remark"
+
+
+def test_a_rate_that_auto_scale_lr_changes_is_judged_as_it_is_used(healthy):
+    def told(**scale):
+        own = changed(healthy, "train_dataloader.batch_size", 8)
+        for name, value in scale.items():
+            own = changed(own, f"auto_scale_lr.{name}", value)
+        return [one for one in audit(own).findings if one.key == "auto_scale_lr"]
+
+    (plain,) = told()
+    assert "auto_scale_lr = dict(enable=True, base_batch_size=512)" in plain.fix
+    assert told(enable=True) == []
+    # 64 samples with a base of 64: the rate of 512 stays as it is.
+    (wrong,) = told(enable=True, base_batch_size=32)
+    assert "rate 0.0005, which auto_scale_lr makes 0.001" in wrong.evidence
+    assert "set the rate to about 3.1e-05, or set auto_scale_lr.base_batch_size to 512" in wrong.fix
+
+
+@pytest.mark.parametrize(
+    ("backbone", "tensor", "of"),
+    [
+        ("CSPNeXt", "stage2.0.branches.1.0.conv1.weight", "HRNet"),
+        ("HRNet", "backbone.stage1.1.short_conv.conv.weight", "CSPNeXt"),
+        ("HRNet", "module.backbone.blocks.3.attn.qkv.weight", "VisionTransformer"),
+        ("ResNet", "backbone.layers.3.attn.qkv.weight", "VisionTransformer"),
+        ("HRNet", "backbone.stage2.0.branches.1.0.conv1.weight", ""),
+        ("MyNet", "backbone.stage2.0.branches.1.0.conv1.weight", ""),
+        ("HRNet", "something.else.weight", ""),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_refused(tmp_path, backbone, tensor, of):
+    import torch
+
+    from workbench.checkpoints import open_checkpoint
+
+    torch.save({tensor: torch.zeros(4, 4, 1, 1)}, tmp_path / "other.pth")
+    config = {"model": {"type": "TopdownPoseEstimator", "backbone": {"type": backbone},
+                        "head": {"type": "HeatmapHead"}}}  # fmt: skip
+    given = open_checkpoint(tmp_path / "other.pth")
+    if not of:
+        audit(config, checkpoint=given)
+        return
+    with pytest.raises(ValueError, match=f"another model than the config: .* is {backbone}, .* of {of};"):
+        audit(config, checkpoint=given)
+
+
+def test_what_is_there_of_a_config_is_said_when_it_is_too_little():
+    with pytest.raises(NotAvailable, match="got only model, of which nothing can be compared"):
+        audit({"model": {"type": "TopdownPoseEstimator"}})
+    with pytest.raises(NotAvailable, match="got only x, of which"):
+        audit({"x": 1})
 
 
 def test_a_checkpoint_of_another_model_is_told(healthy, tmp_path):

@@ -36,6 +36,9 @@ SUBVERBS: dict[str, str] = {
     "grouping": "Its protocol: NMS, order, thresholds, flip, affine, resolutions, refine.",
 }
 
+DEMO_PART = "tags"
+"""Shown by `ablate --demo`."""
+
 Match = Annotated[
     float | None, option("--match", "An AP that was reported: the variant whose AP is nearest is named.")
 ]
@@ -200,9 +203,6 @@ def _text(report: Ablation, match: float | None) -> str:
                 f"{described}, {abs(nearest.ap - match):.3f} away"
             )
     return "\n".join(lines)
-
-
-# workbench ablate faults: which mistake of an inference script is in this pipeline?
 
 
 # workbench ablate conditioning: what do condition, neck and refiner cost or give, with intervals?

@@ -25,6 +25,8 @@ from workbench.cli.output import Answer, check_room, in_job
 from workbench.cli.report_output import as_columns
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from workbench.data import PoseSet
     from workbench.evaluation.history import History
 
@@ -170,9 +172,20 @@ def _check_asked_ids(history: History, image_id: int | None, annotation_id: int 
     """Raise ValueError where no epoch has a pose of the image or of the instance that is asked for."""
     name = history.folder.name
     if image_id is not None and not len(history.poses_of_image(image_id)):
-        raise ValueError(f"--image-id: no epoch of {name} has a pose of image {image_id}")
+        listed = _ids(history.predicted_ids()[1])
+        raise ValueError(f"--image-id: no epoch of {name} has a pose of image {image_id}; {listed}")
     if annotation_id is not None and not history.of(annotation_id):
-        raise ValueError(f"--annotation-id: no epoch of {name} has a pose of instance {annotation_id}")
+        found = history.predicted_ids()[0]
+        listed = "" if found is None else f"; {_ids(found)}"
+        raise ValueError(
+            f"--annotation-id: no epoch of {name} has a pose of instance {annotation_id}{listed}"
+        )
+
+
+def _ids(found: np.ndarray, most: int = 8) -> str:
+    """Which ids there are, the first ones by name."""
+    more = f" ... ({len(found)} in all)" if len(found) > most else ""
+    return f"there are {', '.join(map(str, found[:most].tolist()))}{more}"
 
 
 def _scored(history: History, pose_set: PoseSet, evaluator: EvaluatorOptions) -> str:

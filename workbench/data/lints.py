@@ -163,6 +163,11 @@ def _thumbnail(path: Path) -> Float[np.ndarray, "s s"] | None:
 
 # Square pixels. COCO labels keypoints from 32 x 32 pixels on; a pose within 2 x 2 cannot be labelled.
 SMALLEST_AREA = 4.0
+# Instances with so many keypoints, and so many of them, tell what areas are to boxes and poses. In correct
+# sets the median of both is .3 to .9.
+_RICH, _LEAST_RICH, _LEAST_SHARE, _MOST_SHARE = 6, 8, 0.15, 2.0
+# Share of an instance's keypoints that lie in its box once they are in pixels; less do as they are.
+_IN_BOX = 0.5
 # In smaller images, pixel coordinates cannot be distinguished from normalised ones.
 _SMALL_IMAGE = 16
 # Poses closer than this share of their extent, and 1.5 pixels, are one pose labelled twice.
@@ -309,7 +314,27 @@ def _areas(column: _Column) -> _Told:
             " is close enough to count"
         )
         found.append((text, small))
-    return found
+    return found or _out_of_proportion(column)
+
+
+def _out_of_proportion(column: _Column) -> _Told:
+    """Areas that are of another unit than boxes and poses: both have to say so, as either may be wrong."""
+    boxed = np.isfinite(column.boxes).all(1) & (column.boxes[:, 2:] > 0).all(1)
+    rich = boxed & (column.labelled.sum(1) >= _RICH) & np.isfinite(column.area)
+    if rich.sum() < _LEAST_RICH:
+        return []
+    extent = column.extent()[rich]
+    pose = np.maximum(extent[:, 2:] - extent[:, :2], 1.0).prod(1)
+    area = column.area[rich]
+    of_box, of_pose = np.median(area / column.boxes[rich, 2:].prod(1)), np.median(area / pose)
+    if max(of_box, of_pose) >= _LEAST_SHARE and min(of_box, of_pose) <= _MOST_SHARE:
+        return []
+    text = (
+        f"areas are {of_box:.3g} of their boxes and {of_pose:.3g} of the rectangles around their keypoints"
+        f" (medians over {int(rich.sum())} instances), where .3 to .9 is usual: they are of another unit or"
+        " image size, and OKS is judged by them"
+    )
+    return [(text, rich)]
 
 
 def _unit_keypoints(column: _Column) -> _Told:
@@ -318,14 +343,23 @@ def _unit_keypoints(column: _Column) -> _Told:
         return []
     low, high = column.extent()[several, :2].min(1), column.extent()[several, 2:].max(1)
     unit = (low >= -0.5) & (high <= 1.5)
-    if unit.mean() < 0.8:
-        return []
-    text = (
-        f"all labelled keypoints of {int(unit.sum())} instances lie within 1 pixel: they look normalised to"
-        " the image size; convert them to pixels"
-    )
     rows = np.zeros(len(column), bool)
     rows[np.flatnonzero(several)[unit]] = True
+    if unit.mean() < 0.8:
+        # In part of the set a pose within a pixel may be one that is hardly labelled: its box decides.
+        boxed = rows & np.isfinite(column.boxes).all(1)
+        pixels = column.keypoints[boxed] * column.size[boxed][:, None]
+        held = _share_held(pixels, column.labelled[boxed], column.boxes[boxed]) >= _IN_BOX
+        held &= _share_held(column.keypoints[boxed], column.labelled[boxed], column.boxes[boxed]) < _IN_BOX
+        rows[:] = False
+        rows[np.flatnonzero(boxed)[held]] = True
+        if not rows.any():
+            return []
+    where = "" if rows.all() else f" of {len(column)}"
+    text = (
+        f"all labelled keypoints of {int(rows.sum())}{where} instances lie within 1 pixel: they look"
+        " normalised to the image size; convert them to pixels"
+    )
     return [(text, rows)]
 
 

@@ -57,10 +57,12 @@ CHECKS: dict[str, str] = {
 """Cause of a finding -> what holds where there is none."""
 
 OF_IMAGES = ("images of another size", "repeated images", "turned images")
-WITH_MODEL = "a model is needed: name a checkpoint with --model"
+WITH_MODEL = "a model is needed: `workbench data lint` with --model CHECKPOINT"
 
 # A visible keypoint farther outside than this share of the box's longer side is of another box.
 _FAR = 0.5
+# Nobody labels so many keypoints of which none is seen, but for one instance in some hundred.
+_RICH, _LEAST_HIDDEN, _SOME_HIDDEN = 6, 3, 0.05
 # Two pairs of sides belong together if they point the same way in this share of at least so many instances.
 _AGREE, _LEAST = 0.95, 40
 # Sides nearer to each other than this share of the instance's extent do not tell which is which.
@@ -449,6 +451,16 @@ def _visibility(pose_set: PoseSet) -> list[Located]:
         )
         fix = "Write visibility 2 for keypoints that are seen and 1 for hidden ones; 0 is `not labelled`."
         made.append(located_at(Finding("visibility", text, fix), placed))
+    rich = [a for a in chosen if a.num_keypoints >= _RICH]
+    hidden = [a for a in rich if (a.truth[:, 2] < 2).all()]
+    if max(_LEAST_HIDDEN, _SOME_HIDDEN * len(rich)) <= len(hidden) < len(rich):
+        text = (
+            f"every labelled keypoint of {len(hidden)} instances has visibility 1, which is `hidden` in COCO,"
+            f" while the other {len(rich) - len(hidden)} have visible ones: as after a merge with a file that"
+            " marks nothing as visible"
+        )
+        fix = "Write 2 for visible keypoints of these instances too."
+        made.append(located_at(Finding("visibility", text, fix, severity="warning"), hidden))
     seen = np.concatenate([a.truth[:, 2] for a in chosen]) if chosen else np.zeros(0)
     if len(chosen) >= 2 and (seen == 1).any() and not (seen == 2).any():
         text = (

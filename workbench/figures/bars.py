@@ -24,6 +24,9 @@ ROW = 22  # screen pixels per row: a line of 12 px text and air
 NARROWEST = 560
 """Pixels that the app gives a figure beside its parameters on a page 1024 px wide."""
 
+PAIRED = 380
+"""The same of two figures side by side, as on the Rollout page."""
+
 # Of plotly's text in pixels: a character of an axis title (14 px), of a row's name (12 px), a title's line.
 TITLE_CHARACTER, NAME_CHARACTER, TITLE_LINE = 7.4, 6.4, 19
 POWER_WIDTH = 38  # pixels of 10 to the power of -3, with air
@@ -59,7 +62,11 @@ class Bars:
 
 
 def bars_figure(
-    title: str, names: Sequence[str], columns: Sequence[Bars], shares: Sequence[float] = ()
+    title: str,
+    names: Sequence[str],
+    columns: Sequence[Bars],
+    shares: Sequence[float] = (),
+    narrowest: int = NARROWEST,
 ) -> Figure:
     """Columns of horizontal bars over the same rows, the first row on top.
 
@@ -68,23 +75,25 @@ def bars_figure(
         names: of the rows.
         columns: what is measured.
         shares: relative widths of the columns; equal when empty.
+        narrowest: pixels of the narrowest place that shows the figure, for the lines of the axis titles.
     """
     figure = new_figure(title, height=ROW * len(names) + 150, showlegend=False)
     place_columns(figure, names, list(shares) or [1.0] * len(columns))
     for i, column in enumerate(columns):
         add_bars(figure, i, names, column)
-    wrap_axis_titles(figure, names)
+    wrap_axis_titles(figure, names, narrowest)
     return figure
 
 
-def wrap_axis_titles(figure: Figure, names: Sequence[str]) -> None:
+def wrap_axis_titles(figure: Figure, names: Sequence[str], narrowest: int = NARROWEST) -> None:
     """Break the titles of columns into lines that fit their column in the narrowest figure shown.
 
     Args:
         figure: with columns from `place_columns`; its titles, height and margin change.
         names: of the rows; they take room at the left.
+        narrowest: its width, pixels.
     """
-    room = max(NARROWEST / 3, NARROWEST - NAME_CHARACTER * max(map(len, names), default=0) - 40)
+    room = max(narrowest / 3, narrowest - NAME_CHARACTER * max(map(len, names), default=0) - 40)
     lines = 1
     for axis in figure.select_xaxes():
         left, right = axis.domain
@@ -172,7 +181,7 @@ def add_bars(figure: Figure, position: int, names: Sequence[str], column: Bars) 
 def _whiskers(column: Bars) -> dict[str, Any] | None:
     if column.whiskers is None:
         return None
-    return {"array": np.asarray(column.whiskers, np.float32), "thickness": 1.2, "color": QUIET_COLOUR}
+    return {"array": np.asarray(column.whiskers, np.float32)}
 
 
 def _decades(values: Float[np.ndarray, " R"]) -> dict[str, Any]:

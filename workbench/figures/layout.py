@@ -38,7 +38,10 @@ def template(theme: str) -> dict[str, Any]:
         "automargin": True,
         "title": {"standoff": 8},
     }
+    # plotly's own is a dark blue, which nobody sees on a dark page.
+    intervals = {name: {"color": ink, "thickness": 1.5} for name in ("error_x", "error_y")}
     return {
+        "data": {"bar": [intervals]},
         "layout": {
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
@@ -54,7 +57,7 @@ def template(theme: str) -> dict[str, Any]:
             "yaxis": axis,
             "coloraxis": {"colorbar": {"thickness": 12, "outlinewidth": 0}},
             "bargap": 0.25,
-        }
+        },
     }
 
 

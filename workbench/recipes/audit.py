@@ -24,7 +24,7 @@ from workbench.recipes.comparison import (
     weights,
 )
 from workbench.recipes.key_rules import KEY_RULES
-from workbench.recipes.model_rules import MODEL_RULES, checkpoint_findings
+from workbench.recipes.model_rules import MODEL_RULES, check_network, checkpoint_findings
 from workbench.recipes.recipe import DIALECTS, Recipe, fields, recipe, recipe_names
 from workbench.recipes.training_rules import TRAINING_RULES
 from workbench.recipes.values import Decisions, decisions_of
@@ -155,6 +155,7 @@ def audit(
     Raises:
         KeyError: no such recipe; the message names the nearest.
         NotAvailable: no recipe is named, none is near, and no rule has anything to look at.
+        ValueError: the checkpoint is of another network than the config's.
 
     Example:
         >>> config = {"optim_wrapper": {"optimizer": {"type": "AdamW", "lr": 5e-4, "weight_decay": 0.05}}}
@@ -167,11 +168,15 @@ def audit(
     reference = recipe(choice.name) if choice.name else None
     if reference is None and len(decisions.values) < 2:
         known = ", ".join(recipe_names())
+        there = [str(key)[:40] for key in config][:6]
+        got = f"only {', '.join(there)}, of which nothing can be compared" if there else "nothing"
         raise NotAvailable(
-            f"{title}: expected a training config, found none of the keys that one has "
-            f"(optim_wrapper, train_dataloader, model ...); recipes: {known}"
+            f"{title}: expected a training config (model with its backbone and head, optim_wrapper, "
+            f"train_dataloader ...), got {got}; name a recipe to compare with, --against: {known}"
         )
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()} if checkpoint else {}
+    if checkpoint is not None:
+        check_network(decisions, shapes, checkpoint.path.name)
     devices = devices or (reference.devices if reference else 8)
     subject = Subject(decisions, reference, devices, tuple(shapes))
     found = list(differences(decisions, reference)) if reference else []

@@ -353,6 +353,35 @@ _BLOCK = re.compile(
 _HEAD = re.compile(r"(?:^|\.)(?:head|keypoint_head|decoder)\.")
 
 
+# Backbones by names that only their own tensors have; the first that fits.
+_BACKBONES = {
+    "HRNet": re.compile(r"(?:^|\.)stage\d\.\d\.branches\.\d\."),
+    "CSPNeXt": re.compile(r"(?:^|\.)stage\d\.\d\.short_conv\."),
+    "VisionTransformer": _BLOCK,
+    "ResNet": re.compile(r"(?:^|\.)layer4\.\d\.conv1\."),
+}
+
+
+def check_network(decisions: Decisions, shapes: Shapes, file: str) -> None:
+    """Raise ValueError where the tensors are of another network than the config's, and not of another size.
+
+    Args:
+        decisions: of the config.
+        shapes: name of a tensor -> shape.
+        file: name of the checkpoint.
+    """
+    said = decisions.values.get("backbone.type")
+    if said is None or said.value not in _BACKBONES:
+        return
+    told = ((kind, name) for kind, own in _BACKBONES.items() for name in shapes if own.search(name))
+    found, tensor = next(told, (said.value, ""))
+    if found != said.value:
+        raise ValueError(
+            f"{file} is a checkpoint of another model than the config: {said.key} is {said.value}, and "
+            f"{tensor} is a tensor of {found}; name a checkpoint that was trained with this config"
+        )
+
+
 def checkpoint_findings(
     decisions: Decisions, reference: Recipe | None, shapes: Shapes, file: str
 ) -> Iterator[AuditFinding]:

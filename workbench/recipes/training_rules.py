@@ -20,49 +20,63 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
     """A learning rate belongs to a total batch."""
     made, recipe = subject.decisions, subject.recipe
     batch, rate = made.get("train.batch_size"), made.get("optimizer.lr")
-    if (
-        recipe is None
-        or not isinstance(batch, (int, float))
-        or not isinstance(rate, (int, float))
-        or batch <= 0
-    ):
+    numbers = isinstance(batch, (int, float)) and isinstance(rate, (int, float))
+    if recipe is None or not numbers or batch <= 0:
         return
     base = recipe.get("scaling.base_batch") or recipe.devices * recipe.get("train.batch_size", 0)
     expected_rate = recipe.get("optimizer.lr")
-    if not base or not expected_rate or look_up(made.config, "auto_scale_lr.enable") is True:
+    if not base or not expected_rate:
         return
     accumulated = look_up(made.config, "optim_wrapper.accumulative_counts") or 1
-    total = batch * subject.devices * (accumulated if isinstance(accumulated, int) else 1)
+    counted = batch * subject.devices
+    total = counted * (accumulated if isinstance(accumulated, int) else 1)
+    own = look_up(made.config, "auto_scale_lr.base_batch_size")
+    enabled = look_up(made.config, "auto_scale_lr.enable") is True
+    if enabled and not (isinstance(own, int) and own > 0):
+        return  # mmengine refuses it
+    scales = enabled and isinstance(own, int)
+    used = rate * counted / own if scales else rate  # mmengine does not count accumulated steps
     usual = recipe.devices * recipe.get("train.batch_size", base / recipe.devices)
     # Upstream's own pair of batch and rate is right, whatever auto_scale_lr's base says.
-    if math.isclose(total, usual) and math.isclose(rate, expected_rate, rel_tol=1e-6):
+    if math.isclose(total, usual) and math.isclose(used, expected_rate, rel_tol=1e-6):
         return
     if made.get("scaling.base_batch") == total:
         return  # the config says itself that its rate is for this total
     linear = expected_rate * total / base
-    if linear / _SCALING <= rate <= linear * _SCALING:
+    if linear / _SCALING <= used <= linear * _SCALING:
         return
+    fixes = [f"set the rate to about {rate * linear / used:.2g}"]
+    if scales:
+        fixes.append(f"set auto_scale_lr.base_batch_size to {own * used / linear:.0f}")
+    elif math.isclose(rate, expected_rate, rel_tol=1e-6):
+        fixes += _fixes_of_the_recipes_rate(base, accumulated=total != counted)
     yield finding(
         "warning",
         "auto_scale_lr",
         look_up(made.config, "auto_scale_lr"),
         {"base_batch_size": base, "enable": True},
         cause="learning rate and batch do not belong together",
-        evidence=f"rate {rate:g} with {batch:g} samples on each of {subject.devices} devices ({total:g} in "
-        f"all); "
-        f"{recipe.name} uses {expected_rate:g} for {base:g}, which makes {linear:g} for {total:g} by the "
-        f"linear rule",
-        why="the rate of a recipe belongs to its total batch: a smaller batch has noisier gradients and, "
-        "at the "
-        "same rate, larger steps per sample",
+        evidence=f"rate {rate:g}{f', which auto_scale_lr makes {used:g}' if scales else ''}, with {batch:g} samples on each of {subject.devices} devices "
+        f"({total:g} in all); {recipe.name} uses {expected_rate:g} for {base:g}, which makes {linear:g} for "
+        f"{total:g} by the linear rule",
+        why="the rate of a recipe belongs to its total batch: a smaller batch has noisier gradients and, at "
+        "the same rate, larger steps per sample",
         source=f"{recipe.source_of('scaling.base_batch')}; Goyal et al., arXiv 1706.02677; for Adam a "
-        f"square-root "
-        "rule is also used",
-        fix=f"train with {base:g} samples in all, or set auto_scale_lr.enable = True (--auto-scale-lr), or "
-        f"lower "
-        f"the rate to about {linear:.2g}",
+        "square-root rule is also used",
+        fix=", or ".join(fixes),
         assumption=f"{subject.devices} devices train together (--devices says otherwise)",
     )
+
+
+def _fixes_of_the_recipes_rate(base: float, accumulated: bool) -> list[str]:
+    """What helps beside another rate where the rate is the recipe's, for `base` samples."""
+    fixes = [f"train with {base:g} samples in all"]
+    if not accumulated:
+        fixes.append(
+            f"set auto_scale_lr = dict(enable=True, base_batch_size={base:g}), which scales the rate so "
+            "(--auto-scale-lr of tools/train.py sets enable)"
+        )
+    return fixes
 
 
 def schedule_length(subject: Subject) -> Iterator[AuditFinding]:

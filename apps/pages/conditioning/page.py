@@ -34,6 +34,7 @@ from apps.pages.report_section import (
 )
 from apps.pages.sections import control_row, hidden_text
 from workbench.core.job import JobResults, shares_of, version_of
+from workbench.inspectors.conditioning import film
 from workbench.inspectors.conditioning.training_log import logs_of
 
 if TYPE_CHECKING:
@@ -290,14 +291,14 @@ def _facts(clinic: Clinic) -> str:
         facts += [("AP", "AP as it is", f"{figures['AP']:.3f}"), ("AR", "AR", f"{figures['AR']:.3f}")]
     if clinic.film is not None:
         layer = clinic.film.layers[0]
-        where = "" if clinic.film.at_inference else " in training alone"
-        facts.append(("neck", "text in the neck", layer.verdict + where))
+        where = "" if clinic.film.at_inference else ", in training only"
+        facts.append(("neck", "neck", film.MEANING[layer.verdict] + where))
         if layer.gamma.size:
             facts.append(("gamma", "γ", f"{layer.gamma.mean():.3f} ± {layer.gamma.std():.3f}"))
             if np.isfinite(layer.gate):
                 facts.append(("gate", "gate", f"{layer.gate:.3f}"))
         if np.isfinite(layer.change):
-            facts.append(("change", "features change by", f"{100 * layer.change:.2g} %"))
+            facts.append(("change", "features change", film.amount(layer.change)))
     if clinic.scores is not None:
         raw, refined = np.median(clinic.scores.raw), np.median(clinic.scores.refined)
         facts.append(("scores", "median score, raw → refined", f"{raw:.3f} → {refined:.3g}"))

@@ -16,7 +16,12 @@ from gradio.components import Component
 from apps.pages.controls import BAR, LatestQuestion, choices_of, hints_of, knob, named, offer, params_from
 from apps.pages.engine import DeclaredPage
 from apps.pages.frame import sentence_html
-from apps.pages.grouping.set_evaluation import SetEvaluations, SetRequest, card_html
+from apps.pages.grouping.set_evaluation import (
+    SetEvaluations,
+    SetRequest,
+    card_html,
+    figures_html,
+)
 from apps.pages.inspectors import actions_html, add_file_handlers, add_question, address_asked, code_block
 from apps.pages.inspectors import restored as look_restored
 from apps.pages.job_sections import QUIET
@@ -363,6 +368,17 @@ class GroupingPage(DeclaredPage):
         )  # fmt: skip
         self._add_set_events(grouped, request, card, cancel)
         add_file_handlers(self.context, INSPECTOR, inputs, hidden_text(), "grouping")
+        self.context.summaries["grouping"] = self._summary
+
+    def _summary(self, text: str) -> list[str]:
+        """AP on the set by the rules of an answer, for a report; nothing before it is known."""
+        values = json.loads(text)
+        subject = subject_of(self.context, *values[: len(BAR)])
+        if subject.image is not None:
+            return []
+        asked = SetRequest.of(subject, params_from(PictureParams, values[len(BAR) :]))
+        found = self.on_sets.found(asked)
+        return [] if found is None else [figures_html(found, self.on_sets.found(asked.plain()), subject.data)]
 
     def _add_set_events(self, grouped: Any, request: gr.Textbox, card: gr.HTML, cancel: gr.Button) -> None:
         """AP on the set is asked for by the new rules, and shown as soon as it exists."""

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from apps.pages.sections import table_html
 from apps.pages.subject import Subject
 from apps.server.context import Context
 from workbench.core import Groups, NotAvailable
@@ -294,6 +295,19 @@ def card_html(
     elif found is None and shown is not None:
         parts.append(f"<p>{html.escape(_why(job, data))}</p>")
     return "".join([*parts, "</div>"])
+
+
+def figures_html(found: SetResult, plain: SetResult | None, data: str) -> str:
+    """The card's figures as a table with its protocol, for a document."""
+    rows = [
+        {
+            "figure": name,
+            "value": _number(_figure(found, name)),
+            "with the knobs' defaults": "" if plain is None else _number(_figure(plain, name)),
+        }
+        for name in SHOWN
+    ]
+    return f"<h2>On the set</h2>{table_html(rows)}<p>{html.escape(_about(found, data))}</p>"
 
 
 def _state(found: SetResult | None, job: Job | None) -> str:

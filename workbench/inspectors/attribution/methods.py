@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.nn import functional
@@ -143,11 +143,8 @@ Baseline = Literal["zero", "mean", "blurred"]
 mean colour of this input. blurred: this input without its details, which leaves the colours of the
 surroundings."""
 
-BASELINES: tuple[str, ...] = get_args(Baseline)
-
-BLUR = (
-    1 / 12
-)  # standard deviation of the blur, share of the input's longer side: limbs vanish, the body stays
+# Standard deviation of the blur, as a share of the input's longer side: limbs vanish, the body stays.
+BLUR = 1 / 12
 
 
 def baseline(pixels: Tensor, kind: Baseline) -> Tensor:

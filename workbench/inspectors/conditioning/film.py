@@ -215,9 +215,9 @@ class Film(Report):
 
     def summary(self) -> str:
         layer = self.layers[0]
-        parts = [f"At {layer.name} {_MEANING[layer.verdict]}"]
+        parts = [f"At {layer.name} {MEANING[layer.verdict]}"]
         if np.isfinite(layer.change):
-            parts[0] += f" (they change {_amount(layer.change)})"
+            parts[0] += f" (they change {amount(layer.change)})"
         if layer.gamma.size:
             across = layer.across_images
             parts.append(f"γ {layer.gamma.mean():.3f} ± {layer.gamma.std():.3f}, β {layer.beta.mean():.3f}")
@@ -302,7 +302,7 @@ class Film(Report):
         )
 
 
-_MEANING = {
+MEANING = {
     DESTROYED: "the features are destroyed",
     IDENTITY: "the features stay unchanged",
     IGNORED: "the condition is ignored: a random one gives the same features",
@@ -310,7 +310,8 @@ _MEANING = {
 }
 
 
-def _amount(change: float) -> str:
+def amount(change: float) -> str:
+    """A share of change in words: ``by 12 %``, ``20-fold``."""
     return f"{change:.0f}-fold" if change >= 10 else f"by {100 * change:.3g} %"
 
 

@@ -137,7 +137,7 @@ def _skipped(seen: Evidence) -> Finding | None:
         "",
     )
     where = (
-        f"training reaches {inside}, inference does not; {alone} taps are reached in training alone"
+        f"training reaches {inside}, inference does not; {alone} taps are reached in training only"
         if inside
         else _parting(paths)
     )

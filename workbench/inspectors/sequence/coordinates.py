@@ -17,7 +17,7 @@ from workbench.core.capabilities import LogsItself, RollsOut
 from workbench.core.inspector import Inspector, Needs
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, TRUTH_COLOUR
-from workbench.figures.bars import Bars, bars_figure
+from workbench.figures.bars import PAIRED, Bars, bars_figure
 from workbench.inspectors.sequence import rollout
 from workbench.inspectors.sequence.rollout import PckRule, explaining_rule
 
@@ -93,7 +93,7 @@ class Coordinates(Report):
             Bars("expected", shares[:, 0], QUIET_COLOUR, notes=notes, span=(0, 1.05)),
             Bars("found", shares[:, 1], inks, notes=notes, span=(0, 1.05)),
         ]
-        return bars_figure(self.summary(), [c.what for c in self.claims], columns)
+        return bars_figure(self.summary(), [c.what for c in self.claims], columns, narrowest=PAIRED)
 
     def table(self) -> list[dict[str, Any]]:
         columns = {name: [getattr(c, name) for c in self.claims] for name in Claim.__dataclass_fields__}

@@ -18,7 +18,7 @@ from workbench.core.capabilities import RollsOut, TakesSupport
 from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR
-from workbench.figures.bars import Bars, bars_figure
+from workbench.figures.bars import PAIRED, Bars, bars_figure
 from workbench.inspectors.sequence import rollout
 from workbench.inspectors.sequence.rollout import (
     NOT_LEARNED,
@@ -124,7 +124,7 @@ class SupportUse(Report):
             Bars("PCK, teacher-forced", self.forced, inks, span=(0, 1.05)),
             Bars("moved by (share of the side)", self.moved, inks),
         ]
-        return bars_figure(self.summary(), list(self.kinds), columns)
+        return bars_figure(self.summary(), list(self.kinds), columns, narrowest=PAIRED)
 
     def table(self) -> list[dict[str, Any]]:
         return rows(support=self.kinds, pck=self.pck, pck_forced=self.forced, moved=self.moved)
