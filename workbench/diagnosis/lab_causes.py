@@ -12,6 +12,7 @@ from workbench.core.finding import Finding, Measurement
 from workbench.core.hooks import OnceComputed
 from workbench.diagnosis.case import WHOLE_IMAGES, Case, whole_images
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.evidence import spread
 from workbench.diagnosis.separation import EVALUATIONS
 
 if TYPE_CHECKING:
