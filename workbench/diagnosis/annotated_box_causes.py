@@ -158,28 +158,8 @@ class AnnotatedBoxes(Undone):
                 yield self._change(words, fix, boxes)
         if fit is None:
             return
-        if _is_moved(fit) and fit.by_size:
-            x, y = -fit.share
-            boxes = {}
-            for number, box in stated.items():
-                boxes[number] = _corners(box) - np.tile(fit.share * np.maximum(box[2:], 0.0), 2)
-            yield self._change(
-                f"boxes moved by ({x:+.0%}, {y:+.0%}) of their sides",
-                f"move the boxes of the annotations by about ({x:+.0%}, {y:+.0%}) of their own width and "
-                "height (x, y); look for a corner taken for a centre, or a scale about a wrong point",
-                boxes,
-                fit,
-            )
-        elif _is_moved(fit):
-            x, y = fit.offset
-            boxes = {number: _corners(box) - np.tile(fit.offset, 2) for number, box in stated.items()}
-            yield self._change(
-                f"boxes moved by ({0.0 - x:+.0f}, {0.0 - y:+.0f}) pixels",
-                f"move the boxes of the annotations by about ({0.0 - x:+.0f}, {0.0 - y:+.0f}) pixels (x, y); "
-                "exact but for the few pixels by which a body's keypoints lie off the middle of a box",
-                boxes,
-                fit,
-            )
+        if _is_moved(fit):
+            yield self._moved(stated, fit)
         if not LEAST_SPAN <= fit.span <= SPAN:
             factor = fit.span / USUAL_SPAN
             boxes = {number: _scaled(_corners(box), factor) for number, box in stated.items()}
@@ -190,6 +170,26 @@ class AnnotatedBoxes(Undone):
                 boxes,
                 fit,
             )
+
+    def _moved(self, stated: dict[int, Float[np.ndarray, " 4"]], fit: Fit) -> Change:
+        """Boxes moved back by one amount of pixels, or by one share of their own sides."""
+        x, y = 0.0 - fit.offset
+        words, hint = f"({x:+.0f}, {y:+.0f}) pixels", ""
+        if fit.by_size:
+            x, y = 0.0 - fit.share
+            words = f"({x:+.0%}, {y:+.0%}) of their sides"
+            hint = "; look for a corner taken for a centre, or a scale about a wrong point"
+        boxes = {}
+        for number, box in stated.items():
+            amount = -fit.share * np.maximum(box[2:], 0.0) if fit.by_size else -fit.offset
+            boxes[number] = _corners(box) + np.tile(amount, 2)
+        return self._change(
+            f"boxes moved by {words}",
+            f"move the boxes of the annotations by about {words} (x, y); exact but for the few pixels by which "
+            f"a body's keypoints lie off the middle of a box{hint}",
+            boxes,
+            fit,
+        )
 
     def _change(
         self, words: str, fix: str, boxes: dict[int, Float[np.ndarray, " 4"]], fit: Fit | Frames | None = None
