@@ -225,6 +225,38 @@ def exif_not_read(share, found, system=RTMPOSE, seed=0, orientation=6):
     return make
 
 
+def narrow(make, system, width):
+    """A case on the left part of its pictures, whose shape is not the input's: padding is beside them."""
+
+    def cut(raw):
+        for image in raw["images"]:
+            image["width"] = width
+
+        def edit(points, entry):
+            points[points[:, 0] > width] = 0
+            entry["num_keypoints"] = int((points[:, 2] > 0).sum())
+            return points
+
+        each(raw, edit)
+        raw["annotations"] = [entry for entry in raw["annotations"] if entry["bbox"][0] < width - 20]
+        for entry in raw["annotations"]:
+            x, y, w, h = entry["bbox"]
+            entry["bbox"] = [x, y, min(w, width - x), h]
+
+    def made(folder):
+        from PIL import Image
+
+        targets, options = make(folder)
+        path, images = annotation_file(folder, cut, system)
+        (folder / "images").mkdir()
+        for record in system.pose_set().images.values():
+            with Image.open(images / record.path.name) as picture:
+                picture.crop((0, 0, width, picture.height)).save(folder / "images" / record.path.name)
+        return targets, {**options, "data": path, "images": folder / "images"}
+
+    return made
+
+
 def leaked(share, system=RTMPOSE, content=True, seed=0, with_checkpoint=True):
     """Annotations of a training set that holds part of the validation images.
 
