@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from workbench.checkpoints.loading import percent
 from workbench.core import Conditioned, Groups, NotAvailable, Outputs
 from workbench.core.capabilities import RollsOut
 from workbench.core.finding import Finding, Measurement
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # Instances on which what a defect of the conditioning costs is measured: several passes over each.
 CLINIC_INSTANCES = 32
+# Share of the parameters below which a network is another one than was trained.
+LEAST_LOADED = 0.99
 # Instances on which the figures that a sequence model logs are compared with their own rules.
 LOGGED_INSTANCES = 8
 # Images of a bottom-up model where the first few leave a mistake undecided.
@@ -39,6 +42,11 @@ class Conditioning(Cause):
         loaded, pose_set = case.loaded(), case.pose_set()
         if not isinstance(loaded.model, Conditioned):
             raise NotAvailable("no condition (text, class) is declared for this model")
+        if loaded.load is not None and loaded.load.loaded_fraction < LEAST_LOADED:
+            raise NotAvailable(
+                f"only {percent(loaded.load.loaded_fraction)} of the parameters come from the file: what the "
+                "condition does can be told once the others do"
+            )
         from workbench.inspectors.conditioning.clinic import examine
         from workbench.inspectors.conditioning.weights import read_other_files
 
@@ -194,6 +202,8 @@ class Oracle(Cause):
 
     name, group, level = "part of the network that loses most", "grouping", "evaluate"
     needs = ("a bottom-up model", "data")
+    # It says where a right script loses AP; the step that gives the figure that was seen is the answer.
+    symptom_of = ("simplified inference script",)
 
     def test(self, case: Case) -> Answer:
         model: Any = case.model()
