@@ -141,7 +141,9 @@ class DiagnosePage(QuestionPage):
         if run not in runs:
             return [gr.skip()] * 3
         on = data if data in sets else data_of(self.context, run)
-        return [run, on, against if against in runs else gr.skip()]
+        # What the page would compare its own first choice with is no base of another run.
+        first, _, base = first_choice(self.context)
+        return [run, on, against if against in runs else base if run == first else ""]
 
     def add_events(self, added: Mapping[str, AddedSection]) -> None:
         """The set that a chosen run is judged on; dropped files are not the chosen run's; what is saved."""
@@ -309,7 +311,7 @@ class Diagnosing(JobSection):
     def status(self, job: Job | None, figure: str, *asked: Any) -> str:
         """How far it is and what it found so far; before a start what is chosen and what to do."""
         if not asked[0]:
-            return sentence_html(explained(self._context, *first_choice(self._context)), "why")
+            return sentence_html(explained(first_choice(self._context)[0]), "why")
         so_far = self._so_far.get(asked[0], "") if job is not None and job.alive else ""
         return job_html(job, "diagnose-job", self.cancelled) + so_far
 
@@ -407,14 +409,11 @@ def data_of(context: Context, run: str) -> str:
         return NO_DATA
 
 
-def explained(context: Context, run: str, data: str, against: str) -> str:
-    """What the page opens with, in words, and what to do."""
+def explained(run: str) -> str:
+    """What to do on the page as it opens; the controls say what is chosen, a link may change it later."""
     if run == NO_RUN:
         return WAITING
-    titles = {one.id: one.title for one in context.registry.runs()}
-    said = f"Chosen: {titles.get(run, run)}"
-    said += f" on {data}" if data != NO_DATA else ", without a data set"
-    said += (
-        f", compared with {titles.get(against, against)}, the run that it was made from" if against else ""
+    return (
+        "Press Diagnose to see why the run chosen above is not better, alone and against the run that it is "
+        "compared with; or drop files of your own."
     )
-    return f"{said}. Press Diagnose to see why it is not better, or drop files of your own."

@@ -114,7 +114,8 @@ def _answer(context: Context, inspector: Inspector, subject: Subject, values: Se
         ]
     except NotAvailable as reason:
         able = ", ".join(run.title for run in able_runs(context, inspector))
-        text = f"{inspector.title} cannot answer here: {reason}{able and f'; these runs can: {able}'}"
+        why = str(reason).removeprefix(f"{inspector.name}: ")  # the title says it
+        text = f"{inspector.title} cannot answer here: {why}{able and f'; these runs can: {able}'}"
         address = address_asked(context, inspector.params, values)
         return [sentence_html(text, "why"), *[gr.update(visible=False)] * 2, "", address, *unchanged, ""]
 

@@ -382,7 +382,7 @@ class Comparisons:
 
     def _judge(self, asked: Asked, stored: StoredOutputs) -> Judged:
         """Keypoints and figures of one epoch."""
-        from apps.server.output_cache import nearest_rows
+        from apps.server.found_people import nearest_rows
         from workbench.evaluation import evaluate
 
         options = asked.options

@@ -16,7 +16,7 @@ from apps.pages.inspectors import answer
 from apps.server.api import left_anew
 from apps.server.comparison import Asked
 from apps.server.context import Context
-from apps.server.output_cache import found_people
+from apps.server.found_people import found_people
 from apps.server.settings import Settings
 from tests.apps.compare.reader import slide, words
 from tests.apps.conftest import started

@@ -1,10 +1,11 @@
 import threading
+from collections import OrderedDict
 
 import pytest
 import torch
 from torch import nn
 
-from workbench.core.hooks import recording, replacing
+from workbench.core.hooks import OnceComputed, count_inputs, recording, replacing
 
 
 @pytest.fixture
@@ -103,3 +104,58 @@ def test_threads_do_not_record_each_other(net):
         t.join()
     assert len(seen) == 200
     assert all(seen)
+
+
+def two_parts():
+    """A network with a backbone and a head, and the sizes of what the backbone was given."""
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
+    network = nn.Sequential(OrderedDict(backbone=backbone, head=nn.Conv2d(4, 2, 1))).eval()
+    given = []
+    count_inputs(network, given.append)
+    return network, given
+
+
+def test_a_backbone_is_computed_once_for_each_input_whatever_the_head():
+    network, given = two_parts()
+    shared = OnceComputed.of(network, 4)
+    pixels = torch.randn(4, 3, 2, 2)
+    with torch.no_grad():
+        expected = network(pixels)
+        given.clear()
+        with shared.reused():
+            first = network(pixels)
+            network.head.weight.mul_(2)
+            network.head.bias.mul_(2)
+            twice = network(pixels[1:3])
+        assert given == [4]
+        torch.testing.assert_close(first, expected)
+        torch.testing.assert_close(twice, 2 * expected[1:3])
+        network(pixels)
+    assert given == [4, 4]
+
+
+@pytest.mark.parametrize("change", ["weights", "training", "hook", "gradients", "input"])
+def test_a_backbone_that_would_give_something_else_is_computed_again(change):
+    network, given = two_parts()
+    shared, pixels = OnceComputed.of(network, 4), torch.randn(2, 3, 2, 2)
+    with torch.no_grad(), shared.reused():
+        network(pixels)
+    if change == "weights":
+        network.backbone[0].weight.data.mul_(2)
+    if change == "training":
+        network.backbone[2].train()
+    if change == "hook":
+        network.backbone[1].register_forward_hook(lambda part, inputs, output: output + 1)
+    if change == "input":
+        pixels = pixels + 1
+    with torch.set_grad_enabled(change == "gradients"), shared.reused():
+        found = network(pixels)
+    assert given == [2, 2]
+    if change not in ("training",):
+        torch.testing.assert_close(found, network(pixels))
+
+
+def test_a_network_whose_first_part_is_small_has_nothing_to_share():
+    head = nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(3)))
+    assert OnceComputed.of(nn.Sequential(nn.Conv2d(3, 4, 1), head), 4) is None
+    assert OnceComputed.of(nn.Sequential(nn.Conv2d(3, 4, 1)), 4) is None

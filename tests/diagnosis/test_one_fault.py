@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from tests.diagnosis.planted_code import whole_images
+from tests.diagnosis.planted_code import own_code, whole_images
 from tests.diagnosis.planted_labels import (
     all_hidden,
     areas_times,
@@ -14,15 +15,24 @@ from tests.diagnosis.planted_labels import (
     normalised,
     outside,
 )
-from tests.diagnosis.planted_results import constant_scores, good_results
+from tests.diagnosis.planted_results import (
+    constant_scores,
+    edit_results,
+    good_results,
+    repeated,
+    results,
+    some_categories,
+)
 from tests.diagnosis.planted_weights import checkpoint, missing, zeroed
 from tests.diagnosis.systems import OTHER_RTMPOSE, OTHER_VITPOSE, RTMPOSE, VITPOSE
 from workbench.diagnosis import diagnose
+from workbench.diagnosis.box_causes import DetectedBoxes
 from workbench.diagnosis.constant_outputs import Collapsed
+from workbench.diagnosis.evaluation_causes import Duplicates, Subset, WrongCategories
 from workbench.diagnosis.input_causes import Input
 from workbench.diagnosis.lab_causes import Grouping
 from workbench.diagnosis.label_causes import Lints
-from workbench.diagnosis.loading_causes import PartlyLoaded
+from workbench.diagnosis.loading_causes import NotRun, PartlyLoaded
 from workbench.diagnosis.output_causes import OtherDecoder, Placing, ScoreRule
 from workbench.diagnosis.weight_causes import DeadLayers, DeadUnits
 
@@ -149,3 +159,30 @@ def test_areas_of_another_unit_are_proved_by_those_of_the_boxes(tmp_path):
     (found,) = report.findings
     assert (found.cause, found.confidence) == ("annotated areas", "proved")
     assert found.effect.low > 0.1
+
+
+def test_own_code_that_raises_is_named(tmp_path):
+    targets, options = own_code(VITPOSE, "stride=4")(tmp_path)
+    report = diagnose(targets, level="forward", causes=[NotRun()], **options)
+    assert causes_of(report) == ["model cannot be built or run"]
+    assert "unexpected keyword argument 'stride'" in report.findings[0].evidence
+
+
+OF_RESULTS = (WrongCategories(), Subset(), DetectedBoxes(), Duplicates(), Placing())
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (results(some_categories(0.3, 5), OTHER_VITPOSE), ["wrong category ids"]),
+        (results(repeated(1), OTHER_VITPOSE), ["no NMS: poses found twice"]),
+        (good_results(lambda raw: None, edit_results(lambda p, _: np.add(p, [-1.5, 2, 0]))),
+         ["keypoints placed wrongly"]),
+        (good_results(lambda raw: None, low=0.05, high=0.12), []),
+        (results(system=OTHER_VITPOSE), []),
+    ],
+)  # fmt: skip
+def test_results_have_the_fault_that_was_made_and_no_other(make, said, tmp_path):
+    targets, options = make(tmp_path)
+    report = diagnose(targets, level="forward", causes=OF_RESULTS, **options)
+    assert causes_of(report) == said, report.text()

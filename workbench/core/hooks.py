@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,107 @@ def count_inputs(module: nn.Module, given: Callable[[int], None]) -> None:
     for layer in layers[:1]:
         # A function and no bound method: a copy of the network counts for the same caller.
         layer.register_forward_pre_hook(lambda part, inputs: given(len(inputs[0])))
+
+
+# Share of a network's layers with weights from which sharing one part saves most of a pass.
+MOST_LAYERS = 0.6
+
+
+class OnceComputed:
+    """What the first part of a network, its backbone, gave for some inputs: for passes that differ behind it.
+
+    Kept results are used only while the part has the weights that it had at the beginning, in evaluation
+    mode, without gradients and without a hook inside: any other pass is computed as always.
+
+    Args:
+        part: of a network, with one tensor as input.
+        most: inputs whose results are kept.
+    """
+
+    def __init__(self, part: nn.Module, most: int) -> None:
+        self.part, self.most = part, most
+        self._kept: dict[bytes, Any] = {}
+        self._weights = [tensor.detach().clone() for tensor in part.state_dict().values()]
+
+    @classmethod
+    def of(cls, module: nn.Module, most: int) -> OnceComputed | None:
+        """For a network's first child with weights; None where it does not hold most of the layers."""
+        from torch import jit
+
+        with_weights = {
+            name: len([part for part in child.modules() if list(part.parameters(recurse=False))])
+            for name, child in module.named_children()
+        }
+        first = next((name for name, count in with_weights.items() if count), None)
+        if first is None or with_weights[first] < MOST_LAYERS * sum(with_weights.values()):
+            return None
+        part = module.get_submodule(first)
+        scripted = any(isinstance(one, jit.ScriptModule) for one in part.modules())
+        return None if scripted or len(with_weights) < 2 else cls(part, most)
+
+    @contextmanager
+    def reused(self) -> Iterator[None]:
+        """Passes of the network take kept results while the block runs, and keep new ones."""
+        with _lock:
+            original = self.part.forward
+            self.part.forward = lambda *inputs, **named: self._given(original, inputs, named)
+            try:
+                yield
+            finally:
+                del self.part.forward
+
+    def forget(self) -> None:
+        """Drop all kept results."""
+        self._kept.clear()
+
+    def _given(self, original: Callable, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        import torch
+
+        if named or len(inputs) != 1 or torch.is_grad_enabled() or not self._as_at_first():
+            return original(*inputs, **named)
+        keys = [_digest(one) for one in inputs[0]]
+        if keys and all(key in self._kept for key in keys):
+            return _joined([self._kept[key] for key in keys])
+        given = original(*inputs)
+        if len(self._kept) + len(keys) <= self.most and _is_batch(given, len(keys)):
+            self._kept |= {key: _item(given, i) for i, key in enumerate(keys)}
+        return given
+
+    def _as_at_first(self) -> bool:
+        import torch
+
+        parts = list(self.part.modules())
+        if any(part.training for part in parts) or any(part._forward_hooks for part in parts[1:]):
+            return False  # what is recorded or replaced inside has to run
+        # Compared in value: an edit through `.data` leaves no trace in a tensor's version.
+        return all(map(torch.equal, self.part.state_dict().values(), self._weights))
+
+
+def _digest(one: Tensor) -> bytes:
+    return hashlib.blake2b(one.detach().cpu().contiguous().numpy().tobytes(), digest_size=16).digest()
+
+
+def _is_batch(given: Any, count: int) -> bool:
+    """Whether it is a tensor with so many items, or a list or tuple of such."""
+    if isinstance(given, (list, tuple)):
+        return type(given) in (list, tuple) and all(_is_batch(one, count) for one in given)
+    return hasattr(given, "ndim") and given.ndim > 0 and len(given) == count
+
+
+def _item(given: Any, index: int) -> Any:
+    """A copy of one item: layers behind may write into what they are given."""
+    if isinstance(given, (list, tuple)):
+        return type(given)([_item(one, index) for one in given])
+    return given[index].clone()
+
+
+def _joined(items: Sequence[Any]) -> Any:
+    import torch
+
+    first = items[0]
+    if isinstance(first, (list, tuple)):
+        return type(first)([_joined(parts) for parts in zip(*items, strict=True)])
+    return torch.stack(list(items))
 
 
 @contextmanager

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SAME = 0.006
 # Share of results whose ids do not fit, from which something is said.
 FEW = 0.02
+# Share of poses that repeat another one, from which they are told even where they cost little.
+REPEATED = 0.1
 # Images without results are explained by results under other ids, where these are so many of them.
 MOST_OF = 0.8
 
@@ -68,8 +70,8 @@ class WrongImages(Cause):
 
 
 def _without_results(case: Case) -> list[int]:
-    """Ids of the annotated images that have no result."""
-    seen = set(case.results().image_id.tolist())
+    """Ids of the annotated images that have no result, of whatever category."""
+    seen = set(case.all_results().image_id.tolist())
     return [n for n in case.pose_set().labelled_of_image if n not in seen]
 
 
@@ -201,6 +203,22 @@ class Duplicates(Undone):
             lambda given: given.take(_kept(given, sigmas)),
             fix="apply OKS NMS (.9) before the results are written",
             facts={"share": lost},
+        )
+
+    def test(self, case: Case) -> Answer:
+        answer = super().test(case)
+        change = next(iter(case.changes_of(self)), None)
+        if change is None or not isinstance(answer, RuledOut) or change.facts["share"] < REPEATED:
+            return answer
+        given = case.separated().alone[change]
+        if given.AP <= 0:
+            return answer
+        # So many copies are no chance, however little a poor run has to lose by them.
+        return self.found(
+            f"{self.seen(case, change)}; without them AP changes by {given.AP:+.3f}",
+            fix=change.fix,
+            numbers=(Measurement("share of poses that repeat another", change.facts["share"], expected=0.0),),
+            severity="warning",
         )
 
     def seen(self, case: Case, change: Change) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -18,6 +19,7 @@ import numpy as np
 
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Sample
 from workbench.core.finding import Effect
+from workbench.core.hooks import OnceComputed
 from workbench.core.run import run
 from workbench.evaluation.compare import paired_bootstrap
 from workbench.evaluation.evaluate import images_of, instance_oks, truth_of
@@ -70,6 +72,8 @@ class Change:
         needs_ap: it counts where AP rises by what counts as well, beyond chance.
         last_resort: it makes up for other causes as well, and is considered where nothing else is left.
         facts: numbers or words that belong to it, for evidence.
+        shown: the files show the cause without any pose: where undoing it gains, it comes before causes that
+            gain by making up for it.
     """
 
     cause: str
@@ -81,6 +85,7 @@ class Change:
     needs_ap: bool = False
     last_resort: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
+    shown: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,6 +217,9 @@ class Evidence:
         batch_size: crops in one forward pass.
         stepped: called before every forward pass; what it raises ends the measurement.
         within: evidence of the same model on some of these instances, whose outputs are used.
+
+    Attributes:
+        backbone: what it gave for the instances of the sample; None where the network has no such part.
     """
 
     def __init__(
@@ -237,9 +245,11 @@ class Evidence:
         self._measured: dict[Any, Measured] = {}
         self._forwards: dict[tuple[Change, ...], list[Forward]] = {} if within is None else within._forwards
         self._samples: dict[int, Sample] = {} if within is None else within._samples
+        # Weights behind the backbone are changed without another pass of the backbone.
+        self.backbone = within.backbone if within is not None else _backbone(model, len(self.indices))
         glance = self.indices[:: max(1, len(self.indices) // GLANCE)][:GLANCE]
         # Batches end where one of these ends, so that each is made of whole batches.
-        looks = (glance[:: GLANCE // FIRST], glance, self.indices)
+        looks = (glance[:: GLANCE // FIRST], glance, self._half(glance), self.indices)
         self._looks: tuple[tuple[int, ...], ...] = looks if within is None else within._looks
 
     @property
@@ -251,6 +261,16 @@ class Evidence:
     def glance(self) -> tuple[int, ...]:
         """The instances of a second look, those of the first among them."""
         return self._looks[1]
+
+    @property
+    def half(self) -> tuple[int, ...]:
+        """The instances of a third look: half of the sample, those of the second among them."""
+        return self._looks[2]
+
+    def _half(self, glance: tuple[int, ...]) -> tuple[int, ...]:
+        others = [i for i in self.indices if i not in set(glance)]
+        chosen = {*glance, *others[:: 3 if len(others) > 2 * GLANCE else 2]}
+        return tuple(i for i in self.indices if i in chosen)
 
     def protocol(self) -> str:
         """By which rules everything here is measured, in one line."""
@@ -328,8 +348,13 @@ class Evidence:
                 self.stepped()
                 chunk = part[start : start + self.batch_size]
                 samples = tuple(map(self._sample, chunk))
-                seen = run(model, samples, flip=self.flip)
+                with self._sharing(changes):
+                    seen = run(model, samples, flip=self.flip)
                 yield Forward(tuple(chunk), samples, seen.batch, seen.outputs)
+
+    def _sharing(self, changes: Sequence[Change]) -> AbstractContextManager[None]:
+        behind = all(change.stage == "weights" for change in changes)
+        return self.backbone.reused() if self.backbone is not None and behind else nullcontext()
 
     def _sample(self, index: int) -> Sample:
         """An instance with its image, read once if it is of the sample."""
@@ -404,6 +429,10 @@ class Evidence:
             truth = truth_of(pose_set, self.area_rule).on_images(images_of(pose_set, rows))
         result = keypoint_ap(truth, found.detections(), self.sigmas)
         return Measured(result, instance_oks(found, result), found)
+
+
+def _backbone(model: PoseModel | None, instances: int) -> OnceComputed | None:
+    return None if model is None else OnceComputed.of(model.module, instances)
 
 
 def acting(changes: Iterable[Change]) -> tuple[Change, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from workbench.core import Conditioned, Groups, NotAvailable, Outputs
 from workbench.core.capabilities import RollsOut
 from workbench.core.finding import Finding, Measurement
+from workbench.core.hooks import OnceComputed
 from workbench.diagnosis.case import WHOLE_IMAGES, Case, whole_images
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import spread
@@ -45,18 +46,30 @@ class Conditioning(Cause):
         files = read_other_files(
             loaded.checkpoint, case.given.epochs, () if against is None else against.epochs, None
         )
-        count = CLINIC_INSTANCES if case.reaches("evaluate") else None
+        instances, backbone = _of_sample(case) if case.reaches("evaluate") else (None, None)
         report = examine(
             loaded,
             pose_set,
-            None if count is None else spread(pose_set, count),
+            instances,
             curves=_curves(case, against),
             files=files,
             stepped=case.step,
+            backbone=backbone,
         )
         if not report.findings:
             return RuledOut(report.summary())
         return list(report.findings)
+
+
+def _of_sample(case: Case) -> tuple[list[int], OnceComputed | None]:
+    """Instances on which the cost of a defect is measured, and what the backbone gave for them already."""
+    sample = case.chosen()
+    count = min(CLINIC_INSTANCES, len(sample))
+    try:
+        backbone = case.of_model().backbone
+    except NotAvailable:
+        backbone = None
+    return [sample[i * len(sample) // count] for i in range(count)], backbone
 
 
 def _against(case: Case) -> Any:

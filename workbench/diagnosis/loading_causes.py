@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from workbench.checkpoints import open_checkpoint
@@ -174,8 +175,11 @@ class NotRun(Cause):
     def test(self, case: Case) -> Answer:
         from workbench.doctor import explain
 
-        seen = "the model is built"
-        if failure := case.config_failure():
+        seen, failure = "the model is built", ""
+        # Where no config builds one that is said below.
+        with contextlib.suppress(Failed):
+            failure = case.config_failure()
+        if failure:
             known = explain(failure)
             return self.found(
                 f"the model of the named config cannot be built: {failure}",
@@ -191,6 +195,8 @@ class NotRun(Cause):
             try:
                 make()
             except Failed as error:
+                if make == case.evidence and (unread := self._unread(case)):
+                    return RuledOut(f"{seen}; what fails is reading the images: {unread}")
                 known = explain(str(error))
                 cause = f"; {known.cause}" if known is not None else ""
                 fix = "use the config and the code that this file was trained with"
@@ -200,6 +206,16 @@ class NotRun(Cause):
                     raise
                 return RuledOut(seen)
         return RuledOut(f"{seen}, and a forward pass over samples gives outputs")
+
+    def _unread(self, case: Case) -> str:
+        """Why an image of the sample cannot be read; "" where all can."""
+        try:
+            for index in case.chosen():
+                case.step()
+                case.pose_set().sample(index)
+        except USER_ERRORS as error:
+            return sentence(error)
+        return ""
 
 
 CAUSES: tuple[Cause, ...] = (

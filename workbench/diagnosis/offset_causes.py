@@ -261,6 +261,22 @@ def offset_of(
     return found if min(found.left_by_image, found.left_by_crop) < LESS * found.before else None
 
 
+def offset_of_results(
+    points: Float[np.ndarray, "N K 2"], truth: Float[np.ndarray, "N K 3"]
+) -> tuple[float, float] | None:
+    """The amount of image pixels by which poses of a result file have to be moved; None where there is none.
+
+    Args:
+        points: (x, y) in image pixels.
+        truth: (x, y, visibility) of the annotation of each.
+    """
+    seen = (truth[..., 2] > 0) & np.isfinite(points).all(-1)
+    if len(points) < LEAST_INSTANCES or not seen[::2].any() or not seen[1::2].any():
+        return None
+    x, y = _agreed(truth[..., :2] - points, seen)
+    return (float(x), float(y)) if max(abs(x), abs(y)) >= LEAST_PIXELS else None
+
+
 def _agreed(away: Float[np.ndarray, "N K 2"], seen: Bool[np.ndarray, "N K"]) -> Float[np.ndarray, " 2"]:
     """The median along x and along y; 0 along an axis on which two halves of the instances disagree."""
     whole = np.median(away[seen], axis=0)

@@ -30,7 +30,7 @@ from workbench.diagnosis.constant_outputs import check_varying
 from workbench.diagnosis.evidence import Change
 from workbench.diagnosis.keypoint_causes import beyond_single_keypoints
 from workbench.diagnosis.label_causes import paired_points, paired_rows
-from workbench.diagnosis.offset_causes import crop_offset, distances
+from workbench.diagnosis.offset_causes import crop_offset, distances, offset_of_results
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.probes.intervention import Moved, Transposed
 from workbench.evaluation.protocol import pose_scores
@@ -335,6 +335,15 @@ class Placing(Undone):
                 self.name, f"keypoints times {factor:g}", "poses",
                 lambda found, f=factor: dataclasses.replace(found, keypoints=found.keypoints * f),
                 fix=f"the coordinates are {1 / factor:g} times as large as the image's",
+            )  # fmt: skip
+        points, truth, _, _ = paired_points(case.evidence().poses(), case.pose_set())
+        if (amount := offset_of_results(points, truth)) is not None:
+            x, y = amount
+            yield Change(
+                self.name, f"keypoints moved by ({x:+.1f}, {y:+.1f}) pixels", "poses",
+                lambda found: dataclasses.replace(found, keypoints=found.keypoints + np.array(amount)),
+                fix="look for half a cell, a border or a corner that was left out when keypoints were taken "
+                f"back to the image: all are off by ({0.0 - x:+.1f}, {0.0 - y:+.1f}) pixels (x, y)",
             )  # fmt: skip
         fitted = fitted_placing(case)
         if fitted is not None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, TypeVar
 
 from workbench.core import NotAvailable
 from workbench.diagnosis.constant_outputs import check_varying
@@ -31,6 +32,8 @@ from workbench.diagnosis.evidence import (
 
 if TYPE_CHECKING:
     from workbench.diagnosis.case import Case
+
+Value = TypeVar("Value")
 
 # Two causes explain the same where the second gives at least this share of the first one's gain.
 ALIKE = 0.85
@@ -71,10 +74,10 @@ class Separated:
     failed: Mapping[Change, str]
     undecided: tuple[Change, ...] = ()
 
-    def promises(self, change: Change) -> bool:
-        """Whether a change gave at least half of what counts, so that more instances may decide."""
-        found = self.alone.get(change)
-        return change in self.chosen or (found is not None and _size(change, found) >= change.least / 2)
+    @property
+    def promising(self) -> tuple[Change, ...]:
+        """What more instances have to decide: the chosen changes, what explains the same, what is open."""
+        return tuple(dict.fromkeys([*self.chosen, *chain(*self.alike.values()), *self.undecided]))
 
 
 class Separation:
@@ -114,7 +117,7 @@ class Separation:
             )
             if not able:
                 break
-            best = max(able, key=lambda i: _size(gains[i][0], able[i]))
+            best = max(able, key=lambda i: (gains[i][0].shown, _size(gains[i][0], able[i])))
             change, found = gains[best]
             rivals = [
                 c
@@ -137,37 +140,92 @@ class Separation:
         )  # fmt: skip
 
     def _gains(self, chosen: Sequence[Change]) -> list[tuple[Change, Gain]]:
-        """The gain of every change on top of the chosen ones, where it is not hopeless at a first look."""
+        """The gain of every change on top of the chosen ones.
+
+        On all instances only where a few leave it open, and where it is not behind another change on the same
+        instances: that one is chosen first, and what is left is measured on top of it.
+        """
         taken = {change.cause for change in chosen}
-        found = []
+        found: dict[Change, Gain] = {}
+        waiting = []
         for change in self.changes:
             # What spoiled a run that can be read is no cause of it, whatever else is undone.
             if change.cause in taken or change in self.failed or change in self.lost:
                 continue
-            self.stepped()
-            try:
-                measured = self._gain(chosen, change)
-            except (ValueError, LookupError, RuntimeError) as error:
-                self.failed[change] = str(error)
+            if (looked := self._tried(change, lambda c=change: self._looked(chosen, c))) is None:
                 continue
-            if not chosen:
-                self.alone[change] = measured
-            found.append((change, measured))
-        return found
+            found[change], decided = looked
+            waiting += [] if decided else [change]
+        open_ones = set(waiting)
+        for change in sorted(waiting, key=lambda one: -found[one].oks):
+            leading = [c for c, g in found.items() if c not in open_ones and _leads(c, g)]
+            best = max(leading, key=lambda one: found[one].oks, default=None)
+            if best is not None and self._is_behind(chosen, change, best, self.evidence.glance):
+                continue
+            open_ones.discard(change)
+            if (whole := self._tried(change, lambda c=change, b=best: self._gain(chosen, c, b))) is None:
+                del found[change]
+            else:
+                found[change] = whole
+        if not chosen:
+            self.alone.update(found)
+        return list(found.items())
 
-    def _gain(self, chosen: Sequence[Change], change: Change) -> Gain:
-        evidence, both = self.evidence, [*chosen, change]
+    def _tried(self, change: Change, measured: Callable[[], Value]) -> Value | None:
+        """What is measured; None where the change cannot be made, with the reason in `failed`."""
+        self.stepped()
+        try:
+            return measured()
+        except (ValueError, LookupError, RuntimeError) as error:
+            self.failed[change] = str(error)
+            return None
+
+    def _looked(self, chosen: Sequence[Change], change: Change) -> tuple[Gain, bool]:
+        """The gain on a few instances, and whether that decides; of what needs no pass on all of them."""
+        if change.stage not in NEEDS_FORWARD or not self.looks:
+            return self._gain(chosen, change), True
+        evidence = self.evidence
+        found = self._on(chosen, change, evidence.first)
+        poor = evidence.measure(chosen).mean_oks < NOTHING_TO_LOSE
+        worse = found.high < 0 and found.oks < -change.least  # on each of the few instances
+        if worse or found.oks < (change.least / 2 if poor else 0.0 if chosen else LOST):
+            self.lost |= set() if poor else {change}
+            return found, True
+        found = self._on(chosen, change, evidence.glance)
+        return found, self._hopeless(change, found, poor)
+
+    def _on(self, chosen: Sequence[Change], change: Change, rows: tuple[int, ...]) -> Gain:
+        measure = self.evidence.measure
+        return gain(measure(chosen, rows), measure([*chosen, change], rows))
+
+    def _hopeless(self, change: Change, found: Gain, poor: bool) -> bool:
+        self.lost |= {change} if found.high < change.least and not poor else set()
+        return found.oks < 0 or found.high < change.least
+
+    def _is_behind(
+        self, chosen: Sequence[Change], change: Change, best: Change, rows: tuple[int, ...]
+    ) -> bool:
+        """Whether a change gives less than another one on the same instances, beyond chance."""
+        measure = self.evidence.measure
+        return gain(measure([*chosen, best], rows), measure([*chosen, change], rows)).high < 0
+
+    def _gain(self, chosen: Sequence[Change], change: Change, best: Change | None = None) -> Gain:
+        """The gain on all instances, or on half of them where that decides.
+
+        Args:
+            chosen: on top of which it is measured.
+            change: that is measured.
+            best: another change that undoes something; one that is behind it waits until it is chosen.
+        """
+        evidence = self.evidence
         if change.stage in NEEDS_FORWARD and self.looks:
-            first = gain(evidence.measure(chosen, evidence.first), evidence.measure(both, evidence.first))
+            half = self._on(chosen, change, evidence.half)
             poor = evidence.measure(chosen).mean_oks < NOTHING_TO_LOSE
-            if first.oks < (change.least / 2 if poor else 0.0 if chosen else LOST):
-                self.lost |= set() if poor else {change}
-                return first
-            second = gain(evidence.measure(chosen, evidence.glance), evidence.measure(both, evidence.glance))
-            if second.oks < 0 or second.high < change.least:
-                self.lost |= {change} if second.high < change.least and not poor else set()
-                return second
-        before, after = evidence.measure(chosen), evidence.measure(both)
+            if self._hopeless(change, half, poor):
+                return half
+            if best is not None and self._is_behind(chosen, change, best, evidence.half):
+                return half
+        before, after = evidence.measure(chosen), evidence.measure([*chosen, change])
         promising = after.figures["AP"] - before.figures["AP"] >= max(change.least, LEAST_AP)
         return gain(before, after, with_ap=(change.needs_ap or change.stage == "scores") and promising)
 
@@ -201,6 +259,11 @@ def _last_resorts(able: dict[int, Gain], gains: Sequence[tuple[Change, Gain]]) -
     return {i: g for i, g in able.items() if most < NEARLY * g.oks}
 
 
+def _leads(change: Change, found: Gain) -> bool:
+    """Whether others may wait for this change: it undoes something, measured in OKS, and no last resort."""
+    return change.stage != "scores" and not change.last_resort and found.certain(change)
+
+
 def _size(change: Change, found: Gain) -> float:
     return found.AP if change.stage == "scores" else found.oks
 
@@ -214,12 +277,11 @@ def separated(case: Case, changes: Sequence[Change]) -> Separated:
     """
     sample = case.evidence()
     found = Separation(sample, changes, case.step).result()
-    if case.measured() is sample:
-        promising = [*found.chosen, *found.undecided]
-        longer = _more(case) if found.undecided else sample
-    else:
-        promising = [change for change in changes if found.promises(change)]
+    promising = found.promising
+    if case.measured() is not sample:
         longer = _longer(case, promising)
+    else:
+        longer = _more(case) if found.undecided else sample
     if len(longer.indices) <= len(sample.indices):
         return found
     again = Separation(longer, promising, case.step, looks=False).result()

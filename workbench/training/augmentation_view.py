@@ -21,6 +21,7 @@ from workbench.core import Sample, Skeleton
 from workbench.core.finding import Finding
 from workbench.core.report import PICTURE, Report
 from workbench.skeletons import spelling
+from workbench.training.albumentations_steps import TRANSFORMS, Results, Step, albumentations_steps
 from workbench.training.augmentation_check import apart_text
 from workbench.training.config_recipe import train_pipeline, type_of
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 _PASSED = ("LoadImage", "LoadImageFromFile", "LoadAnnotations", "PackPoseInputs", "GenerateTarget",
            "BottomupGetHeatmapMask", "FilterAnnotations")  # fmt: skip
 MOST_DRAWS = 64
-Results = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +136,7 @@ class AugmentationReport(Report):
     def text(self) -> str:
         """The summary, the steps, and what was left out."""
         lines = [self.summary(), f"steps: {', '.join(self.steps) or 'none'}"]
-        if own := [name for name in self.steps if name in _ALBUMENTATIONS]:
+        if own := [name for name in self.steps if name in TRANSFORMS]:
             lines.append(f"by albumentations' rules, which itself is not run: {', '.join(own)}")
         lines += [f"left out: {one}" for one in self.left_out]
         lines += [f"finding: {one.text()}" for one in self.findings]
@@ -273,9 +273,6 @@ class _Body:
         return cls((), (), (), ())
 
 
-Step = tuple[str, Callable[[Results], Results]]
-
-
 def _built(entries: Sequence[Mapping[str, Any]], body: _Body) -> tuple[list[Step], list[str]]:
     """The steps that may be built, in order, and why others are left out."""
     from workbench.models.mmpose.trust import PIPELINE, allowed
@@ -292,7 +289,7 @@ def _built(entries: Sequence[Mapping[str, Any]], body: _Body) -> tuple[list[Step
         if kind in _PASSED:
             continue
         if kind == "Albumentation":
-            steps += _albumentations(entry, left_out)
+            steps += albumentations_steps(entry, left_out)
             continue
         if reason := _lacks(kind, body):
             left_out.append(f"{kind}: {reason}")
@@ -419,105 +416,12 @@ def _seeded(seed: int) -> Iterator[None]:
         np.random.set_state(before)  # noqa: NPY002
 
 
-# The transforms of albumentations that mmpose's recipes use. Source: albumentations 1.3.1
-# augmentations/dropout/coarse_dropout.py, augmentations/blur/transforms.py; probabilities and sizes as there.
-
-
-def _albumentations(entry: Mapping[str, Any], left_out: list[str]) -> list[Step]:
-    made: list[Step] = []
-    transforms = entry.get("transforms")
-    for one in transforms if isinstance(transforms, (list, tuple)) else ():
-        kind = type_of(one)
-        try:
-            make = _ALBUMENTATIONS.get(kind)
-            if make is None:
-                left_out.append(f"Albumentation {kind}: only {', '.join(_ALBUMENTATIONS)} are done here")
-            else:
-                made.append((kind, make(dict(one))))
-        except (TypeError, ValueError) as reason:
-            raise ValueError(f"config: Albumentation {kind} cannot be used: {reason}") from None
-    return made
-
-
-def _generator() -> np.random.Generator:
-    """A generator that follows the global one, which the draw has seeded."""
-    return np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002
-
-
-def _chance(options: Mapping[str, Any]) -> float:
-    p = float(options.get("p", 0.5))
-    if not 0 <= p <= 1:
-        raise ValueError(f"p: expected 0 to 1, got {p:g}")
-    return p
-
-
-def _blur(options: Mapping[str, Any]) -> Callable[[Results], Results]:
-    p, sizes, median = _chance(options), _odd_sizes(options), type_of(options) == "MedianBlur"
-
-    def blur(results: Results) -> Results:
-        import cv2
-
-        generator = _generator()
-        if generator.random() < p:
-            side = int(generator.choice(sizes))
-            image = results["img"]
-            results["img"] = cv2.medianBlur(image, side) if median else cv2.blur(image, (side, side))
-        return results
-
-    return blur
-
-
-def _odd_sizes(options: Mapping[str, Any]) -> list[int]:
-    limit = options.get("blur_limit", 7)
-    low, high = (3, int(limit)) if isinstance(limit, (int, float)) else (int(limit[0]), int(limit[1]))
-    sizes = [side for side in range(max(low, 3), min(high, 99) + 1) if side % 2]
-    if not sizes:
-        raise ValueError(f"blur_limit: expected odd sides from 3, got {limit!r}")
-    return sizes
-
-
-def _coarse_dropout(options: Mapping[str, Any]) -> Callable[[Results], Results]:
-    p = _chance(options)
-    most = min(int(options.get("max_holes", 8)), 1000)
-    least = int(options.get("min_holes") or most)
-    tall, wide = options.get("max_height", 8), options.get("max_width", 8)
-    short, narrow = options.get("min_height") or tall, options.get("min_width") or wide
-
-    def side(generator: np.random.Generator, low: Any, high: Any, whole: int) -> int:
-        # Whole numbers are pixels, fractions are shares of the image.
-        ends = [int(v * whole) if isinstance(v, float) else int(v) for v in (low, high)]
-        return min(int(generator.integers(min(ends), max(ends) + 1)), whole)
-
-    def drop(results: Results) -> Results:
-        generator = _generator()
-        if generator.random() >= p:
-            return results
-        image = results["img"].copy()
-        H, W = image.shape[:2]
-        holes = []
-        for _ in range(int(generator.integers(min(least, most), most + 1))):
-            h, w = side(generator, short, tall, H), side(generator, narrow, wide, W)
-            y, x = int(generator.integers(H - h + 1)), int(generator.integers(W - w + 1))
-            image[y : y + h, x : x + w] = options.get("fill_value", 0)
-            holes.append((x, y, x + w, y + h))
-        return {**results, "img": image, "holes": [*results["holes"], *holes]}
-
-    return drop
-
-
-_ALBUMENTATIONS: dict[str, Callable[[Mapping[str, Any]], Callable[[Results], Results]]] = {
-    "Blur": _blur,
-    "MedianBlur": _blur,
-    "CoarseDropout": _coarse_dropout,
-}
-
-
 # What is wrong.
 
 
 def _findings(samples: Sequence[Sample], steps: Sequence[Step], body: _Body) -> list[Finding]:
     """Image and keypoints that do not move together; sides that are not exchanged."""
-    geometric = [step for step in steps if step[0] not in _ALBUMENTATIONS]
+    geometric = [step for step in steps if step[0] not in TRANSFORMS]
     shown = list(samples[:3])
     mirror = body.named or body.flip_indices
 

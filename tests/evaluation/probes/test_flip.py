@@ -130,6 +130,23 @@ def test_a_simcc_network_is_healthy():
     assert found.mirror == model.skeleton.mirror
 
 
+@pytest.mark.long
+def test_wrong_pairs_of_movenet_are_found_and_its_own_are_right(shared):
+    """The published network on photographs: it tells shoulders from hips, and hardly eye from eye."""
+    from workbench.data import read_coco
+    from workbench.models import open_model
+
+    model = open_model(shared / "data/weights/movenet_mbv3.pth").model
+    samples = read_coco(shared / "data/coco/test_coco.json", shared / "data/coco").samples()
+    assert probe_flip(model, samples).findings == ()
+    mirror = list(model.skeleton.mirror)
+    mirror[5], mirror[6], mirror[11], mirror[12] = 12, 11, 6, 5
+    wrong = dataclasses.replace(model, skeleton=dataclasses.replace(model.skeleton, mirror=tuple(mirror)))
+    found = probe_flip(wrong, samples)
+    assert [f.cause for f in found.findings] == ["mirror pairs"]
+    assert found.mirror == model.skeleton.mirror
+
+
 @pytest.mark.slow
 def test_a_bottom_up_network_has_its_pairs_tested_and_says_that_it_has_no_shift():
     from workbench.checkpoints.demo import demo_checkpoints

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.core.conditioning import REFERENCE, TRAINED, UNREFINED
+from workbench.core.hooks import OnceComputed
 from workbench.core.report import Report, plain
 from workbench.evaluation import (
     Cancelled,
@@ -203,6 +205,7 @@ def predicted(
     batch_size: int = 16,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    backbone: OnceComputed | None = None,
 ) -> Predicted:
     """Predictions and figures of every variant.
 
@@ -214,6 +217,7 @@ def predicted(
         batch_size: crops in one pass.
         progress: called with (passes done, passes in all).
         cancelled: asked before every pass.
+        backbone: of this model, with what it gave for some of the instances already.
 
     Raises:
         NotAvailable: the model declares no condition.
@@ -229,14 +233,19 @@ def predicted(
     parts: dict[str, list[Predictions]] = {name: [] for name in edited}
     starts = range(0, len(chosen), batch_size)
     done = 0
+    # What the switches change lies behind the backbone, which runs once for each batch.
+    shared = backbone or OnceComputed.of(model.module, batch_size)
     for start in starts:
         rows = chosen[start : start + batch_size]
+        if shared is not None and backbone is None:
+            shared.forget()
         for name, changed in edited.items():
             if progress is not None:
                 progress(done, len(starts) * len(edited))
             if cancelled is not None and cancelled():
                 raise Cancelled(f"stopped after {start} of {len(chosen)} instances")
-            found = predict(changed, pose_set, indices=rows, batch_size=batch_size)
+            with nullcontext() if shared is None else shared.reused():
+                found = predict(changed, pose_set, indices=rows, batch_size=batch_size)
             parts[name].append(found)
             done += 1
     if progress is not None:

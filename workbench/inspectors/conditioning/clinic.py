@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import html
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from workbench.core import NotAvailable
 from workbench.core.conditioning import TRAINED, UNFUSED, UNREFINED
 from workbench.core.finding import Effect, Finding
+from workbench.core.hooks import OnceComputed
 from workbench.core.report import Report, figure_html, plain
 from workbench.core.run import run as forward
 from workbench.figures.document import drawn, html_document
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from workbench.core import PoseModel, Run
+    from workbench.core.conditioning import Conditioning
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation import Interval
     from workbench.inspectors.conditioning.features_kept import FeaturesKept
@@ -261,6 +264,7 @@ def examine(
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     stepped: Callable[[], None] = lambda: None,
+    backbone: OnceComputed | None = None,
 ) -> Clinic:
     """Everything that can be found out about one checkpoint.
 
@@ -275,6 +279,7 @@ def examine(
         progress: called with (passes over the set done, passes in all).
         cancelled: asked before every pass over the set.
         stepped: called before every question; what it raises ends the examination.
+        backbone: of the model, with what it gave for some of the instances already.
 
     Raises:
         NotAvailable: the model declares no condition.
@@ -286,7 +291,10 @@ def examine(
     run = forward(loaded.model, several(pose_set, samples), title=name)
     found = None
     if indices is not None:
-        found = predicted(loaded.model, pose_set, indices, title=name, progress=progress, cancelled=cancelled)
+        found = predicted(
+            loaded.model, pose_set, indices, title=name, progress=progress, cancelled=cancelled,
+            backbone=backbone,
+        )  # fmt: skip
         files = None if files is None else measured(files, loaded, pose_set, indices)
     return clinic(run, found, pose_set, curves, files, stepped)
 
@@ -323,19 +331,10 @@ def clinic(
             missing[question] = str(reason)
             return None
 
-    text = text_of(run.model)
-    seen = Evidence(
-        record=record,
-        paths=paths_.compute(run, paths_.Params()),
-        film=ask("film", lambda: film_.compute(run, film_.Params())),
-        effect=ask("text effect" if record.noun == "text" else "effect", lambda: condition_effect(run)),
-        scores=ask("scores", lambda: refined_scores.compute(run, refined_scores.Params())),
-        gradients=ask("gradients", lambda: gradient_groups(run)),
-        untouched=untouched_refiner(run.model),
-        shared=shared_condition(run),
-        categories=len({sample.category_id for sample in run.samples}),
-        misnamed="" if text is None else keypoint_names_text(text.keypoints, run.model.skeleton.keypoints),
-    )
+    backbone = OnceComputed.of(run.model.module, len(run.samples))
+    with nullcontext() if backbone is None else backbone.reused():
+        seen = _seen(run, record, ask)
+        features = ask("features", lambda: features_kept.compute(run, features_kept.Params()))
     if not record.part:
         missing["neck"] = "the part that gives the features the condition is not declared (conditioning.part)"
     costs = None if found is None else ablation(found, run.title, stepped=stepped)
@@ -352,13 +351,30 @@ def clinic(
         ablation=costs,
         ranking=order,
         missing=missing,
-        features=ask("features", lambda: features_kept.compute(run, features_kept.Params())),
+        features=features,
         text=ask("text", lambda: _similarity(run.model)) if record.noun == "text" else None,
         curves=curves,
         effect=seen.effect,
         scope=f"the {record.noun}{' and the refiner' if record.refiner is not None else ''}",
     )
     return with_files(report, files)
+
+
+def _seen(run: Run, record: Conditioning, ask: Callable[[str, Callable[[], Any]], Any]) -> Evidence:
+    """What the passes over the run's samples show; they share the backbone's."""
+    text = text_of(run.model)
+    return Evidence(
+        record=record,
+        paths=paths_.compute(run, paths_.Params()),
+        film=ask("film", lambda: film_.compute(run, film_.Params())),
+        effect=ask("text effect" if record.noun == "text" else "effect", lambda: condition_effect(run)),
+        scores=ask("scores", lambda: refined_scores.compute(run, refined_scores.Params())),
+        gradients=ask("gradients", lambda: gradient_groups(run)),
+        untouched=untouched_refiner(run.model),
+        shared=shared_condition(run),
+        categories=len({sample.category_id for sample in run.samples}),
+        misnamed="" if text is None else keypoint_names_text(text.keypoints, run.model.skeleton.keypoints),
+    )
 
 
 def with_files(report: Clinic, files: OtherFiles | None) -> Clinic:

@@ -101,15 +101,15 @@ def condition_effect(run: Run) -> ConditionEffect:
         NotAvailable: there is no condition.
     """
     record = conditioning_of(run.model)
-    change = REMOVED
+    change, read = REMOVED, (record.after,) if record.after else ()
     try:
-        others = {way: without_condition(run, way) for way in WAYS}
+        others = {way: without_condition(run, way, read) for way in WAYS}
     except NotAvailable:
         change = REPLACED
-        others = {way: one_pass(run, way, edit=noise(0)) for way in WAYS}
+        others = {way: one_pass(run, way, read, edit=noise(0)) for way in WAYS}
     found = []
     for way in WAYS:
-        made, without = one_pass(run, way), others[way]
+        made, without = one_pass(run, way, read), others[way]
         found.append(
             (
                 _features_change(made, without, record),

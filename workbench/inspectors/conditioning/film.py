@@ -366,6 +366,8 @@ def _layer(run: Run, record: Conditioning, trained: OnePass, seed: int) -> Layer
         gamma, beta = np.split(leaving.reshape(len(leaving), leaving.shape[1], -1).mean(-1), 2, axis=1)
         gamma = gamma + np.float32(record.baseline)
     after = _features(trained, record)
+    read = (record.after,) if record.after else ()
+    other = _features(random_condition(run, "training", seed, read), record)
     before = _before(run, record, trained, after)
     known = after.ndim == 4 and np.isfinite(before).all()
     ranks = [effective_rank(centred_cells(maps)) if known else float("nan") for maps in (before, after)]
@@ -375,7 +377,7 @@ def _layer(run: Run, record: Conditioning, trained: OnePass, seed: int) -> Layer
         beta=beta,
         gate=record.gate_of(run.model.module),
         change=relative_difference(before, after),
-        text_effect=relative_difference(after, _features(random_condition(run, "training", seed), record)),
+        text_effect=relative_difference(after, other),
         rank_before=ranks[0],
         rank_after=ranks[1],
     )

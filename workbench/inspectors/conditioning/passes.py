@@ -177,14 +177,19 @@ def random_condition(run: Run, way: Way, seed: int, record: Sequence[str] | None
     return one_pass(run, way, record, edit=noise(seed))
 
 
-def without_condition(run: Run, way: Way) -> OnePass:
+def without_condition(run: Run, way: Way, record: Sequence[str] | None = None) -> OnePass:
     """A pass without the condition.
+
+    Args:
+        run: whose model and samples.
+        way: which pass.
+        record: taps whose outputs to keep; None keeps all.
 
     Raises:
         NotAvailable: the user's code cannot run without it; with its error.
     """
     try:
-        return one_pass(run, way, edit=None)
+        return one_pass(run, way, record, edit=None)
     except ValueError as error:
         noun = conditioning_of(run.model).noun
         raise NotAvailable(f"{noun}: your {way} pass cannot be run without it: {error}") from error
