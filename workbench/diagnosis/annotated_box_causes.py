@@ -185,8 +185,8 @@ class AnnotatedBoxes(Undone):
             boxes[number] = _corners(box) + np.tile(amount, 2)
         return self._change(
             f"boxes moved by {words}",
-            f"move the boxes of the annotations by about {words} (x, y); exact but for the few pixels by which "
-            f"a body's keypoints lie off the middle of a box{hint}",
+            f"move the boxes of the annotations by about {words} (x, y); exact but for the few pixels by "
+            f"which a body's keypoints lie off the middle of a box{hint}",
             boxes,
             fit,
         )
