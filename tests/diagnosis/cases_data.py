@@ -11,10 +11,13 @@ from tests.diagnosis.planted_labels import (
     all_hidden,
     areas_times,
     boxes_of_neighbours,
+    darkened,
     duplicated,
+    half_as_large,
     half_miscounted,
     hidden_as_visible,
     ids_from_zero,
+    image_files,
     in_part,
     labelled,
     leaked,
@@ -22,6 +25,7 @@ from tests.diagnosis.planted_labels import (
     moved_boxes,
     moved_labels,
     normalised,
+    normalised_pixels,
     one_label,
     outside,
     points_exchanged,
@@ -33,6 +37,7 @@ from tests.diagnosis.planted_results import (
     claimed,
     detector_boxes,
     good_results,
+    own_results,
     part_of,
     pck,
     repeated,
@@ -43,12 +48,15 @@ from tests.diagnosis.planted_results import (
 )
 from tests.diagnosis.planted_weights import checkpoint, with_names, with_sigmas, with_skeleton
 from tests.diagnosis.systems import NEW_SCENES, OTHER_RTMPOSE, OTHER_VITPOSE, VITPOSE, Case
+from workbench.diagnosis.image_file_causes import grey, mirrored, red_and_blue, turned
 
 BOXES = ("annotated boxes", "annotated boxes do not fit their keypoints", "keypoints outside the box")
 SIGMAS, TWICE = ("sigmas of another skeleton",), ("instances annotated twice",)
 MOVED, NAMES = ("annotated keypoints moved",), ("keypoints named in another order",)
 IN_PART, VISIBILITY = ("left and right exchanged in part of the labels",), ("visibility",)
 ONE = ("one keypoint annotated wrongly", "one keypoint placed wrongly")
+STORED, GREY = ("part of the image files stored otherwise",), ("part of the image files has no colour",)
+SIZE = ("image files of another size than annotated",)
 LEAK, RULES = ("training images in the validation set",), ("figure comes from other rules",)
 CATEGORIES, SUBSET = ("wrong category ids",), ("only part of the images has results",)
 FOREIGN, SHIFTED = ("results of other images",), ("results stand under other images' ids",)
@@ -77,6 +85,17 @@ FAULTS: tuple[Case, ...] = (
     Case("vitpose: labels moved by 5 pixels", "vitpose", labelled(moved_labels(5, False), VITPOSE), MOVED, "weak"),
     Case("labels: x and y of one keypoint", "rtmpose", labelled(one_label(10, lambda p: p[::-1])), ONE, "strong", both=("keypoints outside the box", "keypoints outside the image"), plants="one keypoint: axes exchanged, mirrored, scaled, moved"),
     Case("vitpose: labels of one keypoint too far to the right", "vitpose", labelled(one_label(2, lambda p: p * [1.1, 1]), VITPOSE), ONE, "weak", both=("keypoints outside the box", "keypoints outside the image"), plants="one keypoint: axes exchanged, mirrored, scaled, moved"),
+    Case("half of the image files BGR", "rtmpose", image_files(0.5, red_and_blue), STORED, "strong"),
+    Case("vitpose: a third of the image files BGR", "vitpose", image_files(0.33, red_and_blue, VITPOSE, 1), STORED, "weak"),
+    Case("a third of the image files turned by 180 degrees", "rtmpose", image_files(0.33, turned), STORED, "strong"),
+    Case("vitpose: a quarter of the image files mirrored", "vitpose", image_files(0.25, mirrored, VITPOSE), STORED, "weak"),
+    Case("vitpose: a third of the image files normalised", "vitpose", image_files(0.33, normalised_pixels, VITPOSE), STORED, "strong"),
+    Case("vitpose: a quarter of the image files dark", "vitpose", image_files(0.25, darkened, VITPOSE), STORED, "weak"),
+    Case("vitpose: a third of the image files grey", "vitpose", image_files(0.33, grey, VITPOSE), GREY, "strong"),
+    Case("vitpose: a sixth of the image files grey", "vitpose", image_files(0.17, grey, VITPOSE, 2), GREY, "weak"),
+    Case("a third of the image files half as large", "rtmpose", image_files(0.33, half_as_large), SIZE, "strong"),
+    Case("vitpose: a tenth of the image files half as large", "vitpose", image_files(0.1, half_as_large, VITPOSE), SIZE, "weak", "files"),
+    Case("results: poses of image files half as large", "results", image_files(0.33, half_as_large, found=own_results), SIZE, "strong"),
     Case("boxes moved by a third", "rtmpose", labelled(moved_boxes(0.33)), BOXES, "strong", plants="boxes moved or too small"),
     Case("vitpose: boxes of two thirds", "vitpose", labelled(small_boxes(0.66), VITPOSE), BOXES, "weak", plants="boxes moved or too small"),
     Case("half of the boxes as shares", "rtmpose", labelled(in_part(unit_boxes, 0.5)), BOXES, "weak", both=BOXES, plants="boxes normalised"),
@@ -103,6 +122,10 @@ HELD_OUT: tuple[Case, ...] = (
     Case("held: half hidden", "rtmpose, other run", labelled(in_part(all_hidden, 0.5, 9), OTHER_RTMPOSE), VISIBILITY, "weak", both=BOXES),
     Case("held: labels moved by 8 pixels to the left and up", "rtmpose, other run", labelled(moved_labels(-8), OTHER_RTMPOSE), MOVED, "weak"),
     Case("held: people, labels of one keypoint 15 pixels too low", "vitpose, people", labelled(one_label(9, lambda p: np.add(p, [0, 15])), OTHER_VITPOSE), ONE, "weak", both=("keypoints outside the box", "keypoints outside the image"), plants="one keypoint: axes exchanged, mirrored, scaled, moved"),
+    Case("held: half of the image files BGR", "vitpose, people", image_files(0.5, red_and_blue, OTHER_VITPOSE, 9), STORED, "strong"),
+    Case("held: a fifth of the image files turned by 180 degrees", "rtmpose, other run", image_files(0.2, turned, OTHER_RTMPOSE, 9), STORED, "weak"),
+    Case("held: a quarter of the image files grey", "vitpose, people", image_files(0.25, grey, OTHER_VITPOSE, 9), GREY, "weak"),
+    Case("held: half of the image files half as large", "rtmpose, other run", image_files(0.5, half_as_large, OTHER_RTMPOSE, 9), SIZE, "strong"),
     Case("held: boxes of three quarters", "rtmpose, new scenes", labelled(small_boxes(0.75), NEW_SCENES), BOXES, "weak", plants="boxes moved or too small"),
     Case("held: boxes a quarter too far to the left and up", "vitpose, people", labelled(moved_boxes(-0.25), OTHER_VITPOSE), BOXES, "strong", plants="boxes moved or too small"),
     Case("held: people, boxes of neighbours", "vitpose, people", labelled(boxes_of_neighbours(0.3), OTHER_VITPOSE), BOXES, "strong", both=BOXES, plants="points outside boxes or images"),
@@ -116,7 +139,7 @@ HELD_OUT: tuple[Case, ...] = (
     Case("held, results: a quarter of the images", "results", good_results(nothing, part_of(0.25), NEW_SCENES, seed=9), SUBSET, "strong"),
     Case("held, results: twice, people", "vitpose, people", results(repeated(1), OTHER_VITPOSE), NMS, "weak"),
     Case("held, results: loose boxes, all found", "vitpose, people", results(detector_boxes(0.0, 0.15, 9), OTHER_VITPOSE), DETECTED, "weak"),
-    Case("held, results: one detection per image claimed", "vitpose, people", claimed(lambda t, d, s, ap: ap(t, d, s, max_dets=1).figures["AP"], OTHER_VITPOSE), RULES, "strong", plants="maxDets"),
+    Case("held, results: one detection per image claimed", "rtmpose, other run", claimed(lambda t, d, s, ap: ap(t, d, s, max_dets=1).figures["AP"], OTHER_RTMPOSE), RULES, "strong", plants="maxDets"),
     Case("held, results: AP50 claimed", "vitpose, people", claimed(lambda t, d, s, ap: ap(t, d, s).figures["AP50"], OTHER_VITPOSE), RULES, "strong", plants="AP50 or AR for AP"),
     Case("held, results: area from boxes claimed", "vitpose, people", claimed(lambda t, d, s, ap: ap(with_box_area(t), d, s).figures["AP"], OTHER_VITPOSE), RULES, "strong", plants="area from boxes"),
     Case("held, results: people, PCK of the longer side claimed", "vitpose, people", claimed(pck("longer side", 0.1), OTHER_VITPOSE), RULES, "strong", plants="PCK with another normaliser"),

@@ -13,12 +13,15 @@ from tests.diagnosis.planted_texts import (
     message,
 )
 from tests.diagnosis.planted_weights import (
+    among_epochs,
     called,
     checkpoint,
     cut,
     fresh_norms,
     half_overflow,
     noisy,
+    part_of_epoch,
+    quantised,
     renamed_part,
     scaled,
     statistics_of_first,
@@ -33,10 +36,17 @@ OPENED, UNREAD = ("checkpoint cannot be opened",), ("file cannot be read",)
 NAMED, UNBUILT = ("file is not what its name or config says",), ("model cannot be built or run",)
 KEYS = ("config keys at a wrong place",)
 STATEMENTS, HEAD = ("statements that the published files deny",), ("head cannot load the published weights",)
+STALE, LEVELS = ("weights of one part of an earlier epoch",), ("weights are quantised",)
 MASK, CEILING = ("consistency loss is always 0",), ("codec ceiling",)
 
 FAULTS: tuple[Case, ...] = (
     Case("one stage renamed", "rtmpose", checkpoint(renamed_part("backbone.stage3.")), PARTLY, "weak"),
+    Case("head of epoch 10", "rtmpose", among_epochs(part_of_epoch("head.", -3)), STALE, "weak", both=("batch-norm statistics do not fit",)),
+    Case("stage 3 of epoch 1 among other epochs", "rtmpose", among_epochs(part_of_epoch("backbone.stage3", 0)), STALE, "strong", both=("batch-norm statistics do not fit",)),
+    Case("vitpose: head of epoch 40", "vitpose", among_epochs(part_of_epoch("head.", 0, VITPOSE), VITPOSE, (0, -2)), STALE, "strong"),
+    Case("16 levels", "rtmpose", checkpoint(quantised(16)), LEVELS, "weak"),
+    Case("vitpose: 8 levels in each channel", "vitpose", with_earlier(quantised(8, "", True), VITPOSE, earlier=-2), LEVELS, "weak"),
+    Case("stage 2 in 4 levels", "rtmpose", with_earlier(quantised(4, "backbone.stage2"), earlier=-2), LEVELS, "strong", both=("batch-norm statistics do not fit",)),
     Case("heatmaps: norms as new", "heatmaps", heatmaps(weights=fresh_norms(1.0)), NORMS, "strong"),
     Case("file cut in half", "rtmpose", cut(0.5), OPENED, "strong", "files"),
     Case("vitpose: last hundredth of the file missing", "vitpose", cut(0.99, VITPOSE), OPENED, "weak", "files"),
@@ -61,6 +71,8 @@ FAULTS: tuple[Case, ...] = (
 )  # fmt: skip
 
 HELD_OUT: tuple[Case, ...] = (
+    Case("held: people, block 2 of epoch 40", "vitpose, people", among_epochs(part_of_epoch("backbone.layers.2", 0, OTHER_VITPOSE), OTHER_VITPOSE, (0, -2)), STALE, "weak"),
+    Case("held: people, 16 levels", "vitpose, people", checkpoint(quantised(16), OTHER_VITPOSE), LEVELS, "strong"),
     Case("held: text, neck renamed", "text", checkpoint(renamed_part("neck.", "fusion."), TEXT), PARTLY, "strong"),
     Case("held: heatmaps, a third of the norms as new", "heatmaps", heatmaps(weights=fresh_norms(0.34)), NORMS, "weak"),
     Case("held: higherhrnet, a tenth of the file missing", "higherhrnet", cut(0.9, HIGHERHRNET), OPENED, "weak", "files"),

@@ -225,6 +225,38 @@ def exif_not_read(share, found, system=RTMPOSE, seed=0, orientation=6):
     return make
 
 
+def narrow(make, system, width):
+    """A case on the left part of its pictures, whose shape is not the input's: padding is beside them."""
+
+    def cut(raw):
+        for image in raw["images"]:
+            image["width"] = width
+
+        def edit(points, entry):
+            points[points[:, 0] > width] = 0
+            entry["num_keypoints"] = int((points[:, 2] > 0).sum())
+            return points
+
+        each(raw, edit)
+        raw["annotations"] = [entry for entry in raw["annotations"] if entry["bbox"][0] < width - 20]
+        for entry in raw["annotations"]:
+            x, y, w, h = entry["bbox"]
+            entry["bbox"] = [x, y, min(w, width - x), h]
+
+    def made(folder):
+        from PIL import Image
+
+        targets, options = make(folder)
+        path, images = annotation_file(folder, cut, system)
+        (folder / "images").mkdir()
+        for record in system.pose_set().images.values():
+            with Image.open(images / record.path.name) as picture:
+                picture.crop((0, 0, width, picture.height)).save(folder / "images" / record.path.name)
+        return targets, {**options, "data": path, "images": folder / "images"}
+
+    return made
+
+
 def leaked(share, system=RTMPOSE, content=True, seed=0, with_checkpoint=True):
     """Annotations of a training set that holds part of the validation images.
 
@@ -412,3 +444,63 @@ def boxes_larger(raw):
 
 def unlabelled(raw):
     each(raw, lambda points, _: points * [1, 1, 0])
+
+
+def image_files(share, edit, system=RTMPOSE, seed=0, found=None):
+    """Part of the image files written anew after an edit of their RGB pixels; the annotations stay.
+
+    Args:
+        share: of the files.
+        edit: of an image.
+        system: whose data.
+        seed: of the choice.
+        found: results to examine in place of the checkpoint, in pixels of files `half_as_large`.
+    """
+
+    def make(folder):
+        from PIL import Image
+
+        (folder / "images").mkdir()
+        records = list(system.pose_set().images.values())
+        picked = np.random.default_rng(seed).choice(
+            np.arange(len(records)), round(share * len(records)), replace=False
+        )
+        chosen = {records[i].id for i in picked.tolist()}
+        for record in records:
+            target = folder / "images" / record.path.name
+            if record.id not in chosen:
+                target.write_bytes(record.path.read_bytes())
+                continue
+            with Image.open(record.path) as picture:
+                Image.fromarray(edit(np.array(picture.convert("RGB")))).save(target, quality=95)
+        path, _ = annotation_file(folder, lambda raw: None, system)
+        if found is None:
+            # Part of the files: all of diagnose's own number of instances are looked at.
+            return [system.last()], {"data": path, "images": folder / "images", "sample": 48}
+        results = found()
+        for entry in results:
+            if entry["image_id"] in chosen:
+                entry["keypoints"] = (
+                    (np.reshape(entry["keypoints"], (-1, 3)) * [0.5, 0.5, 1]).ravel().tolist()
+                )
+            entry.pop("bbox", None)
+        (folder / "results.json").write_text(json.dumps(results))
+        return [folder / "results.json"], {"data": path, "images": folder / "images"}
+
+    return make
+
+
+def normalised_pixels(image):
+    """Pixels stored after mean and std of ImageNet: nearly black."""
+    mean, std = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
+    return np.clip(np.rint((image - mean) / std), 0, 255).astype(np.uint8)
+
+
+def darkened(image):
+    """A third of the brightness."""
+    return (image / 3).astype(np.uint8)
+
+
+def half_as_large(image):
+    """Every second pixel of every second row."""
+    return np.ascontiguousarray(image[::2, ::2])

@@ -202,8 +202,8 @@ def with_earlier(change, system=RTMPOSE, earlier=0, data=True):
     return make
 
 
-def grafted(part, source, system=RTMPOSE, against=-2):
-    """One part of another epoch, compared with a run that has it right."""
+def part_of_epoch(part, source, system=RTMPOSE):
+    """One part of another epoch, whose checkpoint has a number."""
 
     def change(content):
         import torch
@@ -214,7 +214,37 @@ def grafted(part, source, system=RTMPOSE, against=-2):
             if name.startswith(part):
                 weights[name] = other[name].clone()
 
-    return beside_other_run(change, system, against)
+    return change
+
+
+def grafted(part, source, system=RTMPOSE, against=-2):
+    """One part of another epoch, compared with a run that has it right."""
+    return beside_other_run(part_of_epoch(part, source, system), system, against)
+
+
+def among_epochs(change, system=RTMPOSE, epochs=(0, -3, -2)):
+    """The changed checkpoint in a folder with earlier epochs of its run."""
+
+    def make(folder):
+        for epoch in epochs:
+            shutil.copy(system.checkpoints()[epoch], folder)
+        return [edited(folder, change, system.last())], system.options()
+
+    return make
+
+
+def quantised(levels, part="", by_channel=False):
+    """Weights rounded to so many values between the lowest and the highest, of a matrix or a channel."""
+
+    def change(content):
+        for name, tensor in state(content).items():
+            if name.startswith(part) and tensor.is_floating_point() and tensor.ndim > 1:
+                flat = tensor.flatten(1) if by_channel else tensor.flatten()[None]
+                low, high = flat.min(1, keepdim=True).values, flat.max(1, keepdim=True).values
+                step = ((high - low) / (levels - 1)).clamp(min=1e-12)
+                tensor.copy_((((flat - low) / step).round() * step + low).view_as(tensor))
+
+    return change
 
 
 def beside_other_run(change, system=RTMPOSE, against=-2):

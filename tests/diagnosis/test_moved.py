@@ -7,11 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from tests.diagnosis.planted_labels import each, labelled
+from tests.diagnosis.planted_labels import annotation_file, each, labelled, moved_boxes
 from tests.diagnosis.planted_results import good_poses, own_results, shifted_ids
-from tests.diagnosis.systems import RTMPOSE
+from tests.diagnosis.systems import OTHER_VITPOSE, RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints
 from workbench.core.finding import Effect
+from workbench.data.coco import read_coco
 from workbench.diagnosis import Cause, diagnose
 from workbench.diagnosis.annotated_box_causes import fit_of
 from workbench.diagnosis.image_id_causes import recovered_ids, recovered_poses
@@ -228,3 +229,21 @@ def test_boxes_beside_their_keypoints_are_named_with_what_to_do(edit, words, con
     names = [finding.cause for finding in others]
     assert len(set(names)) == len(names)
     assert all(finding.fix for finding in others)
+
+
+def test_boxes_are_moved_by_a_share_of_their_size_or_by_pixels(tmp_path):
+    for change, by_size, wanted in ((moved_boxes(-0.25), True, -0.25), (moved_boxes(0.33), True, 0.33)):
+        path, images = annotation_file(tmp_path, change, OTHER_VITPOSE)
+        fit = fit_of(read_coco(path, images))
+        assert fit.by_size is by_size
+        np.testing.assert_allclose(fit.share, wanted, atol=0.03)
+
+    def by_pixels(raw):
+        for entry in raw["annotations"]:
+            x, y, w, h = entry["bbox"]
+            entry["bbox"] = [x + 40, y - 30, w, h]
+
+    path, images = annotation_file(tmp_path, by_pixels, OTHER_VITPOSE)
+    fit = fit_of(read_coco(path, images))
+    assert not fit.by_size
+    np.testing.assert_allclose(fit.offset, (40, -30), atol=4)

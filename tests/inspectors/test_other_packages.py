@@ -1,4 +1,7 @@
-"""An inspector of another package is found in the command line and in the app with nothing else changed."""
+"""An inspector of another package is found in the command line and in the app with nothing else changed.
+
+tests/test_contributing.py runs one from the command line.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 TOY = Path(__file__).parent.parent / "toy_package"
 ROOT = TOY.parent.parent
@@ -32,13 +33,6 @@ def test_the_command_line_lists_it_with_its_question():
     listed = json.loads(python("-m", "workbench", "look", "--json"))
     assert listed["brightness"] == "How bright is the input of each sample?"
     assert list(listed)[-1] == "brightness"
-
-
-@pytest.mark.long
-def test_the_command_line_runs_it():
-    facts = json.loads(python("-m", "workbench", "look", "brightness", "--demo", "--json"))
-    assert facts["inspector"] == "brightness"
-    assert facts["summary"].startswith("The inputs have a mean brightness")
 
 
 def test_the_app_has_a_page_for_it():

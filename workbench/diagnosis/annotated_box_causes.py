@@ -71,6 +71,8 @@ class Fit:
         size: root of the box's area.
         span: the extent's sides by the box's, the mean of both axes.
         instances: compared.
+        share: (x, y), the same offset in sides of the box.
+        share_spread: (x, y), median distance from that, in pixels of a box of median size.
     """
 
     offset: Float[np.ndarray, " 2"]
@@ -78,6 +80,13 @@ class Fit:
     size: float
     span: float
     instances: int
+    share: Float[np.ndarray, " 2"]
+    share_spread: Float[np.ndarray, " 2"]
+
+    @property
+    def by_size(self) -> bool:
+        """Whether boxes are moved by a share of their own size, and not by one amount of pixels."""
+        return bool(self.share_spread.sum() < self.spread.sum())
 
     def text(self) -> str:
         """What was measured, in one clause."""
@@ -150,15 +159,7 @@ class AnnotatedBoxes(Undone):
         if fit is None:
             return
         if _is_moved(fit):
-            x, y = fit.offset
-            boxes = {number: _corners(box) - np.tile(fit.offset, 2) for number, box in stated.items()}
-            yield self._change(
-                f"boxes moved by ({0.0 - x:+.0f}, {0.0 - y:+.0f}) pixels",
-                f"move the boxes of the annotations by about ({0.0 - x:+.0f}, {0.0 - y:+.0f}) pixels (x, y); "
-                "exact but for the few pixels by which a body's keypoints lie off the middle of a box",
-                boxes,
-                fit,
-            )
+            yield self._moved(stated, fit)
         if not LEAST_SPAN <= fit.span <= SPAN:
             factor = fit.span / USUAL_SPAN
             boxes = {number: _scaled(_corners(box), factor) for number, box in stated.items()}
@@ -169,6 +170,26 @@ class AnnotatedBoxes(Undone):
                 boxes,
                 fit,
             )
+
+    def _moved(self, stated: dict[int, Float[np.ndarray, " 4"]], fit: Fit) -> Change:
+        """Boxes moved back by one amount of pixels, or by one share of their own sides."""
+        x, y = 0.0 - fit.offset
+        words, hint = f"({x:+.0f}, {y:+.0f}) pixels", ""
+        if fit.by_size:
+            x, y = 0.0 - fit.share
+            words = f"({x:+.0%}, {y:+.0%}) of their sides"
+            hint = "; look for a corner taken for a centre, or a scale about a wrong point"
+        boxes = {}
+        for number, box in stated.items():
+            amount = -fit.share * np.maximum(box[2:], 0.0) if fit.by_size else -fit.offset
+            boxes[number] = _corners(box) + np.tile(amount, 2)
+        return self._change(
+            f"boxes moved by {words}",
+            f"move the boxes of the annotations by about {words} (x, y); exact but for the few pixels by "
+            f"which a body's keypoints lie off the middle of a box{hint}",
+            boxes,
+            fit,
+        )
 
     def _change(
         self, words: str, fix: str, boxes: dict[int, Float[np.ndarray, " 4"]], fit: Fit | Frames | None = None
@@ -181,8 +202,9 @@ class AnnotatedBoxes(Undone):
             return x0, y0, x1, y1
 
         return Change(
-            self.name, words, "input", lambda model: Reboxed(model, box_of), fix=fix, facts={"fit": fit}
-        )
+            self.name, words, "input", lambda model: Reboxed(model, box_of), fix=fix, facts={"fit": fit},
+            shown=True,
+        )  # fmt: skip
 
     def seen(self, case: Case, change: Change) -> str:
         fit: Fit | Frames | None = change.facts["fit"]
@@ -208,13 +230,15 @@ def fit_of(pose_set: PoseSet) -> Fit | None:
     sides = np.maximum(box[:, 2:] - box[:, :2], 1.0)
     away = (box[:, :2] + box[:, 2:] - least - most) / 2
     offset = np.median(away, axis=0)
-    span = np.median((most - least) / sides, axis=0)
+    span, share = np.median((most - least) / sides, axis=0), np.median(away / sides, axis=0)
     return Fit(
         offset,
         np.median(np.abs(away - offset), axis=0),
         float(np.median(np.sqrt(sides.prod(1)))),
         float(span.mean()),
         len(points),
+        share,
+        np.median(np.abs(away / sides - share), axis=0) * np.median(sides, axis=0),
     )
 
 

@@ -44,6 +44,7 @@ MODULES: tuple[str, ...] = (
     "workbench.diagnosis.set_causes",
     "workbench.diagnosis.annotated_box_causes",
     "workbench.diagnosis.input_causes",
+    "workbench.diagnosis.image_file_causes",
     "workbench.diagnosis.constant_outputs",
     "workbench.diagnosis.output_causes",
     "workbench.diagnosis.keypoint_causes",

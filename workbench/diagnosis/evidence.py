@@ -72,6 +72,8 @@ class Change:
         needs_ap: it counts only where AP rises by so much as well, beyond chance; 0 asks for none.
         last_resort: it makes up for other causes as well, and is considered where nothing else is left.
         facts: numbers or words that belong to it, for evidence.
+        shown: the files show the cause without any pose: where undoing it gains, it comes before causes that
+            gain by making up for it.
     """
 
     cause: str
@@ -83,6 +85,7 @@ class Change:
     needs_ap: float = 0.0
     last_resort: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
+    shown: bool = False
 
 
 @dataclass(frozen=True, eq=False)

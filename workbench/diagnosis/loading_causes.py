@@ -195,6 +195,8 @@ class NotRun(Cause):
             try:
                 make()
             except Failed as error:
+                if make == case.evidence and (unread := self._unread(case)):
+                    return RuledOut(f"{seen}; what fails is reading the images: {unread}")
                 known = explain(str(error))
                 cause = f"; {known.cause}" if known is not None else ""
                 fix = "use the config and the code that this file was trained with"
@@ -204,6 +206,16 @@ class NotRun(Cause):
                     raise
                 return RuledOut(seen)
         return RuledOut(f"{seen}, and a forward pass over samples gives outputs")
+
+    def _unread(self, case: Case) -> str:
+        """Why an image of the sample cannot be read; "" where all can."""
+        try:
+            for index in case.chosen():
+                case.step()
+                case.pose_set().sample(index)
+        except USER_ERRORS as error:
+            return sentence(error)
+        return ""
 
 
 CAUSES: tuple[Cause, ...] = (

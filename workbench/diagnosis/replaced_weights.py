@@ -8,14 +8,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from workbench.core import Answers, Batch, NotAvailable, Outputs, PoseModel
+from workbench.core.finding import Effect, Measurement
 from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
-from workbench.diagnosis.evidence import Change
-from workbench.diagnosis.weight_causes import PartChange, changed_parts, is_buffer, scaled_parts
+from workbench.diagnosis.evidence import Change, gain
+from workbench.diagnosis.weight_causes import (
+    PartChange,
+    changed_parts,
+    epochs_of_parts,
+    is_buffer,
+    is_of,
+    moved_back,
+    scaled_parts,
+    some_epochs,
+)
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from workbench.checkpoints.checkpoint import Checkpoint
 
@@ -26,6 +36,10 @@ MANY = 0.5
 MORE_THAN_OTHERS = 1.4
 # Parts that are replaced: each costs a pass over the instances.
 MOST_PARTS = 3
+# Numbers of a matrix that are enough to say how many different ones it holds, and that are looked at.
+LEAST_NUMBERS, MOST_NUMBERS = 512, 1 << 16
+# Values that 8 bits hold, and up to which the loss is large: trained weights are nearly all different.
+MOST_LEVELS, COARSE = 256, 32
 
 
 class NormStatistics(Undone):
@@ -175,7 +189,7 @@ class DisturbedPart(Undone):
         same = {n: t for n, t in states.items() if n in own and own[n].shape == t.shape}
         parts = self._parts(case)
         usual = _usual_change(parts)
-        for one in _out_of_proportion(parts):
+        for one in self._unexplained(case):
             tensors = _of_part(same, one.part)
             if not tensors:
                 continue
@@ -206,7 +220,9 @@ class DisturbedPart(Undone):
             tried = False
         if tried:
             return super().test(case)
-        far = _out_of_proportion(parts)
+        far = self._unexplained(case)
+        if not far and _out_of_proportion(parts):
+            return RuledOut("the parts that changed out of proportion are those of a cause of their own")
         if not far:
             most = max((one.rest for one in parts if one.rest == one.rest), default=0.0)
             return RuledOut(f"parts differ from {before.path.name} by {usual:.0%} (median) to {most:.0%}")
@@ -215,6 +231,12 @@ class DisturbedPart(Undone):
             f"{far[0].part} differs from {before.path.name} by {far[0].rest:.0%}, the parts by {usual:.0%} "
             "in the median; whether that costs anything needs data and a top-down model"
         )
+
+    def _unexplained(self, case: Case) -> list[PartChange]:
+        """Parts out of proportion, without those of an earlier epoch and those that are quantised."""
+        known = set(moved_back(case)) | set(levels_of(case)[0])
+        far = _out_of_proportion(self._parts(case))
+        return [one for one in far if not any(is_of(name, one.part) for name in known)]
 
     def _before(self, case: Case) -> Checkpoint:
         earlier = case.earlier()
@@ -281,7 +303,152 @@ class WithTensors(Wrapper):
                     own[name].copy_(tensor)
 
 
+def given_back(case: Case, tensors: Mapping[str, Any], least: float = 0.0) -> Effect | None:
+    """What comes back with some tensors in place of the model's own; None where it cannot be measured.
+
+    Args:
+        case: of a top-down model and a data set.
+        tensors: by their names in the module's state dict.
+        least: mean OKS that must come back for a certain effect.
+    """
+    if not case.reaches("forward"):
+        return None
+    try:
+        evidence = case.of_model()
+    except NotAvailable:
+        return None
+    own = case.model().module.state_dict()
+    fitting = {n: t for n, t in tensors.items() if n in own and own[n].shape == t.shape}
+    if not fitting:
+        return None
+    case.step()
+    change = Change("", "", "weights", lambda model: WithTensors(model, fitting), least=least)
+    found = gain(evidence.measure(), evidence.measure([change]), with_ap=True)
+    return Effect("AP", found.AP, found.AP_low, found.AP_high, evidence.protocol())
+
+
+class OfEarlierEpoch(Cause):
+    """The weights of one part are those of an earlier epoch, after which they had moved on."""
+
+    name, group = "weights of one part of an earlier epoch", "file"
+    needs = ("checkpoint", "two earlier epochs")
+    refuted_by = "the trainer's own file of this epoch, with the same weights"
+
+    def test(self, case: Case) -> Answer:
+        earlier, equal = some_epochs(case), epochs_of_parts(case)
+        if len(earlier) < 2:
+            raise NotAvailable("this takes two earlier epochs beside the checkpoint")
+        moved = moved_back(case)
+        if not moved:
+            return RuledOut(
+                f"none of {len(equal)} parts is that of one of {len(earlier)} earlier epochs alone"
+            )
+        parts, newest = sorted(moved), earlier[-1]
+        listed = ", ".join(f"{part} of {earlier[moved[part][-1]].path.name}" for part in parts[:3])
+        stale = [part for part in parts if moved[part][-1] < len(earlier) - 1]
+        evidence = (
+            f"weights are bit for bit those of an earlier epoch in {len(parts)} of {len(equal)} parts "
+            f"({listed}{' ...' if len(parts) > 3 else ''}), while the others moved on"
+        )
+        fix = "look for what wrote these parts into the file: a merge of files, a partly restored checkpoint"
+        if not stale:
+            return self.found(
+                f"{evidence}; they moved before and no more since then",
+                fix=f"{fix}; or for a schedule that freezes them",
+                severity="warning",
+            )
+        tensors = {n: newest.read(n) for n in newest.tensors if any(is_of(n, part) for part in stale)}
+        effect = given_back(case, {n.removeprefix(newest.prefix): t for n, t in tensors.items()})
+        if effect is not None:
+            evidence += f"; with these parts of {newest.path.name} AP changes by {effect.text()}"
+        return self.found(
+            evidence,
+            fix=f"{fix}; take the trainer's own file of this epoch, or these parts of {newest.path.name}",
+            numbers=(Measurement("parts of an earlier epoch", len(parts), expected=0.0),),
+            effect=effect,
+            confidence="proved" if effect is not None and effect.low > 0 else "measured",
+        )
+
+
+class Quantised(Cause):
+    """Weights that hold few different values, as a quantisation leaves them."""
+
+    name, group, needs = "weights are quantised", "file", ("checkpoint",)
+    refuted_by = "the file that the trainer wrote, with the same few values"
+
+    def test(self, case: Case) -> Answer:
+        levels, total = levels_of(case)
+        if not levels:
+            return RuledOut(f"{total} weight matrices hold as many values as trained ones do")
+        usual = sorted(levels.values())[len(levels) // 2]
+        evidence = (
+            f"{len(levels)} of {total} weight matrices hold at most {max(levels.values())} different values "
+            f"(median {usual}; of one output channel, or of all), {next(iter(levels))} for one"
+        )
+        fix = "take the file that the trainer wrote; quantise with calibration or with training that knows it"
+        before = next((one for one in reversed(case.earlier()) if self._is_full(one, levels)), None)
+        effect = None
+        if before is not None:
+            tensors = {n.removeprefix(before.prefix): before.read(n) for n in levels}
+            effect = given_back(case, tensors)
+        proved = effect is not None and effect.low > 0
+        if before is not None and effect is not None and proved:
+            evidence += f"; with those of {before.path.name}, which are not, AP changes by {effect.text()}"
+        coarse = usual <= COARSE
+        return self.found(
+            evidence,
+            fix=fix,
+            numbers=(Measurement("weight matrices with few values", len(levels), expected=0.0),),
+            effect=effect if proved else None,
+            severity="error" if proved or coarse else "remark",
+            confidence="proved" if proved else "measured",
+        )
+
+    def _is_full(self, other: Checkpoint, levels: Mapping[str, int]) -> bool:
+        return all(n in other.tensors and few_levels(other.read(n)) is None for n in list(levels)[:8])
+
+
+def levels_of(case: Case) -> tuple[dict[str, int], int]:
+    """Weight matrix -> number of its different values, where these are few; and how many were looked at."""
+
+    def counted() -> tuple[dict[str, int], int]:
+        checkpoint, levels, total = case.checkpoint(), {}, 0
+        for name, info in checkpoint.tensors.items():
+            large = info.is_floating and len(info.shape) >= 2 and info.numel >= LEAST_NUMBERS
+            if not large or is_buffer(name) or name in checkpoint.unread:
+                continue
+            case.step()
+            total += 1
+            if (found := few_levels(checkpoint.read(name))) is not None:
+                levels[name] = found
+        return levels, total
+
+    return case.once("levels of weights", counted)
+
+
+def few_levels(tensor: Tensor) -> int | None:
+    """How many different values a weight matrix holds, where these are few; None where they are not.
+
+    Args:
+        tensor: weights, the first axis of which are output channels. Channels with a scale of their own are
+            looked at one by one.
+    """
+    flat = tensor.detach().float().flatten(1)
+    sample = flat.flatten()[:MOST_NUMBERS]
+    count = len(sample.unique())
+    if count <= 2:
+        return None  # zeros, ones, signs: other causes
+    found = [count] if count <= MOST_LEVELS and count * 4 <= len(sample) else []
+    if flat.shape[1] >= 64:
+        counts = [len(row.unique()) for row in flat[:8]]
+        if all(2 < n <= MOST_LEVELS and n * 4 <= flat.shape[1] for n in counts):
+            found.append(max(counts))
+    return min(found, default=None)
+
+
 CAUSES: tuple[Cause, ...] = (
+    OfEarlierEpoch(),
+    Quantised(),
     NormStatistics(),
     DisturbedPart(),
     Against(),

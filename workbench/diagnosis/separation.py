@@ -117,7 +117,7 @@ class Separation:
             )
             if not able:
                 break
-            best = max(able, key=lambda i: _size(gains[i][0], able[i]))
+            best = max(able, key=lambda i: (gains[i][0].shown, _size(gains[i][0], able[i])))
             change, found = gains[best]
             rivals = [
                 c

@@ -27,6 +27,8 @@ DEAD_SHARE, LEAST_UNITS = 0.1, 8
 # A part is scaled where its factor between two epochs is this far from that of the other parts, and farther
 # than what its direction changed: between epochs of healthy runs factors of .95 to 1.3 were measured.
 SCALED, BEYOND_CHANGE = 1.45, 2.5
+# Earlier epochs of which every tensor is read.
+MOST_EPOCHS = 6
 # A group of two name levels with more than this share of the weights is taken apart one level deeper.
 LARGE_GROUP = 0.5
 
@@ -128,7 +130,9 @@ class NeverLearned(Cause):
             for change in found.tensors
             if not is_buffer(change.name) and own.tensors[change.name].is_floating
         ]
-        still = [change.name for change in weights if change.equal]
+        # Weights that moved in between and came back are those of that epoch, which is another cause.
+        back = moved_back(case)
+        still = [c.name for c in weights if c.equal and not any(is_of(c.name, part) for part in back)]
         if not still or not weights:
             return RuledOut(f"every weight of {len(weights)} differs from {before.path.name}")
         parts = sorted({_part(name) for name in still})
@@ -256,7 +260,8 @@ class StatisticsNotUpdated(Cause):
         if not earlier:
             raise NotAvailable("no earlier epoch lies beside the checkpoint to compare statistics with")
         before = earlier[0]
-        names = [name for name in names if name in before.tensors]
+        back = moved_back(case)
+        names = [n for n in names if n in before.tensors and not any(is_of(n, part) for part in back)]
         still = [name for name in names if bool((own.read(name) == before.read(name)).all())]
         if not still:
             return RuledOut(f"all {len(names)} statistics differ from {before.path.name}")
@@ -317,7 +322,7 @@ def changed_parts(case: Case, own: Checkpoint, before: Checkpoint) -> tuple[Part
     ]  # fmt: skip
     products: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(3))
     sizes: dict[str, int] = defaultdict(int)
-    for name, part in zip(names, _parts(names, [own.tensors[n].numel for n in names]), strict=True):
+    for name, part in zip(names, parts_of(names, [own.tensors[n].numel for n in names]), strict=True):
         case.step()
         a, b = own.read(name).double().ravel(), before.read(name).double().ravel()
         products[part] += [float(a @ a), float(a @ b), float(b @ b)]
@@ -330,13 +335,54 @@ def changed_parts(case: Case, own: Checkpoint, before: Checkpoint) -> tuple[Part
     return tuple(found)
 
 
-def _parts(names: Sequence[str], sizes: Sequence[int]) -> list[str]:
+def parts_of(names: Sequence[str], sizes: Sequence[int]) -> list[str]:
     """The part of each tensor: two levels of its name, three within a group that holds most weights."""
     counts: dict[str, int] = defaultdict(int)
     for name, size in zip(names, sizes, strict=True):
         counts[_part(name)] += size
     most = LARGE_GROUP * sum(counts.values())
     return [".".join(n.split(".")[: 3 if counts[_part(n)] > most else 2]) for n in names]
+
+
+def is_of(name: str, part: str) -> bool:
+    """Whether a tensor, or a part, belongs to a part."""
+    return name == part or name.startswith(part + ".")
+
+
+def some_epochs(case: Case) -> list[Checkpoint]:
+    """Earlier epochs that are compared tensor by tensor: the first one and the last ones, each is read."""
+    earlier = case.earlier()
+    return earlier if len(earlier) <= MOST_EPOCHS else [earlier[0], *earlier[1 - MOST_EPOCHS :]]
+
+
+def epochs_of_parts(case: Case) -> dict[str, list[int]]:
+    """Part of the checkpoint's weights -> places in `some_epochs` of those whose weights it has."""
+
+    def compared() -> dict[str, list[int]]:
+        own, earlier = case.checkpoint(), some_epochs(case)
+        names = [
+            name
+            for name, info in own.tensors.items()
+            if info.is_floating and not is_buffer(name) and name not in own.unread
+            and all(name in one.tensors and one.tensors[name].shape == info.shape for one in earlier)
+        ]  # fmt: skip
+        found: dict[str, list[int]] = {}
+        for name, part in zip(names, parts_of(names, [own.tensors[n].numel for n in names]), strict=True):
+            case.step()
+            values = own.read(name)
+            # A part is that of an epoch only as a whole.
+            left = found.get(part, range(len(earlier)))
+            found[part] = [i for i in left if bool((earlier[i].read(name) == values).all())]
+        return found
+
+    return case.once("epochs of parts", compared)
+
+
+def moved_back(case: Case) -> dict[str, list[int]]:
+    """Parts that are those of an earlier epoch although they moved between epochs; as `epochs_of_parts`."""
+    equal = epochs_of_parts(case)
+    moved = {part: at for part, at in equal.items() if at and len(at) < len(some_epochs(case))}
+    return moved if len(moved) < len(equal) else {}
 
 
 def scaled_parts(parts: Sequence[PartChange]) -> list[tuple[PartChange, float]]:

@@ -23,7 +23,7 @@ from workbench.models.opening import StatedFacts
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 Shape = tuple[int, ...]
@@ -292,6 +292,19 @@ class Facts:
     padding: float
     note: str
 
+    def top_down(self, module: nn.Module, call: Callable[[Tensor], Outputs], **more: Any) -> TopDown:
+        """The model of a network that is fed and read so.
+
+        Args:
+            module: the network.
+            call: outputs of pixels [N, 3, H, W].
+            more: other fields of a TopDown.
+        """
+        return TopDown(
+            module, self.skeleton, self.codec, mean=self.mean, std=self.std, bgr=self.bgr,
+            padding=self.padding, call=call, note=self.note, **more,
+        )  # fmt: skip
+
 
 def facts_of(
     probe: Callable[[tuple[int, int]], tuple[Sequence[str], Sequence[Any]]],
@@ -408,19 +421,11 @@ def top_down(
             return named(module(torch.zeros(1, 3, *size, device=device)))
 
     facts = facts_of(probe, config, input_size, stated, assumed=assumed)
-    return TopDown(
-        module=module,
-        skeleton=facts.skeleton,
-        codec=facts.codec,
-        mean=facts.mean,
-        std=facts.std,
-        bgr=facts.bgr,
-        padding=facts.padding,
-        call=lambda pixels: facts.roles.outputs(named(module(pixels))[1]),
-        taps=NoTaps(reason),
-        device=device,
-        note=facts.note,
-    )
+
+    def call(pixels: Tensor) -> Outputs:
+        return facts.roles.outputs(named(module(pixels))[1])
+
+    return facts.top_down(module, call, taps=NoTaps(reason), device=device)
 
 
 def described(path: Path) -> dict[str, Any] | None:

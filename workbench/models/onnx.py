@@ -327,18 +327,8 @@ class OnnxModel:
     def _as_tensors(self) -> TopDown:
         facts = self.facts
         module = as_module(self.graph)
-        return TopDown(
-            module=module,
-            skeleton=facts.skeleton,
-            codec=facts.codec,
-            mean=facts.mean,
-            std=facts.std,
-            bgr=facts.bgr,
-            padding=facts.padding,
-            call=lambda pixels: facts.roles.outputs(module(pixels)),
-            taps=self.taps,
-            device="cpu",
-            note=facts.note,
+        return facts.top_down(
+            module, lambda pixels: facts.roles.outputs(module(pixels)), taps=self.taps, device="cpu"
         )
 
 

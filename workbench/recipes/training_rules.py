@@ -56,7 +56,8 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
         look_up(made.config, "auto_scale_lr"),
         {"base_batch_size": base, "enable": True},
         cause="learning rate and batch do not belong together",
-        evidence=f"rate {rate:g}{f', which auto_scale_lr makes {used:g}' if scales else ''}, with {batch:g} samples on each of {subject.devices} devices "
+        evidence=f"rate {rate:g}{f', which auto_scale_lr makes {used:g}' if scales else ''}, "
+        f"with {batch:g} samples on each of {subject.devices} devices "
         f"({total:g} in all); {recipe.name} uses {expected_rate:g} for {base:g}, which makes {linear:g} for "
         f"{total:g} by the linear rule",
         why="the rate of a recipe belongs to its total batch: a smaller batch has noisier gradients and, at "

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from workbench.checkpoints.numpy_files import load_npy, load_npz
-from workbench.core import NotAvailable, Sample, nearest, reason
+from workbench.core import Batch, NotAvailable, Sample, nearest, reason
 from workbench.core.files import replacing
 from workbench.core.report import PICTURE, Report
 from workbench.figures import SEQUENTIAL, new_figure
@@ -86,6 +86,18 @@ class TextVectors:
                     f"({sample.key or 'a sample'}); it describes {known}"
                 )
         return self.subject_vectors[[row[sample.category_id] for sample in samples]]
+
+    def added_to(self, batch: Batch, samples: Sequence[Sample]) -> Batch:
+        """A batch with the vectors in `extra`: ``subject`` [N, D], ``keypoints`` [N, K, D].
+
+        Raises:
+            ValueError: a category without a description.
+        """
+        import torch
+
+        keypoints = torch.from_numpy(self.keypoint_vectors).expand(len(samples), -1, -1)
+        extra = {"subject": torch.from_numpy(self.of(samples)), "keypoints": keypoints}
+        return dataclasses.replace(batch, extra={**batch.extra, **extra})
 
     def for_all(self, subject: str) -> TextVectors:
         """The same text with one subject's vector for every image.

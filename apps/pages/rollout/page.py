@@ -319,7 +319,7 @@ FACTS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("PCK free-running", "forced_and_free", lambda r: f"{r.pck_free:.2f}"),
     ("gap", "forced_and_free", lambda r: f"{r.gap:+.2f}"),
     ("true tokens for half of the gap", "prefix", _half),
-    ("gain of an error, later steps", "corruption", lambda r: f"{r.gain_at_end:.2f}"),
+    ("growth of an error, later steps", "corruption", lambda r: f"{r.gain_at_end:.2f}"),
     ("support", "support", lambda r: f"{r.verdict} (answers move by up to {r.most_moved:.1%})"),
     ("end of sequence", "calibration", _end),
     ("token types right", "calibration", lambda r: f"{r.right[1]:.0%}"),

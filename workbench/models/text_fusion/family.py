@@ -283,14 +283,7 @@ class TextFusion:
             ValueError: a box has no size, or a category has no description.
         """
         batch = self.top_down.prepare(samples)
-        if self.text is None:
-            return batch
-        keypoints = torch.from_numpy(self.text.keypoint_vectors)
-        extra = {
-            "subject": torch.from_numpy(self.text.of(samples)),
-            "keypoints": keypoints.expand(len(samples), -1, -1),
-        }
-        return dataclasses.replace(batch, extra={**batch.extra, **extra})
+        return batch if self.text is None else self.text.added_to(batch, samples)
 
     def forward(self, batch: Batch) -> Outputs:
         """SimCC vectors along the path that the module's mode asks for.

@@ -1,0 +1,92 @@
+"""Part of the image files is stored otherwise than the rest: who decides, and what the report says."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tests.diagnosis.planted_labels import half_as_large, image_files
+from tests.diagnosis.systems import RTMPOSE, VITPOSE
+from workbench.core import Batch, Outputs, Sample
+from workbench.core.wrapping import Wrapper
+from workbench.diagnosis import diagnose
+from workbench.diagnosis.image_file_causes import (
+    Edited,
+    OtherSize,
+    StoredOtherwise,
+    Surer,
+    grey,
+    mirrored,
+    red_and_blue,
+    turned,
+)
+from workbench.diagnosis.loading_causes import NotRun
+from workbench.models import open_model
+
+IMAGE = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+
+
+def test_each_edit_undoes_itself_and_moves_the_pixels_that_it_says():
+    for edit in (red_and_blue, turned, mirrored):
+        assert np.array_equal(edit(edit(IMAGE)), IMAGE)
+    assert np.array_equal(red_and_blue(IMAGE)[0, 0], [2, 1, 0])
+    assert np.array_equal(turned(IMAGE)[0, 0], IMAGE[1, 3])
+    assert np.array_equal(mirrored(IMAGE)[0, 0], IMAGE[0, 3])
+
+
+def test_grey_has_the_weights_of_rec_601():
+    # .299 * 200 + .587 * 100 + .114 * 50
+    assert np.array_equal(grey(np.array([[[200, 100, 50]]], np.uint8))[0, 0], [124, 124, 124])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bright(Wrapper):
+    """A model whose SimCC peaks are as high as its input is bright."""
+
+    model: object
+
+    def prepare(self, samples):
+        level = torch.tensor([float(s.image.mean()) for s in samples])
+        return Batch(
+            level.view(-1, 1, 1, 1).expand(-1, 3, 4, 4),
+            np.tile(np.eye(2, 3), (len(samples), 1, 1)),
+            tuple(samples),
+        )
+
+    def forward(self, batch):
+        peak = batch.pixels[:, 0, 0, :1]
+        vector = torch.nn.functional.one_hot(torch.tensor(3), 256) * peak
+        return Outputs(simcc=(vector[:, None].repeat(1, 17, 1), vector[:, None].repeat(1, 17, 1)))
+
+
+@pytest.mark.parametrize(("margin", "second"), [(0.0, 100), (60.0, 50)])
+def test_the_outputs_with_the_higher_scores_are_kept_sample_by_sample(margin, second):
+    model = Bright(open_model(RTMPOSE.last()).model)
+    inverted = Edited(model, lambda sample: np.where(sample.image == 200, 10, 100).astype(np.uint8))
+    samples = [Sample(np.full((4, 4, 3), v, np.uint8), (0, 0, 4, 4)) for v in (200, 50)]
+    both = Surer(model, inverted, margin)
+    outputs = both.forward(both.prepare(samples))
+    assert outputs.simcc is not None
+    assert outputs.simcc[0][:, 0, 3].tolist() == [200, second]
+
+
+def test_files_of_another_size_are_named_and_the_model_is_not_blamed(tmp_path):
+    targets, options = image_files(0.2, half_as_large)(tmp_path)
+    report = diagnose(targets, level="forward", causes=[NotRun(), OtherSize()], **options)
+    (finding,) = report.findings
+    assert finding.cause == "image files of another size than annotated"
+    assert "24 of 115 annotated images" in finding.evidence
+    assert "reading the images" in report.ruled_out["model cannot be built or run"]
+
+
+@pytest.mark.long
+def test_part_of_the_files_turned_is_undone_and_healthy_files_stay_silent(tmp_path):
+    targets, options = image_files(0.4, turned, VITPOSE, 3)(tmp_path)
+    (finding,) = diagnose(targets, level="forward", causes=[StoredOtherwise()], **options).findings
+    assert finding.confidence == "proved"
+    assert "turned by 180 degrees" in finding.evidence
+    healthy = diagnose(VITPOSE.last(), level="forward", causes=[StoredOtherwise()], **VITPOSE.options())
+    assert healthy.findings == ()

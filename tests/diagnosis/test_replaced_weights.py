@@ -1,0 +1,64 @@
+"""Parts of an earlier epoch, and weights with few different values: told from parts that never moved."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.diagnosis.planted_weights import among_epochs, part_of_epoch, quantised
+from tests.diagnosis.systems import RTMPOSE
+from workbench.diagnosis import diagnose
+from workbench.diagnosis.replaced_weights import OfEarlierEpoch, Quantised, few_levels
+from workbench.diagnosis.weight_causes import NeverLearned, StatisticsNotUpdated
+
+CAUSES = [NeverLearned(), StatisticsNotUpdated(), OfEarlierEpoch(), Quantised()]
+
+
+def of_files(folder, change):
+    targets, _ = among_epochs(change)(folder)
+    return diagnose(targets, level="files", causes=CAUSES).findings
+
+
+@pytest.mark.parametrize(("part", "source"), [("head.", -3), ("backbone.stage3", 0)])
+def test_a_part_that_moved_and_came_back_is_of_an_earlier_epoch(tmp_path, part, source):
+    (finding,) = of_files(tmp_path, part_of_epoch(part, source))
+    assert finding.cause == "weights of one part of an earlier epoch"
+    assert RTMPOSE.checkpoints()[source].name in finding.evidence
+    assert finding.severity == "error"
+
+
+def test_a_part_that_moves_no_more_is_a_warning_and_a_healthy_run_is_silent(tmp_path):
+    (finding,) = of_files(tmp_path, part_of_epoch("head.", -2))
+    assert finding.severity == "warning"
+    (healthy := tmp_path / "healthy").mkdir()
+    assert of_files(healthy, lambda content: None) == ()
+
+
+def test_a_part_that_never_moved_is_not_of_an_earlier_epoch(tmp_path):
+    def frozen(content):
+        part_of_epoch("backbone.stem", 0)(content)
+
+    targets, _ = among_epochs(frozen, epochs=(0,))(tmp_path)
+    assert [f.cause for f in diagnose(targets, level="files", causes=CAUSES).findings] == [
+        "layers that never learned",
+        "batch-norm statistics not updated",
+    ]
+
+
+def test_few_levels_of_a_matrix_and_of_its_channels_are_counted():
+    weights = torch.randn(32, 128, generator=torch.Generator().manual_seed(0))
+    assert few_levels(weights) is None
+    assert few_levels(weights.half()) is None
+    assert few_levels(weights.bfloat16()) is None
+    assert few_levels((weights[:, :48] * 2).round()) == len((weights[:, :48] * 2).round().unique())
+    scales = torch.arange(1, 33)[:, None] * 0.37
+    by_channel = (weights * 2).round() * scales
+    assert few_levels(by_channel) == max(len(row.unique()) for row in by_channel[:8])
+    assert few_levels(torch.zeros(32, 128)) is None
+    assert few_levels(weights.sign()) is None
+
+
+@pytest.mark.parametrize(("levels", "severity"), [(16, "error"), (200, "remark")])
+def test_quantised_weights_are_named_by_their_levels(tmp_path, levels, severity):
+    (finding,) = of_files(tmp_path, quantised(levels))
+    assert (finding.cause, finding.severity) == ("weights are quantised", severity)

@@ -1,0 +1,421 @@
+"""Causes in part of the image files: other channel order, turned, mirrored, dark, grey, of another size."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from workbench.core import Answers, Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Sample
+from workbench.core.finding import Measurement
+from workbench.core.wrapping import Wrapper
+from workbench.data.image_files import is_within
+from workbench.data.images import upright_size
+from workbench.diagnosis.case import Case
+from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
+from workbench.diagnosis.evidence import Change, Evidence
+from workbench.diagnosis.input_causes import Input
+from workbench.diagnosis.set_causes import MOST_HEADERS
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, UInt8
+
+    from workbench.evaluation.predictions import Predictions
+
+# A part of the files: not fewer images of those looked at, and not a larger share, which is all of them.
+LEAST_IMAGES, MOST_OF_ALL = 3, 0.9
+# Mean OKS of the few instances of a second look from which all are looked at.
+PROMISING = 0.005
+# The network is surer of a changed image where its score rises by more than this share of how much scores
+# change in the median: a score that hardly changes decides nothing.
+SURER = 0.25
+# Standard errors by which the other images must lose: else the change is good for all, or for none.
+SURE = 2.0
+# Contrast (or brightness) of an image this many times lower than that of the usual one.
+DARKER = 2.5
+# Mean OKS that turning coloured images grey must cost before grey ones are a cause.
+LEAST_LOSS = 0.02
+# As many times the sample's instances are looked at beside it where these leave that open.
+MORE = 2
+
+
+def red_and_blue(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """The image with its first and last channel exchanged."""
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def turned(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """The image turned by 180 degrees."""
+    return np.ascontiguousarray(image[::-1, ::-1])
+
+
+def mirrored(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """The image with left and right exchanged."""
+    return np.ascontiguousarray(image[:, ::-1])
+
+
+def grey(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """The image without colour, by the weights of Rec. 601 as OpenCV has them."""
+    level = np.rint(image @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    return np.repeat(level[..., None], 3, axis=-1)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One way in which part of the files may be stored, and what undoes it.
+
+    Attributes:
+        name: what undoes it, in a few words.
+        edit: from the image as it is read to the one that was meant.
+        fix: what to do.
+    """
+
+    name: str
+    edit: Callable[[UInt8[np.ndarray, "H W 3"]], UInt8[np.ndarray, "H W 3"]]
+    fix: str
+
+
+WAYS: tuple[Stored, ...] = (
+    Stored("red and blue exchanged", red_and_blue, "store these files as RGB: they were written as BGR"),
+    Stored("turned by 180 degrees", turned, "turn these files, or their annotations, by 180 degrees"),
+    Stored("mirrored", mirrored, "mirror these files, or their annotations"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Edited(Wrapper):
+    """A model that sees images after a change of their pixels.
+
+    Attributes:
+        model: the inner model.
+        edit: from sample to image.
+    """
+
+    model: PoseModel
+    edit: Callable[[Sample], UInt8[np.ndarray, "H W 3"]]
+    withheld: ClassVar[tuple[type, ...]] = (Answers,)
+
+    def prepare(self, samples: Sequence[Sample]) -> Batch:
+        """The inner model's batch, of the changed images."""
+        return self.model.prepare([dataclasses.replace(s, image=self.edit(s)) for s in samples])
+
+
+@dataclass(frozen=True, eq=False)
+class Surer(Wrapper):
+    """A model that sees each image as it is and changed, and keeps the outputs with the higher scores.
+
+    No label decides, so what this gives is no choice of the better of two results.
+
+    Attributes:
+        model: the inner model.
+        other: the same of changed images.
+        margin: by which a score must be higher.
+    """
+
+    model: PoseModel
+    other: PoseModel
+    margin: float
+    withheld: ClassVar[tuple[type, ...]] = (Answers,)
+
+    def forward(self, batch: Batch) -> Outputs:
+        """Outputs of the image as it is, or of the changed one, sample by sample."""
+        import torch
+
+        if not batch.samples:
+            raise NotAvailable("this takes the images of a data set, not pixels alone")
+        changed = self.other.prepare(batch.samples)
+        pairs = [(one, one.forward(b), b) for one, b in ((self.model, batch), (self.other, changed))]
+        own, other = (
+            np.array([_score(p.scores) for p in one.decode(outputs, b, DecodeOptions())])
+            for one, outputs, b in pairs
+        )
+        better = torch.from_numpy(other > own + self.margin)
+
+        def chosen(a: Any, b: Any) -> Any:
+            return torch.where(better.to(a.device).view(-1, *[1] * (a.ndim - 1)), b, a)
+
+        a, b = pairs[0][1], pairs[1][1]
+        if a.heatmaps is not None and b.heatmaps is not None:
+            return Outputs(heatmaps=chosen(a.heatmaps, b.heatmaps))
+        if a.simcc is not None and b.simcc is not None:
+            return Outputs(simcc=(chosen(a.simcc[0], b.simcc[0]), chosen(a.simcc[1], b.simcc[1])))
+        raise NotAvailable("this model gives neither heatmaps nor SimCC vectors")
+
+
+def _score(scores: Float[np.ndarray, " K"]) -> float:
+    return float(np.mean(np.nan_to_num(scores)))
+
+
+class StoredOtherwise(Undone):
+    """Part of the image files is stored otherwise than the rest."""
+
+    name, group = "part of the image files stored otherwise", "input"
+    needs = ("model", "data")
+    refuted_by = "these files, opened, look as the others do"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        evidence = case.of_model()
+        yield from self._dark(case, evidence)
+        for way in WAYS:
+            case.step()
+            looked = _looked(evidence, self._of_all(case, way))
+            if looked is None:
+                continue
+            surer, names, margin = looked
+            yield Change(
+                self.name,
+                f"{way.name} in the images in which the network is surer so",
+                "input",
+                lambda model, edit=way.edit, margin=margin: Surer(
+                    model, Edited(model, lambda s: edit(s.image)), margin
+                ),
+                fix=f"{way.fix}: {_some(names)}",
+                least=0.01,
+                facts={"count": len(names), "of": len(surer), "how": f"surer with pixels {way.name}"},
+            )
+
+    def _of_all(self, case: Case, way: Stored) -> Change:
+        """The change of all images; that of the channels is the one that another cause tries anyway."""
+        if way.edit is red_and_blue:
+            for cause in case.causes:
+                if isinstance(cause, Input) and cause.name == "channel order":
+                    tried = [one for one in cause.changes(case) if one.name == way.name]
+                    if tried:
+                        return tried[0]
+        return Change("", way.name, "input", lambda model: Edited(model, lambda s: way.edit(s.image)))
+
+    def _dark(self, case: Case, evidence: Evidence) -> Iterator[Change]:
+        """Images of much less contrast than the usual one, stretched to its mean and spread."""
+        samples = _samples(evidence)
+        spread = np.array([float(s.image.std()) for s in samples])
+        mean = np.array([float(s.image.mean()) for s in samples])
+        usual_spread, usual_mean = float(np.median(spread)), float(np.median(mean))
+        dark = (spread * DARKER < usual_spread) | (mean * DARKER < usual_mean)
+        names = _files(samples, dark)
+        if len(names) < LEAST_IMAGES or dark.mean() > MOST_OF_ALL:
+            return
+
+        def stretched(sample: Sample) -> UInt8[np.ndarray, "H W 3"]:
+            own_spread, own_mean = float(sample.image.std()), float(sample.image.mean())
+            if own_spread * DARKER >= usual_spread and own_mean * DARKER >= usual_mean:
+                return sample.image
+            image = (sample.image - own_mean) * (usual_spread / max(own_spread, 1e-6)) + usual_mean
+            return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+        yield Change(
+            self.name,
+            "these images stretched to the brightness and contrast of the others",
+            "input",
+            lambda model: Edited(model, stretched),
+            fix=f"write these files anew from their sources (a normalisation, or a division, was stored): "
+            f"{_some(names)}",
+            least=0.01,
+            facts={
+                "count": len(names),
+                "of": len(samples),
+                "how": f"darker or of less contrast than the usual one, by more than {DARKER:g} times",
+            },
+        )  # fmt: skip
+
+    def seen(self, case: Case, change: Change) -> str:
+        facts = change.facts
+        return f"{facts['count']} images of the {facts['of']} instances looked at are {facts['how']}"
+
+    def test(self, case: Case) -> Answer:
+        case.of_model()
+        if not case.changes_of(self) and not case.no_changes_of(self):
+            return RuledOut(
+                "no part of the images does better with red and blue exchanged, turned, mirrored or "
+                "stretched while the rest does worse"
+            )
+        return super().test(case)
+
+
+def _samples(evidence: Evidence) -> list[Sample]:
+    return [sample for one in evidence.forwards() for sample in one.samples]
+
+
+def _files(samples: Sequence[Sample], chosen: Bool[np.ndarray, " N"]) -> list[str]:
+    """Names of the images of the chosen samples, each once."""
+    names = [s.path.rpartition("/")[2] or s.key for s, yes in zip(samples, chosen, strict=True) if yes]
+    return list(dict.fromkeys(names))
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+
+
+def _looked(evidence: Evidence, change: Change) -> tuple[Bool[np.ndarray, " N"], list[str], float] | None:
+    """In which instances the network is surer of the changed image, where those gain and the others lose.
+
+    First on a few instances, and on all where these promise something.
+    """
+    few, rise = _compared(evidence, change, evidence.glance)
+    if not (few * (rise > _margin(rise))).sum() >= PROMISING * len(few):
+        return None
+    gained, rise = _compared(evidence, change, None)
+    surer = rise > _margin(rise)
+    names = _files(_samples(evidence), surer)
+    if len(names) < LEAST_IMAGES or surer.mean() > MOST_OF_ALL:
+        return None
+    rest = gained[~surer]
+    loses = len(rest) > 1 and rest.mean() < -SURE * _error(rest)
+    return (surer, names, _margin(rise)) if loses and gained[surer].mean() > 0 else None
+
+
+def _margin(rise: Float[np.ndarray, " N"]) -> float:
+    return SURER * float(np.median(np.abs(rise)))
+
+
+def _compared(
+    evidence: Evidence, change: Change, rows: tuple[int, ...] | None
+) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    """OKS that a change gives to each instance, and by how much the network's score rises with it."""
+    ids = [
+        evidence.pose_set.instances[i].annotation_id for one in evidence.forwards((), rows) for i in one.rows
+    ]
+    (oks, score), (own_oks, own_score) = (
+        _by_instance(evidence, changes, rows, ids) for changes in ([change], [])
+    )
+    return oks - own_oks, score - own_score
+
+
+def _by_instance(
+    evidence: Evidence, changes: Sequence[Change], rows: tuple[int, ...] | None, ids: Sequence[Any]
+) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    measured = evidence.measure(changes, rows)
+    oks = dict(zip(measured.ap.truth.ids.tolist(), np.nan_to_num(measured.oks).tolist(), strict=True))
+    found: Predictions = measured.predictions
+    assert found.annotation_id is not None
+    score = dict(zip(found.annotation_id.tolist(), map(_score, found.scores), strict=True))
+    return np.array([oks.get(n, 0.0) for n in ids]), np.array([score.get(n, 0.0) for n in ids])
+
+
+class OtherSize(Undone):
+    """Part of the image files has another size than they were annotated with."""
+
+    name, group, level = "image files of another size than annotated", "input", "files"
+    needs = ("data",)
+    refuted_by = "annotations that were made on files of this size"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        if case.evidence().model is None and (other := _other_sizes(case)):
+            yield Change(
+                self.name,
+                f"poses of {len(other)} images scaled to the annotated size",
+                "poses",
+                lambda found: _scaled(found, other),
+                fix=self._fix(case),
+            )
+
+    def seen(self, case: Case, change: Change) -> str:
+        other, of = _other_sizes(case), len(case.pose_set().labelled_of_image)
+        stored, annotated = next(iter(other.values()))
+        return (
+            f"{len(other)} of {of} annotated images have another size than the annotations state, such as "
+            f"{stored[0]}x{stored[1]} for {annotated[0]}x{annotated[1]} pixels (width x height)"
+        )
+
+    def _fix(self, case: Case) -> str:
+        names = [case.pose_set().images[number].path.name for number in _other_sizes(case)]
+        return f"give the files that were annotated, or scale their annotations: {_some(names)}"
+
+    def test(self, case: Case) -> Answer:
+        other = _other_sizes(case)
+        if not other:
+            return RuledOut("every image file that is there has the size that the annotations state")
+        if case.reaches("forward") and (case.given.results or case.given.predictions):
+            return super().test(case)
+        evidence = self.seen(case, Change(self.name, "", "input", lambda model: model))
+        return self.found(
+            f"{evidence}: the keypoints would not match, so the set cannot be evaluated as it is",
+            fix=self._fix(case),
+            numbers=(Measurement("images of another size", len(other), expected=0.0),),
+        )
+
+
+Size = tuple[int, int]
+
+
+def _other_sizes(case: Case) -> dict[int, tuple[Size, Size]]:
+    """Image id -> (width, height) of the file and of the annotations, where these differ."""
+
+    def read() -> dict[int, tuple[Size, Size]]:
+        pose_set, found = case.pose_set(), {}
+        for number in list(pose_set.labelled_of_image)[:MOST_HEADERS]:
+            record = pose_set.images[number]
+            if not record.width or not record.height:
+                continue
+            try:
+                if not record.path.is_file() or not is_within(record.path, pose_set.within):
+                    continue
+                height, width = upright_size(record.path)
+            except (ValueError, OSError):
+                continue
+            if {width, height} != {record.width, record.height}:
+                found[number] = (width, height), (int(record.width), int(record.height))
+        return found
+
+    return case.once("files of another size", read)
+
+
+def _scaled(found: Predictions, sizes: dict[int, tuple[Size, Size]]) -> Predictions:
+    points = found.keypoints.copy()
+    for row, number in enumerate(found.image_id.tolist()):
+        if number in sizes:
+            stored, annotated = sizes[number]
+            points[row] = points[row] * np.divide(annotated, stored)
+    return dataclasses.replace(found, keypoints=points)
+
+
+class GreyFiles(Cause):
+    """Part of the images has no colour, which a network that uses colour pays for."""
+
+    name, group, level, needs = "part of the image files has no colour", "input", "forward", ("model", "data")
+    refuted_by = "files of these images that have colour"
+
+    def test(self, case: Case) -> Answer:
+        evidence = case.of_model()
+        samples = _samples(evidence)
+        bare = _colourless(samples)
+        names = _files(samples, bare)
+        if len(names) < LEAST_IMAGES or bare.all():
+            return RuledOut(f"{len(names)} images of the {len(samples)} instances looked at have no colour")
+        case.step()
+        change = Change("", "without colour", "input", lambda model: Edited(model, lambda s: grey(s.image)))
+        rest = _compared(evidence, change, None)[0][~bare]
+        if -SURE * _error(rest) < rest.mean() < -LEAST_LOSS:
+            # It may cost something, and these are too few to say: more of them decide.
+            more = [i for i in case.in_order() if i not in evidence.indices][: MORE * len(evidence.indices)]
+            if len(more) > 1:
+                wider = Evidence(case.pose_set(), more, evidence.model, stepped=case.step)
+                bare_too = _colourless(_samples(wider))
+                rest = np.concatenate([rest, _compared(wider, change, None)[0][~bare_too]])
+        error = _error(rest)
+        evident = (
+            f"{len(names)} images of the {len(samples)} instances looked at have no colour ({_some(names)}); "
+            f"without colour {len(rest)} others change by mean OKS {rest.mean():+.3f} (standard error "
+            f"{error:.3f})"
+        )
+        if not (rest.mean() < -LEAST_LOSS and rest.mean() < -SURE * error):
+            return RuledOut(f"{evident}: this network hardly needs it")
+        return self.found(
+            evident,
+            fix="give the files with colour; colour that was thrown away cannot be computed",
+            numbers=(Measurement("share of images without colour", float(bare.mean()), expected=0.0),),
+        )
+
+
+def _colourless(samples: Sequence[Sample]) -> Bool[np.ndarray, " N"]:
+    return np.array([bool((np.ptp(s.image, axis=-1) == 0).all()) for s in samples])
+
+
+def _error(values: Float[np.ndarray, " n"]) -> float:
+    """Standard error of a mean; infinite for a single value."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("inf")
+
+
+CAUSES: tuple[Cause, ...] = (StoredOtherwise(), OtherSize(), GreyFiles())
