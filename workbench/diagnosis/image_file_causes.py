@@ -17,6 +17,7 @@ from workbench.data.images import upright_size
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, Evidence
+from workbench.diagnosis.input_causes import Input
 from workbench.diagnosis.set_causes import MOST_HEADERS
 
 if TYPE_CHECKING:
@@ -56,11 +57,6 @@ def mirrored(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
     return np.ascontiguousarray(image[:, ::-1])
 
 
-def upside_down(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-    """The image with top and bottom exchanged."""
-    return np.ascontiguousarray(image[::-1])
-
-
 def grey(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
     """The image without colour, by the weights of Rec. 601 as OpenCV has them."""
     level = np.rint(image @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
@@ -86,7 +82,6 @@ WAYS: tuple[Stored, ...] = (
     Stored("red and blue exchanged", red_and_blue, "store these files as RGB: they were written as BGR"),
     Stored("turned by 180 degrees", turned, "turn these files, or their annotations, by 180 degrees"),
     Stored("mirrored", mirrored, "mirror these files, or their annotations"),
-    Stored("turned upside down", upside_down, "exchange top and bottom of these files"),
 )
 
 
@@ -166,7 +161,7 @@ class StoredOtherwise(Undone):
         yield from self._dark(case, evidence)
         for way in WAYS:
             case.step()
-            looked = _looked(evidence, way)
+            looked = _looked(evidence, self._of_all(case, way))
             if looked is None:
                 continue
             surer, names, margin = looked
@@ -181,6 +176,16 @@ class StoredOtherwise(Undone):
                 least=0.01,
                 facts={"count": len(names), "of": len(surer), "how": f"surer with pixels {way.name}"},
             )
+
+    def _of_all(self, case: Case, way: Stored) -> Change:
+        """The change of all images; that of the channels is the one that another cause tries anyway."""
+        if way.edit is red_and_blue:
+            for cause in case.causes:
+                if isinstance(cause, Input) and cause.name == "channel order":
+                    tried = [one for one in cause.changes(case) if one.name == way.name]
+                    if tried:
+                        return tried[0]
+        return Change("", way.name, "input", lambda model: Edited(model, lambda s: way.edit(s.image)))
 
     def _dark(self, case: Case, evidence: Evidence) -> Iterator[Change]:
         """Images of much less contrast than the usual one, stretched to its mean and spread."""
@@ -243,12 +248,11 @@ def _some(names: Sequence[str]) -> str:
     return f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
 
 
-def _looked(evidence: Evidence, way: Stored) -> tuple[Bool[np.ndarray, " N"], list[str], float] | None:
+def _looked(evidence: Evidence, change: Change) -> tuple[Bool[np.ndarray, " N"], list[str], float] | None:
     """In which instances the network is surer of the changed image, where those gain and the others lose.
 
     First on a few instances, and on all where these promise something.
     """
-    change = Change("", way.name, "input", lambda model: Edited(model, lambda s: way.edit(s.image)))
     few, rise = _compared(evidence, change, evidence.glance)
     if not (few * (rise > _margin(rise))).sum() >= PROMISING * len(few):
         return None

@@ -47,6 +47,10 @@ class Input(Undone):
         self.name = name  # type: ignore[misc] - one class for all causes of the probe
 
     def changes(self, case: Case) -> Iterable[Change]:
+        # Another cause asks for the same ones: equal outputs are those of the same object.
+        return case.once(f"changes of {self.name}", lambda: list(self._changes(case)))
+
+    def _changes(self, case: Case) -> Iterable[Change]:
         if self.name in GROSS and (oks := case.of_model().measure().mean_oks) >= LEARNED:
             raise NotAvailable(f"mean OKS is {oks:.2f} as it is, and this would leave next to nothing")
         for one in _tried(case)[0]:
