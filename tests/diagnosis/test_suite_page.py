@@ -1,11 +1,11 @@
-"""The suite's page: rows of a stopped run are read again, and in-sample and held-out figures stay apart."""
+"""The suite's page: rows of a stopped run are read again, and the figures of its parts stay apart."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 
-from benchmarks.diagnosis import CASES, HELD_OUT, TUNED, Row, judged_row, page, read_rows, totals
+from benchmarks.diagnosis import CASES, FRESH, HELD_OUT, TUNED, Row, judged_row, page, read_rows, totals
 from benchmarks.diagnosis_coverage import CONTAINERS, KINDS, coverage, kind_of, verdicts
 from tests.diagnosis.systems import Case
 from workbench.diagnosis import all_causes
@@ -23,16 +23,18 @@ def test_a_row_that_was_cut_off_is_left_out_and_the_others_count(tmp_path):
     assert read_rows(tmp_path / "absent.jsonl") == {}
 
 
-def test_both_parts_have_figures_of_their_own():
+def test_every_part_has_figures_of_its_own():
     rows = [
         row(TUNED, "one"),
         row(TUNED, "two"),
         row(HELD_OUT, "three", rank=0),
         row(HELD_OUT, "four", (), 0),
+        row(FRESH, "five", rank=2),
     ]
     text = page(rows)
     assert "- in-sample: 2 planted: true cause first 2 (100%)" in text
     assert "- held-out: 1 planted: true cause first 0 (0%), in the first three 0, missed 1" in text
+    assert "- fresh: 1 planted: true cause first 0 (0%), in the first three 1, missed 0" in text
     assert "| rtmpose | three | weak | files | a cause | missed | - |" in text
     assert "1 controls: nothing false said 1" in totals(rows)
 
@@ -46,7 +48,7 @@ def test_a_case_that_fails_is_a_row_that_says_so():
     assert not found.right
 
 
-def test_no_case_is_in_both_parts_and_names_are_unique():
+def test_no_case_is_in_two_parts_and_names_are_unique():
     names = [case.name for cases in CASES.values() for case in cases]
     assert len(set(names)) == len(names)
     controls = [case for case in CASES[TUNED] if not case.cause]

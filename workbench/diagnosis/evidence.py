@@ -69,7 +69,7 @@ class Change:
             Predictions to Predictions; for ``labels`` from PoseSet to PoseSet.
         fix: what to do, where this change helps; a sentence.
         least: gain of mean OKS (of AP for ``scores``) from which it counts.
-        needs_ap: it counts where AP rises by what counts as well, beyond chance.
+        needs_ap: it counts only where AP rises by so much as well, beyond chance; 0 asks for none.
         last_resort: it makes up for other causes as well, and is considered where nothing else is left.
         facts: numbers or words that belong to it, for evidence.
         shown: the files show the cause without any pose: where undoing it gains, it comes before causes that
@@ -82,7 +82,7 @@ class Change:
     of: Callable[[Any], Any]
     fix: str = ""
     least: float = LEAST_GAIN
-    needs_ap: bool = False
+    needs_ap: float = 0.0
     last_resort: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
     shown: bool = False
@@ -144,7 +144,7 @@ class Gain:
         """Whether the change undoes something: large enough, and not by chance."""
         if change.stage == "scores":
             return max(change.least, LEAST_AP) <= self.AP and self.AP_low > 0
-        if change.needs_ap and not (self.AP >= LEAST_AP and self.AP_low > 0):
+        if change.needs_ap and not (change.needs_ap <= self.AP and self.AP_low > 0):
             return False
         return self.oks >= change.least and self.low > 0
 

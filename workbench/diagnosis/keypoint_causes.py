@@ -410,7 +410,16 @@ class KeypointMoved(Undone):
     def _change(self, case: Case, moved: Sequence[MovedKeypoint], stage: Stage, of: Callable) -> Change:
         names = case.pose_set().skeleton.keypoints
         told = ", ".join(f"{one.way.text()} in the poses of {names[one.keypoint]}" for one in moved)
-        return Change(self.name, told, stage, of, fix=self._fix(told), least=0.005, facts={"moved": moved})
+        return Change(
+            self.name,
+            told,
+            stage,
+            of,
+            fix=self._fix(told),
+            least=0.005,
+            needs_ap=0.0001,
+            facts={"moved": moved},
+        )
 
     def _fix(self, told: str) -> str:
         return f"write this keypoint as the others are written: {told}"

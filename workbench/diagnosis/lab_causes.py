@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from workbench.checkpoints.loading import percent
 from workbench.core import Conditioned, Groups, NotAvailable, Outputs
 from workbench.core.capabilities import RollsOut
 from workbench.core.finding import Finding, Measurement
@@ -18,11 +19,14 @@ from workbench.diagnosis.separation import EVALUATIONS
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation.ablation import Ablation
+    from workbench.evaluation.ablation.sweep import Suspect
     from workbench.evaluation.ablation.variants import Variant
     from workbench.models.bottom_up import BottomUp
 
 # Instances on which what a defect of the conditioning costs is measured: several passes over each.
 CLINIC_INSTANCES = 32
+# Share of the parameters below which a network is another one than was trained.
+LEAST_LOADED = 0.99
 # Instances on which the figures that a sequence model logs are compared with their own rules.
 LOGGED_INSTANCES = 8
 # Images of a bottom-up model where the first few leave a mistake undecided.
@@ -39,6 +43,11 @@ class Conditioning(Cause):
         loaded, pose_set = case.loaded(), case.pose_set()
         if not isinstance(loaded.model, Conditioned):
             raise NotAvailable("no condition (text, class) is declared for this model")
+        if loaded.load is not None and loaded.load.loaded_fraction < LEAST_LOADED:
+            raise NotAvailable(
+                f"only {percent(loaded.load.loaded_fraction)} of the parameters come from the file: what the "
+                "condition does can be told once the others do"
+            )
         from workbench.inspectors.conditioning.clinic import examine
         from workbench.inspectors.conditioning.weights import read_other_files
 
@@ -156,7 +165,7 @@ class Grouping(Cause):
         if not report.suspects and (undecided := report.undecided):
             # Something gains, and these images are too few to say whether by chance: more of them decide.
             report = _swept(case, model, pose_set, MORE_IMAGES, undecided)
-        found = [suspect.finding() for suspect in report.suspects]
+        found = [suspect.finding() for suspect in _separate(case, model, pose_set, report)]
         if not found:
             return RuledOut(
                 f"{len(report.variants)} mistakes undone on {report.images} images, none gives AP back"
@@ -189,11 +198,66 @@ def _swept(
     )
 
 
+def _separate(case: Case, model: BottomUp, pose_set: PoseSet, report: Ablation) -> list[Suspect]:
+    """The mistakes that still cost something once the one that costs most is undone, and that one first."""
+    from workbench.evaluation.ablation import fault_variants, sweep
+
+    suspects = report.suspects
+    if len(suspects) < 2:
+        return suspects
+    first, flip = suspects[0], bool(model.skeleton.mirror)
+
+    def variants(outputs: Outputs) -> list[Variant]:
+        every = fault_variants(model, outputs, flip=flip)
+        by_name = {one.name: one for one in every}
+        own, best = every[0], by_name[first.undone_by]
+        both = [on_top(own, best, by_name[one.undone_by]) for one in suspects[1:]]
+        return [own, best, *(one for one in both if one is not None)]
+
+    again = sweep(
+        model,
+        pose_set,
+        variants,
+        image_ids=whole_images(pose_set, report.images),
+        flip=flip,
+        progress=lambda done, total: case.step(),
+    )
+    left = {suspect.fault for suspect in again.suspects}
+    return [first, *(suspect for suspect in suspects[1:] if suspect.fault in left)]
+
+
+def on_top(own: Variant, first: Variant, second: Variant) -> Variant | None:
+    """The second variant on top of the first one; None where both change the same rule.
+
+    Args:
+        own: the model's rules, which both change.
+        first: with which the other is compared then.
+        second: the other one.
+    """
+    made = {}
+    for name in ("aggregation", "grouping", "tags", "people", "look"):
+        before, one, two = (vars(variant)[name] for variant in (own, first, second))
+        if one == before:
+            continue
+        if two == before:
+            made[name] = one
+        elif name == "people" and type(one) is not type(two):
+            made[name] = lambda people, stride, to_image, a=one, b=two: b(
+                a(people, stride, to_image), stride, to_image
+            )
+        else:
+            return None
+    name = f"{first.name}, {second.name}"
+    return dataclasses.replace(second, name=name, **made).undoing(second.undoes, first.name)
+
+
 class Oracle(Cause):
     """Where the AP of a bottom-up model is lost, part by part."""
 
     name, group, level = "part of the network that loses most", "grouping", "evaluate"
     needs = ("a bottom-up model", "data")
+    # It says where a right script loses AP; the step that gives the figure that was seen is the answer.
+    symptom_of = ("simplified inference script",)
 
     def test(self, case: Case) -> Answer:
         model: Any = case.model()

@@ -27,7 +27,7 @@ from workbench.diagnosis.annotated_box_causes import line_through
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.constant_outputs import check_varying
-from workbench.diagnosis.evidence import Change
+from workbench.diagnosis.evidence import LEAST_AP, Change
 from workbench.diagnosis.keypoint_causes import beyond_single_keypoints
 from workbench.diagnosis.label_causes import paired_points, paired_rows
 from workbench.diagnosis.offset_causes import crop_offset, distances, offset_of_results
@@ -123,7 +123,7 @@ class OtherDecoder(Undone):
                     fix=f"decode with {words}: the model is read with {codec.decoder}"
                     f"{' with UDP coordinates' if codec.udp else ''}",
                     least=gains.get(codec.decoder, 0.03) if udp == codec.udp else 0.035,
-                    needs_ap=codec.decoder == "argmax",
+                    needs_ap=LEAST_AP if codec.decoder == "argmax" else 0.0,
                 )
 
 

@@ -226,8 +226,9 @@ class Separation:
             if best is not None and self._is_behind(chosen, change, best, evidence.half):
                 return half
         before, after = evidence.measure(chosen), evidence.measure([*chosen, change])
-        promising = after.figures["AP"] - before.figures["AP"] >= max(change.least, LEAST_AP)
-        return gain(before, after, with_ap=(change.needs_ap or change.stage == "scores") and promising)
+        least = change.needs_ap or max(change.least, LEAST_AP)
+        promising = after.figures["AP"] - before.figures["AP"] >= least
+        return gain(before, after, with_ap=promising and (change.needs_ap > 0 or change.stage == "scores"))
 
     def _adding_nothing(self, chosen: Sequence[Change], rivals: Sequence[Change]) -> tuple[Change, ...]:
         """Of other causes that gave as much, those that give nothing once this one is undone."""
