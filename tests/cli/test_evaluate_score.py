@@ -241,7 +241,7 @@ class TestScore:
         assert code == 0, err
         told = [one for one in json.loads(out)["findings"] if one.startswith("results.json: -1 ")]
         assert len(told) == 3
-        assert "at (-1, -1): 1 times, counted as a number like any other" in told[0]
+        assert "at (-1, -1): once, counted as a number like any other" in told[0]
 
     def test_a_category_that_is_not_in_the_set(self, workbench, folder, results):
         found = json.loads(results.read_text())

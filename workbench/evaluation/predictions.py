@@ -521,7 +521,8 @@ def minus_ones(predictions: Predictions, name: str) -> tuple[str, ...]:
         (int((predictions.score == -1).sum()), "of the scores of poses", "; leave absent poses out"),
     )
     return tuple(
-        f"{name}: -1 {what}: {count} times, counted as a number like any other, as pycocotools does{advice}"
+        f"{name}: -1 {what}: {'once' if count == 1 else f'{count} times'}, counted as a number like any "
+        f"other, as pycocotools does{advice}"
         for count, what, advice in counts
         if count
     )

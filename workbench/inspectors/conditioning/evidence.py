@@ -72,10 +72,10 @@ class ConditionEffect(Report):
     def summary(self) -> str:
         parts = []
         for i, way in enumerate(self.ways):
-            features = "" if np.isnan(self.features[i]) else f"features by {100 * self.features[i]:.3g} %, "
+            features = "" if np.isnan(self.features[i]) else f"features by {_percent(self.features[i])}, "
             parts.append(
                 f"in the {way} pass {self.change} changes {features}outputs by "
-                f"{100 * self.outputs[i]:.3g} %, keypoints move {100 * self.moved[i]:.2g} % of the box"
+                f"{_percent(self.outputs[i])}, keypoints move {100 * self.moved[i]:.2g} % of the box"
             )
         return "; ".join(parts)
 
@@ -89,6 +89,11 @@ class ConditionEffect(Report):
 
     def table(self) -> list[dict[str, Any]]:
         return rows(way=self.ways, features=self.features, outputs=self.outputs, moved=self.moved)
+
+
+def _percent(share: float) -> str:
+    """With three digits, and never as a power of ten."""
+    return f"{float(f'{100 * share:.3g}'):.10g} %"
 
 
 def condition_effect(run: Run) -> ConditionEffect:
