@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from workbench.diagnosis.report import Diagnosis
     from workbench.evaluation import History, Predictions, Protocol
     from workbench.evaluation.errors_report import Errors
+    from workbench.evaluation.label_audit import FileRun
 
 # Margin around the box, as a part of its longer side.
 MARGIN = 0.25
@@ -173,7 +174,7 @@ def run_report(
     epochs: Sequence[tuple[str, Predictions]],
     protocols: Sequence[Protocol | None] | None = None,
     *,
-    runs: Sequence[str] | None = None,
+    runs: Sequence[str | FileRun] | None = None,
     curves: CurvesReport | None = None,
     history: History | None = None,
     diagnosis: Diagnosis | None = None,
