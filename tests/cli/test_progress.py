@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import threading
+import time
 
 import pytest
 
@@ -90,21 +91,22 @@ def test_ctrl_c_cancels_the_job_and_says_what_is_kept(interruptible):
 def test_ctrl_c_ends_the_drawing_of_scenes_and_leaves_no_part_of_them(interruptible, monkeypatch, tmp_path):
     from workbench.cli.options import opened
 
-    sets, drawn = importlib.import_module("workbench.data.builtin"), []
+    sets, ended = importlib.import_module("workbench.data.builtin"), []
 
     def write(folder, scenes, progress):
         (folder / "0.png").write_bytes(b"a scene")
         os.kill(os.getpid(), signal.SIGINT)
-        for n in range(10**6):
-            progress(n, 10**6)
-            drawn.append(n)
+        end = time.monotonic() + 60
+        while time.monotonic() < end:  # the thread that waits needs its turn on a busy machine
+            progress(1, 10)
+        ended.append("not cancelled")
 
     monkeypatch.setattr(sets, "write_scenes", write)
     monkeypatch.setattr(sets, "SHIPPED", tmp_path / "none")
     monkeypatch.setattr(sets, "cache_folder", lambda: tmp_path / "cache")
     with pytest.raises(KeyboardInterrupt):
         opened("scenes-val")
-    assert len(drawn) < 10**6
+    assert ended == []
     assert list((tmp_path / "cache").iterdir()) == []
 
 

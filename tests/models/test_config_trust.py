@@ -338,6 +338,7 @@ _BUILDERS = {
     "workbench/models/mmpose_compat.py": "what makes mmengine refuse files within the door",
     "workbench/models/text_fusion/estimator.py": "within the door: part of a model that was checked",
     "workbench/training/augmentation_view.py": "pipeline steps, each checked against the allowed ones",
+    "workbench/training/albumentations_steps.py": "steps of its own list, made from numbers",
     "workbench/data/detectors.py": "a detector that the user named on the command line",
 }
 _BUILDS = {

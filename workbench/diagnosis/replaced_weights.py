@@ -435,6 +435,8 @@ def few_levels(tensor: Tensor) -> int | None:
     """
     flat = tensor.detach().float().flatten(1)
     sample = flat.flatten()[:MOST_NUMBERS]
+    if not bool(sample.isfinite().all()):
+        return None  # what overflowed has few values, too: another cause
     count = len(sample.unique())
     if count <= 2:
         return None  # zeros, ones, signs: other causes
