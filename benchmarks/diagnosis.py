@@ -216,8 +216,8 @@ def page(rows: Sequence[Row]) -> str:
         "while the in-sample cases were looked at. The held-out cases have other seeds, strengths, runs or",
         "pictures; what was changed since their first run is said below. Machine:",
         machine(),
-        "The fresh cases were written by somebody who had not seen the methods; nothing was changed after",
-        "their first run.",
+        "The fresh cases were written by somebody who had not seen the methods; what their first run showed",
+        "and what was changed since is said below, too.",
         "",
     ]
     for part in CASES:

@@ -1,7 +1,7 @@
 """All cases of the suite.
 
 Held-out ones were written before their results were seen, and are run as they stand. Fresh ones were written
-by somebody who had not seen the methods; no method and no case was changed after their first run.
+by somebody who had not seen the methods; benchmarks/diagnosis_notes.md says what was changed since.
 """
 
 from __future__ import annotations

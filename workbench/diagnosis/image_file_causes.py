@@ -34,6 +34,9 @@ PROMISING = 0.005
 SURER = 0.25
 # Standard errors by which the other images must lose: else the change is good for all, or for none.
 SURE = 2.0
+# Changing an image that is right costs about what it gives to one that is not. Of a change that is good for
+# all, the images in which the network happens to be less sure lose little.
+LEAST_LOST = 0.5
 # Contrast (or brightness) of an image this many times lower than that of the usual one.
 DARKER = 2.5
 # Mean OKS that turning coloured images grey must cost before grey ones are a cause.
@@ -261,9 +264,9 @@ def _looked(evidence: Evidence, change: Change) -> tuple[Bool[np.ndarray, " N"],
     names = _files(_samples(evidence), surer)
     if len(names) < LEAST_IMAGES or surer.mean() > MOST_OF_ALL:
         return None
-    rest = gained[~surer]
-    loses = len(rest) > 1 and rest.mean() < -SURE * _error(rest)
-    return (surer, names, _margin(rise)) if loses and gained[surer].mean() > 0 else None
+    gain, rest = gained[surer].mean(), gained[~surer]
+    loses = len(rest) > 1 and rest.mean() < -max(SURE * _error(rest), LEAST_LOST * gain)
+    return (surer, names, _margin(rise)) if loses and gain > 0 else None
 
 
 def _margin(rise: Float[np.ndarray, " N"]) -> float:
