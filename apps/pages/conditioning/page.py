@@ -203,7 +203,7 @@ class ConditioningPage(EpochPage[ClinicState]):
 
     def add_controls(self) -> Controls:
         with control_row():
-            inputs = self.add_subject("instances for AP")
+            inputs = self.add_subject("instances")
             inputs.append(
                 gr.Dropdown(
                     [], value=None, label="compare curves with", min_width=170, scale=2,
