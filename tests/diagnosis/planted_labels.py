@@ -168,6 +168,18 @@ def _stored(image, orientation):
 
 def _with_exif(folder, system, share, orientation, turned, seed):
     """Copies of the images, part of them with an EXIF orientation; gives the ids of these."""
+
+    def save(picture, target):
+        exif = picture.getexif()
+        exif[0x0112] = orientation
+        stored = _stored(picture, orientation) if turned else picture
+        stored.save(target, exif=exif, quality=95)
+
+    return _copied(folder, system, share, save, seed)
+
+
+def _copied(folder, system, share, save, seed):
+    """Copies of the images, part of them saved by `save(picture, target)`; gives the ids of these."""
     from PIL import Image
 
     (folder / "images").mkdir()
@@ -181,10 +193,7 @@ def _with_exif(folder, system, share, orientation, turned, seed):
             target.write_bytes(record.path.read_bytes())
             continue
         with Image.open(record.path) as picture:
-            exif = picture.getexif()
-            exif[0x0112] = orientation
-            stored = _stored(picture, orientation) if turned else picture
-            stored.save(target, exif=exif, quality=95)
+            save(picture, target)
     return chosen
 
 
@@ -460,19 +469,10 @@ def image_files(share, edit, system=RTMPOSE, seed=0, found=None):
     def make(folder):
         from PIL import Image
 
-        (folder / "images").mkdir()
-        records = list(system.pose_set().images.values())
-        picked = np.random.default_rng(seed).choice(
-            np.arange(len(records)), round(share * len(records)), replace=False
-        )
-        chosen = {records[i].id for i in picked.tolist()}
-        for record in records:
-            target = folder / "images" / record.path.name
-            if record.id not in chosen:
-                target.write_bytes(record.path.read_bytes())
-                continue
-            with Image.open(record.path) as picture:
-                Image.fromarray(edit(np.array(picture.convert("RGB")))).save(target, quality=95)
+        def save(picture, target):
+            Image.fromarray(edit(np.array(picture.convert("RGB")))).save(target, quality=95)
+
+        chosen = _copied(folder, system, share, save, seed)
         path, _ = annotation_file(folder, lambda raw: None, system)
         if found is None:
             # Part of the files: all of diagnose's own number of instances are looked at.
