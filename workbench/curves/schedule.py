@@ -63,6 +63,7 @@ def warm_up(curves: Curves) -> list[Finding]:
             (Measurement("warm-up", length, f"{end[0]}s"), Measurement("part of the run", part, "share")),
             severity="remark" if part < MOSTLY_WARM else "warning",
             where=f"{end[0]} {first + 1:g} to {end[1]:g}",
+            refuted_by="a run with a shorter warm-up that is no better at the same epoch",
         )
     ]
 
@@ -95,6 +96,7 @@ def warm_up_of_data(images: int, batch: int, iterations: int, epochs: float = ma
         (Measurement("iterations per epoch", each), Measurement("warm-up", length, "epochs")),
         severity="warning" if mostly else "remark",
         where=f"epoch 1 to {math.ceil(length)}",
+        refuted_by="a run with a shorter warm-up that is no better at the same epoch",
     )
 
 
@@ -161,6 +163,7 @@ def restarted(curves: Curves) -> list[Finding]:
                     "it was not a resume (--resume), or two runs share a log: keep them apart",
                     severity="warning",
                     where=f"epoch {restart.begun:g}",
+                    refuted_by="one run whose epochs are counted so on purpose",
                 )
             )
         elif rate is not None and rate.unit == restart.unit:
@@ -188,5 +191,6 @@ def _schedule(restart: Restart, rate: Series) -> list[Finding]:
             (Measurement("before", before), Measurement("after", after)),
             severity="warning",
             where=f"{restart.unit} {restart.begun:g}",
+            refuted_by="a schedule in the config that has this step at this place",
         )
     ]
