@@ -89,7 +89,8 @@ def _shape(shapes: Mapping[str, tuple[int, ...]], name: str, where: str) -> tupl
 def _count(shapes: Mapping[str, tuple[int, ...]], pattern: str, where: str) -> int:
     numbers = {int(found[1]) for name in shapes if (found := re.match(pattern, name))}
     if not numbers:
-        raise PartMissing(where, "HigherHRNet", [pattern.replace(r"(\d+)", "*").replace("\\", "").rstrip(".")])
+        name = pattern.replace(r"(\d+)", "*").replace("\\", "").rstrip(".")
+        raise PartMissing(where, "HigherHRNet", [name])
     return max(numbers) + 1
 
 
