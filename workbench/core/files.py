@@ -44,7 +44,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     if target.exists() and not target.is_file():
         yield target
         return
-    target = target.resolve()
+    target = Path(os.path.realpath(target))
     _remove_abandoned(target)
     # The ending stays last: writers choose the format by it.
     part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
