@@ -17,7 +17,7 @@ from benchmarks.row import Row, ratio
 
 INSTANCES, KEYPOINTS = 256, 17
 SIZE, CELLS = (256, 192), (64, 48)
-RUNS = 7
+RUNS = 15
 TARGET, PIXELS = 10.0, 1e-3
 
 
