@@ -148,12 +148,18 @@ class Gain:
             return False
         return self.oks >= change.least and self.low > 0
 
+    def by_ap(self, change: Change) -> bool:
+        """Whether AP shows it where OKS rises by less, not by chance: for a second look at few changes."""
+        return self.oks >= change.least / 2 and self.low > 0 and self.AP >= LEAST_AP and self.AP_low > 0
+
     def open(self, change: Change) -> bool:
         """Whether more instances may show that the change undoes something; never of the order of poses."""
         return change.stage != "scores" and self.oks >= change.least / 2 and self.high >= change.least
 
 
-def gain(before: Measured, after: Measured, *, with_ap: bool = False, seed: int = 0) -> Gain:
+def gain(
+    before: Measured, after: Measured, *, with_ap: bool = False, seed: int = 0, level: float = LEVEL
+) -> Gain:
     """The paired difference of two measurements of the same instances.
 
     Args:
@@ -161,6 +167,7 @@ def gain(before: Measured, after: Measured, *, with_ap: bool = False, seed: int 
         after: with it.
         with_ap: also of AP, which takes longer.
         seed: of the resampling.
+        level: of the interval of OKS.
     """
     images = before.ap.truth.image[~before.ap.truth.ignored]
     difference = after.counted - before.counted
@@ -172,7 +179,7 @@ def gain(before: Measured, after: Measured, *, with_ap: bool = False, seed: int 
     sums, sizes = np.bincount(image, difference, count), np.bincount(image, minlength=count)
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     means = (draws @ sums) / np.maximum(draws @ sizes, 1)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     ap = {"AP": after.figures["AP"] - before.figures["AP"]}
     if with_ap:
         interval = paired_bootstrap(before.ap, after.ap, resamples=RESAMPLES // 2, seed=seed)

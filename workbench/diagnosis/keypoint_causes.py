@@ -34,6 +34,9 @@ CROP_SHAPES = (1.0, 3 / 4, 4 / 3)
 # this share of the root of the box's area more. Undone, at most so much of it is left, in the half of the
 # instances from which it was not read, and about as much as the others have, or next to nothing of it.
 FARTHER, FARTHER_BY, LEFT, AS_OTHERS, NEXT_TO_NOTHING = 2.0, 0.02, 0.5, 1.6, 0.25
+# Or where the median of its offsets is so large beside their own spread, and so many roots of the box's area.
+# Undone, more is left of them: the keypoint is hard to find as well.
+SHIFTED, SHIFTED_BY, LEFT_OF_SHIFTED = 1.2, 0.06, 0.7
 # Instances with this keypoint labelled, a half of which is enough to read off how it is moved.
 LEAST_SEEN = 12
 # Factors so near to 1 are 1; smaller and larger ones than these are no mistake of a program.
@@ -323,6 +326,9 @@ def moved_against(
     median = {k: float(np.median(away[seen[:, k], k])) for k in known}
     others = float(np.median(list(median.values()))) if known else 0.0
     far = [k for k in known if median[k] > FARTHER * others and median[k] > others + FARTHER_BY]
+    offsets = (truth[..., :2] - points) / root[:, None, None]
+    shifted = [k for k in known if _shifted(offsets[seen[:, k], k])]
+    far = sorted({*far, *shifted})
     if len(far) >= len(known) / 2:
         return []
     found = []
@@ -340,7 +346,7 @@ def moved_against(
         partner = mirror[k] if len(mirror) and mirror[k] not in far else k
         usual = max(others, FARTHER_BY, median.get(partner, 0.0) if partner != k else 0.0)
         enough = max(AS_OTHERS * usual, NEXT_TO_NOTHING * median[k])
-        if left > min(LEFT * median[k], enough):
+        if left > min((LEFT_OF_SHIFTED if k in shifted else LEFT) * median[k], enough):
             continue
         margin = MARGIN * (b[:, 2:] - b[:, :2])
         out = [float(((q < b[:, :2] - margin) | (q > b[:, 2:] + margin)).any(1).mean()) for q in (p, t)]
@@ -348,6 +354,16 @@ def moved_against(
         in_poses = not (out[1] > OUTSIDE and out[1] > MORE_OUTSIDE * out[0])
         found.append(MovedKeypoint(k, way, median[k], left, others, in_poses, in_labels))
     return found
+
+
+def _shifted(offsets: Float[np.ndarray, "n 2"]) -> bool:
+    """Whether a keypoint lies off to one side in nearly every instance, however far off it is in each.
+
+    Healthy models have offsets of up to 1.4 spreads where they are small (.04), and of .8 where they are not.
+    """
+    usual = np.median(offsets, 0)
+    spread = 1.4826 * np.median(np.abs(offsets - usual), 0)
+    return bool(((np.abs(usual) > SHIFTED_BY) & (np.abs(usual) > SHIFTED * spread)).any())
 
 
 def _ways(

@@ -41,9 +41,14 @@ if TYPE_CHECKING:
 
 # AP that tied scores must cost before they are an error.
 LEAST_LOST = 0.05
+# Rank correlation of score and OKS below which an order may be chance (healthy models have .38 and more), and
+# random orders with which it is compared.
+LITTLE_RANK, RANDOM_ORDERS = 0.35, 20
 # A keypoint is near its label within so many cells, or this share of the input's longer side; so many of them
-# must come nearer, to this share of the distance, before another decoder is a cause and no choice.
-NEAR_CELLS, NEAR_SHARE, LEAST_FOUND, SHARPER = 2.0, 0.03, 20, 0.9
+# must come nearer, to this share of the distance, before another decoder is a cause and no choice: to the
+# second share where they do so by this many standard errors.
+NEAR_CELLS, NEAR_SHARE, LEAST_FOUND, SHARPER = 2.0, 0.03, 20, (0.9, 0.95)
+SURELY = 5.0
 # Own code moves keypoints by one amount where so many of them lie within so many input pixels of it.
 LEAST_AMOUNT, SAME_AMOUNT, MOST_OF_ALL = 0.2, 0.05, 0.95
 
@@ -147,7 +152,10 @@ def _reads_better(case: Case, codec: Codec, other: Codec) -> bool:
     if near.sum() < LEAST_FOUND:
         return False
     own = case.once("distances as decoded", lambda: away(codec))
-    return bool(np.median(away(other)[near]) < SHARPER * np.median(own[near]))
+    before, after = own[near], away(other)[near]
+    share, nearer = float(np.median(after) / np.median(before)), before - after
+    surely = nearer.mean() > SURELY * nearer.std() / np.sqrt(len(nearer))
+    return share < (SHARPER[1] if surely else SHARPER[0])
 
 
 class OwnDecoding(Undone):
@@ -532,6 +540,8 @@ def _ranking(cause: Cause, case: Case) -> Answer | None:
             fix="write the score of each pose, for example the mean of its keypoints' peaks",
             severity="warning",
         )
+    if tied < 0.5 and lost >= LEAST_LOST and rank < LITTLE_RANK:
+        return _by_chance(cause, case, found, rank, best)
     if tied < 0.5 or lost < LEAST_LOST:
         return None
     return cause.found(
@@ -542,6 +552,29 @@ def _ranking(cause: Cause, case: Case) -> Answer | None:
         numbers=(
             Measurement("share of tied scores", tied, expected=0.0),
             Measurement("rank correlation of score and OKS", rank),
+            Measurement("AP ranked by true OKS", best),
+        ),
+    )
+
+
+def _by_chance(cause: Cause, case: Case, found: Predictions, rank: float, best: float) -> Answer:
+    """Scores that say next to nothing of the poses, beside AP in random order and in the best one."""
+    measured, random = case.evidence().measure(), np.random.default_rng(0)
+    orders = []
+    for _ in range(RANDOM_ORDERS):
+        case.step()
+        mixed = dataclasses.replace(found, score=random.permutation(found.score))
+        drawn = Change(cause.name, "poses in random order", "scores", lambda _, mixed=mixed: mixed)
+        orders.append(case.evidence().measure([drawn]).figures["AP"])
+    return cause.found(
+        f"scores hardly tell good poses from bad: their rank correlation with OKS is {rank:.2f}; AP is "
+        f"{measured.figures['AP']:.3f}, of poses in random order {min(orders):.3f} to {max(orders):.3f} in "
+        f"{RANDOM_ORDERS} draws, and ranked by true OKS, which no score can surpass, {best:.3f}",
+        fix="write the score that the network gives each pose (the mean of its keypoints' peaks, times the "
+        "box's score), in the order of the poses",
+        numbers=(
+            Measurement("rank correlation of score and OKS", rank),
+            Measurement("AP in random order, the best of the draws", max(orders)),
             Measurement("AP ranked by true OKS", best),
         ),
     )

@@ -17,6 +17,7 @@ from workbench.diagnosis.constant_outputs import check_varying
 from workbench.diagnosis.evidence import (
     GLANCE,
     LEAST_AP,
+    LEVEL,
     LOST,
     MOST_STORED,
     NEEDS_FORWARD,
@@ -40,6 +41,8 @@ ALIKE = 0.85
 # A last resort is not named where another change, though not certain, gives this share of it.
 NEARLY = 0.5
 MOST_CAUSES = 5
+# Of the second look, on more instances, at the few changes that the first one left: all of them together.
+SECOND_LEVEL = 0.95
 # Times the sample's instances are looked at where these leave open whether a change undoes something.
 MORE = 4
 # What a diagnosis at level evaluate may cost: forward passes, in numbers of the set's instances.
@@ -99,6 +102,9 @@ class Separation:
     ) -> None:
         self.evidence, self.changes, self.stepped = evidence, tuple(changes), stepped
         self.looks = looks and len(evidence.indices) > 2 * GLANCE
+        # Few changes are asked again, so chance has fewer tries: each of them its share of the level.
+        self.again = not looks
+        self.level = LEVEL if looks else min(1 - (1 - SECOND_LEVEL) / max(len(self.changes), 1), LEVEL)
         self.alone: dict[Change, Gain] = {}
         self.lost: set[Change] = set()
         self.failed: dict[Change, str] = {}
@@ -111,7 +117,7 @@ class Separation:
         gains: list[tuple[Change, Gain]] = []
         while len(chosen) < MOST_CAUSES:
             gains = self._gains(chosen)
-            able = {i: g for i, (c, g) in enumerate(gains) if g.certain(c)}
+            able = {i: g for i, (c, g) in enumerate(gains) if self._is_certain(c, g)}
             able = {i: g for i, g in able.items() if not gains[i][0].last_resort} or _last_resorts(
                 able, gains
             )
@@ -122,7 +128,9 @@ class Separation:
             rivals = [
                 c
                 for c, g in gains
-                if c.cause != change.cause and g.certain(c) and _size(c, g) >= ALIKE * _size(change, found)
+                if c.cause != change.cause
+                and self._is_certain(c, g)
+                and _size(c, g) >= ALIKE * _size(change, found)
             ]
             chosen.append(change)
             self.alike[change] = self._adding_nothing(chosen, rivals)
@@ -133,11 +141,14 @@ class Separation:
             chosen = chosen if undone.mean_oks >= STRAY else []
             together = gain(base, undone, with_ap=True) if chosen else None
         chosen.sort(key=lambda change: -_size(change, self.alone.get(change, last[change])))
-        alone = {c: gain(base, self.evidence.measure([c]), with_ap=True) for c in chosen}
+        alone = {c: gain(base, self.evidence.measure([c]), with_ap=True, level=self.level) for c in chosen}
         return Separated(
             self.evidence, base, tuple(chosen), {**self.alone, **alone}, last, together, self.alike,
             self.failed, tuple(c for c, g in gains if g.open(c) and c not in chosen),
         )  # fmt: skip
+
+    def _is_certain(self, change: Change, found: Gain) -> bool:
+        return found.certain(change) or (self.again and found.by_ap(change))
 
     def _gains(self, chosen: Sequence[Change]) -> list[tuple[Change, Gain]]:
         """The gain of every change on top of the chosen ones.
@@ -228,13 +239,14 @@ class Separation:
         before, after = evidence.measure(chosen), evidence.measure([*chosen, change])
         least = change.needs_ap or max(change.least, LEAST_AP)
         promising = after.figures["AP"] - before.figures["AP"] >= least
-        return gain(before, after, with_ap=promising and (change.needs_ap > 0 or change.stage == "scores"))
+        needed = change.needs_ap > 0 or change.stage == "scores" or self.again
+        return gain(before, after, with_ap=promising and needed, level=self.level)
 
     def _adding_nothing(self, chosen: Sequence[Change], rivals: Sequence[Change]) -> tuple[Change, ...]:
         """Of other causes that gave as much, those that give nothing once this one is undone."""
         same: dict[str, Change] = {}
         for rival in rivals:
-            if not self._gain(chosen, rival).certain(rival):
+            if not self._is_certain(rival, self._gain(chosen, rival)):
                 same.setdefault(rival.cause, rival)
         return tuple(same.values())
 
@@ -245,9 +257,12 @@ class Separation:
         for change in list(held):
             others = [c for c in held if c is not change]
             added = gain(
-                self.evidence.measure(others), self.evidence.measure([*others, change]), with_ap=True
+                self.evidence.measure(others),
+                self.evidence.measure([*others, change]),
+                with_ap=True,
+                level=self.level,
             )
-            if others and not added.certain(change):
+            if others and not self._is_certain(change, added):
                 held.remove(change)
             else:
                 last[change] = added
