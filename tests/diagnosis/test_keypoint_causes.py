@@ -12,7 +12,7 @@ from tests.diagnosis.planted_results import good_poses
 from workbench.checkpoints.demo import demo_checkpoints
 from workbench.data import builtin
 from workbench.diagnosis import diagnose
-from workbench.diagnosis.keypoint_causes import FixedKeypoint, moved_against
+from workbench.diagnosis.keypoint_causes import FixedKeypoint, _shifted, moved_against
 from workbench.diagnosis.weight_causes import DeadUnits
 
 KEYPOINT = 9
@@ -136,3 +136,11 @@ def test_labels_that_lie_outside_their_boxes_are_to_blame_and_not_the_poses():
     truth[:, KEYPOINT, :2] = truth[:, KEYPOINT, 1::-1]
     [found] = moved_against(points, truth, boxes)
     assert (found.in_labels, found.in_poses) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("offset", "spread", "is_off"), [(0.1, 0.05, True), (0.04, 0.02, False), (0.1, 0.2, False)]
+)
+def test_a_keypoint_is_off_to_one_side_where_its_offset_is_large_beside_its_spread(offset, spread, is_off):
+    random = np.random.default_rng(3)
+    assert _shifted(np.array([0.0, offset]) + random.normal(0, spread, (80, 2))) == is_off

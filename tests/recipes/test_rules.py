@@ -85,6 +85,7 @@ def changed(config, path, value):
 PLANTED = [
     ("codec.input_size", (256, 192), "codec.input_size", "error"),
     ("model.head.decoder.sigma", 3, "train_pipeline.GenerateTarget.encoder.sigma", "error"),
+    ("model.head.heatmap_size", (48, 60), "model.head.heatmap_size", "error"),
     ("codec.sigma", 8, "codec.sigma", "warning"),
     ("codec.heatmap_size", (64, 48), "codec.heatmap_size", "error"),
     ("codec.heatmap_size", (48, 60), "codec.heatmap_size", "error"),
@@ -119,6 +120,7 @@ PLANTED = [
     ("train_cfg.max_epochs", 100, "param_scheduler.1.milestones", "warning"),
     ("train_cfg.max_epoch", 210, "train_cfg.max_epoch", "warning"),
     ("param_scheduler.0.end", 70000, "param_scheduler.0.end", "error"),
+    ("param_scheduler.0.end", 40000, "param_scheduler.0.end", "error"),
     ("param_scheduler.1.milestone", [1], "param_scheduler.1.milestone", "error"),
     ("train_dataloader.dataset.pipeline.5.use_udp", False, "train_pipeline.TopdownAffine.use_udp", "warning"),
     ("train_dataloader.dataset.pipeline.1.padding", 1.0, "train_pipeline.GetBBoxCenterScale.padding",

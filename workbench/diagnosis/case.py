@@ -14,8 +14,8 @@ from workbench.core.capabilities import RollsOut
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.hooks import count_inputs
 from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
-from workbench.diagnosis.evidence import Change, Evidence, spread
-from workbench.diagnosis.separation import EVALUATIONS, Separated, separated, varying
+from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Mended, spread
+from workbench.diagnosis.separation import EVALUATIONS, Separated, nothing_chosen, separated, varying
 from workbench.diagnosis.targets import Given
 from workbench.diagnosis.texts import quoted_config
 
@@ -535,6 +535,26 @@ class Case:
     def separated(self) -> Separated:
         """Which changes undo something, all causes of this kind tried at once."""
         return self.once("separated", lambda: separated(self, self.all_changes()))
+
+    def mended(self, change: Change) -> Case:
+        """The case as it would be with a change made for good; nothing is separated in it again.
+
+        Args:
+            change: that undoes a cause of this case.
+        """
+        made = Case(self.given, self.options, self.causes, self.stepped)
+        same = ("checkpoint", "config", "as given", "loaded", "chosen", "curves", "model")
+        made._kept |= {key: self._kept[key] for key in same if key in self._kept}
+        evidence = Mended(self.evidence(), [change])
+        made._kept |= {"data": self.read_set(), "evidence": evidence, "measured": evidence, "changes": []}
+        made._kept["separated"] = nothing_chosen(evidence)
+        if change.stage == "labels":
+            made._kept["data"] = change.of(self.read_set())
+        elif evidence.model is None:
+            made._kept["all results"] = change.of(self.all_results())
+        elif change.stage in (*NEEDS_FORWARD, "outputs"):
+            made._kept["model"] = change.of(self.model())
+        return made
 
 
 def check_keypoints(count: int, pose_set: PoseSet, what: str) -> None:

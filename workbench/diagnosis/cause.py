@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from workbench.core.errors import USER_ERRORS
 from workbench.core.finding import Effect, Finding, Measurement
 from workbench.diagnosis.evidence import Change, Gain
 
@@ -88,6 +89,9 @@ class NotTestable:
     needs: str
 
 
+TOLD_BY_POSES: tuple[Group, ...] = ("input", "output", "labels", "evaluation")
+"""Groups whose findings are asked again once a proved cause is undone."""
+
 Answer = RuledOut | NotTestable | Finding | Sequence[Finding]
 
 
@@ -126,7 +130,23 @@ class Cause(ABC):
             case: after all tests.
             finding: that `test` gave.
         """
-        del case, finding
+        del finding
+        apart = case.peek("separated")
+        if (
+            apart is None
+            or self.level != "forward"
+            or self.group not in TOLD_BY_POSES
+            or "claim" in self.needs
+        ):
+            return ""
+        for change in apart.chosen:
+            if change.cause == self.name:
+                continue
+            try:
+                if isinstance(self.test(case.mended(change)), RuledOut):
+                    return change.cause
+            except (*USER_ERRORS, RuntimeError):
+                continue  # nothing can be told with this change made
         return ""
 
     def found(self, evidence: str, **more: Any) -> Finding:
@@ -156,13 +176,22 @@ class Undone(Cause):
             NotAvailable: this case has nothing that could be changed so.
         """
 
+    def vanishes_with(self, case: Case, finding: Finding) -> str:
+        """All changes are separated together, so what stands here does not vanish with another."""
+        del case, finding
+        return ""
+
     def test(self, case: Case) -> Answer:
         own, apart = case.changes_of(self), case.separated()
         if not own:
             return NotTestable(case.no_changes_of(self) or "nothing here could be changed so")
         hit = next((change for change in apart.chosen if change.cause == self.name), None)
         if hit is not None:
-            return self.proved(case, hit, apart)
+            found = self.proved(case, hit, apart)
+            loaded = case.peek("loaded")
+            if found.confidence == "proved" or loaded is None or loaded.load is None or loaded.load.complete:
+                return found
+            return RuledOut(f"{found.evidence}; part of the weights never arrived, which explains as much")
         measured = [(change, apart.alone[change]) for change in own if change in apart.alone]
         if not measured:
             return NotTestable(next((apart.failed[c] for c in own if c in apart.failed), "nothing measured"))

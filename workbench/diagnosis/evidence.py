@@ -438,6 +438,31 @@ class Evidence:
         return Measured(result, instance_oks(found, result), found)
 
 
+class Mended(Evidence):
+    """The same evidence as if some changes were made for good; measurements are shared with it.
+
+    Args:
+        evidence: without them.
+        changes: that are made.
+    """
+
+    def __init__(self, evidence: Evidence, changes: Sequence[Change]) -> None:
+        self.__dict__.update(evidence.__dict__)
+        self._plain, self._made = evidence, tuple(changes)
+        for change in changes:
+            if change.stage == "labels":
+                self.pose_set = change.of(self.pose_set)
+
+    def measure(self, changes: Iterable[Change] = (), rows: tuple[int, ...] | None = None) -> Measured:
+        return self._plain.measure([*self._made, *changes], rows)
+
+    def poses(self, changes: Sequence[Change] = (), rows: Sequence[int] | None = None) -> Predictions:
+        return self._plain.poses([*self._made, *changes], rows)
+
+    def forwards(self, changes: Sequence[Change] = (), rows: Sequence[int] | None = None) -> list[Forward]:
+        return self._plain.forwards([*self._made, *changes], rows)
+
+
 def _backbone(model: PoseModel | None, instances: int) -> OnceComputed | None:
     return None if model is None else OnceComputed.of(model.module, instances)
 

@@ -83,6 +83,11 @@ class Separated:
         return tuple(dict.fromkeys([*self.chosen, *chain(*self.alike.values()), *self.undecided]))
 
 
+def nothing_chosen(evidence: Evidence) -> Separated:
+    """The separation of no changes."""
+    return Separated(evidence, evidence.measure(), (), {}, {}, None, {}, {})
+
+
 class Separation:
     """The search for the changes that undo something, the one that gives most first.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -78,6 +79,14 @@ def test_questions_about_what_is_not_there_are_refused():
 def test_a_perfectly_sure_and_right_head_has_no_calibration_error():
     assert calibration.calibration_error(np.ones(8), np.ones(8), 10) == 0
     assert calibration.calibration_error(np.full(8, 0.9), np.arange(8) < 4, 10) == pytest.approx(0.4)
+
+
+def test_exposure_bias_takes_answers_that_follow_the_tokens_before_them():
+    report = forced_and_free.compute(run(Counting(start=(0.4, 0.5)), [line()]), forced_and_free.Params())
+    assert report.amplified == pytest.approx(1.0, abs=1e-4)  # every error is handed on unchanged
+    assert report.fails_on_its_own
+    assert not dataclasses.replace(report, amplified=0.5).fails_on_its_own
+    assert "scheduled sampling" not in forced_and_free.diagnosis(dataclasses.replace(report, amplified=0.5))
 
 
 @pytest.mark.parametrize("module", [forced_and_free, prefix, corruption, coordinates])
