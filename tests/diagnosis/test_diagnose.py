@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import pytest
+import torch
 
 from tests.diagnosis import fresh_cases
 from tests.diagnosis.judging import judged
@@ -14,6 +15,7 @@ from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_run
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect
 from workbench.diagnosis import Cause, Diagnosis, RuledOut, all_causes, diagnose
+from workbench.diagnosis.loading_causes import PartlyLoaded
 from workbench.diagnosis.report import by_proof
 
 # A third of the suite: all that reads files alone, but for the network that has to be trained first.
@@ -36,6 +38,15 @@ def test_the_true_cause_is_first_and_nothing_false_is_said(case):
 def test_the_rest_of_the_suite(case):
     outcome = judged(case)
     assert outcome.right, outcome.report.text()
+
+
+def test_a_file_without_a_tensor_that_tells_its_size_says_which(tmp_path):
+    content = torch.load(demo_checkpoints("higherhrnet-demo")[-1], map_location="cpu", weights_only=False)
+    del content["state_dict"]["conv1.weight"]
+    torch.save(content, tmp_path / "part.pth")
+    report = diagnose(tmp_path / "part.pth", level="forward", causes=[PartlyLoaded()])
+    assert [one.cause for one in report.findings] == ["weights only partly loaded"]
+    assert "conv1.weight" in report.findings[0].evidence
 
 
 class Always(Cause):
