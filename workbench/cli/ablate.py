@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli import conditioned
+from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, newest
 from workbench.cli.options import (
     BOTTOM_UP_DEMO,
     DataOptions,
@@ -22,10 +23,11 @@ from workbench.cli.options import (
     option,
 )
 from workbench.cli.output import Answer, check_file, in_job, written
-from workbench.core import FLIP_BY_DEFAULT
+from workbench.core import FLIP_BY_DEFAULT, NotAvailable
+from workbench.core.capabilities import BottomUpModel, GroupingModel, PlacesMaps
+from workbench.core.inspector import absent_capability
 
 if TYPE_CHECKING:
-    from workbench.core.capabilities import BottomUpModel, GroupingModel
     from workbench.evaluation.ablation import Ablation
 
 
@@ -51,8 +53,6 @@ DEMO_IMAGES = 16
 
 def subcommand(name: str) -> Callable[..., Answer]:
     """The function of one way to ablate."""
-    pass
-
     return {"tags": tags, "grouping": grouping, "faults": faults, "conditioning": conditioning}[name]
 
 
@@ -148,9 +148,6 @@ def require_groups(model: Any, verb: str) -> GroupingModel:
     Raises:
         NotAvailable: it does not find people by itself.
     """
-    from workbench.core import NotAvailable
-    from workbench.core.capabilities import GroupingModel
-
     if not isinstance(model, GroupingModel):
         raise NotAvailable(
             f"{verb}: this model is top-down: it has no tags and no grouping; give the checkpoint of a "
@@ -165,10 +162,6 @@ def require_bottom_up(model: Any, verb: str) -> BottomUpModel:
     Raises:
         NotAvailable: it does not find people by itself, or does not state where its maps lie.
     """
-    from workbench.core import NotAvailable
-    from workbench.core.capabilities import BottomUpModel, PlacesMaps
-    from workbench.core.inspector import absent_capability
-
     grouping = require_groups(model, verb)
     if not isinstance(grouping, BottomUpModel):
         raise NotAvailable(f"{verb}: {absent_capability(PlacesMaps)}")
@@ -217,7 +210,6 @@ def conditioning(
     demo: Demo = False,
 ) -> Answer:
     """AP with and without every part, compared with the same path with the part."""
-    from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, newest
     from workbench.cli.report_output import as_columns, check_writable
     from workbench.evaluation.protocol import judged_by
     from workbench.inspectors.conditioning.ablation import ablation, predicted, ranking

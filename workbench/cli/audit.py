@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from workbench.cli.options import Demo, Out, argument, option
 from workbench.cli.output import Answer, check_file, write_report
+from workbench.core.errors import NotAvailable
 
 if TYPE_CHECKING:
     from workbench.recipes.audit import AuditReport
@@ -101,7 +102,6 @@ def _judged(path: Path | None, against: str | None) -> ClaimsReport:
 
 def _own_configs(path: Path, name: str) -> list[AuditReport]:
     """The audits of the configs that a Markdown text calls its author's own."""
-    from workbench.core.errors import NotAvailable
     from workbench.recipes.audit import audit
     from workbench.recipes.claims_markdown import content_of, own_configs
     from workbench.recipes.reading import read_text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,7 +65,6 @@ def _read(log: Path) -> tuple[Curves, ...]:
 
     if str(log) != "-":
         return read_runs(log)
-    import sys
 
     from workbench.curves.source import MOST_BYTES
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from workbench.cli.conditioned import ConditionedOptions, Files, Samples
+from workbench.cli.conditioned import DEMO, ConditionedOptions, Files, Samples, epochs_of, keep, one_pass
 from workbench.cli.options import Demo, Out
 from workbench.cli.output import Answer
 
@@ -18,7 +18,6 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Scales and shifts against the identity, and whether they carry anything about the image."""
-    from workbench.cli.conditioned import DEMO, epochs_of, keep, one_pass
     from workbench.cli.report_output import as_columns, check_writable
     from workbench.inspectors.conditioning import film
     from workbench.inspectors.conditioning.over_epochs import over_epochs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.cli import MISTAKES, sentence
 from workbench.cli.evaluate import write_predictions
 from workbench.cli.options import (
     BatchSize,
@@ -23,6 +25,7 @@ from workbench.cli.options import (
 )
 from workbench.cli.output import Answer, check_room, in_job
 from workbench.cli.report_output import as_columns
+from workbench.core.files import sha256_of, write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -221,9 +224,7 @@ def _predicted(
         ValueError: not one of them could be read.
     """
     from workbench.checkpoints.checkpoint_files import epoch_of, models_in, name_of, training_order
-    from workbench.cli import MISTAKES, sentence
     from workbench.cli.compare import predicted
-    from workbench.core.files import sha256_of
     from workbench.evaluation import check_evaluable, evaluate
     from workbench.evaluation.protocol import judged_by
 
@@ -308,9 +309,6 @@ def _exported(wanted: str, history: History, pose_set: PoseSet | None) -> Path:
         KeyError: there is no such epoch.
         ValueError: FiftyOne needs the images, and no data set was named.
     """
-    import json
-
-    from workbench.core.files import write_text
     from workbench.evaluation import Predictions
     from workbench.evaluation.fiftyone_folder import write_fiftyone
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.cli.output import in_job
+from workbench.core import DecodeOptions
 from workbench.core.errors import ReadingNote
 from workbench.core.model import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
     from workbench.cli.output import Answer
-    from workbench.core import DecodeOptions
     from workbench.data.boxes import FoundBox
     from workbench.data.images import ImageReading
     from workbench.data.pose_set import PoseSet
@@ -189,7 +190,6 @@ def opened(
         keypoints: of the model, where the data set has several skeletons (COCO-WholeBody).
         reading: what is stated about the image files.
     """
-    from workbench.cli.output import in_job
     from workbench.data.opening import open_data_for
 
     return in_job(
@@ -330,8 +330,6 @@ class ReadingOptions:
     @property
     def decoding(self) -> DecodeOptions:
         """Decoder and score as the model takes them; it refuses other words."""
-        from workbench.core import DecodeOptions
-
         return DecodeOptions(self.decoder, self.score)  # type: ignore[arg-type]
 
     def rules(self, pose_score: str) -> dict[str, Any]:
@@ -455,7 +453,6 @@ def predicted(loaded: LoadedModel, pose_set: PoseSet, **rules: Any) -> Predictio
         pose_set: what is predicted.
         rules: arguments of workbench.evaluation.predict.
     """
-    from workbench.cli.output import in_job
     from workbench.evaluation import predict
 
     return in_job(

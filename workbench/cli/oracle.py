@@ -23,6 +23,8 @@ from workbench.cli.options import (
 )
 from workbench.cli.output import Answer, check_file, in_job, written
 from workbench.core import FLIP_BY_DEFAULT, NotAvailable
+from workbench.core.capabilities import BottomUpModel, PlacesMaps
+from workbench.core.inspector import absent_capability
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -68,8 +70,6 @@ def waterfall(
     loaded: LoadedModel, pose_set: PoseSet, boxes: BoxOptions, flip: bool, limit: int | None
 ) -> Waterfall:
     """The waterfall of the model's kind."""
-    from workbench.core.capabilities import BottomUpModel, PlacesMaps
-    from workbench.core.inspector import absent_capability
     from workbench.evaluation.oracle import crops_waterfall, people_waterfall
     from workbench.evaluation.predict import finds_people
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.cli.conditioned import ConditionedOptions, Samples
+from workbench.cli.conditioned import ConditionedOptions, Samples, demo_file, keep, newest, one_pass
 from workbench.cli.options import Demo, Files, Out
 from workbench.cli.output import Answer
 
@@ -16,7 +16,6 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Compare every tap of the training pass and the predict pass; name the first that differs."""
-    from workbench.cli.conditioned import demo_file, keep, newest, one_pass
     from workbench.cli.report_output import as_columns, check_writable
     from workbench.inspectors.conditioning import paths
     from workbench.inspectors.conditioning.passes import several

@@ -22,6 +22,7 @@ from workbench.cli.options import (
 )
 from workbench.cli.output import Answer, check_file, written
 from workbench.core import DecodeOptions, NotAvailable, Run, Sample
+from workbench.core.capabilities import TakesSupport
 from workbench.core.files import csv_text, write_text
 from workbench.core.inspector import Inspector
 from workbench.core.report import Report
@@ -193,7 +194,6 @@ def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], lis
     Raises:
         ValueError: options that contradict each other, or keypoints that are not the model's.
     """
-    from workbench.core.capabilities import TakesSupport
     from workbench.data import open_data
     from workbench.data.coco import DifferentKeypointsError
     from workbench.evaluation.protocol import check_same_keypoints

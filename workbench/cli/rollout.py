@@ -12,6 +12,8 @@ import typer
 
 from workbench.cli.options import Adapter, Data, Demo, Device, ImageOptions, Images, Out, argument, option
 from workbench.cli.output import Answer, check_file
+from workbench.core import nearest
+from workbench.core.capabilities import Reinitialises, TakesSupport
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
@@ -157,7 +159,6 @@ def _chosen(
     A checkpoint of a single-image run names the instance that it learned, which is the default. A file whose
     categories have different keypoints (MP-100) gives an episode: a query and a support of one category.
     """
-    from workbench.core import nearest
     from workbench.data import open_data
     from workbench.data.coco import DifferentKeypointsError
     from workbench.data.episodes import read_episodes
@@ -191,8 +192,6 @@ def _supported(model: PoseModel, chosen: _Chosen) -> PoseModel:
     Raises:
         ValueError: a support is needed, and the model takes none.
     """
-    from workbench.core.capabilities import TakesSupport
-
     same = chosen.skeleton.keypoints == model.skeleton.keypoints
     if isinstance(model, TakesSupport):
         support = chosen.support or (() if same else (chosen.sample,))
@@ -213,7 +212,6 @@ def _trained(run: Run, steps: int, rule: PckRule) -> Schedules:
 
 def _retrained(loaded: LoadedModel, sample: Sample, steps: int, device: str, command: str) -> OverfitReport:
     """The sample, learned again from initial weights by a network with the same defects."""
-    from workbench.core.capabilities import Reinitialises
     from workbench.training.overfit import overfit
     from workbench.training.plan import Plan
     from workbench.training.sequences import untrained_copy

@@ -37,9 +37,8 @@ Ablations = Annotated[
     list[str] | None,
     option(
         "--ablations",
-        "More ways to read the outputs, with commas between: decoders, flip, codec; of a bottom-up "
-        "model tags, grouping, faults; of one with text conditioning; or one variant by its name. May be "
-        "repeated.",
+        "More ways to read the outputs, with commas between: decoders, flip, codec; of a bottom-up model "
+        "tags, grouping, faults; of one with text conditioning; or one variant by its name. May be repeated.",
     ),
 ]
 EngineName = Annotated[str, option("--engine", "local (this process) or ray.")]

@@ -145,10 +145,8 @@ class Errors(Report):
         if not self.judged:
             return (
                 f"AP {self.ap:.3f}: no detection lies on an annotation (OKS .1), {counts[FALSE_POSITIVE]} "
-                "lie on "
-                f"nobody and {counts[FALSE_NEGATIVE]} instances are missed; check that results and "
-                "annotations "
-                "are of the same images, in pixels of the whole image"
+                f"lie on nobody and {counts[FALSE_NEGATIVE]} instances are missed; check that results and "
+                "annotations are of the same images, in pixels of the whole image"
             )
         shares = ", ".join(f"{WORDS[kind]} {counts[kind] / self.judged:.1%}" for kind in KINDS)
         text = f"AP {self.ap:.3f}; of {self.judged:,} judged keypoints {shares}"

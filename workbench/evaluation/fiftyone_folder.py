@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.files import write_text
+from workbench.data.coco import read_json
 from workbench.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -197,8 +198,6 @@ def read_fiftyone(folder: Path, pose_set: PoseSet, field: str = "") -> Predictio
         FileNotFoundError: there is no samples.json.
         ValueError: what is wrong with which sample.
     """
-    from workbench.data.coco import read_json
-
     file = Path(folder) / "samples.json"
     if not file.is_file():
         raise FileNotFoundError(f"{folder}: expected a FiftyOne export with samples.json in it")

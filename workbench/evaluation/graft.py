@@ -76,8 +76,7 @@ class Grafting(Report):
         word = "gives" if first.change is not None and first.change.delta > 0 else "costs"
         return (
             f"{text}. {first.part} from {self.title_a} {word} most: AP {first.ap:.3f} ({first.change}). "
-            "Parts were "
-            "trained together, so a part that costs AP may only not fit the others."
+            "Parts were trained together, so a part that costs AP may only not fit the others."
         )
 
     def plot(self) -> Figure:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from workbench.core import Batch, DecodeOptions, Outputs, PoseModel, Prediction, Sample, Skeleton
-from workbench.core.report import Report
+from workbench.core.hooks import recording
+from workbench.core.report import Report, rows
 from workbench.decoding.map_statistics import likeness
 from workbench.figures import RUN_COLOURS, SEQUENTIAL
 from workbench.figures.layout import new_figure
+from workbench.training.objectives import Target, mse
 from workbench.training.sequences import trainable
 from workbench.training.settings import Settings
 from workbench.training.trainer import Trainer
@@ -112,8 +114,6 @@ class Distilled:
         Raises:
             ValueError: the maps are of different sizes.
         """
-        from workbench.training.objectives import Target, mse
-
         teacher = batch.extra["teacher"]
         if outputs.heatmaps is None or outputs.heatmaps.shape != teacher.shape:
             given = None if outputs.heatmaps is None else tuple(outputs.heatmaps.shape)
@@ -279,8 +279,6 @@ class Distillation(Report):
         )
 
     def table(self) -> list[dict[str, Any]]:
-        from workbench.core.report import rows
-
         return rows(
             epoch=self.epochs, loss=self.loss, correlation=self.correlation, rank=self.rank,
             reach=self.reach, leak=self.leak, stem=self.stem,
@@ -406,8 +404,6 @@ class _Course:
 
 def _student_outputs(trainer: Trainer, stem: str) -> tuple[np.ndarray, np.ndarray]:
     """The student's maps in evaluation mode, and its first layer's output."""
-    from workbench.core.hooks import recording
-
     with recording(trainer.model.module, {"stem": stem}, ["stem"]) as seen:
         outputs = trainer.evaluated()
     assert outputs.heatmaps is not None  # the objective read them

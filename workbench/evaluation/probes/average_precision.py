@@ -10,6 +10,9 @@ import numpy as np
 
 from workbench.core import PoseModel
 from workbench.core.finding import Finding, Measurement
+from workbench.evaluation.compare import paired_bootstrap
+from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.predict import predict
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -29,8 +32,6 @@ def ap_of(pose_set: PoseSet, indices: Sequence[int]) -> Callable[[PoseModel], Ke
     areas = np.array([pose_set.instances[i].area for i in indices], float)
     if len(indices) < ENOUGH or not pose_set.skeleton.sigmas or not (areas > 0).all():
         return None
-    from workbench.evaluation.evaluate import evaluate
-    from workbench.evaluation.predict import predict
 
     def evaluated(model: PoseModel) -> KeypointAP:
         return evaluate(pose_set, predict(model, pose_set, indices=indices), indices=indices).ap
@@ -48,8 +49,6 @@ def with_ap(finding: Finding, before: KeypointAP, after: KeypointAP, level: floa
         level: of the interval.
         seed: of the bootstrap.
     """
-    from workbench.evaluation.compare import paired_bootstrap
-
     change = paired_bootstrap(before, after, level=level, seed=seed)
     protocol = f"annotated boxes, no flip, {level:.0%} paired bootstrap over images"
     values = {

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import torch
 
 from workbench.core import Run, Skeleton
 from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
@@ -145,7 +146,6 @@ def compute(run: Run, params: Params) -> FeatureAblation:
         NotAvailable: the outputs have no target.
         ValueError: no such sample or target.
     """
-    import torch
     from captum.attr import FeatureAblation as Captum
 
     n = INSTANCE.index(run, params.instance)

@@ -69,8 +69,7 @@ class GradCam(MapsReport):
             return super().advice()
         return (
             "it shows wherever features that raise the answer occur, so choose the weights place by place "
-            "to see "
-            "what this answer reads"
+            "to see what this answer reads"
         )
 
 

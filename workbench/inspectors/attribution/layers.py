@@ -52,8 +52,7 @@ def chosen_layer(
     if layer not in sizes:
         raise NotAvailable(
             f"layer {layer}: its output is no map [N, channels, height, width], or the network does not run "
-            "it; "
-            f"these are maps: {', '.join(list(sizes)[-3:]) or 'none'}"
+            f"it; these are maps: {', '.join(list(sizes)[-3:]) or 'none'}"
         )
     return layer, sizes[layer]
 

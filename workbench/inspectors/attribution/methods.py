@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -155,8 +156,6 @@ def baseline(pixels: Tensor, kind: Baseline) -> Tensor:
         kind: see `Baseline`.
     """
     import cv2
-    import numpy as np
-    import torch
 
     if kind == "zero":
         return torch.zeros_like(pixels)
@@ -190,8 +189,6 @@ def asking(run: Run, gradients: bool) -> Iterator[None]:
         run: of the model.
         gradients: whether they are recorded.
     """
-    import torch
-
     module = run.model.module
     with recording(module, {}, ()), evaluating(module), torch.set_grad_enabled(gradients):
         yield
@@ -221,8 +218,6 @@ def grad_cam(
     Raises:
         NotAvailable: the layer's output is no map, or no gradient arrives.
     """
-    import torch
-
     outputs: list[Tensor] = []
 
     def keep(output: Tensor) -> Tensor:
@@ -256,8 +251,6 @@ def gradients_of_input(score: Score, pixels: Tensor) -> Tensor:
     Raises:
         NotAvailable: no gradient arrives.
     """
-    import torch
-
     with torch.enable_grad():
         leaf = pixels.detach().clone()[None].requires_grad_(True)
         values = score(leaf)[0]
@@ -275,8 +268,6 @@ def per_target(values: Tensor, leaf: Tensor, what: str) -> Tensor:
     Raises:
         NotAvailable: the values have no graph.
     """
-    import torch
-
     if not values.requires_grad:
         raise NotAvailable(NO_GRADIENT.format(what=what))
 
@@ -320,8 +311,6 @@ def occlusion(
         fill: what a covered pixel becomes: a number, or an input [3, H, W].
         tick: called with windows done and all windows after each forward pass.
     """
-    import torch
-
     _, H, W = pixels.shape
     places = [(r, c) for r in windows(H, window[0], stride[0]) for c in windows(W, window[1], stride[1])]
     whole = torch.as_tensor(fill, dtype=pixels.dtype).expand_as(pixels)

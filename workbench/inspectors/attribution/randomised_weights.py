@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+import torch
 
 from workbench.core import NotAvailable, Run, Skeleton
 from workbench.core.finding import Finding, Measurement
@@ -108,8 +109,7 @@ class RandomisedWeights(Report):
             Finding(
                 "the map does not depend on the weights",
                 f"{self.method} maps of the network with all weights shuffled have the median rank "
-                "correlation "
-                f"{last:.2f} with those of the trained one",
+                f"correlation {last:.2f} with those of the trained one",
                 "do not read these maps as what the network has learned; take another layer or method",
                 numbers,
                 refuted_by="a correlation near 0 for other seeds and samples",
@@ -129,10 +129,8 @@ class RandomisedWeights(Report):
         first = next((s for s, m in enumerate(self.medians) if m <= UNCHANGED), len(self.stages) - 1)
         return (
             f"{self.method} maps change with the weights: the median rank correlation falls to {last:.2f} "
-            "with "
-            f"all of them shuffled (below {UNCHANGED:g} with stage {self.stages[first]}), so they show "
-            "something "
-            "that was learned and may be read"
+            f"with all of them shuffled (below {UNCHANGED:g} with stage {self.stages[first]}), so they show "
+            "something that was learned and may be read"
         )
 
     def plot(self) -> Figure:
@@ -280,8 +278,6 @@ def rank_correlation(a: Float[np.ndarray, "h w"], b: Float[np.ndarray, "h w"]) -
 
 def shuffle(module: nn.Module, names: Sequence[str], generator: np.random.Generator) -> None:
     """Shuffle the entries of each named parameter in place."""
-    import torch
-
     weights = dict(module.named_parameters())
     with torch.no_grad():
         for name in names:
@@ -293,8 +289,6 @@ def shuffle(module: nn.Module, names: Sequence[str], generator: np.random.Genera
 @contextmanager
 def restored(module: nn.Module) -> Iterator[None]:
     """After the block every parameter is what it was before."""
-    import torch
-
     before = {name: weight.detach().clone() for name, weight in module.named_parameters()}
     try:
         yield

@@ -104,8 +104,7 @@ class TargetResidual(Report):
         found, wanted, top = (f"{round(v[k], 3):g}" for v in (self.found, self.wanted, self.elsewhere))
         return (
             f"{name}: the prediction is {found} where the target has its maximum, {wanted}; the prediction "
-            "has"
-            f" its own maximum, {top}, {self.astray[k]:.1f} input px from there"
+            f"has its own maximum, {top}, {self.astray[k]:.1f} input px from there"
         )
 
     def plot(self) -> Figure:

@@ -25,7 +25,6 @@ import numpy as np
 from workbench.core import NotAvailable, checked_area, geometry
 
 if TYPE_CHECKING:
-    import numpy as np
     from jaxtyping import Float, UInt8
     from torch import Tensor
 
@@ -275,8 +274,6 @@ def aggregated(
         ValueError: a scale is asked for that was not made, several without scale 1, or nothing to mirror by.
         NotAvailable: a resolution that the network does not give.
     """
-    import numpy as np
-
     made = sorted({p.scale for p in passes}, reverse=True)
     chosen = _chosen(made, settings.scales)
     target = base if settings.project else None
@@ -306,8 +303,6 @@ def aggregated(
 
 def _values_last(tags: Sequence[Float[Tensor, "L T H W"]]) -> Float[np.ndarray, "T H W L"]:
     """All values of a cell beside each other. Plane by plane: an eighth of the time of a permuted copy."""
-    import numpy as np
-
     planes = [plane.numpy() for several in tags for plane in several]
     joined = np.empty((*planes[0].shape, len(planes)), np.float32)
     for place, plane in enumerate(planes):

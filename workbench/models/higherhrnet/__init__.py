@@ -91,9 +91,8 @@ def _identify(view: Shapes) -> Identity | None:
         width = int(backbone.facts["width"]) if backbone and backbone.name == "HRNet" else first[1]
         keypoints = second[0] if second else None
         evidence = [
-            f"{prefix}final_layers.0.weight {times(first)}, .1 {times(second or ())}: "
-            f"{keypoints} heatmaps and {first[0] - (keypoints or 0)} tag maps, then {keypoints} "
-            "heatmaps at twice the size",
+            f"{prefix}final_layers.0.weight {times(first)}, .1 {times(second or ())}: {keypoints} heatmaps "
+            f"and {first[0] - (keypoints or 0)} tag maps, then {keypoints} heatmaps at twice the size",
             f"{prefix}deconv_layers.0.0.0.weight: one deconvolution over backbone features and first output",
         ]
         if backbone:

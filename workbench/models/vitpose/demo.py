@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
+from workbench.checkpoints import open_checkpoint
 from workbench.models.vitpose.network import CLASSIC, Architecture, HeadShape, ViTPose
+from workbench.skeletons import SKELETONS
 
 TINY = Architecture(width=128, layers=3, heads=2, hidden=256, image=(128, 96))
 
@@ -19,8 +23,6 @@ def random_vitpose(
         head: of the head; ViTPose's classic decoder for 17 keypoints by default.
         seed: of the weights.
     """
-    import torch
-
     network = ViTPose(architecture, head or HeadShape(17, CLASSIC)).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -46,10 +48,8 @@ def write_demo(folder: Path, naming: str = "mmpose-1", seed: int = 0, name: str 
         seed: of the weights.
         name: of the file; ``tiny-vitpose.pth`` or, for Hugging Face's naming, ``model.safetensors``.
     """
-    from workbench.checkpoints import open_checkpoint
     from workbench.models.vitpose.export import convert
     from workbench.models.vitpose.model import new_vitpose, write
-    from workbench.skeletons import SKELETONS
 
     first = folder / ("tiny-vitpose.pth" if naming == "mmpose-1" else "tiny-vitpose-mmpose-1.pth")
     write(new_vitpose(random_vitpose(seed=seed), SKELETONS["coco-17"]), first, 1)
@@ -72,10 +72,7 @@ def write_forgetful_port(folder: Path, name: str = "port.pth", seed: int = 0) ->
         name: of the file.
         seed: of the weights.
     """
-    import torch
-
     from workbench.models.vitpose.model import new_vitpose, write
-    from workbench.skeletons import SKELETONS
 
     network = random_vitpose(seed=seed)
     generator = torch.Generator().manual_seed(seed + 1)

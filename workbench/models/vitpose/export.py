@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.checkpoints import open_checkpoint
 from workbench.checkpoints.remap import VITPOSE_PLUS
 from workbench.checkpoints.vit_names import NAMINGS
 from workbench.core import nearest
+from workbench.core.files import write_text
+from workbench.models.opening import Opening, StatedFacts
 from workbench.models.vitpose.conversion import Weights, converted, transformers_config, weights_of
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
-    from workbench.models.opening import StatedFacts
     from workbench.models.vitpose.network import Architecture
 
 # Parameters up to which outputs are compared unasked: two networks and one image on a CPU, some seconds.
@@ -108,8 +110,6 @@ def convert(
         ValueError: a tensor has no place under the other naming.
     """
     from workbench.checkpoints.writing import write_weights
-    from workbench.core.files import write_text
-    from workbench.models.opening import StatedFacts
     from workbench.models.vitpose.model import known_names
 
     stated, where = stated or StatedFacts(), checkpoint.path.name
@@ -152,7 +152,6 @@ def _is_bare(weights: Weights) -> bool:
 
 def _architecture(checkpoint: Checkpoint, weights: Weights, stated: StatedFacts) -> Architecture | None:
     """Sizes of the network; None for a backbone without head, whose sizes nobody needs."""
-    from workbench.models.opening import Opening
     from workbench.models.vitpose.model import RecordedFacts, architecture_of
 
     if _is_bare(weights):
@@ -214,8 +213,6 @@ def _difference(
 ) -> tuple[float, float]:
     """Largest difference of the heatmaps of both files for one random input, and their largest value."""
     import torch
-
-    from workbench.checkpoints import open_checkpoint
 
     height, width = network.image
     generator = torch.Generator().manual_seed(0)
