@@ -10,11 +10,11 @@ import torch
 from tests.models.vitpose.test_opening import plus_state, saved
 from tests.test_bad_input import refused
 from workbench.models import open_model
-from workbench.models.vitpose.demo import write_demo, write_forgetful_port
+from workbench.models.vitpose.export import write_demo, write_forgetful_port
 
 ADAPTER = """
 import torch
-from workbench.models.vitpose.demo import random_vitpose
+from workbench.models.vitpose.export import random_vitpose
 from workbench.models.vitpose.model import new_vitpose
 from workbench.skeletons import SKELETONS
 

@@ -141,8 +141,8 @@ def judged_epochs(
     how.data.require("compare")
     from workbench.data.coco import read_json
     from workbench.evaluation import Predictions, check_evaluable
+    from workbench.evaluation.exchange_formats import is_dump, read_dump
     from workbench.evaluation.label_audit import runs_of_files
-    from workbench.evaluation.mmpose_dump import is_dump, read_dump
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.predictions import keypoint_count, minus_ones, results_of
     from workbench.evaluation.protocol import judged_by

@@ -20,7 +20,7 @@ def command(
     """Scales and shifts against the identity, and whether they carry anything about the image."""
     from workbench.cli.report_output import as_columns, check_writable
     from workbench.inspectors.conditioning import film
-    from workbench.inspectors.conditioning.over_epochs import over_epochs
+    from workbench.inspectors.conditioning.film import over_epochs
     from workbench.inspectors.conditioning.passes import several
 
     if out is not None:

@@ -282,8 +282,7 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
     """
     from workbench.data.coco import read_json
     from workbench.evaluation import Predictions, evaluate
-    from workbench.evaluation.fiftyone_folder import read_fiftyone
-    from workbench.evaluation.mmpose_dump import is_dump, read_dump
+    from workbench.evaluation.exchange_formats import is_dump, read_dump, read_fiftyone
     from workbench.evaluation.predictions import results_of
 
     counting = evaluator.rules(len(pose_set.skeleton))
@@ -310,7 +309,7 @@ def _exported(wanted: str, history: History, pose_set: PoseSet | None) -> Path:
         ValueError: FiftyOne needs the images, and no data set was named.
     """
     from workbench.evaluation import Predictions
-    from workbench.evaluation.fiftyone_folder import write_fiftyone
+    from workbench.evaluation.exchange_formats import write_fiftyone
 
     number, path = _numbered(wanted, "--export")
     if number not in history.files:

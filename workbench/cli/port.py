@@ -125,6 +125,6 @@ def as_text(report: PortReport) -> str:
 
 def _demo_files(folder: Path) -> tuple[Path, Path]:
     """A tiny ViTPose, and a port of it that forgot the position of the class token: a mistake often made."""
-    from workbench.models.vitpose.demo import write_demo, write_forgetful_port
+    from workbench.models.vitpose.export import write_demo, write_forgetful_port
 
     return write_demo(folder, "mmpose-0", name="original.pth"), write_forgetful_port(folder)

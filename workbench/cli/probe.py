@@ -109,7 +109,7 @@ def _input(
 ) -> ProbeReport:
     """Try every alternative to how images become the network's input; name those that are better."""
     from workbench.evaluation.probes import probe_input
-    from workbench.evaluation.probes.average_precision import ap_of
+    from workbench.evaluation.probes.probing import ap_of
 
     return probe_input(
         loaded.model, pose_set.samples(indices), title=f"{loaded.title} on {pose_set.name}", seed=seed,

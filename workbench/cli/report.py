@@ -144,7 +144,7 @@ def _curves(files: list[Path], log: list[Path] | None, demo: bool) -> tuple[Curv
 
 
 def _inputs(paths: Sequence[Path], pose_set: PoseSet, logs: Sequence[Path]) -> Iterator[Input]:
-    from workbench.evaluation.mmpose_dump import is_dump
+    from workbench.evaluation.exchange_formats import is_dump
     from workbench.figures.document import Input
 
     for path in paths:

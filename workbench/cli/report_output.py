@@ -156,7 +156,7 @@ def _on_a_random_transformer(
     import tempfile
 
     from workbench.models import open_model
-    from workbench.models.vitpose.demo import write_demo
+    from workbench.models.vitpose.export import write_demo
 
     with tempfile.TemporaryDirectory() as folder:
         loaded = open_model(write_demo(Path(folder)))
@@ -226,7 +226,7 @@ def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], lis
 
 def _episode(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], list[str], LoadedModel]:
     """A query of a file whose categories have different keypoints (MP-100); the model with its support."""
-    from workbench.data.episodes import read_episodes
+    from workbench.data.coco import read_episodes
 
     episode = read_episodes(Path(str(subject.data)), 1, subject.images)[0]
     model: Any = loaded.model

@@ -160,8 +160,7 @@ def _chosen(
     categories have different keypoints (MP-100) gives an episode: a query and a support of one category.
     """
     from workbench.data import open_data
-    from workbench.data.coco import DifferentKeypointsError
-    from workbench.data.episodes import read_episodes
+    from workbench.data.coco import DifferentKeypointsError, read_episodes
 
     try:
         chosen = open_data(data, images, category, reading=pictures.reading)

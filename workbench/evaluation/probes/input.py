@@ -72,7 +72,7 @@ def probe_input(
         rounds: after a finding, the other causes are tried on the mended model.
         sigmas: OKS constants; the model's own by default.
         seed: of the bootstrap.
-        evaluated: AP of a model on the same set, see `workbench.evaluation.probes.average_precision.ap_of`.
+        evaluated: AP of a model on the same set, see `workbench.evaluation.probes.probing.ap_of`.
         progress: called with (done, total).
         cancelled: asked before each batch.
 

@@ -24,7 +24,7 @@ from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
 from workbench.core.report import Report
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, keypoint_colours, new_figure
 from workbench.inspectors.attribution import methods
-from workbench.inspectors.attribution.layers import LAYER, chosen_layer
+from workbench.inspectors.attribution.methods import LAYER, chosen_layer
 from workbench.inspectors.attribution.targets import TARGET, score_of, targets_of
 
 if TYPE_CHECKING:
