@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from workbench.cli.options import Demo, Out, argument, option
-from workbench.cli.output import Answer, check_file, write_report
+from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, written
 from workbench.core.errors import NotAvailable
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def command(
     """
     if listing:
         return _listed()
-    check_file(out, ".json", ".csv", ".html")
+    check_file(out, *REPORT_ENDINGS)
     if claims is not None and config is not None:
         raise ValueError("expected a config or --claims, got both")
     if claims is not None:
@@ -70,9 +70,7 @@ def command(
     else:
         report = _audited(config, against, devices, checkpoint, demo)
         text, facts = as_text(report), report.to_json()
-    if out is not None:
-        write_report(report, facts, out)
-    return Answer(facts, text + (f"\nwritten   {out}" if out is not None else ""))
+    return written(Answer(facts, text), out, report)
 
 
 def _claims_file(claims: Path, demo: bool) -> Path | None:

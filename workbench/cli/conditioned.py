@@ -178,19 +178,3 @@ def opened(
 def one_pass(loaded: LoadedModel, samples: Sequence[Sample]) -> Run:
     """One pass over the samples."""
     return run(loaded.model, samples, title=loaded.title)
-
-
-def keep(report: Any, facts: dict[str, Any], out: Path | None) -> list[str]:
-    """Write a report where that is asked for; the line that says so."""
-    from workbench.cli.report_output import check_writable, write
-
-    if out is None:
-        return []
-    check_writable(out)
-    write(
-        report,
-        {"inspector": type(report).__name__, "model": facts.get("title", ""), "samples": [], **facts},
-        out,
-    )
-    facts["written"] = str(out)
-    return ["", f"written: {out}"]

@@ -23,8 +23,7 @@ from workbench.cli.options import (
     argument,
     option,
 )
-from workbench.cli.output import Answer, check_room, in_job
-from workbench.cli.report_output import as_columns
+from workbench.cli.output import Answer, as_columns, check_room, in_job, run_in_job
 from workbench.core.files import sha256_of, write_text
 
 if TYPE_CHECKING:
@@ -197,12 +196,9 @@ def _scored(history: History, pose_set: PoseSet, evaluator: EvaluatorOptions) ->
 
     part = part_of_history(pose_set, history)
     counting = {**evaluator.rules(len(pose_set.skeleton)), "indices": part.indices}
-    in_job(
-        "AP of the epochs",
-        lambda job: history.score(
-            pose_set, workers=os.cpu_count() or 1, progress=job.progress, cancelled=job.cancelled, **counting
-        ),
-        "epochs that were scored are kept; the same command goes on with the others",
+    run_in_job(
+        "AP of the epochs", history.score, pose_set, workers=os.cpu_count() or 1, **counting,
+        kept="epochs that were scored are kept; the same command goes on with the others",
     )  # fmt: skip
     return part.sentence
 

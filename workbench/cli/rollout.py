@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.options import Adapter, Data, Demo, Device, ImageOptions, Images, Out, argument, option
-from workbench.cli.output import Answer, check_file
+from workbench.cli.output import Answer, check_file, written
 from workbench.core import nearest
 from workbench.core.capabilities import Reinitialises, TakesSupport
-from workbench.core.files import write_text
 
 if TYPE_CHECKING:
     from workbench.core import PoseModel, Run, Sample, Skeleton
@@ -108,8 +107,6 @@ def command(
         for title, steps in [*compared, (report.title, report.steps)]
     ]
     trained = _trained(runs[0], schedules, rule) if schedules else None
-    if out is not None:
-        write_text(out, report.plot().to_html())
     facts = {**report.to_json(), "epochs": epochs}
     text = _text(report, epochs)
     if trained is not None:
@@ -119,7 +116,7 @@ def command(
         command = _repeat_command([] if demo else files or [], given, bisect)
         bisection = _retrained(opened[-1], sample, bisect, device, command)
         facts["bisection"], text = bisection.to_json(), f"{text}\n\n{as_text(bisection)}"
-    return Answer(facts, text)
+    return written(Answer(facts, text), out, report)
 
 
 def _demo_files() -> list[Path]:
