@@ -127,8 +127,6 @@ class Forgetting(Report):
 
     def plot(self) -> Figure:
         """Instances learned and forgotten in each epoch, and how many are right."""
-        import plotly.graph_objects as go
-
         from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, as_title, new_figure
 
         events = self.events()
@@ -137,19 +135,13 @@ class Forgetting(Report):
             return np.array([row[name] for row in events], np.float32)
 
         figure = new_figure(as_title(self.summary()), x="epoch", y="instances")
-        figure.add_trace(
-            go.Scatter(x=column("epoch"), y=column("right"), name="right", line_color=RUN_COLOURS[0])
-        )
-        figure.add_trace(
-            go.Bar(x=column("epoch"), y=column("learned"), name="learned", marker_color=QUIET_COLOUR)
-        )
-        figure.add_trace(
-            go.Bar(
-                x=column("epoch"),
-                y=-column("forgotten"),
-                name="forgotten (below 0)",
-                marker_color=FINDING_COLOUR,
-            )
+        figure.add_scatter(x=column("epoch"), y=column("right"), name="right", line_color=RUN_COLOURS[0])
+        figure.add_bar(x=column("epoch"), y=column("learned"), name="learned", marker_color=QUIET_COLOUR)
+        figure.add_bar(
+            x=column("epoch"),
+            y=-column("forgotten"),
+            name="forgotten (below 0)",
+            marker_color=FINDING_COLOUR,
         )
         figure.update_layout(barmode="relative")
         return figure
@@ -284,8 +276,6 @@ class HistoryReport(Report):
 
     def plot(self) -> Figure:
         """The curve; the two epochs; the instances of the chosen image."""
-        import plotly.graph_objects as go
-
         from workbench.figures import QUIET_COLOUR, RUN_COLOURS, new_figure
 
         name = "AP" if self.figure == "AP" else "mean OKS"
@@ -293,23 +283,19 @@ class HistoryReport(Report):
         numbers = np.array([row["epoch"] for row in self.epochs], np.float32)
         for number, own in enumerate((self.instances or {}).items()):
             annotation_id, rows = own
-            figure.add_trace(
-                go.Scatter(
-                    x=np.array([row["epoch"] for row in rows], np.float32),
-                    y=np.array([row["oks"] for row in rows], np.float32),
-                    mode="lines", line={"width": 1, "color": QUIET_COLOUR}, showlegend=number == 0,
-                    name=f"OKS of the instances of image {self.image_id}",
-                    hovertemplate=f"{annotation_id}, epoch %{{x:.0f}}: OKS %{{y:.3f}}<extra></extra>",
-                )
+            figure.add_scatter(
+                x=np.array([row["epoch"] for row in rows], np.float32),
+                y=np.array([row["oks"] for row in rows], np.float32),
+                mode="lines", line={"width": 1, "color": QUIET_COLOUR}, showlegend=number == 0,
+                name=f"OKS of the instances of image {self.image_id}",
+                hovertemplate=f"{annotation_id}, epoch %{{x:.0f}}: OKS %{{y:.3f}}<extra></extra>",
             )  # fmt: skip
         values = np.array(
             [np.nan if row.get(self.figure) is None else row[self.figure] for row in self.epochs], np.float32
         )
-        figure.add_trace(
-            go.Scatter(
-                x=numbers, y=values, mode="lines+markers", name=name, line={"color": RUN_COLOURS[0]},
-                hovertemplate=f"epoch %{{x:.0f}}: {name} %{{y:.3f}}<extra></extra>",
-            )
+        figure.add_scatter(
+            x=numbers, y=values, mode="lines+markers", name=name, line={"color": RUN_COLOURS[0]},
+            hovertemplate=f"epoch %{{x:.0f}}: {name} %{{y:.3f}}<extra></extra>",
         )  # fmt: skip
         for letter, epoch in (("A", self.a), ("B", self.b)):
             line = {"dash": "dot", "width": 1.5, "color": QUIET_COLOUR}

@@ -103,18 +103,14 @@ class FeatureAblation(Report):
         )
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         names = [self.skeleton.keypoints[k] for k in self.keypoints]
         high = float(np.nanmax(np.abs(self.falls))) or 1.0
         figure = new_figure(self.summary(), height=24 * len(names) + 230)
-        figure.add_trace(
-            go.Heatmap(
-                z=self.falls.astype(np.float32), x=list(self.regions), y=names, zmin=-high, zmax=high,
-                colorscale=[list(c) for c in DIVERGING], xgap=1, ygap=1,
-                colorbar={"title": {"text": "fall"}, "thickness": 12, "outlinewidth": 0},
-                hovertemplate="%{y} without %{x}<br>fall %{z:.4g}<extra></extra>",
-            )
+        figure.add_heatmap(
+            z=self.falls.astype(np.float32), x=list(self.regions), y=names, zmin=-high, zmax=high,
+            colorscale=[list(c) for c in DIVERGING], xgap=1, ygap=1,
+            colorbar={"title": {"text": "fall"}, "thickness": 12, "outlinewidth": 0},
+            hovertemplate="%{y} without %{x}<br>fall %{z:.4g}<extra></extra>",
         )  # fmt: skip
         figure.update_xaxes(title_text="region taken away", tickangle=-45, showgrid=False)
         figure.update_yaxes(title_text="target of", autorange="reversed", showgrid=False)

@@ -134,26 +134,20 @@ class RandomisedWeights(Report):
         )
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         figure = new_figure(self.summary(), y="rank correlation with the trained map", height=420)
         stages = ["trained", *self.stages]
         colours = keypoint_colours(self.skeleton)
         for t, k in enumerate(self.keypoints):
-            figure.add_trace(
-                go.Scatter(
-                    x=stages, y=np.concatenate([[1.0], self.correlations[:, t]]).astype(np.float32),
-                    mode="lines+markers", name=self.skeleton.keypoints[k], showlegend=False, opacity=0.45,
-                    line={"color": colours[k], "width": 1}, marker={"size": 4},
-                    hovertemplate="%{x}<br>%{y:.2f}<extra>%{fullData.name}</extra>",
-                )
+            figure.add_scatter(
+                x=stages, y=np.concatenate([[1.0], self.correlations[:, t]]).astype(np.float32),
+                mode="lines+markers", name=self.skeleton.keypoints[k], showlegend=False, opacity=0.45,
+                line={"color": colours[k], "width": 1}, marker={"size": 4},
+                hovertemplate="%{x}<br>%{y:.2f}<extra>%{fullData.name}</extra>",
             )  # fmt: skip
         ink = FINDING_COLOUR if self.findings() else QUIET_COLOUR
         medians = np.concatenate([[1.0], self.medians]).astype(np.float32)
-        figure.add_trace(
-            go.Scatter(
-                x=stages, y=medians, mode="lines+markers", name="median", line={"color": ink, "width": 3}
-            )
+        figure.add_scatter(
+            x=stages, y=medians, mode="lines+markers", name="median", line={"color": ink, "width": 3}
         )
         figure.add_hline(y=UNCHANGED, line={"dash": "dot", "color": QUIET_COLOUR, "width": 1})
         figure.update_xaxes(title_text="weights shuffled, from the output backwards", tickangle=-30)

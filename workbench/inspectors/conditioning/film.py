@@ -238,17 +238,13 @@ class Film(Report):
         return "; ".join(parts)
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         layer = self.layers[0]
         figure = new_figure(self.summary(), height=380, barmode="overlay")
         if not layer.gamma.size:
-            figure.add_trace(
-                go.Bar(
-                    x=np.array([layer.rank_before, layer.rank_after], np.float32),
-                    y=["entering", "leaving"], orientation="h",
-                    marker={"color": [QUIET_COLOUR, RUN_COLOURS[0]]}, name="directions", showlegend=False,
-                )
+            figure.add_bar(
+                x=np.array([layer.rank_before, layer.rank_after], np.float32),
+                y=["entering", "leaving"], orientation="h",
+                marker={"color": [QUIET_COLOUR, RUN_COLOURS[0]]}, name="directions", showlegend=False,
             )  # fmt: skip
             return figure.update_xaxes(title_text="directions that the features use (effective rank)")
         for i, (values, rest, name) in enumerate(
@@ -257,14 +253,12 @@ class Film(Report):
             suffix = "" if i == 0 else "2"
             counts, edges = np.histogram(values, bins=self.bins, range=_span(values, rest))
             axes = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
-            figure.add_trace(
-                go.Bar(
-                    x=((edges[:-1] + edges[1:]) / 2).astype(np.float32),
-                    y=(100 * counts / values.size).astype(np.float32),
-                    width=float(edges[1] - edges[0]), marker={"color": RUN_COLOURS[i], "line": {"width": 0}},
-                    name=name, showlegend=False,
-                    hovertemplate=name + " %{x:.3f}: %{y:.1f} % of channels<extra></extra>", **axes,
-                )
+            figure.add_bar(
+                x=((edges[:-1] + edges[1:]) / 2).astype(np.float32),
+                y=(100 * counts / values.size).astype(np.float32),
+                width=float(edges[1] - edges[0]), marker={"color": RUN_COLOURS[i], "line": {"width": 0}},
+                name=name, showlegend=False,
+                hovertemplate=name + " %{x:.3f}: %{y:.1f} % of channels<extra></extra>", **axes,
             )  # fmt: skip
             figure.add_shape(
                 type="line", x0=rest, x1=rest, y0=0, y1=1, xref=f"x{suffix}", yref=f"y{suffix} domain",
@@ -499,8 +493,6 @@ class OverEpochs(Report):
         return f"Over {len(self.titles)} epochs {gate}{scale}; {images}; last epoch: {self.verdicts[-1]}"
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         figure = new_figure(self.summary(), height=380)
         places = np.arange(len(self.titles), dtype=np.float32)
         for i, (values, rest, name) in enumerate(((self.gamma, 1.0, "γ"), (self.beta, 0.0, "β"))):
@@ -508,30 +500,26 @@ class OverEpochs(Report):
             axes: dict[str, Any] = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
             ink = RUN_COLOURS[i]
             for low, high, alpha in ((0, 4, 0.18), (1, 3, 0.32)):
-                figure.add_trace(
-                    go.Scatter(
-                        x=np.concatenate([places, places[::-1]]),
-                        y=np.concatenate([values[:, low], values[::-1, high]]).astype(np.float32),
-                        fill="toself", fillcolor=rgba(ink, alpha), line={"width": 0}, mode="lines",
-                        name=f"{name}, {QUANTILES[low]} to {QUANTILES[high]} %", hoverinfo="skip",
-                        showlegend=False, **axes,
-                    )
+                figure.add_scatter(
+                    x=np.concatenate([places, places[::-1]]),
+                    y=np.concatenate([values[:, low], values[::-1, high]]).astype(np.float32),
+                    fill="toself", fillcolor=rgba(ink, alpha), line={"width": 0}, mode="lines",
+                    name=f"{name}, {QUANTILES[low]} to {QUANTILES[high]} %", hoverinfo="skip",
+                    showlegend=False, **axes,
                 )  # fmt: skip
-            figure.add_trace(
-                go.Scatter(x=places, y=values[:, 2].astype(np.float32), mode="lines+markers",
-                           name=f"{name}, median", line={"color": ink}, text=list(self.titles),
-                           showlegend=False,
-                           hovertemplate="%{text}: %{y:.4f}<extra></extra>", **axes)
-            )  # fmt: skip
+            figure.add_scatter(x=places, y=values[:, 2].astype(np.float32), mode="lines+markers",
+                               name=f"{name}, median", line={"color": ink}, text=list(self.titles),
+                               showlegend=False,
+                               hovertemplate="%{text}: %{y:.4f}<extra></extra>", **axes)  # fmt: skip
             figure.add_shape(
                 type="line", x0=0, x1=1, y0=rest, y1=rest, xref=f"x{suffix} domain", yref=f"y{suffix}",
                 line={"color": FINDING_COLOUR, "dash": "dot", "width": 1},
             )  # fmt: skip
             if i == 0:
-                figure.add_trace(
-                    go.Scatter(x=places, y=self.gate.astype(np.float32), mode="lines+markers", name="gate",
-                               line={"color": QUIET_COLOUR, "dash": "dash"}, text=list(self.titles),
-                               hovertemplate="%{text}: gate %{y:.4f}<extra></extra>", **axes)
+                figure.add_scatter(
+                    x=places, y=self.gate.astype(np.float32), mode="lines+markers", name="gate",
+                    line={"color": QUIET_COLOUR, "dash": "dash"}, text=list(self.titles),
+                    hovertemplate="%{text}: gate %{y:.4f}<extra></extra>", **axes,
                 )  # fmt: skip
             left = i * 0.54
             ticks = {"tickvals": places, "ticktext": [t.rpartition(", ")[2] for t in self.titles]}
