@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench.checkpoints.identity import Identity, Shapes, backbone_of, times
-from workbench.models.families import Family, Fresh, FreshOptions
+from workbench.models.families import Family, Fresh, FreshOptions, deferred
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from workbench.checkpoints.loading import LoadReport
     from workbench.core import PoseModel
     from workbench.models.opening import Opening
 
@@ -38,12 +35,6 @@ _NAMED_SIZE = re.compile(r"(?<!\d)(512|640)(?!\d)")
 _MMPOSE_1 = "mmpose 1.x names"
 
 
-def _load(opening: Opening) -> tuple[PoseModel, LoadReport]:
-    from workbench.models.higherhrnet.model import load
-
-    return load(opening)
-
-
 def _opens(opening: Opening) -> bool:
     """Every HigherHRNet, whatever config lies in it: mmpose 1.x has none, so a 0.x config cannot be built.
 
@@ -66,12 +57,6 @@ def _small(options: FreshOptions) -> tuple[PoseModel, str]:
     small = Architecture(16, K, K, stem=16, bottlenecks=1, modules=(1, 1, 1), blocks=1, deconv_blocks=1)
     network = HigherHRNet(small).to(options.device)
     return new_higherhrnet(network, options.skeleton, 192), "higherhrnet from first weights"
-
-
-def _save(model: Any, path: Path, epoch: int) -> None:
-    from workbench.models.higherhrnet.model import write
-
-    write(model, path, epoch)
 
 
 def _identify(view: Shapes) -> Identity | None:
@@ -137,10 +122,10 @@ def _deny(name: str, found: Identity) -> Iterator[str]:
 FAMILY = Family(
     name="higherhrnet",
     summary="HigherHRNet: heatmaps and tags of a whole image; people are told apart by their tags",
-    load=_load,
+    load=deferred("workbench.models.higherhrnet.model", "load"),
     identify=_identify,
     opens=_opens,
     deny=_deny,
     fresh=(Fresh("higherhrnet", _small, learns_as="whole images"),),
-    save=_save,
+    save=deferred("workbench.models.higherhrnet.model", "write"),
 )
