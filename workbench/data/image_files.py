@@ -11,12 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from workbench.core.files import resolved
+
 
 def is_within(file: Path, folders: Sequence[Path]) -> bool:
     """Whether a file lies below one of the folders, symbolic links resolved; always true without folders."""
     if not folders:
         return True
-    target = file.resolve()
+    try:
+        target = resolved(file)
+    except OSError:
+        return False
     return any(target.is_relative_to(folder.resolve()) for folder in folders)
 
 

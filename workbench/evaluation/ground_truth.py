@@ -217,10 +217,8 @@ def triplets(values: Sequence[Sequence[float]], what: str) -> Float[np.ndarray, 
     flat = set(map(type, values)) <= {list, tuple}
     sizes = sorted(set(map(len, values))) if flat else []
     if not flat or len(sizes) > 1 or sizes[0] < 3 or sizes[0] % 3:
-        counts = ", ".join(f"{size / 3:g}" for size in sizes) or "something else"
-        raise ValueError(
-            f"{what}: expected keypoints as flat lists x, y, v of one length, got {counts} keypoints"
-        )
+        got = f"{', '.join(map(str, sizes))} numbers" if sizes else "something else"
+        raise ValueError(f"{what}: expected keypoints as flat lists x, y, v of one length, got {got}")
     try:
         numbers = np.fromiter(itertools.chain.from_iterable(values), float, len(values) * sizes[0])
     except (TypeError, ValueError, OverflowError):
