@@ -203,6 +203,14 @@ def _running(process: int) -> bool:
     return True
 
 
+def files_in(folder: Path, *patterns: str) -> list[Path]:
+    """The regular files of a folder that match one of the glob patterns, sorted.
+
+    A pipe or a device of such a name is left out: reading it need not end.
+    """
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+
+
 @contextlib.contextmanager
 def locked_folder(folder: Path, busy: str) -> Iterator[None]:
     """Lock a folder for one process; the lock ends with the process, however it ends.
