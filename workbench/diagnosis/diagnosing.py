@@ -315,7 +315,7 @@ def _worth_adding(case: Case, not_testable: Mapping[str, str]) -> tuple[str, ...
     if given.checkpoint is not None and unbuilt:
         wanted.append(
             "the model: its mmpose config (--config) or a Python file that builds it (--adapter), without "
-            f"which {unbuilt} causes could not be tested"
+            f"which {unbuilt} cause{'s' * (unbuilt != 1)} could not be tested"
         )
     if given.checkpoint is None and options.adapter is None:
         wanted.append(

@@ -77,7 +77,9 @@ class Diagnosis(Report):
             return self._nothing()
         first, *others = wrong
         # A finding that was not undone comes before a proved one only where it explains that one.
-        symptom = others[0] if others and first.effect is None and is_proved(others[0]) else None
+        # What costs the flip test alone is nothing that an error explains.
+        explained = bool(others) and is_proved(others[0]) and not _is_aside(others[0])
+        symptom = others[0] if explained and first.effect is None else None
         if symptom is not None:
             others = others[1:]
         what = f"{self._as_it_is()}{_main_cause(first, symptom)}"
