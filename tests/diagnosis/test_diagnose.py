@@ -99,11 +99,14 @@ def test_a_proof_outranks_every_circumstance():
     # Without the flip test the figure has no cause that the flip test could name.
     answer = Diagnosis("run", "a checkpoint", (flip,), {}, {}, {}).sentences()[0]
     assert answer == (
-        "No cause of this figure was found; in the flip test, which it does not use: always "
+        "No cause of this figure was found; in the flip test, which it does not use: always there "
         "(OKS with flip test +0.400 (0.300 to 0.500))."
     )
     answer = Diagnosis("run", "a checkpoint", (broken, flip), {}, {}, {}).sentences()[0]
-    assert "main finding is: always; what it costs was not measured; also found: always (OKS with" in answer
+    assert (
+        "main finding is: always there; what it costs was not measured; also found: always there (OKS"
+        in answer
+    )
     assert Diagnosis("run", "a checkpoint", (flip,), {}, {}, {}).plot().layout.xaxis.title.text == (
         f"OKS{ASIDE} given back by undoing the cause"
     )
