@@ -17,6 +17,8 @@ RATE_STEP = "learning rate step"
 
 # Long: so many epochs and this part of the run; or this part of it whatever the epochs.
 WARM_EPOCHS, WARM_PART, WARM_MOST = 10, 0.05, 0.25
+# From this part on it is no matter of taste: most of the run is made below its own rate.
+MOSTLY_WARM = 0.5
 # A step divides the rate by at least so much from one row to the next.
 STEP_BY = 2.0
 
@@ -59,8 +61,9 @@ def warm_up(curves: Curves) -> list[Finding]:
             "warm-up is counted in iterations: with few images or a large batch it lasts many epochs; "
             "shorten it to a few epochs",
             (Measurement("warm-up", length, f"{end[0]}s"), Measurement("part of the run", part, "share")),
-            severity="remark",
+            severity="remark" if part < MOSTLY_WARM else "warning",
             where=f"{end[0]} {first + 1:g} to {end[1]:g}",
+            refuted_by="a run with a shorter warm-up that is no better at the same epoch",
         )
     ]
 
@@ -83,6 +86,7 @@ def warm_up_of_data(images: int, batch: int, iterations: int, epochs: float = ma
     length = iterations / each
     if length < WARM_EPOCHS and not length >= WARM_MOST * epochs:
         return None
+    mostly = length >= MOSTLY_WARM * epochs
     of = f" of {epochs:g}" if math.isfinite(epochs) else ""
     return Finding(
         LONG_WARM_UP,
@@ -90,8 +94,9 @@ def warm_up_of_data(images: int, batch: int, iterations: int, epochs: float = ma
         f"iterations lasts {length:.0f} epochs{of}",
         "evaluations before its end say nothing about the network; shorten it to a few epochs",
         (Measurement("iterations per epoch", each), Measurement("warm-up", length, "epochs")),
-        severity="remark",
+        severity="warning" if mostly else "remark",
         where=f"epoch 1 to {math.ceil(length)}",
+        refuted_by="a run with a shorter warm-up that is no better at the same epoch",
     )
 
 
@@ -158,6 +163,7 @@ def restarted(curves: Curves) -> list[Finding]:
                     "it was not a resume (--resume), or two runs share a log: keep them apart",
                     severity="warning",
                     where=f"epoch {restart.begun:g}",
+                    refuted_by="one run whose epochs are counted so on purpose",
                 )
             )
         elif rate is not None and rate.unit == restart.unit:
@@ -185,5 +191,6 @@ def _schedule(restart: Restart, rate: Series) -> list[Finding]:
             (Measurement("before", before), Measurement("after", after)),
             severity="warning",
             where=f"{restart.unit} {restart.begun:g}",
+            refuted_by="a schedule in the config that has this step at this place",
         )
     ]

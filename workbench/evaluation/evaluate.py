@@ -137,8 +137,6 @@ class Evaluation(Report):
 
     def plot(self) -> Figure:
         """Mean OKS of every keypoint, the weakest at the top."""
-        import plotly.graph_objects as go
-
         from workbench.figures import keypoint_colours, new_figure
 
         rows = sorted((r for r in self.per_keypoint if r["labelled"]), key=lambda r: -r["oks"])
@@ -146,21 +144,19 @@ class Evaluation(Report):
         ap, ar = figure_text(self.figures["AP"]), figure_text(self.figures["AR"])
         title = f"AP {ap}, AR {ar}: {self.protocol.text()}"
         figure = new_figure(title, x="mean OKS (0 to 1)", height=140 + 22 * max(len(rows), 4))
-        figure.add_trace(
-            go.Bar(
-                x=np.array([r["oks"] for r in rows], np.float32),
-                y=[r["keypoint"] for r in rows],
-                orientation="h",
-                marker={"color": [colours[r["keypoint"]] for r in rows]},
-                customdata=np.array(
-                    [[r["pck"], r["error_px"], r["labelled"]] for r in rows], np.float32
-                ).reshape(-1, 3),
-                hovertemplate=(
-                    "%{y}: OKS %{x:.3f}<br>" + self.pck + " %{customdata[0]:.1%}<br>"
-                    "median error %{customdata[1]:.1f} px<br>labelled %{customdata[2]:.0f}<extra></extra>"
-                ),
-                showlegend=False,
-            )
+        figure.add_bar(
+            x=np.array([r["oks"] for r in rows], np.float32),
+            y=[r["keypoint"] for r in rows],
+            orientation="h",
+            marker={"color": [colours[r["keypoint"]] for r in rows]},
+            customdata=np.array([[r["pck"], r["error_px"], r["labelled"]] for r in rows], np.float32).reshape(
+                -1, 3
+            ),
+            hovertemplate=(
+                "%{y}: OKS %{x:.3f}<br>" + self.pck + " %{customdata[0]:.1%}<br>"
+                "median error %{customdata[1]:.1f} px<br>labelled %{customdata[2]:.0f}<extra></extra>"
+            ),
+            showlegend=False,
         )
         figure.update_xaxes(range=[0, 1])
         return figure

@@ -13,6 +13,7 @@ import numpy as np
 from workbench.core import DecodeOptions, Groups, PoseModel, Skeleton, nearest
 from workbench.core.capabilities import CropsBoxes, ShiftsHeatmaps, StatesGroupingRules
 from workbench.core.report import plain
+from workbench.decoding import KEYPOINT_SCORES, decoders_for
 from workbench.skeletons import spelling
 
 if TYPE_CHECKING:
@@ -314,8 +315,6 @@ def check_options(model: PoseModel, options: DecodeOptions) -> None:
         KeyError: no such decoder for this model's output.
         ValueError: the score rule is unknown or for other outputs, or the model decodes in its own way.
     """
-    from workbench.decoding import KEYPOINT_SCORES, decoders_for
-
     if model.codec is None:
         if options != DecodeOptions():
             raise ValueError("decoder and score: this model reads its output in its own way; leave them out")

@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from workbench.checkpoints.state_dicts import unwrapped
-from workbench.core import NotAvailable, Skeleton
+from workbench.core import NotAvailable, PartMissing, Skeleton
 from workbench.decoding.grouping import HIGHERHRNET
 from workbench.models.bottom_up import BottomUp
 from workbench.models.higherhrnet.network import Architecture, HigherHRNet
@@ -82,16 +84,15 @@ def architecture_of(shapes: Mapping[str, tuple[int, ...]], where: str) -> Archit
 def _shape(shapes: Mapping[str, tuple[int, ...]], name: str, where: str) -> tuple[int, ...]:
     found = shapes.get(name)
     if found is None or len(found) != 4:
-        raise NotAvailable(
-            f"{where}: no {name}, which tells the size of a HigherHRNet; it is none, or a part"
-        )
+        raise PartMissing(where, "HigherHRNet", [name])
     return found
 
 
 def _count(shapes: Mapping[str, tuple[int, ...]], pattern: str, where: str) -> int:
     numbers = {int(found[1]) for name in shapes if (found := re.match(pattern, name))}
     if not numbers:
-        raise NotAvailable(f"{where}: nothing like {pattern}, so this is a part of a HigherHRNet")
+        name = pattern.replace(r"(\d+)", "*").replace("\\", "").rstrip(".")
+        raise PartMissing(where, "HigherHRNet", [name])
     return max(numbers) + 1
 
 
@@ -152,8 +153,6 @@ def write(model: BottomUp, path: Path, epoch: int, **facts: Any) -> None:
         epoch: number of finished epochs.
         facts: further entries of ``meta``.
     """
-    import torch
-
     recorded = {"input_size": model.input_size, "skeleton": dataclasses.asdict(model.skeleton)}
     meta = {"epoch": epoch, "higherhrnet": recorded, **facts}
     torch.save({"meta": meta, "state_dict": model.module.state_dict()}, path)
