@@ -217,8 +217,8 @@ def page(rows: Sequence[Row]) -> str:
         "while the in-sample cases were looked at. The held-out cases have other seeds, strengths, runs or",
         "pictures; what was changed since their first run is said below. Machine:",
         machine(),
-        "Both sets of fresh cases were written by somebody who had not seen the methods; what their first runs",
-        "showed and what was changed since is said below, too.",
+        "Both sets of fresh cases were written by somebody who had not seen the methods; what their first",
+        "runs showed and what was changed since is said below, too.",
         "",
     ]
     for part in CASES:

@@ -1,7 +1,8 @@
 """All cases of the suite.
 
-Held-out ones were written before their results were seen, and are run as they stand. Fresh ones and later fresh
-ones were written by somebody who had not seen the methods; benchmarks/diagnosis_notes.md says what was changed since.
+Held-out ones were written before their results were seen, and are run as they stand. Both sets of fresh ones
+were written by somebody who had not seen the methods; benchmarks/diagnosis_notes.md says what was changed
+since.
 """
 
 from __future__ import annotations
