@@ -116,6 +116,7 @@ def _best_not_last(series: Series) -> list[Finding]:
             (Measurement(f"best {name}", float(raw[best])), Measurement(f"last {name}", float(raw[-1]))),
             severity="warning" if value[best] - value[-1] > MUCH else "remark",
             where=_at(series, x[best]),
+            refuted_by="an interval around 0 when both checkpoints are compared (workbench compare)",
         )
     ]
 
@@ -148,6 +149,7 @@ def _loss_without_metric(curves: Curves, judged: Series) -> list[Finding]:
             severity="warning",
             confidence="measured",
             where=f"{judged.unit} {x[best]:g} to {x[-1]:g}",
+            refuted_by="another measure of the validation set (mean OKS, pixel error) that improves there",
         )
     ]  # fmt: skip
 
@@ -181,6 +183,7 @@ def _late_start(curves: Curves, series: Series) -> list[Finding]:
             (Measurement(f"first {name}", float(raw[0])), Measurement("evaluations before the start", first)),
             severity="remark",
             where=_at(series, x[0]) + (f" to {x[first - 1]:g}" if first > 1 else ""),
+            refuted_by="checkpoints of these epochs that are better when they are evaluated again",
         )
     ]
 
@@ -219,6 +222,7 @@ def _jumps(curves: Curves, series: Series) -> list[Finding]:
             (Measurement(f"change of {name}", float(raw[i + 1] - raw[i])),),
             severity="remark",
             where=", ".join(f"{series.unit} {x[i]:g} to {x[i + 1]:g}" for i in found[:4]),
+            refuted_by="the checkpoints on both sides of it, evaluated again by one protocol, do not differ",
         )
     ]
 
@@ -250,6 +254,7 @@ def _plateau(series: Series) -> list[Finding]:
             (Measurement(f"range of {name}", float(np.ptp(raw[first:]))),),
             severity="remark",
             where=f"{series.unit} {x[first]:g} to {x[-1]:g}",
+            refuted_by="a finer measure (mean OKS, pixel error) that still improves there",
         )
     ]
 
@@ -301,6 +306,7 @@ def _against(curves: Curves) -> list[Finding]:
             (Measurement("change of AP", float(dp[i])), Measurement("change of AR", float(dr[i]))),
             severity="warning",
             where=f"{ap.unit} {places}",
+            refuted_by="AP that stays as low when poses are ranked by oracle OKS",
         )
     ]
 
@@ -380,6 +386,7 @@ def _best_below(curves: Curves) -> list[Finding]:
                 (Measurement(f"stated best {best.name}", best.value), Measurement("higher", higher[0])),
                 severity="warning",
                 where=f"epoch {higher[1]:g}" if not math.isnan(higher[1]) else "",
+                refuted_by="both checkpoints evaluated again, and the stated best is higher",
             )
         )
     return found[:1]
@@ -441,6 +448,7 @@ def _coarse(series: Series) -> list[Finding]:
             f"a change of {1 / n:.3f} is one keypoint; judge by more samples, or by a distance",
             (Measurement("step", 1 / n),),
             severity="remark",
+            refuted_by="a longer log with a value between these steps",
         )
     ]
 
@@ -468,6 +476,7 @@ def _gap(curves: Curves) -> list[Finding]:
                 (Measurement("validation", float(vv[-1])), Measurement("training", float(tv[-1]))),
                 severity="warning",
                 where=f"{val.unit} {x[low]:g} to {x[-1]:g}",
+                refuted_by="both losses of one batch in one mode, as far apart",
             )
         )
     return found[:1]

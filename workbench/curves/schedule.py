@@ -61,6 +61,7 @@ def warm_up(curves: Curves) -> list[Finding]:
             (Measurement("warm-up", length, f"{end[0]}s"), Measurement("part of the run", part, "share")),
             severity="remark",
             where=f"{end[0]} {first + 1:g} to {end[1]:g}",
+            refuted_by="a run with a shorter warm-up that is no better at the same epoch",
         )
     ]
 
@@ -92,6 +93,7 @@ def warm_up_of_data(images: int, batch: int, iterations: int, epochs: float = ma
         (Measurement("iterations per epoch", each), Measurement("warm-up", length, "epochs")),
         severity="remark",
         where=f"epoch 1 to {math.ceil(length)}",
+        refuted_by="a run with a shorter warm-up that is no better at the same epoch",
     )
 
 
@@ -158,6 +160,7 @@ def restarted(curves: Curves) -> list[Finding]:
                     "it was not a resume (--resume), or two runs share a log: keep them apart",
                     severity="warning",
                     where=f"epoch {restart.begun:g}",
+                    refuted_by="one run whose epochs are counted so on purpose",
                 )
             )
         elif rate is not None and rate.unit == restart.unit:
@@ -185,5 +188,6 @@ def _schedule(restart: Restart, rate: Series) -> list[Finding]:
             (Measurement("before", before), Measurement("after", after)),
             severity="warning",
             where=f"{restart.unit} {restart.begun:g}",
+            refuted_by="a schedule in the config that has this step at this place",
         )
     ]

@@ -191,6 +191,7 @@ class Errors(Report):
                     Effect("AP", delta, protocol=f"repair {self.repair}, this kind alone"),
                     severity="warning",
                     confidence="measured",
+                    refuted_by="annotations that are wrong at these instances",
                 )
             )
         return ranked(made)

@@ -373,7 +373,10 @@ class OverfitReport(Report):
         if removed is not None:
             effect = Effect("PCK@0.05", removed[0], protocol="evaluation mode, on the trained images")
         cause = self.culprit or (removed[1].without if removed else self.verdict.outcome)
-        failure = Finding(cause, self.verdict.came, fix, effect=effect, confidence=confidence)  # type: ignore[arg-type]
+        failure = Finding(
+            cause, self.verdict.came, fix, effect=effect, confidence=confidence,  # type: ignore[arg-type]
+            refuted_by=f"a run with {cause} that learns the image",
+        )  # fmt: skip
         return (failure, *found)
 
     def summary(self) -> str:

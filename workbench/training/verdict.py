@@ -90,6 +90,7 @@ class Evidence:
             fix=fix,
             severity="remark" if self.remark else "error",
             confidence="proved" if self.culprit else "measured",
+            refuted_by=f"a run with {self.culprit} that learns the same" if self.culprit else "",
         )
 
 

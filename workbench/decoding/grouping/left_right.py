@@ -79,7 +79,13 @@ class Pairs:
             return None
         share = Measurement("share of left/right pairs at one position", self.share, expected=0.0)
         fix = "check that training exchanges labels when it mirrors images"
-        return Finding("left/right pairs collapsed", self.text(), fix, (share,))
+        return Finding(
+            "left/right pairs collapsed",
+            self.text(),
+            fix,
+            (share,),
+            refuted_by="images seen from the front in which the pairs lie apart",
+        )
 
     def facts(self) -> dict[str, float | int | bool | str | None]:
         """As plain data."""

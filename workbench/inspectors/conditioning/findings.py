@@ -48,6 +48,8 @@ ORDER = (
 )  # fmt: skip
 # A gate that was learned from 0 is some hundredths at least.
 CLOSED = 1e-4
+# What refutes that a conditioned layer does harm.
+WORTH_HAVING = "AP that falls when γ = 1 and β = 0 take its place (workbench ablate conditioning)"
 
 
 def facts_of(finding: Finding) -> dict[str, Any]:
@@ -162,6 +164,7 @@ def _parted(seen: Evidence) -> Finding | None:
         PARTED,
         f"measured on your code: {_parting(paths)}; keypoints lie {100 * paths.moved:.1f} % of the box apart",
         "look at what your code does there only in training, or only in predict",
+        refuted_by="two passes over one batch that agree at every tap",
     )
 
 
@@ -189,6 +192,7 @@ def _unread(seen: Evidence) -> Finding | None:
             if text
             else ""
         ),
+        refuted_by="another condition, a random one, that changes features or outputs",
     )
 
 
@@ -208,6 +212,7 @@ def _flattened(seen: Evidence) -> Finding | None:
         FLATTENED,
         evidence,
         "switch the refiner's normalisation off (softmax='none'), or rank poses by the raw scores",
+        refuted_by="scores of the other keypoints that stay as they are when one is uncertain",
     )
 
 
@@ -226,6 +231,7 @@ def _untrained(seen: Evidence) -> Finding | None:
         "(median)",
         "leave it out of inference (use_refiner_in_predict=False), or train it "
         "(use_refiner_in_training=True)",
+        refuted_by="another epoch of the run in which the refiner's weights differ from these",
     )
 
 
@@ -243,6 +249,7 @@ def _masked(seen: Evidence) -> Finding | None:
         f"{100 * used:.0f} %: the others leave as raw vectors that no loss has seen, and keypoints lie "
         f"{100 * seen.paths.moved:.1f} % of the box apart",
         "refine the same keypoints at inference as in training (mask='all')",
+        refuted_by="keypoints of the two passes that stay as far apart with mask='all'",
     )
 
 
@@ -259,6 +266,7 @@ def _random(seen: Evidence) -> Finding | None:
         f"unchanged: they keep {layer.rank_after:.1f} of {layer.rank_before:.1f} directions and change by "
         f"{100 * layer.change:.0f} %",
         "start at the identity (init='identity'), or learn the departure from 1 (gamma_baseline=1)",
+        refuted_by=WORTH_HAVING,
     )
 
 
@@ -271,6 +279,7 @@ def _deleted(seen: Evidence) -> Finding | None:
         f"after {layer.name} the features keep {layer.rank_after:.1f} of {layer.rank_before:.1f} directions"
         f", {100 * np.nan_to_num(layer.deleted):.0f} % of the channels are scaled below .1",
         "let the features pass beside the conditioned part (gate='learned'), or take the part away",
+        refuted_by=WORTH_HAVING,
     )
 
 
@@ -285,6 +294,7 @@ def _shut(seen: Evidence) -> Finding | None:
         f"{seen.record.noun} is, and the layers before the gate get no gradient through it",
         "start the gate above 0, give it a learning rate, or look for what holds it at 0 (weight decay, "
         "lr_mult, a frozen parameter)",
+        refuted_by="another epoch of the run in which the gate is open",
     )
 
 
@@ -295,6 +305,7 @@ def _misnamed(seen: Evidence) -> Finding | None:
         MISNAMED,
         seen.misnamed,
         "write the vectors in the order of the skeleton's keypoints, with their names",
+        refuted_by="a list of names in the order of the vectors that agrees with the skeleton",
     )
 
 
@@ -325,6 +336,7 @@ def _one_vector(seen: Evidence) -> Finding | None:
         f"{reason}: γ varies by {spread:.2g} over images and by {layer.across_channels:.2g} over channels, "
         "so conditioning carries nothing about the image",
         advice,
+        refuted_by="two images for which γ differs",
     )
 
 
@@ -346,4 +358,5 @@ def _clipped(seen: Evidence) -> Finding | None:
         f"{100 * zeros[1]:.0f} % of β are exactly 0 and get no gradient"
         + (f", and training sets {100 * dropped:.0f} % of them to 0 at random (dropout)" if dropped else ""),
         "end the layers with the linear one (mlp='linear' or 'linear-relu-linear')",
+        refuted_by="a γ or β below 0 on any image",
     )

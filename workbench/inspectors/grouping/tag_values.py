@@ -122,12 +122,29 @@ class TagValues(Report):
         if pairs:
             least = Measurement("smallest difference of mean tags", pairs[0][2], expected=self.threshold)
             fix = "lower the tag threshold, or train longer with the push term of the tag loss"
-            found.append(Finding("tags do not separate people", self.summary(), fix, (least,)))
+            found.append(
+                Finding(
+                    "tags do not separate people",
+                    self.summary(),
+                    fix,
+                    (least,),
+                    refuted_by="other images in which the mean tags differ by more than the threshold",
+                )
+            )
         if strays:
             number = Measurement("keypoints beyond the tag threshold", float(strays), expected=0.0)
             fix = "raise the tag threshold, or train longer with the pull term of the tag loss"
             cause = "tags of one person differ too much"
-            found.append(Finding(cause, self.summary(), fix, (number,), severity="warning"))
+            found.append(
+                Finding(
+                    cause,
+                    self.summary(),
+                    fix,
+                    (number,),
+                    severity="warning",
+                    refuted_by="other images in which the tags of one person lie within the threshold",
+                )
+            )
         return ranked(found)
 
     def plot(self) -> Figure:
