@@ -63,6 +63,7 @@ from tests.diagnosis.planted_weights import (
     part_of_epoch,
     quantised,
     state,
+    with_config_text,
     with_defects,
     with_earlier,
     with_mirror,
@@ -545,8 +546,8 @@ FAULTS: tuple[Case, ...] = (
     Case("later: vitpose, crops of half the resolution", VITPOSE.name, own_code(VITPOSE, pixels=SAMPLED.replace("4", "2")), ("crops of lower resolution",), "weak", plants="resolution of the crops"),
     Case("later: vitpose, pixels rolled", VITPOSE.name, own_code(VITPOSE, pixels=".roll((9, -7), (-2, -1))"), PLACED, "strong", plants="offset and placing"),
     Case("later: pictures upside down", LAST.name, own_code(LAST, pixels=".flip(-2)"), ("input mirrored", "keypoints placed wrongly"), "strong", plants="offset and placing"),
-    Case("later: text, BGR", "text", on(LAST, own_code(TEXT, "bgr=not model.bgr")), ORDER, "weak"),
-    Case("later: text, padding 2", "text", on(LAST, own_code(TEXT, "padding=2.0")), PADDING, "strong"),
+    Case("later: text, BGR", "text", on(LAST, text(with_config_text(r"'bgr_to_rgb': True", "'bgr_to_rgb': False"))), ORDER, "weak"),
+    Case("later: text, padding 2", "text", on(LAST, text(with_config_text(r"'padding': 1\.25", "'padding': 2.0"))), PADDING, "strong"),
     Case("later: people, pixels as they are", CROWD.name, on(CROWD, whole_images(1.0, "mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)")), (*RANGE, "normalisation left out"), "strong", plants="value range"),
     Case("later: two in five image files are negatives", LAST.name, image_files(0.4, negative, LAST, 51), ("part of the image files stored otherwise",), "strong"),
     # Output.
