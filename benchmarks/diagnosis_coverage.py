@@ -185,7 +185,7 @@ KINDS: tuple[Kind, ...] = (
         "network is trained in evaluation mode", "batch-norm statistics not updated")),
     _named("training", "loss in the log is scaled"),
     _named("training", "training data not shuffled"),
-    _named("training", "gradients are not cleared"),
+    _named("training", "gradients are not cleared", "gradients are cleared before the step"),
     Kind("training", "overfitting", (
         "loss falls while the metric does not", "validation loss far above training loss")),
     _named("training", "half precision overflows in training"),
@@ -250,7 +250,15 @@ def verdicts() -> set[str]:
     found |= {flags.LOSS_WITHOUT_METRIC, flags.AGAINST, flags.BEST_BELOW, flags.NOT_FINITE, flags.GAP}
     found |= {schedule.LONG_WARM_UP, schedule.RESTARTED, schedule.BEGUN_ANEW}
     code = training_code
-    found |= {code.UNCLEARED, code.EVALUATING, code.MISSING, code.LATE_CLIP, code.SMALL_CLIP, code.UNSHUFFLED}
+    found |= {
+        code.UNCLEARED,
+        code.CLEARED_EARLY,
+        code.EVALUATING,
+        code.MISSING,
+        code.LATE_CLIP,
+        code.SMALL_CLIP,
+        code.UNSHUFFLED,
+    }
     return found | set(ORDER) | set(CAUSE_OF.values()) | set(Lints.CHECKED)
 
 
