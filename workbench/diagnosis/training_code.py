@@ -1,6 +1,6 @@
 """What a training script does wrong, read from its code: nothing is run.
 
-Only what a loop with a backward pass shows by itself is said: a ``zero_grad`` that is missing or comes late, a
+Only what a loop with a backward pass shows by itself is said: a ``zero_grad`` that is missing or late, a
 network left in evaluation mode, an optimizer that gets a part of the parameters, clipping behind the step or
 to nearly nothing, data that are not shuffled. At level ``train`` the same is done to the overfit attempt, and
 is taken away again.
@@ -180,8 +180,7 @@ def _cleared_early(loop: ast.For | ast.While) -> Iterator[Fault]:
         if backward < call.lineno < step and not between:
             yield Fault(
                 CLEARED_EARLY, call.lineno,
-                f"gradients are cleared after backward in line {backward} and before the step in line {step}: "
-                "it has nothing to use",
+                f"gradients are cleared after backward in line {backward}: the step in line {step} has none to use",
                 "clear the gradients before backward",
             )  # fmt: skip
 
