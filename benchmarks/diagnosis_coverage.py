@@ -78,7 +78,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("input", "half-pixel shift", ("half-pixel shift",)),
     Kind("input", "UDP against plain affine", ("UDP against plain affine",)),
     _named("input", "EXIF rotation not applied"),
-    Kind("input", "resolution of the crops"),
+    _named("input", "crops differ from their affine"),
     _named("input", "part of the image files stored otherwise"),
     _named("input", "part of the image files has no colour",
            one_system="the demo network of RTMPose hardly uses colour: without it mean OKS changes by -.02"),

@@ -495,6 +495,7 @@ DISTURBED = (
 )
 AVERAGE = ("raw and averaged weights exchanged", "averaged weights lag behind the trained ones")
 RANGE, ORDER, PADDING = ("normalisation", "value range"), ("channel order",), ("crop padding",)
+CROPS = ("crops differ from their affine",)
 PLACED = ("keypoints placed wrongly", "own decoding contradicts the codec")
 PERMUTED, SIDES = (
     ("keypoint order permuted",),
@@ -542,10 +543,10 @@ FAULTS: tuple[Case, ...] = (
     Case("later: vitpose, std of one channel a fifth", VITPOSE.name, own_code(VITPOSE, "std=(58.395, 57.12, 11.5)"), RANGE, "strong", plants="mean and std"),
     Case("later: channels rotated", LAST.name, own_code(LAST, pixels="[:, [1, 2, 0]]"), ORDER, "weak"),
     Case("later: pixels clipped at 0 and 1 after normalisation", LAST.name, own_code(LAST, pixels=".clamp(0, 1)"), RANGE, "weak", plants="value range"),
-    Case("later: crops of a quarter of the resolution", LAST.name, own_code(LAST, pixels=SAMPLED), ("crops of lower resolution",), "strong", plants="resolution of the crops"),
-    Case("later: vitpose, crops of half the resolution", VITPOSE.name, own_code(VITPOSE, pixels=SAMPLED.replace("4", "2")), ("crops of lower resolution",), "weak", plants="resolution of the crops"),
-    Case("later: vitpose, pixels rolled", VITPOSE.name, own_code(VITPOSE, pixels=".roll((9, -7), (-2, -1))"), PLACED, "strong", plants="offset and placing"),
-    Case("later: pictures upside down", LAST.name, own_code(LAST, pixels=".flip(-2)"), ("input mirrored", "keypoints placed wrongly"), "strong", plants="offset and placing"),
+    Case("later: crops of a quarter of the resolution", LAST.name, own_code(LAST, pixels=SAMPLED), CROPS, "strong"),
+    Case("later: vitpose, crops of half the resolution", VITPOSE.name, own_code(VITPOSE, pixels=SAMPLED.replace("4", "2")), CROPS, "weak"),
+    Case("later: vitpose, pixels rolled", VITPOSE.name, own_code(VITPOSE, pixels=".roll((9, -7), (-2, -1))"), (*CROPS, *PLACED), "strong"),
+    Case("later: pictures upside down", LAST.name, own_code(LAST, pixels=".flip(-2)"), (*CROPS, "keypoints placed wrongly"), "strong"),
     Case("later: text, BGR", "text", on(LAST, text(with_config_text(r"'bgr_to_rgb': True", "'bgr_to_rgb': False"))), ORDER, "weak"),
     Case("later: text, padding 2", "text", on(LAST, text(with_config_text(r"'padding': 1\.25", "'padding': 2.0"))), PADDING, "strong"),
     Case("later: people, pixels as they are", CROWD.name, on(CROWD, whole_images(1.0, "mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)")), (*RANGE, "normalisation left out"), "strong", plants="value range"),

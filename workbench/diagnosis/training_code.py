@@ -180,7 +180,7 @@ def _cleared_early(loop: ast.For | ast.While) -> Iterator[Fault]:
         if backward < call.lineno < step and not between:
             yield Fault(
                 CLEARED_EARLY, call.lineno,
-                f"gradients are cleared after backward in line {backward}: the step in line {step} has none to use",
+                f"gradients are cleared after backward in line {backward}: the step in line {step} has none",
                 "clear the gradients before backward",
             )  # fmt: skip
 
