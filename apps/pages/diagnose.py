@@ -50,6 +50,12 @@ WAITING = (
     "Choose a run, or drop files: checkpoint, config, log, results, annotations, code, an error message. "
     "Then press Diagnose."
 )
+MORE = (
+    "This is what the files alone tell. Press Diagnose for tests that run the model on images: they prove a "
+    "cause by undoing it."
+)
+OPENING_BUDGET = "60s"
+"""Time for what the page opens with: several epochs of a large model are read in it."""
 SAVED = (
     ("Report (HTML)", "html", "diagnosis.html"),
     ("Notebook", "notebook", "diagnosis.ipynb"),
@@ -145,16 +151,26 @@ class DiagnosePage(QuestionPage):
         first, _, base = first_choice(self.context)
         return [run, on, against if against in runs else base if run == first else ""]
 
+    def first(self, loaded: Any) -> Any:
+        self._loaded = loaded
+        return loaded
+
     def add_events(self, added: Mapping[str, AddedSection]) -> None:
-        """The set that a chosen run is judged on; dropped files are not the chosen run's; what is saved."""
+        """What the page opens with, the set of a chosen run, what dropped files undo, what is saved."""
         dropped, run, data, against, *_ = self._controls
+        asked = [added["diagnose"].key, added["diagnose"].timer]
+        self._loaded.success(
+            self._section.opening, [run, data, against], asked, api_visibility="private", **QUIET
+        )
         run.input(  # type: ignore[attr-defined]
             lambda one: gr.skip() if one in ("", NO_RUN) else data_of(self.context, one), run, data,
             api_name="diagnose_data", trigger_mode="always_last", **QUIET,
         )  # fmt: skip
         dropped.upload(  # type: ignore[attr-defined]
-            lambda: [NO_RUN, NO_DATA, ""], None, [run, data, against], api_name="diagnose_dropped", **QUIET
-        )
+            # The answer that is shown is not the dropped files' one.
+            lambda: [NO_RUN, NO_DATA, "", "", gr.Timer(active=True)], None, [run, data, against, *asked],
+            api_name="diagnose_dropped", **QUIET,
+        )  # fmt: skip
         payload = hidden_text()
         for (_, name, file), button in zip(SAVED, self._section.buttons, strict=True):
             saved = button.click(
@@ -258,6 +274,14 @@ class Diagnosing(JobSection):
         self._results.start(key, f"diagnosis of {names}", work)
         return key
 
+    def opening(self, run: str, data: str, against: str) -> list[Any]:
+        """Key and timer of what the page opens with: what the files of the chosen run alone tell."""
+        try:
+            key = self.start(None, run, data, against, "", "files", OPENING_BUDGET)
+        except MISTAKES:  # nothing is chosen yet: the page says what to do
+            return [gr.skip()] * 2
+        return [key, gr.Timer(active=True)]
+
     def _inputs_of(self, asked: Asked) -> tuple[tuple[str, Path], ...]:
         """(kind, file) of what goes in: dropped files, the checkpoints of both runs, the annotations."""
         from workbench.data import BUILTIN
@@ -321,7 +345,8 @@ class Diagnosing(JobSection):
 
         measured = any(finding.effect is not None for finding in result.findings)
         drawn = figure_update(result.plot().update_layout(title_text="") if measured else None)
-        return [f'<div class="dgn-report">{body(result)}</div>{report_mark(download)}', drawn, ""]
+        more = sentence_html(MORE, "why") if result.repeat.get("level") == "files" else ""
+        return [f'{more}<div class="dgn-report">{body(result)}</div>{report_mark(download)}', drawn, ""]
 
     def below(self, result: Diagnosis | None, *asked: Any) -> list[Any]:
         return [gr.update(visible=result is not None)]

@@ -395,12 +395,14 @@ class AddedSection:
         asking: what asks it, for automatic ones.
         answered: the event of an answer.
         key: of what a keyed section started last.
+        timer: while it is active, the page asks what is new.
     """
 
     fields: list[Component]
     asking: LatestQuestion
     answered: Any
     key: gr.Textbox
+    timer: gr.Timer
 
 
 QUIET: dict[str, Any] = {"show_progress": "hidden"}
@@ -468,7 +470,7 @@ def add_job_section(
     watching.after(
         stop.click(one_sentence_errors(handlers.cancel), watched_with, None, api_name=cancel_name, **QUIET)
     )
-    return AddedSection(fields, asking, answered, started)
+    return AddedSection(fields, asking, answered, started, timer)
 
 
 def _controls_of(

@@ -1,4 +1,4 @@
-"""Compare and `workbench evaluate` give the same figures, whatever a data set holds."""
+"""Compare, `workbench evaluate` and `workbench score` of its file give one figure, whatever a set holds."""
 
 from __future__ import annotations
 
@@ -14,25 +14,35 @@ from apps.server.comparison import Asked
 from apps.server.context import Context
 from apps.server.settings import Settings
 from tests.waiting import until
-from workbench.data import builtin
+from workbench.checkpoints.demo import demo_checkpoints, demo_data, demo_manifest, demo_run
+from workbench.data import BUILTIN, builtin, read_coco
+from workbench.evaluation.keypoint_ap import FIGURES
 from workbench.skeletons import SKELETONS
 
 HERE = Path(__file__).parent
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 FILES = {
     "coco": "coco/test_coco.json",
+    "wholebody": "coco/test_coco_wholebody.json",
     "ap10k": "ap10k/test_ap10k.json",
     "crowdpose": "crowdpose/test_crowdpose.json",
     "animalpose": "animalpose/test_animalpose.json",
 }
+TOLD = (*FIGURES, "per_category")
+COUNTED = ("images", "instances", "left_out", "max_dets", "area", "detection_area")
 
 
 def shown(data, folder, keypoints, adapter=HERE / "near_truth.py"):
-    """What Compare is told of one epoch on one set, a built-in one's name or a file."""
+    """What Compare is told of one epoch on one set, a built-in one's name or a file.
+
+    Args:
+        keypoints: of the model near the truth; None where the run is there already.
+    """
     run = folder / "served" / "run"
     run.mkdir(parents=True, exist_ok=True)
-    state = {"state_dict": {"count": torch.tensor(keypoints)}, "meta": {"epoch": 1}}
-    torch.save(state, run / "epoch_1.pth")
+    if keypoints is not None:
+        state = {"state_dict": {"count": torch.tensor(keypoints)}, "meta": {"epoch": 1}}
+        torch.save(state, run / "epoch_1.pth")
     files = (data,) if isinstance(data, Path) else ()
     context = Context.of(Settings(root=run.parent, data=files, cache=folder / "cache", adapter=adapter))
     identity = data.name if isinstance(data, Path) else data
@@ -46,13 +56,29 @@ def shown(data, folder, keypoints, adapter=HERE / "near_truth.py"):
     return epoch_answer
 
 
-def evaluated(workbench, data, folder, *more, adapter=HERE / "near_truth.py"):
-    """What the command line tells of the same."""
-    file = folder / "served" / "run" / "epoch_1.pth"
-    words = ["evaluate", file, "--adapter", adapter, "--data", data, *more, "--json"]
-    code, out, err = workbench(*words)
+def answer(workbench, *words):
+    code, out, err = workbench(*words, "--json")
     assert code == 0, err
     return json.loads(out)
+
+
+def evaluated(workbench, data, folder, *more, adapter=HERE / "near_truth.py", sigmas=()):
+    """What the command line tells of the same, which is what it tells of the results that it wrote.
+
+    Args:
+        sigmas: of the model, which a file of results does not hold.
+    """
+    found = folder / "found.json"
+    named = [] if adapter is None else ["--adapter", adapter]
+    (file,) = (folder / "served" / "run").glob("*.pth")
+    facts = answer(workbench, "evaluate", file, *named, "--data", data, *more, "--out", found)
+    own = ["--sigmas", ",".join(map(str, sigmas))] if sigmas else []
+    if "--skip-missing" not in more:  # a file of results does not tell which images were there
+        scored = answer(workbench, "score", found, "--data", data, *more, *own)
+        assert {name: scored[name] for name in TOLD} == {name: facts[name] for name in TOLD}
+        rules = scored["protocol"], facts["protocol"]
+        assert [rules[0][name] for name in COUNTED] == [rules[1][name] for name in COUNTED]
+    return facts
 
 
 def assert_same(epoch_answer, facts):
@@ -65,11 +91,11 @@ def assert_same(epoch_answer, facts):
     assert shown_rules == rules
 
 
-def with_crowds(folder):
+def with_crowds(folder, name="scenes-val", count=24):
     """Drawn scenes in which every other image holds a crowd, and every third person labels nothing."""
-    scenes = builtin("scenes-val")
+    scenes = builtin(name)
     data = copy.deepcopy(scenes.raw)
-    data["images"] = data["images"][:24]
+    data["images"] = data["images"][:count]
     ids = {image["id"] for image in data["images"]}
     for image in data["images"]:
         drawn = scenes.images[image["id"]].path
@@ -104,7 +130,20 @@ def test_crowds_and_unlabelled_people_count_alike(workbench, tmp_path):
     assert_same(epoch_answer, facts)
 
 
-@pytest.mark.parametrize("name", ["astronaut", "scenes-val", "scenes-people-val"])
+@pytest.mark.parametrize("run", [run["name"] for run in demo_manifest()])
+def test_crowds_and_unlabelled_people_count_alike_for_a_demo_run(workbench, tmp_path, run):
+    data = with_crowds(tmp_path, demo_data(run), 8)
+    served = shutil.copytree(demo_run(run), tmp_path / "served" / "run")
+    for other in demo_checkpoints(run)[:-1]:
+        (served / other.name).unlink()
+    epoch_answer = shown(data, tmp_path, None, None)
+    assert_same(epoch_answer, evaluated(workbench, data, tmp_path, adapter=None))
+
+
+# The training sets are drawn on first use, which takes a minute.
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n.endswith("-train") else []) for n in BUILTIN]
+)
 def test_built_in_sets_have_one_figure(workbench, tmp_path, name):
     assert_same(shown(name, tmp_path, 17), evaluated(workbench, name, tmp_path))
 
@@ -114,9 +153,7 @@ def test_real_sets_have_one_figure(workbench, tmp_path, name):
     path = SHARED / FILES[name]
     if not path.is_file():
         pytest.skip("../shared/data is not here")
-    raw = json.loads(path.read_text())
-    count = len(raw["annotations"][0]["keypoints"]) // 3
-    epoch_answer = shown(path, tmp_path, count)
+    epoch_answer = shown(path, tmp_path, len(read_coco(path).skeleton))
     facts = evaluated(workbench, path, tmp_path, *(["--no-area"] if name == "crowdpose" else []))
     assert_same(epoch_answer, facts)
 
@@ -133,6 +170,9 @@ def test_one_missing_image_is_named_and_the_rest_is_compared(workbench, tmp_path
     assert "missing" not in shown(data, tmp_path / "again", 17)["protocol_text"]
 
 
+OWN_SIGMAS = tuple(0.2 + 0.01 * k for k in range(17))
+
+
 def with_own_sigmas(folder, keypoints):
     """The same model with names and sigmas of its own, as a config's metainfo has them."""
     path = folder / "own_sigmas.py"
@@ -141,8 +181,7 @@ def with_own_sigmas(folder, keypoints):
         "from workbench.core import Skeleton\n\n"
         "def load(checkpoint, device):\n"
         f"    model, names = NearTruth({len(keypoints)}), {tuple(keypoints)!r}\n"
-        "    sigmas = tuple(0.2 + 0.01 * k for k in range(len(names)))\n"
-        "    model.skeleton = Skeleton('mine', names, sigmas=sigmas, source='its config')\n"
+        f"    model.skeleton = Skeleton('mine', names, sigmas={OWN_SIGMAS}, source='its config')\n"
         "    return model\n"
     )
     return path
@@ -161,9 +200,9 @@ def compared(workbench, data, folder, adapter):
 def test_sigmas_of_the_model_judge_everywhere(workbench, tmp_path):
     adapter = with_own_sigmas(tmp_path, SKELETONS["coco-17"].keypoints)
     epoch_answer = shown("astronaut", tmp_path, 17, adapter)
-    facts = evaluated(workbench, "astronaut", tmp_path, adapter=adapter)
+    facts = evaluated(workbench, "astronaut", tmp_path, adapter=adapter, sigmas=OWN_SIGMAS)
     assert_same(epoch_answer, facts)
-    assert epoch_answer["skeleton"]["sigmas"] == tuple(0.2 + 0.01 * k for k in range(17))
+    assert epoch_answer["skeleton"]["sigmas"] == OWN_SIGMAS
     assert facts["AP"] != evaluated(workbench, "astronaut", tmp_path)["AP"]
     assert compared(workbench, "astronaut", tmp_path, adapter) == [facts["AP"]] * 2
 
@@ -177,6 +216,6 @@ def test_sigmas_of_the_model_judge_a_set_that_has_none(workbench, tmp_path):
     data.write_text(json.dumps(raw))
     adapter = with_own_sigmas(tmp_path, names)
     epoch_answer = shown(data, tmp_path, 17, adapter)
-    facts = evaluated(workbench, data, tmp_path, adapter=adapter)
+    facts = evaluated(workbench, data, tmp_path, adapter=adapter, sigmas=OWN_SIGMAS)
     assert_same(epoch_answer, facts)
     assert compared(workbench, data, tmp_path, adapter) == [facts["AP"]] * 2

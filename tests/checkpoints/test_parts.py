@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.cli.test_adapter_examples import a_set
 from workbench.checkpoints import open_checkpoint
 from workbench.checkpoints.loading import load_state
 from workbench.models.movenet.network import MoveNet
@@ -44,6 +45,26 @@ class Student(nn.Module):
             width = 3 if name == "stem" else 4
             self.add_module(name, nn.Sequential(nn.Conv2d(width, 4, 1), nn.BatchNorm2d(4)))
 
+    def forward(self, pixels):
+        x = self.body(self.stem(nn.functional.avg_pool2d(pixels, 4)).relu())
+        return self.head(x * self.attention_hi(x).sigmoid() + x * self.attention_lo(x).sigmoid())
+
+
+STUDENT = """
+from tests.checkpoints.test_parts import Student
+from workbench.checkpoints.loading import load_state
+from workbench.core import Codec, Skeleton
+from workbench.models import TopDown
+
+
+def load(checkpoint, device):
+    net = Student(9)
+    report = load_state(net, checkpoint)
+    skeleton = Skeleton("own", tuple("abcd"), sigmas=(0.1,) * 4)
+    codec = Codec("heatmap", input_size=(64, 64), output_size=(16, 16), decoder="argmax")
+    return TopDown(net.to(device), skeleton, codec, device=device), report
+"""
+
 
 def test_two_whole_networks_are_refused_with_what_each_is(tmp_path, movenet):
     files = save(tmp_path, {"simple.pth": resnet(), "movenet.pth": movenet})
@@ -68,6 +89,30 @@ def test_parts_that_are_named_as_modules_keep_their_files_name(tmp_path):
     assert torch.equal(opened.read("attention_lo.0.weight"), theirs.attention_lo[0].weight)
     assert load_state(model, opened).complete
     assert torch.equal(model.body[1].bias, theirs.body[1].bias)
+
+
+def test_a_student_in_five_files_opens_loads_and_evaluates_as_the_whole(workbench, tmp_path):
+    theirs = Student(0)
+    parts = save(tmp_path, {f"{n}.pth": part.state_dict() for n, part in theirs.named_children()})
+    whole = save(tmp_path, {"whole.pth": theirs.state_dict()})
+    adapter = tmp_path / "student.py"
+    adapter.write_text(STUDENT)
+    data = a_set(tmp_path, "abcd")
+
+    def told(verb, files, *words):
+        _, out, err = workbench(verb, *files, *words, "--json")
+        return json.loads(out) if out else err
+
+    opened = [told("open", files) for files in (whole, parts)]
+    assert opened[0]["parameters"] == opened[1]["parameters"] > 0
+    assert told("load", parts, "--adapter", adapter)["loaded_fraction"] == 1
+    shown = [told("evaluate", files, "--adapter", adapter, *data) for files in (whole, parts, parts[::-1])]
+    assert shown[0]["per_keypoint"] == shown[1]["per_keypoint"] == shown[2]["per_keypoint"]
+    assert {facts["AP"] for facts in shown} == {shown[0]["AP"]}
+    assert any(row["oks"] > 0 for row in shown[0]["per_keypoint"])
+    # Four of the five: what is missing is said, and no figure is given for a network that is partly random.
+    assert "body.0.weight" in told("load", [*parts[:2], *parts[3:]], "--adapter", adapter)["missing"]
+    assert "body.0.weight" in told("evaluate", [*parts[:2], *parts[3:]], "--adapter", adapter, *data)
 
 
 def test_two_equal_parts_of_named_modules_are_parts(tmp_path):

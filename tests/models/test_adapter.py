@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.checkpoints.demo import demo_checkpoints
 from workbench.core import DecodeOptions, NotAvailable, PoseModel, Sample
 from workbench.core.run import run
 from workbench.models import open_model
@@ -73,18 +74,41 @@ def test_a_syntax_error_is_told_by_line(tmp_path):
         open_model(None, adapter=written(tmp_path, "x = 1\ndef load(:\n"))
 
 
-def test_a_mistake_in_load_is_told_by_its_own_line_and_not_by_torchs(tmp_path):
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        ("torch.zeros(2, 3) @ torch.zeros(2, 3)", r"RuntimeError: mat1 and mat2"),
+        ("torch.load('weights/stats.pth')", r"FileNotFoundError: .*No such file .*'weights/stats\.pth'"),
+        ("subprocess.run(['false'], check=True)", r"CalledProcessError: .*'false'.* exit status 1"),
+        ("b'K\\xf6pfe'.decode()", r"UnicodeDecodeError: 'utf-8' codec can't decode byte 0xf6 in position 1"),
+    ],
+)
+def test_a_mistake_in_load_is_told_by_its_own_line_with_the_whole_reason(tmp_path, mistake, told):
     path = written(
         tmp_path,
-        """
-        import torch
+        f"""
+        import subprocess, torch
 
         def load(checkpoint, device):
-            return torch.zeros(2, 3) @ torch.zeros(2, 3)
+            return {mistake}
         """,
     )
-    with pytest.raises(ValueError, match=r"mine\.py, line 5: RuntimeError: mat1 and mat2"):
+    with pytest.raises(ValueError, match=rf"mine\.py, line 5: {told}"):
         open_model(None, adapter=path)
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (b"_base_ = ['../no/base.py']\n", r"FileNotFoundError: .*no/base\.py"),
+        (b"# K\xf6pfe\nx = 1\n", r"UnicodeDecodeError: 'utf-8' codec can't decode byte 0xf6"),
+    ],
+    ids=["a base that is not there", "not UTF-8"],
+)
+def test_a_config_that_cannot_be_read_is_told_with_the_whole_reason(tmp_path, config, told):
+    (tmp_path / "mine.py").write_bytes(config)
+    with pytest.raises(ValueError, match=rf"mine\.py, line 1: {told}"):
+        open_model(demo_checkpoints()[-1], config=tmp_path / "mine.py")
 
 
 def test_a_file_without_load_says_what_to_define(tmp_path):

@@ -9,7 +9,7 @@ Unknown numbers are nan, never a sentinel such as -1.
 from __future__ import annotations
 
 from workbench.core.capabilities import Answers, Conditioned, Groups
-from workbench.core.errors import NotAvailable, ReadingNote, nearest, reason
+from workbench.core.errors import NotAvailable, PartMissing, ReadingNote, nearest, reason
 from workbench.core.model import FLIP_BY_DEFAULT, PoseModel
 from workbench.core.outputs import DecodeOptions, Outputs, Passed, Prediction
 from workbench.core.run import Run
@@ -26,6 +26,7 @@ __all__ = [
     "Groups",
     "NotAvailable",
     "Outputs",
+    "PartMissing",
     "Passed",
     "PoseModel",
     "Prediction",

@@ -17,6 +17,19 @@ class NotAvailable(LookupError):  # noqa: N818 - reads as a claim: "heatmaps: no
         return str(self.args[0]) if self.args else ""
 
 
+class PartMissing(NotAvailable):
+    """A file lacks tensors that every network of its layout has, so none can be built of it.
+
+    Attributes:
+        tensors: names of the missing ones, as far as they are known to be needed.
+    """
+
+    def __init__(self, where: str, layout: str, tensors: Iterable[str]) -> None:
+        self.tensors = tuple(tensors)
+        names = f"{', '.join(self.tensors)}, which {'tells' if len(self.tensors) == 1 else 'tell'}"
+        super().__init__(f"{where}: no {names} the size of a {layout}; it is none, or a part")
+
+
 class ReadingNote(UserWarning):
     """Something was read in a way that the user should know of: one sentence, shown beside the answer."""
 

@@ -17,6 +17,8 @@ RATE_STEP = "learning rate step"
 
 # Long: so many epochs and this part of the run; or this part of it whatever the epochs.
 WARM_EPOCHS, WARM_PART, WARM_MOST = 10, 0.05, 0.25
+# From this part on it is no matter of taste: most of the run is made below its own rate.
+MOSTLY_WARM = 0.5
 # A step divides the rate by at least so much from one row to the next.
 STEP_BY = 2.0
 
@@ -59,7 +61,7 @@ def warm_up(curves: Curves) -> list[Finding]:
             "warm-up is counted in iterations: with few images or a large batch it lasts many epochs; "
             "shorten it to a few epochs",
             (Measurement("warm-up", length, f"{end[0]}s"), Measurement("part of the run", part, "share")),
-            severity="remark",
+            severity="remark" if part < MOSTLY_WARM else "warning",
             where=f"{end[0]} {first + 1:g} to {end[1]:g}",
             refuted_by="a run with a shorter warm-up that is no better at the same epoch",
         )
@@ -84,6 +86,7 @@ def warm_up_of_data(images: int, batch: int, iterations: int, epochs: float = ma
     length = iterations / each
     if length < WARM_EPOCHS and not length >= WARM_MOST * epochs:
         return None
+    mostly = length >= MOSTLY_WARM * epochs
     of = f" of {epochs:g}" if math.isfinite(epochs) else ""
     return Finding(
         LONG_WARM_UP,
@@ -91,7 +94,7 @@ def warm_up_of_data(images: int, batch: int, iterations: int, epochs: float = ma
         f"iterations lasts {length:.0f} epochs{of}",
         "evaluations before its end say nothing about the network; shorten it to a few epochs",
         (Measurement("iterations per epoch", each), Measurement("warm-up", length, "epochs")),
-        severity="remark",
+        severity="warning" if mostly else "remark",
         where=f"epoch 1 to {math.ceil(length)}",
         refuted_by="a run with a shorter warm-up that is no better at the same epoch",
     )

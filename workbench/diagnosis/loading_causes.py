@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from workbench.checkpoints import open_checkpoint
 from workbench.checkpoints.loading import percent
-from workbench.core import NotAvailable
+from workbench.core import NotAvailable, PartMissing
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.finding import Effect, Measurement
 from workbench.diagnosis.case import Case, Failed
@@ -103,6 +103,15 @@ class PartlyLoaded(Cause):
     def test(self, case: Case) -> Answer:
         try:
             report = case.load_report()
+        except PartMissing as error:
+            held = case.checkpoint()
+            return self.found(
+                f"no model can be built of the file, which lacks what every network of its layout has: "
+                f"{', '.join(error.tensors)}; it holds {len(held.tensors)} other tensors ({held.identity})",
+                fix="write the file again with every tensor of the network (model.state_dict()); look for a "
+                "filter of names, or parameters that were not registered, in what wrote it",
+                numbers=(Measurement("tensors missing that tell a size", len(error.tensors), expected=0.0),),
+            )
         except NotAvailable:
             if not (seen := backbone_alone(case)):
                 raise

@@ -12,7 +12,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Finding, Measurement
-from workbench.curves.schedule import rate_of
+from workbench.curves.schedule import LONG_WARM_UP, rate_of
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut
 from workbench.diagnosis.fixes import config_diff
@@ -250,6 +250,7 @@ class Rate(Cause):
 
     name, group, needs = "learning rate is not the config's", "training", ("log", "config")
     refuted_by = "a scheduler outside of the config, or automatic scaling of the rate by the batch size"
+    symptom_of = (LONG_WARM_UP,)
 
     def test(self, case: Case) -> Answer:
         series, iterations, per_epoch = _rates(own_curves(case))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from workbench.recipes.comparison import (
@@ -268,32 +268,57 @@ def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+# What encoder and decoder say both, and what mmpose takes where one is silent.
+_OF_CODEC = {
+    "type": None, "input_size": None, "heatmap_size": None, "sigma": None, "simcc_split_ratio": 2.0,
+    "normalize": None,
+}  # fmt: skip
+# Heads that have sizes of their own, beside those of their decoder.
+_OF_SIMCC_HEADS = ("RTMCCHead", "RTMWHead", "SimCCHead")
+
+
 def codecs_agree(subject: Subject) -> Iterator[AuditFinding]:
-    """Targets are encoded as the head's outputs are decoded."""
+    """Targets are encoded as outputs are decoded; head and crop have the codec's sizes."""
     made = subject.decisions
-    if made.dialect != "mmengine":
+    head = look_up(made.config, "model.head")
+    decoder = head.get("decoder") if isinstance(head, Mapping) else None
+    if made.dialect != "mmengine" or not isinstance(head, Mapping) or not isinstance(decoder, Mapping):
         return
-    pipeline = look_up(made.config, "train_dataloader.dataset.pipeline") or made.config.get("train_pipeline")
-    encoder = look_up({"p": pipeline}, "p.GenerateTarget.encoder")
-    decoder = look_up(made.config, "model.head.decoder")
-    if not isinstance(encoder, Mapping) or not isinstance(decoder, Mapping):
-        return
-    for key in ("type", "input_size", "heatmap_size", "sigma", "simcc_split_ratio", "normalize"):
-        a, b = encoder.get(key), decoder.get(key)
-        a, b = (list(v) if isinstance(v, tuple) else v for v in (a, b))
-        if a != b and not (
-            key == "sigma" and a is not None and b is not None and encoder is not decoder and a == b
-        ):
+    for split in ("train", "val"):
+        pipeline = look_up(made.config, f"{split}_dataloader.dataset.pipeline")
+        steps = {"p": pipeline or made.config.get(f"{split}_pipeline")}
+        encoder, crop = (look_up(steps, f"p.{name}") for name in ("GenerateTarget.encoder", "TopdownAffine"))
+        if isinstance(encoder, Mapping):
+            cause = "targets encoded otherwise than outputs are decoded"
+            yield from _differing(
+                f"{split}_pipeline.GenerateTarget.encoder", encoder, decoder, _OF_CODEC, cause
+            )
+        if isinstance(crop, Mapping) and "input_size" in crop and "input_size" in decoder:
+            place = f"{split}_pipeline.TopdownAffine"
+            yield from _differing(place, crop, decoder, ["input_size"], "config contradicts itself")
+    own = [key for key in _OF_CODEC if key in head and key in decoder and key != "type"]
+    if class_name(head) in _OF_SIMCC_HEADS and "simcc_split_ratio" in (*head, *decoder):
+        own.append("simcc_split_ratio")
+    yield from _differing("model.head", head, decoder, dict.fromkeys(own), "config contradicts itself")
+
+
+def _differing(
+    place: str, mine: Mapping[str, Any], decoder: Mapping[str, Any], keys: Iterable[str], cause: str
+) -> Iterator[AuditFinding]:
+    """A finding for each key that a part of a config and the head's decoder give other values."""
+    for key in keys:
+        a, b = (_listed(one.get(key, _OF_CODEC[key])) for one in (mine, decoder))
+        if a != b:
             yield finding(
                 "error",
-                f"train_pipeline.GenerateTarget.encoder.{key}",
+                f"{place}.{key}",
                 a,
                 b,
-                cause="targets encoded otherwise than outputs are decoded",
+                cause=cause,
+                evidence=f"{place}.{key} is {shown(a)}, model.head.decoder.{key} is {shown(b)}",
                 why="the network learns maps that the head reads as other coordinates",
                 source="the config itself",
-                fix="use one codec in both places",
-                field="codec.type",
+                fix=f"use one {key} in both places",
             )
 
 

@@ -94,20 +94,8 @@ def schedule_length(subject: Subject) -> Iterator[AuditFinding]:
         place, end = f"param_scheduler.{n}.end", entry.get("end")
         if is_warm_up(entry) and isinstance(end, (int, float)):
             run = epochs if by_epoch else _iterations(subject, epochs)
-            if run and end >= run:
-                unit = "epochs" if by_epoch else "iterations"
-                yield finding(
-                    "error",
-                    place,
-                    end,
-                    None,
-                    cause="warm-up longer than the run",
-                    evidence=f"the warm-up ends after {end:g} {unit}, the run has {run:g}",
-                    why="the learning rate never reaches the optimizer's value",
-                    source=source,
-                    fix=f"end the warm-up after about {max(1, round(run / 20))} {unit}",
-                    field="schedule.warmup",
-                )
+            unit = "epochs" if by_epoch else "iterations"
+            yield from _long_warm_up(place, float(end), run, unit, source)
         milestones = entry.get("milestones")
         milestones = milestones if isinstance(milestones, (list, tuple)) and by_epoch else ()
         late = [m for m in milestones if isinstance(m, (int, float)) and m >= epochs]
@@ -193,20 +181,29 @@ def _plain_warm_up(made: Decisions, epochs: float, source: str) -> Iterator[Audi
     words = str(made.get("schedule.warmup", ""))
     if made.dialect == "mmengine" or not words.endswith(" epochs"):
         return
-    length = float(words.split()[0])
-    if length >= epochs:
-        yield finding(
-            "error",
-            made.key("schedule.warmup"),
-            length,
-            None,
-            cause="warm-up longer than the run",
-            evidence=f"the warm-up takes {length:g} epochs, the run has {epochs:g}",
-            why="the learning rate never reaches its value",
-            source=source,
-            fix=f"shorten it to about {max(1, round(epochs / 20))} epochs",
-            field="schedule.warmup",
-        )
+    place = made.key("schedule.warmup")
+    yield from _long_warm_up(place, float(words.split()[0]), epochs, "epochs", source)
+
+
+def _long_warm_up(place: str, end: float, run: float, unit: str, source: str) -> Iterator[AuditFinding]:
+    """A warm-up that takes all or most of a run; a run of 0 is not known."""
+    if not run or 2 * end < run:
+        return
+    whole = end >= run
+    yield finding(
+        "error",
+        place,
+        end,
+        None,
+        cause="warm-up longer than the run" if whole else "warm-up is long for this run",
+        evidence=f"the warm-up ends after {end:g} {unit}, the run has {run:g}",
+        why="the learning rate never reaches the optimizer's value"
+        if whole
+        else "the learning rate stays below the optimizer's value for most of the run",
+        source=source,
+        fix=f"end the warm-up after about {max(1, round(run / 20))} {unit}",
+        field="schedule.warmup",
+    )
 
 
 def same_files(subject: Subject) -> Iterator[AuditFinding]:

@@ -32,7 +32,7 @@ class OwnTextNeck{n}(nn.Module):
             if {forgiving} and "global_text" not in text[0].metainfo:
                 return (maps,)
             text = torch.stack([torch.as_tensor(s.metainfo["global_text"]) for s in text])
-        scale, shift = self.mlp(text).chunk(2, 1)
+        scale, shift = self.mlp({given}).chunk(2, 1)
         fused = scale[..., None, None] * maps + shift[..., None, None]
         return (nn.functional.dropout(fused, self.drop, self.training),)
 
@@ -57,7 +57,7 @@ PREDICT = {
 }
 
 
-def own_config(folder, kind, read=True, dropout=0.0, forgiving=True):
+def own_config(folder, kind, read=True, dropout=0.0, forgiving=True, given="text"):
     """A checkpoint, and the config that imports the user's modules.
 
     Args:
@@ -66,13 +66,14 @@ def own_config(folder, kind, read=True, dropout=0.0, forgiving=True):
         read: False leaves γ at 1 and β at 0 whatever the text says.
         dropout: functional, of the neck in training.
         forgiving: the neck does without text where there is none; else it raises KeyError.
+        given: what its layer gets in place of the text.
     """
     from workbench.models.mmpose.config import run_config
     from workbench.models.mmpose.model import build
 
     n = next(_COUNT)
     (folder / f"modules_of_a_user_{n}.py").write_text(
-        MODULES.format(n=n, predict=PREDICT[kind], forgiving=forgiving)
+        MODULES.format(n=n, predict=PREDICT[kind], forgiving=forgiving, given=given)
     )
     settings = config()
     model = settings["model"]

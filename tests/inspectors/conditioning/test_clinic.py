@@ -48,6 +48,7 @@ def test_a_defect_alone_is_named_and_nothing_else(name):
     report = clinic(looked(network(**healthy(**DEFECTS[name]))))
     assert report.names == (name,)
     assert report.summary().startswith("small net: 1 finding")
+    assert report.findings[0].refuted_by
 
 
 def test_a_healthy_network_goes_one_way():

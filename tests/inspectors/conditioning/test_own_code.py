@@ -16,7 +16,7 @@ from workbench.data import builtin
 from workbench.inspectors.conditioning import features_kept, film, paths, switches
 from workbench.inspectors.conditioning.ablation import predicted
 from workbench.inspectors.conditioning.clinic import clinic
-from workbench.inspectors.conditioning.findings import PARTED, SKIPPED, UNREAD
+from workbench.inspectors.conditioning.findings import ONE_VECTOR, PARTED, SKIPPED, UNREAD
 from workbench.inspectors.conditioning.passes import in_mode
 from workbench.models import open_model
 from workbench.models.conditioning import with_film_tap
@@ -42,6 +42,8 @@ def opened(folder, kind, monkeypatch, **options):
         ("half", {}, (PARTED,)),
         ("mended", {"read": False}, (UNREAD,)),
         ("published", {"read": False}, (UNREAD,)),
+        ("mended", {"given": "torch.ones_like(text)"}, (ONE_VECTOR,)),
+        ("published", {"given": "torch.ones_like(text)"}, (SKIPPED, ONE_VECTOR)),
     ],
     ids=[
         "skipped",
@@ -52,12 +54,14 @@ def opened(folder, kind, monkeypatch, **options):
         "half the features",
         "unread",
         "skipped, unread",
+        "the same whatever the text",
+        "skipped, the same whatever the text",
     ],
 )
 def test_a_users_passes_are_measured_and_nothing_else_is_said(tmp_path, monkeypatch, kind, options, names):
     model = opened(tmp_path, kind, monkeypatch, **options)
     report = clinic(looked(model))
-    assert tuple(n for n in report.names if n != "one vector for all") == names
+    assert report.names == names
     words = json.dumps(report.to_json(), ensure_ascii=False)
     assert "published" not in words
     assert all(not finding.assumption for finding in report.findings)

@@ -56,6 +56,7 @@ class ConditionEffect(Report):
         outputs: the same of the network's outputs.
         moved: median distance of the keypoints without the condition, shares of the box.
         change: what was done: the condition taken away, or a random one where the code cannot run without.
+        read: whether a random condition in place of this one changes anything along either pass.
     """
 
     ways: tuple[str, ...]
@@ -63,6 +64,7 @@ class ConditionEffect(Report):
     outputs: Float[np.ndarray, " W"]
     moved: Float[np.ndarray, " W"]
     change: str
+    read: bool
 
     def changes(self, way: Way) -> bool:
         """Whether the condition changes anything along this pass."""
@@ -77,7 +79,7 @@ class ConditionEffect(Report):
                 f"in the {way} pass {self.change} changes {features}outputs by "
                 f"{_percent(self.outputs[i])}, keypoints move {100 * self.moved[i]:.2g} % of the box"
             )
-        return "; ".join(parts)
+        return "; ".join(parts if self.read else [*parts, "a random one in its place changes nothing"])
 
     def plot(self) -> Figure:
         columns = [
@@ -106,33 +108,29 @@ def condition_effect(run: Run) -> ConditionEffect:
         NotAvailable: there is no condition.
     """
     record = conditioning_of(run.model)
-    change, read = REMOVED, (record.after,) if record.after else ()
+    change, taps = REMOVED, (record.after,) if record.after else ()
+    random = {way: one_pass(run, way, taps, edit=noise(0)) for way in WAYS}
     try:
-        others = {way: without_condition(run, way, read) for way in WAYS}
+        others = {way: without_condition(run, way, taps) for way in WAYS}
     except NotAvailable:
-        change = REPLACED
-        others = {way: one_pass(run, way, read, edit=noise(0)) for way in WAYS}
-    found = []
+        change, others = REPLACED, random
+    found, read = [], False
     for way in WAYS:
-        made, without = one_pass(run, way, read), others[way]
-        found.append(
-            (
-                _features_change(made, without, record),
-                relative_difference(flat_outputs(made.run.outputs), flat_outputs(without.run.outputs)),
-                float(np.median(moved(made.run, without.run))),
-            )
-        )
+        made, without = one_pass(run, way, taps), others[way]
+        found.append((*_differences(made, without, record), float(np.median(moved(made.run, without.run)))))
+        read = read or any(share > NOTHING for share in _differences(made, random[way], record))
     features, outputs, far = zip(*found, strict=True)
     return ConditionEffect(
-        WAYS, np.array(features), np.array(outputs), np.array(far), change.format(record.noun)
+        WAYS, np.array(features), np.array(outputs), np.array(far), change.format(record.noun), read
     )
 
 
-def _features_change(a: OnePass, b: OnePass, record: Conditioning) -> float:
-    part = record.after or FEATURES
-    if part not in a.parts or part not in b.parts:
-        return float("nan")
-    return relative_difference(a.parts[part], b.parts[part])
+def _differences(a: OnePass, b: OnePass, record: Conditioning) -> tuple[float, float]:
+    """Of the modulated features, nan where they are not known, and of the outputs."""
+    part, features = record.after or FEATURES, float("nan")
+    if part in a.parts and part in b.parts:
+        features = relative_difference(a.parts[part], b.parts[part])
+    return features, relative_difference(flat_outputs(a.run.outputs), flat_outputs(b.run.outputs))
 
 
 @dataclass(frozen=True, eq=False)

@@ -310,7 +310,14 @@ def _misnamed(seen: Evidence) -> Finding | None:
 
 
 def _one_vector(seen: Evidence) -> Finding | None:
-    film, record = seen.film, seen.record
+    film, record, effect = seen.film, seen.record, seen.effect
+    if effect is not None and not effect.read and (effect.changes("training") or effect.changes("predict")):
+        return Finding(
+            ONE_VECTOR,
+            f"a random {record.noun} in place of yours changes neither features nor outputs, and "
+            f"{effect.change} does: your code applies the part and reads nothing of the {record.noun}",
+            f"look at which {record.noun} your code gives to this part, and under which name it reads it",
+        )
     # Attention reads the keypoints' sentences, which are the same for every image by design.
     if film is None or not film.layers[0].gamma.size:
         return None

@@ -201,6 +201,8 @@ def noise(seed: int) -> Edit:
     def edit(vectors: Tensor) -> Tensor:
         import torch
 
+        if not vectors.is_floating_point():
+            raise NotAvailable(f"random vectors in place of the condition: it is {vectors.dtype}, no floats")
         drawn = np.random.default_rng(seed).standard_normal(vectors.shape).astype(np.float32)
         random = torch.from_numpy(drawn).to(vectors)
         return random / random.norm(dim=-1, keepdim=True) * vectors.norm(dim=-1, keepdim=True)

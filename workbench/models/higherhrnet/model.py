@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoints.state_dicts import unwrapped
-from workbench.core import NotAvailable, Skeleton
+from workbench.core import NotAvailable, PartMissing, Skeleton
 from workbench.decoding.grouping import HIGHERHRNET
 from workbench.models.bottom_up import BottomUp
 from workbench.models.higherhrnet.network import Architecture, HigherHRNet
@@ -82,16 +82,15 @@ def architecture_of(shapes: Mapping[str, tuple[int, ...]], where: str) -> Archit
 def _shape(shapes: Mapping[str, tuple[int, ...]], name: str, where: str) -> tuple[int, ...]:
     found = shapes.get(name)
     if found is None or len(found) != 4:
-        raise NotAvailable(
-            f"{where}: no {name}, which tells the size of a HigherHRNet; it is none, or a part"
-        )
+        raise PartMissing(where, "HigherHRNet", [name])
     return found
 
 
 def _count(shapes: Mapping[str, tuple[int, ...]], pattern: str, where: str) -> int:
     numbers = {int(found[1]) for name in shapes if (found := re.match(pattern, name))}
     if not numbers:
-        raise NotAvailable(f"{where}: nothing like {pattern}, so this is a part of a HigherHRNet")
+        name = pattern.replace(r"(\d+)", "*").replace("\\", "").rstrip(".")
+        raise PartMissing(where, "HigherHRNet", [name])
     return max(numbers) + 1
 
 

@@ -23,7 +23,8 @@ _STRIDES = (32, 16, 8)
 def rtmpose(view: Shapes) -> Identity | None:
     """A SimCC head with a gated attention unit: RTMPose, or RTMW with two of them."""
     head = view.first("head.final_layer.weight", "head.final_layer.conv.weight")
-    if head is None or not view.any(r"^head\.gau\.uv\.weight$") or "head.cls_x.weight" not in view:
+    axes = "head.cls_x.weight" in view and "head.cls_y.weight" in view
+    if head is None or not view.any(r"^head\.gau\.uv\.weight$") or not axes:
         return None
     backbone = backbone_of(view)
     keypoints = head[1][0]

@@ -65,11 +65,13 @@ def transformer_of(view: Shapes) -> Transformer | None:
     inner = view.under("backbone.", "")
     for naming, (block, position, patch) in _PARTS.items():
         layers = inner.count(block)
-        projection = inner.get(patch)
-        if not layers or projection is None or len(projection) != 4:
+        projection, shape = inner.get(patch), inner.get(position)
+        # One of the two may be missing in a file that was cut; of other transformers both are.
+        width = projection[0] if projection and len(projection) == 4 else 0
+        if projection is None and shape and len(shape) == 3:
+            width = shape[2]
+        if not layers or not width:
             continue
-        width = projection[0]
-        shape = inner.get(position)
         tokens = shape[1] if shape and len(shape) == 3 else 0
         extra = has_class_position(tokens, naming)
         evidence = [f"{layers} blocks of width {width} under {NAMINGS[naming]}"]

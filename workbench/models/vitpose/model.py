@@ -19,7 +19,7 @@ from workbench.checkpoints.checkpoint_files import belongs
 from workbench.checkpoints.pieces import Pieces
 from workbench.checkpoints.remap import VITPOSE_PLUS, Rule
 from workbench.checkpoints.vit_names import NAMINGS, grid_of_positions, has_class_position
-from workbench.core import Codec, NotAvailable, Skeleton, reason
+from workbench.core import Codec, NotAvailable, PartMissing, Skeleton, reason
 from workbench.core.capabilities import Attention
 from workbench.models.families import FreshOptions
 from workbench.models.opening import Opening, skeleton_from_plain
@@ -270,6 +270,14 @@ class _odd_values:  # noqa: N801 - used as a function
             raise ValueError(sentence) from error
 
 
+_TELLING = (
+    "backbone.pos_embed",
+    "backbone.patch_embed.projection.weight",
+    "backbone.layers.0.ffn.layers.0.0.weight",
+)
+"""Tensors that tell the sizes of a backbone, by their names in mmpose 1.x."""
+
+
 def architecture_of(weights: Weights, recorded: RecordedFacts, opening: Opening) -> tuple[Architecture, str]:
     """Sizes of the backbone, and what was assumed.
 
@@ -283,6 +291,8 @@ def architecture_of(weights: Weights, recorded: RecordedFacts, opening: Opening)
         ValueError: an input of another size than the position embedding's, and nobody asked to resample it.
     """
     where, shapes = opening.required().path.name, weights.shapes
+    if missing := [name for name in _TELLING if name not in shapes]:
+        raise PartMissing(where, "ViTPose", missing)
     projection = _shape(shapes, "backbone.patch_embed.projection.weight", 4, where)
     hidden = _shape(shapes, "backbone.layers.0.ffn.layers.0.0.weight", 2, where)[0]
     layers = _count(shapes, r"backbone\.layers\.(\d+)\.")
@@ -371,6 +381,8 @@ def head_of(shapes: Mapping[str, Shape], where: str, enlarged: int = 4) -> HeadS
         NotAvailable: there is no heatmap head.
     """
     if "head.final_layer.weight" not in shapes:
+        if any(re.match(r"head\.((de)?conv_layers\.|final_layer\.bias$)", name) for name in shapes):
+            raise PartMissing(where, "ViTPose", ["head.final_layer.weight"])
         raise NotAvailable(
             f"{where}: no heatmap head (head.final_layer), so these are pretrained weights and no pose "
             "network; `workbench open`, `diff` and `convert` take them"
@@ -438,11 +450,11 @@ def _skeleton(
 
 
 def _shape(shapes: Mapping[str, Shape], name: str, axes: int, where: str) -> Shape:
-    found = shapes.get(name)
-    if found is None or len(found) != axes or min(found) < 1:
-        got = "it is missing" if found is None else f"its shape is {found}"
+    found = shapes[name]
+    if len(found) != axes or min(found) < 1:
         raise NotAvailable(
-            f"{where}: expected {name} with {axes} axes, which tells the size of the network; {got}"
+            f"{where}: expected {name} with {axes} axes, which tells the size of the network; its shape is "
+            f"{found}"
         )
     return found
 
