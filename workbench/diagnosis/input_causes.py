@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 # Mean OKS below which a model has learned too little for its fine print to be read.
 LEARNED = 0.3
-# Share of a gain that its interval must leave at least.
-SURE_OF = 0.25
 # Causes beside which no network finds keypoints: numbers that are 255 times off.
 GROSS = ("value range",)
 # Causes that are probed on whole images of a bottom-up model, the one beside them that they are told
@@ -198,9 +196,7 @@ class Flip(Cause):
             samples = [case.pose_set().sample(i) for i in case.in_order()[:more]]
             report = probe_flip(case.model(), samples)
         # A network that confuses sides has two peaks and odd partners: only what gives something back counts.
-        # One interval among many tests: what only just excludes 0 is chance now and then.
-        gains = [(f, f.effect) for f in report.findings if f.effect is not None]
-        found = [f for f, effect in gains if effect.low > SURE_OF * effect.value]
+        found = [f for f in report.findings if f.effect is not None and f.effect.low > 0]
         return found or RuledOut(report.summary())
 
 

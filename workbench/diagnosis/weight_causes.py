@@ -466,7 +466,7 @@ class AveragesExchanged(Cause):
                 return RuledOut(f"{seen.text}; names and numbers agree")
             return Finding(
                 "averaged weights lag behind the trained ones",
-                f"{seen.text}; the averaged set is worse than the raw one ({-effect.value:+.3f} AP)",
+                f"{seen.text}; the averaged set is worse than the raw one ({-effect.delta:+.3f} AP)",
                 "use the raw weights, and look whether the average is updated at every step and how fast",
                 effect=effect,
                 confidence="proved",

@@ -286,7 +286,7 @@ def _cut_again(colours: Colours, alike: float) -> Intervention:
 
 
 def _normalised_again() -> list[Intervention]:
-    """Crops in the usual colours, where the model's own are no affine function of the image's: clipped ones."""
+    """Crops in the usual colours, where the model's own are no affine function of the image's."""
     name = "ImageNet mean and std"
     mean, std = (np.array(values, float) for values in NORMALISATIONS[name])
     apply = functools.partial(Recropped, colours=Colours(np.diag(1 / std), -mean / std), region=_same)
