@@ -305,7 +305,7 @@ def _wanted(
 ) -> ShiftTrial | None:
     """The cell nearest to the shift that the maps need, where its neighbour is used and this one gives more.
 
-    Code moves maps by one cell or not at all: what asks for another amount is a network that knows too little.
+    Code moves maps by one cell or not at all: another amount is asked for by networks that know too little.
     """
     best = max(shifts, key=lambda t: t.delta, default=None)
     if best is None or best.used or not math.isfinite(shift[0]) or best.delta < LEAST_GAIN:
