@@ -206,6 +206,23 @@ def _left_in_evaluation(tree: ast.Module, loop: ast.For | ast.While) -> Iterator
             )  # fmt: skip
 
 
+def _replaced_late(tree: ast.Module, owner: str, made: int) -> Iterator[Fault]:
+    """A layer that takes the place of one of the network's behind the line that makes the optimizer."""
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
+            continue
+        target, layer = node.targets[0], ast.unparse(node.value.func)
+        of_network = isinstance(target, ast.Attribute) and ast.unparse(target.value) == owner
+        is_layer = layer.startswith(("nn.", "torch.nn.")) and not layer.endswith("Loss")
+        if of_network and is_layer and node.lineno > made and not any(_methods(tree, "add_param_group")):
+            yield Fault(
+                MISSING, node.lineno,
+                f"{ast.unparse(target)} is replaced after the optimizer was made in line {made}: its new "
+                "weights are not trained",
+                "make the optimizer once the network is whole",
+            )  # fmt: skip
+
+
 def _optimizer_faults(tree: ast.Module, lines: Sequence[str]) -> Iterator[Fault]:
     """An optimizer that is given the parameters of one part: ``Adam(model.head.parameters())``."""
     made = [call for call in _calls(tree) if _name(call).lower() in ("adam", "adamw", "sgd")]
@@ -215,17 +232,7 @@ def _optimizer_faults(tree: ast.Module, lines: Sequence[str]) -> Iterator[Fault]
     if not (isinstance(given, ast.Call) and _name(given) == "parameters"):
         return
     owner = _owner(given)
-    for node in ast.walk(tree):
-        targets = node.targets if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) else []
-        replaced = [t for t in targets if isinstance(t, ast.Attribute) and ast.unparse(t.value) == owner]
-        late = replaced and replaced[0].lineno > made[0].lineno and owner != "self"
-        if late and _name(node.value)[:1].isupper() and not any(_methods(tree, "add_param_group")):
-            yield Fault(
-                MISSING, replaced[0].lineno,
-                f"{ast.unparse(replaced[0])} is replaced after the optimizer was made in line "
-                f"{made[0].lineno}: its new weights are not trained",
-                "make the optimizer once the network is whole",
-            )  # fmt: skip
+    yield from _replaced_late(tree, owner, made[0].lineno)
     root, _, part = owner.partition(".")
     if part and root != "self":
         yield Fault(
