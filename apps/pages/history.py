@@ -66,7 +66,9 @@ class HistoryPage(QuestionPage):
                 elem_id="wb-history-image",
             )  # fmt: skip
             add_link_button()
-        self._demo = gr.Button("Show a demo", visible=False, elem_id="wb-history-demo")
+        self._demo = gr.Button(
+            "Show a demo", size="sm", min_width=120, scale=0, visible=False, elem_id="wb-history-demo"
+        )
         self._controls = [run, a, b, data, image]
         return dict(zip(self.address, self._controls, strict=True))
 

@@ -15,6 +15,7 @@ from workbench.core import ReadingNote
 from workbench.data import builtin, read_coco
 from workbench.data.images import (
     ImageReading,
+    exif_orientation,
     image_size,
     images_in,
     read_image,
@@ -81,6 +82,22 @@ def test_every_orientation_is_turned_and_left_as_stored(tmp_path, picture, orien
     assert (read_image(path, upright=False) == read_image(plain)).all()
     assert upright_size(path) == wanted.shape[:2]
     assert turned_by_exif(path) == (None if orientation == 1 else (picture.shape[:2], wanted.shape[:2]))
+
+
+def test_a_png_is_decoded_in_search_of_a_rotation_only_where_it_may_hold_one(tmp_path, picture, monkeypatch):
+    from PIL import PngImagePlugin
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture).save(tmp_path / "turned.png", exif=exif)
+    data = (tmp_path / "turned.png").read_bytes()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    # Behind the pixels, as the format allows: only who reads past them finds it.
+    (tmp_path / "late.png").write_bytes(data[:start] + data[end:-12] + data[start:end] + data[-12:])
+    assert [exif_orientation(tmp_path / name) for name in ("turned.png", "late.png")] == [6, 6]
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda self: pytest.fail("decoded"))
+    assert upright_size(write_image(tmp_path / "plain.png", picture)) == (20, 30)
 
 
 def test_a_set_annotated_on_the_stored_picture_gets_that_one(tmp_path, picture):

@@ -166,9 +166,27 @@ def test_a_scaled_map_has_its_peak_where_it_was(decoder, factor):
     np.testing.assert_allclose(scaled, read(maps, codec)[0], atol=0.05)
 
 
+@pytest.mark.parametrize("block", [1, 20, 1000])
+def test_the_highest_cell_is_that_of_argmax_for_numbers_of_any_sign(monkeypatch, block):
+    """Blocks without a negative number, with one and with nothing else, equal peaks and both zeros."""
+    import workbench.decoding.decoders as decoders
+
+    monkeypatch.setattr(decoders, "_BLOCK", block)
+    maps = np.random.default_rng(0).integers(-3, 4, (9, 4, 3, 2)).astype(np.float32) / 2
+    maps[:3] = np.abs(maps[:3])
+    maps[4, 1:] = -np.abs(maps[4, 1:]) - 1
+    maps[5, 0], maps[5, 1], maps[5, 2] = 0, -0.0, [[-0.0, 0], [-1, -0.0], [0, -2]]
+    for given in (maps, maps[3:], maps[..., ::-1], -maps):
+        best, peaks = decoders._highest("heatmap", given)
+        flat = given.reshape(*given.shape[:2], -1)
+        np.testing.assert_array_equal(best, flat.argmax(-1))
+        np.testing.assert_array_equal(peaks, flat.max(-1))
+
+
+@pytest.mark.parametrize("lowest", [0, -1])
 @pytest.mark.parametrize("number", [np.nan, -np.nan, np.inf, -np.inf])
-def test_a_number_that_is_not_finite_is_named(number):
-    maps = bumps(0)
+def test_a_number_that_is_not_finite_is_named(number, lowest):
+    maps = np.maximum(bumps(0), lowest)
     maps[1, 4, 3, 2] = number
     with pytest.raises(ValueError, match=r"sample 1, keypoint 4 .* not finite \(1 in all\)"):
         read(maps, heatmap_codec())

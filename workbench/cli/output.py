@@ -189,10 +189,10 @@ class Progress:
 
     def __call__(self, done: int, total: int) -> None:
         """Show how far it is, the rate and the remaining time."""
-        from tqdm import tqdm
-
         if sys.stderr.isatty():
             if self._bar is None:
+                from tqdm import tqdm
+
                 # The rate is the mean since the work began, as in a log; the bar begins at the first look.
                 self._bar = tqdm(
                     total=total, desc=self.what, file=sys.stderr, dynamic_ncols=True, smoothing=0
@@ -210,6 +210,8 @@ class Progress:
         # A log that told how far it is also tells that it is done, however soon after.
         last = done >= total and self._unfinished_line
         if last or now - self._last_line >= self.PAUSE:
+            from tqdm import tqdm
+
             self._last_line, self._unfinished_line = now, done < total
             line = tqdm.format_meter(done, total, now - self._started, ncols=0, prefix=self.what)
             typer.echo(line, err=True)

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -242,13 +242,7 @@ def _decoded(path: Path, upright: bool) -> np.ndarray:
 
 def _as_stored(upright: np.ndarray, path: Path) -> np.ndarray:
     """Undo the turn that the orientation tag of a file asks for."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            orientation = picture.getexif().get(_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
-        return upright
+    orientation = exif_orientation(path)
     if orientation in (5, 7):  # mirrored about a diagonal
         turned = upright.swapaxes(0, 1)
         return np.ascontiguousarray(turned if orientation == 5 else turned[::-1, ::-1])
@@ -270,7 +264,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image file")
-    _check_chunks(path)
+    _png_chunks(path)
     try:
         with Image.open(path) as picture:
             # Pillow gives the upright size of a TIFF, and of all others the stored one.
@@ -289,16 +283,22 @@ def image_size(path: Path | str) -> tuple[int, int]:
         raise ValueError(f"{path.name}: expected an image, but its header is broken ({reason})") from None
 
 
-def _check_chunks(path: Path) -> None:
-    """Raise ValueError if a part of a PNG is longer than the file: readers make room for all it claims."""
-    size = path.stat().st_size
+def _png_chunks(path: Path) -> set[bytes]:
+    """The kinds of parts that a PNG has; none of any other file.
+
+    Raises:
+        ValueError: a part is longer than the file: readers make room for all it claims.
+    """
+    size, found = path.stat().st_size, set()
     with path.open("rb") as stream:
         if stream.read(8) != b"\x89PNG\r\n\x1a\n":
-            return
+            return found
         while len(start := stream.read(8)) == 8 and start[4:] != b"IEND":
+            found.add(start[4:])
             stream.seek(struct.unpack(">I", start[:4])[0] + 4, 1)
             if stream.tell() > size:
                 raise ValueError(f"{path.name}: expected an image, but the file is cut off")
+    return found
 
 
 def _tiff_size(path: Path) -> tuple[int, int] | None:
@@ -326,16 +326,10 @@ def upright_size(path: Path | str) -> tuple[int, int]:
         FileNotFoundError: there is no such file.
         ValueError: it is no image, or has a rotation and cannot be decoded.
     """
-    from PIL import Image
-
     stored = image_size(path)
-    try:
-        with Image.open(path) as picture:
-            turned = picture.getexif().get(_ORIENTATION, 1) != 1
-    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
-        turned = True  # a broken tag, or a kind that Pillow does not open: OpenCV has the last word
-    if not turned:
+    if _orientation_tag(path) == 1:
         return stored
+    # Turned, or a broken tag, or a kind that Pillow does not open: OpenCV has the last word.
     height, width = read_image(path).shape[:2]
     return height, width
 
@@ -356,14 +350,23 @@ def turned_by_exif(path: Path | str) -> tuple[tuple[int, int], tuple[int, int]] 
 
 def exif_orientation(path: Path | str) -> int:
     """EXIF's number of how a picture is turned, 2 to 8; 1 where it is upright or does not say."""
+    orientation = _orientation_tag(path)
+    return orientation if orientation in range(2, 9) else 1
+
+
+def _orientation_tag(path: Path | str) -> Any:
+    """What a file states as its orientation; 1 where it does not say, None where that cannot be read."""
     from PIL import Image
 
     try:
+        # Pillow decodes all of a PNG in search of the tag, also of one that has no part that could hold it.
+        chunks = _png_chunks(Path(path))
+        if chunks and not chunks & {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}:
+            return 1
         with Image.open(path) as picture:
-            orientation = picture.getexif().get(_ORIENTATION, 1)
+            return picture.getexif().get(_ORIENTATION, 1)
     except (OSError, SyntaxError, ValueError, TypeError, struct.error):
-        return 1
-    return orientation if orientation in range(2, 9) else 1
+        return None
 
 
 def images_in(folder: Path | str) -> tuple[Path, ...]:

@@ -465,9 +465,10 @@ def _array(what: str, tensor: object) -> Float[np.ndarray, "N K *size"]:
     return array
 
 
-# Numbers looked at in one go, 256 KB: they stay in a core's second cache, of half a megabyte or more, between
-# the two looks.
-_BLOCK = 1 << 16
+# Numbers looked at in one go, 2 MB: they stay in the cache between two looks; a call costs nothing beside.
+_BLOCK = 1 << 19
+# Bits of a float32: those of -0, and of -inf, which only those of a negative nan exceed.
+_SIGN, _MINUS_INFINITY = 1 << 31, 0xFF800000
 
 
 def _highest(
@@ -475,23 +476,35 @@ def _highest(
 ) -> tuple[Int[np.ndarray, "N K"], Float[np.ndarray, "N K"]]:
     """Index of the highest cell of each map, the first of several, and its value.
 
+    The bits of numbers above zero, read as an integer, are in their order, and argmax of integers takes two
+    thirds of the time. As unsigned ones those of negative numbers lie above, the lowest number highest: one
+    look at maps without a negative number finds the peak and shows that all numbers are finite. Where it
+    meets a negative one, a second look, as signed integers, finds the peak.
+
     Raises:
         ValueError: a number is not finite.
     """
     maps = array.reshape(-1, math.prod(array.shape[2:]))
-    best, products = np.empty(len(maps), np.int64), 0.0
-    step = max(1, _BLOCK // maps.shape[1])
-    with np.errstate(all="ignore"):
-        for start in range(0, len(maps), step):
-            part = maps[start : start + step]
-            # One half times the other is finite only where every number is. Before argmax, because it reads
-            # both halves at once: memory answers two streams in two thirds of the time of one.
-            flat, half = part.reshape(-1), (part.size + 1) // 2
-            products += float(np.dot(flat[:half], flat[-half:]))
-            part.argmax(-1, out=best[start : start + step])
-    if not math.isfinite(products):  # or finite numbers beyond 1e19
+    bits, best, rows = maps.view(np.uint32), np.empty(len(maps), np.int64), np.arange(len(maps))
+    most, signed, step = 0, False, max(1, _BLOCK // maps.shape[1])
+    for start in range(0, len(maps), step):
+        part, own = bits[start : start + step], best[start : start + step]
+        if not signed:
+            part.argmax(-1, out=own)
+            highest = part[rows[: len(part)], own].max()
+            signed = highest >= _SIGN
+        if signed:  # and so are the other blocks, as a rule
+            part.view(np.int32).argmax(-1, out=own)
+            highest = part.max()
+        most = max(most, highest)
+    peaks = maps[rows, best]
+    if most >= _MINUS_INFINITY or not np.isfinite(peaks).all():
         _check_finite(what, array)
-    return best.reshape(array.shape[:2]), maps[np.arange(len(maps)), best].reshape(array.shape[:2])
+    low = np.flatnonzero(peaks <= 0)
+    if len(low):  # the bits of negative numbers are in the opposite order
+        best[low] = maps[low].argmax(-1)
+        peaks[low] = maps[low, best[low]]
+    return best.reshape(array.shape[:2]), peaks.reshape(array.shape[:2])
 
 
 def _check_finite(what: str, array: Float[np.ndarray, "N K *size"]) -> None:

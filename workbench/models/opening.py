@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core import NotAvailable, Skeleton, nearest, reason
+from workbench.core.files import files_in
 from workbench.decoding.codecs import size_of
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ class Opening:
         found = {}
         folder = self.checkpoint.path.resolve().parent
         budget = config_budget(f"{folder.name}/*.py")  # one for all of them together
-        for path in sorted(folder.glob("*.py"))[:_NEIGHBOURS]:
+        for path in files_in(folder, "*.py")[:_NEIGHBOURS]:
             if path.resolve().parent != folder:
                 continue  # a link to a file that is not of this run
             with contextlib.suppress(ValueError, OSError):

@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.files import write_bytes, write_text
+from workbench.core.files import files_in, write_bytes, write_text
 from workbench.core.report import plain
 from workbench.evaluation.evaluate import evaluate, pose_oks
 from workbench.evaluation.predictions import read_note, read_origin, write_predictions
@@ -180,7 +180,7 @@ class UnitWriter:
 
     def _resume(self) -> None:
         """Read the parts of an earlier call as far as they follow one another."""
-        parts = sorted(self._parts.glob("*.npz"))
+        parts = files_in(self._parts, "*.npz")
         for path in parts:
             try:
                 block = from_bytes(path.read_bytes())
