@@ -131,7 +131,7 @@ PLANTED = [
      "test_dataloader.dataset.ann_file", "error"),
     ("custom_hooks", [{"type": "EMAHook", "momentum": 0.9998}], "custom_hooks.0.momentum", "error"),
     ("custom_hooks", [{"type": "EMAHook", "momentum": 0.0}], "custom_hooks.0.momentum", "error"),
-    ("param_scheduler.1.milestones", [17, 20], "param_scheduler.1.milestones", "warning"),
+    ("param_scheduler.1.milestones", [17, 20], "param_scheduler.1.milestones", "error"),
     ("model.data_preprocessor.std", [58.395, 57.12, 57375], "model.data_preprocessor.std", "error"),
     ("model.backbone.frozen_stages", 12, "model.backbone.frozen_stages", "warning"),
     ("train_dataloader.dataset", {"type": "CombinedDataset", "datasets": [

@@ -130,7 +130,7 @@ def _early_end(subject: Subject, epochs: float, source: str) -> Iterator[AuditFi
         return
     place = "end" if cosine else "milestones"
     yield finding(
-        "warning",
+        "warning" if cosine else "error",
         f"param_scheduler.{n}.{place}",
         last[place],
         epochs if cosine else [round(epochs * 0.81), round(epochs * 0.95)],
