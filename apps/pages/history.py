@@ -21,7 +21,7 @@ from apps.pages.sweep_section import Sweeping
 from apps.server.comparison import has_areas
 from workbench.core import NotAvailable
 from workbench.core.job import version_of
-from workbench.evaluation.history_report import HistoryReport, history_report
+from workbench.evaluation.forgetting import HistoryReport, history_report
 from workbench.evaluation.predicted_part import part_of_history
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class EpochHistory(QuestionSection[Wanted]):
         return "\n".join(
             [
                 "from workbench.evaluation import query_epochs",
-                "from workbench.evaluation.history_report import history_report",
+                "from workbench.evaluation.forgetting import history_report",
                 "",
                 f"history_report(query_epochs({folder}), {asked.a}, {asked.b}{image})",
             ]

@@ -15,6 +15,7 @@ from apps.pages.frame import sentence_html
 from apps.pages.job_sections import QUIET
 from apps.pages.overfit.attempts import ENDED, Attempt, Attempts
 from apps.pages.overfit.choices import (
+    ADAPTER,
     DEMO,
     NAMES,
     Choices,
@@ -111,6 +112,8 @@ class OverfitPage(DeclaredPage):
         """The data set of a family when none is chosen."""
         from workbench.core import NotAvailable
 
+        if family == ADAPTER:
+            return self.context.registry.sets.ids()[0]
         try:
             from workbench.checkpoints.demo import demo_data
 

@@ -216,19 +216,15 @@ class ForcedAndFree(Report):
         return f"{text}; free-running errors exceed the threshold {where}{advice}"
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         figure = new_figure(self.summary(), x="step", y="error (share of the normaliser)")
         step = np.arange(self.forced.shape[1], dtype=np.float32)
         for name, values, ink in (
             ("teacher-forced", self.forced, QUIET_COLOUR),
             ("free-running", self.free, FINDING_COLOUR),
         ):
-            figure.add_trace(
-                go.Scatter(x=step, y=_mean(values).astype(np.float32), mode="lines+markers", name=name,
-                           line={"color": ink}, text=list(self.skeleton.keypoints),
-                           hovertemplate="step %{x}, %{text}<br>error %{y:.3f}")
-            )  # fmt: skip
+            figure.add_scatter(x=step, y=_mean(values).astype(np.float32), mode="lines+markers", name=name,
+                               line={"color": ink}, text=list(self.skeleton.keypoints),
+                               hovertemplate="step %{x}, %{text}<br>error %{y:.3f}")  # fmt: skip
         figure.add_hline(y=self.threshold, line={"dash": "dot", "color": QUIET_COLOUR, "width": 1})
         return figure
 
