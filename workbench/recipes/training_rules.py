@@ -205,6 +205,29 @@ def _long_warm_up(place: str, end: float, run: float, unit: str, source: str) ->
     )
 
 
+def _nested_sets(made: Decisions, val: Any, root: Any) -> Iterator[AuditFinding]:
+    """Several sets that are trained on together, one of which is the validation's."""
+    nested = look_up(made.config, "train_dataloader.dataset.datasets")
+    for entry in nested if isinstance(nested, (list, tuple)) else ():
+        if (
+            isinstance(val, str)
+            and val
+            and look_up(entry, "ann_file") == val
+            and look_up(entry, "data_root") == root
+        ):
+            yield finding(
+                "error",
+                "train_dataloader.dataset.datasets",
+                val,
+                None,
+                cause="validated on the training data",
+                evidence=f"one of {len(nested)} training sets reads {shown(val)}, as the validation does",
+                why="figures on the training data say nothing about new images",
+                source="the config itself",
+                fix="leave the validation file out of the training",
+            )
+
+
 def same_files(subject: Subject) -> Iterator[AuditFinding]:
     """Training, validation and evaluation name the right annotations."""
     made = subject.decisions
@@ -227,21 +250,7 @@ def same_files(subject: Subject) -> Iterator[AuditFinding]:
         )
     if made.dialect != "mmengine":
         return
-    nested = look_up(made.config, "train_dataloader.dataset.datasets")
-    for entry in nested if isinstance(nested, (list, tuple)) else ():
-        root = look_up(entry, "data_root")
-        if isinstance(val, str) and val and look_up(entry, "ann_file") == val and root == roots[1]:
-            yield finding(
-                "error",
-                "train_dataloader.dataset.datasets",
-                val,
-                None,
-                cause="validated on the training data",
-                evidence=f"one of {len(nested)} training sets reads {shown(val)}, as the validation does",
-                why="figures on the training data say nothing about new images",
-                source="the config itself",
-                fix="leave the validation file out of the training",
-            )
+    yield from _nested_sets(made, val, roots[1])
     test = look_up(made.config, "test_dataloader.dataset.ann_file")
     root = look_up(made.config, "test_dataloader.dataset.data_root")
     if isinstance(test, str) and test and test == train and root == roots[0]:
