@@ -219,17 +219,15 @@ def check_value(component: Any, value: Any) -> None:
         ValueError: no number; in a list no text or number, a number where all choices are texts, or one value
             where several are chosen.
     """
-    number = value is None or isinstance(value, (int, float))
-    if isinstance(component, gr.Number) and not number:
+    if isinstance(component, gr.Dropdown) and value is not None:
+        if component.multiselect and not isinstance(value, list):
+            raise ValueError(f"{component.label}: expected a list of choices, got {value!r:.60}")
+        texts = all(isinstance(choice, str) for _, choice in component.choices or ((None, 0),))
+        for one in value if component.multiselect else [value]:
+            if one is not None and not isinstance(one, str if texts else (str, int, float)):
+                raise ValueError(f"{component.label}: expected one of the choices, got {one!r:.60}")
+    elif isinstance(component, gr.Number) and not isinstance(value, (int, float, type(None))):
         raise ValueError(f"{component.label}: expected a number, got {value!r:.60}")
-    if not isinstance(component, gr.Dropdown) or value is None:
-        return
-    if component.multiselect and not isinstance(value, list):
-        raise ValueError(f"{component.label}: expected a list of choices, got {value!r:.60}")
-    texts = all(isinstance(choice, str) for _, choice in component.choices or ((None, 0),))
-    for one in value if component.multiselect else [value]:
-        if one is not None and not isinstance(one, str if texts else (str, int, float)):
-            raise ValueError(f"{component.label}: expected one of the choices, got {one!r:.60}")
 
 
 def _refused(block_fn: Any, error: BaseException) -> gr.Error:
