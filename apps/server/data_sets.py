@@ -80,7 +80,7 @@ class DataSets:
         return () if found is None else tuple(self._folders_of(found))
 
     def _folders_of(self, path: Path) -> list[Path]:
-        from workbench.data.image_files import folders_of
+        from workbench.data.images import folders_of
 
         if self.images is not None:
             return [self.images]
@@ -145,7 +145,7 @@ class DataSets:
 
     def skeleton(self, identity: str) -> Skeleton:
         """The keypoints of a set; drawn scenes are not drawn for this."""
-        from workbench.data.builtin import SCENE_SETS
+        from workbench.data.opening import SCENE_SETS
         from workbench.skeletons import SKELETONS
 
         if identity in SCENE_SETS:
@@ -154,7 +154,7 @@ class DataSets:
 
     def count(self, identity: str) -> int | None:
         """Samples with an annotation; None for drawn scenes that nobody has opened yet."""
-        from workbench.data.builtin import SCENE_SETS
+        from workbench.data.opening import SCENE_SETS
 
         if identity in SCENE_SETS and identity not in self._opened:
             return None

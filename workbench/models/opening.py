@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from workbench.checkpoints.config_reader import config_budget, read_config
 from workbench.core import NotAvailable, Skeleton, nearest, reason
 from workbench.core.files import files_in
 from workbench.decoding.codecs import size_of
@@ -182,8 +183,6 @@ class Opening:
 
         Files that are no model config, or that would have to be run, are ignored.
         """
-        from workbench.checkpoints.config_reader import config_budget, read_config
-
         if self.checkpoint is None:
             return {}
         found = {}
@@ -204,8 +203,6 @@ class Opening:
 
         False where that cannot be told without running it.
         """
-        from workbench.checkpoints.config_reader import read_config
-
         if self.config is None:
             return False
         with contextlib.suppress(ValueError, OSError):
@@ -236,8 +233,6 @@ class Opening:
             NotAvailable: there is none, or several lie beside the checkpoint.
             ValueError: it cannot be read without running it.
         """
-        from workbench.checkpoints.config_reader import read_config
-
         if self.config is not None and self.run_config:
             from workbench.models.mmpose.config import run_config
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from workbench.core import Sample, Skeleton
 from workbench.core.finding import Finding
+from workbench.core.geometry import crop_region
 from workbench.core.report import PICTURE, Report
 from workbench.skeletons import spelling
 from workbench.training.albumentations_steps import TRANSFORMS, Results, Step, albumentations_steps
@@ -173,7 +174,7 @@ class AugmentationReport(Report):
         return self.findings
 
     def to_json(self) -> dict[str, Any]:
-        return {**super().to_json(), **self.figures(), "findings": [one.facts() for one in self.findings]}
+        return {**super().to_json(), **self.figures()}
 
 
 def training_views(
@@ -398,7 +399,6 @@ def _scale(sample: Sample, results: Results) -> float:
     """Size of the crop relative to the plain one: the longer side of both, which the aspect fix keeps."""
     if "input_scale" not in results:
         return 1.0
-    from workbench.core.geometry import crop_region
 
     W, H = results["input_size"]
     _, plain = crop_region(sample.box, (int(H), int(W)), float(results.get("padding", 1.25)))

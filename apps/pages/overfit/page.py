@@ -15,6 +15,7 @@ from apps.pages.frame import sentence_html
 from apps.pages.job_sections import QUIET
 from apps.pages.overfit.attempts import ENDED, Attempt, Attempts
 from apps.pages.overfit.choices import (
+    ADAPTER,
     DEMO,
     NAMES,
     Choices,
@@ -112,6 +113,8 @@ class OverfitPage(DeclaredPage):
         """The data set of a family when none is chosen."""
         from workbench.core import NotAvailable
 
+        if family == ADAPTER:
+            return self.context.registry.sets.ids()[0]
         try:
             from workbench.checkpoints.demo import demo_data
 
@@ -346,10 +349,10 @@ class OverfitPage(DeclaredPage):
                 gr.Button(word, interactive=False)
                 for word in ("Pause", "Step 1", "Step 10", "Resume", "Stop", "Snapshot")
             ]
-            self._rate = gr.Number(1e-3, label="learning rate (paused)", min_width=150, scale=0)
+            self._rate = gr.Number(1e-3, label="learning rate", min_width=110, scale=0)
             self._set_rate = gr.Button("Set", interactive=False)
             self._keypoint = gr.Dropdown(
-                [FURTHEST], value=FURTHEST, label="keypoint", min_width=150, scale=0, allow_custom_value=True
+                [FURTHEST], value=FURTHEST, label="keypoint", min_width=130, scale=0, allow_custom_value=True
             )
             gr.Button("Copy link").click(None, None, None, js=COPY_LINK)
             self._files = {kind: gr.Button(kind.upper(), min_width=50) for kind in ("csv", "json")}

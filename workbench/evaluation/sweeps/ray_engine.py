@@ -166,7 +166,7 @@ class RemoteWorker:
                 elif not place.is_file() or checkpoint_sha256(place) != sha256:
                     yield "absent", b""
                     return
-                for event in self._worker.events(place, start, variants):
+                for event in self._worker.events(place, sha256, start, variants):
                     if isinstance(event, Block):
                         yield "block", to_bytes(event)
                     else:

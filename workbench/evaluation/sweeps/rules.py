@@ -125,7 +125,7 @@ class SweepSource:
         within: Sequence[Path] = (),
     ) -> SweepSource:
         """The same with absolute paths: workers may have other working folders."""
-        from workbench.data.builtin import BUILTIN
+        from workbench.data.opening import BUILTIN
 
         name, sign, part = str(data).partition("#")
         named = str(Path(name).resolve()) if name not in BUILTIN and Path(name).exists() else name

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.inspector import INSTANCE, Choice, Inspector, Needs, Range
+from workbench.core.inspector import INSTANCE, Inspector, Needs, Range, keypoint_choice
 from workbench.core.report import PICTURE, Report, rows
 from workbench.decoding.map_statistics import softmax
 from workbench.decoding.targets import target
@@ -38,13 +38,7 @@ if TYPE_CHECKING:
 
 LARGEST = "largest residual"
 AREA = rgba(RUN_COLOURS[1], 0.3)
-
-
-def _keypoints(run: Run) -> list[str]:
-    return [LARGEST, *run.model.skeleton.keypoints]
-
-
-KEYPOINT = Choice(_keypoints)
+KEYPOINT = keypoint_choice(LARGEST)
 
 
 @dataclass(frozen=True)
@@ -104,8 +98,7 @@ class TargetResidual(Report):
         found, wanted, top = (f"{round(v[k], 3):g}" for v in (self.found, self.wanted, self.elsewhere))
         return (
             f"{name}: the prediction is {found} where the target has its maximum, {wanted}; the prediction "
-            "has"
-            f" its own maximum, {top}, {self.astray[k]:.1f} input px from there"
+            f"has its own maximum, {top}, {self.astray[k]:.1f} input px from there"
         )
 
     def plot(self) -> Figure:
@@ -133,8 +126,6 @@ class TargetResidual(Report):
         return figure
 
     def _curves(self) -> Figure:
-        import plotly.graph_objects as go
-
         figure = new_figure(self.summary(), height=560, hovermode="x unified")
         # The residual lies below as an area, so that it hides neither curve.
         styles = (
@@ -146,10 +137,10 @@ class TargetResidual(Report):
             suffix = "" if axis == 0 else "2"
             pixels = np.arange(len(wanted), dtype=np.float32) * self.pitch[axis]
             for (name, line, area), curve in zip(styles, (given - wanted, wanted, given), strict=True):
-                figure.add_trace(
-                    go.Scatter(x=pixels, y=np.asarray(curve, np.float32), mode="lines", name=name,
-                               legendgroup=name, showlegend=axis == 0, xaxis=f"x{suffix}", yaxis=f"y{suffix}",
-                               line=line, hovertemplate="%{y:.4g}", **area)
+                figure.add_scatter(
+                    x=pixels, y=np.asarray(curve, np.float32), mode="lines", name=name,
+                    legendgroup=name, showlegend=axis == 0, xaxis=f"x{suffix}", yaxis=f"y{suffix}",
+                    line=line, hovertemplate="%{y:.4g}", **area,
                 )  # fmt: skip
             figure.update_layout(
                 {
