@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 
-from tests.diagnosis import fresh_cases
+from tests.diagnosis import fresh_cases, later_fresh_cases
 from tests.diagnosis.judging import judged
 from tests.diagnosis.planting import CONTROLS, FAULTS
 from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_run
@@ -22,7 +22,8 @@ from workbench.diagnosis.report import ASIDE, by_proof
 FAST = [
     c for c in (*FAULTS, *CONTROLS) if c.fast or (c.level == "files" and not c.name.startswith("vitpose"))
 ]
-FAST += [case for case in fresh_cases.FAULTS if case.fast]
+LATER = (*fresh_cases.FAULTS, *later_fresh_cases.FAULTS, *later_fresh_cases.CONTROLS)
+FAST += [case for case in LATER if case.fast]
 SLOW = [case for case in (*FAULTS, *CONTROLS) if case not in FAST]
 
 

@@ -236,6 +236,8 @@ class LogFlags(Cause):
         except NotAvailable:
             pass
         found = [flag for flag in flags if flag.severity != "remark" and flag.cause not in OBSERVED]
+        if any(flag.cause == LONG_WARM_UP for flag in found) and _rate_is_explained(case):
+            found = [flag for flag in found if flag.cause != LONG_WARM_UP]
         if not found:
             return RuledOut(own.summary())
         # A curve shows a symptom: it never outranks what undoing a cause gave back.
@@ -245,12 +247,20 @@ class LogFlags(Cause):
         ]
 
 
+def _rate_is_explained(case: Case) -> bool:
+    """Whether a mistake with the config's schedule gives the rates of the log, its warm-up too."""
+    try:
+        answer = Rate().test(case)
+    except NotAvailable:
+        return False
+    return isinstance(answer, Finding) and answer.severity == "error"
+
+
 class Rate(Cause):
     """The learning rate in the log is not the one that the config's schedule asks for."""
 
     name, group, needs = "learning rate is not the config's", "training", ("log", "config")
     refuted_by = "a scheduler outside of the config, or automatic scaling of the rate by the batch size"
-    symptom_of = (LONG_WARM_UP,)
 
     def test(self, case: Case) -> Answer:
         series, iterations, per_epoch = _rates(own_curves(case))
@@ -281,6 +291,7 @@ class Rate(Cause):
                 f"{right[first]:.3g}",
                 fix="compare the schedule that really ran with the config",
                 severity="warning",
+                confidence="possible",
             )
         return self.found(
             f"{told}, and in {tries[best]:.0%} with {best}",

@@ -41,6 +41,10 @@ _META_FILES = {
 }  # fmt: skip
 
 
+_IMAGENET = {"preprocess.mean": [123.675, 116.28, 103.53], "preprocess.std": [58.395, 57.12, 57.375]}
+# Means or deviations of channels that differ by more than this factor are of two ranges.
+_ALIKE = 4.0
+
 # Longer side of the heatmap over sigma. Published: 16 (CPM) to 43 (Sapiens: 256 cells, sigma 6).
 _SIGMA_RANGE = (14.0, 72.0)
 
@@ -278,6 +282,7 @@ def codecs_agree(subject: Subject) -> Iterator[AuditFinding]:
     decoder = head.get("decoder") if isinstance(head, Mapping) else None
     if made.dialect != "mmengine" or not isinstance(head, Mapping) or not isinstance(decoder, Mapping):
         return
+    told: set[str] = set()
     for split in ("train", "val"):
         pipeline = look_up(made.config, f"{split}_dataloader.dataset.pipeline")
         steps = {"p": pipeline or made.config.get(f"{split}_pipeline")}
@@ -285,24 +290,30 @@ def codecs_agree(subject: Subject) -> Iterator[AuditFinding]:
         if isinstance(encoder, Mapping):
             cause = "targets encoded otherwise than outputs are decoded"
             yield from _differing(
-                f"{split}_pipeline.GenerateTarget.encoder", encoder, decoder, _OF_CODEC, cause
+                f"{split}_pipeline.GenerateTarget.encoder", encoder, decoder, _OF_CODEC, cause, told
             )
         if isinstance(crop, Mapping) and "input_size" in crop and "input_size" in decoder:
             place = f"{split}_pipeline.TopdownAffine"
-            yield from _differing(place, crop, decoder, ["input_size"], "config contradicts itself")
+            yield from _differing(place, crop, decoder, ["input_size"], "config contradicts itself", told)
     own = [key for key in _OF_CODEC if key in head and key in decoder and key != "type"]
     if class_name(head) in _OF_SIMCC_HEADS and "simcc_split_ratio" in (*head, *decoder):
         own.append("simcc_split_ratio")
-    yield from _differing("model.head", head, decoder, dict.fromkeys(own), "config contradicts itself")
+    yield from _differing("model.head", head, decoder, own, "config contradicts itself", told)
 
 
 def _differing(
-    place: str, mine: Mapping[str, Any], decoder: Mapping[str, Any], keys: Iterable[str], cause: str
+    place: str,
+    mine: Mapping[str, Any],
+    decoder: Mapping[str, Any],
+    keys: Iterable[str],
+    cause: str,
+    told: set[str],
 ) -> Iterator[AuditFinding]:
-    """A finding for each key that a part of a config and the head's decoder give other values."""
-    for key in keys:
+    """A finding for each key that a part of a config and the head's decoder give other values, told once."""
+    for key in dict.fromkeys(keys):
         a, b = (_listed(one.get(key, _OF_CODEC[key])) for one in (mine, decoder))
-        if a != b:
+        if a != b and key not in told:
+            told.add(key)
             yield finding(
                 "error",
                 f"{place}.{key}",
@@ -325,13 +336,27 @@ def normalisation(subject: Subject) -> Iterator[AuditFinding]:
             "error",
             made.key("preprocess.mean"),
             made.get("preprocess.mean"),
-            [123.675, 116.28, 103.53],
+            _IMAGENET["preprocess.mean"],
             cause="normalised on another range",
             source="mmpose 1.3.2 PoseDataPreprocessor works on 0..255",
             why="images of 0..255 less a mean of about 0.5 reach the network a hundred times too large",
             fix="multiply mean and std by 255",
             field="preprocess.mean",
         )
+    for name, usual in _IMAGENET.items():
+        held = numbers(made.get(name), 3)
+        if held and 0 < _ALIKE * min(held) < max(held):
+            yield finding(
+                "error",
+                made.key(name),
+                made.get(name),
+                usual,
+                cause="one channel normalised on another range",
+                source="mmpose 1.3.2 PoseDataPreprocessor; statistics of ImageNet",
+                why="channels of photographs have means and deviations of one size: one of these is mistyped",
+                fix=f"set it to {shown(usual)}, or to what the weights were trained with",
+                field=name,
+            )
 
 
 def input_of_head(subject: Subject) -> Iterator[AuditFinding]:
