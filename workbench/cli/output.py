@@ -26,7 +26,8 @@ class Answer:
     Attributes:
         facts: what `--json` prints, as plain data (see workbench.core.report.plain).
         text: what a person reads otherwise.
-        exit_code: 0, or 1 for a finding that a script should stop at (a refused load, a failed check).
+        exit_code: 0; 1 for a finding that a script should stop at (a refused load, a failed check); 2 for a
+            mistake of the user's that a table explains.
     """
 
     facts: Mapping[str, Any]

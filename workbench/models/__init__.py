@@ -147,6 +147,7 @@ def open_model(
         ('cape', 1.0, 'ap10k-17')
     """
     from workbench.checkpoints import open_checkpoint
+    from workbench.checkpoints.identity import identify_shapes
     from workbench.models.naming import skeleton_named, with_skeleton
 
     checked_device(device)
@@ -176,7 +177,9 @@ def open_model(
     if named is not None:
         model = with_skeleton(model, named, "as --skeleton says")
     if report is not None and checkpoint is not None:
+        shapes = {name: tuple(tensor.shape) for name, tensor in model.module.state_dict().items()}
         report = replace(report, why=explained(checkpoint.identity, report))
+        report = report.is_of(checkpoint.identity, identify_shapes(shapes))
         report.require_complete(allow_partial)
     return LoadedModel(model, report, _title(checkpoint, opening.adapter), record.name, checkpoint)
 
