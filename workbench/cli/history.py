@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,7 @@ from workbench.cli.options import (
 )
 from workbench.cli.output import Answer, check_room, in_job
 from workbench.cli.report_output import as_columns
+from workbench.core.errors import ReadingNote
 
 if TYPE_CHECKING:
     import numpy as np
@@ -283,7 +285,7 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
     from workbench.evaluation import Predictions, evaluate
     from workbench.evaluation.fiftyone_folder import read_fiftyone
     from workbench.evaluation.mmpose_dump import is_dump, read_dump
-    from workbench.evaluation.predictions import results_of
+    from workbench.evaluation.predictions import minus_ones, results_of
 
     counting = evaluator.rules(len(pose_set.skeleton))
     for one in wanted:
@@ -297,6 +299,8 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
             found = read_dump(path)
         else:
             found = Predictions.from_coco(results_of(pose_set, read_json(path)), path.name)
+        for note in minus_ones(found, path.name):
+            warnings.warn(note, ReadingNote, stacklevel=2)
         report = evaluate(pose_set, found, **counting)
         found.to_parquet(folder / f"epoch_{number}.parquet", epoch=number, protocol=report.protocol)
 
