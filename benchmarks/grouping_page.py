@@ -37,8 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def rows() -> list[Row]:
     """One row for each control that was moved."""
-    from workbench.inspectors.grouping.evaluation import MapCache, evaluate_settings
-    from workbench.inspectors.grouping.replay import PictureParams
+    from workbench.inspectors.grouping.replay import MapCache, PictureParams, evaluate_settings
 
     model, pose_set, stored = stored_passes()
     cache = MapCache(2 << 30)

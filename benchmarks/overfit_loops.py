@@ -127,7 +127,7 @@ def runner(config: str, steps: int, device: str) -> float:
             if runner.iter == WARM:
                 self.began = self.ended
 
-    from workbench.data.builtin import astronaut
+    from workbench.data.opening import astronaut
 
     photograph = astronaut()
     image = next(iter(photograph.images.values())).path

@@ -120,6 +120,7 @@ def finishing() -> Row:
     """An epoch of 10,000 poses: gathered, judged, written; its bytes for each keypoint."""
     from workbench.data.pose_set import ImageRecord, Instance, PoseSet
     from workbench.evaluation import Predictions, Protocol
+    from workbench.evaluation.evaluate import truth_of
     from workbench.evaluation.sweeps.blocks import Block, Opened, Unit
     from workbench.evaluation.sweeps.folder import SweepFolder, UnitWriter
     from workbench.evaluation.sweeps.readings import VariantName
@@ -154,7 +155,7 @@ def finishing() -> Row:
         for first in range(0, N, 64):
             rows = np.arange(first, min(first + 64, N))
             writer.add(Block(first, first + len(rows), (found.take(rows),)))
-        writer.finish(pose_set, None, {})
+        writer.finish(pose_set, truth_of(pose_set))
         took = time.process_time() - begun
         size = place.file(0, unit).stat().st_size
     return {

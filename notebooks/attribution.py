@@ -120,7 +120,7 @@ import tempfile
 from pathlib import Path
 
 from workbench.inspectors.attribution import attention
-from workbench.models.vitpose.demo import write_demo
+from workbench.models.vitpose.export import write_demo
 
 vit = open_model(write_demo(Path(tempfile.mkdtemp())))
 astronaut = builtin("astronaut")

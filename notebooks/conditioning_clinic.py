@@ -26,7 +26,7 @@ from workbench.inspectors.conditioning import features_kept, film, paths, refine
 from workbench.inspectors.conditioning.ablation import ablation, predicted, ranking
 from workbench.inspectors.conditioning.clinic import clinic
 from workbench.inspectors.conditioning.evidence import gradient_groups
-from workbench.inspectors.conditioning.over_epochs import over_epochs
+from workbench.inspectors.conditioning.film import over_epochs
 from workbench.inspectors.conditioning.passes import several, spread
 from workbench.inspectors.conditioning.training_log import Trends, curve_of
 from workbench.models import open_model

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 from workbench.cli import MISTAKES, sentence
 from workbench.core.inspector import Choice, Range
 from workbench.inspectors.grouping import grouping_steps
-from workbench.inspectors.grouping.evaluation import SetFigures, evaluate_settings
-from workbench.inspectors.grouping.replay import PictureParams
+from workbench.inspectors.grouping.replay import PictureParams, SetFigures, evaluate_settings
 
 if TYPE_CHECKING:
     import ipywidgets

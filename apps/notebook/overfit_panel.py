@@ -224,16 +224,14 @@ def _figure() -> Any:
 
     figure = new_figure("", x="step", height=320, showlegend=True)
     for (_, name, axes), ink in zip(TRACES, RUN_COLOURS, strict=False):
-        figure.add_trace(
-            go.Scatter(
-                x=np.zeros(0, np.float32),
-                y=np.zeros(0, np.float32),
-                name=name,
-                mode="lines+markers" if axes else "lines",
-                line={"color": ink},
-                xaxis=f"x{axes}",
-                yaxis=f"y{axes}",
-            )
+        figure.add_scatter(
+            x=np.zeros(0, np.float32),
+            y=np.zeros(0, np.float32),
+            name=name,
+            mode="lines+markers" if axes else "lines",
+            line={"color": ink},
+            xaxis=f"x{axes}",
+            yaxis=f"y{axes}",
         )
     figure.update_layout(
         xaxis={"domain": [0, 0.46]},

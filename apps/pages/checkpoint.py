@@ -98,8 +98,6 @@ def facts_html(rows: Iterable[tuple[str, str | list[str]]]) -> str:
 
 def parts_figure(checkpoint: Checkpoint) -> Figure:
     """Parameters by first part of the name."""
-    import plotly.graph_objects as go
-
     from workbench.figures import RUN_COLOURS, new_figure
 
     parts = checkpoint.parts()
@@ -111,14 +109,12 @@ def parts_figure(checkpoint: Checkpoint) -> Figure:
         x="parameters, millions",
         height=130 + 26 * max(3, len(largest)),
     )
-    figure.add_trace(
-        go.Bar(
-            x=np.array([parts[name] / 1e6 for name in largest], np.float32),
-            y=largest,
-            orientation="h",
-            marker={"color": RUN_COLOURS[0]},
-            hovertemplate="%{y}: %{x:.3f} M<extra></extra>",
-        )
+    figure.add_bar(
+        x=np.array([parts[name] / 1e6 for name in largest], np.float32),
+        y=largest,
+        orientation="h",
+        marker={"color": RUN_COLOURS[0]},
+        hovertemplate="%{y}: %{x:.3f} M<extra></extra>",
     )
     return figure
 

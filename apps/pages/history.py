@@ -21,7 +21,7 @@ from apps.pages.sweep_section import Sweeping
 from apps.server.comparison import has_areas
 from workbench.core import NotAvailable
 from workbench.core.job import version_of
-from workbench.evaluation.history_report import HistoryReport, history_report
+from workbench.evaluation.forgetting import HistoryReport, history_report
 from workbench.evaluation.predicted_part import part_of_history
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ class HistoryPage(QuestionPage):
                 elem_id="wb-history-image",
             )  # fmt: skip
             add_link_button()
-        self._demo = gr.Button("Show a demo", visible=False, elem_id="wb-history-demo")
+        self._demo = gr.Button(
+            "Show a demo", size="sm", min_width=120, scale=0, visible=False, elem_id="wb-history-demo"
+        )
         self._controls = [run, a, b, data, image]
         return dict(zip(self.address, self._controls, strict=True))
 
@@ -212,7 +214,7 @@ class EpochHistory(QuestionSection[Wanted]):
         return "\n".join(
             [
                 "from workbench.evaluation import query_epochs",
-                "from workbench.evaluation.history_report import history_report",
+                "from workbench.evaluation.forgetting import history_report",
                 "",
                 f"history_report(query_epochs({folder}), {asked.a}, {asked.b}{image})",
             ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from apps.server.folders import Refused
 from workbench.cli import MISTAKES
 from workbench.core import Sample, Skeleton, nearest
+from workbench.core.files import files_in
 from workbench.core.job import Cancelled, LruCache, current_checkpoint, version_of
 from workbench.data.coco_dialects import WHOLE
 from workbench.data.images import ImageReading
@@ -79,7 +80,7 @@ class DataSets:
         return () if found is None else tuple(self._folders_of(found))
 
     def _folders_of(self, path: Path) -> list[Path]:
-        from workbench.data.image_files import folders_of
+        from workbench.data.images import folders_of
 
         if self.images is not None:
             return [self.images]
@@ -143,7 +144,7 @@ class DataSets:
 
     def skeleton(self, identity: str) -> Skeleton:
         """The keypoints of a set; drawn scenes are not drawn for this."""
-        from workbench.data.builtin import SCENE_SETS
+        from workbench.data.opening import SCENE_SETS
         from workbench.skeletons import SKELETONS
 
         if identity in SCENE_SETS:
@@ -152,7 +153,7 @@ class DataSets:
 
     def count(self, identity: str) -> int | None:
         """Samples with an annotation; None for drawn scenes that nobody has opened yet."""
-        from workbench.data.builtin import SCENE_SETS
+        from workbench.data.opening import SCENE_SETS
 
         if identity in SCENE_SETS and identity not in self._opened:
             return None
@@ -189,7 +190,7 @@ def annotation_files(given: Sequence[Path]) -> dict[str, Path]:
                 files[f"{name}#{WHOLE}"] = path  # the same file, all 133 keypoints
             continue
         top = path.resolve()
-        for file in sorted(path.rglob("*.json")):
+        for file in files_in(path, "**/*.json"):
             # A link that leads out of the folder is not below it.
             if file.resolve().is_relative_to(top) and _speaks_of(file, b'"keypoints"', b'"annotations"'):
                 name = f"{top.name}/{file.relative_to(path).as_posix()}"
@@ -205,8 +206,6 @@ def _part(identity: str) -> str | None:
 
 
 def _speaks_of(file: Path, *words: bytes) -> bool:
-    if not file.is_file():
-        return False
     with file.open("rb") as stream:
         ends = stream.read(END_BYTES)
         stream.seek(max(0, file.stat().st_size - END_BYTES))

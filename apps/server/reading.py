@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from workbench.core.files import files_in
 from workbench.core.job import LruCache, version_of
 
 PROCESSOR_SECONDS = 10
@@ -43,7 +44,7 @@ def checked(path: Path) -> None:
     Raises:
         ValueError: reading takes too long or too much memory, or ends in an error that no reader foresees.
     """
-    beside = sorted(path.parent.glob("*.py"))[:_CONFIGS]
+    beside = files_in(path.parent, "*.py")[:_CONFIGS]
     key = tuple(version_of(one) for one in (path, *beside))
     if reason := _reasons().get(key, functools.partial(_reader().reason, path)):
         raise ValueError(f"{path.name}: {reason}")
@@ -128,7 +129,7 @@ def _read(path: Path) -> None:
     from workbench.checkpoints.config_reader import read_config
 
     mistakes = (ValueError, LookupError, OSError)
-    for config in sorted(path.parent.glob("*.py"))[:_CONFIGS]:
+    for config in files_in(path.parent, "*.py")[:_CONFIGS]:
         with contextlib.suppress(*mistakes):
             read_config(config)
     with contextlib.suppress(*mistakes):

@@ -223,7 +223,7 @@ def test_the_clinic_ends_after_the_pass_or_the_question_under_way(job, context, 
 
 def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypatch):
     from apps.pages.grouping.set_evaluation import SetEvaluations, SetRequest, StoredPasses
-    from workbench.inspectors.grouping import evaluation
+    from workbench.inspectors.grouping import replay
 
     work = Counted()
 
@@ -232,7 +232,7 @@ def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypa
             work.done += 1
             progress(n)
 
-    monkeypatch.setattr(evaluation, "evaluate_settings", reached)
+    monkeypatch.setattr(replay, "evaluate_settings", reached)
     sets = SetEvaluations(context)
     monkeypatch.setattr(sets, "_version", lambda _: (0, 0))
     model = context.registry.model().model

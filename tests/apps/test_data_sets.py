@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -55,6 +56,12 @@ def test_images_of_the_usual_layout_are_served_and_links_out_of_it_are_not(place
         sets, name = served(places, outside, folder=folder)
         with pytest.raises(FileNotFoundError):
             sets.sample(name, 0)
+
+
+def test_pipes_and_links_in_a_circle_are_no_sets(places):
+    os.mkfifo(places / "set/pipe.json")
+    (places / "set/circle.json").symlink_to("circle.json")
+    assert served(places, "a.png", folder=True)[1] == "set/annotations/val.json"
 
 
 def test_a_sweep_and_a_diagnosis_of_the_app_follow_no_link_out_of_what_is_served(places):

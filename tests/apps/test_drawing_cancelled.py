@@ -20,7 +20,7 @@ def cache(tmp_path, monkeypatch):
     """A cache folder, and a built-in set of so many pictures that none of these tests draws them all."""
     from workbench.data import builtin  # noqa: F401
 
-    home = sys.modules["workbench.data.builtin"]
+    home = sys.modules["workbench.data.opening"]
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(home, "SHIPPED", tmp_path / "nothing shipped")
     monkeypatch.setitem(home.SCENE_SETS, "scenes-val", SceneSet("scenes-val", "animals", COUNT, 2))

@@ -8,8 +8,7 @@ import pytest
 from tests import toy
 from workbench.core.run import run
 from workbench.evaluation.predict import forward_passes
-from workbench.inspectors.grouping.evaluation import evaluate_settings
-from workbench.inspectors.grouping.replay import PictureParams
+from workbench.inspectors.grouping.replay import PictureParams, evaluate_settings
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from workbench.checkpoints.config_reader import read_config
+from workbench.checkpoints.config_reader import read_available, read_config
 from workbench.checkpoints.config_values import plain_values
 from workbench.checkpoints.history import _VERSION_LINE
 from workbench.models.opening import Opening
@@ -16,6 +16,11 @@ from workbench.models.opening import Opening
 BOMBS = {
     "widths of f-strings": "".join(f"x{i} = f'{{1:999999}}'\n" for i in range(999)),
     "f-strings": "x = 'a' * 100000\n" + "".join(f"y{i} = f'{{x}}{{x}}'\n" for i in range(999)),
+    "widths in digits of another script": f"x = f'{'{1:٩٩٩٩٩٩}' * 9999}'",
+    "one text often in one f-string": "x = 'a' * 100000\ny = f'" + "{x}" * 9999 + "'",
+    "one text often in a list": "x = 'a' * 100000\ny = [x for i in range(9999)]",
+    "slices of a text": "x = 'a' * 99999\ny = [x[1:] for i in range(9999)]",
+    "one set often": "x = set(range(99999))\ny = [x, x, x, x]",
     "ranges": "".join(f"x{i} = range(99999)\n" for i in range(999)),
     "a range beyond all": "x = range(0, 2 ** 60 * 2 ** 60)",
     "a number in hex": "x = 0x" + "f" * 200_000,
@@ -52,7 +57,10 @@ def test_a_text_that_unfolds_is_refused(name):
     refused(lambda: read_config(BOMBS[name]))
 
 
-@pytest.mark.parametrize("name", ["ranges", "one list in many", "f-strings"])
+UNMADE = ("ranges", "one list in many", "f-strings", *(name for name in BOMBS if "often" in name))
+
+
+@pytest.mark.parametrize("name", [*UNMADE, "slices of a text", "widths in digits of another script"])
 def test_what_is_refused_was_not_made_before(name):
     tracemalloc.start()
     try:
@@ -109,10 +117,12 @@ def test_toml_and_json_are_bounded_too(tmp_path):
         ("d.json", '{"a": ' + "[" * 50_000),
         ("e.json", '{"a": ' + "9" * 5000 + "}"),
         ("f.json", '{"a": ' + "9" * 500 + "}"),
+        ("h.yaml", "a: &a " + "x" * 60_000 + "\nb: [" + "*a, " * 9999 + "]"),
         ("g.json", '{"a": [' + "0," * 200_000 + "0]}"),
     ):
         (tmp_path / name).write_text(text)
-        refused(lambda name=name: read_config(tmp_path / name), name[0])
+        read = read_available if name.endswith("yaml") else read_config
+        refused(lambda name=name, read=read: read(tmp_path / name), name[0])
 
 
 def test_dots_in_toml_that_are_no_key_are_fine():

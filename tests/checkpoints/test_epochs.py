@@ -48,6 +48,13 @@ def test_what_a_trainer_writes_beside_a_model_is_no_epoch(tmp_path):
     assert [epoch.path.name for epoch in epochs_in(tmp_path, tmp_path)] == ["model.bin"]
 
 
+def test_a_link_to_itself_among_checkpoints_is_listed_and_not_followed(tmp_path):
+    (tmp_path / "epoch_1.pth").touch()
+    (tmp_path / "epoch_2.pth").symlink_to("epoch_2.pth")
+    assert {path.name for path in models_in(tmp_path)} == {"epoch_1.pth", "epoch_2.pth"}
+    assert [epoch.path.name for epoch in epochs_in(tmp_path, tmp_path)] == ["epoch_1.pth"]
+
+
 def test_an_order_that_no_shell_makes_is_the_users():
     given = [Path("epoch_5.pth"), Path("epoch_1.pth"), Path("epoch_40.pth")]
     assert as_typed(given) == given

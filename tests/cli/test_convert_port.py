@@ -10,11 +10,11 @@ import torch
 from tests.models.vitpose.test_opening import plus_state, saved
 from tests.test_bad_input import refused
 from workbench.models import open_model
-from workbench.models.vitpose.demo import write_demo, write_forgetful_port
+from workbench.models.vitpose.export import write_demo, write_forgetful_port
 
 ADAPTER = """
 import torch
-from workbench.models.vitpose.demo import random_vitpose
+from workbench.models.vitpose.export import random_vitpose
 from workbench.models.vitpose.model import new_vitpose
 from workbench.skeletons import SKELETONS
 
@@ -127,5 +127,5 @@ def test_mistakes_with_port_are_one_sentence(workbench, original, tmp_path):
     refused(answer, "A has no tap 'backbone.layers.7'; nearest: backbone.layers")
     refused(workbench("port", original, original, "--map", tmp_path / "no.toml"), "no file")
     refused(workbench("port", original, original, "--tolerance", "0"), "a tolerance above 0")
-    refused(workbench("port", original, original, "--out", tmp_path / "a.png"), "expected an ending")
+    refused(workbench("port", original, original, "--out", tmp_path / "a.png"), "a name ending in")
     refused(workbench("port", original, original, "--family-b", "movenett"), "nearest: movenet")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from workbench.cli.look import SUBVERBS, knob_options
-from workbench.cli.report_output import as_columns
+from workbench.cli.output import as_columns
 from workbench.inspectors import ALL, folder_of, get
 
 
@@ -194,7 +194,7 @@ class TestOptions:
             (("--data", "astronaut", "--sample", "99"), "no instance 99"),
             (("--data", "bogus"), "bogus"),
             (("--instance", "bogus"), "bogus"),
-            (("--out", "figure.gif"), ".html, .json, .csv"),
+            (("--out", "figure.gif"), ".html or .json or .csv"),
             (("--out", "absent/figure.html"), "no such folder"),
         ],
     )

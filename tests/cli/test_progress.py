@@ -91,7 +91,7 @@ def test_ctrl_c_cancels_the_job_and_says_what_is_kept(interruptible):
 def test_ctrl_c_ends_the_drawing_of_scenes_and_leaves_no_part_of_them(interruptible, monkeypatch, tmp_path):
     from workbench.cli.options import opened
 
-    sets, ended = importlib.import_module("workbench.data.builtin"), []
+    sets, ended = importlib.import_module("workbench.data.opening"), []
 
     def write(folder, scenes, progress):
         (folder / "0.png").write_bytes(b"a scene")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 
 import pytest
@@ -89,6 +90,16 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_log_costs_no_time_and_ends_in_one_sentence(tmp_path, name):
     read_all(tmp_path / name, used, iter([HOSTILE[name]]), errors=DOCUMENTED)
+
+
+def test_pipes_in_a_folder_are_no_logs(tmp_path):
+    (tmp_path / "vis_data").mkdir()
+    for name in ("vis_data/scalars.json", "a.log", "a.log.json", "results.csv", "events.out.tfevents.1.a"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(NotAvailable, match="no log in this folder"):
+        read_runs(tmp_path)
+    (tmp_path / "metrics.csv").write_text(CSV)
+    assert read_runs(tmp_path)[0].files == ("metrics.csv",)
 
 
 def test_a_log_that_names_something_new_in_each_row_is_refused(tmp_path):

@@ -18,7 +18,7 @@ def small(tmp_path, monkeypatch):
 
     from workbench.data import builtin as _  # noqa: F401
 
-    home = sys.modules["workbench.data.builtin"]
+    home = sys.modules["workbench.data.opening"]
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(home, "SHIPPED", tmp_path / "nothing shipped")
     monkeypatch.setitem(home.SCENE_SETS, "scenes-val", SceneSet("scenes-val", "animals", 3, 2))
@@ -67,7 +67,7 @@ def test_a_damaged_set_in_the_cache_is_named_and_drawn_again(small, harm, caplog
         (folder / "annotations.json").write_bytes(whole[: len(whole) // 2])
     else:
         next(folder.rglob("*.jpg")).unlink()
-    sys.modules["workbench.data.builtin"]._read.cache_clear()
+    sys.modules["workbench.data.opening"]._read.cache_clear()
     assert builtin("scenes-val").absent_images() == ()
     assert f"{folder} are damaged" in caplog.text
 
@@ -154,7 +154,7 @@ def test_the_shipped_pictures_are_the_ones_the_seed_draws(name, tmp_path):
 
     from workbench.data.scenes import write_scenes
 
-    home = sys.modules["workbench.data.builtin"]
+    home = sys.modules["workbench.data.opening"]
     write_scenes(tmp_path, dataclasses.replace(home.SCENE_SETS[name], count=2))
     shipped = home.SHIPPED / f"{name}-{home.VERSION}"
     anew, kept = (json.loads((f / "annotations.json").read_text()) for f in (tmp_path, shipped))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from workbench.data import builtin
-from workbench.data.episodes import episodes, read_episodes
+from workbench.data.coco import episodes, read_episodes
 
 
 def mp100_like(folder, images_per_category):

@@ -15,8 +15,7 @@ from tests.mutation import survivors
 from workbench.cli.predict import boxes_by_number
 from workbench.data import read_coco
 from workbench.data.boxes import read_detections
-from workbench.data.coco import read_json
-from workbench.data.episodes import read_episodes
+from workbench.data.coco import read_episodes, read_json
 from workbench.data.facts import data_facts
 from workbench.data.images import image_size, read_image, upright_size, write_image
 from workbench.data.video import VideoWriter, frames

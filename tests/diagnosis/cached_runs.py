@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.data.builtin import cache_folder
+from workbench.data.opening import cache_folder
 
 VERSION = 1
 """Raised whenever a training below changes."""

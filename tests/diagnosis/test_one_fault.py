@@ -79,7 +79,7 @@ def transformer(tmp_path):
     """A random ViTPose without its head."""
     import torch
 
-    from workbench.models.vitpose.demo import random_vitpose
+    from workbench.models.vitpose.export import random_vitpose
     from workbench.models.vitpose.model import new_vitpose, write
     from workbench.models.vitpose.network import Architecture, HeadShape
     from workbench.skeletons import SKELETONS

@@ -49,6 +49,12 @@ def test_each_file_is_told_by_its_content(tmp_path):
         assert kind_of(written(tmp_path / name, content))[0] == kind, name
 
 
+def test_a_script_longer_than_any_is_not_parsed(tmp_path):
+    assert kind_of(written(tmp_path / "a.py", "a = 1\n" * 200_000)) == (
+        "unknown", "is longer than 1 MB, as no config and no script is"
+    )  # fmt: skip
+
+
 def test_a_broken_target_is_told_and_the_rest_counts(tmp_path):
     given = sorted_targets(
         [demo_checkpoints()[-1], written(tmp_path / "broken.json", "{"), tmp_path / "none.pth"]

@@ -44,7 +44,7 @@ def _train(folder: Path, pose_set: PoseSet, seed: int) -> None:
     import torch
 
     from workbench.diagnosis.evidence import spread
-    from workbench.models.vitpose.demo import random_vitpose
+    from workbench.models.vitpose.export import random_vitpose
     from workbench.models.vitpose.model import new_vitpose, write
     from workbench.models.vitpose.network import Architecture, HeadShape
 

@@ -11,7 +11,7 @@ import pytest
 from tests.evaluation.test_comparison_details import people_set
 from tests.evaluation.test_epoch_scores import people
 from workbench.evaluation import evaluate
-from workbench.evaluation.fiftyone_folder import is_fiftyone, read_fiftyone, write_fiftyone
+from workbench.evaluation.exchange_formats import is_fiftyone, read_fiftyone, write_fiftyone
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -37,6 +38,12 @@ def test_a_half_written_file_is_named(folder, workbench):  # noqa: F811
     for size in (0, 3, len(whole) // 2, len(whole) - 1):
         (folder / "epoch_3.parquet").write_bytes(whole[:size])
         assert "epoch_3.parquet: expected a Parquet file of predictions" in refused(workbench, folder)
+
+
+def test_a_pipe_among_the_epochs_is_passed_over(folder):  # noqa: F811
+    before = query_epochs(folder).epochs()
+    os.mkfifo(folder / "epoch_4.parquet")
+    assert query_epochs(folder).epochs() == before
 
 
 WRITER = """

@@ -14,7 +14,7 @@ from tests.evaluation.test_comparison_details import people_set, sees, true_poin
 from tests.mutation import survivors
 from workbench.data.coco import read_coco
 from workbench.evaluation import Predictions, evaluate
-from workbench.evaluation.mmpose_dump import read_dump
+from workbench.evaluation.exchange_formats import read_dump
 from workbench.evaluation.predictions import results_of
 
 

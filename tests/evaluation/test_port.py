@@ -24,7 +24,7 @@ from workbench.evaluation.port import (
     read_map,
 )
 from workbench.models import TopDown, open_model
-from workbench.models.vitpose.demo import random_vitpose, write_demo
+from workbench.models.vitpose.export import random_vitpose, write_demo
 from workbench.models.vitpose.model import new_vitpose
 from workbench.skeletons import SKELETONS
 

@@ -52,6 +52,36 @@ def test_stepping_pausing_and_resuming_gives_bitwise_the_losses_of_one_go():
     assert losses(held.rows) == losses(straight.rows)
 
 
+def test_the_pass_of_a_measurement_is_continued_and_changes_no_loss():
+    """Two passes a measurement: that in training mode is the next step's own, dropout and statistics too."""
+    rare, often = (trainer(dataclasses.replace(SHORT, measure_every=every)) for every in (100, 2))
+    calls = []
+    often.model.module.register_forward_hook(lambda module, *_: calls.append(module.training))
+    rows = [(rare.step(), often.step()) for _ in range(SHORT.steps)]
+    assert losses(row for row, _ in rows) == losses(row for _, row in rows)
+    assert all(
+        torch.equal(a, b) for a, b in zip(*(t.state()["model"].values() for t in (rare, often)), strict=True)
+    )
+    # Measured after 1, 2, 4 ... 12, step 2 is watched by hooks and goes its own way, and 12 is the last.
+    assert (calls.count(True), calls.count(False)) == (SHORT.steps + 2, 7)
+
+
+@pytest.mark.parametrize("part", ["parameters", "buffers"])
+def test_a_step_after_a_measurement_begins_with_what_was_changed_meanwhile(part):
+    """Values by a run that measured nothing before the change."""
+    changed = []
+    for every in (100, 4):
+        one = trainer(dataclasses.replace(SHORT, measure_every=every))
+        for _ in range(4):
+            one.step()
+        with torch.no_grad():
+            for tensor in getattr(one.model.module, part)():
+                tensor.mul_(2)
+        ended = [one.step()["loss"] for _ in range(2)]
+        changed.append(ended + [tensor.double().sum().item() for tensor in one.state()["model"].values()])
+    assert changed[0] == changed[1]
+
+
 @pytest.mark.parametrize("more", [{}, {"ema": 0.9}, {"optimizer": "sgd", "clip": 1.0, "schedule": "cosine"}])
 def test_resuming_from_a_snapshot_gives_bitwise_the_same_losses(tmp_path, more):
     settings = dataclasses.replace(SHORT, **more)

@@ -138,9 +138,8 @@ def _buffers(main: Mapping[str, TensorInfo]) -> Averages | None:
     if not raw or len(raw) < len(buffers) // 2:
         return None
     return Averages(
-        f"{len(raw)} ema_* buffers stand beside the weights, as mmcv's EMAHook leaves them: the "
-        "plain names hold the "
-        "averaged weights, the buffers the raw ones",
+        f"{len(raw)} ema_* buffers stand beside the weights, as mmcv's EMAHook leaves them: the plain names "
+        "hold the averaged weights, the buffers the raw ones",
         plain,
         {**plain, **raw},
         "averaged",

@@ -77,9 +77,10 @@ def models_in(folder: Path, endings: Sequence[str] = CHECKPOINT_ENDINGS) -> list
         ValueError: an index points out of the folder.
     """
     indices = [path for path in folder.glob(f"*{INDEX_ENDING}") if _names_parts(path)]
-    parts = {part.resolve() for index in indices for part in _in_index(index, Limits())}
+    # Not Path.resolve(): it raises RuntimeError for links in a circle.
+    parts = {os.path.realpath(part) for index in indices for part in _in_index(index, Limits())}
     files = [path for path in folder.iterdir() if is_model(path, endings)]
-    return [*indices, *(path for path in files if path.resolve() not in parts)]
+    return [*indices, *(path for path in files if os.path.realpath(path) not in parts)]
 
 
 def is_model(path: Path, endings: Sequence[str] = CHECKPOINT_ENDINGS) -> bool:

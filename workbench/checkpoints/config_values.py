@@ -122,7 +122,7 @@ def copied(value: Any, budget: Budget, depth: int = DEPTH) -> Any:
     """A deep copy of a value, each of its parts charged; a part that is used twice is charged twice.
 
     Args:
-        value: dicts, lists, tuples and their values.
+        value: dicts, lists, tuples, sets and their values.
         budget: charged for each part.
         depth: how deep they may be nested.
 
@@ -135,9 +135,11 @@ def copied(value: Any, budget: Budget, depth: int = DEPTH) -> Any:
         raise ValueError(f"a value nested more than {DEPTH} deep")
     if isinstance(value, int) and value.bit_length() > BITS:
         raise ValueError("a number of this size")
+    if isinstance(value, str):
+        budget.hold(len(value))
     if isinstance(value, dict):
-        return {key: copied(item, budget, depth - 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+        return {copied(key, budget, depth): copied(item, budget, depth - 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
         return type(value)(copied(item, budget, depth - 1) for item in value)
     return value
 
@@ -216,9 +218,7 @@ class Evaluator:
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
             return self._computed(node, type(node.op), self.value(node.left), self.value(node.right))
         if isinstance(node, ast.JoinedStr):
-            text = "".join(self._piece(part) for part in node.values)
-            self.budget.hold(len(text))
-            return text
+            return "".join(self._piece(part) for part in node.values)
         if isinstance(node, ast.Call):
             return self._call(node)
         raise refuse(node)
@@ -362,6 +362,12 @@ class Evaluator:
         return found
 
     def _piece(self, node: ast.expr) -> str:
+        """The text of one part of an f-string, charged before the parts are joined."""
+        text = self._formatted(node)
+        self.budget.hold(len(text))
+        return text
+
+    def _formatted(self, node: ast.expr) -> str:
         if isinstance(node, ast.Constant):
             return str(node.value)
         if isinstance(node, ast.FormattedValue):
@@ -371,7 +377,8 @@ class Evaluator:
                 if isinstance(node.format_spec, ast.JoinedStr)
                 else ""
             )
-            narrow = len(spec) <= 6 and all(int(width) <= _WIDTH for width in re.findall(r"[0-9]+", spec))
+            # Digits of any script: format() takes them too.
+            narrow = len(spec) <= 6 and all(int(width) <= _WIDTH for width in re.findall(r"\d+", spec))
             if isinstance(value, (str, int, float)) and narrow and node.conversion in (-1, 115):
                 try:
                     return format(value if node.conversion == -1 else str(value), spec)

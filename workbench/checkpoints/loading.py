@@ -89,8 +89,7 @@ class LoadReport(Report):
     def summary(self) -> str:
         counted = (
             f"{self.loaded} of {self.tensors} tensors, {percent(self.loaded_fraction)} of "
-            f"{millions(self.parameters)} "
-            "parameters loaded"
+            f"{millions(self.parameters)} parameters loaded"
         )
         parts = []
         if self.missing:

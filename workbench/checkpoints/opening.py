@@ -13,14 +13,13 @@ from workbench.checkpoints.averages import averages_of
 from workbench.checkpoints.budget import LIMITS, Budget, Limits, TooExpensive
 from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.checkpoint_files import files_of, merged
+from workbench.checkpoints.exported_files import read_onnx, read_tflite
 from workbench.checkpoints.history import history_of
 from workbench.checkpoints.numpy_files import read_npz
-from workbench.checkpoints.onnx_file import read_onnx
 from workbench.checkpoints.pickled_objects import Fields
 from workbench.checkpoints.safetensors_file import is_safetensors, read_safetensors
 from workbench.checkpoints.state_dicts import Finder, Found, common_prefix, find_state_dict
 from workbench.checkpoints.tensors import Contents, FileRange, TensorInfo
-from workbench.checkpoints.tflite_file import read_tflite
 from workbench.checkpoints.torch_files import is_export, read_bare_pickle, read_export, read_torch_zip
 from workbench.checkpoints.zip_archive import open_archive
 

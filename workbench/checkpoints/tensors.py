@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from workbench.checkpoints.zip_archive import Damaged
 
 if TYPE_CHECKING:
@@ -330,8 +332,6 @@ def tensor_over(info: TensorInfo, data: bytearray, *, offset: int) -> Tensor:
 
 
 def _swapped(data: bytearray, info: TensorInfo) -> bytearray:
-    import numpy as np
-
     width = info.itemsize // 2 if info.dtype.startswith("complex") else info.itemsize
     return bytearray(np.frombuffer(data, dtype=f"u{width}").byteswap().tobytes())
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli import conditioned
+from workbench.cli.conditioned import DEMO_LIMIT, demo_file, newest
 from workbench.cli.options import (
     BOTTOM_UP_DEMO,
     DataOptions,
@@ -20,12 +21,14 @@ from workbench.cli.options import (
     check_limit,
     model_files,
     option,
+    with_demo,
 )
-from workbench.cli.output import Answer, check_file, in_job, written
-from workbench.core import FLIP_BY_DEFAULT
+from workbench.cli.output import REPORT_ENDINGS, Answer, as_columns, check_file, run_in_job, written
+from workbench.core import FLIP_BY_DEFAULT, NotAvailable
+from workbench.core.capabilities import BottomUpModel, GroupingModel, PlacesMaps
+from workbench.core.inspector import absent_capability
 
 if TYPE_CHECKING:
-    from workbench.core.capabilities import BottomUpModel, GroupingModel
     from workbench.evaluation.ablation import Ablation
 
 
@@ -51,8 +54,6 @@ DEMO_IMAGES = 16
 
 def subcommand(name: str) -> Callable[..., Answer]:
     """The function of one way to ablate."""
-    pass
-
     return {"tags": tags, "grouping": grouping, "faults": faults, "conditioning": conditioning}[name]
 
 
@@ -111,26 +112,23 @@ def _sweep(
 
     file, data, limit = model_files(asked.files), asked.data, asked.limit
     if asked.demo:
-        from workbench.checkpoints.demo import demo_checkpoints, demo_data
+        from workbench.checkpoints.demo import demo_checkpoints
 
         file, limit = file or demo_checkpoints(BOTTOM_UP_DEMO)[-1], limit or DEMO_IMAGES
-        data = dataclasses.replace(data, data=data.data or demo_data(BOTTOM_UP_DEMO))
+        data = with_demo(data, BOTTOM_UP_DEMO)
     asked.model.require("ablate", file)
     data.require("ablate")
     check_limit(limit)
-    check_file(asked.out, ".html", ".json", ".csv")
+    check_file(asked.out, *REPORT_ENDINGS)
     loaded = asked.model.open(file, asked.rule)
     model = require_bottom_up(loaded.model, f"ablate {question.split()[0]}")
     pose_set = judged_by(data.open("ablate"), loaded.model.skeleton)
     check_evaluable(pose_set)
     # The mirrored pass is a variant of grouping even where the reference goes without it.
     flip = asked.flip or (question in ("grouping", "faults") and bool(model.skeleton.mirror))
-    report = in_job(
-        f"predicting with {loaded.title}",
-        lambda job: sweep(
-            model, pose_set, variants_of(model), image_ids=list(pose_set.images)[:limit], flip=flip,
-            title=loaded.title, question=question, progress=job.progress, cancelled=job.cancelled,
-        ),
+    report = run_in_job(
+        f"predicting with {loaded.title}", sweep, model, pose_set, variants_of(model), flip=flip,
+        image_ids=list(pose_set.images)[:limit], title=loaded.title, question=question,
     )  # fmt: skip
     facts = report.to_json()
     if match is not None:
@@ -148,9 +146,6 @@ def require_groups(model: Any, verb: str) -> GroupingModel:
     Raises:
         NotAvailable: it does not find people by itself.
     """
-    from workbench.core import NotAvailable
-    from workbench.core.capabilities import GroupingModel
-
     if not isinstance(model, GroupingModel):
         raise NotAvailable(
             f"{verb}: this model is top-down: it has no tags and no grouping; give the checkpoint of a "
@@ -165,10 +160,6 @@ def require_bottom_up(model: Any, verb: str) -> BottomUpModel:
     Raises:
         NotAvailable: it does not find people by itself, or does not state where its maps lie.
     """
-    from workbench.core import NotAvailable
-    from workbench.core.capabilities import BottomUpModel, PlacesMaps
-    from workbench.core.inspector import absent_capability
-
     grouping = require_groups(model, verb)
     if not isinstance(grouping, BottomUpModel):
         raise NotAvailable(f"{verb}: {absent_capability(PlacesMaps)}")
@@ -217,24 +208,18 @@ def conditioning(
     demo: Demo = False,
 ) -> Answer:
     """AP with and without every part, compared with the same path with the part."""
-    from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, newest
-    from workbench.cli.report_output import as_columns, check_writable
     from workbench.evaluation.protocol import judged_by
     from workbench.inspectors.conditioning.ablation import ablation, predicted, ranking
     from workbench.inspectors.conditioning.passes import spread
 
-    if out is not None:
-        check_writable(out)
+    check_file(out, *REPORT_ENDINGS)
     if demo:
         files, limit = files or [demo_file()], limit or DEMO_LIMIT
     loaded = options.open(newest(files))
     pose_set = judged_by(options.pose_set(), loaded.model.skeleton)
-    found = in_job(
-        f"all paths through {loaded.title}",
-        lambda job: predicted(
-            loaded.model, pose_set, spread(pose_set, limit), title=loaded.title, progress=job.progress,
-            cancelled=job.cancelled,
-        ),
+    found = run_in_job(
+        f"all paths through {loaded.title}", predicted, loaded.model, pose_set, spread(pose_set, limit),
+        title=loaded.title,
     )  # fmt: skip
     report, order = ablation(found, loaded.title), ranking(found, pose_set, loaded.title)
     facts = {**report.to_json(), "ranking": order.to_json()}
@@ -250,4 +235,4 @@ def conditioning(
         order.summary(),
         f"protocol: {report.reference.protocol.text()}",
     ]
-    return Answer(facts, "\n".join(lines + keep(report, facts, out)))
+    return written(Answer(facts, "\n".join(lines)), out, report)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from workbench.cli.options import Demo, Out, argument, option
-from workbench.cli.output import Answer, check_file, write_report
+from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, written
+from workbench.core.errors import NotAvailable
 
 if TYPE_CHECKING:
     from workbench.recipes.audit import AuditReport
@@ -57,7 +58,7 @@ def command(
     """
     if listing:
         return _listed()
-    check_file(out, ".json", ".csv", ".html")
+    check_file(out, *REPORT_ENDINGS)
     if claims is not None and config is not None:
         raise ValueError("expected a config or --claims, got both")
     if claims is not None:
@@ -69,9 +70,7 @@ def command(
     else:
         report = _audited(config, against, devices, checkpoint, demo)
         text, facts = as_text(report), report.to_json()
-    if out is not None:
-        write_report(report, facts, out)
-    return Answer(facts, text + (f"\nwritten   {out}" if out is not None else ""))
+    return written(Answer(facts, text), out, report)
 
 
 def _claims_file(claims: Path, demo: bool) -> Path | None:
@@ -101,7 +100,6 @@ def _judged(path: Path | None, against: str | None) -> ClaimsReport:
 
 def _own_configs(path: Path, name: str) -> list[AuditReport]:
     """The audits of the configs that a Markdown text calls its author's own."""
-    from workbench.core.errors import NotAvailable
     from workbench.recipes.audit import audit
     from workbench.recipes.claims_markdown import content_of, own_configs
     from workbench.recipes.reading import read_text

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from workbench.cli.conditioned import ConditionedOptions, Limit, Samples
 from workbench.cli.options import Demo, Files, Out, option
-from workbench.cli.output import Answer, in_job
+from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, in_job, written
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
@@ -45,13 +45,11 @@ def command(
 ) -> Answer:
     """Name the defects of a conditioned network with their evidence, what costs most first."""
     from workbench.cli.conditioned import BASE, DEMO_LIMIT, STARTED_FROM, demo_file, newest
-    from workbench.cli.report_output import check_writable
     from workbench.evaluation.protocol import judged_by
-    from workbench.inspectors.conditioning.clinic import examine
+    from workbench.inspectors.conditioning.clinic import document, examine
     from workbench.inspectors.conditioning.passes import spread
 
-    if out is not None:
-        check_writable(out)
+    check_file(out, *REPORT_ENDINGS)
     if demo:
         from workbench.checkpoints.demo import demo_checkpoints, demo_run
 
@@ -70,8 +68,11 @@ def command(
             files=files_beside, progress=job.progress, cancelled=job.cancelled, stepped=job.checkpoint,
         ),
     )  # fmt: skip
-    facts = report.to_json()
-    return Answer(facts, "\n".join([*_lines(report), *_written(report, facts, out)]))
+    answer = Answer(report.to_json(), "\n".join(_lines(report)))
+    if out is None or out.suffix.lower() != ".html":
+        return written(answer, out, report)
+    write_text(out, document(report))
+    return written(answer, out)
 
 
 def _other_files(
@@ -138,15 +139,3 @@ def _lines(report: Clinic) -> list[str]:
     if report.ablation is not None:
         lines += ["", f"protocol: {report.ablation.reference.protocol.text()}"]
     return lines
-
-
-def _written(report: Clinic, facts: dict[str, Any], out: Path | None) -> list[str]:
-    """One page with every figure, or the facts alone."""
-    from workbench.cli.conditioned import keep
-    from workbench.inspectors.conditioning.clinic import document
-
-    if out is None or out.suffix.lower() != ".html":
-        return keep(report, facts, out)
-    write_text(out, document(report))
-    facts["written"] = str(out)
-    return ["", f"written: {out}"]

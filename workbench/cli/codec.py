@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Annotated
 
 from workbench.cli.options import DataOptions, Demo, Limit, Out, check_limit, option
-from workbench.cli.output import Answer, check_file, in_job, written
+from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, run_in_job, written
 
 if TYPE_CHECKING:
     from workbench.evaluation.codecs import Person, Setup
@@ -67,21 +67,17 @@ def command(
         sigma = sigma or [cells for _, _, cells in DEMO_SIZES][: len(size)]
         codec = codec or ["quarter", "udp", "simcc"]
     check_limit(limit)
-    check_file(out, ".html", ".json", ".csv")
+    check_file(out, *REPORT_ENDINGS)
     setups = _setups(size or ["192x256"], heatmap, sigma, split, simcc_sigma, blur)
     from workbench.evaluation.codecs import codec_errors
 
     pose_set = data.open("codec") if data.data is not None else None
     ids = None if pose_set is None or limit is None else list(pose_set.labelled_of_image)[:limit]
-    report = in_job(
-        "encoding and decoding",
-        lambda job: codec_errors(
-            setups, codec, person=_person(person, padding), pose_set=pose_set, image_ids=ids,
-            progress=job.progress, cancelled=job.cancelled,
-        ),
+    report = run_in_job(
+        "encoding and decoding", codec_errors, setups, codec, person=_person(person, padding),
+        pose_set=pose_set, image_ids=ids,
     )  # fmt: skip
-    facts, lines = report.to_json(), [report.text()]
-    return written(Answer(facts, "\n".join(lines)), out, report)
+    return written(Answer(report.to_json(), report.text()), out, report)
 
 
 def _setups(

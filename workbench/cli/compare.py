@@ -17,9 +17,10 @@ from workbench.cli.options import (
     ReadingOptions,
     Resamples,
     argument,
+    demo_run,
     option,
 )
-from workbench.cli.output import Answer, check_room, in_job
+from workbench.cli.output import Answer, check_room, in_job, run_in_job
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
@@ -79,12 +80,8 @@ def command(
     with the first epoch that is missing.
     """
     if demo:
-        from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_data
-
-        # First and last alone: a demo should not take minutes.
-        files = [demo_checkpoints()[0], demo_checkpoints()[-1]]
-        model = dataclasses.replace(model, config=demo_config())
-        data = dataclasses.replace(data, data=data.data or demo_data())
+        files, data, model = demo_run(data, model)
+        files = [files[0], files[-1]]  # a demo should not take minutes
     how = Judging(data, model, reading, pose_score, evaluator, batch_size)
     truth, epochs, counting, notes = judged_epochs(epochs_of(files or []), how, out, demo)
     from workbench.evaluation import compare
@@ -141,8 +138,8 @@ def judged_epochs(
     how.data.require("compare")
     from workbench.data.coco import read_json
     from workbench.evaluation import Predictions, check_evaluable
+    from workbench.evaluation.exchange_formats import is_dump, read_dump
     from workbench.evaluation.label_audit import runs_of_files
-    from workbench.evaluation.mmpose_dump import is_dump, read_dump
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.predictions import keypoint_count, minus_ones, results_of
     from workbench.evaluation.protocol import judged_by
@@ -214,13 +211,9 @@ def predicted(
         if (finished := finished_predictions(file, origin)) is not None:
             return Epoch(title, finished, protocol, number, origin, resumed=True)
     left = "" if folder is None else f"finished epochs are in {folder}; the same command goes on with them"
-    found = in_job(
-        f"predicting with {path.name}",
-        lambda job: predict(
-            loaded.model, pose_set, batch_size=batch_size, progress=job.progress, cancelled=job.cancelled,
-            **rules,
-        ),
-        left,
+    found = run_in_job(
+        f"predicting with {path.name}", predict, loaded.model, pose_set, batch_size=batch_size, kept=left,
+        **rules,
     )  # fmt: skip
     if file is not None:
         found.to_parquet(file, epoch=number, protocol=protocol, origin=origin)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import Adapter, Config, Data, Device, ImageOptions, Images, argument, option
+from workbench.core.capabilities import TakesText
+from workbench.core.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,9 +158,6 @@ def opened(
         ValueError: no file, or a text of another dimension.
         KeyError: no such tap.
     """
-    import dataclasses
-
-    from workbench.core.capabilities import TakesText
     from workbench.inspectors.conditioning.passes import conditioning_of
     from workbench.models import open_model
     from workbench.models.conditioning import with_film_tap
@@ -177,22 +177,4 @@ def opened(
 
 def one_pass(loaded: LoadedModel, samples: Sequence[Sample]) -> Run:
     """One pass over the samples."""
-    from workbench.core.run import run
-
     return run(loaded.model, samples, title=loaded.title)
-
-
-def keep(report: Any, facts: dict[str, Any], out: Path | None) -> list[str]:
-    """Write a report where that is asked for; the line that says so."""
-    from workbench.cli.report_output import check_writable, write
-
-    if out is None:
-        return []
-    check_writable(out)
-    write(
-        report,
-        {"inspector": type(report).__name__, "model": facts.get("title", ""), "samples": [], **facts},
-        out,
-    )
-    facts["written"] = str(out)
-    return ["", f"written: {out}"]

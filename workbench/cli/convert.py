@@ -65,8 +65,7 @@ def command(
 def _demo(folder: Path, to: str, out: Path | None, check: bool | None) -> Answer:
     from workbench.checkpoints import open_checkpoint
     from workbench.models.opening import StatedFacts
-    from workbench.models.vitpose.demo import write_demo
-    from workbench.models.vitpose.export import target_named
+    from workbench.models.vitpose.export import target_named, write_demo
 
     target = target_named(to)
     file = write_demo(folder, "mmpose-1" if target != "mmpose-1" else "mmpose-0")
@@ -77,7 +76,7 @@ def _demo(folder: Path, to: str, out: Path | None, check: bool | None) -> Answer
 def _converted(
     checkpoint: Checkpoint, to: str, out: Path, stated: StatedFacts, drop: list[str], check: bool | None
 ) -> Answer:
-    from workbench.checkpoints.writing import ENDINGS
+    from workbench.checkpoints.safetensors_file import ENDINGS
     from workbench.core.report import plain
     from workbench.models.vitpose.export import convert, target_named
 

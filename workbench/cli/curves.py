@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import Demo, argument, option
-from workbench.cli.output import Answer, check_file, written
+from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, written
 
 if TYPE_CHECKING:
     from workbench.core.finding import Finding
@@ -47,7 +48,7 @@ def command(
     """Read the logs, whoever wrote them; print best and last figures and what stands out."""
     from workbench.curves.report import CurvesReport
 
-    check_file(out, ".html", ".json", ".csv")
+    check_file(out, *REPORT_ENDINGS)
     if not logs and not demo:
         raise ValueError("curves: expected a log, a run's folder, - for standard input, or --demo")
     runs = _demo_runs() if demo and not logs else [run for log in logs or [] for run in _read(log)]
@@ -64,7 +65,6 @@ def _read(log: Path) -> tuple[Curves, ...]:
 
     if str(log) != "-":
         return read_runs(log)
-    import sys
 
     from workbench.curves.source import MOST_BYTES
 

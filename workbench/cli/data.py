@@ -21,7 +21,7 @@ from workbench.cli.options import (
     opened,
     option,
 )
-from workbench.cli.output import Answer, check_file, check_room, in_job, written
+from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, check_room, in_job, written
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -112,7 +112,7 @@ def lint(
     if name is None and not demo:
         raise ValueError("data lint: expected a COCO-format json or a built-in set; or --demo")
     check_limit(limit)
-    check_file(out, ".html", ".json", ".csv")
+    check_file(out, *REPORT_ENDINGS)
     from workbench.data.set_lint import lint as lint_set
 
     pose_set = opened(name or "scenes-val", images, category, reading=pictures.reading)
@@ -168,7 +168,7 @@ def augment(
         )
     if samples < 1:
         raise ValueError(f"--samples: expected at least 1, got {samples}")
-    check_file(out, ".png", ".jpg", ".html", ".json", ".csv")
+    check_file(out, ".png", ".jpg", *REPORT_ENDINGS)
     from workbench.data.pose_set import check_images
     from workbench.recipes.reading import read
     from workbench.training.augmentation_view import contact_sheet, training_views

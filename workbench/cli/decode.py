@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,8 +21,9 @@ from workbench.cli.options import (
     model_files,
     option,
     same_keypoints,
+    with_demo,
 )
-from workbench.cli.output import Answer, check_file, in_job, written
+from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, run_in_job, written
 from workbench.core import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
@@ -66,14 +66,14 @@ def command(
     """
     file = model_files(files)
     if demo:
-        from workbench.checkpoints.demo import demo_checkpoints, demo_data
+        from workbench.checkpoints.demo import demo_checkpoints
 
         file, limit = file or demo_checkpoints()[-1], DEMO_IMAGES if limit is None else limit
-        data = dataclasses.replace(data, data=data.data or demo_data())
+        data = with_demo(data)
     model.require("decode", file)
     data.require("decode")
     check_limit(limit)
-    check_file(out, ".html", ".json", ".csv")
+    check_file(out, *REPORT_ENDINGS)
     check_file(arrows, ".html")
     from workbench.evaluation.protocol import check_score_rule
 
@@ -119,11 +119,8 @@ def matrix(
     found, source = boxes.of(pose_set)
     ids = None if limit is None else list(pose_set.labelled_of_image)[:limit]
     protocol = protocol_of_loaded(loaded, boxes=source, flip=flip, score_rule=pose_score)
-    return in_job(
-        f"predicting with {loaded.title}",
-        lambda job: codec_matrix(
-            loaded.model, pose_set, ids, boxes=found, boxes_from=source, flip=flip, score_rule=pose_score,
-            protocol=protocol, title=loaded.title, evaluator=counting, progress=job.progress,
-            cancelled=job.cancelled, batch_size=batch_size, resamples=resamples,
-        ),
+    return run_in_job(
+        f"predicting with {loaded.title}", codec_matrix, loaded.model, pose_set, ids, boxes=found,
+        boxes_from=source, flip=flip, score_rule=pose_score, protocol=protocol, title=loaded.title,
+        evaluator=counting, batch_size=batch_size, resamples=resamples,
     )  # fmt: skip

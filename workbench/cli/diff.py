@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from workbench.cli.options import Demo, Out, argument, option
-from workbench.cli.output import Answer, check_file
-from workbench.core.files import write_text
+from workbench.cli.output import Answer, check_file, written
 
 if TYPE_CHECKING:
     from workbench.checkpoints.difference import CheckpointDifference
@@ -40,15 +39,9 @@ def command(
         a, b = files[0], files[-1]
     if a is None or b is None:
         raise ValueError("two checkpoints are needed: workbench diff A B, or --demo for the built-in ones")
-    if out is not None and out.suffix.lower() != ".html":
-        raise ValueError(f"--out {out.name}: the picture is written as .html")
-    check_file(out)
+    check_file(out, ".html")
     found = compare_checkpoints(open_checkpoint(a), open_checkpoint(b), ema=ema)
-    written = ""
-    if out is not None:
-        write_text(out, found.plot().to_html())
-        written = f"\npicture   {out}"
-    return Answer(found.to_json(), as_text(found, top) + written)
+    return written(Answer(found.to_json(), as_text(found, top)), out, found)
 
 
 def as_text(found: CheckpointDifference, top: int) -> str:

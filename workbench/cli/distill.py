@@ -10,7 +10,6 @@ import typer
 
 from workbench.cli.options import Data, Demo, Device, Files, ImageOptions, Images, Out, model_files, option
 from workbench.cli.output import Answer, check_file, written
-from workbench.core.files import write_text
 
 if TYPE_CHECKING:
     from workbench.core import PoseModel, Sample
@@ -109,9 +108,7 @@ def command(
         **_facts(report),
     }
     text = "\n".join([_text(teacher.title, title, report, trained=steps > 0), *notes])
-    if out is not None:
-        write_text(out, report.plot().to_html())
-    return written(Answer(facts, text), out)
+    return written(Answer(facts, text), out, report)
 
 
 def _demo() -> tuple[Path, str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +17,7 @@ from workbench.cli.options import (
     ReadingOptions,
     Rule,
     argument,
+    demo_run,
     model_files,
     option,
     predicted,
@@ -82,11 +82,8 @@ def command(
     from workbench.evaluation.errors_report import errors
 
     if demo:
-        from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_data
-
-        files = [demo_checkpoints()[-1]]
-        model = dataclasses.replace(model, config=demo_config())
-        data = dataclasses.replace(data, data=data.data or demo_data())
+        files, data, model = demo_run(data, model)
+        files = files[-1:]
     if repair not in REPAIRS:
         raise ValueError(f"--repair: expected one of {', '.join(REPAIRS)}, got {repair!r}")
     check_listing(listed, keypoint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +19,7 @@ from workbench.cli.options import (
     PoseScore,
     ReadingOptions,
     Rule,
+    demo_run,
     model_files,
     option,
     predicted,
@@ -64,10 +64,8 @@ def command(
     """
     file = model_files(files)
     if demo:
-        from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_data
-
-        file, model = demo_checkpoints()[-1], dataclasses.replace(model, config=demo_config())
-        data = dataclasses.replace(data, data=data.data or demo_data())
+        files, data, model = demo_run(data, model)
+        file = files[-1]
     model.require("evaluate", file)
     data.require("evaluate")
     from workbench.evaluation import PCK, check_evaluable, evaluate, protocol_of_loaded

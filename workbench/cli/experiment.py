@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import Config, Data, Demo, Device, ImageOptions, Images, Out, argument, option
-from workbench.cli.output import Answer, in_job
+from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, check_room, in_job, written
 
 if TYPE_CHECKING:
     from workbench.core.job import Job
@@ -78,13 +78,8 @@ def command(
         facts = {"experiments": {e.name: e.question for e in EXPERIMENTS.values()}}
         return Answer(facts, "\n".join(f"{e.name:{width}}  {e.question}" for e in EXPERIMENTS.values()))
     experiment = experiment_named(name or "both-ways")
-    if out is not None:
-        from workbench.cli.report_output import check_writable
-
-        check_writable(out)  # before minutes go into training
+    check_file(out, *REPORT_ENDINGS)
     if folder is not None:
-        from workbench.cli.output import check_room
-
         check_room(folder / "arms")
     if demo:
         from workbench.checkpoints.demo import demo_checkpoints
@@ -94,7 +89,7 @@ def command(
         steps = min(steps, DEMO_STEPS)
     if not files or data is None:
         raise ValueError("experiment: expected a text fusion checkpoint and --data; --demo has both")
-    from workbench.cli.conditioned import keep, newest
+    from workbench.cli.conditioned import newest
     from workbench.models import open_model
     from workbench.text.vectors import read_text
     from workbench.training.experiments.arms import origin_of
@@ -120,7 +115,7 @@ def command(
     resumed = kept.resumed if kept else []
     facts: dict[str, Any] = {"title": loaded.title, **report.to_json(), "resumed": resumed}
     note = [f"read from {folder}, done by an earlier call: {'; '.join(resumed)}"] if resumed else []
-    return Answer(facts, "\n".join([report.text(), *note, *keep(report, facts, out)]))
+    return written(Answer(facts, "\n".join([report.text(), *note])), out, report)
 
 
 def _run(job: Job, *asked: Any) -> ExperimentReport:

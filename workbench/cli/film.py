@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from workbench.cli.conditioned import ConditionedOptions, Files, Samples
+from workbench.cli.conditioned import DEMO, ConditionedOptions, Files, Samples, epochs_of, one_pass
 from workbench.cli.options import Demo, Out
-from workbench.cli.output import Answer
+from workbench.cli.output import REPORT_ENDINGS, Answer, as_columns, check_file, written
 
 
 def command(
@@ -18,14 +18,11 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Scales and shifts against the identity, and whether they carry anything about the image."""
-    from workbench.cli.conditioned import DEMO, epochs_of, keep, one_pass
-    from workbench.cli.report_output import as_columns, check_writable
     from workbench.inspectors.conditioning import film
-    from workbench.inspectors.conditioning.over_epochs import over_epochs
+    from workbench.inspectors.conditioning.film import over_epochs
     from workbench.inspectors.conditioning.passes import several
 
-    if out is not None:
-        check_writable(out)
+    check_file(out, *REPORT_ENDINGS)
     if demo:
         from workbench.checkpoints.demo import demo_checkpoints, demo_data
 
@@ -42,4 +39,4 @@ def command(
     lines = [f"{report.title}: {report.summary()}", "", *as_columns(report.table())]
     if len(reports) > 1:
         lines += ["", *as_columns(epochs.table()), "", epochs.summary()]
-    return Answer(facts, "\n".join(lines + keep(report, facts, out)))
+    return written(Answer(facts, "\n".join(lines)), out, report)

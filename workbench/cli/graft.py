@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,9 +18,10 @@ from workbench.cli.options import (
     Resamples,
     argument,
     check_limit,
+    demo_run,
     option,
 )
-from workbench.cli.output import Answer, check_file, in_job, written
+from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, in_job, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,15 +58,11 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Evaluate B with each part of A in turn, on the same instances, from their annotated boxes."""
-    check_file(out, ".html", ".json", ".csv")
+    check_file(out, *REPORT_ENDINGS)
     check_limit(limit)
     if demo:
-        from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_data
-
-        epochs = demo_checkpoints()
+        epochs, data, model = demo_run(data, model)
         a, b, limit = a or epochs[0], b or epochs[-1], limit or DEMO_LIMIT
-        model = dataclasses.replace(model, config=model.config or demo_config())
-        data = dataclasses.replace(data, data=data.data or demo_data())
     if a is None or b is None:
         raise ValueError("graft: expected two checkpoints of one network, A and B; or --demo")
     data.require("graft")

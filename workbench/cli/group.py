@@ -6,14 +6,15 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from workbench.cli.options import Demo, Files, Flip, Image, ImageOptions, ModelOptions, Out, Rule, model_files
 from workbench.cli.output import Answer, check_file, written
-from workbench.core import FLIP_BY_DEFAULT
+from workbench.core import FLIP_BY_DEFAULT, Sample
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from workbench.core import Sample
     from workbench.core.capabilities import GroupingModel
     from workbench.data.images import ImageReading
     from workbench.models.bottom_up import Maps, People
@@ -98,7 +99,6 @@ def _grouped(
 
 
 def _samples(image: list[Path] | None, stated: ImageReading, demo: bool) -> list[Sample]:
-    from workbench.core import Sample
     from workbench.data.boxes import whole_image
 
     if image:
@@ -126,8 +126,6 @@ def _samples(image: list[Path] | None, stated: ImageReading, demo: bool) -> list
 
 def _truths(samples: list[Sample]) -> list[np.ndarray] | None:
     """All people annotated in each image; None if an image has no annotation."""
-    import numpy as np
-
     truths = [[one.truth for one in (s, *s.others) if one.truth is not None] for s in samples]
     return [np.stack([np.asarray(t, float) for t in image]) for image in truths] if all(truths) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.cli import MISTAKES, sentence
 from workbench.cli.evaluate import write_predictions
 from workbench.cli.options import (
     BatchSize,
@@ -22,9 +24,9 @@ from workbench.cli.options import (
     argument,
     option,
 )
-from workbench.cli.output import Answer, check_room, in_job
-from workbench.cli.report_output import as_columns
+from workbench.cli.output import Answer, as_columns, check_room, in_job, run_in_job
 from workbench.core.errors import ReadingNote
+from workbench.core.files import sha256_of, write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,12 +198,9 @@ def _scored(history: History, pose_set: PoseSet, evaluator: EvaluatorOptions) ->
 
     part = part_of_history(pose_set, history)
     counting = {**evaluator.rules(len(pose_set.skeleton)), "indices": part.indices}
-    in_job(
-        "AP of the epochs",
-        lambda job: history.score(
-            pose_set, workers=os.cpu_count() or 1, progress=job.progress, cancelled=job.cancelled, **counting
-        ),
-        "epochs that were scored are kept; the same command goes on with the others",
+    run_in_job(
+        "AP of the epochs", history.score, pose_set, workers=os.cpu_count() or 1, **counting,
+        kept="epochs that were scored are kept; the same command goes on with the others",
     )  # fmt: skip
     return part.sentence
 
@@ -223,9 +222,7 @@ def _predicted(
         ValueError: not one of them could be read.
     """
     from workbench.checkpoints.checkpoint_files import epoch_of, models_in, name_of, training_order
-    from workbench.cli import MISTAKES, sentence
     from workbench.cli.compare import predicted
-    from workbench.core.files import sha256_of
     from workbench.evaluation import check_evaluable, evaluate
     from workbench.evaluation.protocol import judged_by
 
@@ -283,8 +280,7 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
     """
     from workbench.data.coco import read_json
     from workbench.evaluation import Predictions, evaluate
-    from workbench.evaluation.fiftyone_folder import read_fiftyone
-    from workbench.evaluation.mmpose_dump import is_dump, read_dump
+    from workbench.evaluation.exchange_formats import is_dump, read_dump, read_fiftyone
     from workbench.evaluation.predictions import minus_ones, results_of
 
     counting = evaluator.rules(len(pose_set.skeleton))
@@ -312,11 +308,8 @@ def _exported(wanted: str, history: History, pose_set: PoseSet | None) -> Path:
         KeyError: there is no such epoch.
         ValueError: FiftyOne needs the images, and no data set was named.
     """
-    import json
-
-    from workbench.core.files import write_text
     from workbench.evaluation import Predictions
-    from workbench.evaluation.fiftyone_folder import write_fiftyone
+    from workbench.evaluation.exchange_formats import write_fiftyone
 
     number, path = _numbered(wanted, "--export")
     if number not in history.files:

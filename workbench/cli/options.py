@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.cli.output import in_job, run_in_job
+from workbench.core import DecodeOptions
 from workbench.core.errors import ReadingNote
 from workbench.core.model import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
     from workbench.cli.output import Answer
-    from workbench.core import DecodeOptions
     from workbench.data.boxes import FoundBox
     from workbench.data.images import ImageReading
     from workbench.data.pose_set import PoseSet
@@ -189,7 +190,6 @@ def opened(
         keypoints: of the model, where the data set has several skeletons (COCO-WholeBody).
         reading: what is stated about the image files.
     """
-    from workbench.cli.output import in_job
     from workbench.data.opening import open_data_for
 
     return in_job(
@@ -330,8 +330,6 @@ class ReadingOptions:
     @property
     def decoding(self) -> DecodeOptions:
         """Decoder and score as the model takes them; it refuses other words."""
-        from workbench.core import DecodeOptions
-
         return DecodeOptions(self.decoder, self.score)  # type: ignore[arg-type]
 
     def rules(self, pose_score: str) -> dict[str, Any]:
@@ -405,6 +403,23 @@ class MetricOptions:
             ) from None
 
 
+def with_demo(data: DataOptions, name: str = "") -> DataOptions:
+    """The options with the data set of a demo run, the default one's by default, unless one is named."""
+    from workbench.checkpoints.demo import DEFAULT, demo_data
+
+    return replace(data, data=data.data or demo_data(name or DEFAULT))
+
+
+def demo_run(data: DataOptions, model: ModelOptions) -> tuple[list[Path], DataOptions, ModelOptions]:
+    """Checkpoints of the default demo run; the options with its data set, unless one is named, and config.
+
+    The config comes with its checkpoints, so it is read and not run.
+    """
+    from workbench.checkpoints.demo import demo_checkpoints, demo_config
+
+    return demo_checkpoints(), with_demo(data), replace(model, config=model.config or demo_config())
+
+
 def model_files(files: Sequence[Path] | None) -> Path | list[Path] | None:
     """The files of one model as open_model takes them; None where none is named."""
     return None if not files else files[0] if len(files) == 1 else list(files)
@@ -455,13 +470,9 @@ def predicted(loaded: LoadedModel, pose_set: PoseSet, **rules: Any) -> Predictio
         pose_set: what is predicted.
         rules: arguments of workbench.evaluation.predict.
     """
-    from workbench.cli.output import in_job
     from workbench.evaluation import predict
 
-    return in_job(
-        f"predicting with {loaded.title}",
-        lambda job: predict(loaded.model, pose_set, progress=job.progress, cancelled=job.cancelled, **rules),
-    )
+    return run_in_job(f"predicting with {loaded.title}", predict, loaded.model, pose_set, **rules)
 
 
 def assumed(assume: Sequence[str] | None, expert: str | None) -> list[str]:

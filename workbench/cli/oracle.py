@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,10 @@ from workbench.cli.options import (
     model_files,
     with_loading,
 )
-from workbench.cli.output import Answer, check_file, in_job, written
+from workbench.cli.output import Answer, check_file, run_in_job, written
 from workbench.core import FLIP_BY_DEFAULT, NotAvailable
+from workbench.core.capabilities import BottomUpModel, PlacesMaps
+from workbench.core.inspector import absent_capability
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -68,30 +69,24 @@ def waterfall(
     loaded: LoadedModel, pose_set: PoseSet, boxes: BoxOptions, flip: bool, limit: int | None
 ) -> Waterfall:
     """The waterfall of the model's kind."""
-    from workbench.core.capabilities import BottomUpModel, PlacesMaps
-    from workbench.core.inspector import absent_capability
     from workbench.evaluation.oracle import crops_waterfall, people_waterfall
     from workbench.evaluation.predict import finds_people
 
-    chosen = list(pose_set.images) if limit is None else list(pose_set.labelled_of_image)[:limit]
-    how: dict[str, Any] = {"flip": flip, "title": loaded.title}
-
-    def worked(made: Callable[..., Waterfall], **more: Any) -> Waterfall:
-        return in_job(
-            f"predicting with {loaded.title}",
-            lambda job: made(
-                loaded.model, pose_set, chosen, progress=job.progress, cancelled=job.cancelled, **how, **more
-            ),
-        )  # fmt: skip
-
+    made, more = crops_waterfall, {}
     if finds_people(loaded.model):
         if boxes != BoxOptions():
             raise ValueError("--boxes: a bottom-up model gets whole images and no boxes; leave it out")
         if not isinstance(loaded.model, BottomUpModel):
             raise NotAvailable(f"oracle: {absent_capability(PlacesMaps)}")
-        return worked(people_waterfall)
-    found, named = boxes.of(pose_set)
-    return worked(crops_waterfall, boxes=found, boxes_from=named)
+        made = people_waterfall
+    else:
+        found, named = boxes.of(pose_set)
+        more = {"boxes": found, "boxes_from": named}
+    chosen = list(pose_set.images) if limit is None else list(pose_set.labelled_of_image)[:limit]
+    return run_in_job(
+        f"predicting with {loaded.title}", made, loaded.model, pose_set, chosen, flip=flip,
+        title=loaded.title, **more,
+    )  # fmt: skip
 
 
 def _demo(file: Path | list[Path] | None, data: str | None, limit: int | None) -> tuple[Path, str, int]:

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -78,6 +78,9 @@ def with_notes(answer: Answer, notes: list[str]) -> Answer:
 
 # Can what --out asks for be written? Asked first, because the answer may take hours to find.
 
+REPORT_ENDINGS = (".html", ".json", ".csv")
+"""Of the files that a report can be written to."""
+
 
 def check_file(out: Path | None, *endings: str) -> None:
     """Refuse a file of another kind, or in a folder that is not there.
@@ -93,7 +96,7 @@ def check_file(out: Path | None, *endings: str) -> None:
     """
     if out is None:
         return
-    if endings and out.suffix not in endings:
+    if endings and out.suffix.lower() not in endings:
         raise ValueError(f"--out: expected a name ending in {' or '.join(endings)}, got {out.name}")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"--out: no such folder {out.parent}")
@@ -131,21 +134,26 @@ def _try_writing(out: Path) -> None:
 
 
 def write_report(report: Any, facts: Mapping[str, Any], out: Path) -> None:
-    """Write a report to a file whose ending says as what: .html (the figure), .json (the facts), .csv.
+    """Write a report to a file whose ending says as what: .html (all of it), .json (the facts), .csv.
 
     Args:
-        report: with plot() and table().
+        report: a Report.
         facts: what `--json` prints.
         out: checked with `check_file` before.
     """
     from workbench.core.files import csv_text, write_text
+    from workbench.figures.document import escaped, html_document, report_parts
 
     if out.suffix.lower() == ".json":
         write_text(out, as_text(facts) + "\n")
     elif out.suffix.lower() == ".csv":
         write_text(out, csv_text(report.table()))
     else:
-        write_text(out, report.plot().to_html())
+        whose = [str(facts[name]) for name in ("model", "title", "checkpoint") if facts.get(name)][:1]
+        samples = facts.get("samples")
+        of = [f"<p>{escaped(', '.join(samples))}</p>"] if isinstance(samples, list) and samples else []
+        title = ": ".join([facts.get("inspector", type(report).__name__), *whose])
+        write_text(out, html_document(title, [*of, *report_parts(report)]))
 
 
 def written(answer: Answer, out: Path | None, report: Any = None, key: str = "written") -> Answer:
@@ -171,6 +179,27 @@ def as_text(facts: Any) -> str:
     text = json.dumps(plain(facts), indent=2, ensure_ascii=False, allow_nan=False)
     # Outside of strings JSON here is ASCII, so what is left of control characters is inside of one.
     return re.sub(r"[^\x20-\x7e\n]", lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text)
+
+
+def as_columns(table: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table as lines of text: numbers to the right, four digits each, a dash where there is none."""
+    if not table:
+        return []
+
+    def cell_text(value: Any) -> str:
+        if value is None:
+            return "-"
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    names = list(table[0])
+    cells = [names, *([cell_text(row[name]) for name in names] for row in table)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
+    left = [isinstance(table[0][name], str) for name in names]
+    lines = []
+    for row in cells:
+        padded = [c.ljust(w) if words else c.rjust(w) for c, w, words in zip(row, widths, left, strict=True)]
+        lines.append("  ".join(padded).rstrip())
+    return lines
 
 
 class Progress:
@@ -259,6 +288,17 @@ def in_job(title: str, work: Callable[[Job], Result], kept: str = "") -> Result:
     if job.total:
         bar(job.total, job.total)
     return results[0]
+
+
+def run_in_job(
+    title: str, function: Callable[..., Result], /, *arguments: Any, kept: str = "", **options: Any
+) -> Result:
+    """The result of a function that takes `progress` and `cancelled`, called in a job: see `in_job`."""
+    return in_job(
+        title,
+        lambda job: function(*arguments, progress=job.progress, cancelled=job.cancelled, **options),
+        kept,
+    )
 
 
 def say(line: str) -> None:

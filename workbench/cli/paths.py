@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from workbench.cli.conditioned import ConditionedOptions, Samples
+from workbench.cli.conditioned import ConditionedOptions, Samples, demo_file, newest, one_pass
 from workbench.cli.options import Demo, Files, Out
-from workbench.cli.output import Answer
+from workbench.cli.output import REPORT_ENDINGS, Answer, as_columns, check_file, written
 
 
 def command(
@@ -16,13 +16,10 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Compare every tap of the training pass and the predict pass; name the first that differs."""
-    from workbench.cli.conditioned import demo_file, keep, newest, one_pass
-    from workbench.cli.report_output import as_columns, check_writable
     from workbench.inspectors.conditioning import paths
     from workbench.inspectors.conditioning.passes import several
 
-    if out is not None:
-        check_writable(out)
+    check_file(out, *REPORT_ENDINGS)
     if demo:
         files = files or [demo_file()]
     loaded = options.open(newest(files))
@@ -31,4 +28,4 @@ def command(
     facts = {"title": loaded.title, **report.to_json()}
     table = report.table()
     lines = [f"{loaded.title}: {report.summary()}", "", *as_columns([table[i] for i in report.shown])]
-    return Answer(facts, "\n".join(lines + keep(report, facts, out)))
+    return written(Answer(facts, "\n".join(lines)), out, report)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import Assume, Box, Demo, Device, Image, ImageOptions, Out, argument, option
-from workbench.cli.output import Answer, written
+from workbench.cli.output import REPORT_ENDINGS, Answer, as_columns, check_file, written
 
 if TYPE_CHECKING:
     from workbench.cli.report_output import Subject
@@ -52,10 +52,9 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """The first tap at which two implementations part, by how much, and the taps before it that agree."""
-    from workbench.cli.report_output import Subject, check_writable
+    from workbench.cli.report_output import Subject
 
-    if out is not None:
-        check_writable(out)
+    check_file(out, *REPORT_ENDINGS)
     looked_at = Subject(image=image, box=box, pictures=pictures)
     chosen: dict[str, Any] = {"mapping": mapping, "tolerance": tolerance, "own_input": own_input}
     if demo and a is None and b is None:
@@ -85,7 +84,7 @@ def _answered(
     a: LoadedModel, b: LoadedModel, looked_at: Subject, chosen: dict[str, Any],
     out: Path | None,
 ) -> Answer:  # fmt: skip
-    from workbench.cli.report_output import samples_of, write
+    from workbench.cli.report_output import samples_of
     from workbench.evaluation.port import compare_port, read_map
 
     samples, notes, _ = samples_of(looked_at, a)
@@ -100,11 +99,9 @@ def _answered(
         own_input=chosen["own_input"],
     )
     notes += [f"{loaded.title}: {loaded.note}" for loaded in (a, b) if loaded.note]
-    facts = {**report.to_json(), "notes": notes}
+    facts = {**report.to_json(), "notes": notes, "model": " | ".join(_titles(a, b))}
     lines = [as_text(report), *(f"note: {note}" for note in notes)]
-    if out is not None:
-        write(report, {**facts, "inspector": "port", "model": " | ".join(_titles(a, b)), "samples": []}, out)
-    return written(Answer(facts, "\n".join(lines), int(report.first_difference is not None)), out)
+    return written(Answer(facts, "\n".join(lines), int(report.first_difference is not None)), out, report)
 
 
 def _titles(a: LoadedModel, b: LoadedModel) -> tuple[str, str]:
@@ -115,8 +112,6 @@ def _titles(a: LoadedModel, b: LoadedModel) -> tuple[str, str]:
 
 def as_text(report: PortReport) -> str:
     """The summary and the places in the order of computation."""
-    from workbench.cli.report_output import as_columns
-
     lines = [report.summary(), "", *as_columns(report.table())]
     if report.unpaired:
         lines.append(f"{report.unpaired} modules of A have no counterpart by name in B (--map pairs them)")
@@ -125,6 +120,6 @@ def as_text(report: PortReport) -> str:
 
 def _demo_files(folder: Path) -> tuple[Path, Path]:
     """A tiny ViTPose, and a port of it that forgot the position of the class token: a mistake often made."""
-    from workbench.models.vitpose.demo import write_demo, write_forgetful_port
+    from workbench.models.vitpose.export import write_demo, write_forgetful_port
 
     return write_demo(folder, "mmpose-0", name="original.pth"), write_forgetful_port(folder)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
+
 from workbench.cli import options
 from workbench.cli.options import (
     Demo,
@@ -110,8 +112,6 @@ def _boxes(
         found = open_detector(detector, labels_for(skeleton), least)
         return lambda picture: found(picture.image), found.title
     if boxes is not None:
-        pass
-
         return boxes_by_number(boxes, least), f"{boxes.name} from score {least:g}"
     return whole, "whole image"
 
@@ -222,8 +222,6 @@ def _notes(loaded: LoadedModel, instances: list[dict[str, Any]]) -> list[str]:
 
 def _text(facts: dict[str, Any]) -> str:
     """One line for each instance, up to twenty, then what was assumed."""
-    import numpy as np
-
     names = facts["skeleton"]["keypoints"]
     count = len(facts["instances"])
     lines = [f"{facts['model']}: {count} instances in {facts['pictures']} pictures; boxes: {facts['boxes']}"]

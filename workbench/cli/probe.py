@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,12 +14,13 @@ from workbench.cli.options import (
     Out,
     Rule,
     check_limit,
+    demo_run,
     model_files,
     option,
     same_keypoints,
     with_loading,
 )
-from workbench.cli.output import Answer, check_file, in_job, written
+from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, in_job, written
 
 if TYPE_CHECKING:
     from workbench.core.job import Job
@@ -79,17 +79,15 @@ def _opened(
     """The model, the data set, and the instances to be measured."""
     file = model_files(files)
     if demo:
-        from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_data
-
         if file is not None:
             raise ValueError("--demo brings its own checkpoint; leave the file out")
-        file, model = demo_checkpoints()[-1], dataclasses.replace(model, config=demo_config())
-        data = dataclasses.replace(data, data=data.data or demo_data())
+        files, data, model = demo_run(data, model)
+        file = files[-1]
         limit = DEMO_IMAGES if limit is None else limit
     model.require(verb, file)
     data.require(verb)
     check_limit(limit)
-    check_file(out, ".html", ".json", ".csv")
+    check_file(out, *REPORT_ENDINGS)
     from workbench.data.pose_set import check_images
 
     # The demo's config comes with its checkpoints: it is read, and not run.
@@ -109,7 +107,7 @@ def _input(
 ) -> ProbeReport:
     """Try every alternative to how images become the network's input; name those that are better."""
     from workbench.evaluation.probes import probe_input
-    from workbench.evaluation.probes.average_precision import ap_of
+    from workbench.evaluation.probes.probing import ap_of
 
     return probe_input(
         loaded.model, pose_set.samples(indices), title=f"{loaded.title} on {pose_set.name}", seed=seed,

@@ -6,7 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from workbench.cli.compare import Epoch, Judging, epochs_of, judged_epochs
+import numpy as np
+
+from workbench.cli.compare import Epoch, Judging, epochs_of, is_results, judged_epochs
 from workbench.cli.options import (
     BatchSize,
     DataOptions,
@@ -20,7 +22,7 @@ from workbench.cli.options import (
     option,
 )
 from workbench.cli.output import Answer, check_file, written
-from workbench.core.errors import beside
+from workbench.core.errors import USER_ERRORS, beside, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -105,8 +107,6 @@ def command(
 
 def _chosen(files: list[Path], most: int) -> tuple[list[Path], list[str]]:
     """The files to evaluate; of a folder with many checkpoints some, evenly spread, and a note."""
-    import numpy as np
-
     if len(files) == 1 and not files[0].is_dir():
         if not files[0].is_file():
             raise FileNotFoundError(
@@ -144,8 +144,7 @@ def _curves(files: list[Path], log: list[Path] | None, demo: bool) -> tuple[Curv
 
 
 def _inputs(paths: Sequence[Path], pose_set: PoseSet, logs: Sequence[Path]) -> Iterator[Input]:
-    from workbench.cli.compare import is_results
-    from workbench.evaluation.mmpose_dump import is_dump
+    from workbench.evaluation.exchange_formats import is_dump
     from workbench.figures.document import Input
 
     for path in paths:
@@ -186,7 +185,6 @@ def _diagnosed(
     targets: Sequence[Path], data: DataOptions, model: ModelOptions, level: str
 ) -> tuple[Diagnosis | None, list[str]]:
     """The diagnostics run, or why there is none."""
-    from workbench.core.errors import USER_ERRORS, sentence
     from workbench.diagnosis import diagnose
 
     if level == "none" or not targets:

@@ -1,9 +1,8 @@
-"""Reports on the command line: samples from options, reports into files."""
+"""Reports on the command line: a model and samples from options, and what an inspector answers of them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,9 +19,9 @@ from workbench.cli.options import (
     model_files,
     option,
 )
-from workbench.cli.output import Answer, check_file, written
+from workbench.cli.output import REPORT_ENDINGS, Answer, as_columns, check_file, written
 from workbench.core import DecodeOptions, NotAvailable, Run, Sample
-from workbench.core.files import csv_text, write_text
+from workbench.core.capabilities import TakesSupport
 from workbench.core.inspector import Inspector
 from workbench.core.report import Report
 
@@ -65,8 +64,7 @@ def answer(
         ValueError: options that contradict each other.
         NotAvailable: the model, or with `--demo` no demo model, can answer.
     """
-    if out is not None:
-        check_writable(out)
+    check_file(out, *REPORT_ENDINGS)
     if demo:
         run, report, notes = _demonstrated(inspector, params, subject)
     else:
@@ -112,9 +110,7 @@ def _answered(
     lines = [report.summary(), "", *as_columns(table), "", f"model: {title}"]
     lines += [f"samples: {', '.join(samples)}"] if samples else []
     lines += [f"note: {note}" for note in notes]
-    if out is not None:
-        write(report, facts, out)
-    return written(Answer(facts, "\n".join(lines)), out)
+    return written(Answer(facts, "\n".join(lines)), out, report)
 
 
 def _made(inspector: Inspector, params: Any, subject: Subject) -> tuple[Run, Report, list[str]]:
@@ -155,7 +151,7 @@ def _on_a_random_transformer(
     import tempfile
 
     from workbench.models import open_model
-    from workbench.models.vitpose.demo import write_demo
+    from workbench.models.vitpose.export import write_demo
 
     with tempfile.TemporaryDirectory() as folder:
         loaded = open_model(write_demo(Path(folder)))
@@ -193,7 +189,6 @@ def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], lis
     Raises:
         ValueError: options that contradict each other, or keypoints that are not the model's.
     """
-    from workbench.core.capabilities import TakesSupport
     from workbench.data import open_data
     from workbench.data.coco import DifferentKeypointsError
     from workbench.evaluation.protocol import check_same_keypoints
@@ -226,7 +221,7 @@ def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], lis
 
 def _episode(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], list[str], LoadedModel]:
     """A query of a file whose categories have different keypoints (MP-100); the model with its support."""
-    from workbench.data.episodes import read_episodes
+    from workbench.data.coco import read_episodes
 
     episode = read_episodes(Path(str(subject.data)), 1, subject.images)[0]
     model: Any = loaded.model
@@ -257,57 +252,3 @@ def _of_images(subject: Subject) -> list[Sample]:
         box = whole_image(pixels) if chosen is None else box_in_image(chosen, pixels)
         samples.append(Sample(pixels, box, key=path.stem, image_id=i, path=str(path)))
     return samples
-
-
-def as_columns(table: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A table as lines of text: numbers to the right, four digits each, a dash where there is none."""
-    if not table:
-        return []
-
-    def cell_text(value: Any) -> str:
-        if value is None:
-            return "-"
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    names = list(table[0])
-    cells = [names, *([cell_text(row[name]) for name in names] for row in table)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
-    left = [isinstance(table[0][name], str) for name in names]
-    lines = []
-    for row in cells:
-        padded = [c.ljust(w) if words else c.rjust(w) for c, w, words in zip(row, widths, left, strict=True)]
-        lines.append("  ".join(padded).rstrip())
-    return lines
-
-
-def check_writable(out: Path) -> None:
-    """Refuse a file that no report can be written to."""
-    if out.suffix.lower() not in _WRITERS:
-        raise ValueError(f"--out {out.name}: expected an ending out of {', '.join(_WRITERS)}")
-    check_file(out)
-
-
-def write(report: Report, facts: Mapping[str, Any], out: Path) -> None:
-    """Write a report; the ending says as what."""
-    write_text(out, _WRITERS[out.suffix.lower()](report, facts))
-
-
-def _page(report: Report, facts: Mapping[str, Any]) -> str:
-    """A page that needs no network and follows the reader's light or dark setting."""
-    from workbench.figures.document import drawn, escaped, html_document
-
-    subject = escaped(f"{facts['model']} · {', '.join(facts['samples'])}")
-    summary = f'<p class="answer">{escaped(report.summary())}</p>'
-    title = f"{facts['inspector']}: {facts['model']}"
-    return html_document(title, [f"<p>{subject}</p>", summary, drawn(report.plot())])
-
-
-def _json(report: Report, facts: Mapping[str, Any]) -> str:
-    return json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _csv(report: Report, facts: Mapping[str, Any]) -> str:
-    return csv_text(report.table(), "\n")
-
-
-_WRITERS = {".html": _page, ".json": _json, ".csv": _csv}

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.options import Adapter, Data, Demo, Device, ImageOptions, Images, Out, argument, option
-from workbench.cli.output import Answer, check_file
-from workbench.core.files import write_text
+from workbench.cli.output import Answer, check_file, written
+from workbench.core import nearest
+from workbench.core.capabilities import Reinitialises, TakesSupport
 
 if TYPE_CHECKING:
     from workbench.core import PoseModel, Run, Sample, Skeleton
@@ -106,8 +107,6 @@ def command(
         for title, steps in [*compared, (report.title, report.steps)]
     ]
     trained = _trained(runs[0], schedules, rule) if schedules else None
-    if out is not None:
-        write_text(out, report.plot().to_html())
     facts = {**report.to_json(), "epochs": epochs}
     text = _text(report, epochs)
     if trained is not None:
@@ -117,7 +116,7 @@ def command(
         command = _repeat_command([] if demo else files or [], given, bisect)
         bisection = _retrained(opened[-1], sample, bisect, device, command)
         facts["bisection"], text = bisection.to_json(), f"{text}\n\n{as_text(bisection)}"
-    return Answer(facts, text)
+    return written(Answer(facts, text), out, report)
 
 
 def _demo_files() -> list[Path]:
@@ -157,10 +156,8 @@ def _chosen(
     A checkpoint of a single-image run names the instance that it learned, which is the default. A file whose
     categories have different keypoints (MP-100) gives an episode: a query and a support of one category.
     """
-    from workbench.core import nearest
     from workbench.data import open_data
-    from workbench.data.coco import DifferentKeypointsError
-    from workbench.data.episodes import read_episodes
+    from workbench.data.coco import DifferentKeypointsError, read_episodes
 
     try:
         chosen = open_data(data, images, category, reading=pictures.reading)
@@ -191,8 +188,6 @@ def _supported(model: PoseModel, chosen: _Chosen) -> PoseModel:
     Raises:
         ValueError: a support is needed, and the model takes none.
     """
-    from workbench.core.capabilities import TakesSupport
-
     same = chosen.skeleton.keypoints == model.skeleton.keypoints
     if isinstance(model, TakesSupport):
         support = chosen.support or (() if same else (chosen.sample,))
@@ -213,7 +208,6 @@ def _trained(run: Run, steps: int, rule: PckRule) -> Schedules:
 
 def _retrained(loaded: LoadedModel, sample: Sample, steps: int, device: str, command: str) -> OverfitReport:
     """The sample, learned again from initial weights by a network with the same defects."""
-    from workbench.core.capabilities import Reinitialises
     from workbench.training.overfit import overfit
     from workbench.training.plan import Plan
     from workbench.training.sequences import untrained_copy

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
+
 from workbench.cli.options import Category, Data, Demo, EvaluatorOptions, MetricOptions, argument
 from workbench.cli.output import Answer
 
@@ -104,8 +106,6 @@ def _report(
 
 def _demo_results(pose_set: PoseSet) -> list[dict[str, Any]]:
     """The annotations, moved by 3 pixels to the right: they show what a score looks like."""
-    import numpy as np
-
     return [
         {
             "image_id": instance.image_id,

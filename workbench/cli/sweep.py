@@ -22,12 +22,11 @@ from workbench.cli.options import (
     check_limit,
     constants,
     option,
+    with_demo,
 )
-from workbench.cli.output import Answer, check_room, in_job
-from workbench.cli.report_output import as_columns
+from workbench.cli.output import Answer, as_columns, check_room, run_in_job
 
 if TYPE_CHECKING:
-    from workbench.core.job import Job
     from workbench.evaluation.sweeps.ray_engine import Cluster
     from workbench.evaluation.sweeps.report import SweepReport
     from workbench.evaluation.sweeps.rules import SweepRules
@@ -37,9 +36,8 @@ Ablations = Annotated[
     list[str] | None,
     option(
         "--ablations",
-        "More ways to read the outputs, with commas between: decoders, flip, codec; of a bottom-up "
-        "model tags, grouping, faults; of one with text conditioning; or one variant by its name. May be "
-        "repeated.",
+        "More ways to read the outputs, with commas between: decoders, flip, codec; of a bottom-up model "
+        "tags, grouping, faults; of one with text conditioning; or one variant by its name. May be repeated.",
     ),
 ]
 EngineName = Annotated[str, option("--engine", "local (this process) or ray.")]
@@ -88,10 +86,10 @@ def command(
         if demo:
             from tempfile import TemporaryDirectory
 
-            from workbench.checkpoints.demo import demo_data, demo_run
+            from workbench.checkpoints.demo import demo_run
 
             run, limit = run or demo_run(), limit or DEMO_IMAGES
-            data = dataclasses.replace(data, data=data.data or demo_data())
+            data = with_demo(data)
             lasting = out is not None
             out = out or Path(stack.enter_context(TemporaryDirectory()))
         if run is None:
@@ -183,14 +181,10 @@ def _swept(
     folder = out if out is not None else run / "sweep"
     check_room(folder / "table.csv")
 
-    def work(job: Job) -> SweepReport:
-        return sweep(
-            run, data.data or "", folder, images=data.images, rules=rules, engine=engine,  # type: ignore[arg-type]
-            cluster=cluster, progress=job.progress, cancelled=job.cancelled,
-        )  # fmt: skip
-
-    left = "what was finished is kept; the same command goes on with it"
-    return in_job(f"sweep over {run.name}", work, left)
+    return run_in_job(
+        f"sweep over {run.name}", sweep, run, data.data or "", folder, images=data.images, rules=rules,
+        engine=engine, cluster=cluster, kept="what was finished is kept; the same command goes on with it",
+    )  # fmt: skip
 
 
 def _lines(report: SweepReport) -> list[str]:

@@ -61,7 +61,7 @@ def command(
 
 
 def _vectors(file: Path | None, encoder: str, demo: bool) -> TextVectors:
-    from workbench.data.builtin import cache_folder
+    from workbench.data.opening import cache_folder
     from workbench.models.sentence_encoder import sentence_encoder
     from workbench.text.encoding import encoded, encoder_named, read_descriptions
     from workbench.text.vectors import builtin_text, read_text

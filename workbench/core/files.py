@@ -44,7 +44,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     if target.exists() and not target.is_file():
         yield target
         return
-    target = target.resolve()
+    target = Path(os.path.realpath(target))
     _remove_abandoned(target)
     # The ending stays last: writers choose the format by it.
     part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
@@ -183,6 +183,14 @@ def _running(process: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def files_in(folder: Path, *patterns: str) -> list[Path]:
+    """The regular files of a folder that match one of the glob patterns, sorted.
+
+    A pipe or a device of such a name is left out: reading it need not end.
+    """
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
 
 
 @contextlib.contextmanager

@@ -31,8 +31,6 @@ def plotted(runs: Sequence[Curves], names: Sequence[str] = (), title: str = "") 
             and the learning rate.
         title: of the figure; the first run's sentence by default.
     """
-    import plotly.graph_objects as go
-
     chosen = [(i, series) for i, run in enumerate(runs) for series in _chosen(run, names)]
     unit = "epoch" if any(s.unit == "epoch" for _, s in chosen) else "iteration"
     # One axis cannot count both; CurvesReport says which runs are left out.
@@ -50,15 +48,13 @@ def plotted(runs: Sequence[Curves], names: Sequence[str] = (), title: str = "") 
         dash = styles.setdefault(series.label, _DASHES[len(styles) % len(_DASHES)])
         x, value = thinned(series.drawn_x(), series.value)
         who = f"{runs[run].title}: " if len(runs) > 1 else ""
-        figure.add_trace(
-            go.Scatter(
-                x=x.astype(np.float32), y=value.astype(np.float32), name=f"{who}{series.label}",
-                yaxis=_axis(kinds, kind),
-                mode="lines+markers" if len(x) <= 60 else "lines", marker={"size": 5},
-                line={"color": RUN_COLOURS[run % len(RUN_COLOURS)], "dash": dash, "width": 1.6},
-                meta={"run": run, "name": series.name, "split": series.split},
-                hovertemplate=f"{unit} %{{x:.4g}}: {short(series.name)} %{{y:.4g}}<extra></extra>",
-            )
+        figure.add_scatter(
+            x=x.astype(np.float32), y=value.astype(np.float32), name=f"{who}{series.label}",
+            yaxis=_axis(kinds, kind),
+            mode="lines+markers" if len(x) <= 60 else "lines", marker={"size": 5},
+            line={"color": RUN_COLOURS[run % len(RUN_COLOURS)], "dash": dash, "width": 1.6},
+            meta={"run": run, "name": series.name, "split": series.split},
+            hovertemplate=f"{unit} %{{x:.4g}}: {short(series.name)} %{{y:.4g}}<extra></extra>",
         )  # fmt: skip
     for run in runs[:1]:
         _mark(figure, run, unit)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from workbench.checkpoints.checkpoint_files import CHECKPOINT_ENDINGS
 from workbench.core import NotAvailable
+from workbench.core.files import files_in
 from workbench.curves.csv_table import is_csv, read_csv
 from workbench.curves.flags import with_flags
 from workbench.curves.json_lines import is_json_lines, read_json_lines
@@ -195,11 +196,11 @@ def logs_of(folder: Path) -> tuple[Path, ...]:
     found: list[Path] = []
     starts = sorted(p for p in folder.iterdir() if p.is_dir() and p.name != "vis_data")
     for start in (folder, *starts):
-        files = sorted(start.glob("vis_data/*.json"))
+        files = files_in(start, "vis_data/*.json")
         # mmengine writes everything into scalars.json and repeats the training rows in a dated file.
         whole = [path for path in files if path.name == "scalars.json"] or files
-        printed = (path for path in start.glob("*.log") if is_text_log(_head_of(path), path.name))
-        found += whole or sorted((*start.glob("*.log.json"), *printed))[-1:]
+        printed = (path for path in files_in(start, "*.log") if is_text_log(_head_of(path), path.name))
+        found += whole or sorted((*files_in(start, "*.log.json"), *printed))[-1:]
     return tuple(found)
 
 
@@ -221,7 +222,7 @@ def _logs_and_others(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     for pattern in _OTHERS:
         for below in _BELOW:
             # Each file once: wandb links its latest run beside the others.
-            unique = {p.resolve(): p for p in sorted(folder.glob(below + pattern))}
+            unique = {p.resolve(): p for p in files_in(folder, below + pattern)}
             files = tuple(sorted(unique.values(), key=_by_number))
             if pattern == "*.wandb":  # each start of a resumed run has a folder, with a file of the same name
                 files = tuple(path for path in files if path.name == files[-1].name)

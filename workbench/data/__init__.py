@@ -6,10 +6,9 @@ parts. All give a `PoseSet`, which reads an image only when a sample is requeste
 
 from __future__ import annotations
 
-from workbench.data.builtin import BUILTIN, DESCRIPTIONS, builtin, cache_folder
 from workbench.data.coco import read_coco
 from workbench.data.facts import DataFacts, data_facts
-from workbench.data.opening import export, open_data
+from workbench.data.opening import BUILTIN, DESCRIPTIONS, builtin, cache_folder, export, open_data
 from workbench.data.pose_set import (
     ImageRecord,
     Instance,

@@ -86,8 +86,6 @@ class DataFacts(Report):
         )
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         from workbench.figures import new_figure
 
         title = f"{self.name}: labelled keypoints of {self.labelled} instances"
@@ -96,9 +94,9 @@ class DataFacts(Report):
         shares = (("visible", self.visible, "#3d8fdc"), ("hidden", self.hidden, "#d9772b"))
         for name, share, colour in (*shares, ("unlabelled", self.unlabelled, "rgba(128,136,148,.35)")):
             hover = "%{customdata}: %{x:.1%} " + name + "<extra></extra>"
-            figure.add_trace(
-                go.Bar(x=share.astype(np.float32), y=rows, orientation="h", name=name, marker_color=colour,
-                       customdata=np.array(self.keypoints), hovertemplate=hover)
+            figure.add_bar(
+                x=share.astype(np.float32), y=rows, orientation="h", name=name, marker_color=colour,
+                customdata=np.array(self.keypoints), hovertemplate=hover,
             )  # fmt: skip
         figure.update_layout(barmode="stack")
         figure.update_xaxes(range=[0, 1], tickformat=".0%")

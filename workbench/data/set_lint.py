@@ -336,9 +336,8 @@ def _sigmas(pose_set: PoseSet) -> list[Located]:
         elif values and not np.allclose(given, values, rtol=0.02, atol=0):
             off = int(np.argmax(np.abs(np.array(given) - values)))
             text = (
-                f"the file's sigmas are not those published for {skeleton.name}: "
-                f"{skeleton.keypoints[off]} has {given[off]:g} instead of {values[off]:g}; AP is then "
-                "another measure"
+                f"the file's sigmas are not those published for {skeleton.name}: {skeleton.keypoints[off]} "
+                f"has {given[off]:g} instead of {values[off]:g}; AP is then another measure"
             )
             numbers = (Measurement(f"sigma of {skeleton.keypoints[off]}", given[off], "", values[off]),)
             made.append(

@@ -24,6 +24,8 @@ VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 MEDIA = (".jpg", ".jpeg", ".png", ".bmp", ".webp", *VIDEOS)
 # Bytes at the beginning and at the end of a json that decide what it is.
 _HEAD = 1 << 16
+# Bytes of the longest script that somebody writes by hand; a parser takes several hundred times as many.
+_CODE = 1 << 20
 # Bytes of a json of no known kind up to which it is read whole, to say whether it is damaged.
 _WHOLE = 1 << 26
 
@@ -220,8 +222,12 @@ def _python(path: Path) -> tuple[Kind, str]:
 
     The file is parsed and not run.
     """
+    with path.open("rb") as file:
+        data = file.read(_CODE + 1)
+    if len(data) > _CODE:
+        return "unknown", f"is longer than {_CODE >> 20} MB, as no config and no script is"
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
+        tree = ast.parse(data.decode(errors="replace"))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return "damaged", f"is no Python that can be read ({error.__class__.__name__}: {error})"
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}

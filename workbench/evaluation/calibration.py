@@ -96,23 +96,22 @@ class Calibration(Report):
 
     def plot(self) -> Figure:
         """Reliability diagram: mean OKS over mean score, the diagonal is perfect."""
-        import plotly.graph_objects as go
-
         from workbench.figures import QUIET_COLOUR, RUN_COLOURS, new_figure
 
         figure = new_figure(self.summary(), x="mean score of a bin", y="mean OKS, or its part (0 to 1)")
         top = max(1.0, self.keypoints.highest, self.poses.highest)
         diagonal = np.array([0, 1], np.float32)
-        figure.add_trace(
-            go.Scatter(x=diagonal, y=diagonal, name="perfect", line={"color": QUIET_COLOUR, "dash": "dot"})
+        figure.add_scatter(
+            x=diagonal,
+            y=diagonal,
+            name="perfect",
+            line={"color": QUIET_COLOUR, "dash": "dot"},
         )
         for one, colour in zip((self.keypoints, self.poses), RUN_COLOURS, strict=False):
-            figure.add_trace(
-                go.Scatter(
-                    x=one.score.astype(np.float32), y=one.value.astype(np.float32), name=f"{one.what} scores",
-                    customdata=one.count.astype(np.float32), mode="lines+markers", line={"color": colour},
-                    hovertemplate="score %{x:.3f}: OKS %{y:.3f}, %{customdata:.0f} values<extra></extra>",
-                )
+            figure.add_scatter(
+                x=one.score.astype(np.float32), y=one.value.astype(np.float32), name=f"{one.what} scores",
+                customdata=one.count.astype(np.float32), mode="lines+markers", line={"color": colour},
+                hovertemplate="score %{x:.3f}: OKS %{y:.3f}, %{customdata:.0f} values<extra></extra>",
             )  # fmt: skip
         figure.update_xaxes(range=[min(0.0, self.keypoints.lowest, self.poses.lowest), top * 1.02])
         return figure.update_yaxes(range=[0, 1.02])

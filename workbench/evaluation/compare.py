@@ -254,8 +254,6 @@ class Comparison(Report):
 
     def plot(self) -> Figure:
         """AP and AR over the epochs, with the interval of each change from the first."""
-        import plotly.graph_objects as go
-
         from workbench.figures import RUN_COLOURS, new_figure
 
         figure = new_figure(self.summary(), x="epoch", y="AP, AR (0 to 1)")
@@ -267,16 +265,14 @@ class Comparison(Report):
                 high = np.array([base, *(base + i.high for i in self.intervals)], np.float32)
                 low = np.array([base, *(base + i.low for i in self.intervals)], np.float32)
                 spread = {"type": "data", "array": high - value, "arrayminus": value - low}
-            figure.add_trace(
-                go.Scatter(
-                    x=list(self.titles),
-                    y=value,
-                    error_y=spread or None,
-                    name=name if not spread else "AP, 95 % of the change from the first",
-                    mode="lines+markers",
-                    line={"color": colour},
-                    hovertemplate="%{x}: " + name + " %{y:.3f}<extra></extra>",
-                )
+            figure.add_scatter(
+                x=list(self.titles),
+                y=value,
+                error_y=spread or None,
+                name=name if not spread else "AP, 95 % of the change from the first",
+                mode="lines+markers",
+                line={"color": colour},
+                hovertemplate="%{x}: " + name + " %{y:.3f}<extra></extra>",
             )
         figure.update_yaxes(rangemode="tozero")
         return figure

@@ -145,10 +145,8 @@ class Errors(Report):
         if not self.judged:
             return (
                 f"AP {self.ap:.3f}: no detection lies on an annotation (OKS .1), {counts[FALSE_POSITIVE]} "
-                "lie on "
-                f"nobody and {counts[FALSE_NEGATIVE]} instances are missed; check that results and "
-                "annotations "
-                "are of the same images, in pixels of the whole image"
+                f"lie on nobody and {counts[FALSE_NEGATIVE]} instances are missed; check that results and "
+                "annotations are of the same images, in pixels of the whole image"
             )
         shares = ", ".join(f"{WORDS[kind]} {counts[kind] / self.judged:.1%}" for kind in KINDS)
         text = f"AP {self.ap:.3f}; of {self.judged:,} judged keypoints {shares}"
@@ -335,7 +333,6 @@ class Errors(Report):
         return _text(self)
 
     def plot(self) -> Figure:
-
         return overview(self.summary(), self.per_keypoint(), self.repairs)
 
 
@@ -460,19 +457,15 @@ def overview(title: str, keypoints: Sequence[Mapping[str, Any]], repairs: Mappin
         keypoints: rows of Errors.per_keypoint.
         repairs: kind of error -> AP given back; nan is left out.
     """
-    import plotly.graph_objects as go
-
     figure = new_figure(title, height=max(330, 24 * len(keypoints) + 150))
     finite = {kind: delta for kind, delta in repairs.items() if math.isfinite(delta)}
     kinds = sorted(finite, key=lambda kind: finite[kind])
     worst = kinds[-1] if kinds else ""
-    figure.add_trace(
-        go.Bar(
-            x=np.array([finite[kind] for kind in kinds], np.float32), y=[WORDS[kind] for kind in kinds],
-            orientation="h", showlegend=False, customdata=np.array(kinds, object),
-            marker={"color": [FINDING_COLOUR if kind == worst else QUIET_COLOUR for kind in kinds]},
-            hovertemplate="%{y} repaired: %{x:+.4f} AP<extra></extra>",
-        )
+    figure.add_bar(
+        x=np.array([finite[kind] for kind in kinds], np.float32), y=[WORDS[kind] for kind in kinds],
+        orientation="h", showlegend=False, customdata=np.array(kinds, object),
+        marker={"color": [FINDING_COLOUR if kind == worst else QUIET_COLOUR for kind in kinds]},
+        hovertemplate="%{y} repaired: %{x:+.4f} AP<extra></extra>",
     )  # fmt: skip
     for trace in _traces(keypoints):
         figure.add_trace(trace)

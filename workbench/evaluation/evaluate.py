@@ -18,7 +18,7 @@ from workbench.core.report import Report, plain
 from workbench.evaluation.ground_truth import AreaRule, GroundTruth
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
 from workbench.evaluation.measures import is_length
-from workbench.evaluation.oks import keypoint_terms, paired_oks
+from workbench.evaluation.oks import keypoint_terms, oks_of_terms, paired_oks
 from workbench.evaluation.pck import PCK, per_keypoint
 from workbench.evaluation.predictions import Detections, Predictions
 from workbench.evaluation.protocol import Protocol
@@ -137,8 +137,6 @@ class Evaluation(Report):
 
     def plot(self) -> Figure:
         """Mean OKS of every keypoint, the weakest at the top."""
-        import plotly.graph_objects as go
-
         from workbench.figures import keypoint_colours, new_figure
 
         rows = sorted((r for r in self.per_keypoint if r["labelled"]), key=lambda r: -r["oks"])
@@ -146,21 +144,19 @@ class Evaluation(Report):
         ap, ar = figure_text(self.figures["AP"]), figure_text(self.figures["AR"])
         title = f"AP {ap}, AR {ar}: {self.protocol.text()}"
         figure = new_figure(title, x="mean OKS (0 to 1)", height=140 + 22 * max(len(rows), 4))
-        figure.add_trace(
-            go.Bar(
-                x=np.array([r["oks"] for r in rows], np.float32),
-                y=[r["keypoint"] for r in rows],
-                orientation="h",
-                marker={"color": [colours[r["keypoint"]] for r in rows]},
-                customdata=np.array(
-                    [[r["pck"], r["error_px"], r["labelled"]] for r in rows], np.float32
-                ).reshape(-1, 3),
-                hovertemplate=(
-                    "%{y}: OKS %{x:.3f}<br>" + self.pck + " %{customdata[0]:.1%}<br>"
-                    "median error %{customdata[1]:.1f} px<br>labelled %{customdata[2]:.0f}<extra></extra>"
-                ),
-                showlegend=False,
-            )
+        figure.add_bar(
+            x=np.array([r["oks"] for r in rows], np.float32),
+            y=[r["keypoint"] for r in rows],
+            orientation="h",
+            marker={"color": [colours[r["keypoint"]] for r in rows]},
+            customdata=np.array([[r["pck"], r["error_px"], r["labelled"]] for r in rows], np.float32).reshape(
+                -1, 3
+            ),
+            hovertemplate=(
+                "%{y}: OKS %{x:.3f}<br>" + self.pck + " %{customdata[0]:.1%}<br>"
+                "median error %{customdata[1]:.1f} px<br>labelled %{customdata[2]:.0f}<extra></extra>"
+            ),
+            showlegend=False,
         )
         figure.update_xaxes(range=[0, 1])
         return figure
@@ -263,23 +259,9 @@ def evaluate(
     Raises:
         ValueError: predictions and annotations do not fit, or areas or sigmas are missing.
     """
-    truth = truth_of(pose_set, area_rule, indices)
-    skeleton = pose_set.skeleton
-    constants = skeleton.sigmas if sigmas is None else tuple(sigmas)
-    found = predictions.detections() if detections is None else detections
-    result = keypoint_ap(truth, found, constants, max_dets)
-    counted = truth.ids[~truth.ignored]
-    protocol = replace(
-        protocol or Protocol(),
-        max_dets=max_dets,
-        data=pose_set.name,
-        images=len(truth.image_ids),
-        instances=len(counted),
-        left_out=len(pose_set.left_out),
-        unseen=_without_size(pose_set, counted) if predictions.annotation_id is not None else 0,
-        sigmas=f"{skeleton.name}: {skeleton.source}" if sigmas is None else "given",
-        area=AREA_TEXT[area_rule],
-        detection_area=found.area_rule,
+    truth, skeleton = truth_of(pose_set, area_rule, indices), pose_set.skeleton
+    result, protocol = judged(
+        pose_set, predictions, protocol, truth, sigmas=sigmas, max_dets=max_dets, detections=detections
     )
     rows, target = compared_pairs(predictions, result)
     K = len(skeleton)  # empty files have arrays of no keypoints
@@ -305,6 +287,48 @@ def evaluate(
         oks=instance_oks(predictions, result),
         crowding=crowding(pose_set, result),
         skeleton=skeleton,
+    )
+
+
+def judged(
+    pose_set: PoseSet,
+    predictions: Predictions,
+    protocol: Protocol | None,
+    truth: GroundTruth,
+    *,
+    sigmas: Sequence[float] | None = None,
+    max_dets: int = 20,
+    detections: Detections | None = None,
+) -> tuple[KeypointAP, Protocol]:
+    """The ten figures, and the protocol with what decides them filled in.
+
+    Args:
+        pose_set: the annotations.
+        predictions: of this set.
+        protocol: how they were made.
+        truth: the annotations that count, of `truth_of`.
+        sigmas: as in `evaluate`, as are the next two.
+        max_dets: likewise.
+        detections: likewise.
+
+    Raises:
+        ValueError: predictions and annotations do not fit, or sigmas are missing.
+    """
+    skeleton = pose_set.skeleton
+    found = predictions.detections() if detections is None else detections
+    result = keypoint_ap(truth, found, skeleton.sigmas if sigmas is None else tuple(sigmas), max_dets)
+    counted = truth.ids[~truth.ignored]
+    return result, replace(
+        protocol or Protocol(),
+        max_dets=max_dets,
+        data=pose_set.name,
+        images=len(truth.image_ids),
+        instances=len(counted),
+        left_out=len(pose_set.left_out),
+        unseen=_without_size(pose_set, counted) if predictions.annotation_id is not None else 0,
+        sigmas=f"{skeleton.name}: {skeleton.source}" if sigmas is None else "given",
+        area=AREA_TEXT[truth.area_rule],
+        detection_area=found.area_rule,
     )
 
 
@@ -412,7 +436,8 @@ def pose_oks(
     rows, target = own_annotations(predictions, truth)
     pairs = (predictions.keypoints[rows], truth.keypoints[target], truth.area[target], result.sigmas)
     oks, terms = np.full(len(predictions), np.nan), np.full(predictions.scores.shape, np.nan)
-    oks[rows], terms[rows] = paired_oks(*pairs), keypoint_terms(*pairs)
+    terms[rows] = keypoint_terms(*pairs)
+    oks[rows] = oks_of_terms(terms[rows])
     return oks, terms
 
 

@@ -76,14 +76,11 @@ class Grafting(Report):
         word = "gives" if first.change is not None and first.change.delta > 0 else "costs"
         return (
             f"{text}. {first.part} from {self.title_a} {word} most: AP {first.ap:.3f} ({first.change}). "
-            "Parts were "
-            "trained together, so a part that costs AP may only not fit the others."
+            "Parts were trained together, so a part that costs AP may only not fit the others."
         )
 
     def plot(self) -> Figure:
         """Change of AP by part."""
-        import plotly.graph_objects as go
-
         from workbench.figures import RUN_COLOURS, new_figure
 
         shown = [g for g in self.grafts if g.change is not None]
@@ -92,12 +89,10 @@ class Grafting(Report):
         low = np.array([g.change.low for g in shown if g.change], np.float32)
         title = f"change of the AP of {self.title_b}"
         figure = new_figure(self.summary(), x=title, height=140 + 26 * max(len(shown), 3))
-        figure.add_trace(
-            go.Bar(
-                x=delta, y=[g.part for g in shown], orientation="h", marker={"color": RUN_COLOURS[0]},
-                error_x={"type": "data", "array": high - delta, "arrayminus": delta - low},
-                hovertemplate="%{y}: %{x:+.3f}<extra></extra>",
-            )
+        figure.add_bar(
+            x=delta, y=[g.part for g in shown], orientation="h", marker={"color": RUN_COLOURS[0]},
+            error_x={"type": "data", "array": high - delta, "arrayminus": delta - low},
+            hovertemplate="%{y}: %{x:+.3f}<extra></extra>",
         )  # fmt: skip
         return figure.update_yaxes(autorange="reversed")
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from workbench.core.files import files_in
 from workbench.evaluation.epoch_scores import EpochScores, open_scores, score_epochs
 from workbench.evaluation.image_index import (
     NAME,
@@ -368,7 +369,7 @@ def query_epochs(folder: Path, *, mixed: bool = False) -> History:
     """
     found: dict[int, tuple[Path, Protocol | None, int]] = {}
     counts: dict[int, Path] = {}
-    for path in sorted(Path(folder).glob("*.parquet")):
+    for path in files_in(Path(folder), "*.parquet"):
         if path.name.startswith("."):  # a part of a file that is being written
             continue
         notes, epoch, K = _head(path)

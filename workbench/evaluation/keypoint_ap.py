@@ -13,6 +13,7 @@ Source: cocodataset/cocoapi@8c9bcc3:PythonAPI/pycocotools/cocoeval.py, evaluateI
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -256,9 +257,7 @@ def curves(
         for a in np.flatnonzero(present[c]):
             counted = ~matches.ignored[a][:, order]
             hit = matches.hit[a][:, order] & counted
-            seen = np.cumsum(counted, axis=1)
-            for t in range(T):
-                precision[t, :, c, a], recall[t, c, a] = _curve(hit[t], seen[t], present[c, a])
+            precision[:, :, c, a], recall[:, c, a] = _curves(hit, counted, present[c, a])
     return precision, recall
 
 
@@ -269,25 +268,32 @@ def _present(truth: GroundTruth, matches: Matches) -> Int[np.ndarray, "C A"]:
     return np.stack(counts, axis=1)
 
 
-def _curve(
-    hit: Float[np.ndarray, " D"], seen: Float[np.ndarray, " D"], present: int
-) -> tuple[Float[np.ndarray, " R"], float]:
+def _curves(
+    hit: Bool[np.ndarray, "T D"], counted: Bool[np.ndarray, "T D"], present: int
+) -> tuple[Float[np.ndarray, "T R"], Float[np.ndarray, " T"]]:
     """Precision at the recalls, and the highest recall, of detections by falling score.
 
     Recall only rises, and precision is only at its best, at a hit: the others need no look.
 
     Args:
         hit: right.
-        seen: how many counted ones there are up to here.
+        counted: right or wrong.
         present: how many there are to be found.
     """
-    at = np.flatnonzero(hit)
-    right = np.arange(1.0, len(at) + 1)
-    wrong = seen[at] - right
+    at = np.flatnonzero(hit)  # level by level
+    bounds = np.searchsorted(at, np.arange(len(hit) + 1) * hit.shape[1])
+    found = np.diff(bounds)
+    right = np.arange(1.0, len(at) + 1) - np.repeat(bounds[:-1], found)
+    wrong = np.cumsum(counted, axis=1).ravel()[at] - right
     best = right / (wrong + right + np.spacing(1))
-    best = np.maximum.accumulate(best[::-1])[::-1]
-    reached = np.searchsorted(right / present, RECALLS, side="left")
-    return np.r_[best, 0.0][reached], len(at) / present
+    # Of each recall, the hit that reaches it.
+    place = np.searchsorted(np.arange(1.0, found.max() + 1) / present, RECALLS, side="left")
+    reached = np.searchsorted(place, found)
+    precision = np.zeros((len(hit), len(RECALLS)))
+    for t, (start, stop) in enumerate(itertools.pairwise(bounds)):
+        falling = np.maximum.accumulate(best[start:stop][::-1])[::-1]
+        precision[t, : reached[t]] = falling[place[: reached[t]]]
+    return precision, found / present
 
 
 def figures(

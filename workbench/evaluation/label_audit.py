@@ -167,8 +167,6 @@ class LabelAudit(Report):
 
     def plot(self) -> Figure:
         """How many suspects of each kind."""
-        import plotly.graph_objects as go
-
         from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 
         kinds = (SWAPPED, SHIFTED, MISSING)
@@ -176,7 +174,7 @@ class LabelAudit(Report):
         for claim, name, colour in ((True, "claimed", FINDING_COLOUR), (False, "to look at", QUIET_COLOUR)):
             own = [s.kind for s in self.suspects if s.claim == claim]
             counts = np.array([own.count(kind) for kind in kinds], np.float32)
-            figure.add_trace(go.Bar(x=list(kinds), y=counts, name=name, marker={"color": colour}))
+            figure.add_bar(x=list(kinds), y=counts, name=name, marker={"color": colour})
         return figure.update_layout(barmode="stack")
 
     def table(self) -> list[dict[str, Any]]:

@@ -150,15 +150,13 @@ class Measures(Report):
         )
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         from workbench.figures import new_figure
 
         rows = sorted((r for r in self.per_keypoint if r["labelled"]), key=lambda row: -row["pck"])
         title = f"{self.rows[0]['metric']} {_figure_text(self.value)}"
         figure = new_figure(title, x="PCK (0 to 1)", height=140 + 22 * max(len(rows), 4))
         x, y = np.array([r["pck"] for r in rows], np.float32), [r["keypoint"] for r in rows]
-        figure.add_trace(go.Bar(x=x, y=y, orientation="h", showlegend=False))
+        figure.add_bar(x=x, y=y, orientation="h", showlegend=False)
         figure.update_xaxes(range=[0, 1])
         return figure
 

@@ -64,8 +64,13 @@ def paired_oks(
     sigmas: Float[np.ndarray, " K"],
 ) -> Float[np.ndarray, " N"]:
     """OKS of poses paired one to one; nan where the truth labels nothing. Arguments as keypoint_terms."""
-    labelled = (truth[..., 2] > 0).sum(-1)
-    total = np.nansum(keypoint_terms(keypoints, truth, area, sigmas), axis=-1)
+    return oks_of_terms(keypoint_terms(keypoints, truth, area, sigmas))
+
+
+def oks_of_terms(terms: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " N"]:
+    """OKS of poses whose `keypoint_terms` these are; nan where the truth labels nothing."""
+    labelled = (~np.isnan(terms)).sum(-1)
+    total = np.nansum(terms, axis=-1)
     return np.divide(total, labelled, out=np.full(len(total), np.nan), where=labelled > 0)
 
 

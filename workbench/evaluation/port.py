@@ -134,20 +134,16 @@ class PortReport(Report):
 
     def plot(self) -> Figure:
         """Relative difference at each place, from the top in the order in which A computes."""
-        from plotly import graph_objects as go
-
         names = [tap.name for tap in self.taps]
         shown = [tap.relative if math.isfinite(tap.relative) else 1.0 for tap in self.taps]
         colours = [FINDING_COLOUR if tap.differs else RUN_COLOURS[0] for tap in self.taps]
         figure = new_figure(self.summary(), x="relative difference", height=max(260, 140 + _ROW * len(names)))
-        figure.add_trace(
-            go.Scatter(
-                x=np.maximum(np.array(shown, np.float32), _FLOOR),
-                y=names,
-                mode="markers",
-                marker={"color": colours, "size": 9},
-                hovertemplate="%{y}<br>relative difference %{x:.3g}<extra></extra>",
-            )
+        figure.add_scatter(
+            x=np.maximum(np.array(shown, np.float32), _FLOOR),
+            y=names,
+            mode="markers",
+            marker={"color": colours, "size": 9},
+            hovertemplate="%{y}<br>relative difference %{x:.3g}<extra></extra>",
         )
         figure.add_vline(x=self.tolerance, line={"dash": "dash", "color": _LINE})
         figure.add_annotation(

@@ -13,6 +13,7 @@ import numpy as np
 from workbench.core import DecodeOptions, Groups, PoseModel, Skeleton, nearest
 from workbench.core.capabilities import CropsBoxes, ShiftsHeatmaps, StatesGroupingRules
 from workbench.core.report import plain
+from workbench.decoding import KEYPOINT_SCORES, decoders_for
 from workbench.skeletons import spelling
 
 if TYPE_CHECKING:
@@ -290,15 +291,18 @@ def _of_people(
     )
 
 
-def protocol_of_loaded(loaded: LoadedModel, **rules: Any) -> Protocol:
+def protocol_of_loaded(loaded: LoadedModel, *, sha256: str = "", **rules: Any) -> Protocol:
     """The rules of a model as open_model gave it: its title, its file's hash, how far it was loaded.
 
     Args:
         loaded: opened.
+        sha256: of its checkpoint where that has been read already: a large file is not read again.
         rules: the other arguments of protocol_of.
     """
+    # One file alone: of several, and of none, the model knows better what its hash is.
+    known = sha256 if loaded.checkpoint and len(loaded.checkpoint.paths) == 1 else ""
     protocol = protocol_of(
-        loaded.model, checkpoint=loaded.title, sha256=loaded.sha256, load=loaded.load, **rules
+        loaded.model, checkpoint=loaded.title, sha256=known or loaded.sha256, load=loaded.load, **rules
     )
     whole = loaded.load is None and loaded.family in FILE_IS_MODEL
     return replace(protocol, loaded_fraction=1.0, complete=True) if whole else protocol
@@ -311,8 +315,6 @@ def check_options(model: PoseModel, options: DecodeOptions) -> None:
         KeyError: no such decoder for this model's output.
         ValueError: the score rule is unknown or for other outputs, or the model decodes in its own way.
     """
-    from workbench.decoding import KEYPOINT_SCORES, decoders_for
-
     if model.codec is None:
         if options != DecodeOptions():
             raise ValueError("decoder and score: this model reads its output in its own way; leave them out")

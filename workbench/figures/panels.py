@@ -188,8 +188,6 @@ def add_map(
         colours: colour scale.
         transparent: low values let the crop below show through.
     """
-    import plotly.graph_objects as go
-
     h, w = values.shape
     # Browsers smooth small images when they enlarge them; cells drawn several pixels wide keep their edges.
     whole = math.ceil(DRAWN_SIDE / max(h, w))
@@ -202,13 +200,11 @@ def add_map(
     figure.add_layout_image(image_layer(image_data_uri(png), extent, axes_of(panel)))
     step = math.ceil(max(h, w) / HOVER_SIDE)
     hover = f"{unit} %{{z:.4g}}<br>x %{{x:.1f}}, y %{{y:.1f}} input px<extra>{as_title(name)}</extra>"
-    figure.add_trace(
-        go.Heatmap(
-            z=strongest(values, step), opacity=0, coloraxis="coloraxis", name=name,
-            x0=left + (step - 1) / 2 * dx, dx=step * dx, y0=top + (step - 1) / 2 * dy, dy=step * dy,
-            xaxis=f"x{axes_of(panel)}", yaxis=f"y{axes_of(panel)}",
-            hovertemplate=hover,
-        )
+    figure.add_heatmap(
+        z=strongest(values, step), opacity=0, coloraxis="coloraxis", name=name,
+        x0=left + (step - 1) / 2 * dx, dx=step * dx, y0=top + (step - 1) / 2 * dy, dy=step * dy,
+        xaxis=f"x{axes_of(panel)}", yaxis=f"y{axes_of(panel)}",
+        hovertemplate=hover,
     )  # fmt: skip
 
 
@@ -228,21 +224,17 @@ def add_marks(
         truth: (x, y) of the ring, input pixels.
         peak_name: what the cross is, on hover.
     """
-    import plotly.graph_objects as go
-
     # Each mark twice, wide and dark below narrow and white: seen on every colour of every scale.
     places = np.array([truth, truth, peak, peak], np.float32)
     symbols = ["circle-open", "circle-open", "x-thin", "x-thin"]
     inks = ["#14161c", "#ffffff"] * 2
     line = {"width": np.array([3.5, 1.2, 3.5, 1.2], np.float32), "color": inks}
-    figure.add_trace(
-        go.Scatter(
-            x=places[:, 0], y=places[:, 1], mode="markers",
-            marker={"symbol": symbols, "size": 8, "color": inks, "line": line},
-            text=["annotation", "annotation", peak_name, peak_name],
-            xaxis=f"x{axes_of(panel)}", yaxis=f"y{axes_of(panel)}",
-            hovertemplate="%{text}<br>x %{x:.1f}, y %{y:.1f} input px<extra></extra>",
-        )
+    figure.add_scatter(
+        x=places[:, 0], y=places[:, 1], mode="markers",
+        marker={"symbol": symbols, "size": 8, "color": inks, "line": line},
+        text=["annotation", "annotation", peak_name, peak_name],
+        xaxis=f"x{axes_of(panel)}", yaxis=f"y{axes_of(panel)}",
+        hovertemplate="%{text}<br>x %{x:.1f}, y %{y:.1f} input px<extra></extra>",
     )  # fmt: skip
 
 

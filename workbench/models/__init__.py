@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workbench.checkpoints import open_checkpoint
+from workbench.checkpoints.identity import identify_shapes
 from workbench.core import Groups, PoseModel
 from workbench.core.capabilities import HasNote
 from workbench.models.families import Family, explained, families, family_named, family_of
@@ -146,8 +148,6 @@ def open_model(
         >>> loaded.family, loaded.loaded_fraction, loaded.model.skeleton.name
         ('cape', 1.0, 'ap10k-17')
     """
-    from workbench.checkpoints import open_checkpoint
-    from workbench.checkpoints.identity import identify_shapes
     from workbench.models.naming import skeleton_named, with_skeleton
 
     checked_device(device)

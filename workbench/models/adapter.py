@@ -245,8 +245,7 @@ def checked(model: Any, path: Path) -> PoseModel:
         absent = [name for name in _OF_GROUPING if not hasattr(model, name)]
         raise ValueError(
             f"{path}: {type(model).__name__} has `group`, as a bottom-up model has, and lacks "
-            f"{', '.join(absent)}; see workbench.core.Groups, or return "
-            "workbench.models.bottom_up.BottomUp"
+            f"{', '.join(absent)}; see workbench.core.Groups, or return workbench.models.bottom_up.BottomUp"
         )
     return own
 

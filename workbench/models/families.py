@@ -3,11 +3,13 @@
 A family stands in one module (or folder) as a `Family` called ``FAMILY``. It is registered by one line in
 workbench.checkpoints.identity.FAMILY_MODULES, or by another package under the entry point
 ``workbench.families``; nothing else in the workbench names it. Recognising a file imports every record, so a
-record's module imports nothing heavy: torch and the network's own module are imported inside its functions.
+record's module imports nothing heavy: torch and the network's own module are imported inside its functions,
+or named by `deferred`.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -125,6 +127,15 @@ class Family:
     takes_adapter: bool = False
     config_modules: ConfigModules | None = None
     needs_torch: bool = True
+
+
+def deferred(module: str, name: str) -> Callable[..., Any]:
+    """A function of a module that is imported when the function is called."""
+
+    def call(*arguments: Any) -> Any:
+        return getattr(importlib.import_module(module), name)(*arguments)
+
+    return call
 
 
 def families() -> tuple[Family, ...]:

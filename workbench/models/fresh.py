@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from workbench.checkpoints.config_reader import read_config
 from workbench.core import NotAvailable, PoseModel, Skeleton
 from workbench.models.families import FreshOptions, fresh_network
+from workbench.skeletons import SKELETONS
 
 
 def new_model(
@@ -71,7 +73,6 @@ def read_model(
     Raises:
         ValueError: it would need to run code, or cannot be built.
     """
-    from workbench.checkpoints.config_reader import read_config
     from workbench.models.mmpose.model import from_config
     from workbench.models.randomness import private_randomness
 
@@ -96,8 +97,6 @@ def demo_model(seed: int = 0, device: str = "cpu") -> tuple[PoseModel, str]:
 
 
 def _skeleton_named(family: str, skeleton: Skeleton | str) -> Skeleton:
-    from workbench.skeletons import SKELETONS
-
     if isinstance(skeleton, Skeleton):
         return skeleton
     if skeleton not in SKELETONS:

@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 _only: ContextVar[bool] = ContextVar("registered_only", default=False)
 
 
@@ -313,7 +315,6 @@ def _let_torch_read_runner_checkpoints() -> None:
     The pickles call `getattr` on HistoryBuffer; it is given a getattr that knows that class alone, since the
     real one would open every door. Opening unknown files is workbench.checkpoints' task, not torch.load's.
     """
-    import numpy as np
     import torch
     from mmengine.logging import HistoryBuffer
 

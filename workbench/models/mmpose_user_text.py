@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from workbench.core import Batch, NotAvailable, Outputs, Passed, Sample
 from workbench.core.conditioning import Conditioning
 from workbench.core.errors import errors_of_user_code
@@ -177,7 +179,6 @@ class TopDownWithText(TopDown):
 
     def _data_sample(self, batch: Batch, n: int) -> Any:
         """What the user's pipeline would hand over of one sample, as far as inference needs it."""
-        import numpy as np
         from mmpose.structures import PoseDataSample
 
         H, W = self.input_size

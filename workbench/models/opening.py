@@ -13,7 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from workbench.checkpoints.config_reader import config_budget, read_config
 from workbench.core import NotAvailable, Skeleton, nearest, reason
+from workbench.core.files import files_in
 from workbench.decoding.codecs import size_of
 
 if TYPE_CHECKING:
@@ -181,14 +183,12 @@ class Opening:
 
         Files that are no model config, or that would have to be run, are ignored.
         """
-        from workbench.checkpoints.config_reader import config_budget, read_config
-
         if self.checkpoint is None:
             return {}
         found = {}
         folder = self.checkpoint.path.resolve().parent
         budget = config_budget(f"{folder.name}/*.py")  # one for all of them together
-        for path in sorted(folder.glob("*.py"))[:_NEIGHBOURS]:
+        for path in files_in(folder, "*.py")[:_NEIGHBOURS]:
             if path.resolve().parent != folder:
                 continue  # a link to a file that is not of this run
             with contextlib.suppress(ValueError, OSError):
@@ -203,8 +203,6 @@ class Opening:
 
         False where that cannot be told without running it.
         """
-        from workbench.checkpoints.config_reader import read_config
-
         if self.config is None:
             return False
         with contextlib.suppress(ValueError, OSError):
@@ -235,8 +233,6 @@ class Opening:
             NotAvailable: there is none, or several lie beside the checkpoint.
             ValueError: it cannot be read without running it.
         """
-        from workbench.checkpoints.config_reader import read_config
-
         if self.config is not None and self.run_config:
             from workbench.models.mmpose.config import run_config
 

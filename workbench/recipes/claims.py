@@ -84,8 +84,7 @@ class ClaimsReport(Report):
         wrong = [one for one in self.judgements if one.verdict == "wrong"]
         said = (
             f"{self.title}: of {len(self.judgements)} statements {self.count('right')} right, {len(wrong)} "
-            f"wrong, "
-            f"{self.count('not checked')} not checked, against {self.recipe or 'no recipe'}"
+            f"wrong, {self.count('not checked')} not checked, against {self.recipe or 'no recipe'}"
         )
         if not wrong:
             return said

@@ -75,8 +75,7 @@ _EMA = _keys(
 _TOP = _keys(
     "train_dataloader val_dataloader test_dataloader optim_wrapper param_scheduler train_cfg val_cfg "
     "test_cfg model val_evaluator test_evaluator default_hooks custom_hooks auto_scale_lr randomness "
-    "custom_imports "
-    "load_from default_scope log_processor visualizer vis_backends env_cfg"
+    "custom_imports load_from default_scope log_processor visualizer vis_backends env_cfg"
 )
 # How alike a key must be to a known one to be called its misspelling.
 _NEAR, _NEAR_AT_THE_TOP = 0.75, 0.9
@@ -232,8 +231,7 @@ def _depth(made: Decisions, rate: float, source: str) -> Iterator[AuditFinding]:
             cause="layer decay for another depth",
             evidence=f"the backbone has {layers} blocks, layer decay counts {given}: patch embedding at "
             f"{first:.3g}, last block at {last:.3g} of the peak rate; expected {rate ** (layers + 1):.3g} "
-            f"and "
-            f"{rate:.3g}",
+            f"and {rate:.3g}",
             why="with too few, late blocks train above the peak rate; with too many, everything below it",
             source=f"{source}: scale = rate^(num_layers + 1 - layer id)",
             fix=f"set num_layers to {layers}",

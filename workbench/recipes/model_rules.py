@@ -114,8 +114,7 @@ def sigma(subject: Subject) -> Iterator[AuditFinding]:
                 evidence=f"sigma {value:g} on a map of {shown(maps)} cells: the map is {ratio:.0f} sigma "
                 f"long",
                 why="too thin, the peak is a few cells in a sea of zeros, and MSE learns the background; "
-                "too wide, "
-                "neighbouring keypoints run into each other",
+                "too wide, neighbouring keypoints run into each other",
                 source="published recipes: sigma 2 at 48x64, 3 at 72x96, 6 at 192x256 cells",
                 fix=f"set sigma to about {expected}",
                 field="codec.sigma",
@@ -207,8 +206,7 @@ def udp_agrees(subject: Subject) -> Iterator[AuditFinding]:
                 udp,
                 cause="crop and codec follow two conventions",
                 why="one measures in steps between pixel centres (size - 1), the other in pixels (size): "
-                "keypoints "
-                "come out up to one input pixel off at the far borders",
+                "keypoints come out up to one input pixel off at the far borders",
                 source=source,
                 fix=f"set use_udp={udp} in the {name} pipeline",
                 field="crop.udp",

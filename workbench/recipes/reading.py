@@ -164,6 +164,5 @@ def _texts(values: Mapping[str, Any]) -> list[str]:
         return []
     return [
         f"{', '.join(found[:4])}: written as text, not as a number (YAML 1.1 wants 5.0e-4 for 5e-4); read "
-        f"as a "
-        "number here, but a program that does not convert it fails or compares texts"
+        "as a number here, but a program that does not convert it fails or compares texts"
     ]

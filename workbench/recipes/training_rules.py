@@ -57,9 +57,8 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
         {"base_batch_size": base, "enable": True},
         cause="learning rate and batch do not belong together",
         evidence=f"rate {rate:g}{f', which auto_scale_lr makes {used:g}' if scales else ''}, "
-        f"with {batch:g} samples on each of {subject.devices} devices "
-        f"({total:g} in all); {recipe.name} uses {expected_rate:g} for {base:g}, which makes {linear:g} for "
-        f"{total:g} by the linear rule",
+        f"with {batch:g} samples on each of {subject.devices} devices ({total:g} in all); {recipe.name} "
+        f"uses {expected_rate:g} for {base:g}, which makes {linear:g} for {total:g} by the linear rule",
         why="the rate of a recipe belongs to its total batch: a smaller batch has noisier gradients and, at "
         "the same rate, larger steps per sample",
         source=f"{recipe.source_of('scaling.base_batch')}; Goyal et al., arXiv 1706.02677; for Adam a "

@@ -283,21 +283,17 @@ class Similarity(Report):
         return rows
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         lowest = float(self._apart().min())
         figure = new_figure(self.summary(), height=26 * len(self.names) + 190)
-        figure.add_trace(
-            go.Heatmap(
-                z=self.cosines.astype(np.float32),
-                x=list(self.names),
-                y=list(self.names),
-                colorscale=SEQUENTIAL,
-                zmin=min(lowest, 0.5),
-                zmax=1,
-                colorbar={"title": {"text": "cosine"}, "thickness": 12},
-                hovertemplate="%{y} and %{x}<br>cosine %{z:.3f}<extra></extra>",
-            )
+        figure.add_heatmap(
+            z=self.cosines.astype(np.float32),
+            x=list(self.names),
+            y=list(self.names),
+            colorscale=SEQUENTIAL,
+            zmin=min(lowest, 0.5),
+            zmax=1,
+            colorbar={"title": {"text": "cosine"}, "thickness": 12},
+            hovertemplate="%{y} and %{x}<br>cosine %{z:.3f}<extra></extra>",
         )
         figure.update_yaxes(autorange="reversed", title_text=self.of)
         figure.update_xaxes(tickangle=-60)

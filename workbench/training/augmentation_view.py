@@ -19,6 +19,7 @@ import numpy as np
 
 from workbench.core import Sample, Skeleton
 from workbench.core.finding import Finding
+from workbench.core.geometry import crop_region
 from workbench.core.report import PICTURE, Report
 from workbench.skeletons import spelling
 from workbench.training.albumentations_steps import TRANSFORMS, Results, Step, albumentations_steps
@@ -398,7 +399,6 @@ def _scale(sample: Sample, results: Results) -> float:
     """Size of the crop relative to the plain one: the longer side of both, which the aspect fix keeps."""
     if "input_scale" not in results:
         return 1.0
-    from workbench.core.geometry import crop_region
 
     W, H = results["input_size"]
     _, plain = crop_region(sample.box, (int(H), int(W)), float(results.get("padding", 1.25)))

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from workbench.core import Batch, DecodeOptions, Outputs, PoseModel, Prediction, Sample, Skeleton
-from workbench.core.report import Report
+from workbench.core.hooks import recording
+from workbench.core.report import Report, rows
 from workbench.decoding.map_statistics import likeness
 from workbench.figures import RUN_COLOURS, SEQUENTIAL
 from workbench.figures.layout import new_figure
+from workbench.training.objectives import Target, mse
 from workbench.training.sequences import trainable
 from workbench.training.settings import Settings
 from workbench.training.trainer import Trainer
@@ -112,8 +114,6 @@ class Distilled:
         Raises:
             ValueError: the maps are of different sizes.
         """
-        from workbench.training.objectives import Target, mse
-
         teacher = batch.extra["teacher"]
         if outputs.heatmaps is None or outputs.heatmaps.shape != teacher.shape:
             given = None if outputs.heatmaps is None else tuple(outputs.heatmaps.shape)
@@ -208,19 +208,15 @@ class Distillation(Report):
 
     def _draw_curves(self, figure: Figure) -> None:
         """Upper row: correlation of the maps; energy in foreground and background."""
-        import plotly.graph_objects as go
-
         lines = [
             ("correlation of the mean pair", self.correlation, "x", "y"),
             ("reach: foreground over the teacher's", self.reach, "x2", "y2"),
             ("leak: energy in the background", self.leak, "x2", "y2"),
         ]
         for (name, values, along, up), colour in zip(lines, RUN_COLOURS, strict=False):
-            figure.add_trace(
-                go.Scatter(
-                    x=np.array(self.epochs, np.float32), y=np.float32(values), name=name,
-                    mode="lines+markers", line_color=colour, xaxis=along, yaxis=up,
-                )
+            figure.add_scatter(
+                x=np.array(self.epochs, np.float32), y=np.float32(values), name=name,
+                mode="lines+markers", line_color=colour, xaxis=along, yaxis=up,
             )  # fmt: skip
         figure.add_hline(self.teacher_correlation, line_dash="dot", line_color="#747c88", yref="y")
         figure.update_layout(
@@ -232,20 +228,16 @@ class Distillation(Report):
 
     def _draw_histograms(self, figure: Figure) -> None:
         """Middle row: values of the maps, and weights of the stem, one column per epoch."""
-        import plotly.graph_objects as go
-
         histograms = [
             (self.map_edges, self.map_counts, "x3", "y3"), (self.weight_edges, self.weight_counts, "x4", "y4")
         ]  # fmt: skip
         for edges, counts, along, up in histograms:
             middles = (edges[1:] + edges[:-1]) / 2
             shown = np.log10(np.maximum(counts.T, 1e-5)).astype(np.float32)
-            figure.add_trace(
-                go.Heatmap(
-                    x=np.array(self.epochs, np.float32), y=np.float32(middles), z=shown,
-                    colorscale=SEQUENTIAL, xaxis=along, yaxis=up, showscale=along == "x3",
-                    colorbar={"title": {"text": "log10 of the share"}},
-                )
+            figure.add_heatmap(
+                x=np.array(self.epochs, np.float32), y=np.float32(middles), z=shown,
+                colorscale=SEQUENTIAL, xaxis=along, yaxis=up, showscale=along == "x3",
+                colorbar={"title": {"text": "log10 of the share"}},
             )  # fmt: skip
         figure.update_layout(
             xaxis3={"domain": LEFT, "anchor": "y3", **EPOCH_AXIS},
@@ -256,13 +248,9 @@ class Distillation(Report):
 
     def _draw_features(self, figure: Figure) -> None:
         """Lower row: the stem's channels, before the first step and at the end."""
-        import plotly.graph_objects as go
-
-        figure.add_trace(
-            go.Heatmap(
-                z=_mosaic(self.features), colorscale=SEQUENTIAL, xaxis="x5", yaxis="y5", showscale=False,
-                hoverinfo="skip",
-            )
+        figure.add_heatmap(
+            z=_mosaic(self.features), colorscale=SEQUENTIAL, xaxis="x5", yaxis="y5", showscale=False,
+            hoverinfo="skip",
         )  # fmt: skip
         h = self.features.shape[2]
         title = f"the stem's first {self.features.shape[1]} channels on the first image"
@@ -279,8 +267,6 @@ class Distillation(Report):
         )
 
     def table(self) -> list[dict[str, Any]]:
-        from workbench.core.report import rows
-
         return rows(
             epoch=self.epochs, loss=self.loss, correlation=self.correlation, rank=self.rank,
             reach=self.reach, leak=self.leak, stem=self.stem,
@@ -406,8 +392,6 @@ class _Course:
 
 def _student_outputs(trainer: Trainer, stem: str) -> tuple[np.ndarray, np.ndarray]:
     """The student's maps in evaluation mode, and its first layer's output."""
-    from workbench.core.hooks import recording
-
     with recording(trainer.model.module, {"stem": stem}, ["stem"]) as seen:
         outputs = trainer.evaluated()
     assert outputs.heatmaps is not None  # the objective read them

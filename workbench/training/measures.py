@@ -85,30 +85,42 @@ class GradientNorms:
         Args:
             groups: with ``name`` and ``params``; groups of one name count together.
         """
-        self._parameters: dict[str, list[Tensor]] = {}
+        self._parameters: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
         for group in groups:
-            self._parameters.setdefault(group["name"], []).extend(group["params"])
+            for kept, more in zip(
+                self._parameters.setdefault(group["name"], ([], [])), by_size(group["params"]), strict=True
+            ):
+                kept.extend(more)
 
     def by_name(self) -> dict[str, Tensor]:
         """Norm over the parameters of each name that have a gradient now; without any, no entry."""
         found = {}
         for name, parameters in self._parameters.items():
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            if gradients:
-                found[name] = total_norm(gradients)
+            # Read once each: after a backward pass every one of them has left the processor's cache.
+            few, many = ([g for p in own if (g := p.grad) is not None] for own in parameters)
+            if few or many:
+                found[name] = _joined_norm(few, many)
         return found
+
+
+def by_size(tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Those of fewer than FEW_ELEMENTS elements, and the others."""
+    return [t for t in tensors if t.numel() < FEW_ELEMENTS], [t for t in tensors if t.numel() >= FEW_ELEMENTS]
 
 
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:
     """L2 norm over all elements of some tensors; 0 for none."""
     import torch
 
-    if not tensors:
-        return torch.tensor(0.0)
-    few = [t.reshape(-1) for t in tensors if t.numel() < FEW_ELEMENTS]
-    many = [t for t in tensors if t.numel() >= FEW_ELEMENTS]
-    norms = list(torch._foreach_norm([*many, torch.cat(few)] if few else many))  # type: ignore[reportPrivateImportUsage]
-    return torch.linalg.vector_norm(torch.stack(norms))
+    return _joined_norm(*by_size(tensors)) if tensors else torch.tensor(0.0)
+
+
+def _joined_norm(few: Sequence[Tensor], many: Sequence[Tensor]) -> Tensor:
+    """Norm of tensors of which some are so small that their elements are joined first."""
+    import torch
+
+    joined = [torch.cat([t.reshape(-1) for t in few])] if few else []
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm([*many, *joined])))  # type: ignore[reportPrivateImportUsage]
 
 
 class Updates:
@@ -131,21 +143,23 @@ class Updates:
         if not self._before:
             self._before = {name: [p.clone() for p in now] for name, now in self._weights.items()}
             return
+        import torch
+
         for name, now in self._weights.items():
-            for before, weight in zip(self._before[name], now, strict=True):
-                before.copy_(weight)
+            torch._foreach_copy_(self._before[name], now)  # type: ignore[reportPrivateImportUsage]
 
     def ratios(self) -> dict[str, float]:
         """Norm of the change since `record` over the norm of the weights; about 1e-3 is healthy.
 
         The copy is used up: call `record` before the next update.
         """
+        import torch
+
         found = {}
         for name, now in self._weights.items():
             before = self._before[name]
             size = total_norm(before).clamp(min=1e-12)
-            for was, weight in zip(before, now, strict=True):
-                was.sub_(weight)
+            torch._foreach_sub_(before, now)  # type: ignore[reportPrivateImportUsage]
             found[name] = (total_norm(before) / size).item()
         return found
 

@@ -18,7 +18,7 @@ import numpy as np
 from workbench.core import NotAvailable, PoseModel, Sample
 from workbench.core.capabilities import HasObjective
 from workbench.core.finding import Effect, Finding
-from workbench.core.report import Report
+from workbench.core.report import Report, plain
 from workbench.training.bisection import Cause, Trial, found_cause, observed, run_to_end, verdict_of
 from workbench.training.checks import before_training
 from workbench.training.config_recipe import Recipe, recipe_of, written_codec
@@ -431,8 +431,6 @@ class OverfitReport(Report):
 
     def to_json(self) -> dict[str, Any]:
         """The facts under the names of the command line."""
-        from workbench.core.report import plain
-
         return {
             "summary": self.summary(),
             "steps": len(self.rows),

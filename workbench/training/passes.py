@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,23 @@ class Pass:
     outputs: Outputs
     parts: dict[str, Tensor]
     loss: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Ahead:
+    """The forward pass of a step that is not yet asked for.
+
+    Attributes:
+        number: of the step.
+        done: the pass.
+        versions: of every parameter and buffer that it began with; another one has been changed since.
+        statistics: buffers as they are after it.
+    """
+
+    number: int
+    done: Pass
+    versions: list[int]
+    statistics: list[Tensor]
 
 
 @contextlib.contextmanager
@@ -78,9 +95,10 @@ class RunningStatistics:
         # The layers' own dictionaries, since a layer may replace the tensor of a buffer. Asking every layer
         # for its buffers at every step takes as long as copying them.
         self._stores = [part._buffers for part in module.modules() if part._buffers]
+        self._seen: list[Tensor] = []
         self._copy: list[Tensor] = []
 
-    def _buffers(self) -> list[Tensor]:
+    def buffers(self) -> list[Tensor]:
         """The current ones."""
         return [buffer for store in self._stores for buffer in store.values() if buffer is not None]
 
@@ -89,13 +107,13 @@ class RunningStatistics:
         """Restore the buffers if the block raises."""
         import torch
 
-        now = self._buffers()
-        if [b.shape for b in self._copy] == [b.shape for b in now]:
+        now = self.buffers()
+        if len(now) == len(self._seen) and all(a is b for a, b in zip(now, self._seen, strict=True)):
             if now:
                 with torch.no_grad():  # no allocation and one call: a fifth of the time of a hundred clones
                     torch._foreach_copy_(self._copy, now)  # type: ignore[reportPrivateImportUsage]
         else:
-            self._copy = [b.clone() for b in now]
+            self._seen, self._copy = now, [b.clone() for b in now]
         try:
             yield
         except BaseException:
@@ -107,8 +125,19 @@ class RunningStatistics:
         import torch
 
         with torch.no_grad():
-            for buffer, copy in zip(self._buffers(), self._copy, strict=True):
+            for buffer, copy in zip(self.buffers(), self._copy, strict=True):
                 buffer.copy_(copy)
+
+    def exchanged(self, others: Sequence[Tensor] = ()) -> list[Tensor]:
+        """Give the layers other buffers, copies of theirs by default; returns the ones that they had."""
+        before = self.buffers()
+        # A buffer of two layers stays one.
+        after = {id(b): o for b, o in zip(before, others or [b.clone() for b in before], strict=True)}
+        for store in self._stores:
+            for name, buffer in list(store.items()):
+                if buffer is not None:
+                    store[name] = after[id(buffer)]
+        return before
 
 
 BACKEND = "inductor"
@@ -223,6 +252,8 @@ class Passes:
         optimizer: torch.optim.Optimizer,
         settings: Settings,
         device: str,
+        *,
+        constant: bool = True,
     ) -> None:
         """Take the parts of a step.
 
@@ -233,6 +264,7 @@ class Passes:
             optimizer: clears the gradients.
             settings: amp, graphs, seed.
             device: cpu, cuda, cuda:N.
+            constant: every step has the same batch.
         """
         import torch
 
@@ -242,6 +274,8 @@ class Passes:
         self.scaler = torch.amp.GradScaler(self._kind, enabled=settings.amp and self._half is torch.float16)
         self._statistics = RunningStatistics(module)
         self._graph: GraphedPass | None = None
+        self._continued = constant and not settings.graphs and not settings.compile
+        self._ahead: Ahead | None = None
 
     def __call__(self, number: int, watched: bool, accept: Callable[[float], None]) -> tuple[Pass, Any]:
         """Forward and backward of a step; afterwards every parameter has its (scaled) gradient.
@@ -255,12 +289,13 @@ class Passes:
             the pass, and activations by module path (empty unless watched).
         """
         with self._statistics.restored_on_failure(), seeded(self._seed(number), self._device):
+            begun = self._begun(number, watched)
             # Hooks see nothing of a replay, so a watched step runs without the graph.
             if self._settings.graphs and not watched:
                 done = self._replayed()
                 accept(done.loss.item())
                 return done, {}
-            done, activations = self._watched() if watched else (self._forward(), {})
+            done, activations = self._watched() if watched else (begun or self._forward(), {})
             accept(done.loss.item())
             # A graph's gradients stay where they are.
             if not self._settings.keep_gradients:
@@ -271,20 +306,38 @@ class Passes:
     def outputs_in_training_mode(self, number: int) -> Outputs:
         """Outputs of the current weights in training mode; the network is unchanged afterwards.
 
+        It is the forward pass of the next step, which goes on from it: once in fifty steps, a pass beside
+        them would cost a hundredth of a small network's training.
+
         Args:
-            number: of the step whose dropout is drawn again.
+            number: of the next step.
         """
         import torch
 
-        with (
-            torch.no_grad(),
-            self._statistics.restored_on_failure(),
-            seeded(self._seed(number), self._device),
-        ):
-            with uncompiled(self._settings.compile), self._autocast():
-                outputs = self._run()
-            self._statistics.restore()
-        return outputs.detach()
+        goes_on = self._continued and number <= self._settings.steps
+        versions, own = self._versions(), self._statistics.exchanged()
+        try:
+            with (
+                torch.set_grad_enabled(goes_on),
+                seeded(self._seed(number), self._device),
+                uncompiled(self._settings.compile),
+            ):
+                done = self._forward()
+        finally:
+            after = self._statistics.exchanged(own)
+        self._ahead = Ahead(number, done, versions, after) if goes_on else None
+        return done.outputs.detach()
+
+    def _begun(self, number: int, watched: bool) -> Pass | None:
+        """The pass that was made ahead, where the network is still the same; hooks would see none of it."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or watched or (ahead.number, ahead.versions) != (number, self._versions()):
+            return None
+        self._statistics.exchanged(ahead.statistics)
+        return ahead.done
+
+    def _versions(self) -> list[int]:
+        return [t._version for t in (*self._module.parameters(), *self._statistics.buffers())]
 
     def _seed(self, number: int) -> int:
         return self._settings.seed * 1_000_003 + number

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.core import reason
-from workbench.core.files import locked_folder
+from workbench.core.files import files_in, locked_folder
 
 
 class RowWriter:
@@ -67,7 +67,7 @@ class RowWriter:
         import pyarrow.parquet
 
         notes = []
-        for path in sorted(self.folder.glob("steps-*.parquet")):
+        for path in files_in(self.folder, "steps-*.parquet"):
             try:
                 pyarrow.parquet.read_table(path)
             except (ValueError, OSError) as damaged:
@@ -78,7 +78,7 @@ class RowWriter:
 
     def forget_from(self, step: int) -> None:
         """Delete rows of `step` and later: a run resumed from an older snapshot writes them again."""
-        for path in self.folder.glob("steps-*.parquet"):
+        for path in files_in(self.folder, "steps-*.parquet"):
             if int(path.stem.rpartition("-")[2]) >= step:
                 path.unlink()
             else:
@@ -110,7 +110,7 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 
     if not folder.is_dir():
         raise FileNotFoundError(f"training rows: no folder {folder}")
-    parts = [pyarrow.parquet.read_table(path) for path in sorted(folder.glob("steps-*.parquet"))]
+    parts = [pyarrow.parquet.read_table(path) for path in files_in(folder, "steps-*.parquet")]
     if not parts:
         return []
     return pyarrow.concat_tables(parts, promote_options="permissive").sort_by("step").to_pylist()
@@ -179,7 +179,7 @@ def _not_written(path: Path, failure: Exception) -> OSError:
 
 def snapshots(folder: Path) -> list[Path]:
     """Whole snapshots of a run, oldest first."""
-    return sorted(folder.glob("step_*.pth"))
+    return files_in(folder, "step_*.pth")
 
 
 def read_snapshot(path: Path) -> dict[str, Any]:

@@ -306,7 +306,13 @@ class Trainer:
         self._fixed = self._batch, self._target
         # Read at every call: augmentation replaces the batch before every step.
         self._passes = Passes(
-            module, lambda: self.model.forward(self._batch), self._losses, self.optimizer, settings, device
+            module,
+            lambda: self.model.forward(self._batch),
+            self._losses,
+            self.optimizer,
+            settings,
+            device,
+            constant=augment is None,
         )
         self.scaler = self._passes.scaler
         self._updates, self._gradients = measures.Updates(self.groups), measures.GradientNorms(self.groups)
@@ -469,11 +475,11 @@ class Trainer:
         """PCK in training mode of the current weights, the same that `pck` uses; nan before the first step.
 
         The step's own outputs came from the weights before it: with long steps the two modes would differ by
-        that alone.
+        that alone. These are those of the next step, its dropout included.
         """
         self.model.module.train()
         if not self.step_number or not finite(
-            last := self._passes.outputs_in_training_mode(self.step_number)
+            last := self._passes.outputs_in_training_mode(self.step_number + 1)
         ):
             return float("nan")
         # An augmented batch has its own ground truth, in pixels of its own images.

@@ -196,7 +196,7 @@ class Examination:
 
     def _work(self, job: Job, state: ClinicState) -> None:
         from workbench.inspectors.conditioning.clinic import examine
-        from workbench.inspectors.conditioning.over_epochs import over_epochs
+        from workbench.inspectors.conditioning.film import over_epochs
 
         epochs = self.context.registry.run(state.run).epochs
         # The set takes almost all of the time; what comes before it counts as one step each.

@@ -363,7 +363,7 @@ def code_of(examination: Examination, state: ClinicState, name: str) -> str:
         opened = opening_model(context, "file")
         return (
             f"{start}from workbench.inspectors.conditioning import film\n"
-            "from workbench.inspectors.conditioning.over_epochs import over_epochs\n\n"
+            "from workbench.inspectors.conditioning.film import over_epochs\n\n"
             f"samples = several({opening}, {SAMPLES})\nloaded = [{opened} for file in ({files},)]\n"
             "runs = [run(one.model, samples, title=one.title) for one in loaded]\n"
             "over_epochs([film.compute(looked, film.Params()) for looked in runs])"

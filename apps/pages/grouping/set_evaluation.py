@@ -19,13 +19,12 @@ from workbench.core import Groups, NotAvailable
 from workbench.core.capabilities import GroupingModel
 from workbench.core.inspector import absent_capability
 from workbench.core.job import Job, LruCache, version_of
-from workbench.inspectors.grouping.evaluation import MapCache
-from workbench.inspectors.grouping.replay import PictureParams
+from workbench.inspectors.grouping.replay import MapCache, PictureParams
 
 if TYPE_CHECKING:
     from workbench.core.job import Job
     from workbench.evaluation.predict import Looked
-    from workbench.inspectors.grouping.evaluation import SetFigures
+    from workbench.inspectors.grouping.replay import SetFigures
 
 
 # Of a larger set only so many images count here: AP then follows a slider within seconds. The verbs evaluate
@@ -170,7 +169,7 @@ class SetEvaluations:
     ) -> SetResult:
         """Group every stored output by the request's rules, and evaluate."""
         from workbench.evaluation import protocol_of
-        from workbench.inspectors.grouping.evaluation import evaluate_settings
+        from workbench.inspectors.grouping.replay import evaluate_settings
 
         pose_set = self._context.registry.sets.apart(request.data)
         answer = evaluate_settings(

@@ -16,6 +16,7 @@ from apps.pages.overfit.own_photo import OwnPhoto, own_sample
 from apps.pages.report_section import absolute_path
 from apps.server.context import Context
 from workbench.core import PoseModel, Sample, Skeleton
+from workbench.core.files import files_in
 from workbench.figures import image_data_uri, keypoint_colours
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def config_of_run(context: Context, run: str) -> str:
         KeyError: no such run.
     """
     folder = context.registry.run(run).folder
-    configs = sorted(folder.glob("*.py")) or sorted(folder.parent.glob("*.py"))
+    configs = files_in(folder, "*.py") or files_in(folder.parent, "*.py")
     root = context.settings.root.resolve()
     inside = [path for path in configs if path.resolve().is_relative_to(root)]
     return inside[0].resolve().relative_to(root).as_posix() if inside else ""

@@ -345,10 +345,10 @@ class OverfitPage(DeclaredPage):
                 gr.Button(word, interactive=False)
                 for word in ("Pause", "Step 1", "Step 10", "Resume", "Stop", "Snapshot")
             ]
-            self._rate = gr.Number(1e-3, label="learning rate (paused)", min_width=150, scale=0)
+            self._rate = gr.Number(1e-3, label="learning rate", min_width=110, scale=0)
             self._set_rate = gr.Button("Set", interactive=False)
             self._keypoint = gr.Dropdown(
-                [FURTHEST], value=FURTHEST, label="keypoint", min_width=150, scale=0, allow_custom_value=True
+                [FURTHEST], value=FURTHEST, label="keypoint", min_width=130, scale=0, allow_custom_value=True
             )
             gr.Button("Copy link").click(None, None, None, js=COPY_LINK)
             self._files = {kind: gr.Button(kind.upper(), min_width=50) for kind in ("csv", "json")}

@@ -225,18 +225,18 @@ def test_the_right_normalisation_in_other_words_is_no_alternative(samples):
 
 def test_of_enough_instances_a_finding_states_ap_with_its_interval(monkeypatch):
     from workbench.data import builtin
-    from workbench.evaluation.probes import average_precision
+    from workbench.evaluation.probes import probing
 
     model, samples = opened_rtmpose(8)
     pose_set = builtin("scenes-val")
-    assert average_precision.ap_of(pose_set, pose_set.labelled[:8]) is None
-    monkeypatch.setattr(average_precision, "ENOUGH", 8)
+    assert probing.ap_of(pose_set, pose_set.labelled[:8]) is None
+    monkeypatch.setattr(probing, "ENOUGH", 8)
 
     def one(model, samples):
         return [i for i in input_interventions(model, samples)[0] if i.name == "pixels times 255"], []
 
     broken = recoloured(model, samples[0], in_0_to_1)
-    ap = average_precision.ap_of(pose_set, pose_set.labelled[:8])
+    ap = probing.ap_of(pose_set, pose_set.labelled[:8])
     (finding,) = probe(broken, samples, one, evaluated=ap).findings
     numbers = {n.name: n.value for n in finding.numbers}
     assert numbers["AP gained"] == pytest.approx(numbers["AP mended"] - numbers["AP as opened"])

@@ -108,7 +108,7 @@ class TestViTPose:
     def runs(self, tmp_path_factory):
         from workbench.data import builtin
         from workbench.models import open_model
-        from workbench.models.vitpose.demo import write_demo
+        from workbench.models.vitpose.export import write_demo
 
         astronaut = builtin("astronaut")
         found = {}

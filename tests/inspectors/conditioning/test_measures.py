@@ -11,7 +11,7 @@ import torch
 from tests.inspectors.conditioning.networks import healthy, looked, network, scenes
 from workbench.core import NotAvailable
 from workbench.inspectors.conditioning import features_kept, film, paths, refined_scores, switches
-from workbench.inspectors.conditioning.over_epochs import over_epochs
+from workbench.inspectors.conditioning.film import over_epochs
 from workbench.inspectors.conditioning.passes import effective_rank
 from workbench.inspectors.conditioning.training_log import Curve, Trends, curve_of, logs_of, read_validation
 

@@ -151,8 +151,7 @@ def test_ap_by_kept_maps_is_that_of_maps_made_anew_and_memory_is_bounded(monkeyp
     from tests.evaluation.ablation.planted import planted
     from workbench.data import builtin
     from workbench.evaluation.predict import forward_passes
-    from workbench.inspectors.grouping.evaluation import MapCache, evaluate_settings
-    from workbench.inspectors.grouping.replay import Params
+    from workbench.inspectors.grouping.replay import MapCache, Params, evaluate_settings
     from workbench.models.bottom_up import BottomUp
 
     scenes = builtin("scenes-people-val")

@@ -11,15 +11,14 @@ import torch
 
 from tests.models.vitpose.test_opening import plus_state, saved, shards, state_of
 from workbench.checkpoints import open_checkpoint
-from workbench.checkpoints.writing import write_weights
+from workbench.checkpoints.safetensors_file import write_weights
 from workbench.core import NotAvailable
 from workbench.core.run import run
 from workbench.data import builtin
 from workbench.models import open_model
 from workbench.models.opening import StatedFacts
 from workbench.models.vitpose.conversion import state_as_mmpose, transformers_config, weights_of
-from workbench.models.vitpose.demo import TINY, random_vitpose, write_demo
-from workbench.models.vitpose.export import convert, target_named
+from workbench.models.vitpose.export import TINY, convert, random_vitpose, target_named, write_demo
 from workbench.models.vitpose.network import CLASSIC, Architecture, HeadShape
 from workbench.models.vitpose.transformers_code import build
 

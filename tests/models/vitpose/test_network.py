@@ -17,7 +17,7 @@ from workbench.core.capabilities import HasAttention
 from workbench.core.hooks import recording, replacing
 from workbench.models.mmpose.model import build, model_of
 from workbench.models.mmpose.trust import OwnConfig
-from workbench.models.vitpose.demo import TINY, random_vitpose
+from workbench.models.vitpose.export import TINY, random_vitpose
 from workbench.models.vitpose.model import new_vitpose
 from workbench.models.vitpose.network import ARCHITECTURES, CLASSIC, Architecture, HeadShape, ViT, ViTPose
 from workbench.skeletons import SKELETONS

@@ -17,7 +17,7 @@ from workbench.core.capabilities import HasAttention
 from workbench.core.run import run
 from workbench.models import open_model
 from workbench.models.families import explained
-from workbench.models.vitpose.demo import random_vitpose, write_demo
+from workbench.models.vitpose.export import random_vitpose, write_demo
 from workbench.models.vitpose.network import CLASSIC, Architecture, HeadShape, ViTPose
 
 NAMINGS = {"mmpose-1": "mmpretrain names", "mmpose-0": "ViTPose 0.x names", "hf": "Hugging Face names"}

@@ -75,8 +75,6 @@ def _matrix(
     variants: list[list[Variant | None]],
 ) -> None:
     """Add one block of cells; the own reading is framed, a difference beyond its interval has a star."""
-    import plotly.graph_objects as go
-
     from workbench.figures import QUIET_COLOUR
 
     values = np.array(
@@ -84,13 +82,11 @@ def _matrix(
     )
     texts = [[_cell(v) for v in row] for row in variants]
     notes = [[_note(v) for v in row] for row in variants]
-    figure.add_trace(
-        go.Heatmap(
-            z=values, x=columns, y=rows, text=texts, customdata=notes, texttemplate="%{text}",
-            coloraxis="coloraxis",
-            hovertemplate="%{customdata}<extra></extra>", xaxis=f"x{suffix}", yaxis=f"y{suffix}", xgap=2,
-            ygap=2,
-        )
+    figure.add_heatmap(
+        z=values, x=columns, y=rows, text=texts, customdata=notes, texttemplate="%{text}",
+        coloraxis="coloraxis",
+        hovertemplate="%{customdata}<extra></extra>", xaxis=f"x{suffix}", yaxis=f"y{suffix}", xgap=2,
+        ygap=2,
     )  # fmt: skip
     for i, row in enumerate(variants):
         for j, variant in enumerate(row):
@@ -205,18 +201,14 @@ def errors_figure(report: CodecErrors) -> Figure:
 
 def _add_profiles(figure: Figure, report: CodecErrors, scale: list[float], unit: str) -> None:
     """Below the panels of a figure under construction: mean error by distance from the edge."""
-    import plotly.graph_objects as go
-
     axes = _make_room(figure, len(report.codecs))
     for c, s, colour in zip(report.codecs, scale, _line_colours(len(report.codecs)), strict=True):
-        figure.add_trace(
-            go.Scatter(
-                x=np.arange(len(c.profile), dtype=np.float32) + 0.5,
-                y=np.maximum(c.profile * s, LEAST).astype(np.float32),
-                mode="lines+markers", name=c.label, line={"color": colour}, showlegend=True,
-                hovertemplate=f"%{{x:.1f}} cells from the edge: %{{y:.3g}} {unit}<extra>{c.label}</extra>",
-                **axes,
-            )
+        figure.add_scatter(
+            x=np.arange(len(c.profile), dtype=np.float32) + 0.5,
+            y=np.maximum(c.profile * s, LEAST).astype(np.float32),
+            mode="lines+markers", name=c.label, line={"color": colour}, showlegend=True,
+            hovertemplate=f"%{{x:.1f}} cells from the edge: %{{y:.3g}} {unit}<extra>{c.label}</extra>",
+            **axes,
         )  # fmt: skip
     suffix = axes["xaxis"][1:]
     value = {"title": {"text": f"mean error ({unit})"}, "type": "log", "exponentformat": "power"}

@@ -173,8 +173,7 @@ class CodecMatrix(Report):
             evidence=(
                 f"{what.replace('_', ' ')} {other} instead of {mine}: AP {self.own.ap:.3f} becomes "
                 f"{variant.ap:.3f}, {interval}; error of found keypoints {self.own.near_px:.2f} becomes "
-                f"{variant.near_px:.2f} px, bias {self.own.bias_text} becomes "
-                f"{variant.bias_text} px"
+                f"{variant.near_px:.2f} px, bias {self.own.bias_text} becomes {variant.bias_text} px"
             ),
             fix=fix.format(other=other, mine=mine),
             numbers=(

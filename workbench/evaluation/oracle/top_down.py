@@ -15,10 +15,12 @@ import numpy as np
 
 from workbench.core import Batch, DecodeOptions, Outputs, PoseModel
 from workbench.core.geometry import apply, inverse
+from workbench.decoding.targets import as_outputs, target
 from workbench.evaluation import Predictions, keypoint_ap, predict, protocol_of, truth_of
 from workbench.evaluation.oks import crop_areas, kept_by_nms
 from workbench.evaluation.oracle.waterfall import Waterfall, annotated_in, matched_oks, stepped
 from workbench.evaluation.protocol import DEFAULT, nms_threshold, pose_scores
+from workbench.models.bottom_up.model import overlaps
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -147,7 +149,6 @@ def _truth(pose_set: PoseSet, index: int, boxes: Sequence[FoundBox] | None) -> F
     """The annotation of an instance, or of whom a found box overlaps most; all 0 where it overlaps nobody."""
     if boxes is None:
         return np.asarray(pose_set.instances[index].truth, float)
-    from workbench.models.bottom_up.model import overlaps
 
     found = boxes[index]
     annotated = [pose_set.instances[i] for i in pose_set.labelled_of_image.get(found.image_id, ())]
@@ -163,8 +164,6 @@ def _of_targets(
 ) -> Float[np.ndarray, "N K 2"]:
     """Keypoints in image pixels that the model's decoder reads off its codec's targets; nan where none is."""
     import torch
-
-    from workbench.decoding.targets import as_outputs, target
 
     nothing = np.full((*truth.shape[:2], 2), np.nan)
     if model.codec is None:

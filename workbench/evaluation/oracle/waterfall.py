@@ -106,8 +106,6 @@ class Waterfall(Report):
         return text
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
 
         figure = new_figure(self.summary(), x="replaced by the truth, from left to right", y="AP", height=460)
@@ -115,23 +113,19 @@ class Waterfall(Report):
         gains = np.array([step.AP if i == 0 else step.gain for i, step in enumerate(self.steps)], np.float32)
         text = [f"{step.AP:.3f}" if i == 0 else f"{step.gain:+.3f}" for i, step in enumerate(self.steps)]
         hover = [f"<b>{step.name}</b><br>{step.about}<br>AP {step.AP:.3f}" for step in self.steps]
-        figure.add_trace(
-            go.Waterfall(
-                x=names, y=gains, measure=np.array(["absolute"] + ["relative"] * (len(names) - 1), object),
-                text=np.array(text, object), textposition="outside", hovertext=np.array(hover, object),
-                hovertemplate="%{hovertext}<extra></extra>", name="one after the other",
-                totals={"marker": {"color": RUN_COLOURS[0]}},
-                increasing={"marker": {"color": RUN_COLOURS[2]}},
-                decreasing={"marker": {"color": FINDING_COLOUR}}, cliponaxis=False,
-                connector={"line": {"color": QUIET_COLOUR, "width": 1}},
-            )
+        figure.add_waterfall(
+            x=names, y=gains, measure=np.array(["absolute"] + ["relative"] * (len(names) - 1), object),
+            text=np.array(text, object), textposition="outside", hovertext=np.array(hover, object),
+            hovertemplate="%{hovertext}<extra></extra>", name="one after the other",
+            totals={"marker": {"color": RUN_COLOURS[0]}},
+            increasing={"marker": {"color": RUN_COLOURS[2]}},
+            decreasing={"marker": {"color": FINDING_COLOUR}}, cliponaxis=False,
+            connector={"line": {"color": QUIET_COLOUR, "width": 1}},
         )  # fmt: skip
-        figure.add_trace(
-            go.Scatter(
-                x=names[1:], y=np.array([s.AP_alone for s in self.steps[1:]], np.float32), mode="markers",
-                marker={"symbol": "diamond", "size": 11, "color": RUN_COLOURS[3]}, name="this part alone",
-                hovertemplate="%{x} alone<br>AP %{y:.3f}<extra></extra>",
-            )
+        figure.add_scatter(
+            x=names[1:], y=np.array([s.AP_alone for s in self.steps[1:]], np.float32), mode="markers",
+            marker={"symbol": "diamond", "size": 11, "color": RUN_COLOURS[3]}, name="this part alone",
+            hovertemplate="%{x} alone<br>AP %{y:.3f}<extra></extra>",
         )  # fmt: skip
         figure.update_yaxes(range=[0, 1.08])
         return figure

@@ -22,6 +22,8 @@ from workbench.evaluation.probes.intervention import (
 )
 from workbench.evaluation.probes.probe_report import ProbeReport
 from workbench.evaluation.probes.probing import probe
+from workbench.models.bottom_up import BottomUp
+from workbench.models.bottom_up.model import with_rules
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -70,7 +72,7 @@ def probe_input(
         rounds: after a finding, the other causes are tried on the mended model.
         sigmas: OKS constants; the model's own by default.
         seed: of the bootstrap.
-        evaluated: AP of a model on the same set, see `workbench.evaluation.probes.average_precision.ap_of`.
+        evaluated: AP of a model on the same set, see `workbench.evaluation.probes.probing.ap_of`.
         progress: called with (done, total).
         cancelled: asked before each batch.
 
@@ -340,8 +342,6 @@ def _squeezes(model: PoseModel, samples: Sequence[Sample]) -> bool:
 
 def _input_scales(model: PoseModel, skipped: list[NotTried]) -> list[Intervention]:
     """Other input sizes of a bottom-up model."""
-    from workbench.models.bottom_up import BottomUp
-
     if not isinstance(model, BottomUp):
         skipped.append(NotTried("crop padding", "the input's size of this bottom-up model cannot be changed"))
         return []
@@ -368,9 +368,6 @@ def _input_scales(model: PoseModel, skipped: list[NotTried]) -> list[Interventio
 
 
 def _with_size(model: PoseModel, word: str) -> PoseModel:
-    from workbench.models.bottom_up import BottomUp
-    from workbench.models.bottom_up.model import with_rules
-
     if not isinstance(model, BottomUp):
         raise NotAvailable("the input's size of this bottom-up model cannot be changed")
     return with_rules(model, [f"input_size={word}"])

@@ -8,6 +8,7 @@ ask for none and 1 where they ask for exactly this one.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -16,7 +17,9 @@ import numpy as np
 
 from workbench.core import PoseModel, Sample
 from workbench.core.finding import Effect, Finding, Measurement, Severity
-from workbench.evaluation.probes.average_precision import with_ap
+from workbench.evaluation.compare import paired_bootstrap
+from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.predict import predict
 from workbench.evaluation.probes.intervention import CAUSES, Intervention, NotTried
 from workbench.evaluation.probes.judge import LEVEL, Judge, labelled
 from workbench.evaluation.probes.passes import Pass, measured
@@ -25,6 +28,7 @@ from workbench.evaluation.probes.probe_report import ProbeReport, Trial
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    from workbench.data.pose_set import PoseSet
     from workbench.evaluation.keypoint_ap import KeypointAP
 
 Make = Callable[[PoseModel, Sequence[Sample]], tuple[list[Intervention], list[NotTried]]]
@@ -61,7 +65,7 @@ def probe(
         rounds: after a finding, the rest is tried again on the model with that finding mended, this often.
         sigmas: OKS constants; the model's own by default.
         seed: of the bootstrap.
-        evaluated: AP of a model on the same set, see `average_precision.ap_of`; asked twice for each finding,
+        evaluated: AP of a model on the same set, see `ap_of`; asked twice for each finding,
             which then states both and the interval of their difference.
         progress: called with (done, total) alternatives times samples.
         cancelled: asked before each batch.
@@ -186,3 +190,51 @@ def _finding(best: Trial, close: Sequence[Trial], judge: Judge) -> Finding:
         severity=severity,
         confidence="proved" if math.isfinite(best.low) and not close else "likely",
     )
+
+
+# AP with its interval beside a finding, where the set is large enough for one.
+
+
+ENOUGH = 100
+"""Instances from which AP is worth its name: below, one instance moves it by a hundredth."""
+
+
+def ap_of(pose_set: PoseSet, indices: Sequence[int]) -> Callable[[PoseModel], KeypointAP] | None:
+    """What evaluates a model on some instances of a set; None where they are too few, or lack sigmas.
+
+    Args:
+        pose_set: with images.
+        indices: of the instances that are probed.
+    """
+    areas = np.array([pose_set.instances[i].area for i in indices], float)
+    if len(indices) < ENOUGH or not pose_set.skeleton.sigmas or not (areas > 0).all():
+        return None
+
+    def evaluated(model: PoseModel) -> KeypointAP:
+        return evaluate(pose_set, predict(model, pose_set, indices=indices), indices=indices).ap
+
+    return evaluated
+
+
+def with_ap(finding: Finding, before: KeypointAP, after: KeypointAP, level: float, seed: int) -> Finding:
+    """The finding with AP of both models and the interval of the difference.
+
+    Args:
+        finding: not changed.
+        before: of the model as it was.
+        after: with the finding mended.
+        level: of the interval.
+        seed: of the bootstrap.
+    """
+    change = paired_bootstrap(before, after, level=level, seed=seed)
+    protocol = f"annotated boxes, no flip, {level:.0%} paired bootstrap over images"
+    values = {
+        "AP as opened": before.figures["AP"],
+        "AP mended": after.figures["AP"],
+        "AP gained": change.delta,
+        "AP gained, lower end": change.low,
+        "AP gained, upper end": change.high,
+    }
+    numbers = tuple(Measurement(name, float(v), protocol=protocol) for name, v in values.items())
+    evidence = f"{finding.evidence}; AP {before.figures['AP']:.3f} and {after.figures['AP']:.3f} ({change})"
+    return dataclasses.replace(finding, evidence=evidence, numbers=(*finding.numbers, *numbers))

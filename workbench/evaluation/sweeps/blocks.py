@@ -136,6 +136,7 @@ class Worker:
     def events(
         self,
         path: Path,
+        sha256: str,
         start: int = 0,
         variants: Sequence[str] = (),
         cancelled: Callable[[], bool] | None = None,
@@ -146,6 +147,7 @@ class Worker:
 
         Args:
             path: of the checkpoint.
+            sha256: of its bytes, see workbench.evaluation.sweeps.rules.checkpoint_sha256.
             start: rows that an earlier call has predicted; a number that a block ended with.
             variants: names of the variants that the sweep expects; () for any.
             cancelled: asked before each batch.
@@ -164,7 +166,8 @@ class Worker:
             odd = [name for name in names if name not in variants] + [n for n in variants if n not in names]
             raise ValueError(f"its outputs allow other variants than the run's others: {', '.join(odd[:4])}")
         own = protocol_of_loaded(
-            loaded, boxes=self.boxes(self.data(len(loaded.model.skeleton)))[1], flip=rules.flip,
+            loaded, sha256=sha256,
+            boxes=self.boxes(self.data(len(loaded.model.skeleton)))[1], flip=rules.flip,
             options=rules.decoding, score_rule=rules.score_rule, nms=rules.nms,
         )  # fmt: skip
         yield Opened(tuple(reader.protocol(n, own) for n in range(len(names))), len(reader.rows))

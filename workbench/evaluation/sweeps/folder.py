@@ -22,14 +22,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.files import write_bytes, write_text
+from workbench.core.files import files_in, write_bytes, write_text
 from workbench.core.report import plain
-from workbench.evaluation.evaluate import evaluate, pose_oks
+from workbench.evaluation.evaluate import judged, pose_oks
 from workbench.evaluation.predictions import read_note, read_origin, write_predictions
 from workbench.evaluation.sweeps.blocks import Block, Opened, Unit, from_bytes, joined, to_bytes
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
+    from workbench.evaluation.ground_truth import GroundTruth
     from workbench.evaluation.sweeps.readings import VariantName
 
 RECORD = "sweep.json"
@@ -180,7 +181,7 @@ class UnitWriter:
 
     def _resume(self) -> None:
         """Read the parts of an earlier call as far as they follow one another."""
-        parts = sorted(self._parts.glob("*.npz"))
+        parts = files_in(self._parts, "*.npz")
         for path in parts:
             try:
                 block = from_bytes(path.read_bytes())
@@ -211,14 +212,19 @@ class UnitWriter:
         self._flushed = time.monotonic()
 
     def finish(
-        self, truth: PoseSet, indices: Sequence[int] | None, counting: Mapping[str, Any]
+        self,
+        pose_set: PoseSet,
+        truth: GroundTruth,
+        sigmas: Sequence[float] | None = None,
+        max_dets: int = 20,
     ) -> list[dict[str, Any]]:
         """Judge every variant, write its file, and remove the parts.
 
         Args:
-            truth: the annotations.
-            indices: instances that were predicted, when not all.
-            counting: arguments of `evaluate`.
+            pose_set: what was predicted.
+            truth: its annotations that count.
+            sigmas: as in `evaluate`, as is the next.
+            max_dets: likewise.
 
         Returns:
             the rows of the table.
@@ -227,11 +233,13 @@ class UnitWriter:
         whole, rows = joined(self._blocks), []
         for number, found in enumerate(whole.predictions):
             name = self.folder.variants[number].name
-            report = evaluate(truth, found, self.opened.protocols[number], indices=indices, **counting)
-            figures = plain(report.figures)
-            oks, terms = pose_oks(found, report.ap)
+            result, protocol = judged(
+                pose_set, found, self.opened.protocols[number], truth, sigmas=sigmas, max_dets=max_dets
+            )
+            figures = plain(result.figures)
+            oks, terms = pose_oks(found, result)
             write_predictions(
-                self.folder.file(number, self.unit), found, epoch=self.unit.epoch, protocol=report.protocol,
+                self.folder.file(number, self.unit), found, epoch=self.unit.epoch, protocol=protocol,
                 oks=oks, terms=terms, origin=self.origins[number], notes={FIGURES: json.dumps(figures)},
             )  # fmt: skip
             rows.append(_row(self.unit, name, figures))

@@ -15,7 +15,7 @@ from workbench.evaluation.sweeps.rules import SweepRules, SweepSource, identity_
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
     from workbench.data.pose_set import PoseSet
-    from workbench.evaluation.ground_truth import AreaRule
+    from workbench.evaluation.ground_truth import AreaRule, GroundTruth
     from workbench.evaluation.sweeps.readings import VariantName
 
 UNIT_ERRORS = (*USER_ERRORS, RuntimeError)
@@ -45,8 +45,8 @@ class Plan:
         variants: of every checkpoint, the reference first.
         truth: the data set, with the sigmas that count.
         rows: instances or images of one checkpoint.
-        indices: instances that are judged, when not all.
-        area_rule: where the annotations' areas come from, as in `evaluate`.
+        counted: its annotations of the instances that are predicted, as `evaluate` reads them.
+        area_rule: where their areas come from, as in `evaluate`.
         identity: see workbench.evaluation.sweeps.rules.identity_of.
     """
 
@@ -55,7 +55,7 @@ class Plan:
     variants: tuple[VariantName, ...]
     truth: PoseSet
     rows: int
-    indices: tuple[int, ...] | None
+    counted: GroundTruth
     area_rule: AreaRule
     identity: dict[str, Any]
 
@@ -96,7 +96,7 @@ def plan_sweep(source: SweepSource, rules: SweepRules, paths: Sequence[Path]) ->
         FileNotFoundError: images are missing.
     """
     from workbench.data.pose_set import check_images
-    from workbench.evaluation.evaluate import check_evaluable
+    from workbench.evaluation.evaluate import check_evaluable, truth_of
     from workbench.evaluation.protocol import check_same_keypoints, judged_by
     from workbench.evaluation.sweeps.readings import labelled_rows, reader_for
 
@@ -127,7 +127,8 @@ def plan_sweep(source: SweepSource, rules: SweepRules, paths: Sequence[Path]) ->
     reader = reader_for(loaded.model, data, rules, worker.boxes(data)[0])
     indices = None if rules.limit is None else labelled_rows(truth, rules.limit)
     return Plan(
-        tuple(units), tuple(failed), reader.variants, truth, len(reader.rows), indices, rules.area_rule,
+        tuple(units), tuple(failed), reader.variants, truth, len(reader.rows),
+        truth_of(truth, rules.area_rule, indices), rules.area_rule,
         identity_of(source, rules, truth),
     )  # fmt: skip
 

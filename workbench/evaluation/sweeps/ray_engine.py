@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import __version__
 from workbench.core import NotAvailable
 from workbench.core.errors import reason, sentence
+from workbench.core.files import files_in
 from workbench.core.job import Cancelled
 from workbench.evaluation.protocol import Protocol
 from workbench.evaluation.sweeps.blocks import (
@@ -165,7 +166,7 @@ class RemoteWorker:
                 elif not place.is_file() or checkpoint_sha256(place) != sha256:
                     yield "absent", b""
                     return
-                for event in self._worker.events(place, start, variants):
+                for event in self._worker.events(place, sha256, start, variants):
                     if isinstance(event, Block):
                         yield "block", to_bytes(event)
                     else:
@@ -187,7 +188,7 @@ def _packed(path: Path) -> dict[str, bytes]:
     from workbench.checkpoints.budget import LIMITS
     from workbench.checkpoints.checkpoint_files import files_of
 
-    beside = [other for other in path.parent.glob("*.py") if other.stat().st_size <= _CONFIG_BYTES]
+    beside = [other for other in files_in(path.parent, "*.py") if other.stat().st_size <= _CONFIG_BYTES]
     return {one.name: one.read_bytes() for one in dict.fromkeys([path, *files_of(path, LIMITS), *beside])}
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench import __version__
-from workbench.core.files import sha256_of
+from workbench.core.files import files_in, sha256_of
 from workbench.core.model import FLIP_BY_DEFAULT
 from workbench.core.report import plain
 from workbench.evaluation.predictions import state_of_file
@@ -125,7 +125,7 @@ class SweepSource:
         within: Sequence[Path] = (),
     ) -> SweepSource:
         """The same with absolute paths: workers may have other working folders."""
-        from workbench.data.builtin import BUILTIN
+        from workbench.data.opening import BUILTIN
 
         name, sign, part = str(data).partition("#")
         named = str(Path(name).resolve()) if name not in BUILTIN and Path(name).exists() else name
@@ -203,17 +203,17 @@ def code_digest(rules: SweepRules, run: Path) -> dict[str, str]:
         found |= {f"adapter/{name}": path for name, path in _code_beside(Path(adapter)).items()}
     if config is not None:
         found["config"] = Path(config)
-    found |= {f"run/{path.name}": path for path in run.glob("*.py")}
+    found |= {f"run/{path.name}": path for path in files_in(run, "*.py")}
     return {name: sha256_of(path) for name, path in sorted(found.items()) if path.is_file()}
 
 
 def _code_beside(adapter: Path) -> dict[str, Path]:
     """The adapter, the Python files beside it, and those of the packages there that one of them imports."""
     folder = adapter.parent
-    found = {path.name: path for path in (adapter, *folder.glob("*.py"))}
+    found = {path.name: path for path in (adapter, *files_in(folder, "*.py"))}
     words = {word for path in found.values() for word in _IMPORTED.findall(path.read_bytes())}
     for package in sorted(name for name in map(bytes.decode, words) if (folder / name).is_dir()):
-        found |= {path.relative_to(folder).as_posix(): path for path in (folder / package).rglob("*.py")}
+        found |= {path.relative_to(folder).as_posix(): path for path in files_in(folder / package, "**/*.py")}
     return found
 
 

@@ -103,7 +103,9 @@ class SweepState:
         self._tell()
         if writer.opened is not None and writer.rows == writer.opened.rows:
             counting = rules.counting(len(self.plan.truth.skeleton))
-            self.rows += writer.finish(self.plan.truth, self.plan.indices, counting)
+            self.rows += writer.finish(
+                self.plan.truth, self.plan.counted, counting["sigmas"], counting["max_dets"]
+            )
             self._end(unit)
 
     def _end(self, unit: Unit) -> None:

@@ -130,7 +130,9 @@ def _local_events(
     for unit in list(state.waiting):
         start = state.begin(unit)
         try:
-            for event in worker.events(Path(unit.path), start, state.names, cancelled):
+            for event in worker.events(
+                Path(unit.path), state.hashes[unit.title], start, state.names, cancelled
+            ):
                 yield unit, event
         except UNIT_ERRORS as reason:
             yield unit, Failed(sentence(reason))

@@ -91,14 +91,12 @@ class AttentionMaps(MapsReport):
         layers, heads = self.distances.shape
         text = (
             f"Attention rollout through {layers} layers of {heads} heads: {near:.0%} lies within {NEAR:.0%} "
-            "of the "
-            f"box from the keypoint (without preference {uniform:.0%})"
+            f"of the box from the keypoint (without preference {uniform:.0%})"
         )
         local = np.unravel_index(self.distances.argmin(), self.distances.shape)
         text += (
             f"; layer {local[0] + 1} head {local[1] + 1} looks nearest, {self.distances.min():.0%} of the "
-            "box away"
-            " on average"
+            "box away on average"
         )
         if near < 1.1 * uniform:
             return f"{text}; the keypoints do not attend to themselves, so test with Occlusion what they need"
@@ -219,8 +217,7 @@ def followed(run: Run, n: int, tokens: Any) -> tuple[Tensor, list[Tensor]]:
     if len(by_head) != len(attention.weights):
         raise NotAvailable(
             f"attention: {len(by_head)} of {len(attention.weights)} declared layers gave weights; the "
-            "model's "
-            "`attention` names modules that did not run"
+            "model's `attention` names modules that did not run"
         )
     return product[0][tokens], by_head
 

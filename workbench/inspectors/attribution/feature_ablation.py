@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import torch
 
 from workbench.core import Run, Skeleton
 from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
@@ -102,18 +103,14 @@ class FeatureAblation(Report):
         )
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         names = [self.skeleton.keypoints[k] for k in self.keypoints]
         high = float(np.nanmax(np.abs(self.falls))) or 1.0
         figure = new_figure(self.summary(), height=24 * len(names) + 230)
-        figure.add_trace(
-            go.Heatmap(
-                z=self.falls.astype(np.float32), x=list(self.regions), y=names, zmin=-high, zmax=high,
-                colorscale=[list(c) for c in DIVERGING], xgap=1, ygap=1,
-                colorbar={"title": {"text": "fall"}, "thickness": 12, "outlinewidth": 0},
-                hovertemplate="%{y} without %{x}<br>fall %{z:.4g}<extra></extra>",
-            )
+        figure.add_heatmap(
+            z=self.falls.astype(np.float32), x=list(self.regions), y=names, zmin=-high, zmax=high,
+            colorscale=[list(c) for c in DIVERGING], xgap=1, ygap=1,
+            colorbar={"title": {"text": "fall"}, "thickness": 12, "outlinewidth": 0},
+            hovertemplate="%{y} without %{x}<br>fall %{z:.4g}<extra></extra>",
         )  # fmt: skip
         figure.update_xaxes(title_text="region taken away", tickangle=-45, showgrid=False)
         figure.update_yaxes(title_text="target of", autorange="reversed", showgrid=False)
@@ -145,7 +142,6 @@ def compute(run: Run, params: Params) -> FeatureAblation:
         NotAvailable: the outputs have no target.
         ValueError: no such sample or target.
     """
-    import torch
     from captum.attr import FeatureAblation as Captum
 
     n = INSTANCE.index(run, params.instance)

@@ -13,9 +13,8 @@ from typing import Annotated, Literal
 
 from workbench.core import NotAvailable, Run
 from workbench.core.inspector import INSTANCE, Inspector, Needs
-from workbench.inspectors.attribution.layers import LAYER, chosen_layer
 from workbench.inspectors.attribution.maps import SHOWN, MapsReport, map_facts
-from workbench.inspectors.attribution.methods import asking, grad_cam
+from workbench.inspectors.attribution.methods import LAYER, asking, chosen_layer, grad_cam
 from workbench.inspectors.attribution.targets import TARGET, score_of, targets_of
 
 NEEDS = Needs(outputs=("heatmaps", "simcc"))
@@ -69,8 +68,7 @@ class GradCam(MapsReport):
             return super().advice()
         return (
             "it shows wherever features that raise the answer occur, so choose the weights place by place "
-            "to see "
-            "what this answer reads"
+            "to see what this answer reads"
         )
 
 

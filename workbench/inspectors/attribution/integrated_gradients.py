@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import torch
 
 from workbench.core import NotAvailable, Run
 from workbench.core.finding import Finding, Measurement
@@ -93,8 +94,7 @@ class IntegratedGradients(Report):
     def summary(self) -> str:
         head = (
             f"Integrated gradients of {self.keypoint} ({UNITS[self.target]}): from "
-            f"{self.value_of_baseline:.3g} "
-            f"without image to {self.value:.3g}"
+            f"{self.value_of_baseline:.3g} without image to {self.value:.3g}"
         )
         if self.findings():
             return f"{head}; {self.findings()[0].text()}"
@@ -160,7 +160,6 @@ def compute(run: Run, params: Params) -> IntegratedGradients:
         NotAvailable: the model gives no gradients, or did not find the keypoint.
         ValueError: no such sample, keypoint or target.
     """
-    import torch
     from captum.attr import IntegratedGradients as Captum
 
     n = INSTANCE.index(run, params.instance)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+import torch
 
 from workbench.core import NotAvailable, Run, Skeleton
 from workbench.core.finding import Finding, Measurement
@@ -23,7 +24,7 @@ from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
 from workbench.core.report import Report
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, keypoint_colours, new_figure
 from workbench.inspectors.attribution import methods
-from workbench.inspectors.attribution.layers import LAYER, chosen_layer
+from workbench.inspectors.attribution.methods import LAYER, chosen_layer
 from workbench.inspectors.attribution.targets import TARGET, score_of, targets_of
 
 if TYPE_CHECKING:
@@ -108,8 +109,7 @@ class RandomisedWeights(Report):
             Finding(
                 "the map does not depend on the weights",
                 f"{self.method} maps of the network with all weights shuffled have the median rank "
-                "correlation "
-                f"{last:.2f} with those of the trained one",
+                f"correlation {last:.2f} with those of the trained one",
                 "do not read these maps as what the network has learned; take another layer or method",
                 numbers,
                 refuted_by="a correlation near 0 for other seeds and samples",
@@ -129,33 +129,25 @@ class RandomisedWeights(Report):
         first = next((s for s, m in enumerate(self.medians) if m <= UNCHANGED), len(self.stages) - 1)
         return (
             f"{self.method} maps change with the weights: the median rank correlation falls to {last:.2f} "
-            "with "
-            f"all of them shuffled (below {UNCHANGED:g} with stage {self.stages[first]}), so they show "
-            "something "
-            "that was learned and may be read"
+            f"with all of them shuffled (below {UNCHANGED:g} with stage {self.stages[first]}), so they show "
+            "something that was learned and may be read"
         )
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         figure = new_figure(self.summary(), y="rank correlation with the trained map", height=420)
         stages = ["trained", *self.stages]
         colours = keypoint_colours(self.skeleton)
         for t, k in enumerate(self.keypoints):
-            figure.add_trace(
-                go.Scatter(
-                    x=stages, y=np.concatenate([[1.0], self.correlations[:, t]]).astype(np.float32),
-                    mode="lines+markers", name=self.skeleton.keypoints[k], showlegend=False, opacity=0.45,
-                    line={"color": colours[k], "width": 1}, marker={"size": 4},
-                    hovertemplate="%{x}<br>%{y:.2f}<extra>%{fullData.name}</extra>",
-                )
+            figure.add_scatter(
+                x=stages, y=np.concatenate([[1.0], self.correlations[:, t]]).astype(np.float32),
+                mode="lines+markers", name=self.skeleton.keypoints[k], showlegend=False, opacity=0.45,
+                line={"color": colours[k], "width": 1}, marker={"size": 4},
+                hovertemplate="%{x}<br>%{y:.2f}<extra>%{fullData.name}</extra>",
             )  # fmt: skip
         ink = FINDING_COLOUR if self.findings() else QUIET_COLOUR
         medians = np.concatenate([[1.0], self.medians]).astype(np.float32)
-        figure.add_trace(
-            go.Scatter(
-                x=stages, y=medians, mode="lines+markers", name="median", line={"color": ink, "width": 3}
-            )
+        figure.add_scatter(
+            x=stages, y=medians, mode="lines+markers", name="median", line={"color": ink, "width": 3}
         )
         figure.add_hline(y=UNCHANGED, line={"dash": "dot", "color": QUIET_COLOUR, "width": 1})
         figure.update_xaxes(title_text="weights shuffled, from the output backwards", tickangle=-30)
@@ -280,8 +272,6 @@ def rank_correlation(a: Float[np.ndarray, "h w"], b: Float[np.ndarray, "h w"]) -
 
 def shuffle(module: nn.Module, names: Sequence[str], generator: np.random.Generator) -> None:
     """Shuffle the entries of each named parameter in place."""
-    import torch
-
     weights = dict(module.named_parameters())
     with torch.no_grad():
         for name in names:
@@ -293,8 +283,6 @@ def shuffle(module: nn.Module, names: Sequence[str], generator: np.random.Genera
 @contextmanager
 def restored(module: nn.Module) -> Iterator[None]:
     """After the block every parameter is what it was before."""
-    import torch
-
     before = {name: weight.detach().clone() for name, weight in module.named_parameters()}
     try:
         yield

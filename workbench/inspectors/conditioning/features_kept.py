@@ -76,8 +76,6 @@ class FeaturesKept(Report):
         )
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         gone = self.ratios < self.limit
         top = float(max(self.before.max(), self.after.max(), 1e-9)) * 1.05
         figure = new_figure(
@@ -85,18 +83,16 @@ class FeaturesKept(Report):
             height=420, showlegend=False,
         )  # fmt: skip
         line = np.array([0, top], np.float32)
-        figure.add_trace(
-            go.Scatter(x=line, y=line, mode="lines", line={"color": QUIET_COLOUR, "dash": "dot", "width": 1},
-                       name="unchanged", hoverinfo="skip")
+        figure.add_scatter(
+            x=line, y=line, mode="lines", line={"color": QUIET_COLOUR, "dash": "dot", "width": 1},
+            name="unchanged", hoverinfo="skip",
         )  # fmt: skip
-        figure.add_trace(
-            go.Scatter(
-                x=self.before.astype(np.float32), y=self.after.astype(np.float32), mode="markers",
-                marker={"size": 6, "opacity": 0.8,
-                        "color": [FINDING_COLOUR if g else RUN_COLOURS[0] for g in gone]},
-                text=[f"channel {c}" for c in range(len(gone))], name="channels",
-                hovertemplate="%{text}: %{x:.3g} enters, %{y:.3g} leaves<extra></extra>",
-            )
+        figure.add_scatter(
+            x=self.before.astype(np.float32), y=self.after.astype(np.float32), mode="markers",
+            marker={"size": 6, "opacity": 0.8,
+                    "color": [FINDING_COLOUR if g else RUN_COLOURS[0] for g in gone]},
+            text=[f"channel {c}" for c in range(len(gone))], name="channels",
+            hovertemplate="%{text}: %{x:.3g} enters, %{y:.3g} leaves<extra></extra>",
         )  # fmt: skip
         return figure
 

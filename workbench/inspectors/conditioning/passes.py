@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from workbench.core import Answers, Conditioned, DecodeOptions, NotAvailable, Run
+from workbench.core import Answers, Conditioned, DecodeOptions, NotAvailable, Passed, Run
 from workbench.core.conditioning import REFERENCE, TRAINED, UNREFINED, Conditioning, Switch, bypassed
 from workbench.core.hooks import recording, replacing
 from workbench.core.inspector import absent_capability
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor, nn
 
-    from workbench.core import Batch, Outputs, Passed, PoseModel, Sample
+    from workbench.core import Batch, Outputs, PoseModel, Sample
     from workbench.data.pose_set import PoseSet
 
 Way = Literal["training", "predict"]
@@ -126,8 +126,6 @@ def along(
         record: taps whose outputs to keep.
         replace: interventions at taps.
     """
-    from workbench.core import Passed
-
     return _recorded(run, lambda batch: Passed(forward(batch)), "predict", record, replace, UNCHANGED, 0)[0]
 
 

@@ -106,17 +106,13 @@ class Trends(Report):
         return text
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         figure = new_figure(self.summary(), x="epoch", y="AP, AR", height=360)
         for i, curve in enumerate(self.curves):
             for name, values, dash in (("AP", curve.AP, "solid"), ("AR", curve.AR, "dot")):
-                figure.add_trace(
-                    go.Scatter(
-                        x=curve.epochs.astype(np.float32), y=values.astype(np.float32), mode="lines+markers",
-                        name=f"{name}, {curve.title}", line={"color": RUN_COLOURS[i], "dash": dash},
-                        hovertemplate="epoch %{x:.0f}: " + name + " %{y:.3f}<extra></extra>",
-                    )
+                figure.add_scatter(
+                    x=curve.epochs.astype(np.float32), y=values.astype(np.float32), mode="lines+markers",
+                    name=f"{name}, {curve.title}", line={"color": RUN_COLOURS[i], "dash": dash},
+                    hovertemplate="epoch %{x:.0f}: " + name + " %{y:.3f}<extra></extra>",
                 )  # fmt: skip
         epochs = np.unique(np.concatenate([curve.epochs for curve in self.curves]))
         if len(epochs) <= 12:

@@ -78,8 +78,6 @@ class GroupingCosts(Report):
         return text
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         M, G = len(self.values), len(self.means)
         figure = new_figure(self.summary(), x="person so far (mean tag)", y="detection (tag, heatmap value)",
                             height=max(320, min(900, 170 + 30 * M)), showlegend=False)  # fmt: skip
@@ -88,23 +86,19 @@ class GroupingCosts(Report):
         across = [f"{g + 1} ({mean:.2f})" for g, mean in enumerate(self.means)]
         if M and G:
             costs = [[f"{c:.1f}" for c in row] for row in self.costs] if self.costs.size else [[""] * G] * M
-            figure.add_trace(
-                go.Heatmap(
-                    z=self.distances.astype(np.float32), text=np.array(costs, object), colorscale=SEQUENTIAL,
-                    zmin=0, zmax=max(2 * self.threshold, 1e-3), reversescale=True,
-                    texttemplate="%{text}" if M * G <= 150 else None, xgap=2, ygap=2,
-                    colorbar={"title": {"text": "tag distance"}, "thickness": 12},
-                    hovertemplate="detection %{y}, person %{x}<br>distance %{z:.3f}<br>cost %{text}"
-                                  "<extra></extra>",
-                )
+            figure.add_heatmap(
+                z=self.distances.astype(np.float32), text=np.array(costs, object), colorscale=SEQUENTIAL,
+                zmin=0, zmax=max(2 * self.threshold, 1e-3), reversescale=True,
+                texttemplate="%{text}" if M * G <= 150 else None, xgap=2, ygap=2,
+                colorbar={"title": {"text": "tag distance"}, "thickness": 12},
+                hovertemplate="detection %{y}, person %{x}<br>distance %{z:.3f}<br>cost %{text}"
+                              "<extra></extra>",
             )  # fmt: skip
         taken = [(p - 1, m) for m, p in enumerate(self.people) if p is not None and p <= G]
         marks = np.array(taken, np.float32).reshape(-1, 2)
-        figure.add_trace(
-            go.Scatter(x=marks[:, 0], y=marks[:, 1], mode="markers", hoverinfo="skip", name="joined",
-                       marker={"symbol": "square-open", "size": 24, "color": FINDING_COLOUR,
-                               "line": {"width": 3}})
-        )  # fmt: skip
+        figure.add_scatter(x=marks[:, 0], y=marks[:, 1], mode="markers", hoverinfo="skip", name="joined",
+                           marker={"symbol": "square-open", "size": 24, "color": FINDING_COLOUR,
+                                   "line": {"width": 3}})  # fmt: skip
         figure.update_xaxes(
             tickvals=list(range(G)), ticktext=across, range=[-0.5, max(G, 1) - 0.5], showgrid=False
         )

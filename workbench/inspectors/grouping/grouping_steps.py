@@ -93,8 +93,6 @@ class GroupingSteps(Report):
         return ". ".join([text, *(f"{words[0].upper()}{words[1:]}" for words in more if words)])
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         figure = image_figure(self.image, self.summary())
         joined = {(d["person"], d["keypoint"]): d for d in self.detections if d["person"] is not None}
         drawn = [p for p in self.drawn if np.isfinite(self.keypoints[p]).any()]
@@ -112,14 +110,12 @@ class GroupingSteps(Report):
             values = np.array([d["value"] for d in now])
             inks = [NO_PERSON_COLOUR if d["person"] is None else person_colour(d["person"] - 1) for d in now]
             marks = {"symbol": "x-thin", "size": (9 + 9 * values.clip(0, 1)).astype(np.float32)}
-            figure.add_trace(
-                go.Scatter(
-                    x=np.array([d["x"] for d in now], np.float32), mode="markers",
-                    y=np.array([d["y"] for d in now], np.float32), name=f"detections of {now[0]['keypoint']}",
-                    marker={**marks, "line": {"width": 2.5, "color": inks}},
-                    text=[f"{_outcome(d)}<br>value {d['value']:.2f}, tag {d['tag']:.2f}" for d in now],
-                    hovertemplate="%{text}<extra></extra>",
-                )
+            figure.add_scatter(
+                x=np.array([d["x"] for d in now], np.float32), mode="markers",
+                y=np.array([d["y"] for d in now], np.float32), name=f"detections of {now[0]['keypoint']}",
+                marker={**marks, "line": {"width": 2.5, "color": inks}},
+                text=[f"{_outcome(d)}<br>value {d['value']:.2f}, tag {d['tag']:.2f}" for d in now],
+                hovertemplate="%{text}<extra></extra>",
             )  # fmt: skip
         return figure
 

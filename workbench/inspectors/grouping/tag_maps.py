@@ -93,8 +93,6 @@ class TagMaps(Report):
         )
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         H, W = self.crop.shape[:2]
         low, high = float(self.spans[:, 0].min()), float(self.spans[:, 1].max())
         shared = self.scale == "shared"
@@ -113,15 +111,13 @@ class TagMaps(Report):
             if not self.people:
                 continue
             suffix = axes_of(t)
-            figure.add_trace(
-                go.Scatter(
-                    x=self.places[:, t, 0].astype(np.float32), y=self.places[:, t, 1].astype(np.float32),
-                    mode="markers", text=[f"{p}: tag {v:.3f}" for p, v in zip(self.people, self.values[:, t],
-                                                                               strict=True)],
-                    marker={"size": 9, "color": inks, "line": {"width": 1.5, "color": "#ffffff"}},
-                    hovertemplate="%{text}<extra>" + title + "</extra>", name=f"people in {title}",
-                    xaxis=f"x{suffix}", yaxis=f"y{suffix}",
-                )
+            figure.add_scatter(
+                x=self.places[:, t, 0].astype(np.float32), y=self.places[:, t, 1].astype(np.float32),
+                mode="markers", text=[f"{p}: tag {v:.3f}" for p, v in zip(self.people, self.values[:, t],
+                                                                           strict=True)],
+                marker={"size": 9, "color": inks, "line": {"width": 1.5, "color": "#ffffff"}},
+                hovertemplate="%{text}<extra>" + title + "</extra>", name=f"people in {title}",
+                xaxis=f"x{suffix}", yaxis=f"y{suffix}",
             )  # fmt: skip
         return figure
 

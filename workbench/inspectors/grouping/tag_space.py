@@ -90,8 +90,6 @@ class TagSpace(Report):
         return float(np.nanmedian(np.diag(self.misread))), float(np.nanmedian(self.misread[apart]))
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         names = np.array(self.maps, object)
         figure = new_figure(self.summary(), height=620, showlegend=False)
         known = np.isfinite(self.misread).any()
@@ -99,35 +97,31 @@ class TagSpace(Report):
         # Each colour bar above its own map, so that it does not cover the other's labels.
         bar: dict[str, Any] = {"thickness": 12, "orientation": "h", "y": 1.01, "yanchor": "bottom",
                                "xanchor": "left"}  # fmt: skip
-        figure.add_trace(
-            go.Heatmap(z=self.correlation.astype(np.float32), x=names, y=names, zmin=-1, zmax=1,
-                       colorscale=DIVERGING, name="correlation of two maps",
-                       colorbar={**bar, "title": {"text": "correlation"}, "x": left[0],
-                                 "len": left[1] - left[0]},
-                       hovertemplate="maps of %{y} and %{x}<br>correlation %{z:.2f}<extra></extra>")
+        figure.add_heatmap(z=self.correlation.astype(np.float32), x=names, y=names, zmin=-1, zmax=1,
+                           colorscale=DIVERGING, name="correlation of two maps",
+                           colorbar={**bar, "title": {"text": "correlation"}, "x": left[0],
+                                     "len": left[1] - left[0]},
+                           hovertemplate="maps of %{y} and %{x}<br>correlation %{z:.2f}<extra></extra>",
         )  # fmt: skip
         figure.update_layout(
             xaxis={"domain": left, "anchor": "y", "tickangle": -60, "title": {"text": "tag map of"}},
             yaxis={"domain": [0.42, 1], "autorange": "reversed", "title": {"text": "tag map of"}},
         )
         if known:
-            figure.add_trace(
-                go.Heatmap(z=self.misread.astype(np.float32), x=names, y=names, xaxis="x2", yaxis="y2",
-                           colorscale=SEQUENTIAL, zmin=0, name="distance from the person's mean",
-                           colorbar={**bar, "title": {"text": "distance"}, "x": right[0],
-                                     "len": right[1] - right[0]},
-                           hovertemplate="%{y} read in the map of %{x}<br>%{z:.2f} from its person's mean"
-                                         "<extra></extra>")
-            )  # fmt: skip
+            figure.add_heatmap(z=self.misread.astype(np.float32), x=names, y=names, xaxis="x2", yaxis="y2",
+                               colorscale=SEQUENTIAL, zmin=0, name="distance from the person's mean",
+                               colorbar={**bar, "title": {"text": "distance"}, "x": right[0],
+                                         "len": right[1] - right[0]},
+                               hovertemplate="%{y} read in the map of %{x}<br>%{z:.2f} from its person's mean"
+                                             "<extra></extra>")  # fmt: skip
             across = {"title": {"text": "read in the map of"}, "domain": right, "anchor": "y2"}
             # The same rows as on the left.
             down = {"domain": [0.42, 1], "anchor": "x2", "matches": "y", "showticklabels": False}
             figure.update_layout(xaxis2={**across, "tickangle": -60}, yaxis2=down)
         places = np.arange(1, len(names) + 1, dtype=np.float32)
-        figure.add_trace(
-            go.Bar(x=places, y=(100 * self.explained).astype(np.float32), xaxis="x3", yaxis="y3",
-                   name="variance by component", showlegend=False, marker={"color": "#3d8fdc"},
-                   hovertemplate="component %{x}<br>%{y:.1f} % of the variance<extra></extra>")
+        figure.add_bar(x=places, y=(100 * self.explained).astype(np.float32), xaxis="x3", yaxis="y3",
+                       name="variance by component", showlegend=False, marker={"color": "#3d8fdc"},
+                       hovertemplate="component %{x}<br>%{y:.1f} % of the variance<extra></extra>",
         )  # fmt: skip
         figure.update_layout(
             xaxis3={"domain": [0, 1], "anchor": "y3", "title": {"text": "principal component"}, "dtick": 1},

@@ -148,8 +148,6 @@ class TagValues(Report):
         return ranked(found)
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         first = "" if self.numbers == 1 else f", first of {self.numbers} numbers"
         figure = new_figure(self.summary(), x="annotated person", y=f"tag{first}", height=460)
         K = len(self.skeleton)
@@ -160,10 +158,10 @@ class TagValues(Report):
             ink, low, high = self.colour(p), self.means[p] - self.threshold, self.means[p] + self.threshold
             figure.add_shape(type="rect", x0=p - 0.42, x1=p + 0.42, y0=low, y1=high, layer="below",
                              line={"width": 0}, fillcolor=rgba(ink, 0.16))  # fmt: skip
-            figure.add_trace(
-                go.Scatter(x=np.array([p - 0.42, p + 0.42], np.float32), mode="lines", line={"color": ink},
-                           y=np.full(2, self.means[p], np.float32), name=f"{name}: mean",
-                           hovertemplate=f"{name}: mean %{{y:.3f}}<extra></extra>", showlegend=False)
+            figure.add_scatter(
+                x=np.array([p - 0.42, p + 0.42], np.float32), mode="lines", line={"color": ink},
+                y=np.full(2, self.means[p], np.float32), name=f"{name}: mean",
+                hovertemplate=f"{name}: mean %{{y:.3f}}<extra></extra>", showlegend=False,
             )  # fmt: skip
             text = [
                 f"<b>{k}</b><br>{self.distances[p, i]:.3f} from the mean of {name}"
@@ -175,10 +173,10 @@ class TagValues(Report):
                 "size": 8,
                 "line": {"width": 1, "color": "rgba(20,22,28,.6)"},
             }
-            figure.add_trace(
-                go.Scatter(x=(p + spread).astype(np.float32), y=self.values[p].astype(np.float32), text=text,
-                           mode="markers", marker=marks, name=name, showlegend=False,
-                           hovertemplate="%{text}<br>tag %{y:.3f}<extra></extra>")
+            figure.add_scatter(
+                x=(p + spread).astype(np.float32), y=self.values[p].astype(np.float32), text=text,
+                mode="markers", marker=marks, name=name, showlegend=False,
+                hovertemplate="%{text}<br>tag %{y:.3f}<extra></extra>",
             )  # fmt: skip
         figure.update_xaxes(tickvals=list(range(len(self.names))), ticktext=list(self.names), showgrid=False,
                             range=[-0.6, len(self.names) - 0.4])  # fmt: skip

@@ -76,21 +76,17 @@ class MapLikeness(Report):
         )
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         names = list(self.skeleton.keypoints)
         figure = new_figure(self.summary(), x="keypoint", y="keypoint", height=560)
-        figure.add_trace(
-            go.Heatmap(
-                z=self.pairs.astype(np.float32),
-                x=names,
-                y=names,
-                colorscale=DIVERGING,
-                zmin=-1,
-                zmax=1,
-                colorbar={"title": {"text": "correlation"}},
-                hovertemplate="%{y} and %{x}: %{z:.2f}<extra></extra>",
-            )
+        figure.add_heatmap(
+            z=self.pairs.astype(np.float32),
+            x=names,
+            y=names,
+            colorscale=DIVERGING,
+            zmin=-1,
+            zmax=1,
+            colorbar={"title": {"text": "correlation"}},
+            hovertemplate="%{y} and %{x}: %{z:.2f}<extra></extra>",
         )
         figure.update_yaxes(autorange="reversed")
         return figure

@@ -101,8 +101,6 @@ class SimCCCurves(Report):
         return figure
 
     def _draw(self, figure: Figure, axis: int, column: int, curve: Float[np.ndarray, " bins"]) -> None:
-        import plotly.graph_objects as go
-
         name = "xy"[axis]
         number = 2 * axis + column + 1
         suffix = "" if number == 1 else str(number)
@@ -111,10 +109,9 @@ class SimCCCurves(Report):
         what = ("logit", f"softmax({self.factor:g} x logit)")[column]
         low, high = float(min(curve.min(), 0)), float(curve.max()) * 1.08
         colour = keypoint_colour(self.k, self.skeleton)
-        figure.add_trace(
-            go.Scatter(x=pixels, y=curve, mode="lines", line={"color": colour, "width": 1.6}, name=name,
-                       showlegend=False,
-                       hovertemplate=f"{name} %{{x:.1f}} px<br>{what} %{{y:.4g}}<extra></extra>", **axes)
+        figure.add_scatter(x=pixels, y=curve, mode="lines", line={"color": colour, "width": 1.6}, name=name,
+                           showlegend=False,
+                           hovertemplate=f"{name} %{{x:.1f}} px<br>{what} %{{y:.4g}}<extra></extra>", **axes,
         )  # fmt: skip
         marks = (
             ("maximum", self.places[axis, self.k], FINDING_COLOUR, "solid"),
@@ -124,10 +121,10 @@ class SimCCCurves(Report):
         for label, place, ink, dash in marks:
             if np.isfinite(place):
                 line = {"color": ink, "width": 1.5, "dash": dash}
-                figure.add_trace(
-                    go.Scatter(x=np.array([place, place], np.float32), y=np.array([low, high], np.float32),
-                               mode="lines", line=line, name=label, legendgroup=label, showlegend=number == 1,
-                               hovertemplate=f"{label}<br>{name} %{{x:.1f}} input px<extra></extra>", **axes)
+                figure.add_scatter(
+                    x=np.array([place, place], np.float32), y=np.array([low, high], np.float32),
+                    mode="lines", line=line, name=label, legendgroup=label, showlegend=number == 1,
+                    hovertemplate=f"{label}<br>{name} %{{x:.1f}} input px<extra></extra>", **axes,
                 )  # fmt: skip
         figure.update_layout(
             {

@@ -104,8 +104,7 @@ class TargetResidual(Report):
         found, wanted, top = (f"{round(v[k], 3):g}" for v in (self.found, self.wanted, self.elsewhere))
         return (
             f"{name}: the prediction is {found} where the target has its maximum, {wanted}; the prediction "
-            "has"
-            f" its own maximum, {top}, {self.astray[k]:.1f} input px from there"
+            f"has its own maximum, {top}, {self.astray[k]:.1f} input px from there"
         )
 
     def plot(self) -> Figure:
@@ -133,8 +132,6 @@ class TargetResidual(Report):
         return figure
 
     def _curves(self) -> Figure:
-        import plotly.graph_objects as go
-
         figure = new_figure(self.summary(), height=560, hovermode="x unified")
         # The residual lies below as an area, so that it hides neither curve.
         styles = (
@@ -146,10 +143,10 @@ class TargetResidual(Report):
             suffix = "" if axis == 0 else "2"
             pixels = np.arange(len(wanted), dtype=np.float32) * self.pitch[axis]
             for (name, line, area), curve in zip(styles, (given - wanted, wanted, given), strict=True):
-                figure.add_trace(
-                    go.Scatter(x=pixels, y=np.asarray(curve, np.float32), mode="lines", name=name,
-                               legendgroup=name, showlegend=axis == 0, xaxis=f"x{suffix}", yaxis=f"y{suffix}",
-                               line=line, hovertemplate="%{y:.4g}", **area)
+                figure.add_scatter(
+                    x=pixels, y=np.asarray(curve, np.float32), mode="lines", name=name,
+                    legendgroup=name, showlegend=axis == 0, xaxis=f"x{suffix}", yaxis=f"y{suffix}",
+                    line=line, hovertemplate="%{y:.4g}", **area,
                 )  # fmt: skip
             figure.update_layout(
                 {

@@ -127,8 +127,6 @@ class VectorField(Report):
         return text
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         H, W = self.crop.shape[:2]
         figure = new_figure(self.summary(), x="x (input px)", y="y (input px)", height=620, dragmode="pan")
         figure.update_xaxes(range=[-0.5, W - 0.5], showgrid=False, constrain="domain")
@@ -151,10 +149,8 @@ class VectorField(Report):
             if np.isfinite(place).all():
                 x, y = np.asarray(place, np.float32)[:, None]
                 marker = {"symbol": symbol, "size": 13, "color": ink, "line": {"width": 3, "color": ink}}
-                figure.add_trace(
-                    go.Scatter(x=x, y=y, mode="markers", marker=marker, name=name,
-                               hovertemplate="x %{x:.1f}, y %{y:.1f} input px")
-                )  # fmt: skip
+                figure.add_scatter(x=x, y=y, mode="markers", marker=marker, name=name,
+                                   hovertemplate="x %{x:.1f}, y %{y:.1f} input px")  # fmt: skip
         return figure
 
     def table(self) -> list[dict[str, Any]]:

@@ -94,17 +94,14 @@ class Weights(Report):
         return text
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         figure = new_figure(self.summary(), height=ROW * len(self.modules) + 150, showlegend=False)
         place_columns(figure, self.modules, (2.2, 1, 1, 1))
         with np.errstate(divide="ignore"):
             shares = np.log10(self.densities).astype(np.float32)
         shares[~np.isfinite(shares)] = np.nan
-        figure.add_trace(
-            go.Heatmap(z=shares, x0=-SPAN, dx=2 * SPAN / (BINS - 1), y0=0, dy=1, colorscale=SEQUENTIAL,
-                       zmin=-6, zmax=0, showscale=False, name="distribution",
-                       hovertemplate="%{x:.2f} std: 10^%{z:.2f} of the weights<extra></extra>")
+        figure.add_heatmap(z=shares, x0=-SPAN, dx=2 * SPAN / (BINS - 1), y0=0, dy=1, colorscale=SEQUENTIAL,
+                           zmin=-6, zmax=0, showscale=False, name="distribution",
+                           hovertemplate="%{x:.2f} std: 10^%{z:.2f} of the weights<extra></extra>",
         )  # fmt: skip
         figure.update_layout(xaxis_title_text="weight - mean (std); brighter = more weights, log scale")
         notes = [f"{int(c):,} weights" for c in self.counts]

@@ -89,8 +89,6 @@ class Corruption(Report):
         )
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         figure = new_figure(
             self.summary(), x="step (dotted: teacher-forced)", y="moved by (share of the side)"
         )
@@ -98,12 +96,10 @@ class Corruption(Report):
         for i, size in enumerate(self.sizes):
             for name, values, dash in (("forced", self.forced, "dot"), ("free", self.free, "solid")):
                 line = {"color": RUN_COLOURS[i % len(RUN_COLOURS)], "dash": dash}
-                figure.add_trace(
-                    go.Scatter(x=step, y=values[i].astype(np.float32), mode="lines", line=line,
-                               name=f"token moved {size:.0%}", text=list(self.skeleton.keypoints),
-                               legendgroup=f"{size}", showlegend=name == "free",
-                               hovertemplate=f"%{{text}}, {name}<br>moved by %{{y:.3f}}")
-                )  # fmt: skip
+                figure.add_scatter(x=step, y=values[i].astype(np.float32), mode="lines", line=line,
+                                   name=f"token moved {size:.0%}", text=list(self.skeleton.keypoints),
+                                   legendgroup=f"{size}", showlegend=name == "free",
+                                   hovertemplate=f"%{{text}}, {name}<br>moved by %{{y:.3f}}")  # fmt: skip
         return figure
 
     def table(self) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from workbench.inspectors.sequence import (
     prefix,
     support,
 )
-from workbench.inspectors.sequence.rollout import EXPOSURE_BIAS, NOT_LEARNED, PckRule
+from workbench.inspectors.sequence.rollout import NOT_LEARNED, PckRule
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -75,7 +75,7 @@ class Rollout(Report):
             fix = "check that support features reach the decoder; train with several categories or orders"
             # First: without its support the network cannot know which keypoints are asked for.
             found.append(Finding(cause, self.support.summary(), fix, severity=severity))
-        if steps.gap > EXPOSURE_BIAS:
+        if steps.fails_on_its_own:
             fix, refuted = "train with scheduled sampling", "free-running PCK as high as teacher-forced PCK"
             found.append(Finding("exposure bias", steps.summary(), fix, pck, refuted_by=refuted))
         elif steps.pck_forced < NOT_LEARNED:

@@ -93,18 +93,14 @@ class Prefix(Report):
         )
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         figure = new_figure(self.summary(), x="true tokens at the beginning (k)", y="PCK")
         for name, values, ink in (
             ("all keypoints", self.pck, FINDING_COLOUR),
             ("keypoints after the prefix", self.pck_after, QUIET_COLOUR),
         ):
-            figure.add_trace(
-                go.Scatter(x=self.k.astype(np.float32), y=values.astype(np.float32), name=name,
-                           mode="lines+markers", line={"color": ink},
-                           hovertemplate="k %{x}<br>PCK %{y:.2f}")
-            )  # fmt: skip
+            figure.add_scatter(x=self.k.astype(np.float32), y=values.astype(np.float32), name=name,
+                               mode="lines+markers", line={"color": ink},
+                               hovertemplate="k %{x}<br>PCK %{y:.2f}")  # fmt: skip
         return figure.update_yaxes(range=[-0.02, 1.05])
 
     def table(self) -> list[dict[str, Any]]:

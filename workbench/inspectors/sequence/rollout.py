@@ -205,6 +205,10 @@ def explaining_rule(run: Run, points: Float[np.ndarray, "N K 2"], figure: float)
 EXPOSURE_BIAS = 0.1
 """Difference of teacher-forced and free-running PCK above which a model has exposure bias."""
 
+AMPLIFIED, GROWS = 0.9, 1.5
+"""How far an answer moves over how far the tokens before it were moved: from the first on errors do not fade,
+from the second on they grow, whatever PCK says of a model that finds little to begin with."""
+
 NOT_LEARNED = 0.5
 """Teacher-forced PCK below which a model has not learned the keypoints."""
 

@@ -67,8 +67,6 @@ class Schedules(Report):
         return f"After {self.steps} steps {names} {verb} best: free-running PCK {figures} ({self.rule})"
 
     def plot(self) -> Figure:
-        import plotly.graph_objects as go
-
         figure = new_figure(
             self.summary(), x="training step", y="free-running PCK; share of true tokens (dotted)"
         )
@@ -79,13 +77,11 @@ class Schedules(Report):
                 (kind, self.free, "solid", "lines+markers"),
                 (f"{kind}: true tokens", self.truth, "dot", "lines"),
             ):
-                figure.add_trace(
-                    go.Scatter(
-                        x=step, y=values[i].astype(np.float32), name=name, mode=mode,
-                        legendgroup=kind, showlegend=dash == "solid",
-                        line={"color": ink, "dash": dash, "width": 2 if dash == "solid" else 1},
-                        hovertemplate=f"{name}<br>step %{{x}}: %{{y:.2f}}<extra></extra>",
-                    )
+                figure.add_scatter(
+                    x=step, y=values[i].astype(np.float32), name=name, mode=mode,
+                    legendgroup=kind, showlegend=dash == "solid",
+                    line={"color": ink, "dash": dash, "width": 2 if dash == "solid" else 1},
+                    hovertemplate=f"{name}<br>step %{{x}}: %{{y:.2f}}<extra></extra>",
                 )  # fmt: skip
         return figure.update_yaxes(range=[-0.03, 1.05])
 

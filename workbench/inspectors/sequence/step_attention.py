@@ -232,7 +232,6 @@ def _over_image(figure: Figure, panel: int, report: StepAttention, k: int, top: 
 
 
 def _over_support(figure: Figure, panel: int, report: StepAttention) -> None:
-    import plotly.graph_objects as go
 
     axes = {"xaxis": f"x{axes_of(panel)}", "yaxis": f"y{axes_of(panel)}"}
     if report.same_picture:
@@ -240,20 +239,16 @@ def _over_support(figure: Figure, panel: int, report: StepAttention) -> None:
     shares, names = report.over_support[report.chosen], report.skeleton.keypoints
     for a, b in report.skeleton.limbs:
         ends = report.support[[a, b]].astype(np.float32)
-        figure.add_trace(
-            go.Scatter(x=ends[:, 0], y=ends[:, 1], mode="lines", hoverinfo="skip",
-                       line={"color": QUIET_COLOUR, "width": 1.5}, **axes)
-        )  # fmt: skip
+        figure.add_scatter(x=ends[:, 0], y=ends[:, 1], mode="lines", hoverinfo="skip",
+                           line={"color": QUIET_COLOUR, "width": 1.5}, **axes)  # fmt: skip
     sizes = 5 + LARGEST * np.sqrt(np.nan_to_num(shares)).astype(np.float32)
     rings = [FINDING_COLOUR if k == report.chosen else "#ffffff" for k in range(len(names))]
-    figure.add_trace(
-        go.Scatter(
-            x=report.support[:, 0].astype(np.float32), y=report.support[:, 1].astype(np.float32),
-            mode="markers", customdata=shares.astype(np.float32), text=list(names),
-            marker={"size": sizes, "color": list(keypoint_colours(report.skeleton)), "opacity": 0.85,
-                    "line": {"color": rings, "width": np.where(shares >= 0, 2, 0).astype(np.float32)}},
-            hovertemplate="%{text}<br>%{customdata:.1%} of the support attention<extra></extra>", **axes,
-        )
+    figure.add_scatter(
+        x=report.support[:, 0].astype(np.float32), y=report.support[:, 1].astype(np.float32),
+        mode="markers", customdata=shares.astype(np.float32), text=list(names),
+        marker={"size": sizes, "color": list(keypoint_colours(report.skeleton)), "opacity": 0.85,
+                "line": {"color": rings, "width": np.where(shares >= 0, 2, 0).astype(np.float32)}},
+        hovertemplate="%{text}<br>%{customdata:.1%} of the support attention<extra></extra>", **axes,
     )  # fmt: skip
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from workbench.models.bottom_up.aggregation import Aggregation, MapCache, Maps, Resizing, resizing
+from workbench.models.bottom_up.aggregation import (
+    Aggregation,
+    MapCache,
+    Maps,
+    Resizing,
+    resizing,
+    true_outputs,
+)
 from workbench.models.bottom_up.model import BottomUp, People, rule_names, with_rules
-from workbench.models.bottom_up.truth import true_outputs
 
 __all__ = [
     "Aggregation",

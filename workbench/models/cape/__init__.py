@@ -6,23 +6,14 @@ with a geometric support encoder): small enough to learn an image in a minute on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench.checkpoints.identity import Identity, Shapes, times
-from workbench.models.families import Family, Fresh, FreshOptions
+from workbench.models.families import Family, Fresh, FreshOptions, deferred
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from workbench.checkpoints.loading import LoadReport
     from workbench.core import PoseModel
     from workbench.models.opening import Opening
-
-
-def _load(opening: Opening) -> tuple[PoseModel, LoadReport]:
-    from workbench.models.cape.model import load
-
-    return load(opening)
 
 
 def _opens(opening: Opening) -> bool:
@@ -37,12 +28,6 @@ def _small(options: FreshOptions) -> tuple[PoseModel, str]:
     model = new_cape(options.skeleton, size, options.seed)
     model.module.to(options.device)
     return model, "cape from first weights"
-
-
-def _save(model: Any, path: Path, epoch: int) -> None:
-    from workbench.models.cape.model import write
-
-    write(model, path, epoch)
 
 
 def _identify(view: Shapes) -> Identity | None:
@@ -103,9 +88,9 @@ def _matching(view: Shapes) -> Identity | None:
 FAMILY = Family(
     name="cape",
     summary="category-agnostic, autoregressive: keypoints one after the other, from a support example",
-    load=_load,
+    load=deferred("workbench.models.cape.model", "load"),
     identify=_identify,
     opens=_opens,
     fresh=(Fresh("cape", _small, learns_as="sequence"),),
-    save=_save,
+    save=deferred("workbench.models.cape.model", "write"),
 )

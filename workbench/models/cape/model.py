@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, Prediction, Sample, Skeleton, geometry
 from workbench.core.pck import box_lengths, distances, pck_by_image
@@ -128,8 +129,6 @@ class Cape:
             ValueError: there is neither a support nor an annotation to stand in for it, or they differ in
                 their number of keypoints.
         """
-        import torch
-
         pixels, affines = self._cropped(samples)
         K = len(self.skeleton)
         given = np.full((len(samples), K, 2), np.nan)
@@ -176,8 +175,6 @@ class Cape:
         Raises:
             ValueError: `forced` is negative or more than there are keypoints.
         """
-        import torch
-
         pixels, extra = self._placed(batch)
         N, K, _ = extra["given"].shape
         if isinstance(forced, int):
@@ -225,8 +222,6 @@ class Cape:
         }
 
     def _cropped(self, samples: Sequence[Sample]) -> tuple[Tensor, np.ndarray]:
-        import torch
-
         H, W = size = self.module.size.input_size
         pixels, affines = np.empty((len(samples), H, W, 3), np.float32), np.empty((len(samples), 2, 3))
         for n, sample in enumerate(samples):
@@ -345,8 +340,6 @@ def write(model: Cape, path: Path, epoch: int, **facts: Any) -> None:
         epoch: number of finished epochs.
         facts: further entries of ``meta``.
     """
-    import torch
-
     skeleton = dataclasses.asdict(model.skeleton)
     size = dataclasses.asdict(model.module.size)
     recorded = {"size": size, "skeleton": skeleton, "defects": list(model.module.defects.names())}

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench.checkpoints.identity import Identity, Shapes, backbone_of, times
-from workbench.models.families import Family, Fresh, FreshOptions
+from workbench.models.families import Family, Fresh, FreshOptions, deferred
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from workbench.checkpoints.loading import LoadReport
     from workbench.core import PoseModel
     from workbench.models.opening import Opening
 
@@ -36,12 +33,6 @@ _HIGHER_MMPOSE = {
 
 _NAMED_SIZE = re.compile(r"(?<!\d)(512|640)(?!\d)")
 _MMPOSE_1 = "mmpose 1.x names"
-
-
-def _load(opening: Opening) -> tuple[PoseModel, LoadReport]:
-    from workbench.models.higherhrnet.model import load
-
-    return load(opening)
 
 
 def _opens(opening: Opening) -> bool:
@@ -68,12 +59,6 @@ def _small(options: FreshOptions) -> tuple[PoseModel, str]:
     return new_higherhrnet(network, options.skeleton, 192), "higherhrnet from first weights"
 
 
-def _save(model: Any, path: Path, epoch: int) -> None:
-    from workbench.models.higherhrnet.model import write
-
-    write(model, path, epoch)
-
-
 def _identify(view: Shapes) -> Identity | None:
     """Heatmaps at two resolutions, tags at the first: final_layers.0 has twice the channels of .1."""
     for prefix, names in (
@@ -91,9 +76,8 @@ def _identify(view: Shapes) -> Identity | None:
         width = int(backbone.facts["width"]) if backbone and backbone.name == "HRNet" else first[1]
         keypoints = second[0] if second else None
         evidence = [
-            f"{prefix}final_layers.0.weight {times(first)}, .1 {times(second or ())}: "
-            f"{keypoints} heatmaps and {first[0] - (keypoints or 0)} tag maps, then {keypoints} "
-            "heatmaps at twice the size",
+            f"{prefix}final_layers.0.weight {times(first)}, .1 {times(second or ())}: {keypoints} heatmaps "
+            f"and {first[0] - (keypoints or 0)} tag maps, then {keypoints} heatmaps at twice the size",
             f"{prefix}deconv_layers.0.0.0.weight: one deconvolution over backbone features and first output",
         ]
         if backbone:
@@ -138,10 +122,10 @@ def _deny(name: str, found: Identity) -> Iterator[str]:
 FAMILY = Family(
     name="higherhrnet",
     summary="HigherHRNet: heatmaps and tags of a whole image; people are told apart by their tags",
-    load=_load,
+    load=deferred("workbench.models.higherhrnet.model", "load"),
     identify=_identify,
     opens=_opens,
     deny=_deny,
     fresh=(Fresh("higherhrnet", _small, learns_as="whole images"),),
-    save=_save,
+    save=deferred("workbench.models.higherhrnet.model", "write"),
 )

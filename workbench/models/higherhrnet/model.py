@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from workbench.checkpoints.state_dicts import unwrapped
 from workbench.core import NotAvailable, PartMissing, Skeleton
 from workbench.decoding.grouping import HIGHERHRNET
@@ -151,8 +153,6 @@ def write(model: BottomUp, path: Path, epoch: int, **facts: Any) -> None:
         epoch: number of finished epochs.
         facts: further entries of ``meta``.
     """
-    import torch
-
     recorded = {"input_size": model.input_size, "skeleton": dataclasses.asdict(model.skeleton)}
     meta = {"epoch": epoch, "higherhrnet": recorded, **facts}
     torch.save({"meta": meta, "state_dict": model.module.state_dict()}, path)

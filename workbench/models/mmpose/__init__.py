@@ -8,13 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.core import NotAvailable
-from workbench.models.families import Family, Fresh, FreshOptions
+from workbench.models.families import Family, Fresh, FreshOptions, deferred
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from workbench.checkpoints.identity import Identity, Shapes
-    from workbench.checkpoints.loading import LoadReport
     from workbench.core import PoseModel
     from workbench.models.opening import Opening
 
@@ -35,27 +31,9 @@ _SHIPPED: dict[str, dict[str, str]] = {
 }
 
 
-def _load(opening: Opening) -> tuple[PoseModel, LoadReport]:
-    from workbench.models.mmpose.model import load
-
-    return load(opening)
-
-
 def _opens(opening: Opening) -> bool:
     """Every checkpoint with a config: the load report says how much of its tensors the model takes."""
     return opening.has_config
-
-
-def _identify(view: Shapes) -> Identity | None:
-    from workbench.models.mmpose.identity import identify
-
-    return identify(view)
-
-
-def _deny(name: str, found: Identity) -> Iterator[str]:
-    from workbench.models.mmpose.identity import deny
-
-    return deny(name, found)
 
 
 def shipped_config(network: str, skeleton: str) -> Path:
@@ -85,10 +63,10 @@ def _shipped(network: str, options: FreshOptions) -> tuple[PoseModel, str]:
 FAMILY = Family(
     name="mmpose",
     summary="any mmpose 1.x config with its checkpoint",
-    load=_load,
-    identify=_identify,
+    load=deferred("workbench.models.mmpose.model", "load"),
+    identify=deferred("workbench.models.mmpose.identity", "identify"),
     opens=_opens,
-    deny=_deny,
+    deny=deferred("workbench.models.mmpose.identity", "deny"),
     leaves_open=("expert", "pos_embed"),
     fresh=tuple(
         Fresh(

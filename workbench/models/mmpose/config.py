@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.checkpoints.config_reader import read_config
 from workbench.core import Codec, NotAvailable, Skeleton, nearest, reason
 from workbench.core.errors import errors_of_user_code
 from workbench.decoding.codecs import RADIUS_FACTOR
@@ -295,7 +296,6 @@ def _file_of(dataset_type: str) -> str:
 
 def _published(name: str) -> Mapping[str, Any] | None:
     """A description that comes with mmpose; a file that only a config names is never opened."""
-    from workbench.checkpoints.config_reader import read_config
     from workbench.models.mmpose_compat import install
 
     install()

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import torch
+from torch import nn
 
 from workbench.core import (
     Batch,
@@ -59,7 +61,7 @@ from workbench.models.vitpose.mmpose_head import with_sapiens_head
 from workbench.models.vitpose.model import allow_resampling, attending, position_grids
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from workbench.checkpoints.loading import LoadReport
 
@@ -232,8 +234,6 @@ def _outputs(returned: Any, codec: Codec | None, chosen: list[int] | None) -> Ou
 
 def _spread(coordinates: Tensor) -> Tensor:
     """Coordinates, and behind them the spread that residual likelihood heads give, in 0..1."""
-    import torch
-
     return torch.cat([coordinates[..., :2], coordinates[..., 2:].sigmoid()], -1)
 
 
@@ -311,7 +311,6 @@ def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
     from mmpose.registry import MODELS
-    from torch import nn
 
     own = isinstance(config, OwnConfig)
     plain = with_sapiens_head(_plain({key: part for key, part in settings.items() if key != "train_cfg"}))

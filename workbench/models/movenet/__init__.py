@@ -5,18 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.checkpoints.identity import Identity, Shapes, keypoint_sentence
-from workbench.models.families import Family
+from workbench.models.families import Family, deferred
 
 if TYPE_CHECKING:
-    from workbench.checkpoints.loading import LoadReport
-    from workbench.core import PoseModel
     from workbench.models.opening import Opening
-
-
-def _load(opening: Opening) -> tuple[PoseModel, LoadReport]:
-    from workbench.models.movenet.network import load
-
-    return load(opening)
 
 
 def _identify(view: Shapes) -> Identity | None:
@@ -50,7 +42,7 @@ def _opens(opening: Opening) -> bool:
 FAMILY = Family(
     name="movenet",
     summary="MoveNet: four maps, read from the centre outwards; without a config",
-    load=_load,
+    load=deferred("workbench.models.movenet.network", "load"),
     identify=_identify,
     opens=_opens,
     leaves_open=("padding",),

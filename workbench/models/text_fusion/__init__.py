@@ -9,19 +9,12 @@ Source: a-kitaev/Equistera-Trainer@23117ce tools/: names, shapes and order of op
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoints.identity import Identity, Shapes, times
-from workbench.models.families import ConfigModules, Family
+from workbench.models.families import ConfigModules, Family, deferred
 
 if TYPE_CHECKING:
-    from pathlib import Path as FilePath
-
-    from workbench.checkpoints.loading import LoadReport
-    from workbench.core import PoseModel
-    from workbench.models.opening import Opening
     from workbench.models.text_fusion.family import Path, TextFusion
 
 __all__ = ["FAMILY", "Path", "TextFusion"]
@@ -38,12 +31,6 @@ def __getattr__(name: str) -> Any:
 
         return Path
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _load(opening: Opening) -> tuple[PoseModel, LoadReport]:
-    from workbench.models.mmpose.model import load
-
-    return load(opening)
 
 
 def _identify(view: Shapes) -> Identity | None:
@@ -85,47 +72,24 @@ def _identify(view: Shapes) -> Identity | None:
     )
 
 
-def _named_in(model: Any) -> bool:
-    from workbench.models.text_fusion.config import names_the_family
-
-    return names_the_family(model)
-
-
-def _register() -> None:
-    from workbench.models.text_fusion.register import register
-
-    register()
-
-
-def _making_room() -> AbstractContextManager[None]:
-    from workbench.models.text_fusion.register import making_room
-
-    return making_room()
-
-
-def _fitted(config: Mapping[str, Any], tensors: Collection[str]) -> Mapping[str, Any]:
-    from workbench.models.text_fusion.config import fitted
-
-    return fitted(config, tensors)
-
-
 def _built(module: Any) -> bool:
     from workbench.models.text_fusion.estimator import TopdownPoseEstimatorWithNeck
 
     return type(module) is TopdownPoseEstimatorWithNeck
 
 
-def _wrapped(model: Any, config: Mapping[str, Any], folder: FilePath | None) -> PoseModel:
-    from workbench.models.text_fusion.config import conditioned
-
-    return conditioned(model, config, folder)
-
-
 FAMILY = Family(
     name="text_fusion",
     summary="RTMPose whose features are conditioned by sentences; opened as the mmpose config it has",
-    load=_load,
+    load=deferred("workbench.models.mmpose.model", "load"),
     identify=_identify,
     opens=lambda _opening: False,
-    config_modules=ConfigModules(_named_in, _register, _making_room, _fitted, _built, _wrapped),
+    config_modules=ConfigModules(
+        deferred("workbench.models.text_fusion.config", "names_the_family"),
+        deferred("workbench.models.text_fusion.register", "register"),
+        deferred("workbench.models.text_fusion.register", "making_room"),
+        deferred("workbench.models.text_fusion.config", "fitted"),
+        _built,
+        deferred("workbench.models.text_fusion.config", "conditioned"),
+    ),
 )

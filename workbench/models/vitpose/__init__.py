@@ -2,42 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from workbench.models.families import Family, Fresh, FreshOptions
+from workbench.models.families import Family, Fresh, FreshOptions, deferred
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from workbench.checkpoints.identity import Identity, Shapes
-    from workbench.checkpoints.loading import LoadReport
     from workbench.core import PoseModel
     from workbench.models.opening import Opening
-
-
-def _load(opening: Opening) -> tuple[PoseModel, LoadReport]:
-    from workbench.models.vitpose.model import load
-
-    return load(opening)
-
-
-def _identify(view: Shapes) -> Identity | None:
-    from workbench.models.vitpose.identity import identify
-
-    return identify(view)
-
-
-def _deny(name: str, found: Identity) -> Iterator[str]:
-    from workbench.models.vitpose.identity import deny
-
-    return deny(name, found)
-
-
-def _explain(found: Identity, report: LoadReport) -> str:
-    from workbench.models.vitpose.identity import explain
-
-    return explain(found, report)
 
 
 def _opens(opening: Opening) -> bool:
@@ -57,21 +28,15 @@ def _small(options: FreshOptions) -> tuple[PoseModel, str]:
     return fresh(options), "vitpose from first weights"
 
 
-def _save(model: Any, path: Path, epoch: int) -> None:
-    from workbench.models.vitpose.model import write
-
-    write(model, path, epoch)
-
-
 FAMILY = Family(
     name="vitpose",
     summary="ViTPose, ViTPose+ and Sapiens under the names of mmpose 1.x, ViTPose 0.x or Hugging Face",
-    load=_load,
-    identify=_identify,
+    load=deferred("workbench.models.vitpose.model", "load"),
+    identify=deferred("workbench.models.vitpose.identity", "identify"),
     opens=_opens,
-    deny=_deny,
-    explain=_explain,
+    deny=deferred("workbench.models.vitpose.identity", "deny"),
+    explain=deferred("workbench.models.vitpose.identity", "explain"),
     fresh=(Fresh("vitpose", _small),),
-    save=_save,
+    save=deferred("workbench.models.vitpose.model", "write"),
     leaves_open=("padding", "mean", "std", "channels", "input", "expert", "heads", "pos_embed"),
 )

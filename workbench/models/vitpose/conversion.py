@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from workbench.checkpoints.identity import Shapes
 from workbench.checkpoints.pieces import Piece, Pieces, pieces_of, stacked
 from workbench.checkpoints.remap import joined_experts, renamed
 from workbench.checkpoints.state_dicts import common_prefix, is_counter, unwrapped
@@ -116,8 +117,6 @@ def naming_of(shapes: Mapping[str, Shape]) -> str:
     Args:
         shapes: name -> shape, under ``backbone.`` or bare.
     """
-    from workbench.checkpoints.identity import Shapes
-
     found = transformer_of(Shapes(shapes))
     return found.naming if found else ""
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from workbench.checkpoints.checkpoint_files import belongs
 from workbench.checkpoints.pieces import Pieces
 from workbench.checkpoints.remap import VITPOSE_PLUS, Rule
@@ -535,8 +537,6 @@ def write(model: TopDown, path: Path, epoch: int, **facts: Any) -> None:
         epoch: number of finished epochs.
         facts: further entries of ``meta``.
     """
-    import torch
-
     network: Any = model.module
     a = network.backbone.architecture
     facts_of_model = {

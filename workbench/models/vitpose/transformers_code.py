@@ -6,14 +6,15 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
 
+from workbench.core import NotAvailable, reason
 from workbench.models.families import Family
+from workbench.models.top_down import TopDown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from workbench.checkpoints.loading import LoadReport
     from workbench.models.opening import Opening
-    from workbench.models.top_down import TopDown
 
 
 def load(opening: Opening) -> tuple[TopDown, LoadReport]:
@@ -54,7 +55,6 @@ def build(config: dict[str, Any]) -> nn.Module:
     Raises:
         NotAvailable: transformers is not installed, too old, or cannot be imported.
     """
-    from workbench.core import NotAvailable, reason
     from workbench.models.mmpose_compat import BROKEN, hide_broken_torchvision
 
     hide_broken_torchvision()
@@ -71,8 +71,6 @@ def build(config: dict[str, Any]) -> nn.Module:
 
 
 def _plain(fields: dict[str, Any]) -> TopDown:
-    from workbench.models.top_down import TopDown
-
     return TopDown(**fields)
 
 

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from workbench.checkpoints import open_checkpoint
 from workbench.core import NotAvailable, nearest
+from workbench.models.opening import Opening
 from workbench.models.text_fusion import Path as Through
 from workbench.models.text_fusion import TextFusion
 from workbench.text import TextVectors
+from workbench.text.vectors import builtin_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -178,8 +181,6 @@ def origin_of(
         NotAvailable: the model has no text neck, or there is no config.
         ValueError: the start holds another network.
     """
-    from workbench.checkpoints import open_checkpoint
-    from workbench.models.opening import Opening
     from workbench.models.text_fusion.config import fitted
 
     model = loaded.model
@@ -249,8 +250,6 @@ def way_through(model: TextFusion, way: Way) -> TextFusion:
 
 
 def _species(config: Mapping[str, Any]) -> TextVectors | None:
-    from workbench.text.vectors import builtin_text
-
     named = str((config.get("model") or {}).get("text") or "").partition("/")[0]
     try:
         return builtin_text(named) if named else None

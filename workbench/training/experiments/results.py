@@ -139,8 +139,6 @@ class ExperimentReport(Report):
 
     def plot(self) -> Figure:
         """AP of the arms with intervals; beside it loss and AP over the steps, where arms were trained."""
-        import plotly.graph_objects as go
-
         trained = self.steps > 0
         figure = new_figure(self._title(), height=170 + 60 * len(self.arms))
         rows = np.arange(len(self.arms), dtype=np.float32)
@@ -157,12 +155,10 @@ class ExperimentReport(Report):
                     "color": QUIET_COLOUR,
                 }
             colours = [RUN_COLOURS[i % len(RUN_COLOURS)] for i in range(len(self.arms))]
-            figure.add_trace(
-                go.Scatter(
-                    x=np.array(values, np.float32), y=rows + np.float32(offset), mode="markers", name=title,
-                    marker={"size": 11, "symbol": symbol, "color": colours, "line": {"width": 1.5}}, **spread,
-                    hovertemplate=f"{title}: AP %{{x:.3f}}<extra></extra>",
-                )
+            figure.add_scatter(
+                x=np.array(values, np.float32), y=rows + np.float32(offset), mode="markers", name=title,
+                marker={"size": 11, "symbol": symbol, "color": colours, "line": {"width": 1.5}}, **spread,
+                hovertemplate=f"{title}: AP %{{x:.3f}}<extra></extra>",
             )  # fmt: skip
         figure.update_layout(
             xaxis={
@@ -178,21 +174,17 @@ class ExperimentReport(Report):
         return self._with_curves(figure) if trained else figure
 
     def _with_curves(self, figure: Figure) -> Figure:
-        import plotly.graph_objects as go
-
         for i, arm in enumerate(self.arms):
             ink = RUN_COLOURS[i % len(RUN_COLOURS)]
             for number, mode, x, y, name in (
                 (2, "lines", arm.steps, arm.loss, "loss"),
                 (3, "lines+markers", arm.measured, arm.APs, "AP"),
             ):
-                figure.add_trace(
-                    go.Scatter(
-                        x=x.astype(np.float32), y=y.astype(np.float32), mode=mode,
-                        line={"color": ink, "width": 1.5}, name=arm.name, showlegend=False,
-                        xaxis=f"x{number}", yaxis=f"y{number}",
-                        hovertemplate=f"{arm.name}, step %{{x}}: {name} %{{y:.4f}}<extra></extra>",
-                    )
+                figure.add_scatter(
+                    x=x.astype(np.float32), y=y.astype(np.float32), mode=mode,
+                    line={"color": ink, "width": 1.5}, name=arm.name, showlegend=False,
+                    xaxis=f"x{number}", yaxis=f"y{number}",
+                    hovertemplate=f"{arm.name}, step %{{x}}: {name} %{{y:.4f}}<extra></extra>",
                 )  # fmt: skip
         return figure.update_layout(
             xaxis2={"title": {"text": "step"}, "domain": [0.51, 0.73], "anchor": "y2"},
