@@ -203,12 +203,12 @@ class Opening:
 
         False where that cannot be told without running it.
         """
-        from workbench.checkpoints.config_reader import read_config
+        from workbench.checkpoints.config_reader import read_available
 
         if self.config is None:
             return False
         with contextlib.suppress(ValueError, OSError):
-            model = read_config(self.config).get("model")
+            model = read_available(self.config).values.get("model")
             kind = model.get("type") if isinstance(model, Mapping) else None
             return isinstance(kind, str) and kind.rpartition(".")[2].lower().startswith("topdown")
         return False
