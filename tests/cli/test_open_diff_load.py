@@ -221,9 +221,15 @@ val_dataloader = dict(dataset=dict(type='CocoDataset', pipeline=[]))
 def test_a_checkpoint_of_another_model_than_the_config_is_named_with_both(workbench, tmp_path):
     from workbench.checkpoints.demo import demo_checkpoints
 
-    (tmp_path / "resnet.py").write_text(RESNET)
-    words = (demo_checkpoints()[0], "--config", tmp_path / "resnet.py")
+    # As mmpose's own configs have it, of a folder above: only looked at, it need not be read.
+    (tmp_path / "runtime.py").write_text("default_scope = 'mmpose'\n")
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "coco" / "resnet.py").write_text("_base_ = ['../runtime.py']\n" + RESNET)
+    words = (demo_checkpoints()[0], "--config", tmp_path / "coco" / "resnet.py")
     both = "another model (RTMPose of stem 16) than the one that was asked for (SimpleBaseline ResNet "
+    code, out, _ = workbench("load", demo_checkpoints("higherhrnet-demo")[0], *words[1:])
+    assert code == 2
+    assert "another model (HigherHRNet (official names) w12) than" in out.splitlines()[-1]
     code, out, _ = workbench("load", *words)
     assert code == 2
     assert "  missing     backbone.conv1.weight" in out
