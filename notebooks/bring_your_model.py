@@ -195,5 +195,5 @@ INSPECTOR.compute(unseen, Params())
 
 # %% [markdown]
 # To give it a page in the app, a verb on the command line and a test of the contract: put the cell
-# above into `workbench/inspectors/side_doubt.py` and its name into `ALL` in
-# `workbench/inspectors/__init__.py`.
+# above into a file in a folder of `workbench/inspectors/`, such as `outputs/side_doubt.py`. It is found
+# there, and needs no further line.

@@ -91,13 +91,14 @@ def _code_of_predictions(context: Context, asked: Asked, wanted: Sequence[int]) 
     )
 
 
-def comparison_answer(context: Context, asked: Asked, wanted: Sequence[int]) -> Answer:
+def comparison_answer(context: Context, asked: Asked, wanted: Sequence[int], sample: str = "") -> Answer:
     """Some epochs of a comparison, with what the page shows of them; of one epoch its evaluation.
 
     Args:
         context: of this serving.
         asked: run or folder of predictions, data set, decoder and score rule.
         wanted: indices of the epochs, in the order of the comparison.
+        sample: the one that the page shows, as its address names it; it is drawn first.
 
     Raises:
         Unready: one of them is not computed yet.
@@ -116,11 +117,13 @@ def comparison_answer(context: Context, asked: Asked, wanted: Sequence[int]) -> 
         return Answer.of(title, source.evaluation(asked, wanted[0]), code, inputs)
     found = source.side_by_side(asked, wanted)
     return Answer(
-        title, {"": found}, code, inputs, functools.partial(_details, context, asked, wanted, found)
+        title, {"": found}, code, inputs, functools.partial(_details, context, asked, wanted, found, sample)
     )
 
 
-def _details(context: Context, asked: Asked, wanted: Sequence[int], found: Comparison) -> list[str]:
+def _details(
+    context: Context, asked: Asked, wanted: Sequence[int], found: Comparison, sample: str
+) -> list[str]:
     """Samples that changed, and the instances and keypoints behind the figures, as parts of a document."""
     pose_set = context.registry.sets.get(asked.data)
     names = {
@@ -129,7 +132,7 @@ def _details(context: Context, asked: Asked, wanted: Sequence[int], found: Compa
     }
     facts = found.to_json()
     parts = [f"<p><strong>Not comparable: {html.escape(w)}</strong></p>" for w in found.differences]
-    parts.append(_pictures(context, asked, wanted, found))
+    parts.append(_pictures(context, asked, wanted, found, sample))
     for name, what in (("gained", "Gained"), ("lost", "Lost"), ("most_changed", "Most changed")):
         rows = [_named(row, found.titles, names) for row in facts[name]]
         more = f", the first {SHOWN} of them" if len(rows) > SHOWN else ""
@@ -144,15 +147,17 @@ def _details(context: Context, asked: Asked, wanted: Sequence[int], found: Compa
     ]
 
 
-def _pictures(context: Context, asked: Asked, wanted: Sequence[int], found: Comparison) -> str:
-    """The samples that changed most, annotated and as each epoch has them."""
+def _pictures(context: Context, asked: Asked, wanted: Sequence[int], found: Comparison, sample: str) -> str:
+    """The chosen sample and those that changed most, annotated and as each epoch has them."""
     pose_set = context.registry.sets.get(asked.data)
     source = context.predictions if context.predictions.has(asked.run) else context.comparisons
     indices, rows = source.rows(asked, wanted)
     truth = found.evaluations[0].ap.truth
     row_of = {pose_set.instances[index].annotation_id: (row, index) for row, index in enumerate(indices)}
     parts = ["<h3>Samples that changed</h3>"]
-    for n in shown_samples(found):
+    chosen = sample.rpartition("/")[2]
+    first = [n for n, i in enumerate(truth.ids) if str(i) == chosen]
+    for n in dict.fromkeys([*first, *shown_samples(found)]):
         if int(truth.ids[n]) not in row_of:
             continue  # without a box there is nothing to cut out
         row, index = row_of[int(truth.ids[n])]
@@ -170,7 +175,7 @@ def _pictures(context: Context, asked: Asked, wanted: Sequence[int], found: Comp
             for t, p in zip(titles, pictures, strict=True)
         )
         parts.append(
-            f"<figure><figcaption>{html.escape(name)}</figcaption>"
+            f"<figure><figcaption>{html.escape(name)}{', shown on the page' * (n in first)}</figcaption>"
             f'<div style="display:flex;flex-wrap:wrap;gap:8px">{shown}</div></figure>'
         )
     return "".join(parts)

@@ -35,7 +35,7 @@ nobody has asked for it. While not one epoch is ready: ``202 {job: JOB}``. Then 
      protocol: {...}, protocol_text: "one line",
      skeleton: SKELETON,
      epochs: [{index, epoch, label, file, ready, figures: {AP, AP50, ..., ARL} or null,
-               per_keypoint: [{keypoint, ...}] or null, loaded_fraction,
+               per_keypoint: [{keypoint, ...}] or null, loaded_fraction, sha256,
                version: changes with the epoch's file, "" before it is ready}],
      samples: [{index, key, image_id, width, height, scale, box, area, category}],
      arrays: "address of compare/arrays, below the root of the pages, with this query and v=version"}
@@ -300,11 +300,12 @@ def _add_predictions(routes: APIRouter, context: Context) -> None:
 
 def compared(context: Context, section: str, state: str) -> Answer:
     """The epochs that an address of the Compare page names; `state` holds its words as JSON."""
-    words = json.loads(state)
+    words = encoding.sent_json(state, dict)
     run = _epochs_of(context, words["run"])
-    wanted = [epoch_named(run, name) for name in words["epochs"].split(",")]
+    wanted = [epoch_named(run, name) for name in str(words["epochs"]).split(",")]
     decoder, score = words.get("decoder") or "", words.get("score") or ""
-    return comparison_answer(context, _asked(context, words["run"], words["data"], decoder, score), wanted)
+    asked = _asked(context, words["run"], words["data"], decoder, score)
+    return comparison_answer(context, asked, wanted, words.get("sample") or "")
 
 
 def _epochs_of(context: Context, run: str) -> RunFolder:

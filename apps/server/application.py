@@ -85,7 +85,7 @@ def blocks(context: Context) -> gr.Blocks:
     """All pages as one Gradio app."""
     pages = all_pages()
     context.titles.update({page.path: (page.title, page.question) for page in pages})
-    note = str(context.settings.root)
+    note = str(context.settings.root.resolve())
     # Uploads and whatever else Gradio keeps for a session go after an hour.
     gradio_private.upload_folder()  # before any component is built: each reads it then
     app = Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True)

@@ -419,6 +419,7 @@ class Comparisons:
             "figures": found.figures if found else None,
             "per_keypoint": found.table() if found else None,
             "loaded_fraction": judged.protocol.loaded_fraction if judged else None,
+            "sha256": judged.protocol.sha256 if judged else None,
         }
 
     def _version(self, asked: Asked, ready: dict[int, StoredOutputs]) -> str:

@@ -332,12 +332,12 @@ class PredictionFolders:
         if scored is not None:
             every = scored.figures.get(epoch.epoch or 0)
             figures = every and {name: every[name] for name in FIGURES}
-        name, _ = (opened.folder.checkpoints or {}).get(epoch.epoch or 0, ("", ""))
+        name, sha256 = (opened.folder.checkpoints or {}).get(epoch.epoch or 0, ("", ""))
         return {
             "index": epoch.index, "epoch": epoch.epoch, "label": epoch.label, "file": epoch.path.name,
             "ready": True, "error": None, "version": hashlib.sha256(str(key).encode()).hexdigest()[:16],
             "figures": figures, "per_keypoint": evaluated[1].table() if evaluated else None,
-            "loaded_fraction": 1.0, "checkpoint": name in served,
+            "loaded_fraction": 1.0, "sha256": sha256 or None, "checkpoint": name in served,
         }  # fmt: skip
 
     def arrays(self, asked: Asked) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -51,6 +51,7 @@ def test_figures_rise_with_the_epochs_and_carry_their_protocol(compared):
     ap = [epoch["figures"]["AP"] for epoch in compared["epochs"]]
     assert ap[0] < ap[1] < ap[2] == pytest.approx(1)
     assert compared["protocol"]["loaded_fraction"] == 1
+    assert len({epoch["sha256"] for epoch in compared["epochs"]}) == 3
     assert "GT boxes, pad 1, no flip, argmax" in compared["protocol_text"]
     assert (compared["count"], compared["total"], compared["job"]) == (6, 6, None)
     assert compared["decoders"] == ["argmax", "quarter", "dark", "udp", "soft-argmax", "megvii"]
@@ -122,6 +123,11 @@ def test_the_report_is_the_document_of_the_pages_report_button(api, compared):
     item = {"page": "compare", "section": "compare", "state": json.dumps(words)}
     body = {"page": "", "address": f"/?{urlencode(words)}", "items": [item]}
     assert api.post("report", json=body).text == text
+    # The sample that the page shows is drawn too, and first.
+    chosen = compared["samples"][-1]["key"]
+    item["state"] = json.dumps({**words, "sample": chosen})
+    shown = re.findall(r"<figcaption>([^<]*)", api.post("report", json=body).text)
+    assert (shown[0], len(shown)) == (f"{chosen}, shown on the page", 6)
     figures = [compared["epochs"][i]["figures"]["AP"] for i in (0, 2)]
     for said in (*(f"{ap:.3f}" for ap in figures), "epoch 1 to epoch 10", "GT boxes", "open_model(file, "):
         assert said in text

@@ -8,6 +8,8 @@ import io
 import json
 import re
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -121,6 +123,18 @@ def test_a_session_is_paused_stepped_resumed_and_judged_over_http(api, freed):
     assert len(json.loads(api.predict(session, api_name="/overfit_json"))) == len(rows)
     with pytest.raises(Exception, match="is stopped and cannot go on"):
         api.predict(session, api_name="/overfit_resume")
+
+
+def test_a_served_adapter_is_what_the_page_proposes_with_the_first_set_of_the_folder():
+    from apps.pages.overfit.choices import ADAPTER, DEMO, families
+    from apps.pages.overfit.page import OverfitPage
+
+    assert families(Path("my_model.py"))[:2] == [("adapter my_model.py", ADAPTER), ("RTMPose (demo)", DEMO)]
+    page = OverfitPage.__new__(OverfitPage)
+    page.context = SimpleNamespace(
+        registry=SimpleNamespace(sets=SimpleNamespace(ids=lambda: ["val.json", "b"]))
+    )
+    assert (page.default_data(ADAPTER), page.default_data("rtmpose")) == ("val.json", "astronaut")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,17 @@ def test_a_checkpoint_equals_itself_also_through_a_wrapper_and_with_nan(tmp_path
     assert found.changed == ()
     assert len(found.unchanged) == len(state)
     assert found.same_identity
+    part = {f"body._orig_mod.{k}": v for k, v in state.items()}
+    inner = compare_checkpoints(*pair(tmp_path, {f"body.{k}": v for k, v in state.items()}, part))
+    assert (inner.changed, inner.only_a, inner.only_b) == ((), (), ())
     assert all(t.relative == 0 or math.isnan(t.relative) for t in found.tensors)
+
+
+def test_tensors_whose_numbers_are_not_read_are_told(tmp_path):
+    state = {"m.weight": torch.eye(3), "m.bias": torch.ones(3)}
+    found = compare_checkpoints(*pair(tmp_path, state, {**state, "m.weight": torch.eye(3).to_sparse()}))
+    assert found.only_a == ("m.weight",)
+    assert "in b.pth: 1 sparse (sparse_coo) tensor, not read" in found.summary()
 
 
 def test_every_type_can_be_compared(tmp_path, layouts):

@@ -257,6 +257,25 @@ def test_names_of_wrappers_anywhere_are_taken_out(tmp_path, net, wrapped):
     assert equal(model, net)
 
 
+def test_names_with_other_separators_are_paired_by_name_before_shape(tmp_path):
+    def part(channels):
+        return nn.Sequential(nn.Conv2d(channels, 4, 3, bias=False), nn.BatchNorm2d(4))
+
+    def model(first):
+        parts = {first: nn.Sequential(part(3), part(4)), "ctx": part(4), "head": nn.Conv2d(4, 2, 1)}
+        return nn.Sequential(collections.OrderedDict(parts))
+
+    trained, own = model("encoder"), model("enc")
+    # Block 1 of the encoder has the shapes of ctx: net::encoder/1 -> ctx would load wrong weights.
+    state = {f"net::{n}".replace("encoder.", "encoder/"): t for n, t in trained.state_dict().items()}
+    report = load_state(own, saved(tmp_path, state), remap=True)
+    assert report.complete
+    assert equal(own, trained)
+    assert [r.text for r in report.remap] == ["separators ::, /, : -> .", "net.x -> x", "encoder.x -> enc.x"]
+    state["net:encoder/0.0.weight"] = state["net::encoder/0.0.weight"]  # one name after the change
+    assert not load_state(model("enc"), saved(tmp_path, state)).complete
+
+
 def test_layers_of_another_network_that_fit_by_chance_are_no_renaming(tmp_path):
     """A MobileNet's point-wise convolutions have the shapes of some of a CSPNeXt's."""
     model = nn.Sequential(*[nn.Sequential(nn.Conv2d(3 + n, 4, 1), nn.BatchNorm2d(4)) for n in range(12)])

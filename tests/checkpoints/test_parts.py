@@ -115,6 +115,12 @@ def test_a_student_in_five_files_opens_loads_and_evaluates_as_the_whole(workbenc
     assert "body.0.weight" in told("evaluate", [*parts[:2], *parts[3:]], "--adapter", adapter, *data)
 
 
+def test_parts_of_usual_modules_without_a_common_name_keep_their_files_name(tmp_path):
+    parts = {"backbone": {"stem.weight": torch.zeros(2, 2)}, "head": {"final.weight": torch.zeros(3, 2)}}
+    opened = open_checkpoint(save(tmp_path, {f"{n}.pth": s for n, s in parts.items()}))
+    assert set(opened.tensors) == {"backbone.stem.weight", "head.final.weight"}
+
+
 def test_two_equal_parts_of_named_modules_are_parts(tmp_path):
     theirs = Student(0)
     pair = {n: getattr(theirs, n).state_dict() for n in ("attention_hi", "attention_lo")}

@@ -75,6 +75,19 @@ def test_a_verb_of_one_model_takes_it_in_parts(workbench, whole, ways, told):
         assert facts(files) == expected, way
 
 
+@pytest.mark.parametrize("told", ["taps", "findings"])
+def test_names_that_a_wrapper_changed_are_renamed_on_request(workbench, whole, tmp_path, told):
+    held = torch.load(whole, weights_only=True)
+    state = {f"student.{name}": tensor for name, tensor in held["state_dict"].items()}
+    torch.save({**held, "state_dict": state}, tmp_path / whole.name)
+    answers = []
+    for file in (whole, tmp_path / whole.name):
+        code, out, err = workbench(VERBS[told][0], file, *VERBS[told][1:], "--remap", "--json")
+        assert code == 0, err
+        answers.append(json.loads(out)[told])
+    assert answers[0] == answers[1]
+
+
 def test_two_models_are_no_parts_of_one(workbench, whole):
     other = shutil.copy(whole, whole.with_name("epoch_2.pth"))
     code, _, err = workbench("paths", whole, other)

@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from workbench.core.files import csv_text, remove_abandoned_folders, replacing, write_text
+from workbench.core.files import csv_text, remove_abandoned_folders, replacing, resolved, write_text
+from workbench.data.images import is_within
 
 LONG_AGO = 1_000_000_000
 
@@ -73,6 +74,15 @@ def test_a_link_is_followed_and_the_mode_of_the_file_is_kept(tmp_path):
     write_text(tmp_path / "link.txt", "new")
     assert (tmp_path / "link.txt").is_symlink()
     assert (real.read_text(), real.stat().st_mode & 0o777) == ("new", 0o640)
+
+
+def test_links_in_a_circle_are_one_sentence_on_every_python(tmp_path):
+    (tmp_path / "circle.csv").symlink_to(tmp_path / "other.csv")
+    (tmp_path / "other.csv").symlink_to(tmp_path / "circle.csv")
+    with pytest.raises(OSError, match="symbolic links"):
+        write_text(tmp_path / "circle.csv", "a")
+    assert not is_within(tmp_path / "circle.csv", [tmp_path])
+    assert resolved(tmp_path / "absent.csv") == tmp_path.resolve() / "absent.csv"
 
 
 def test_what_is_no_regular_file_is_written_directly():

@@ -102,7 +102,7 @@ def test_the_flip_test_of_a_symmetric_image_changes_nothing(tiny):
 
 def test_the_flip_test_needs_mirror_pairs():
     model = TopDown(nn.Conv2d(3, 1, 1), Skeleton("one", ("nose",)), Codec("heatmap", (64, 48), (64, 48)))
-    with pytest.raises(ValueError, match="skeleton one does not say what is left"):
+    with pytest.raises(ValueError, match="skeleton one does not say which keypoints are left"):
         run(model, [lit()], flip=True)
 
 

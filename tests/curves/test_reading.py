@@ -460,3 +460,37 @@ def test_names_tell_what_they_stand_for():
     roles = {"AP .5": "metric", "PCK@0.05": "metric", "NME": "error", "base_lr": "rate", "mse_loss": "loss",
              "time": "other", "grad_norm": "other", "acc_pose": "metric", "EPE": "error"}  # fmt: skip
     assert {name: role_of(name) for name in roles} == roles
+
+
+def test_lines_of_a_trainer_written_by_hand_give_their_rows():
+    text = (
+        "### my run (2 GPUs)\nwarm-up done\n"
+        "[ep  1/14] train-loss: 0.0335 ; lr=0.002\n[ep  2/14] train-loss: 0.0099 ; lr=0.002\n"
+        "Ep  003 | it 000500/1000 | Loss=1.25e-2 | LR 5.0E-04 | 3.2 it/s\n"
+        "Ep  003 | it 001000/1000 | Loss=1.00e-2 | LR 5.0E-04 | 3.1 it/s\n"
+        "  --> VAL Ep 003  mAP: 31.20 %  mAR: 40.1 %\n"
+        "Epoch 4: AP 0.5, PCK@0.2: 0.75\n"
+        "Epoch 5 to 7: AP 0.1-0.2\n"
+        "Epoch 2.5 was slow: loss 3\n"
+    )
+    (run,) = read_text(text)
+    assert points(run, "loss", "train") == [(1, 0.0335), (2, 0.0099)]
+    loss = run.get("Loss", "train")
+    assert (loss.epoch.tolist(), loss.iteration.tolist()) == ([3, 3], [2500, 3000])
+    assert loss.value.tolist() == [0.0125, 0.01]
+    assert points(run, "mAP", "val") == [(3, 0.312)]
+    assert points(run, "mAR", "val") == [(3, 0.401)]
+    assert (points(run, "AP"), points(run, "PCK@0.2")) == ([(4, 0.5)], [(4, 0.75)])
+    assert points(run, "lr") == [(1, 0.002), (2, 0.002)]
+
+
+def test_a_table_with_decimal_commas_and_nested_objects_are_read(tmp_path):
+    table = "epoch;train loss;val PCK@0.05\n1;0,0335;0,12\n2;0,0099;0,33\n"
+    assert points(read_curves(written(tmp_path, "a.csv", table)), "val PCK@0.05") == [(1, 0.12), (2, 0.33)]
+    rows = lines(
+        {"step": 100, "stage": "train", "m": {"loss": {"kpt": 0.5, "vis": 0.1}}},
+        {"step": 100, "stage": "val", "m": {"AP": 0.1, "deep": {"er": {"still": {"more": 1}}}}},
+    )
+    curves = read_curves(written(tmp_path, "b.jsonl", rows))
+    assert points(curves, "loss/kpt", "train") == [(100, 0.5)]
+    assert points(curves, "AP", "val") == [(100, 0.1)]

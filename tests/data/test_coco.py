@@ -165,6 +165,7 @@ def test_a_size_that_nobody_states_is_unknown_and_annotations_are_read_all_the_s
 BAD = {
     "[1, 2]": "expected a COCO annotation file",
     "no json": "expected JSON",
+    "PK\x03\x04": "expected JSON, but it is compressed",
     "\udcff": "expected JSON",
     "[" * 100_000: "expected JSON",
     "1" * 5000: "expected",

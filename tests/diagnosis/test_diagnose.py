@@ -13,7 +13,7 @@ from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_run
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect
 from workbench.diagnosis import Cause, Diagnosis, RuledOut, all_causes, diagnose
-from workbench.diagnosis.report import by_proof
+from workbench.diagnosis.report import ASIDE, by_proof
 
 # A third of the suite: all that reads files alone, but for the network that has to be trained first.
 FAST = [
@@ -91,8 +91,25 @@ def test_a_proof_outranks_every_circumstance():
     broken = cause.found("c", confidence="measured")
     likely = cause.found("d", confidence="likely", severity="error")
     remark = cause.found("e", severity="remark", confidence="proved", effect=Effect("AP", 0.9, 0.8, 1.0))
-    order = by_proof([remark, likely, broken, proved, larger])
-    assert [finding.evidence for finding in order] == ["b", "a", "c", "d", "e"]
+    flip = cause.found(
+        "f", effect=Effect(f"OKS{ASIDE}", 0.4, 0.3, 0.5), confidence="proved", severity="warning"
+    )
+    order = by_proof([remark, likely, flip, broken, proved, larger])
+    assert [finding.evidence for finding in order] == ["b", "a", "c", "f", "d", "e"]
+    # Without the flip test the figure has no cause that the flip test could name.
+    answer = Diagnosis("run", "a checkpoint", (flip,), {}, {}, {}).sentences()[0]
+    assert answer == (
+        "No cause of this figure was found; in the flip test, which it does not use: always there "
+        "(OKS with flip test +0.400 (0.300 to 0.500))."
+    )
+    answer = Diagnosis("run", "a checkpoint", (broken, flip), {}, {}, {}).sentences()[0]
+    assert (
+        "main finding is: always there; what it costs was not measured; also found: always there (OKS"
+        in answer
+    )
+    assert Diagnosis("run", "a checkpoint", (flip,), {}, {}, {}).plot().layout.xaxis.title.text == (
+        f"OKS{ASIDE} given back by undoing the cause"
+    )
 
 
 def test_the_cause_of_a_proved_symptom_comes_before_it_and_before_what_is_only_measured():

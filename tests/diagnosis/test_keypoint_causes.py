@@ -78,6 +78,18 @@ def test_poses_of_which_every_keypoint_varies_are_not_accused(tmp_path):
     assert own.findings == ()
 
 
+def test_a_layer_whose_scales_in_the_batch_normalisation_are_zero_is_named(tmp_path):
+    content = torch.load(demo_checkpoints()[-1], map_location="cpu", weights_only=False)
+    name = next(
+        n for n in content["state_dict"] if n.endswith(".bn.weight") and len(content["state_dict"][n]) >= 16
+    )
+    scale = content["state_dict"][name]
+    scale[: len(scale) // 4] = 0
+    torch.save(content, tmp_path / "epoch_40.pth")
+    (finding,) = diagnose(tmp_path / "epoch_40.pth", level="files", causes=[DeadUnits()]).findings
+    assert f"{len(scale) // 4} of {len(scale)} units of {name} have all weights zero" in finding.evidence
+
+
 def test_one_dead_row_of_the_output_layer_is_a_dead_keypoint(tmp_path):
     content = torch.load(demo_checkpoints()[-1], map_location="cpu", weights_only=False)
     healthy = diagnose(demo_checkpoints()[-1], level="files", causes=[DeadUnits()])

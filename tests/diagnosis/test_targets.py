@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_log, demo_run
 from workbench.diagnosis import diagnose
@@ -37,6 +38,8 @@ def test_each_file_is_told_by_its_content(tmp_path):
         "b.json": ({"images": [], "annotations": [], "categories": []}, "annotations"),
         "c.json": ('{"mode": "train", "loss": 1}\n{"mode": "val", "AP": 0.2}\n', "log"),
         "d.py": ("model = dict(type='X')\n", "config"),
+        "draw.py": ("import os\nWHERE = 'img'\ndef draw(n):\n    pass\ndraw(3)\n", "code"),
+        "grown.py": ("model = dict(type='X')\nmodel.update(type='Y')\n", "config"),
         "e.py": ("def load(checkpoint, device):\n    pass\n", "adapter"),
         "f.json": ([1, 2], "unknown"),
         "g.md": ("words", "log"),
@@ -149,3 +152,26 @@ def test_weights_that_cannot_be_compared_are_told_with_the_reason(tmp_path):
     cut = written(tmp_path / "cut.pth", "hello")
     report = diagnose([demo_checkpoints()[-1], cut], data="scenes-val", level="forward", causes=[Against()])
     assert "cut.pth is a text file" in report.not_testable[Against.name]
+
+
+def test_a_checkpoint_of_unknown_code_asks_first_for_the_code_that_builds_its_model(tmp_path):
+    torch.save({"net": {f"net::enc/{k}.weight": torch.randn(8, 8) for k in range(3)}}, tmp_path / "own.pth")
+    pose = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "keypoints": [1, 2, 2, 8, 9, 2],
+        "bbox": [0, 0, 9, 9],
+        "area": 50,
+    }
+    names = {"id": 1, "name": "bug", "keypoints": ["left_end", "right_end"]}
+    image = {"id": 1, "file_name": "a.png", "width": 10, "height": 10}
+    whole = {"images": [image], "annotations": [pose], "categories": [names]}
+    data = written(tmp_path / "val.json", whole)
+    report = diagnose([tmp_path / "own.pth"], data=data, images=tmp_path, level="files")
+    assert report.worth_adding[0].startswith("the model: its mmpose config (--config) or a Python file")
+    assert "--adapter" in report.sentences()[2]
+    assert (
+        "neither the model nor the data set states"
+        in report.not_testable["mirror pairs contradict the names"]
+    )

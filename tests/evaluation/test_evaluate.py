@@ -234,7 +234,7 @@ class TestBadInput:
             ([{"image_id": 1, "category_id": 1, "score": None, "keypoints": [1, 2, 3]}], "score"),
             ([{"image_id": 1, "category_id": 1, "score": 1, "keypoints": [1, float("inf"), 3]}],
              "keypoints of detection 0: not a finite number"),
-            ([{"image_id": 1, "category_id": 1, "score": 1, "keypoints": [1, 2]}], "got 0.666667 keypoints"),
+            ([{"image_id": 1, "category_id": 1, "score": 1, "keypoints": [1, 2]}], "got 2 numbers"),
             ([{"image_id": 1, "category_id": 1, "score": 1, "keypoints": [[1, 2, 3]]}], "keypoints"),
             ([{"image_id": 1, "category_id": 1, "score": 1, "keypoints": "nose"}], "keypoints"),
             ([{"image_id": 1.5, "category_id": 1, "score": 1, "keypoints": [1, 2, 3]}], "expected integers"),
@@ -265,6 +265,10 @@ class TestBadInput:
             (lambda a: a.update(bbox=[1, 2]), "expected each bbox"),
             (lambda a: a.update(num_keypoints=None), "num_keypoints: expected integers, got None"),
             (lambda a: a.update(keypoints=17), "expected keypoints as flat lists"),
+            (
+                lambda a: a.update(keypoints=[1.0] * 34),
+                "flat lists x, y, v of one length, got 34, 51 numbers",
+            ),
         ],
     )
     def test_annotations_in_the_wild(self, drawn, change, message):

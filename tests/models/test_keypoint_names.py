@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from workbench.core import Codec, NotAvailable, Skeleton
+from workbench.core.flip import no_mirror
 from workbench.core.wrapping import Wrapper
 from workbench.evaluation.protocol import judged_by
 from workbench.models.mmpose.config import described_by, skeleton_of
@@ -86,6 +87,22 @@ def test_metainfo_without_names_stands_before_nothing(partial):
     assert numbered(told)
     assert "they are numbered" in note
     assert skeleton_of(config(partial), None, 17)[0].name == "own-17"
+
+
+def test_a_checkpoints_own_metainfo_counts_and_what_the_config_has_otherwise_is_said():
+    larger = [10 * s for s in AP10K.sigmas]
+    told, note = skeleton_of(config(meta(sigmas=larger)), meta(parsed=True), 17)
+    assert told.sigmas == AP10K.sigmas
+    assert note == "sigmas are those in the checkpoint; its config's data set, mine, has others"
+    assert skeleton_of(config(meta()), meta(parsed=True), 17)[1] == ""
+    listed = meta(parsed=True, keypoint_id2name=list(AP10K.keypoints))
+    assert skeleton_of({}, listed, 17)[0].keypoints == AP10K.keypoints
+
+
+def test_a_flip_without_left_and_right_says_what_is_wrong_with_the_swaps():
+    skeleton = described_by(meta(NAMES, (0, 1, 99), parsed=True))[0]
+    assert "'p2' swaps with 99, which is no keypoint" in no_mirror(skeleton)
+    assert no_mirror(AP10K) == ""
 
 
 @dataclasses.dataclass(frozen=True)

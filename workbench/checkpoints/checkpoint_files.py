@@ -14,6 +14,7 @@ from workbench.checkpoints.budget import Limits
 from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.identity import Identity, identify_shapes
 from workbench.checkpoints.state_dicts import common_prefix, unwrapped
+from workbench.core.files import resolved
 
 WEIGHT_ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar")
 """Endings, lower case, of files that hold weights by name."""
@@ -161,8 +162,8 @@ def belongs(path: Path, folder: Path) -> bool:
         folder: the model's, links followed.
     """
     try:
-        target = path.resolve()
-    except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL in the name
+        target = resolved(path)
+    except (OSError, ValueError):  # links in a circle, a NUL in the name
         return False
     if target.is_relative_to(folder):
         return True
@@ -255,8 +256,8 @@ _USUAL = re.compile(
 def merged(opened: Sequence[Checkpoint], by_index: bool) -> Checkpoint:
     """Several parts as one checkpoint; what the training left is taken from the first that has it.
 
-    Where two parts hold a tensor of the same name and the files are named as modules are (``attention_hi``,
-    ``body``), each part's tensors are put under its file's name.
+    Where the files are named as modules are (``attention_hi``, ``head``) and nothing else says that they are
+    one model, or two hold a tensor of the same name, each part's tensors are put under its file's name.
 
     Args:
         opened: at least two.
@@ -270,18 +271,20 @@ def merged(opened: Sequence[Checkpoint], by_index: bool) -> Checkpoint:
     if len(complete) > 1 and not by_index:
         raise ValueError(_refusal(opened, "each is a whole network", twice))
     prefixes = [""] * len(opened)
-    if twice:
-        if by_index or not _named_as_modules(opened):
-            raise ValueError(_refusal(opened, "", twice))
+    one_model = by_index or _numbered(opened) or _named_as_their_tensors(opened) or _more_together(opened)
+    if twice or not one_model:
+        usual = any(_USUAL.match(f"{part.path.stem}.") for part in opened) and not complete
+        if by_index or not _named_as_modules(opened) or not (twice or usual):
+            raise ValueError(
+                _refusal(opened, "" if twice else "neither an index nor their names say so", twice)
+            )
         prefixes = [_prefix(part) for part in opened]
-    elif not (by_index or _numbered(opened) or _named_as_their_tensors(opened) or _more_together(opened)):
-        raise ValueError(_refusal(opened, "neither an index nor their names say so", ""))
     tensors, unread = {}, {}
     for part, prefix in zip(opened, prefixes, strict=True):
         tensors |= {prefix + n: replace(info, name=prefix + n) for n, info in part.tensors.items()}
         unread |= {prefix + name: item for name, item in part.unread.items()}
     best = max(opened, key=lambda part: (part.epoch is not None, len(part.meta)))
-    how = ", each under its file's name" if twice else ""
+    how = ", each under its file's name" if any(prefixes) else ""
     return replace(
         best,
         paths=tuple(path for part in opened for path in part.paths),

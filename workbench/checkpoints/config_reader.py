@@ -22,6 +22,7 @@ from typing import Any
 from workbench.checkpoints.budget import Budget, TooExpensive
 from workbench.checkpoints.config_values import Evaluator, Refused, copied, plain_values, refuse
 from workbench.core import reason
+from workbench.core.files import resolved
 
 # The largest config that mmpose dumps has 60 kB.
 _SIZE = 1 << 18
@@ -244,12 +245,12 @@ class _Reading:
                 return None
             raise refuse(statement, "_base_ in a text without a folder of base files")
         try:
-            path = (folder / named).resolve()
+            path = resolved(folder / named)
             inside = "::" not in named and path.is_relative_to(self.root)
             if self.partly and not (inside and path.is_file()):
                 return None
             path.is_file()
-        except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL in it, links in a circle
+        except (OSError, ValueError) as error:  # too long, a NUL in it, links in a circle
             why = error.strerror if isinstance(error, OSError) else str(error)[:200]
             raise refuse(statement, f"the base file {named[:60]!r} ({why})") from error
         if not inside:
@@ -361,7 +362,7 @@ class _Imports:
         # A package's own name is looked up in the folders above: nothing outside of the root is read.
         up = [folder, *folder.parents]
         for start in up[level - 1 : level] if level else up:
-            path = start.joinpath(*parts).with_suffix(".py").resolve()
+            path = resolved(start.joinpath(*parts).with_suffix(".py"))
             if path.is_relative_to(root) and path.is_file():
                 return path
         return None

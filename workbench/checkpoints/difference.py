@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.checkpoints.checkpoint import Checkpoint
-from workbench.checkpoints.state_dicts import is_statistic, module_of
+from workbench.checkpoints.state_dicts import is_statistic, module_of, unwrapped
 from workbench.checkpoints.tensors import TensorInfo, read_tensor
 from workbench.core.report import Report
 from workbench.figures import RUN_COLOURS, SEQUENTIAL, new_figure
@@ -67,6 +67,7 @@ class CheckpointDifference(Report):
         only_b: names that only the second has.
         reshaped: name, shape in a, shape in b.
         modules: module -> relative L2 change of all its weights as one vector.
+        unread: file -> its tensors whose numbers are not read (quantised, sparse ...), in words.
         same_identity: whether both are the same family and variant.
     """
 
@@ -79,6 +80,7 @@ class CheckpointDifference(Report):
     only_b: tuple[str, ...]
     reshaped: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
     modules: Mapping[str, float]
+    unread: Mapping[str, str]
     same_identity: bool
 
     def summary(self) -> str:
@@ -99,6 +101,7 @@ class CheckpointDifference(Report):
                 parts.append(f"{len(names)} {said} ({names[0]} ...)")
         if self.reshaped:
             parts.append(f"{len(self.reshaped)} of another shape ({self.reshaped[0][0]} ...)")
+        parts += [f"in {file}: {text}" for file, text in self.unread.items()]
         return "; ".join(parts)
 
     def table(self) -> list[dict[str, Any]]:
@@ -169,7 +172,7 @@ def compare_checkpoints(
 ) -> CheckpointDifference:
     """Compare two checkpoints tensor by tensor.
 
-    Wrapping prefixes (``module.`` ...) are no difference.
+    Names of wrappers (``module.``, ``backbone._orig_mod.`` ...) are no difference.
 
     Args:
         a: the first, the base of relative changes.
@@ -190,8 +193,7 @@ def compare_checkpoints(
         >>> compare_checkpoints(first, last).same_identity
         True
     """
-    left = {name.removeprefix(a.prefix): info for name, info in a.infos(ema).items()}
-    right = {name.removeprefix(b.prefix): info for name, info in b.infos(ema).items()}
+    left, right = _without_wrappers(a, ema), _without_wrappers(b, ema)
     both = [name for name in left if name in right]
     reshaped = tuple((n, left[n].shape, right[n].shape) for n in both if left[n].shape != right[n].shape)
     common = [
@@ -213,9 +215,10 @@ def compare_checkpoints(
         if left[name].is_floating and not is_statistic(name):
             before = sums.get(change.module, (0.0, 0.0))
             sums[change.module] = before[0] + moved, before[1] + size
+    second = b.path.name if b.path.name != a.path.name else f"{b.path.absolute().parent.name}/{b.path.name}"
     return CheckpointDifference(
         a=a.path.name,
-        b=b.path.name if b.path.name != a.path.name else f"{b.path.absolute().parent.name}/{b.path.name}",
+        b=second,
         tensors=tuple(changes),
         changed=tuple(c.name for c in changes if not c.equal),
         unchanged=tuple(c.name for c in changes if c.equal),
@@ -223,8 +226,16 @@ def compare_checkpoints(
         only_b=tuple(name for name in right if name not in left),
         reshaped=reshaped,
         modules={module: _ratio(moved, size) for module, (moved, size) in sums.items()},
+        unread={file: c.unread_text for file, c in ((a.path.name, a), (second, b)) if c.unread},
         same_identity=str(a.identity) == str(b.identity),
     )
+
+
+def _without_wrappers(checkpoint: Checkpoint, ema: bool | None) -> dict[str, TensorInfo]:
+    """The tensors by the names that the network has where nothing wraps it or a part of it."""
+    found = {name.removeprefix(checkpoint.prefix): info for name, info in checkpoint.infos(ema).items()}
+    bare = {unwrapped(name): info for name, info in found.items()}
+    return bare if len(bare) == len(found) else found
 
 
 def _readable(a: TensorInfo, b: TensorInfo) -> bool:

@@ -26,6 +26,8 @@ _DEPTH = 4  # parts of a name in which a part inside is looked for
 # Renamings that bring less than this share of the file's and of the model's tensors are chance: small layers
 # of any two networks have equal shapes somewhere.
 _LEAST_SHARE = 0.1
+# Between the parts of a name in files that were not written by a torch module.
+_SEPARATORS = re.compile(r"[:/]+")
 _Key = TypeVar("_Key")
 
 
@@ -78,6 +80,16 @@ def propose(
         ValueError: the file has no such expert.
     """
     found, clash = _searched(pieces, model)
+    if found.count < len(model) and any(map(_SEPARATORS.search, pieces)):
+        # Before all other rules: parts are told by dots, and equal shapes alone pair parts of other names.
+        try:
+            dotted = moved(pieces, lambda name: _SEPARATORS.sub(".", name))
+        except Collision:
+            dotted = pieces
+        other, clash_of_other = _searched(dotted, model)
+        if other.count > found.count:
+            rule = Rule("separators ::, /, : -> .", max(0, fitting(dotted, model) - fitting(pieces, model)))
+            found, clash = replace(other, rules=(rule, *other.rules)), clash_of_other
     joined = joined_experts(pieces, model, expert)
     if found.count < len(model) and joined is not None:
         text, changed = joined

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from workbench.cli.options import Adapter, Config, Data, Device, ImageOptions, Images, argument, option
+from workbench.cli.options import Adapter, Config, Data, Device, ImageOptions, Images, Remap, argument, option
 from workbench.core.capabilities import TakesText
 from workbench.core.run import run
 
@@ -56,6 +56,7 @@ class ConditionedOptions:
 
     config: Config = None
     adapter: Adapter = None
+    remap: Remap = False
     film_tap: FilmTap = None
     text: Text = None
     data: Data = None
@@ -65,9 +66,8 @@ class ConditionedOptions:
 
     def open(self, file: Path | list[Path] | None) -> LoadedModel:
         """The model of a checkpoint; see `opened`."""
-        return opened(
-            file, self.text, self.film_tap, config=self.config, adapter=self.adapter, device=self.device
-        )
+        how = {"config": self.config, "adapter": self.adapter, "remap": self.remap, "device": self.device}
+        return opened(file, self.text, self.film_tap, **how)
 
     def pose_set(self) -> PoseSet:
         """The data set; drawn scenes where none is named."""

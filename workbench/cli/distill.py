@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.options import Data, Demo, Device, Files, ImageOptions, Images, Out, model_files, option
+from workbench.cli.options import (
+    Data,
+    Demo,
+    Device,
+    Files,
+    ImageOptions,
+    Images,
+    Out,
+    Remap,
+    model_files,
+    option,
+)
 from workbench.cli.output import Answer, check_file, written
 
 if TYPE_CHECKING:
@@ -46,6 +57,7 @@ def command(
     student_config: StudentConfig = None,
     student_adapter: StudentAdapter = None,
     student_checkpoint: StudentFile = None,
+    remap: Remap = False,
     data: Data = None,
     images: Images = None,
     count: Count = 1,
@@ -77,13 +89,14 @@ def command(
     check_file(out, ".html")
     if file is None:
         raise ValueError("distill: expected the teacher's checkpoint, or --demo")
-    teacher = open_model(file, device=device)
+    teacher = open_model(file, remap=remap, device=device)
     learner, title, notes = _student(
         student,
         student_checkpoint,
         {"config": student_config, "adapter": student_adapter, "device": device},
         teacher.model.skeleton.name,
         seed,
+        remap,
     )
     if steps == 0 and student_checkpoint is None:
         raise ValueError("--steps 0 looks at a trained student: name it with --student-checkpoint")
@@ -133,7 +146,7 @@ def _facts(report: Distillation) -> dict[str, Any]:
 
 
 def _student(
-    family: str, checkpoint: Path | None, opening: dict[str, Any], skeleton: str, seed: int
+    family: str, checkpoint: Path | None, opening: dict[str, Any], skeleton: str, seed: int, remap: bool
 ) -> tuple[PoseModel, str, list[str]]:
     """The student, what to call it, and what was not as it should be: from a file, or with first weights."""
     if checkpoint is None:
@@ -142,7 +155,7 @@ def _student(
         return *new_model(family, skeleton=skeleton, seed=seed, **opening), []
     from workbench.models import open_model
 
-    loaded = open_model(checkpoint, family=family or None, **opening)
+    loaded = open_model(checkpoint, family=family or None, **opening, remap=remap)
     notes = [f"student: {loaded.note}"] if loaded.note else []
     if loaded.loaded_fraction < 1:
         notes.append(f"student: only {loaded.loaded_fraction:.1%} of its parameters came from the file")

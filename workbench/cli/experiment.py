@@ -6,7 +6,18 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from workbench.cli.options import Config, Data, Demo, Device, ImageOptions, Images, Out, argument, option
+from workbench.cli.options import (
+    Config,
+    Data,
+    Demo,
+    Device,
+    ImageOptions,
+    Images,
+    Out,
+    Remap,
+    argument,
+    option,
+)
 from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, check_room, in_job, written
 
 if TYPE_CHECKING:
@@ -48,6 +59,7 @@ def command(
     name: Name = None,
     files: Files = None,
     config: Config = None,
+    remap: Remap = False,
     start: Start = None,
     data: Data = None,
     images: Images = None,
@@ -96,7 +108,7 @@ def command(
     from workbench.training.experiments.results import stored_in
     from workbench.training.experiments.running import Course
 
-    loaded = open_model(newest(files), config=config, device=device)
+    loaded = open_model(newest(files), config=config, remap=remap, device=device)
     begun = newest([start]) if start is not None else None
     origin = origin_of(loaded, begun, read_text(text) if text else None, config)
     if folder is not None and config is not None and origin.config.get("custom_imports"):

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.options import Adapter, Data, Demo, Device, ImageOptions, Images, Out, argument, option
+from workbench.cli.options import (
+    Adapter,
+    Data,
+    Demo,
+    Device,
+    ImageOptions,
+    Images,
+    Out,
+    Remap,
+    argument,
+    option,
+)
 from workbench.cli.output import Answer, check_file, written
 from workbench.core import nearest
 from workbench.core.capabilities import Reinitialises, TakesSupport
@@ -69,6 +80,7 @@ def command(
     instance: Instance = None,
     support: Support = None,
     adapter: Adapter = None,
+    remap: Remap = False,
     threshold: Threshold = 0.2,
     normaliser: Normaliser = "longer side",
     schedules: Taught = 0,
@@ -95,7 +107,8 @@ def command(
     check_file(out, ".html")
     rule = PckRule(threshold, normaliser)  # type: ignore[arg-type] - PckRule refuses others
     params = forced_and_free.Params(rule.threshold, rule.normaliser)
-    opened = [open_model(file, adapter=adapter, device=device) for file in as_typed(files or ()) or [None]]
+    how = {"adapter": adapter, "remap": remap, "device": device}
+    opened = [open_model(file, **how) for file in as_typed(files or ()) or [None]]
     learned = opened[-1].checkpoint.meta.get("sample") if opened[-1].checkpoint else None
     chosen = _chosen(data or "scenes-val", images, pictures, category, instance, support, learned)
     sample = chosen.sample

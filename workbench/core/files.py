@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import os
@@ -16,6 +17,23 @@ from typing import Any
 # A partial file this old, of a process that is gone, was left by a kill; on a shared disk a younger one may
 # belong to a process of another machine.
 ABANDONED_AFTER = 60.0
+
+
+def resolved(path: Path) -> Path:
+    """The path with its links followed.
+
+    Raises:
+        OSError: the links form a circle, for which Python 3.13 returns the link and earlier versions raise
+            RuntimeError; ``filename`` is the path.
+        ValueError: a NUL in the path.
+    """
+    try:
+        found = path.resolve()
+    except RuntimeError:
+        found = path
+    if found.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return found
 
 
 @contextlib.contextmanager
@@ -44,7 +62,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     if target.exists() and not target.is_file():
         yield target
         return
-    target = Path(os.path.realpath(target))
+    target = resolved(target)
     _remove_abandoned(target)
     # The ending stays last: writers choose the format by it.
     part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")

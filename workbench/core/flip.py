@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+    from workbench.core.sample import Skeleton
+
 # What regression heads leave, [N, K, 2 or 4], and visibility heads beside anything, [N, K].
 _AVERAGED = {"coordinates", "visibility"}
 
@@ -25,6 +27,18 @@ _AVERAGED = {"coordinates", "visibility"}
 def mirrored(values: Any) -> Any:
     """A tensor or numpy array with its last axis reversed."""
     return values[..., ::-1] if isinstance(values, np.ndarray) else values.flip(-1)
+
+
+def no_mirror(skeleton: Skeleton) -> str:
+    """Why nothing can be averaged with its mirror image; "" where the skeleton names left and right.
+
+    Args:
+        skeleton: of the model; its source may hold what is wrong with the swaps that were given.
+    """
+    if skeleton.mirror:
+        return ""
+    source = f" ({skeleton.source})" if skeleton.source else ""
+    return f"flip: skeleton {skeleton.name} does not say which keypoints are left and right{source}"
 
 
 def unflipped(

@@ -12,7 +12,7 @@ import numpy as np
 
 from workbench.core.capabilities import MultiPass, RollsOut, ShiftsCoordinates, ShiftsHeatmaps
 from workbench.core.errors import NotAvailable
-from workbench.core.flip import average_with_flip
+from workbench.core.flip import average_with_flip, no_mirror
 from workbench.core.hooks import recording, replacing
 from workbench.core.inspector import absent_output
 from workbench.core.model import PoseModel
@@ -148,8 +148,8 @@ def run(
     names = tuple(model.taps) if "*" in names else names
     options = options or DecodeOptions()
     mirror = model.skeleton.mirror
-    if flip and not mirror:
-        raise ValueError(f"flip: skeleton {model.skeleton.name} does not say what is left and what right")
+    if flip and (why := no_mirror(model.skeleton)):
+        raise ValueError(why)
     with (
         torch.no_grad(),
         replacing(model.module, model.taps, replace or {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 
 from workbench.curves.json_lines import EPOCHS, ITERATIONS, at_lines, plain_rows
 from workbench.curves.source import Source, as_number
@@ -60,6 +61,8 @@ def read_csv(source: Source) -> Log:
             lines.append(number)
     if not rows:
         raise ValueError(f"{source.name}: a header and no row of figures")
+    if delimiter == ";":  # as spreadsheets of many countries write numbers: 0,031
+        rows = [{n: re.sub(r"^(\s*-?\d+),(\d+)", r"\1.\2", c) for n, c in row.items()} for row in rows]
     numbers = [{n: v for n, c in row.items() if (v := as_number(c.strip())) is not None} for row in rows]
     words = sorted({n for row, filled in zip(rows, numbers, strict=True) for n in row.keys() - filled.keys()})
     if words:

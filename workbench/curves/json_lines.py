@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,8 @@ ITERATIONS = (
 )
 # Book-keeping that is no curve.
 _DROPPED = {"mode", "epoch", "iter", "step", "_timestamp", "_runtime", "_wandb"}
+# Other trainers than mmengine and mmcv name the split so.
+_SPLIT_KEYS = {"split", "phase", "stage"}
 _OBJECT = re.compile(rb'^\s*\{\s*("|\})')
 
 
@@ -73,9 +75,19 @@ def _objects(source: Source) -> Iterable[tuple[int, Mapping[str, Any]]]:
         if isinstance(found, dict):
             source.budget.make(len(found))
             source.good += 1
-            yield number, found
+            yield number, dict(_flat(found, source))
         else:
             source.broken_line(number, "expected a JSON object per line", whole)
+
+
+def _flat(one: Mapping[str, Any], source: Source, depth: int = 3) -> Iterator[tuple[str, Any]]:
+    """Objects inside as names of several parts: ``{"loss": {"x": 1}}`` is ``loss/x``."""
+    for name, value in one.items():
+        if isinstance(value, dict) and depth:
+            source.budget.make(len(value))
+            yield from ((f"{name}/{inner}", v) for inner, v in _flat(value, source, depth - 1))
+        else:
+            yield name, value
 
 
 def _numbers(one: Mapping[str, Any]) -> dict[str, float]:
@@ -109,7 +121,7 @@ def _of_mmcv(one: Mapping[str, Any]) -> Row | None:
 def _by_mmengine(objects: list[Mapping[str, Any]], name: str) -> bool:
     if name == "scalars.json":
         return True
-    rows = objects[:1000]
+    rows = [one for one in objects[:1000] if not _SPLIT_KEYS & one.keys()]
     training = any({"epoch", "iter", "step"} <= one.keys() for one in rows)
     validation = any(
         "step" in one and "epoch" not in one and any("/" in key and is_coco(key) for key in one)
@@ -170,7 +182,7 @@ def plain_rows(objects: Iterable[Mapping[str, Any]], source: Source) -> Iterable
 
 
 def _split(one: Mapping[str, Any], values: Mapping[str, float]) -> Split:
-    for key in ("split", "phase", "mode", "stage"):
+    for key in ("mode", *_SPLIT_KEYS):
         word = one.get(key)
         if isinstance(word, str):
             return "train" if word.lower().startswith("train") else "val"

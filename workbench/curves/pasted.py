@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from workbench.curves.json_lines import EPOCHS, ITERATIONS
-from workbench.curves.quantities import role_of, short
+from workbench.curves.quantities import Split, role_of, short, split_in
 from workbench.curves.source import Source
 from workbench.curves.table import NAN, Log, Row, Stated
 
@@ -25,6 +25,21 @@ _VALUE = re.compile(rf"^({_NUMBER})\s*(%?)(?![\w.])")
 _TOLD = rf"{_NUMBER}(?![\d.])\s*%?(?!\s*(?:-|\u2013|\u2014|to)\s*\d)"
 _RANGE = re.compile(rf"^({_NUMBER})\s*%?\s*(?:-|\u2013|\u2014|to)\s*({_NUMBER})\s*%?$")
 _NAME = r"[A-Za-z][\w@./]*(?:[ -][\w@./]+){0,2}"
+# "[ep  1/14] train-loss: 0.03 ; lr=0.002", "--> VAL Ep 001  mAP: 31.2 %": a line that begins with its place.
+_PLACE = re.compile(
+    r"^\W*(?:(?P<split>train|val|valid|validation|eval|test)\w*\W+)?(?:epoch|ep)\b[\s#:=]*(?P<epoch>\d{1,9})"
+    r"(?![.\d])(?:\s*/\s*\d{1,9})?(?P<rest>\s*[\]\[|;,:)\s].*)$",
+    re.IGNORECASE,
+)
+_WITHIN = re.compile(
+    r"\b(?:it|iters?|iteration|steps?|batch)\b[\s#:=]*(\d{1,9})(?:\s*/\s*(\d{1,9}))?", re.IGNORECASE
+)
+_SPLIT_WORD = r"(?:(?:train|val|valid|validation|eval|test)[ _/-])?"
+_FIGURES = re.compile(
+    rf"(?<![\w./@-])(?P<name>{_SPLIT_WORD}[A-Za-z][\w@./]{{0,60}}(?: ?@[\d.:]{{1,9}})?)(?:\s*[:=]\s*|\s+)"
+    rf"(?P<value>{_TOLD})(?![\w/])",
+    re.IGNORECASE,
+)
 _EPOCH_LINE = re.compile(rf"\bepoch (\d{{1,9}}):?\s+({_NAME}?)\s*[:=]?\s+({_TOLD})", re.IGNORECASE)
 _STATED = re.compile(
     rf"^\W*(?P<before>{_NAME} )?(?P<kind>best|final|last)\b ?(?P<name>{_NAME})?\s*"
@@ -54,6 +69,7 @@ class _Run:
     points: dict[tuple[str, float], float] = field(default_factory=dict)
     lines: dict[tuple[str, float], int] = field(default_factory=dict)
     stated: list[Stated] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
 
 
 # Header, rows with the numbers of their lines, headings above.
@@ -76,7 +92,7 @@ def read_pasted(source: Source) -> list[Log]:
         run = runs.get(_run_of([*headings, line], labels) or "")
         if run is not None:
             _read_sentence(number, line, run)
-    found = {label: run for label, run in runs.items() if run.points or run.stated}
+    found = {label: run for label, run in runs.items() if run.points or run.stated or run.rows}
     if not found:
         raise ValueError(
             f"{source.name}: no figures by epoch; expected a log, a table with a column called epoch, or "
@@ -93,7 +109,7 @@ def _log(run: _Run, label: str, source: Source) -> Log:
         Row({name: value}, epoch, line=run.lines.get((name, epoch), 0))
         for (name, epoch), value in sorted(run.points.items(), key=lambda p: p[0][1])
     ]
-    return Log(rows, tuple(source.notes), tuple(run.stated), label)
+    return Log([*run.rows, *rows], tuple(source.notes), tuple(run.stated), label)
 
 
 def _plain_lines(source: Source) -> list[str]:
@@ -267,6 +283,10 @@ def _read_sentence(number: int, line: str, run: _Run) -> None:
             run.lines.setdefault((name, epoch), number)
             run.stated.append(Stated(kind, name, value, epoch, line.strip(" -*")))
         return
+    place = _PLACE.match(line)
+    if place is not None and (row := _row_of(place)).values:
+        run.rows.append(replace(row, line=number))
+        return
     point = _EPOCH_LINE.search(line)
     name = _judged_name(point[2]) if point is not None else ""
     if point is not None and name and (value := value_of(point[3])) is not None:
@@ -278,6 +298,21 @@ def _read_sentence(number: int, line: str, run: _Run) -> None:
         value = value_of(figure["value"])
         if value is not None:
             run.stated.append(Stated("reported", figure["name"], value, text=line.strip(" -*")))
+
+
+def _row_of(place: re.Match[str]) -> Row:
+    """The figures of a line that begins with its epoch; no values where it states none that are known."""
+    values: dict[str, float] = {}
+    for found in _FIGURES.finditer(place["rest"]):
+        name = re.sub(r"^(\w+)[ -]", r"\1_", found["name"])
+        value = value_of(found["value"])
+        if value is not None and role_of(name) != "other":
+            values.setdefault(name, value)
+    split: Split = "" if place["split"] is None else split_in(place["split"])
+    within = _WITHIN.search(place["rest"])
+    epoch, number = float(place["epoch"]), NAN if within is None else float(within[1])
+    iteration = (epoch - 1) * float(within[2]) + number if within is not None and within[2] else NAN
+    return Row(values, epoch, iteration, NAN if math.isfinite(iteration) else number, split)
 
 
 def _judged_name(words: str) -> str:

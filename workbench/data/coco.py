@@ -199,8 +199,11 @@ def read_json(path: Path) -> Any:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such annotation file")
+    content = path.read_bytes()
+    if content[:2] in (b"\x1f\x8b", b"PK"):
+        raise ValueError(f"{path.name}: expected JSON, but it is compressed; unpack it first (gunzip, unzip)")
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(content)
     except (ValueError, RecursionError) as reason:  # bad syntax, encoding, huge numbers, deep nesting
         raise ValueError(f"{path.name}: expected JSON, but {str(reason) or type(reason).__name__}") from None
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.errors import ReadingNote
-from workbench.core.files import write_bytes
+from workbench.core.files import resolved, write_bytes
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -412,7 +412,10 @@ def is_within(file: Path, folders: Sequence[Path]) -> bool:
     """Whether a file lies below one of the folders, symbolic links resolved; always true without folders."""
     if not folders:
         return True
-    target = file.resolve()
+    try:
+        target = resolved(file)
+    except OSError:
+        return False
     return any(target.is_relative_to(folder.resolve()) for folder in folders)
 
 

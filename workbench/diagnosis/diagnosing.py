@@ -311,6 +311,12 @@ def _title(case: Case) -> str:
 def _worth_adding(case: Case, not_testable: Mapping[str, str]) -> tuple[str, ...]:
     """What would allow more tests, the most useful first."""
     given, options, wanted = case.given, case.options, []
+    unbuilt = sum("--adapter" in why for why in not_testable.values())
+    if given.checkpoint is not None and unbuilt:
+        wanted.append(
+            "the model: its mmpose config (--config) or a Python file that builds it (--adapter), without "
+            f"which {unbuilt} cause{'s' * (unbuilt != 1)} could not be tested"
+        )
     if given.checkpoint is None and options.adapter is None:
         wanted.append(
             "the checkpoint, or the folder of the run: weights, input and output can then be tested"

@@ -13,6 +13,7 @@ from workbench.core.finding import Finding
 from workbench.diagnosis.case import WHOLE_IMAGES, Case, whole_images
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
+from workbench.diagnosis.report import ASIDE
 from workbench.evaluation.probes import Intervention, NotTried, input_interventions
 from workbench.evaluation.probes.input import NORMALISATIONS
 from workbench.evaluation.probes.intervention import colours_of
@@ -196,7 +197,11 @@ class Flip(Cause):
             samples = [case.pose_set().sample(i) for i in case.in_order()[:more]]
             report = probe_flip(case.model(), samples)
         # A network that confuses sides has two peaks and odd partners: only what gives something back counts.
-        found = [f for f in report.findings if f.effect is not None and f.effect.low > 0]
+        found = [
+            dataclasses.replace(f, effect=dataclasses.replace(f.effect, measure=f"{f.effect.measure}{ASIDE}"))
+            for f in report.findings
+            if f.effect is not None and f.effect.low > 0
+        ]
         return found or RuledOut(report.summary())
 
 

@@ -503,6 +503,8 @@ class MirrorPairs(Cause):
                 "the pairs of the model are those of the data set, whose names agree with them: it is the "
                 "model's names that stand in another order"
             )
+        if not any(s.mirror for _, s in skeletons):
+            raise NotAvailable("neither the model nor the data set states mirror pairs")
         if not wrong:
             return RuledOut("every left keypoint mirrors to the right one of the same name")
         what, skeleton, bad = wrong[0]

@@ -20,6 +20,8 @@ NOTHING = "No cause was found"
 # Causes that are named in the three sentences; the list has all.
 NAMED = 3
 NAMED_RULED_OUT = 6
+# Behind the measure of an effect that the flip test has and the run's figure, measured without it, has not.
+ASIDE = " with flip test"
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ class Diagnosis(Report):
             return self._nothing()
         first, *others = wrong
         # A finding that was not undone comes before a proved one only where it explains that one.
-        symptom = others[0] if others and first.effect is None and is_proved(others[0]) else None
+        # What costs the flip test alone is nothing that an error explains.
+        explained = bool(others) and is_proved(others[0]) and not _is_aside(others[0])
+        symptom = others[0] if explained and first.effect is None else None
         if symptom is not None:
             others = others[1:]
         what = f"{self._as_it_is()}{_main_cause(first, symptom)}"
@@ -211,10 +215,9 @@ class Diagnosis(Report):
         from workbench.figures import FINDING_COLOUR, new_figure
 
         shown = [f for f in self.findings if f.effect is not None][::-1]
-        title = self.sentences()[0]
-        figure = new_figure(
-            title, x="AP given back by undoing the cause", height=140 + 34 * max(len(shown), 2)
-        )
+        measures = list(dict.fromkeys(f.effect.measure for f in shown if f.effect)) or ["AP"]
+        axis = f"{', '.join(measures)} given back by undoing the cause"
+        figure = new_figure(self.sentences()[0], x=axis, height=140 + 34 * max(len(shown), 2))
         if not shown:
             return figure.add_annotation(
                 text="no cause has a measured effect",
@@ -231,7 +234,8 @@ class Diagnosis(Report):
             go.Bar(
                 x=delta, y=[f.cause for f in shown], orientation="h", marker={"color": FINDING_COLOUR},
                 error_x={"type": "data", "symmetric": False, "array": above, "arrayminus": below},
-                hovertemplate="%{y}: AP %{x:+.3f}<extra></extra>", showlegend=False,
+                customdata=[f.effect.measure for f in shown if f.effect],
+                hovertemplate="%{y}: %{customdata} %{x:+.3f}<extra></extra>", showlegend=False,
             )
         )  # fmt: skip
         return figure
@@ -276,6 +280,8 @@ def _main_cause(first: Finding, symptom: Finding | None) -> str:
     effect = first.effect
     if symptom is not None:
         return f"the main cause is: {first.cause}; it explains what was proved: {_brief(symptom)}"
+    if effect is not None and _is_aside(first):
+        return f"no cause of this figure was found; in the flip test, which it does not use: {_brief(first)}"
     if effect is not None and first.confidence in ("likely", "possible") and not is_proved(first):
         return (
             f"the most likely cause is: {first.cause}; it is not proved: undoing it changes "
@@ -310,6 +316,11 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _is_aside(finding: Finding) -> bool:
+    """Whether the effect is one of the flip test, without which the run's figure is measured."""
+    return finding.effect is not None and finding.effect.measure.endswith(ASIDE)
+
+
 def is_proved(finding: Finding) -> bool:
     """Whether undoing the cause gave something back, by an interval above 0."""
     effect = finding.effect
@@ -320,6 +331,8 @@ def by_proof(
     findings: Sequence[Finding], symptom_of: Mapping[str, Sequence[str]] | None = None
 ) -> list[Finding]:
     """Proved effects first, the largest first; then broken invariants; then circumstantial evidence.
+
+    What costs the flip test alone stands behind the errors: the run's figure is without that test.
 
     Args:
         findings: in any order.
@@ -332,9 +345,10 @@ def by_proof(
         effect = finding.effect.delta if is_proved(finding) and finding.effect else 0.0
         circumstantial = finding.confidence in ("likely", "possible")
         remark = finding.severity == "remark"
+        is_error = finding.severity == "error" and not circumstantial
         return (
             remark,
-            not is_proved(finding),
+            2 * _is_aside(finding) if is_proved(finding) else 1 if is_error else 3,
             circumstantial,
             -effect,
             severity.index(finding.severity),

@@ -234,10 +234,22 @@ def _python(path: Path) -> tuple[Kind, str]:
     if "load" in functions:
         return "adapter", ""
     classes = any(isinstance(node, ast.ClassDef) for node in tree.body)
-    values = sum(isinstance(node, ast.Assign) for node in tree.body)
-    # A config of mmengine may hold a small function; a training script has more code than values.
+    values = [node for node in tree.body if isinstance(node, ast.Assign)]
+    # A config of mmengine may hold a small function; a training script has more code than values, or calls.
     loops = any(isinstance(node, (ast.For, ast.While)) for node in tree.body)
-    return ("code" if classes or loops or len(functions) > values else "config"), ""
+    own = {target.id for node in values for target in node.targets if isinstance(target, ast.Name)}
+    calls = any(
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _root(node.value.func) not in own
+        for node in tree.body
+    )
+    return ("code" if classes or loops or calls or len(functions) > len(values) else "config"), ""
+
+
+def _root(node: ast.expr) -> str:
+    """The first name of ``model.update``; "" where it is none."""
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _json(path: Path) -> tuple[Kind, str]:

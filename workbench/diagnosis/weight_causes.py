@@ -199,12 +199,14 @@ class DeadUnits(Cause):
         total = 0
         for name, info in checkpoint.tensors.items():
             units = next(iter(info.shape), 0)
-            several = len(info.shape) >= 2 and units >= LEAST_UNITS
+            # A scale of 0 in the batch normalisation is a dead unit too; float16 rounds small ones to 0.
+            scale = name.removesuffix("weight") + "running_mean" in checkpoint.tensors
+            several = (len(info.shape) >= 2 or (scale and info.dtype != "float16")) and units >= LEAST_UNITS
             if not info.is_floating or not several or name in checkpoint.unread:
                 continue
             case.step()
             total += 1
-            zero = (~checkpoint.read(name).flatten(1).any(1)).nonzero().flatten().tolist()
+            zero = (~checkpoint.read(name).reshape(units, -1).any(1)).nonzero().flatten().tolist()
             dead = len(zero)
             # A layer that is zero as a whole is another cause.
             if 0 < dead < units and _is_output(name, units, checkpoint):

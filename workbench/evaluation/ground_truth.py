@@ -217,10 +217,9 @@ def triplets(values: Sequence[Sequence[float]], what: str) -> Float[np.ndarray, 
     flat = set(map(type, values)) <= {list, tuple}
     sizes = sorted(set(map(len, values))) if flat else []
     if not flat or len(sizes) > 1 or sizes[0] < 3 or sizes[0] % 3:
-        counts = ", ".join(f"{size / 3:g}" for size in sizes) or "something else"
-        raise ValueError(
-            f"{what}: expected keypoints as flat lists x, y, v of one length, got {counts} keypoints"
-        )
+        each, unit = (1, "numbers") if any(size % 3 for size in sizes) else (3, "keypoints")
+        got = f"{', '.join(str(size // each) for size in sizes)} {unit}" if sizes else "something else"
+        raise ValueError(f"{what}: expected keypoints as flat lists x, y, v of one length, got {got}")
     try:
         numbers = np.fromiter(itertools.chain.from_iterable(values), float, len(values) * sizes[0])
     except (TypeError, ValueError, OverflowError):

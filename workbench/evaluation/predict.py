@@ -25,6 +25,7 @@ from workbench.core import (
     Sample,
 )
 from workbench.core.capabilities import GroupingModel
+from workbench.core.flip import no_mirror
 from workbench.core.geometry import checked_box
 from workbench.core.job import Cancelled
 from workbench.core.run import run
@@ -411,11 +412,8 @@ def _check_rules(
     check_score_rule(score_rule)
     if batch_size < 1:
         raise ValueError(f"batch size: expected at least 1, got {batch_size}")
-    if flip and not model.skeleton.mirror:
-        raise ValueError(
-            f"flip: skeleton {model.skeleton.name} does not say which keypoints are left and right"
-            + (f" ({model.skeleton.source})" if model.skeleton.source else "")
-        )
+    if flip and (why := no_mirror(model.skeleton)):
+        raise ValueError(why)
 
 
 def _images_of(pose_set: PoseSet, boxes: Sequence[FoundBox] | None, chosen: Sequence[int]) -> set[int]:

@@ -28,7 +28,7 @@ from workbench.core import (
     Skeleton,
     reason,
 )
-from workbench.core.flip import average_with_flip, mirrored
+from workbench.core.flip import average_with_flip, mirrored, no_mirror
 from workbench.decoding import decode
 from workbench.models.exported import FACTS_LEFT_OPEN, GREY, Facts, NoTaps, described, facts_of
 from workbench.models.families import Family
@@ -313,8 +313,8 @@ class OnnxModel:
             ValueError: a box has no size, outputs that cannot be read, or no mirror pairs to flip with.
         """
         facts, udp = self.facts, self.codec.udp
-        if flip and not self.skeleton.mirror:
-            raise ValueError(f"flip: skeleton {self.skeleton.name} does not say what is left and what right")
+        if flip and (why := no_mirror(self.skeleton)):
+            raise ValueError(why)
         pixels, affines = cropped(samples, facts.input_size, facts.padding, udp, udp, facts.bgr)
         mean, std = (np.array(v, np.float32).reshape(1, -1, 1, 1) for v in (facts.mean, facts.std))
         channels_first = pixels.transpose(0, 3, 1, 2)

@@ -8,12 +8,14 @@ import { LETTERS } from './words.js';
 export function facts(state) {
   const { comparison, sample, epochs } = state;
   const { keypoints } = comparison.skeleton;
+  // What is of one checkpoint alone stands with its epoch.
+  const { checkpoint, sha256, loaded_fraction, complete, ...protocol } = comparison.protocol;
   const number = (value) => (Number.isFinite(value) ? value : null);
   return {
-    run: comparison.run, data: comparison.data, protocol: comparison.protocol, protocol_text: comparison.protocol_text,
+    run: comparison.run, data: comparison.data, protocol, protocol_text: comparison.protocol_text,
     epochs: epochs.map((index, i) => {
       const epoch = comparison.epochs.find((e) => e.index === index);
-      return { column: LETTERS[i], epoch: epoch.epoch, file: epoch.file, figures: epoch.figures, oks: number(oksAt(comparison.values, index, sample)) };
+      return { column: LETTERS[i], epoch: epoch.epoch, file: epoch.file, sha256: epoch.sha256 ?? null, loaded_fraction: epoch.loaded_fraction ?? null, figures: epoch.figures, oks: number(oksAt(comparison.values, index, sample)) };
     }),
     sample: comparison.samples[sample].key,
     keypoints: keypoints.map((keypoint, k) => ({
@@ -46,6 +48,14 @@ export function picture(panes, background) {
   context.fillStyle = background;
   context.fillRect(0, 0, sheet.width, sheet.height);
   for (const { canvas, box } of places) context.drawImage(canvas, (box.left - frame.left) * ratio, (box.top - frame.top) * ratio);
+  // Which epoch a pane is of stands in its head, which is no canvas.
+  for (const head of panes.querySelectorAll('.cmp-pane-head')) {
+    const box = head.getBoundingClientRect();
+    const { color, fontFamily } = getComputedStyle(head);
+    [context.fillStyle, context.font, context.textBaseline] = [color, `${13 * ratio}px ${fontFamily}`, 'middle'];
+    const words = [...head.querySelectorAll('.cmp-letter, .cmp-pane-title, .cmp-pane-note')].map((part) => part.textContent.trim()).filter(Boolean);
+    context.fillText(words.join('  '), (box.left - frame.left + 8) * ratio, ((box.top + box.bottom) / 2 - frame.top) * ratio, (box.width - 16) * ratio);
+  }
   return sheet;
 }
 

@@ -127,7 +127,7 @@ def choices_from(own: OwnPhoto | None, given: Mapping[str, Any]) -> Choices:
 
 
 def families(adapter: Path | None = None) -> list[tuple[str, str]]:
-    """Families that can be trained from initial weights, as (label, name); the demo's network first.
+    """What can be trained from initial weights, as (label, name): the served adapter, the demo, families.
 
     Args:
         adapter: of the command line; offered where there is one.
@@ -141,7 +141,7 @@ def families(adapter: Path | None = None) -> list[tuple[str, str]]:
     except NotAvailable:
         demo = []
     own = [(f"adapter {adapter.name}", ADAPTER)] if adapter else []
-    return [*demo, *own, *((name, name) for name in fresh_networks())]
+    return [*own, *demo, *((name, name) for name in fresh_networks())]
 
 
 def config_of_run(context: Context, run: str) -> str:

@@ -100,9 +100,9 @@
     // Everything that this page shows, as one document: its sections know page, section and state; Compare's state is its address.
     async report(button) {
       const said = button.parentElement.querySelector(".wb-report-said"), here = page ? page.path : path;
-      const [run, data, epochs, decoder, score] = wb.query(["run", "data", "epochs", "decoder", "score"]);
+      const [run, data, epochs, decoder, score, sample] = wb.query(["run", "data", "epochs", "decoder", "score", "sample"]);
       const shown = [...document.querySelectorAll(".wb-details[data-state]")].map(({ dataset: { page, section, state } }) => ({ page, section, state }));
-      if (!here && run && data && epochs) shown.push({ page: "compare", section: "compare", state: JSON.stringify({ run, data, epochs, decoder, score }) });
+      if (!here && run && data && epochs) shown.push({ page: "compare", section: "compare", state: JSON.stringify({ run, data, epochs, decoder, score, sample }) });
       [button.disabled, said.textContent] = [true, "being written"];
       try {
         const answer = await fetch(new URL("workbench/api/report", document.baseURI), {

@@ -104,6 +104,9 @@ def test_numbers_can_be_taken_along(visit):
         page.get_by_test_id("save-json").click()
     facts = json.loads(waiting.value.path().read_text())
     assert facts["protocol_text"] == "GT boxes, pad 1.25, plain"
+    # What is of one checkpoint stands with its epoch, and the shared rules name none.
+    assert not {"checkpoint", "sha256"} & facts["protocol"].keys()
+    assert all("sha256" in epoch for epoch in facts["epochs"])
     assert facts["keypoints"][3]["error_px_A"] is None
     page.get_by_test_id("save").click()
     with page.expect_download() as waiting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,7 @@ def test_failed_checkpoints_are_told_with_the_reason_and_passed_over(painting):
     assert reasons["best_epoch_2.pth"] == "epoch 2 is also in epoch_2.pth"
     assert reasons["weights.pth"] == "epoch 1 is also in epoch_1.pth"
     assert "4 failed" in report.summary()
+    assert re.search(r"Protocol: GT boxes, .*: \d+ instances, \d+ images\.$", report.summary())
 
 
 def test_a_checkpoint_of_another_network_is_passed_over_and_not_the_others(tmp_path):

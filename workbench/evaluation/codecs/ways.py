@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.core import Batch, DecodeOptions, Groups, NotAvailable, Outputs, PoseModel
 from workbench.core.capabilities import ShiftsHeatmaps
-from workbench.core.flip import average_with_flip
+from workbench.core.flip import average_with_flip, no_mirror
 from workbench.core.geometry import apply, inverse
 from workbench.core.wrapping import Wrapper
 from workbench.decoding import KEYPOINT_SCORES, decoders_for
@@ -122,11 +122,9 @@ def ways_for(model: PoseModel, own: Way) -> tuple[list[Way], list[str]]:
     flips = [NO_FLIP, FLIP] if simcc else [NO_FLIP, FLIP, SHIFTED]
     if simcc:
         left_out.append("shift: SimCC vectors have no cells to move; UDP cells: likewise")
-    if not model.skeleton.mirror:
+    if why := no_mirror(model.skeleton):
         flips = [NO_FLIP]
-        left_out.append(
-            f"flip: skeleton {model.skeleton.name} does not say which keypoints are left and right"
-        )
+        left_out.append(why)
     ways = [
         Way(decoder, cells, flip, keypoint, pose)
         for decoder in decoders_for(model.codec)

@@ -9,7 +9,6 @@ then tell what each is worth.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -209,10 +208,6 @@ class FlipReport(Report):
 
     def to_findings(self) -> tuple[Finding, ...]:
         return self.findings
-
-    def to_json(self) -> dict[str, Any]:
-        facts = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        return {"summary": self.summary(), **facts, "findings": [f.facts() for f in self.findings]}
 
 
 def probe_flip(

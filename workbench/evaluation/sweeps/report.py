@@ -34,6 +34,7 @@ class SweepReport(Report):
         resumed: checkpoints that an earlier call had finished.
         seconds: of this call.
         folder: of the predictions.
+        protocol: of the reference, in words.
     """
 
     run: str
@@ -44,6 +45,7 @@ class SweepReport(Report):
     resumed: int
     seconds: float
     folder: str
+    protocol: str = ""
 
     @property
     def done(self) -> int:
@@ -69,7 +71,7 @@ class SweepReport(Report):
                 text += f"; with '{top['variant']}' epoch {top['epoch']} has {top['AP']:.3f}"
         if self.failed:
             text += f"; {len(self.failed)} failed and were passed over"
-        return text + "."
+        return f"{text}. Protocol: {self.protocol}." if self.protocol else f"{text}."
 
     def wide_table(self) -> list[dict[str, Any]]:
         """AP of every epoch (rows) and variant (columns); of the reference AP and AR."""
@@ -124,6 +126,7 @@ class SweepReport(Report):
                 "summary": self.summary(),
                 "run": self.run,
                 "data": self.data,
+                "protocol": self.protocol,
                 "variants": self.variants,
                 "done": self.done,
                 "failed": self.failed,

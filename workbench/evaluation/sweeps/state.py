@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from workbench.core.files import csv_text, write_text
 from workbench.evaluation.epoch_scores import truth_digest
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.manifest import write_manifest
+from workbench.evaluation.predictions import read_predictions
 from workbench.evaluation.sweeps.blocks import Block, Failed, Opened
 from workbench.evaluation.sweeps.folder import FIGURES, TABLE, UNFINISHED, UnitWriter
 from workbench.evaluation.sweeps.plan import FailedCheckpoint
@@ -123,6 +124,12 @@ class SweepState:
         for writer in self._writers.values():
             writer.flush()
 
+    def _protocol(self, finished: Container[str]) -> str:
+        """The reference's rules in words, as the first finished file states them."""
+        done = next((unit for unit in self.plan.units if unit.title in finished), None)
+        found = None if done is None else read_predictions(self.folder.file(0, done))[1]
+        return "" if found is None else found.text()
+
     def report(self, source: SweepSource, seconds: float) -> SweepReport:
         """Write table and manifests; the report."""
         order = {unit.title: n for n, unit in enumerate(self.plan.units)}
@@ -137,6 +144,7 @@ class SweepState:
             resumed=self.resumed,
             seconds=seconds,
             folder=str(self.folder.root),
+            protocol=self._protocol({row["checkpoint"] for row in rows}),
         )
         write_text(self.folder.root / TABLE, csv_text(report.wide_table(), end="\n"))
         truth = truth_digest(truth_of(self.plan.truth, self.plan.area_rule))

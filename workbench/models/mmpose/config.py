@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from workbench.checkpoints.config_reader import read_config
 from workbench.core import Codec, NotAvailable, Skeleton, nearest, reason
 from workbench.core.errors import errors_of_user_code
@@ -177,20 +179,43 @@ def skeleton_of(
         dataset_meta: what the checkpoint holds of its training data's keypoints.
         K: channels of the head; 0 when unknown.
     """
-    described = dataset_meta if dataset_meta and names_keypoints(dataset_meta) else None
-    if described is not None:
-        skeleton, note = described_by(described)
-        if K in (0, len(skeleton)):
-            return skeleton, note
+    named = dataset_meta if dataset_meta and names_keypoints(dataset_meta) else None
+    own = None if named is None else described_by(named)
+    if own is not None and K not in (0, len(own[0])):
+        own = None
     for name, meta in described_in(config):
         skeleton, note = described_by(meta)
-        if K in (0, len(skeleton)):
-            taken = f"keypoint names taken from the config's data set, {name}"
-            return skeleton, f"{taken}; {note}" if note else taken
+        if K not in (0, len(skeleton)):
+            continue
+        if own is not None:
+            return own[0], "; ".join(filter(None, (own[1], _passed_over(own[0], skeleton, name))))
+        taken = f"keypoint names taken from the config's data set, {name}"
+        return skeleton, f"{taken}; {note}" if note else taken
+    if own is not None:
+        return own
     # 17 channels are COCO or AP-10K, and many others: a guess would put noses on tails.
     names = tuple(f"keypoint {k}" for k in range(K))
     skeleton = Skeleton(f"own-{K}", names, source="neither checkpoint nor config names the keypoints")
     return skeleton, f"neither checkpoint nor config names the {K} keypoints: they are numbered"
+
+
+def _passed_over(own: Skeleton, other: Skeleton, name: str) -> str:
+    """In what the config's description differs from the checkpoint's, which counts; "" where they agree."""
+    differing = [
+        what
+        for what, differs in (
+            ("names", own.keypoints != other.keypoints),
+            ("swaps", own.mirror != other.mirror),
+            (
+                "sigmas",
+                len(own.sigmas) != len(other.sigmas) or not np.allclose(own.sigmas, other.sigmas, 0.01),
+            ),
+        )
+        if differs
+    ]
+    if not differing:
+        return ""
+    return f"{' and '.join(differing)} are those in the checkpoint; its config's data set, {name}, has others"
 
 
 def names_keypoints(meta: Mapping[str, Any]) -> bool:
@@ -215,14 +240,13 @@ def described_by(meta: Mapping[str, Any]) -> tuple[Skeleton, str]:
         ValueError: as many sigmas as keypoints are expected, all above 0.
     """
     if meta.get("keypoint_info"):
-        entries = [meta["keypoint_info"][k] for k in sorted(meta["keypoint_info"], key=int)]
+        entries = _in_order(meta["keypoint_info"])
         names = [str(entry["name"]) for entry in entries]
         swaps: list[Any] = [str(entry.get("swap") or entry["name"]) for entry in entries]
         links = [info["link"] for info in (meta.get("skeleton_info") or {}).values()]
         limbs = [(names.index(a), names.index(b)) for a, b in links if a in names and b in names]
     else:
-        by_id = meta["keypoint_id2name"]
-        names = [str(by_id[k]) for k in sorted(by_id, key=int)]
+        names = [str(name) for name in _in_order(meta["keypoint_id2name"])]
         swaps = [int(k) for k in _listed(meta.get("flip_indices"))]
         limbs = [(int(a), int(b)) for a, b in _listed(meta.get("skeleton_links"))]
     known = skeleton_for(names, limbs)
@@ -230,7 +254,7 @@ def described_by(meta: Mapping[str, Any]) -> tuple[Skeleton, str]:
     sigmas = tuple(float(s) for s in _listed(meta.get("sigmas")))
     if sigmas and (len(sigmas) != len(names) or not all(0 < s < math.inf for s in sigmas)):
         shown = ", ".join(f"{s:g}" for s in sigmas[:4])
-        raise ValueError(f"config: expected {len(names)} sigmas above 0, got {len(sigmas)} ({shown} ...)")
+        raise ValueError(f"metainfo: expected {len(names)} sigmas above 0, got {len(sigmas)} ({shown} ...)")
     notes = [wrong] if wrong else []
     published = bool(known.sigmas)
     if not swaps:
@@ -250,6 +274,11 @@ def described_by(meta: Mapping[str, Any]) -> tuple[Skeleton, str]:
     name = known.name if published else str(meta.get("dataset_name") or known.name)
     source = "; ".join(["mmpose metainfo of the training data", *notes])
     return Skeleton(name, tuple(names), known.limbs, mirror, sigmas, source), "; ".join(notes)
+
+
+def _in_order(by_id: Any) -> list[Any]:
+    """The values in the order of their numbers; a list is in order."""
+    return [by_id[k] for k in sorted(by_id, key=int)] if isinstance(by_id, Mapping) else list(by_id)
 
 
 def _mirror(names: Sequence[str], swaps: Sequence[Any]) -> tuple[tuple[int, ...], str]:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from workbench.core import NotAvailable
+from workbench.core.files import resolved
 from workbench.models.mmpose.trust import OwnConfig, changed
 from workbench.models.text_fusion.family import TextFusion
 from workbench.models.top_down import TopDown
@@ -149,7 +150,7 @@ def _beside(folders: tuple[Path, ...], named: str) -> Path:
     if not folders:
         raise NotAvailable(f"the config names {named}, and there is no folder to look for it in")
     for folder in folders:
-        found = (folder / path).resolve()
+        found = resolved(folder / path)
         if found.is_file() and found.is_relative_to(folder.resolve()):
             return found
     raise NotAvailable(
