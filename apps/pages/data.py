@@ -129,7 +129,8 @@ class DataPage(QuestionPage):
         number = hidden_text()
 
         def clicked(event: gr.SelectData) -> str:
-            return str(event.row_value[0]) if event.row_value else ""
+            row = event and event.row_value  # a request may come without a click
+            return str(row[0]) if isinstance(row, list) and row else ""
 
         lint.instances.select(clicked, None, number, api_visibility="private", **QUIET)
         number.change(

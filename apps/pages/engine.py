@@ -36,6 +36,7 @@ from apps.pages.sections import (
     query_js,
     root_block,
 )
+from apps.server.encoding import sent_json
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 
@@ -174,8 +175,8 @@ class QuestionPage(DeclaredPage):
                 one.asking.after(first)
 
     def _filled(self, query: str = "") -> list[Any]:
-        words = (json.loads(query) if query else None) or [None] * len(self.address)
         try:
+            words = sent_json(query, list) or [None] * len(self.address)
             return self.chosen(words)
         except MISTAKES as mistake:
             warning = sentence(mistake)
@@ -291,7 +292,7 @@ class LabPage(DeclaredPage, Generic[State]):
 
     def restored(self, query: str = "") -> list[Any]:
         """Controls, state and address as the page's address has them."""
-        words = json.loads(query or "[]") or [None] * len(self.address)
+        words = sent_json(query, list) or [None] * len(self.address)
         try:
             values = self.values_from_address(words)
         except MISTAKES as mistake:
@@ -344,7 +345,7 @@ class LabPage(DeclaredPage, Generic[State]):
         job = self.job(state)
         # The job before the reports: the last update then comes after the job's end.
         alive, complete = job is not None and job.alive, self.complete(state)
-        before = json.loads(sent) if sent else {}
+        before = sent_json(sent, dict)
         known = before.get("known", {}) if before.get("state") == text else {}
         now = {name: self.progress_of(state, name) for name in self.sections} | {"complete": complete}
         updates: list[Any] = []

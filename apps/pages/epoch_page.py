@@ -23,6 +23,7 @@ from apps.pages.sections import (
     report_updates,
 )
 from apps.pages.subject import epoch_name, epoch_named
+from apps.server.encoding import sent_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -61,7 +62,10 @@ class EpochState:
     @classmethod
     def of_text(cls, text: str) -> Self:
         """Back from `text`."""
-        return cls(**json.loads(text))
+        try:
+            return cls(**sent_json(text, dict))
+        except TypeError:
+            raise ValueError(f"expected a state of this page, got {text[:60]!r}") from None
 
 
 def first_of(context: Context, runs: Sequence[RunFolder]) -> RunFolder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from apps.pages.sections import (
 )
 from apps.pages.subject import epoch_name, epoch_named, reason
 from apps.server.comparison import Asked, Unready
+from apps.server.encoding import sent_json
 from workbench.cli import MISTAKES
 from workbench.core.files import sha256_of
 from workbench.core.job import LruCache
@@ -313,7 +313,7 @@ class ErrorsOfResult(JobSection):
 
     def clicked(self, point: str = "", *asked: Any) -> list[Any]:
         """Error and keypoint of the bar that was clicked, and their instances."""
-        bar = json.loads(point or "{}")
+        bar = sent_json(point, dict)
         kind, keypoint = bar.get("kind"), bar.get("keypoint") or ANY
         if kind not in LISTED:
             return [gr.skip()] * 4
@@ -333,7 +333,7 @@ class ErrorsOfResult(JobSection):
     def _cards(
         self, report: Errors, wanted: Wanted, kind: str, keypoint: str, part: str, first: int
     ) -> list[Any]:
-        k = -1 if keypoint in ("", ANY) else report.skeleton.index(keypoint)
+        k = -1 if keypoint in (None, "", ANY) else report.skeleton.index(keypoint)
         parts = [f"{p.by}: {p.name}" for p in report.slices]
         rows = report.instances(kind, k, parts.index(part) if part in parts else -1)
         first = max(0, min(first, (len(rows) - 1) // CARDS * CARDS))

@@ -51,6 +51,7 @@ from apps.pages.subject import (
     subject_values,
 )
 from apps.server.context import Context
+from apps.server.encoding import sent_json
 from apps.server.gradio_private import uploaded
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
@@ -155,7 +156,7 @@ def restored(context: Context, inspector: Inspector, query: str) -> list[Any]:
         gr.Error: the address names something that is not there.
     """
     fields = dataclasses.fields(inspector.params)
-    words: list[Any] = json.loads(query or "[]") or [None] * (len(SUBJECT) + len(fields))
+    words: list[Any] = sent_json(query, list) or [None] * (len(SUBJECT) + len(fields))
     if not words[0] and (able := able_runs(context, inspector)):
         words[0] = able[0].id  # the first visit opens on a run that can answer
     try:
@@ -222,7 +223,7 @@ class SharedPage:
 
     def opened(self, address: str = "{}") -> list[Any]:
         """Name of the inspector, its controls at their defaults, and the column that holds them."""
-        inspector = self._inspector(json.loads(address).get("page", ""))
+        inspector = self._inspector(sent_json(address, dict).get("page", ""))
         controls = self.slots.shown_for(inspector.params)
         return [inspector.name, *controls, gr.update(visible=bool(dataclasses.fields(inspector.params)))]
 
@@ -232,7 +233,7 @@ class SharedPage:
         Raises:
             gr.Error: the address names something that is not there.
         """
-        found = json.loads(address)
+        found = sent_json(address, dict)
         inspector = self._inspector(found.get("page", ""))
         words = found.get("words") or [None] * len(SUBJECT)
         controls = found.get("controls", {})
@@ -364,7 +365,7 @@ def add_file_handlers(
     """
 
     def shown(section: str, state: str) -> Answer:
-        values = json.loads(state)
+        values = sent_json(state, list)
         place = BAR.index("image")
         if values[place]:
             values[place] = str(uploaded(values[place]))

@@ -31,6 +31,7 @@ from apps.pages.sections import (
     report_updates,
 )
 from apps.pages.subject import reason
+from apps.server.encoding import sent_json
 from workbench.cli import MISTAKES
 from workbench.core.job import JobResults
 
@@ -137,7 +138,7 @@ class JobSection(ABC):
         Raises:
             ValueError: there is no result.
         """
-        found = self.result(*json.loads(state))
+        found = self.result(*sent_json(state, list))
         if found is None:
             raise ValueError(f"{self.title}: there is no result with these values yet; start it first")
         return Answer.of(self.title, found)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from apps.pages.sections import (
     table_html,
 )
 from apps.server.comparison import has_areas
+from apps.server.encoding import sent_json
 from workbench.core.job import JobResults, LruCache
 from workbench.data import BUILTIN
 
@@ -112,7 +112,7 @@ class ResultFiles(JobSection):
     def shown(self, section: str, state: str) -> Answer:
         """The comparison with its tables, the command that makes it, and the files that went in."""
         found = super().shown(section, state)
-        data, *files = json.loads(state)
+        data, *files = sent_json(state, list)
         inputs = [("results", Path(one)) for one in files]
         annotations = data
         if data not in BUILTIN:

@@ -396,7 +396,7 @@ def box_events(bar: SubjectBar, name: str) -> list[Any]:
     def clicked(event: gr.SelectData, path: str | None, *box: float | None) -> list[Any]:
         if not path:
             raise gr.Error("give an image first", print_exception=False)
-        corners = next_corners(box, float(event.index[0]), float(event.index[1]))  # type: ignore[arg-type]
+        corners = next_corners(box, *clicked_place(event))
         return [gr.update(value=with_box(path, corners), visible=True), *corners]
 
     def cleared() -> list[Any]:
@@ -427,6 +427,19 @@ def files(context: Context) -> list[tuple[str, str]]:
         for run in context.registry.runs()
         for epoch in run.epochs
     ][:OFFERED]
+
+
+def clicked_place(event: gr.SelectData) -> tuple[float, float]:
+    """(x, y) of a click in a picture, its pixels.
+
+    Raises:
+        ValueError: a request without a click, which no page sends.
+    """
+    try:
+        x, y = event.index  # type: ignore[misc]
+        return float(x), float(y)
+    except (AttributeError, TypeError):
+        raise ValueError("expected a click in the picture") from None
 
 
 def file_of(context: Context, identity: str) -> Path:

@@ -300,9 +300,9 @@ def _add_predictions(routes: APIRouter, context: Context) -> None:
 
 def compared(context: Context, section: str, state: str) -> Answer:
     """The epochs that an address of the Compare page names; `state` holds its words as JSON."""
-    words = json.loads(state)
+    words = encoding.sent_json(state, dict)
     run = _epochs_of(context, words["run"])
-    wanted = [epoch_named(run, name) for name in words["epochs"].split(",")]
+    wanted = [epoch_named(run, name) for name in str(words["epochs"]).split(",")]
     decoder, score = words.get("decoder") or "", words.get("score") or ""
     asked = _asked(context, words["run"], words["data"], decoder, score)
     return comparison_answer(context, asked, wanted, words.get("sample") or "")

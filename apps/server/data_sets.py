@@ -98,6 +98,7 @@ class DataSets:
         from workbench.data import BUILTIN, read_coco
         from workbench.data.pose_set import with_present_images
 
+        identity = str(identity)  # a request may hold anything
         if identity in BUILTIN:
             return self._opened.get(identity, lambda: self._drawn(identity))
         if identity in self._files:

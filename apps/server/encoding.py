@@ -8,7 +8,7 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from workbench.figures import keypoint_colours, sprite
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
+
+Json = TypeVar("Json", list[Any], dict[str, Any])
 
 
 LONGEST = 1024
@@ -91,6 +93,25 @@ def packed(head: Mapping[str, Any], blocks: Mapping[str, np.ndarray]) -> bytes:
     text += b" " * (-(4 + len(text)) % 8)
     floats = [np.ascontiguousarray(a, dtype="<f4").tobytes() for a in blocks.values()]
     return b"".join([struct.pack("<I", len(text)), text, *floats])
+
+
+def sent_json(text: str, kind: type[Json]) -> Json:
+    """What a page of this app wrote as JSON and sends back; an empty text is an empty list or dict.
+
+    Args:
+        text: of a request, which anybody may have written.
+        kind: list or dict.
+
+    Raises:
+        ValueError: it is no such JSON.
+    """
+    try:
+        found = json.loads(text) if text else kind()
+    except (ValueError, TypeError, RecursionError):
+        found = None
+    if not isinstance(found, kind):
+        raise ValueError(f"expected a JSON {kind.__name__} that a page of this app wrote, got {text!r:.60}")
+    return found
 
 
 def unpacked(body: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

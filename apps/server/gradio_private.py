@@ -198,6 +198,8 @@ class Blocks(gr.Blocks):
         """Check the files in a handler's inputs, then do as Gradio does."""
         checked = only_uploads(inputs)
         try:
+            for component, value in zip(block_fn.inputs, checked, strict=False):
+                check_value(component, value)
             return await super().preprocess_data(block_fn, checked, *others, **named)
         except (*USER_ERRORS, TypeError, AttributeError) as error:
             raise _refused(block_fn, error) from error
@@ -208,6 +210,24 @@ class Blocks(gr.Blocks):
             return await super().call_function(block_fn, *inputs, **named)
         except USER_ERRORS as error:
             raise _refused(block_fn, error) from error
+
+
+def check_value(component: Any, value: Any) -> None:
+    """What a number or a list may hold: Gradio passes on whatever was sent to a handler.
+
+    Raises:
+        ValueError: no number; in a list no text or number, a number where all choices are texts, or one value
+            where several are chosen.
+    """
+    if isinstance(component, gr.Dropdown) and value is not None:
+        if component.multiselect and not isinstance(value, list):
+            raise ValueError(f"{component.label}: expected a list of choices, got {value!r:.60}")
+        texts = all(isinstance(choice, str) for _, choice in component.choices or ((None, 0),))
+        for one in value if component.multiselect else [value]:
+            if one is not None and not isinstance(one, str if texts else (str, int, float)):
+                raise ValueError(f"{component.label}: expected one of the choices, got {one!r:.60}")
+    elif isinstance(component, gr.Number) and not isinstance(value, (int, float, type(None))):
+        raise ValueError(f"{component.label}: expected a number, got {value!r:.60}")
 
 
 def _refused(block_fn: Any, error: BaseException) -> gr.Error:

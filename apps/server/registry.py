@@ -80,6 +80,7 @@ class Registry:
             Refused: the id leads out of the served folders.
             KeyError: there is no such run.
         """
+        identity = str(identity)  # a request may hold anything
         for run in self.runs():
             if run.id == identity:
                 return run

@@ -133,6 +133,49 @@ def test_no_handler_of_any_page_takes_a_path_from_a_request(gradio_app, foreign)
     assert copies == [foreign[1]]
 
 
+@pytest.mark.long
+def test_no_wrong_words_of_a_request_end_in_a_traceback(gradio_app):
+    """Every handler that a page gives JSON to, and every list, with what no page sends."""
+    import gradio as gr
+
+    async def asked(fn, inputs):
+        try:
+            await gradio_app.call_function(fn, await gradio_app.preprocess_data(fn, inputs, None))
+        except gr.Error as refused:
+            return str(refused)
+        return ""
+
+    def words(fn, kind, word):
+        return [word if isinstance(one, kind) else one.value for one in fn.inputs]
+
+    async def all_asked():
+        texts = lists = 0
+        for fn in gradio_app.fns.values():
+            hidden = fn.fn and all(
+                isinstance(one, gr.Textbox) and one.visible == "hidden" for one in fn.inputs
+            )
+            for word in ("[" * 100_000, "-1") if hidden and fn.inputs else ():
+                await asked(fn, [word] * len(fn.inputs))
+                texts += 1
+            if fn.fn and any(isinstance(one, gr.Dropdown) for one in fn.inputs):
+                assert "expected" in await asked(fn, words(fn, gr.Dropdown, {"a": [[]]}))
+                lists += 1
+        return texts, lists
+
+    with ThreadPoolExecutor(1) as pool:
+        texts, lists = pool.submit(asyncio.run, all_asked()).result()
+    assert (texts > 20, lists > 50) == (True, True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("state", ["[" * 100_000, "-1"])
+def test_no_state_of_a_report_ends_in_an_internal_error(server, server_app, state):
+    for page in server_app.state.context.reports:
+        asked = {"page": page, "section": "", "kind": "json", "state": state}
+        answer = httpx.post(f"{server}workbench/api/file", json=asked, timeout=60)
+        assert answer.status_code in (400, 403, 404, 409), (page, answer.text)
+
+
 def test_what_launching_sets_is_set(gradio_app):
     """Gradio checks no path while has_launched is not set, which mounting leaves so."""
     assert gradio_app.has_launched
@@ -218,6 +261,34 @@ def gradio_routes(settings):
 def test_what_the_pages_do_not_need_does_not_exist(server, path):
     assert httpx.get(server + path).status_code == 404
     assert httpx.post(server + path, json={"data": []}).status_code == 404
+
+
+def test_values_that_no_page_sends_are_refused_before_a_handler_sees_them():
+    import gradio as gr
+
+    from apps.server.encoding import sent_json
+    from apps.server.gradio_private import check_value
+
+    texts, places = gr.Dropdown(["a", "b"]), gr.Dropdown([("a", 0)])
+    several, number = gr.Dropdown(["a"], multiselect=True), gr.Number()
+    wrong = [
+        (texts, 1),
+        (texts, []),
+        (places, {}),
+        (several, "a"),
+        (several, [1]),
+        (number, "1"),
+        (number, []),
+    ]
+    for component, value in wrong:
+        with pytest.raises(ValueError, match="expected"):
+            check_value(component, value)
+    for component, value in ((texts, "c"), (places, 3), (several, ["b"]), (number, 1.5), (texts, None)):
+        check_value(component, value)
+    for text in ("[" * 100_000, "-1", "{}", "null", "[1, 2", "\ud800"):
+        with pytest.raises(ValueError, match="expected a JSON list that a page"):
+            sent_json(text, list)
+    assert (sent_json("", list), sent_json('{"a": 1}', dict)) == ([], {"a": 1})
 
 
 MALFORMED = (

@@ -143,28 +143,22 @@ class LoadReport(Report):
 
     def plot(self) -> Figure:
         """A bar per module, in the model's order: the fraction of its weights that was loaded."""
-        from plotly import graph_objects as go
-
         names = list(self.modules)
         loaded, total = np.array([self.modules[n] for n in names], np.float64).reshape(-1, 2).T
-        bars = go.Bar(
-            x=(loaded / np.maximum(total, 1) * 100).astype(np.float32),
-            y=names,
-            orientation="h",
-            text=[f"{int(a):,} of {int(b):,}" for a, b in zip(loaded, total, strict=True)],
-            marker={
-                "color": [
-                    RUN_COLOURS[0] if a == b else FINDING_COLOUR for a, b in zip(loaded, total, strict=True)
-                ]
-            },
-            hovertemplate="%{y}: %{x:.1f} %<br>%{text}<extra></extra>",
-        )
+        inks = [RUN_COLOURS[0] if a == b else FINDING_COLOUR for a, b in zip(loaded, total, strict=True)]
         figure = new_figure(
             f"{percent(self.loaded_fraction)} of the parameters loaded from {self.file}",
             x="weights loaded (%)",
             height=max(260, 140 + _ROW * len(names)),
         )
-        figure.add_trace(bars)
+        figure.add_bar(
+            x=(loaded / np.maximum(total, 1) * 100).astype(np.float32),
+            y=names,
+            orientation="h",
+            text=[f"{int(a):,} of {int(b):,}" for a, b in zip(loaded, total, strict=True)],
+            marker={"color": inks},
+            hovertemplate="%{y}: %{x:.1f} %<br>%{text}<extra></extra>",
+        )
         figure.update_xaxes(range=[0, 105])
         figure.update_yaxes(autorange="reversed")
         return figure

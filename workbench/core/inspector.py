@@ -266,9 +266,9 @@ def instances(run: Run) -> list[str]:
     return [key if keys.count(key) == 1 else f"{key} ({i})" for i, key in enumerate(keys)]
 
 
-def keypoints(run: Run) -> list[str]:
-    """The choice of the keypoint with the lowest score, then the keypoints of the run's model."""
-    return [LEAST_CERTAIN, *run.model.skeleton.keypoints]
+def keypoint_choice(first: str) -> Choice:
+    """The choice between a word that comes first, the default, and the keypoints of the run's model."""
+    return Choice(lambda run: [first, *run.model.skeleton.keypoints])
 
 
 def keypoint_of(run: Run, n: int, value: str) -> int:
@@ -284,4 +284,4 @@ def keypoint_of(run: Run, n: int, value: str) -> int:
 
 LEAST_CERTAIN = "least certain"
 INSTANCE = Choice(instances)
-KEYPOINT = Choice(keypoints)
+KEYPOINT = keypoint_choice(LEAST_CERTAIN)

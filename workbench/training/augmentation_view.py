@@ -174,7 +174,7 @@ class AugmentationReport(Report):
         return self.findings
 
     def to_json(self) -> dict[str, Any]:
-        return {**super().to_json(), **self.figures(), "findings": [one.facts() for one in self.findings]}
+        return {**super().to_json(), **self.figures()}
 
 
 def training_views(

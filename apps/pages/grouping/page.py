@@ -48,6 +48,7 @@ from apps.pages.subject import (
     subject_values,
 )
 from apps.server.context import Context
+from apps.server.encoding import sent_json
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable, Run
 from workbench.core.inspector import field_descriptions
@@ -209,7 +210,7 @@ class GroupingPage(DeclaredPage):
 
     def restored(self, query: str = "") -> list[Any]:
         """Bar and knobs as the address has them; without any run named, the first one that has tags."""
-        words: list[Any] = json.loads(query or "[]") or [None] * len(self.address)
+        words: list[Any] = sent_json(query, list) or [None] * len(self.address)
         if not words[0] and (able := self._able()):
             words[0] = able[0][0]
         if not words[3]:
@@ -372,7 +373,7 @@ class GroupingPage(DeclaredPage):
 
     def _summary(self, text: str) -> list[str]:
         """AP on the set by the rules of an answer, for a report; nothing before it is known."""
-        values = json.loads(text)
+        values = sent_json(text, list)
         subject = subject_of(self.context, *values[: len(BAR)])
         if subject.image is not None:
             return []

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from apps.pages.sections import table_html
 from apps.pages.subject import Subject
 from apps.server.context import Context
+from apps.server.encoding import sent_json
 from workbench.core import Groups, NotAvailable
 from workbench.core.capabilities import GroupingModel
 from workbench.core.inspector import absent_capability
@@ -253,7 +254,7 @@ class SetRequest:
             ValueError: it is no request.
         """
         try:
-            run, epoch, data, rules = json.loads(text)
+            run, epoch, data, rules = sent_json(text, list)
             return cls(str(run), int(epoch), str(data), tuple((str(k), v) for k, v in rules))
         except (TypeError, ValueError):
             raise ValueError(f"expected a request of this page, got {text[:60]!r}") from None

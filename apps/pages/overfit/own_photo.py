@@ -18,7 +18,7 @@ from gradio.components import Component
 
 from apps.pages.job_sections import QUIET
 from apps.pages.sections import hidden_text, one_sentence_errors
-from apps.pages.subject import next_corners, say_notes
+from apps.pages.subject import clicked_place, next_corners, say_notes
 from apps.server.context import Context
 from workbench.cli import MISTAKES
 from workbench.core import Sample, Skeleton
@@ -391,7 +391,7 @@ class PhotoSection:
         self, event: gr.SelectData, path: str | None, text: str, what: str, chosen: str | None
     ) -> list[Any]:
         """A click on the second picture: places `what` there."""
-        return self._clicked(float(event.index[0]), float(event.index[1]), path, text, what, chosen)  # type: ignore[arg-type]
+        return self._clicked(*clicked_place(event), path, text, what, chosen)
 
     @one_sentence_errors
     def _clicked(

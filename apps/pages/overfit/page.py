@@ -48,6 +48,7 @@ from apps.pages.sections import (
     root_block,
 )
 from apps.server.context import Context
+from apps.server.encoding import sent_json
 from workbench.cli import MISTAKES, sentence
 from workbench.core.report import plain
 
@@ -125,9 +126,9 @@ class OverfitPage(DeclaredPage):
     def restored(self, query: str = "") -> list[Any]:
         """A session by its link: id, timer, keypoints, then the choices; a note on running sessions."""
         # Older links say the session alone.
-        identity, run, data, sample = (*json.loads(query or "[null]"), None, None, None)[:4]
+        identity, run, data, sample = (*sent_json(query, list), None, None, None, None)[:4]
         if identity:
-            attempt = self.attempts.get(identity)
+            attempt = self.attempts.get(str(identity))
             return [*self._restored_session(attempt), "", *self._offered(attempt.choices)]
         names = families(self.context.settings.adapter)
         choices = self._linked(names[0][1], run, data, sample)
@@ -207,7 +208,7 @@ class OverfitPage(DeclaredPage):
         at = next((row["step"] for row in reversed(rows) if row.get("pck") is not None), 0)
         job = attempt.job
         alive = attempt.alive  # read before what is drawn below, so that the last look follows the end
-        before = (json.loads(sent) if sent else []) or [None] * 4
+        before = sent_json(sent, list) or [None] * 4
         now = [[session, len(rows)], [session, at, keypoint], [session, alive, job and job.facts()], state]
         run = last_measured(attempt.run.session) if now[1] != before[1] else None
         return [

@@ -17,6 +17,7 @@ from apps.pages.subject import (
     sample_named,
     subject_of,
 )
+from apps.server.encoding import sent_json
 from workbench.cli import MISTAKES, sentence
 from workbench.core.capabilities import TakesSupport
 from workbench.core.inspector import Inspector
@@ -87,7 +88,7 @@ class RolloutState:
     @classmethod
     def of_text(cls, text: str) -> RolloutState:
         """Back from `text`."""
-        values = json.loads(text)
+        values = sent_json(text, dict)
         return cls(**{**values, "epochs": tuple(values["epochs"])})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -172,6 +171,4 @@ class ProbeReport(Report):
         return self.findings
 
     def to_json(self) -> dict[str, Any]:
-        facts = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        facts["findings"] = [finding.facts() for finding in self.findings]
-        return {"summary": self.summary(), **facts, "trials": self.table()}
+        return {**super().to_json(), "trials": self.table()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Run, Skeleton
-from workbench.core.inspector import INSTANCE, Choice
+from workbench.core.inspector import INSTANCE, keypoint_choice
 from workbench.core.report import PICTURE, Report, rows
 from workbench.figures import DIVERGING, SEQUENTIAL, keypoint_colours
 from workbench.figures.panels import add_crop, add_map, add_marks, crop_of, panel_figure
@@ -24,14 +24,8 @@ NEAR = 0.2
 FAR = 0.35  # a keypoint whose strongest evidence lies further away is named in the summary
 
 ALL_KEYPOINTS = "all keypoints"
-
-
-def shown_keypoints(run: Run) -> list[str]:
-    """The choices of what is drawn: all keypoints side by side, or one."""
-    return [ALL_KEYPOINTS, *run.model.skeleton.keypoints]
-
-
-SHOWN = Choice(shown_keypoints)
+SHOWN = keypoint_choice(ALL_KEYPOINTS)
+"""What is drawn: all keypoints side by side, or one."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -19,7 +19,7 @@ import numpy as np
 from workbench.core import FLIP_BY_DEFAULT, NotAvailable
 from workbench.core.capabilities import GroupingModel, HasTagMaps
 from workbench.core.geometry import apply, inverse
-from workbench.core.inspector import INSTANCE, Choice, Range
+from workbench.core.inspector import INSTANCE, Choice, Range, keypoint_choice
 from workbench.decoding.grouping import group
 from workbench.evaluation import keypoint_ap, truth_of
 from workbench.evaluation.predict import Looked, category_of, predictions_of
@@ -132,10 +132,6 @@ MOST_PEOPLE = 99
 Order = Literal["reference", "as numbered", "reversed"]
 
 
-def _steps(run: Run) -> list[str]:
-    return [LAST, *run.model.skeleton.keypoints]
-
-
 def layouts_of(run: Run) -> list[str]:
     """The choices of the tag layout: as declared, or one map for all keypoints."""
     count = run.model.tags if isinstance(run.model, HasTagMaps) else 1
@@ -151,7 +147,7 @@ def _people(run: Run) -> list[str]:
     return [EVERYBODY, *(f"person {n}" for n in range(1, MOST_PEOPLE + 1))]
 
 
-STEP = Choice(_steps)
+STEP = keypoint_choice(LAST)
 PERSON = Choice(_people)
 LAYOUT = Choice(layouts_of)
 

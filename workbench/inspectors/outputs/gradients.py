@@ -16,7 +16,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.hooks import recording
-from workbench.core.inspector import Choice, Inspector, Needs, Range
+from workbench.core.inspector import Inspector, Needs, Range, keypoint_choice
 from workbench.core.report import Report, rows
 from workbench.core.run import evaluating
 from workbench.decoding.targets import target
@@ -34,13 +34,7 @@ if TYPE_CHECKING:
     from workbench.core import Codec, Outputs, Run
 
 ALL_KEYPOINTS = "all keypoints"
-
-
-def _keypoints(run: Run) -> list[str]:
-    return [ALL_KEYPOINTS, *run.model.skeleton.keypoints]
-
-
-KEYPOINT = Choice(_keypoints)
+KEYPOINT = keypoint_choice(ALL_KEYPOINTS)
 
 
 @dataclass(frozen=True)

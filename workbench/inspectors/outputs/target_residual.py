@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.inspector import INSTANCE, Choice, Inspector, Needs, Range
+from workbench.core.inspector import INSTANCE, Inspector, Needs, Range, keypoint_choice
 from workbench.core.report import PICTURE, Report, rows
 from workbench.decoding.map_statistics import softmax
 from workbench.decoding.targets import target
@@ -38,13 +38,7 @@ if TYPE_CHECKING:
 
 LARGEST = "largest residual"
 AREA = rgba(RUN_COLOURS[1], 0.3)
-
-
-def _keypoints(run: Run) -> list[str]:
-    return [LARGEST, *run.model.skeleton.keypoints]
-
-
-KEYPOINT = Choice(_keypoints)
+KEYPOINT = keypoint_choice(LARGEST)
 
 
 @dataclass(frozen=True)
