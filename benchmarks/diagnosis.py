@@ -27,13 +27,14 @@ PAGE = Path(__file__).with_suffix(".md")
 NOTES = Path(__file__).with_name("diagnosis_notes.md")
 """What people wrote about the cases that were missed, put on the page as it is."""
 
-TUNED, HELD_OUT, FRESH = "in-sample", "held-out", "fresh"
+TUNED, HELD_OUT, FRESH, LATER = "in-sample", "held-out", "fresh", "later fresh"
 FAILURES = (*USER_ERRORS, RuntimeError, TypeError, AttributeError)
 """What ends one case and not the whole run: a fault of the suite or of diagnose, told in the case's row."""
 CASES: dict[str, tuple[Case, ...]] = {
     TUNED: suite.IN_SAMPLE,
     HELD_OUT: suite.HELD_OUT,
     FRESH: suite.FRESH,
+    LATER: suite.LATER,
 }
 
 
@@ -42,7 +43,7 @@ class Row:
     """One judged case, as the page shows it.
 
     Attributes:
-        part: in-sample, held-out or fresh.
+        part: in-sample, held-out, fresh or later fresh.
         name: of the case.
         system: in which it was planted.
         strength: strong, weak or "".
@@ -136,7 +137,7 @@ def judged_row(part: str, case: Case) -> tuple[Row, str]:
     """The row of a case and its report; where planting or diagnosis fails, a row that says so.
 
     Args:
-        part: in-sample, held-out or fresh.
+        part: in-sample, held-out, fresh or later fresh.
         case: that is run.
     """
     began = time.process_time()
@@ -153,7 +154,7 @@ def row_of(part: str, outcome: Outcome, cpu: float) -> Row:
     """What the page shows of an outcome.
 
     Args:
-        part: in-sample, held-out or fresh.
+        part: in-sample, held-out, fresh or later fresh.
         outcome: of a case.
         cpu: processor seconds.
     """
@@ -216,8 +217,8 @@ def page(rows: Sequence[Row]) -> str:
         "while the in-sample cases were looked at. The held-out cases have other seeds, strengths, runs or",
         "pictures; what was changed since their first run is said below. Machine:",
         machine(),
-        "The fresh cases were written by somebody who had not seen the methods; what their first run showed",
-        "and what was changed since is said below, too.",
+        "Both sets of fresh cases were written by somebody who had not seen the methods; what their first",
+        "runs showed and what was changed since is said below, too.",
         "",
     ]
     for part in CASES:

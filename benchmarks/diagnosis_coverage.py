@@ -78,6 +78,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("input", "half-pixel shift", ("half-pixel shift",)),
     Kind("input", "UDP against plain affine", ("UDP against plain affine",)),
     _named("input", "EXIF rotation not applied"),
+    _named("input", "crops differ from their affine"),
     _named("input", "part of the image files stored otherwise"),
     _named("input", "part of the image files has no colour",
            one_system="the demo network of RTMPose hardly uses colour: without it mean OKS changes by -.02"),
@@ -128,6 +129,7 @@ KINDS: tuple[Kind, ...] = (
     _named("evaluation", "only part of the images has results"),
     _named("evaluation", "results of other images"),
     _named("evaluation", "results stand under other images' ids"),
+    Kind("evaluation", "results of another model"),
     _named("evaluation", "expected figure is of another model",
            no_case="it takes published weights; tests/diagnosis/test_diagnose.py"),
     _named("grouping", "tags of the wrong scale", one_system=BOTTOM_UP),
@@ -183,7 +185,7 @@ KINDS: tuple[Kind, ...] = (
         "network is trained in evaluation mode", "batch-norm statistics not updated")),
     _named("training", "loss in the log is scaled"),
     _named("training", "training data not shuffled"),
-    _named("training", "gradients are not cleared"),
+    _named("training", "gradients are not cleared", "gradients are cleared before the step"),
     Kind("training", "overfitting", (
         "loss falls while the metric does not", "validation loss far above training loss")),
     _named("training", "half precision overflows in training"),
@@ -248,7 +250,15 @@ def verdicts() -> set[str]:
     found |= {flags.LOSS_WITHOUT_METRIC, flags.AGAINST, flags.BEST_BELOW, flags.NOT_FINITE, flags.GAP}
     found |= {schedule.LONG_WARM_UP, schedule.RESTARTED, schedule.BEGUN_ANEW}
     code = training_code
-    found |= {code.UNCLEARED, code.EVALUATING, code.MISSING, code.LATE_CLIP, code.SMALL_CLIP, code.UNSHUFFLED}
+    found |= {
+        code.UNCLEARED,
+        code.CLEARED_EARLY,
+        code.EVALUATING,
+        code.MISSING,
+        code.LATE_CLIP,
+        code.SMALL_CLIP,
+        code.UNSHUFFLED,
+    }
     return found | set(ORDER) | set(CAUSE_OF.values()) | set(Lints.CHECKED)
 
 

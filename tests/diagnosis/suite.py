@@ -1,7 +1,8 @@
 """All cases of the suite.
 
-Held-out ones were written before their results were seen, and are run as they stand. Fresh ones were written
-by somebody who had not seen the methods; benchmarks/diagnosis_notes.md says what was changed since.
+Held-out ones were written before their results were seen, and are run as they stand. Both sets of fresh ones
+were written by somebody who had not seen the methods; benchmarks/diagnosis_notes.md says what was changed
+since.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tests.diagnosis import (
     cases_training,
     fresh_cases,
     held_out,
+    later_fresh_cases,
     planting,
 )
 from tests.diagnosis.systems import Case
@@ -53,3 +55,4 @@ HELD_OUT: tuple[Case, ...] = (
     *cases_training.HELD_CONTROLS,
 )
 FRESH: tuple[Case, ...] = (*fresh_cases.FAULTS, *fresh_cases.CONTROLS)
+LATER: tuple[Case, ...] = (*later_fresh_cases.FAULTS, *later_fresh_cases.CONTROLS)

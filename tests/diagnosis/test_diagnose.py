@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from tests.diagnosis import later_fresh_cases
 from tests.diagnosis.judging import judged
 from tests.diagnosis.planting import CONTROLS, FAULTS
 from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_run
@@ -19,6 +20,7 @@ from workbench.diagnosis.report import ASIDE, by_proof
 FAST = [
     c for c in (*FAULTS, *CONTROLS) if c.fast or (c.level == "files" and not c.name.startswith("vitpose"))
 ]
+FAST += [case for case in (*later_fresh_cases.FAULTS, *later_fresh_cases.CONTROLS) if case.fast]
 SLOW = [case for case in (*FAULTS, *CONTROLS) if case not in FAST]
 
 

@@ -130,6 +130,13 @@ PLANTED = [
      {"dataset": {"data_root": "coco/", "ann_file": "annotations/person_keypoints_train2017.json"}},
      "test_dataloader.dataset.ann_file", "error"),
     ("custom_hooks", [{"type": "EMAHook", "momentum": 0.9998}], "custom_hooks.0.momentum", "error"),
+    ("custom_hooks", [{"type": "EMAHook", "momentum": 0.0}], "custom_hooks.0.momentum", "error"),
+    ("param_scheduler.1.milestones", [17, 20], "param_scheduler.1.milestones", "error"),
+    ("model.data_preprocessor.std", [58.395, 57.12, 57375], "model.data_preprocessor.std", "error"),
+    ("model.backbone.frozen_stages", 12, "model.backbone.frozen_stages", "warning"),
+    ("train_dataloader.dataset", {"type": "CombinedDataset", "datasets": [
+        {"data_root": "coco/", "ann_file": "annotations/person_keypoints_val2017.json"}]},
+     "train_dataloader.dataset.datasets", "error"),
     ("auto_scale_lr.enabled", True, "auto_scale_lr.enabled", "warning"),
     ("optim_wraper", {}, "optim_wraper", "warning"),
 ]  # fmt: skip

@@ -499,13 +499,17 @@ def near_duplicates(pose_set: PoseSet, chosen: list[Instance]) -> list[Instance]
 
 
 def repeated_annotations(pose_set: PoseSet) -> list[Instance]:
-    """Annotations that have the id of an earlier one, or exactly the keypoints of one of the same image."""
+    """Annotations that have the id of an earlier one, or exactly the keypoints of one of the same image.
+
+    An image that is listed twice, under two ids, is the same one.
+    """
     found, ids, poses = [], set(), set()
+    files = {number: str(image.path) for number, image in pose_set.images.items()}
     for a in pose_set.instances:
         if a.annotation_id in ids:
             found.append(a)
         ids.add(a.annotation_id)
-        pose = (a.image_id, a.truth.tobytes())
+        pose = (files.get(a.image_id, a.image_id), a.truth.tobytes())
         if a.num_keypoints and pose in poses:
             found.append(a)
         if a.num_keypoints:

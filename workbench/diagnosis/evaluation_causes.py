@@ -338,6 +338,9 @@ def rules_of(
     box_area = truth.boxes[:, 2] * truth.boxes[:, 3]
     asked: dict[str, Callable[[], float]] = {
         "AP at OKS .5 alone": lambda: own.figures["AP50"],
+        "AP at OKS .75 alone": lambda: own.figures["AP75"],
+        "large instances alone": lambda: own.figures["APL"],
+        "medium instances alone": lambda: own.figures["APM"],
         "AR in place of AP": lambda: own.figures["AR"],
         "sigma .05 for every keypoint": lambda: ap(sigmas=(0.05,) * K),
         "sigma .1 for every keypoint": lambda: ap(sigmas=(0.1,) * K),

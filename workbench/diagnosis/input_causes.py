@@ -231,6 +231,7 @@ CAUSES: tuple[Cause, ...] = (
     Input("normalisation"),
     Input("width and height exchanged"),
     Input("crop padding"),
+    Input("crops differ from their affine"),
     HalfPixel(),
     Flip(),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import TYPE_CHECKING
 
 from workbench.checkpoints import open_checkpoint
@@ -68,13 +69,22 @@ class NotRead(Cause):
 
 
 class Contradiction(Cause):
-    """The file's name, or the config inside, says something that the tensors deny."""
+    """The file's name, or the config inside, says something that the tensors or the file's record deny."""
 
     name, group, needs = "file is not what its name or config says", "file", ("checkpoint",)
     refuted_by = "the trainer's record of what was written into this file"
 
     def test(self, case: Case) -> Answer:
-        identity = case.checkpoint().identity
+        checkpoint = case.checkpoint()
+        identity, epoch = checkpoint.identity, checkpoint.epoch
+        named = re.search(r"epoch[_=](\d{1,6})(?!\d)", checkpoint.path.name)
+        # Trainers count from 0 or from 1.
+        if named and epoch is not None and abs(int(named[1]) - epoch) > 1:
+            return self.found(
+                f"the file is called {checkpoint.path.name}, and its trainer recorded epoch {epoch} in it",
+                fix=f"get the file of epoch {named[1]}, or compare this one with figures of epoch {epoch}",
+                severity="warning",
+            )
         if not identity.contradictions:
             return RuledOut(f"{identity}: name, config and tensors agree")
         return self.found(

@@ -328,6 +328,10 @@ class Placing(Undone):
              "map keypoints from 0..1 of the box to the image"),
             ("the box's corner "
             "added", lambda p, b, s: p + b[:, 0], "add the corner of the crop to every keypoint"),
+            ("the image mirrored "
+             "back", lambda p, b, s: s * [1, 0] + p * [-1, 1], "mirror keypoints of mirrored images back"),
+            ("the image turned upside "
+             "down", lambda p, b, s: s * [0, 1] + p * [1, -1], "count y from the upper edge of the image"),
         ):  # fmt: skip
             yield Change(self.name, words, "poses", _per_pose(of, boxes, sizes), fix=fix)
         for factor in (0.25, 0.5, 2.0, 4.0):

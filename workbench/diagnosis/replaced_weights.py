@@ -14,6 +14,7 @@ from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, gain
 from workbench.diagnosis.weight_causes import (
+    UNRELATED,
     PartChange,
     changed_parts,
     epochs_of_parts,
@@ -189,19 +190,24 @@ class DisturbedPart(Undone):
         same = {n: t for n, t in states.items() if n in own and own[n].shape == t.shape}
         parts = self._parts(case)
         usual = _usual_change(parts)
-        for one in self._unexplained(case):
-            tensors = _of_part(same, one.part)
+        far = self._unexplained(case)
+        # A head as torch starts it, or of another run, is several parts that mean something together alone.
+        apart = [one for one in parts if one.rest > UNRELATED and not any(one is own for own in far)]
+        apart = [*(one for one in far if one.rest > UNRELATED), *apart]
+        for chosen in ([one] for one in far) if len(apart) < 2 else (apart, *([one] for one in far)):
+            tensors = {n: t for one in chosen for n, t in _of_part(same, one.part).items()}
             if not tensors:
                 continue
+            names, rest = ", ".join(one.part for one in chosen), min(one.rest for one in chosen)
             yield Change(
                 self.name,
-                f"{one.part} of {before.path.name}",
+                f"{names} of {before.path.name}",
                 "weights",
                 lambda model, tensors=tensors: WithTensors(model, tensors),
-                fix=f"take {one.part} from {before.path.name}, or the whole file from the trainer again; "
-                "look for what wrote into it: noise, a merge of files, pruning, quantisation",
+                fix=f"take {names} from {before.path.name}, or the whole file from the trainer again; "
+                "look for what wrote into it: noise, a merge, pruning, quantisation, layers begun anew",
                 least=0.03,
-                facts={"rest": one.rest, "usual": usual, "before": before.path.name, "part": one.part},
+                facts={"rest": rest, "usual": usual, "before": before.path.name, "part": names},
             )
 
     def seen(self, case: Case, change: Change) -> str:

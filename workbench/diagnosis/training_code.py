@@ -1,9 +1,9 @@
 """What a training script does wrong, read from its code: nothing is run.
 
-Only what a loop with a backward pass shows by itself is said: a missing ``zero_grad``, a network left in
-evaluation mode, an optimizer that gets a part of the parameters, clipping behind the step or to nearly
-nothing, data that are not shuffled. At level ``train`` the same is done to the overfit attempt, and is taken
-away again.
+Only what a loop with a backward pass shows by itself is said: a ``zero_grad`` that is missing or late, a
+network left in evaluation mode, an optimizer that gets a part of the parameters, clipping behind the step or
+to nearly nothing, data that are not shuffled. At level ``train`` the same is done to the overfit attempt, and
+is taken away again.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from workbench.diagnosis.cause import Answer, Cause, RuledOut
 
 # A gradient norm to which nobody clips on purpose; published recipes clip at .1 to 35.
 TIGHT_CLIP = 0.01
-UNCLEARED, EVALUATING, MISSING, LATE_CLIP, SMALL_CLIP, UNSHUFFLED = (
+UNCLEARED, CLEARED_EARLY, EVALUATING, MISSING, LATE_CLIP, SMALL_CLIP, UNSHUFFLED = (
     "gradients are not cleared",
+    "gradients are cleared before the step",
     "network is trained in evaluation mode",
     "optimizer misses parameters",
     "clipping after the step",
@@ -130,9 +131,11 @@ def _faults(
             "clear the gradients before every backward pass",
             f"+{indent}optimizer.zero_grad()\n {lines[backward.lineno - 1]}",
         )  # fmt: skip
+    yield from _cleared_early(loop)
+    yield from _left_in_evaluation(tree, loop)
     evaluating = next((call for call in _methods(tree, "eval") if call.lineno < backward.lineno), None)
     if evaluating is not None and not any(_methods(tree, "train")):
-        name = ast.unparse(evaluating.func).rpartition(".")[0]
+        name = _owner(evaluating)
         yield Fault(
             EVALUATING, evaluating.lineno,
             f"{name}.eval() is called before the loop and {name}.train() never: batch normalisation keeps "
@@ -162,6 +165,64 @@ def _changed(line: str, old: str, new: str) -> str:
     return f"-{line}\n+{line.replace(old, new, 1)}"
 
 
+def _owner(call: ast.Call) -> str:
+    """``x`` of ``x.name(...)``."""
+    return ast.unparse(call.func).rpartition(".")[0]
+
+
+def _cleared_early(loop: ast.For | ast.While) -> Iterator[Fault]:
+    """Backward, zero_grad and step of one optimizer, in this order."""
+    backward, *_ = sorted(call.lineno for call in _methods(loop, "backward"))
+    steps = {_owner(call): call.lineno for call in reversed([*_methods(loop, "step")])}
+    for call in _methods(loop, "zero_grad"):
+        step = steps.get(_owner(call), 0)
+        between = [line for line in steps.values() if backward < line < call.lineno]
+        if backward < call.lineno < step and not between:
+            yield Fault(
+                CLEARED_EARLY, call.lineno,
+                f"gradients are cleared after backward in line {backward}: the step in line {step} has none",
+                "clear the gradients before backward",
+            )  # fmt: skip
+
+
+def _left_in_evaluation(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
+    """A network that is trained in training mode once, and evaluated in a loop that never goes back."""
+    around = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.For, ast.While)) and any(inner is loop for inner in ast.walk(node))
+    ]
+    outer = min(around, key=lambda node: node.lineno)
+    back = {_owner(call) for call in _methods(outer, "train")}
+    before = {_owner(call): call.lineno for call in _methods(tree, "train")}
+    for call in _methods(outer, "eval"):
+        name = _owner(call)
+        if name in before and name not in back:
+            yield Fault(
+                EVALUATING, call.lineno,
+                f"{name}.eval() is called in the loop, and {name}.train() in line {before[name]} alone: from "
+                "the second epoch on the network is trained in evaluation mode",
+                "put the network in training mode at the start of every epoch",
+            )  # fmt: skip
+
+
+def _replaced_late(tree: ast.Module, owner: str, made: int) -> Iterator[Fault]:
+    """A layer that takes the place of one of the network's behind the line that makes the optimizer."""
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
+            continue
+        target, layer = node.targets[0], ast.unparse(node.value.func)
+        of_network = isinstance(target, ast.Attribute) and ast.unparse(target.value) == owner
+        is_layer = layer.startswith(("nn.", "torch.nn.")) and not layer.endswith("Loss")
+        if of_network and is_layer and node.lineno > made and not any(_methods(tree, "add_param_group")):
+            yield Fault(
+                MISSING, node.lineno,
+                f"{ast.unparse(target)} is replaced after the optimizer was made in line {made}: its new "
+                "weights are not trained",
+                "make the optimizer once the network is whole",
+            )  # fmt: skip
+
+
 def _optimizer_faults(tree: ast.Module, lines: Sequence[str]) -> Iterator[Fault]:
     """An optimizer that is given the parameters of one part: ``Adam(model.head.parameters())``."""
     made = [call for call in _calls(tree) if _name(call).lower() in ("adam", "adamw", "sgd")]
@@ -170,7 +231,8 @@ def _optimizer_faults(tree: ast.Module, lines: Sequence[str]) -> Iterator[Fault]
     given = made[0].args[0]
     if not (isinstance(given, ast.Call) and _name(given) == "parameters"):
         return
-    owner = ast.unparse(given.func).rpartition(".")[0]
+    owner = _owner(given)
+    yield from _replaced_late(tree, owner, made[0].lineno)
     root, _, part = owner.partition(".")
     if part and root != "self":
         yield Fault(

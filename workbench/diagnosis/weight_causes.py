@@ -27,6 +27,10 @@ DEAD_SHARE, LEAST_UNITS = 0.1, 8
 # A part is scaled where its factor between two epochs is this far from that of the other parts, and farther
 # than what its direction changed: between epochs of healthy runs factors of .95 to 1.3 were measured.
 SCALED, BEYOND_CHANGE = 1.45, 2.5
+# AP by which an average must be worse than the weights that it follows.
+LAGS = 0.02
+# A part whose direction changed by this many times its size has nothing in common with the earlier one.
+UNRELATED = 3.0
 # Earlier epochs of which every tensor is read.
 MOST_EPOCHS = 6
 # A group of two name levels with more than this share of the weights is taken apart one level deeper.
@@ -388,8 +392,11 @@ def moved_back(case: Case) -> dict[str, list[int]]:
 
 
 def scaled_parts(parts: Sequence[PartChange]) -> list[tuple[PartChange, float]]:
-    """Parts that were multiplied by a factor which the others do not have, and that factor."""
-    known = [one for one in parts if one.scale > 0 and math.isfinite(one.rest)]
+    """Parts that were multiplied by a factor which the others do not have, and that factor.
+
+    Parts that have nothing in common with the earlier ones, as of another run, tell no usual factor.
+    """
+    known = [one for one in parts if one.scale > 0 and one.rest < UNRELATED]
     if len(known) < 3:
         return []
     usual = float(np.median([math.log(one.scale) for one in known]))
@@ -457,7 +464,16 @@ class AveragesExchanged(Cause):
         if finding is None:
             if seen.undecided:
                 raise NotAvailable(seen.undecided)
-            return RuledOut(f"{seen.text}; names and numbers agree")
+            if effect is None or effect.low <= LAGS:
+                return RuledOut(f"{seen.text}; names and numbers agree")
+            return Finding(
+                "averaged weights lag behind the trained ones",
+                f"{seen.text}; the averaged set is worse than the raw one ({-effect.delta:+.3f} AP)",
+                "use the raw weights, and look whether the average is updated at every step and how fast",
+                effect=effect,
+                confidence="proved",
+                refuted_by="other labelled images on which the averaged set is the better one",
+            )
         proved = effect is not None and effect.low > 0
         return dataclasses.replace(
             finding, cause=self.name, effect=effect, confidence="proved" if proved else finding.confidence

@@ -79,6 +79,7 @@ _TOP = _keys(
 )
 # How alike a key must be to a known one to be called its misspelling.
 _NEAR, _NEAR_AT_THE_TOP = 0.75, 0.9
+NEVER_TRAIN = "parameters that never train"
 
 
 def unknown_keys(subject: Subject) -> Iterator[AuditFinding]:
@@ -242,16 +243,17 @@ def _depth(made: Decisions, rate: float, source: str) -> Iterator[AuditFinding]:
 def groups(subject: Subject) -> Iterator[AuditFinding]:
     """Parameter groups take every parameter, and name modules that are there."""
     yield from _hand_made(subject)
+    yield from _frozen_stages(subject)
     entries = look_up(subject.config, "optim_wrapper.paramwise_cfg.custom_keys")
     for name, entry in entries.items() if isinstance(entries, Mapping) else ():
         place = f"optim_wrapper.paramwise_cfg.custom_keys.{name}"
         if isinstance(entry, Mapping) and entry.get("lr_mult") == 0:
             yield finding(
-                "remark",
+                "warning" if name == "backbone" else "remark",
                 f"{place}.lr_mult",
                 0,
                 None,
-                cause="parameters that never train",
+                cause=NEVER_TRAIN,
                 why="a multiplier of 0 freezes these parameters, but their batch statistics still move",
                 source="mmengine DefaultOptimWrapperConstructor",
                 fix="keep it if that is meant; frozen_stages also stops the statistics",
@@ -269,6 +271,26 @@ def groups(subject: Subject) -> Iterator[AuditFinding]:
                 source="mmengine DefaultOptimWrapperConstructor: a key acts where it is part of a name",
                 fix="use a part of a parameter's name",
             )
+
+
+def _frozen_stages(subject: Subject) -> Iterator[AuditFinding]:
+    """A backbone of which every stage, or block, is frozen."""
+    backbone = look_up(subject.config, "model.backbone")
+    frozen = look_up(backbone, "frozen_stages")
+    blocks = subject.decisions.get("backbone.layers")
+    whole = blocks if isinstance(blocks, int) else 4
+    if isinstance(frozen, int) and frozen >= whole:
+        yield finding(
+            "warning",
+            "model.backbone.frozen_stages",
+            frozen,
+            -1,
+            cause=NEVER_TRAIN,
+            evidence=f"frozen_stages is {frozen}, and the backbone has {whole}",
+            why="the head alone learns: features stay those of the pretraining",
+            source="frozen_stages of the backbones of mmpose and mmpretrain",
+            fix="set frozen_stages to -1, or to the first stages alone",
+        )
 
 
 def _hand_made(subject: Subject) -> Iterator[AuditFinding]:

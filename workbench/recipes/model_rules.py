@@ -41,6 +41,10 @@ _META_FILES = {
 }  # fmt: skip
 
 
+_IMAGENET = {"preprocess.mean": [123.675, 116.28, 103.53], "preprocess.std": [58.395, 57.12, 57.375]}
+# Means or deviations of channels that differ by more than this factor are of two ranges.
+_ALIKE = 4.0
+
 # Longer side of the heatmap over sigma. Published: 16 (CPM) to 43 (Sapiens: 256 cells, sigma 6).
 _SIGMA_RANGE = (14.0, 72.0)
 
@@ -325,13 +329,27 @@ def normalisation(subject: Subject) -> Iterator[AuditFinding]:
             "error",
             made.key("preprocess.mean"),
             made.get("preprocess.mean"),
-            [123.675, 116.28, 103.53],
+            _IMAGENET["preprocess.mean"],
             cause="normalised on another range",
             source="mmpose 1.3.2 PoseDataPreprocessor works on 0..255",
             why="images of 0..255 less a mean of about 0.5 reach the network a hundred times too large",
             fix="multiply mean and std by 255",
             field="preprocess.mean",
         )
+    for name, usual in _IMAGENET.items():
+        held = numbers(made.get(name), 3)
+        if held and 0 < _ALIKE * min(held) < max(held):
+            yield finding(
+                "error",
+                made.key(name),
+                made.get(name),
+                usual,
+                cause="one channel normalised on another range",
+                source="mmpose 1.3.2 PoseDataPreprocessor; statistics of ImageNet",
+                why="channels of photographs have means and deviations of one size: one of these is mistyped",
+                fix=f"set it to {shown(usual)}, or to what the weights were trained with",
+                field=name,
+            )
 
 
 def input_of_head(subject: Subject) -> Iterator[AuditFinding]:

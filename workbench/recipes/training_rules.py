@@ -14,6 +14,8 @@ from workbench.recipes.values import Decisions, class_name, is_warm_up, look_up,
 
 # Share by which total batch and learning rate may part before it is said.
 _SCALING = 1.5
+# Steps that leave this share of the rate, or less, have ended the training.
+_LOW = 0.02
 
 
 def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
@@ -110,34 +112,57 @@ def schedule_length(subject: Subject) -> Iterator[AuditFinding]:
                 fix=f"move the milestones to about {shown([round(epochs * 0.81), round(epochs * 0.95)])}",
                 field="schedule.milestones",
             )
-    yield from _early_end(made, epochs, source)
+    yield from _early_end(subject, epochs, source)
     yield from _plain_warm_up(made, epochs, source)
 
 
-def _early_end(made: Decisions, epochs: float, source: str) -> Iterator[AuditFinding]:
-    """A cosine that ends before the run, with no scheduler after it."""
-    entries = [(n, entry) for n, entry in schedulers(made.config) if not is_warm_up(entry)]
-    ends = [
-        float(entry["end"])
-        for _, entry in entries
-        if entry.get("by_epoch", True) is not False and isinstance(entry.get("end"), (int, float))
-    ]
-    if not entries or len(ends) != len(entries):
+def _early_end(subject: Subject, epochs: float, source: str) -> Iterator[AuditFinding]:
+    """A cosine, or steps, whose last fall is long before the end of the run, with no scheduler after it."""
+    entries = [(n, e) for n, e in schedulers(subject.config) if not is_warm_up(e)]
+    each = _iterations(subject, epochs) / epochs
+    ends = [_last_fall(entry, each) for _, entry in entries]
+    if not entries or math.inf in ends:
         return
     n, last = entries[-1]
-    if class_name(last) == "CosineAnnealingLR" and max(ends) < epochs:
-        yield finding(
-            "warning",
-            f"param_scheduler.{n}.end",
-            last["end"],
-            epochs,
-            cause="the schedule ends before the run",
-            evidence=f"the cosine ends at epoch {last['end']:g} of {epochs:g}",
-            why="the remaining epochs train at the lowest rate",
-            source=source,
-            fix=f"set end to {epochs:g}",
-            field="schedule.decay",
-        )
+    cosine = class_name(last) == "CosineAnnealingLR"
+    if max(ends) >= (epochs if cosine else epochs / 2):
+        return
+    place = "end" if cosine else "milestones"
+    yield finding(
+        "warning" if cosine else "error",
+        f"param_scheduler.{n}.{place}",
+        last[place],
+        epochs if cosine else [round(epochs * 0.81), round(epochs * 0.95)],
+        cause="the schedule ends before the run",
+        evidence=f"the {'cosine ends' if cosine else 'last step is'} at epoch {max(ends):g} of {epochs:g}",
+        why="the remaining epochs train at the lowest rate",
+        source=source,
+        fix=f"set end to {epochs:g} epochs" if cosine else "move the milestones to the end of the run",
+        field="schedule.decay" if cosine else "schedule.milestones",
+    )
+
+
+def _last_fall(entry: Mapping[str, Any], each: float) -> float:
+    """The epoch after which a scheduler leaves the rate as it is; inf where that is not told.
+
+    Args:
+        entry: of the scheduler.
+        each: iterations of an epoch, 0 where that is not known.
+    """
+    kind, milestones = class_name(entry), entry.get("milestones")
+    if kind == "MultiStepLR" and isinstance(milestones, (list, tuple)):
+        gamma = entry.get("gamma", 0.1)
+        end = max((m for m in milestones if isinstance(m, (int, float))), default=math.inf)
+        # A rate that is not yet low is a choice.
+        if not (isinstance(gamma, (int, float)) and 0 <= gamma < 1) or gamma ** len(milestones) > _LOW:
+            return math.inf
+    else:
+        end = entry.get("end")
+        if kind in ("MultiStepLR", "StepLR", "ExponentialLR") or not isinstance(end, (int, float)):
+            return math.inf
+    if entry.get("by_epoch", True) is not False:
+        return float(end)
+    return end / each if each else math.inf
 
 
 def _iterations(subject: Subject, epochs: float) -> float:
@@ -180,6 +205,29 @@ def _long_warm_up(place: str, end: float, run: float, unit: str, source: str) ->
     )
 
 
+def _nested_sets(made: Decisions, val: Any, root: Any) -> Iterator[AuditFinding]:
+    """Several sets that are trained on together, one of which is the validation's."""
+    nested = look_up(made.config, "train_dataloader.dataset.datasets")
+    for entry in nested if isinstance(nested, (list, tuple)) else ():
+        if (
+            isinstance(val, str)
+            and val
+            and look_up(entry, "ann_file") == val
+            and look_up(entry, "data_root") == root
+        ):
+            yield finding(
+                "error",
+                "train_dataloader.dataset.datasets",
+                val,
+                None,
+                cause="validated on the training data",
+                evidence=f"one of {len(nested)} training sets reads {shown(val)}, as the validation does",
+                why="figures on the training data say nothing about new images",
+                source="the config itself",
+                fix="leave the validation file out of the training",
+            )
+
+
 def same_files(subject: Subject) -> Iterator[AuditFinding]:
     """Training, validation and evaluation name the right annotations."""
     made = subject.decisions
@@ -202,6 +250,7 @@ def same_files(subject: Subject) -> Iterator[AuditFinding]:
         )
     if made.dialect != "mmengine":
         return
+    yield from _nested_sets(made, val, roots[1])
     test = look_up(made.config, "test_dataloader.dataset.ann_file")
     root = look_up(made.config, "test_dataloader.dataset.data_root")
     if isinstance(test, str) and test and test == train and root == roots[0]:
@@ -341,17 +390,18 @@ def loaders(subject: Subject) -> Iterator[AuditFinding]:
 def average_momentum(subject: Subject) -> Iterator[AuditFinding]:
     """The momentum of mmengine is the weight of the new value."""
     value = subject.decisions.get("ema.momentum")
-    if isinstance(value, (int, float)) and value > 0.5:
+    if isinstance(value, (int, float)) and not 0 < value <= 0.5:
+        right = round(1 - value, 6) if 0.5 < value < 1 else 2e-4
         yield finding(
             "error",
             subject.decisions.key("ema.momentum"),
             value,
-            round(1 - value, 6),
+            right,
             cause="averaged weights that do not average",
             why="mmengine's momentum is the share of the new weights: above a half the average is the last "
-            "step",
+            "step, at 0 it stays where it began",
             source="mmengine BaseAveragedModel: averaged = (1 - momentum) averaged + momentum new",
-            fix=f"set momentum to {1 - value:g}",
+            fix=f"set momentum to {right:g}",
             field="ema.momentum",
         )
 

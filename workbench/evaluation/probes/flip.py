@@ -298,9 +298,14 @@ def _shift_trials(judge: Judge, passes: Passes, used: int, cell: float) -> list[
 def _wanted(
     shifts: Sequence[ShiftTrial], shift: tuple[float, float, float], cell: float
 ) -> ShiftTrial | None:
-    """The cell nearest to the shift that the maps need, where another is used and this one gives more."""
+    """The cell nearest to the shift that the maps need, where its neighbour is used and this one gives more.
+
+    Code moves maps by one cell or not at all: another amount is asked for by networks that know too little.
+    """
     best = max(shifts, key=lambda t: t.delta, default=None)
     if best is None or best.used or not math.isfinite(shift[0]) or best.delta < LEAST_GAIN:
+        return None
+    if not any(t.used and abs(t.cells - best.cells) == 1 for t in shifts):
         return None
     return best if round(shift[0] / cell) == best.cells else None
 

@@ -44,7 +44,7 @@ CLIP's preprocessing; Keras' `tf` and `caffe` modes."""
 # Two functions of colours are one if no colour differs by more than this share of the channels' range.
 _SAME = 0.01
 # Correlation of a crop and the same crop cut again; rounding and UDP leave it above .99.
-_SHOWS_THE_SAME = 0.9
+_SHOWS_THE_SAME, _SHOWS_EXACTLY = 0.9, 0.985
 PADDINGS = (1.0, 1.1, 1.25, 1.4, 1.6, 2.0)
 """Published factors on the box before it is cropped; 1.25 is mmpose's."""
 INPUT_SCALES = (0.5, 0.75, 1.5, 2.0)
@@ -112,11 +112,21 @@ def input_interventions(
     made += _axes(shape)
     if isinstance(model, Groups):
         made += _input_scales(model, skipped)
-    elif reason := _not_cut_again(model, samples, colours):
-        skipped.append(NotTried("crop padding", reason))
-    elif colours is not None:
-        made += _crops(model, samples, colours, shape)
-        made += _sizes(model, samples, colours, shape, skipped)
+    elif colours is None:
+        made += _normalised_again()
+        skipped.append(
+            NotTried("crop padding", "crops are cut again in the model's colours, which are not known")
+        )
+    else:
+        alike, turned = _likeness(model, samples, colours)
+        if alike < _SHOWS_THE_SAME:
+            reason = f"the model's crops do not show what its affine says (correlation {alike:.2f})"
+            skipped.append(NotTried("crop padding", f"{reason}: mend that first"))
+        else:
+            made += _crops(model, samples, colours, shape)
+            made += _sizes(model, samples, colours, shape, skipped)
+        if alike < _SHOWS_EXACTLY and turned < _SHOWS_THE_SAME:
+            made.append(_cut_again(colours, alike))
     made += _shifts(model, samples, shape)
     return made, skipped
 
@@ -151,6 +161,14 @@ def _colour_interventions(colours: Colours) -> list[Intervention]:
         "red and blue exchanged", "channel order", f"channels {then} instead of {now}",
         f"Give the network its channels as {then}; they are given as {now}.", exchanged,
     )  # fmt: skip
+    if _letters(colours) not in ("RGB", "BGR"):
+        upright = Colours(colours.matrix[:, list(colours.order)], colours.offset)
+        for other in (upright, Colours(upright.matrix[:, ::-1].copy(), upright.offset)):
+            then = _letters(other)
+            add(
+                f"channels as {then}", "channel order", f"channels {then} instead of {now}",
+                f"Give the network its channels as {then}; they are given as {now}.", other,
+            )  # fmt: skip
     for name, (mean, std) in NORMALISATIONS.items():
         m, s = np.array(mean, float), np.array(std, float)
         other = Colours(
@@ -238,25 +256,45 @@ def _sizes(
 # Crops.
 
 
-def _not_cut_again(model: PoseModel, samples: Sequence[Sample], colours: Colours | None) -> str:
-    """Why crops cannot be cut again from the images; "" where they can.
+def _likeness(model: PoseModel, samples: Sequence[Sample], colours: Colours) -> tuple[float, float]:
+    """Correlation of the model's crops with crops cut again where its affine says, and with those transposed.
 
-    Cut again where the model's affine says, they must show what the model's own crops show. Else another
-    region would mend whatever is wrong with them (exchanged axes), and padding would be blamed.
+    Crops can be cut otherwise only where they show the same. Else another region would mend whatever is wrong
+    with them (exchanged axes), and padding would be blamed.
     """
-    if colours is None:
-        return "crops are cut again in the model's colours, which are not known"
     part = list(samples[:4])
     own = model.prepare(part).pixels.double().cpu().numpy()
     again = Recropped(model, colours, _same).prepare(part).pixels.double().cpu().numpy()
-    a, b = (v.reshape(len(v), -1) - v.reshape(len(v), -1).mean(1, keepdims=True) for v in (own, again))
-    size = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    alike = float(np.median((a * b).sum(1) / np.where(size > 0, size, np.inf)))
-    if alike < _SHOWS_THE_SAME:
-        return (
-            f"the model's crops do not show what its affine says (correlation {alike:.2f}): mend that first"
-        )
-    return ""
+
+    def alike(one: np.ndarray) -> float:
+        if one.shape != again.shape:
+            return 0.0
+        a, b = (v.reshape(len(v), -1) - v.reshape(len(v), -1).mean(1, keepdims=True) for v in (one, again))
+        size = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        return float(np.median((a * b).sum(1) / np.where(size > 0, size, np.inf)))
+
+    return alike(own), alike(own.swapaxes(-1, -2))
+
+
+def _cut_again(colours: Colours, alike: float) -> Intervention:
+    """Crops that show what the affine says, in the model's own colours."""
+    return Intervention(
+        "crops cut again where the affine says", "crops differ from their affine",
+        f"crops that show what their affine says; the model's own are not these (correlation {alike:.2f})",
+        "Look for what changes pixels after the crop and leaves the affine as it is: a flip, a shift, "
+        "another resize.",
+        functools.partial(Recropped, colours=colours, region=_same),
+    )  # fmt: skip
+
+
+def _normalised_again() -> list[Intervention]:
+    """Crops in the usual colours, where the model's own are no affine function of the image's."""
+    name = "ImageNet mean and std"
+    mean, std = (np.array(values, float) for values in NORMALISATIONS[name])
+    apply = functools.partial(Recropped, colours=Colours(np.diag(1 / std), -mean / std), region=_same)
+    about = f"mean {_said(mean)}, std {_said(std)} of pixels in 0..255, and nothing clipped"
+    fix = f"Normalise with mean {_said(mean)} and std {_said(std)}, and clip nothing after it."
+    return [Intervention(name, "normalisation", about, fix, apply)]
 
 
 def _same(affine, box, size):

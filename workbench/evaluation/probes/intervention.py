@@ -34,6 +34,7 @@ CAUSES: tuple[str, ...] = (
     "normalisation",
     "width and height exchanged",
     "crop padding",
+    "crops differ from their affine",
     "half-pixel shift",
 )
 """Causes that `workbench probe input` tells apart, in the order of suspicion."""

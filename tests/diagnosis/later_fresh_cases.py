@@ -1,0 +1,681 @@
+"""A second set of cases by somebody who had not read the methods, written after all the others and run once.
+
+Mistakes as bug reports have them: ports, other seeds, averages that stand still, merges, gathered results, other
+log formats, and two at once.
+"""
+
+# ruff: noqa: E501 - one case a line
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+
+from tests.diagnosis import vitpose_run
+from tests.diagnosis.cases_labs import text
+from tests.diagnosis.fresh_cases import edited_poses, nothing, on, plain
+from tests.diagnosis.planted_code import (
+    HRNET_W32,
+    heatmaps,
+    own_code,
+    published,
+    vitpose_config,
+    whole_images,
+)
+from tests.diagnosis.planted_labels import (
+    annotation_file,
+    box_corners,
+    duplicated,
+    each,
+    image_files,
+    in_part,
+    labelled,
+    one_in,
+    permuted,
+    swapped_share,
+)
+from tests.diagnosis.planted_logs import (
+    csv_logged,
+    logged,
+    nan_from,
+    overfitted,
+    rate_of,
+    rate_times,
+    training_rows,
+)
+from tests.diagnosis.planted_results import (
+    claimed,
+    constant_scores,
+    good_results,
+    own_results,
+    part_of,
+    results,
+)
+from tests.diagnosis.planted_trainings import script
+from tests.diagnosis.planted_weights import (
+    among_epochs,
+    checkpoint,
+    edited,
+    fresh_norms,
+    missing,
+    noisy,
+    part_of_epoch,
+    quantised,
+    state,
+    with_config_text,
+    with_defects,
+    with_earlier,
+    with_mirror,
+    with_skeleton,
+    zeroed,
+)
+from tests.diagnosis.systems import CAPE, HIGHERHRNET, TEXT, VITPOSE, Case, System, drawn
+from workbench.checkpoints.demo import demo_checkpoints
+from workbench.skeletons import SKELETONS
+
+# Pictures and runs that no other case has.
+
+
+def animals():
+    """Newly drawn animals."""
+    return drawn("animals", 70, 501)
+
+
+def people():
+    """Newly drawn people."""
+    return drawn("people", 40, 502)
+
+
+LAST = System("rtmpose, later animals", lambda: demo_checkpoints("rtmpose-demo"), animals)
+EARLIER = System("rtmpose, epoch 20, later animals", lambda: demo_checkpoints("rtmpose-demo")[:-1], animals)
+BASE = System("rtmpose, text base, later animals", lambda: demo_checkpoints("rtmpose-text-base"), animals)
+SEED_7 = System("vitpose, seed 7", lambda: vitpose_run.checkpoints("scenes-val", 7), lambda: "scenes-val")
+CROWD = System("higherhrnet, later people", HIGHERHRNET.checkpoints, people)
+CROWD_10 = System("higherhrnet, epoch 10, later people", lambda: HIGHERHRNET.checkpoints()[:-2], people)
+GOOD = {"system": LAST, "seed": 51}
+
+# Mistakes in files.
+
+
+def stale_average(system):
+    """The average that was never updated is what is saved; the trained weights lie beside."""
+
+    def change(content):
+        import torch
+
+        weights = state(content)
+        first = state(torch.load(system.checkpoints()[0], map_location="cpu", weights_only=False))
+        content["ema_state_dict"] = {
+            "steps": torch.tensor(5880),
+            **{f"module.{n}": t.clone() for n, t in weights.items()},
+        }
+        weights.update({n: first[n].clone() for n in weights})
+
+    return change
+
+
+def tensors(words, edit):
+    """Every tensor whose name holds one of the words, changed as a port does."""
+
+    def change(content):
+        weights = state(content)
+        for name in [n for n in weights if any(word in n for word in words)]:
+            weights[name] = edit(weights[name]).contiguous()
+
+    return change
+
+
+def shuffled_statistics(part):
+    """Running statistics of one part whose channels stand in another order."""
+
+    def change(content):
+        import torch
+
+        generator = torch.Generator().manual_seed(51)
+        weights = state(content)
+        for name in [n for n in weights if n.startswith(part) and n.endswith("running_mean")]:
+            order = torch.randperm(len(weights[name]), generator=generator)
+            for one in (name, name.replace("running_mean", "running_var")):
+                weights[one] = weights[one][order]
+
+    return change
+
+
+def fresh_head(content):
+    """The head is as torch starts it: its names were not found, and nobody looked."""
+    import torch
+
+    generator = torch.Generator().manual_seed(51)
+    for name, tensor in state(content).items():
+        if name.startswith("head.") and tensor.ndim > 1:
+            bound = tensor[0].numel() ** -0.5
+            tensor.uniform_(-bound, bound, generator=generator)
+
+
+def saved_as(name, system, epoch):
+    """Another epoch of the run under this name."""
+
+    def make(folder):
+        (folder / name).write_bytes(system.checkpoints()[epoch].read_bytes())
+        return [folder / name], system.options()
+
+    return make
+
+
+# Mistakes in labels and image files.
+
+
+def relative(raw):
+    """Keypoints from the corner of their box."""
+    each(raw, lambda points, entry: points - [*entry["bbox"][:2], 0] * (points[:, 2:] > 0))
+
+
+def enlarged(factor):
+    """Labels of pictures that were enlarged."""
+
+    def change(raw):
+        each(raw, lambda points, _: points * [factor, factor, 1])
+        for entry in raw["annotations"]:
+            entry["bbox"] = [factor * v for v in entry["bbox"]]
+
+    return change
+
+
+def sorted_as_text(raw):
+    """File names sorted as text: 1, 10, 11, 2."""
+    names = [image["file_name"] for image in raw["images"]]
+    order = sorted(range(len(names)), key=lambda n: str(n + 1))
+    for image, n in zip(raw["images"], order, strict=True):
+        image["file_name"] = names[n]
+
+
+def merged_twice(raw):
+    """One file merged with itself: every image has two ids."""
+    more = copy.deepcopy(raw)
+    for image in more["images"]:
+        image["id"] += 10_000
+    for entry in more["annotations"]:
+        entry["id"] += 10_000
+        entry["image_id"] += 10_000
+    raw["images"] += more["images"]
+    raw["annotations"] += more["annotations"]
+
+
+def area_shares(raw):
+    """Areas as shares of the image."""
+    sizes = {image["id"]: image["width"] * image["height"] for image in raw["images"]}
+    for entry in raw["annotations"]:
+        entry["area"] /= sizes[entry["image_id"]]
+
+
+def crowds(raw):
+    """Nothing wrong: regions of a crowd without keypoints, as COCO has them."""
+    last = max(entry["id"] for entry in raw["annotations"])
+    for n, image in enumerate(raw["images"][::4], 1):
+        region = {"id": last + n, "image_id": image["id"], "category_id": 1, "iscrowd": 1, "num_keypoints": 0}
+        raw["annotations"].append({**region, "keypoints": [0] * 51, "bbox": [0, 0, 60, 40], "area": 2400})
+
+
+def one_species(raw):
+    """Nothing wrong: the sheep alone."""
+    raw["annotations"] = [entry for entry in raw["annotations"] if entry["category_id"] == 8]
+
+
+def negative(image):
+    """Colours of a negative."""
+    return 255 - image
+
+
+def leaked_again(share, system, quality=35):
+    """Training pictures that are validation pictures, stored anew as JPEG of low quality."""
+
+    def make(folder):
+        from PIL import Image
+
+        pose_set, raw = system.pose_set(), copy.deepcopy(system.pose_set().raw)
+        (folder / "train" / "images").mkdir(parents=True)
+        raw["images"] = raw["images"][: round(share * len(raw["images"]))]
+        kept = {image["id"] for image in raw["images"]}
+        raw["annotations"] = [entry for entry in raw["annotations"] if entry["image_id"] in kept]
+        for image in raw["images"]:
+            image["file_name"] = f"web_{image['id']}.jpg"
+            with Image.open(pose_set.images[image["id"]].path) as picture:
+                picture.save(folder / "train" / "images" / image["file_name"], quality=quality)
+        (folder / "train" / "train.json").write_text(json.dumps(raw))
+        return [folder / "train" / "train.json"], system.options()
+
+    return make
+
+
+def at_twice_the_size(system):
+    """Nothing wrong: the pictures and all that is annotated, twice as large."""
+
+    def make(folder):
+        from PIL import Image
+
+        def change(raw):
+            enlarged(2)(raw)
+            for image in raw["images"]:
+                image["width"], image["height"] = 2 * image["width"], 2 * image["height"]
+            for entry in raw["annotations"]:
+                entry["area"] *= 4
+
+        path, images = annotation_file(folder, change, system)
+        (folder / "images").mkdir()
+        for record in system.pose_set().images.values():
+            with Image.open(images / record.path.name) as picture:
+                large = picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.BICUBIC)
+                large.save(folder / "images" / record.path.name, quality=95)
+        return [system.last()], {"data": path, "images": folder / "images"}
+
+    return make
+
+
+# Mistakes in results.
+
+
+def gathered(found):
+    """Two processes saw every second image; their lists were joined one behind the other."""
+    ids = sorted({entry["image_id"] for entry in found})
+    joined = dict(zip([*ids[::2], *ids[1::2]], ids, strict=True))
+    for entry in found:
+        entry["image_id"] = joined[entry["image_id"]]
+
+
+def next_category(found):
+    """Ids of a list in another order: every category is the next one."""
+    for entry in found:
+        entry["category_id"] = entry["category_id"] % 8 + 1
+
+
+def by_area(found):
+    """Scores multiplied with the size of the pose."""
+    for entry in found:
+        points = np.reshape(entry["keypoints"], (-1, 3))[:, :2]
+        entry["score"] *= float(np.prod(np.ptp(points, axis=0)))
+
+
+def hundredfold(found):
+    """Nothing wrong: scores in percent."""
+    for entry in found:
+        entry["score"] *= 100
+
+
+def first_of_image(found):
+    """One pose of every image alone."""
+    return list({entry["image_id"]: entry for entry in reversed(found)}.values())
+
+
+def both_epochs(found):
+    """A file to which two epochs were appended."""
+    return [*found, *own_results(EARLIER)]
+
+
+def of_epoch(found, system):
+    """The last checkpoint of a system beside results that another epoch of it found."""
+
+    def make(folder):
+        (folder / "results.json").write_text(json.dumps(own_results(found)))
+        return [system.last(), folder / "results.json"], system.options()
+
+    return make
+
+
+def several(*changes):
+    """One change after another."""
+
+    def change(content):
+        for one in changes:
+            content = one(content) or content
+        return content
+
+    return change
+
+
+def floored(points, entry):
+    """Coordinates in whole cells of 10 pixels."""
+    return np.floor(points / [10, 10, 1]) * [10, 10, 1]
+
+
+def mirrored_in(width):
+    """Poses of mirrored pictures that were never mirrored back."""
+    return lambda points, entry: [width - 1, 0, 0] + points * [-1, 1, 1]
+
+
+def exchanged(a, b):
+    """Two keypoints in each other's place."""
+    order = list(range(17))
+    order[a], order[b] = b, a
+    return order
+
+
+# Mistakes in trainings.
+
+
+def ended_at(step):
+    """The rate follows a cosine that ends at this step, as the config beside it says."""
+
+    def how(base, parts, now, per_epoch, rate_at):
+        warm = base * min(1.0, 0.01 + 0.99 * (now - 1) / 99)
+        share = min(1.0, max(0.0, (now - 101) / (step - 100)))
+        return warm if now <= 100 else 6e-5 + (base - 6e-5) * (1 + np.cos(np.pi * share)) / 2
+
+    return rate_of(how)
+
+
+def begins_again(rows):
+    """The weights were lost at the middle: loss and AP begin where they began, the schedule goes on."""
+    held, judged = training_rows(rows), [row for row in rows if "coco/AP" in row]
+    for one, names in ((held, ("loss", "loss_kpt", "acc_pose")), (judged, ("coco/AP", "coco/AR"))):
+        old = [dict(row) for row in one]
+        for n in range(len(one) // 2, len(one)):
+            one[n].update({name: old[n - len(one) // 2][name] for name in names})
+
+
+def diverges(rows):
+    """From two thirds on the loss grows without end and AP goes to 0."""
+    held, judged = training_rows(rows), [row for row in rows if "coco/AP" in row]
+    for n, row in enumerate(held[2 * len(held) // 3 :]):
+        row["loss"] = row["loss_kpt"] = row["loss"] * 1.08**n
+        row["grad_norm"] *= 1.1**n
+    for n, row in enumerate(judged[2 * len(judged) // 3 :]):
+        row["coco/AP"] = row["coco/AR"] = row["coco/AP"] * 0.4**n
+
+
+def resumed(rows):
+    """Nothing wrong: stopped in epoch 33, resumed from epoch 30; three epochs stand twice."""
+    place = next(n for n, row in enumerate(rows) if row.get("epoch") == 34)
+    again = [
+        dict(row)
+        for row in rows[:place]
+        if 31 <= row.get("epoch", row["step"] if "coco/AP" in row else 0) <= 33
+    ]
+    for row in again:
+        for name in ("loss", "loss_kpt", "coco/AP", "coco/AR"):
+            if name in row:
+                row[name] *= 1.004
+    rows[place:place] = again
+
+
+def worn_off(rows):
+    """Nothing wrong: AP moves by a hundredth in the last epochs, as it does."""
+    for n, row in enumerate([row for row in rows if "coco/AP" in row][-6:]):
+        row["coco/AP"] -= 0.004 + 0.003 * (n % 3)
+
+
+def written_as(form, edit=None, *config_edits):
+    """The demo's log in the words of another trainer, its rows edited, beside the config.
+
+    Args:
+        form: from the rows to a file's name and text.
+        edit: of the rows.
+        config_edits: of the config.
+    """
+    made = logged(edit, *config_edits)
+
+    def make(folder):
+        (source, config), options = made(folder)
+        rows = [json.loads(line) for line in source.read_text().splitlines()]
+        source.unlink()
+        name, content = form(rows)
+        (folder / name).write_text(content)
+        return [folder / name, config], options
+
+    return make
+
+
+def mmcv(rows):
+    """The .log.json of mmcv 0.x."""
+    lines = [{"env_info": "sys.platform: linux", "seed": 0, "exp_name": "own.py"}]
+    for row in rows:
+        if "loss" in row:
+            kept = {n: row[n] for n in ("lr", "loss", "loss_kpt", "acc_pose", "grad_norm", "time")}
+            lines.append(
+                {
+                    "mode": "train",
+                    "epoch": row["epoch"],
+                    "iter": row["iter"] - 147 * (row["epoch"] - 1),
+                    **kept,
+                }
+            )
+        else:
+            lines.append(
+                {"mode": "val", "epoch": row["step"], "iter": 147, "AP": row["coco/AP"], "AR": row["coco/AR"]}
+            )
+    return "20260301_120000.log.json", "\n".join(map(json.dumps, lines)) + "\n"
+
+
+def printed(rows):
+    """The text that mmengine prints."""
+    lines = []
+    for row in rows:
+        if "loss" in row:
+            figures = "  ".join(
+                f"{n}: {row[n]:.6g}" for n in ("lr", "grad_norm", "loss", "loss_kpt", "acc_pose")
+            )
+            place = f"Epoch(train)  [{row['epoch']}][{row['iter'] - 147 * (row['epoch'] - 1)}/147]"
+        else:
+            figures = f"coco/AP: {row['coco/AP']:.6f}  coco/AR: {row['coco/AR']:.6f}"
+            place = f"Epoch(val)  [{row['step']}][15/15]"
+        lines.append(f"2026/03/01 12:00:00 - mmengine - INFO - {place}    {figures}")
+    return "20260301_120000.log", "\n".join(lines) + "\n"
+
+
+def plain_lines(rows):
+    """One object a line, in names of one's own."""
+    lines = []
+    for row in rows:
+        if "loss" in row:
+            lines.append(
+                {
+                    "epoch": row["epoch"],
+                    "global_step": row["step"],
+                    "train/loss": row["loss"],
+                    "lr": row["lr"],
+                }
+            )
+        else:
+            one = {
+                "epoch": row["step"],
+                "global_step": 147 * row["step"],
+                "val/AP": row["coco/AP"],
+                "val/AR": row["coco/AR"],
+            }
+            lines.append({**one, **({"val/loss": row["val_loss"]} if "val_loss" in row else {})})
+    return "metrics.jsonl", "\n".join(map(json.dumps, lines)) + "\n"
+
+
+PARTLY = ("weights only partly loaded",)
+NORMS = ("batch-norm statistics do not fit",)
+DISTURBED = (
+    "weights of one part disturbed",
+    "weights of one part of an earlier epoch",
+    "weights differ from those of the other run",
+)
+AVERAGE = ("raw and averaged weights exchanged", "averaged weights lag behind the trained ones")
+RANGE, ORDER, PADDING = ("normalisation", "value range"), ("channel order",), ("crop padding",)
+CROPS = ("crops differ from their affine",)
+PLACED = ("keypoints placed wrongly", "own decoding contradicts the codec")
+PERMUTED, SIDES = (
+    ("keypoint order permuted",),
+    ("left and right exchanged", "left and right exchanged in part of the labels"),
+)
+BOXES = ("annotated boxes", "annotated boxes do not fit their keypoints", "keypoints outside the box")
+SIGMAS, RULES = ("sigmas of another skeleton",), ("figure comes from other rules",)
+RATE = ("learning rate is not the config's",)
+SHORT = ("the schedule ends before the run", "warm-up or schedule keeps the learning rate too small")
+MISSING = (
+    "optimizer misses parameters",
+    "weights that are not trained",
+    "parts of the network get a learning rate near 0",
+)
+OVERFITS = ("loss falls while the metric does not", "validation loss far above training loss")
+EVAL = ("network is trained in evaluation mode", "batch-norm statistics not updated")
+AGAINST_ITSELF = "config against itself"
+NO_DECAY_RULE = (r"paramwise_cfg=dict\([^)]*\),", "")
+COCO_SIGMAS = list(SKELETONS["coco-17"].sigmas)
+SAMPLED = "[..., ::4, ::4].repeat_interleave(4, -1).repeat_interleave(4, -2)"
+
+FAULTS: tuple[Case, ...] = (
+    # Files.
+    Case("later: average never updated", LAST.name, checkpoint(stale_average(LAST), LAST), AVERAGE, "strong", both=("batch-norm statistics do not fit",)),
+    Case("later: vitpose, head of another seed", VITPOSE.name, with_earlier(part_of_epoch("head.", -1, SEED_7), VITPOSE, earlier=-2), DISTURBED, "strong"),
+    Case("later: classifiers whose bins begin 12 further on", LAST.name, checkpoint(tensors(["head.cls_"], lambda t: t.roll(12, 0)), LAST), PLACED, "strong", plants="offset and placing"),
+    Case("later: head as torch starts it", EARLIER.name, with_earlier(fresh_head, EARLIER, earlier=-2), (*DISTURBED, "layers that never learned"), "strong"),
+    Case("later: vitpose, q k v in another order", VITPOSE.name, with_earlier(tensors([".attn.qkv."], lambda t: t.roll(len(t) // 3, 0)), VITPOSE, earlier=-2), DISTURBED, "strong"),
+    Case("later: kernels of a stage transposed", LAST.name, with_earlier(tensors(["backbone.stage1."], lambda t: t.transpose(-1, -2) if t.ndim == 4 else t), LAST, earlier=-2), DISTURBED, "strong"),
+    Case("later: vitpose, patches read BGR in a port", SEED_7.name, checkpoint(tensors(["patch_embed.projection.weight"], lambda t: t.flip(1)), SEED_7), ORDER, "strong"),
+    Case("later: people, statistics of stage 3 in another order", CROWD.name, checkpoint(shuffled_statistics("stage3."), CROWD), NORMS, "strong"),
+    Case("later: people, momentum of 0 in the norms", CROWD.name, checkpoint(fresh_norms(1.0), CROWD), NORMS, "strong"),
+    Case("later: people, finer head not in the file", CROWD.name, checkpoint(missing("final_layers.1"), CROWD), (*PARTLY, "model cannot be built or run", "checkpoint cannot be opened"), "strong", plants="weights only partly loaded"),
+    Case("later: people, noise in the deconvolution", CROWD.name, with_earlier(noisy("deconv_layers.", 1.0, 51), CROWD, earlier=-2), DISTURBED, "strong"),
+    Case("later: people, stage 3 of epoch 2", CROWD.name, among_epochs(part_of_epoch("stage3.", 0, CROWD), CROWD), ("weights of one part of an earlier epoch", "layers that never learned"), "strong", both=NORMS),
+    Case("later: people, 8 levels", CROWD.name, checkpoint(quantised(8), CROWD), ("weights are quantised",), "strong", both=NORMS),
+    Case("later: cape, a layer that reads the image zero", "cape", checkpoint(zeroed("decoder.layers.0.image.out.weight"), CAPE), ("layers with all weights zero",), "weak", both=("keypoints not learned", "exposure bias", "support not read")),
+    Case("later: one mirror pair missing", LAST.name, checkpoint(with_mirror({7: 7, 10: 10}), LAST), ("mirror pairs contradict the names", "mirror pairs"), "weak", plants="flip pairs"),
+    Case("later: vitpose, one mirror pair missing", SEED_7.name, checkpoint(with_skeleton(mirror=lambda m: [*m[:6], 6, *m[7:9], 9, *m[10:]]), SEED_7), ("mirror pairs contradict the names", "mirror pairs"), "weak", plants="flip pairs"),
+    Case("later: vitpose, sigmas of people", VITPOSE.name, checkpoint(with_skeleton(sigmas=lambda s: COCO_SIGMAS), VITPOSE), SIGMAS, "weak"),
+    Case("later: epoch 10 saved as epoch 40", LAST.name, saved_as("epoch_40.pth", LAST, -3), ("file is not what its name or config says",), "strong", fast=True),
+    Case("later: text, refiner disturbed", "text", on(LAST, text(noisy("head.refiner", 3.0, 51))), (*DISTURBED, "untrained refiner", "scores flattened by the refiner"), "strong", plants="weights of one part disturbed"),
+    # Input.
+    Case("later: std of one channel without its point", LAST.name, own_code(LAST, "std=(58.395, 57.12, 5737.5)"), RANGE, "weak", plants="mean and std"),
+    Case("later: vitpose, std of one channel a fifth", VITPOSE.name, own_code(VITPOSE, "std=(58.395, 57.12, 11.5)"), RANGE, "strong", plants="mean and std"),
+    Case("later: channels rotated", LAST.name, own_code(LAST, pixels="[:, [1, 2, 0]]"), ORDER, "weak"),
+    Case("later: pixels clipped at 0 and 1 after normalisation", LAST.name, own_code(LAST, pixels=".clamp(0, 1)"), RANGE, "weak", plants="value range", fast=True),
+    Case("later: crops of a quarter of the resolution", LAST.name, own_code(LAST, pixels=SAMPLED), CROPS, "strong"),
+    Case("later: vitpose, crops of half the resolution", VITPOSE.name, own_code(VITPOSE, pixels=SAMPLED.replace("4", "2")), CROPS, "weak"),
+    Case("later: vitpose, pixels rolled", VITPOSE.name, own_code(VITPOSE, pixels=".roll((9, -7), (-2, -1))"), (*CROPS, *PLACED), "strong"),
+    Case("later: pictures upside down", LAST.name, own_code(LAST, pixels=".flip(-2)"), (*CROPS, "keypoints placed wrongly"), "strong", fast=True),
+    Case("later: text, BGR", "text", on(LAST, text(with_config_text(r"'bgr_to_rgb': True", "'bgr_to_rgb': False"))), ORDER, "weak"),
+    Case("later: text, padding 2", "text", on(LAST, text(with_config_text(r"'padding': 1\.25", "'padding': 2.0"))), PADDING, "strong"),
+    Case("later: people, pixels as they are", CROWD.name, on(CROWD, whole_images(1.0, "mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)")), (*RANGE, "normalisation left out"), "strong", plants="value range"),
+    Case("later: two in five image files are negatives", LAST.name, image_files(0.4, negative, LAST, 51), ("part of the image files stored otherwise",), "strong"),
+    # Output.
+    Case("later: y of another input size", LAST.name, own_code(LAST, decode="keypoints=(p.keypoints - a[:, 2]) * [1.0, 1.25] + a[:, 2]"), PLACED, "strong", plants="stride"),
+    Case("later: heatmaps of a head of stride 5 for 4", "heatmaps", on(LAST, heatmaps(decode="keypoints=(p.keypoints - a[:, 2]) * 0.8 + a[:, 2]")), PLACED, "strong", plants="stride"),
+    Case("later: people, hips and knees exchanged", CROWD.name, on(CROWD, whole_images(maps="heatmaps=found.heatmaps[:, [*range(11), 13, 14, 11, 12, 15, 16]]")), PERMUTED, "strong"),
+    Case("later, results: knee and paw of one leg exchanged", "results", good_results(nothing, edited_poses(lambda p, _: p[exchanged(12, 13)]), **GOOD), PERMUTED, "weak"),
+    Case("later, results: scores times size", "results", good_results(nothing, by_area, low=0.02, high=0.12, **GOOD), ("score does not rank the poses",), "weak"),
+    Case("later, results: whole cells of 10 pixels", "results", good_results(nothing, edited_poses(floored), **GOOD), (*PLACED, "half-pixel shift", "coordinates are rounded"), "strong", plants="offset and placing"),
+    Case("later, results: of mirrored pictures", "results", good_results(nothing, edited_poses(mirrored_in(480)), **GOOD), (*PLACED, "left and right exchanged"), "strong", plants="offset and placing", fast=True),
+    # Labels.
+    Case("later: a third of the boxes as corners", LAST.name, labelled(in_part(box_corners, 0.33, 51), LAST), BOXES, "weak", both=BOXES, plants="boxes as corners or centre"),
+    Case("later: vitpose, an eighth of the boxes as corners", VITPOSE.name, labelled(in_part(box_corners, 0.125, 51), VITPOSE), BOXES, "weak", both=BOXES, plants="boxes as corners or centre"),
+    Case("later: keypoints from the corner of the box in a quarter", LAST.name, labelled(in_part(relative, 0.25, 51), LAST), ("annotated keypoints moved", *BOXES), "weak", both=("annotated keypoints moved", *BOXES)),
+    Case("later: labels of pictures an eighth larger", LAST.name, labelled(enlarged(1.125), LAST), ("annotated keypoints moved", "image files of another size than annotated"), "strong", both=(*BOXES, "keypoints outside the image")),
+    Case("later: file names sorted as text", LAST.name, labelled(sorted_as_text, LAST), ("annotations stand under other images", "results stand under other images' ids"), "strong", both=BOXES, plants="results stand under other images' ids"),
+    Case("later, results: annotations merged with themselves", "results", good_results(merged_twice, **GOOD), ("instances annotated twice", "images are listed twice"), "strong", both=("only part of the images has results",), fast=True),
+    Case("later: areas as shares of the image", LAST.name, labelled(area_shares, LAST), ("annotated areas",), "strong", plants="counts, ids, areas"),
+    Case("later, results: sides of the hind legs exchanged in the labels", "results", good_results(permuted([*range(11), 14, 15, 16, 11, 12, 13]), **GOOD), (*PERMUTED, *SIDES), "weak"),
+    Case("later: validation pictures in the training, stored anew", "results", leaked_again(0.3, LAST), ("training images in the validation set",), "strong", "files"),
+    # Evaluation.
+    Case("later, results: two processes gathered in a row", "results", good_results(nothing, gathered, **GOOD), ("results stand under other images' ids",), "strong"),
+    Case("later, results: two epochs appended", LAST.name, results(both_epochs, LAST), ("no NMS: poses found twice",), "weak"),
+    Case("later, results: the next category", LAST.name, results(next_category, LAST), ("wrong category ids",), "strong"),
+    Case("later, results: one pose of every image", "results", good_results(nothing, first_of_image, **GOOD), ("detected boxes in place of annotated ones", "instances without a pose"), "strong"),
+    Case("later: results of epoch 20 beside epoch 40", LAST.name, of_epoch(EARLIER, LAST), ("results of another model",), "weak", plants="results of another model"),
+    Case("later: people, results of epoch 10 beside epoch 90", CROWD.name, of_epoch(CROWD_10, CROWD), ("results of another model",), "strong", plants="results of another model"),
+    Case("later, results: AP of the large ones claimed", LAST.name, claimed(lambda t, d, s, ap: ap(t, d, s).figures["APL"], LAST), RULES, "strong", fast=True),
+    Case("later, results: AP75 of people's sigmas claimed", BASE.name, claimed(lambda t, d, s, ap: ap(t, d, tuple(COCO_SIGMAS)).figures["AP75"], BASE), RULES, "strong"),
+    # Sequence.
+    Case("later: cape, image encoder disturbed", "cape", checkpoint(noisy("image.", 1.0, 51), CAPE), ("keypoints not learned",), "strong", both=("exposure bias", "support not read")),
+    Case("later: cape, support discarded and PCK in input pixels", "cape", checkpoint(with_defects("support_discarded", "pck_in_input_pixels"), CAPE), ("support not read", "coordinates disagree"), "strong", both=("exposure bias", "keypoints not learned", "coordinates disagree")),
+    # Two at once.
+    Case("later: BGR and padding 1.7", LAST.name, own_code(LAST, "bgr=not model.bgr, padding=1.7"), (*ORDER, *PADDING), "strong", both=(*ORDER, *PADDING)),
+    Case("later: vitpose, no mean and moved by 5 pixels", VITPOSE.name, own_code(VITPOSE, "mean=(0, 0, 0)", decode="keypoints=p.keypoints + 5 * a[[0, 1], [0, 1]]"), (*PLACED, *RANGE), "strong", both=(*PLACED, *RANGE), plants="offset and placing"),
+    Case("later, results: half of the images and scores all 1", "results", good_results(nothing, several(part_of(0.5), constant_scores), low=0.02, high=0.12, **GOOD), ("only part of the images has results", "score does not rank the poses"), "strong", both=("only part of the images has results", "score does not rank the poses")),
+    Case("later, results: sides in a third and a tenth annotated twice", "results", good_results(several(swapped_share(0.33, seed=51), duplicated(0.1, 51)), **GOOD), ("left and right exchanged in part of the labels", "instances annotated twice"), "strong", both=("left and right exchanged in part of the labels", "instances annotated twice")),
+    Case("later, csv: a quarter of the rate and decay on norms", "csv logs", csv_logged(rate_times(0.25), NO_DECAY_RULE), (*RATE, "weight decay on norms and biases"), "strong", "files", both=(*RATE, "weight decay on norms and biases")),
+    # Logs.
+    Case("later, mmcv log: a tenth of the rate", "mmcv logs", written_as(mmcv, rate_times(0.1)), RATE, "strong", "files"),
+    Case("later, printed log: a third of the rate", "printed logs", written_as(printed, rate_times(0.33)), RATE, "strong", "files"),
+    Case("later, printed log: loss nan from three quarters on", "printed logs", written_as(printed, nan_from(0.75)), ("not finite",), "strong", "files", both=("training loss does not fall",)),
+    Case("later, csv: scheduler never stepped", "csv logs", csv_logged(rate_of(lambda base, *_: base)), RATE, "strong", "files"),
+    Case("later, log: rate falls by a seventh each epoch", "logs", logged(rate_of(lambda base, parts, step, per_epoch, _: base * 0.86 ** (step // per_epoch))), RATE, "strong", "files"),
+    Case("later, log: weights lost at the middle", "logs", logged(begins_again), ("training began anew", "resume restarted the schedule"), "strong", "files", both=OVERFITS, plants="resume restarted the schedule"),
+    Case("later, log: diverges", "logs", logged(diverges), ("training diverges", "training loss does not fall", "not finite", *OVERFITS), "strong", "files", both=(*OVERFITS, "training loss does not fall"), plants="training loss does not fall"),
+    Case("later, plain log: overfits", "plain logs", written_as(plain_lines, overfitted(0.4, 0.5)), OVERFITS, "strong", "files", both=OVERFITS, plants="overfitting", fast=True),
+    Case("later, log and config: cosine over a quarter of the run", "logs", logged(ended_at(1500), (r"T_max=5780", "T_max=1400"), (r"end=5880", "end=1500")), SHORT, "strong", "files", plants=AGAINST_ITSELF),
+    # Configs and scripts.
+    Case("later, hrnet config: milestones at 17 and 20", "hrnet config", published(HRNET_W32, (r"milestones=\[170, 200\]", "milestones=[17, 20]")), (*SHORT, "milestones differ from the recipe"), "strong", "files", plants=AGAINST_ITSELF, fast=True),
+    Case("later, hrnet config: judged on the training annotations", "hrnet config", published(HRNET_W32, (r"(ann_file=data_root \+ 'annotations/person_keypoints_)val2017", r"\1train2017")), ("predicted on other data than judged on", "validated on the training data"), "strong", "files", plants=AGAINST_ITSELF),
+    Case("later, hrnet config: trains on both sets", "hrnet config", published(HRNET_W32, (r"(?s)dataset=dict\(\s+type=dataset_type,(.{0,200}?)person_keypoints_train2017\.json',(.{0,60}?)pipeline=train_pipeline,\s+\)\)", r"dataset=dict(type='CombinedDataset', metainfo=dict(from_file='configs/_base_/datasets/coco.py'), pipeline=train_pipeline, datasets=[dict(type=dataset_type,\1person_keypoints_train2017.json',\2pipeline=[]), dict(type=dataset_type,\1person_keypoints_val2017.json', data_prefix=dict(img='val2017/'), pipeline=[])]))")), ("validated on the training data",), "strong", "files", both=("tested on the training data",), fast=True),
+    Case("later, hrnet config: validation drops its last batch", "hrnet config", published(HRNET_W32, (r"drop_last=False", "drop_last=True")), ("a test set that is not whole",), "weak", "files", plants=AGAINST_ITSELF),
+    Case("later, config: backbone with a rate of 0", "logs", logged(None, (r"bias_decay_mult=0,", "bias_decay_mult=0, custom_keys={'backbone': dict(lr_mult=0.0)},")), MISSING, "strong", "files", plants="optimizer misses parameters"),
+    Case("later, vitpose config: all blocks frozen", "vitpose config", vitpose_config((r"type='mmpretrain\.VisionTransformer',", "type='mmpretrain.VisionTransformer', frozen_stages=12,")), (*MISSING, "backbone is frozen"), "strong", "files", plants="optimizer misses parameters"),
+    Case("later, vitpose config: average with momentum 0", "vitpose config", vitpose_config((r"# codec settings", "custom_hooks = [dict(type='EMAHook', ema_type='ExpMomentumAnnealingEMA', momentum=0.0)]\n# codec settings")), ("averaged weights that do not average", "averaged weights lag behind the trained ones"), "strong", "files", plants=AGAINST_ITSELF, fast=True),
+    Case("later, vitpose config: std of blue without its point", "vitpose config", vitpose_config((r"57\.375", "57375")), ("normalisation", "one channel normalised on another range"), "strong", "files", plants="mean and std", fast=True),
+    Case("later, script: cleared between backward and step", "own network", script(("            optimizer.zero_grad()\n", ""), ("            optimizer.step()", "            optimizer.zero_grad()\n            optimizer.step()")), ("gradients are cleared before the step", "gradients are not cleared"), "strong", "files", plants="gradients are not cleared", fast=True),
+    Case("later, script: a loader without shuffle", "own network", script((", shuffle=True", "")), ("training data not shuffled",), "weak", "files", fast=True),
+    Case("later, script: back to training never", "own network", script(("            optimizer.step()\n", "            optimizer.step()\n        model.eval()\n        print(epoch, float((model(images[:8]) - targets).pow(2).mean()))\n")), EVAL, "strong", "files", plants="batch norm in evaluation mode while training", fast=True),
+    Case("later, script: head replaced after the optimizer was made", "own network", script(("    for epoch in range(10):", "    model.head = torch.nn.Conv2d(24, 17, 1)\n    for epoch in range(10):")), MISSING, "strong", "files", plants="optimizer misses parameters", fast=True),
+)  # fmt: skip
+
+
+def in_bfloat16(content):
+    """Nothing wrong: half precision of the other kind."""
+    weights = state(content)
+    for name in [n for n in weights if weights[n].is_floating_point()]:
+        weights[name] = weights[name].bfloat16()
+
+
+def doubled(content):
+    """Nothing wrong: double precision."""
+    weights = state(content)
+    for name in [n for n in weights if weights[n].is_floating_point()]:
+        weights[name] = weights[name].double()
+
+
+def with_stem_of_bgr(system):
+    """Nothing wrong: own code that reads BGR, and a first layer that was exchanged with it."""
+
+    def make(folder):
+        path = edited(folder, tensors(["backbone.stem.0.conv.weight"], lambda t: t.flip(1)), system.last())
+        return own_code(
+            System("", lambda: [path], system.data),
+            "bgr=not model.bgr, mean=model.mean[::-1], std=model.std[::-1]",
+        )(folder)
+
+    return make
+
+
+LARGER = (
+    (r"input_size=\(192, 256\)", "input_size=(288, 384)"),
+    (r"heatmap_size=\(48, 64\)", "heatmap_size=(72, 96)"),
+    (r"sigma=2", "sigma=3"),
+)
+ACCUMULATED = (
+    ("            optimizer.zero_grad()\n", ""),
+    ("        for batch in loader:", "        for n, batch in enumerate(loader):"),
+    (
+        "            optimizer.step()",
+        "            if n % 4 == 3:\n                optimizer.step()\n                optimizer.zero_grad()",
+    ),
+)
+
+CONTROLS: tuple[Case, ...] = (
+    Case("later: epoch 40 on later animals", LAST.name, plain(LAST)),
+    Case("later: six images", LAST.name, labelled(one_in(12), LAST)),
+    Case("later: epoch 1 on later animals", LAST.name, lambda folder: ([LAST.checkpoints()[0]], LAST.options()), fast=True),
+    Case("later: sheep alone", LAST.name, labelled(one_species, LAST)),
+    Case("later: regions of crowds", LAST.name, labelled(crowds, LAST)),
+    Case("later: everything twice as large", LAST.name, at_twice_the_size(LAST)),
+    Case("later: four times the std, pixels times 4", LAST.name, own_code(LAST, "std=tuple(4 * v for v in model.std)", pixels=" * 4")),
+    Case("later: BGR with a stem of BGR", BASE.name, with_stem_of_bgr(BASE)),
+    Case("later: bfloat16", LAST.name, checkpoint(in_bfloat16, LAST)),
+    Case("later: double precision", SEED_7.name, checkpoint(doubled, SEED_7)),
+    Case("later: vitpose, seed 7", SEED_7.name, plain(SEED_7)),
+    Case("later: people", CROWD.name, plain(CROWD)),
+    Case("later: text, own code", "text", on(LAST, own_code(TEXT))),
+    Case("later, results: scores in percent", LAST.name, results(hundredfold, LAST)),
+    Case("later, results: a poor model, honest", "results", good_results(nothing, low=0.1, high=0.2, **GOOD)),
+    Case("later, results: AP of its own rules claimed", LAST.name, claimed(lambda t, d, s, ap: ap(t, d, s).figures["AP"], LAST)),
+    Case("later, log: resumed from epoch 30", "logs", logged(resumed), level="files", fast=True),
+    Case("later, log: AP moves at the end", "logs", logged(worn_off), level="files"),
+    Case("later, mmcv log and config", "mmcv logs", written_as(mmcv), level="files"),
+    Case("later, printed log and config", "printed logs", written_as(printed), level="files"),
+    Case("later, plain log and config", "plain logs", written_as(plain_lines), level="files", fast=True),
+    Case("later, hrnet config: 384 x 288", "hrnet config", published(HRNET_W32, *LARGER), level="files"),
+    Case("later, script: gradients of four batches", "own network", script(*ACCUMULATED), level="files", fast=True),
+)  # fmt: skip
