@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def summary(checkpoint: Checkpoint) -> str:
     """What the file is, in one sentence."""
     identity = checkpoint.identity
-    what = " ".join(part for part in (identity.family, identity.variant) if part) or "unknown network"
+    what = str(identity) or "unknown network"
     when = "" if checkpoint.epoch is None else f", epoch {checkpoint.epoch}"
     # What the run was judged by comes before what it was trained with.
     judged = sorted(checkpoint.metrics.items(), key=lambda item: "AP" not in item[0] and "PCK" not in item[0])
@@ -57,7 +57,7 @@ def facts(checkpoint: Checkpoint) -> list[tuple[str, str | list[str]]]:
     found: list[tuple[str, Any]] = [
         ("file", f"{', '.join(p.name for p in checkpoint.paths)}, {size / 1e6:.1f} MB"),
         ("format", f"{checkpoint.format} ({checkpoint.container})"),
-        ("family", " ".join(part for part in (identity.family, identity.variant) if part)),
+        ("family", str(identity)),
         ("because", list(identity.evidence)),
         ("published", identity.expected),
         ("epoch", "" if checkpoint.epoch is None else str(checkpoint.epoch)),

@@ -128,7 +128,7 @@ class ResultFiles(JobSection):
         from workbench.data.coco import read_json
         from workbench.evaluation import Predictions, compare
         from workbench.evaluation.label_audit import runs_of_files
-        from workbench.evaluation.predictions import results_of
+        from workbench.evaluation.predictions import minus_ones, results_of
 
         pose_set = self._context.registry.sets.get(data)
         found = []
@@ -151,7 +151,9 @@ class ResultFiles(JobSection):
             progress=lambda done, total: job.progress(done + len(found), total + len(found)),
         )
         job.step = "drawing the instances that changed"
-        cards = change_html(report, [poses for _, poses in found], pose_set)
+        notes = [note for label, poses in found for note in minus_ones(poses, label)]
+        cards = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+        cards += change_html(report, [poses for _, poses in found], pose_set)
         self._cards.get(_key(data, a, b), lambda: cards)
         return report
 

@@ -33,6 +33,8 @@ def uploads(tmp_path_factory, data_file):
                     "score": 0.9,
                 }
             )
+        if off:
+            results[0]["keypoints"][2] = -1  # the score of one keypoint, which changes no AP
         (folder / f"{name}.json").write_text(json.dumps(results))
     (folder / "none.json").write_text('{"annotations": []}')
     return folder
@@ -56,6 +58,7 @@ def test_two_uploads_are_compared(api, server, uploads):
     assert "-&gt; 1.000, +0.500" in sentence
     assert "Figures, with 95 % intervals of the change" in details
     assert "Keypoints and slices" in details
+    assert "A: off: -1 of the scores of keypoints: once, counted as a number like any other" in details
     assert details.count('data-testid="res-instance"') == 6
     assert figure
 

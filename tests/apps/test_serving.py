@@ -63,8 +63,9 @@ def test_a_port_that_is_taken_is_said_before_another_is_used(workbench, root_fol
     monkeypatch.setattr("apps.server.application.serve", lambda _settings, _listener, ready: ready())
     code, _, err = workbench("app", root_folder, "--port", port)
     taken.close()
-    first, second = err.strip().splitlines()
+    starting, first, second = err.strip().splitlines()
     assert code == 0
+    assert starting.startswith("Starting the workbench")
     assert first.startswith(f"Port {port} is taken; using ")
     assert second.startswith("Pose workbench: http://127.0.0.1:")
     assert second.split(":")[3].split("/")[0] == first.split()[-1].rstrip(".")

@@ -205,3 +205,38 @@ def test_the_demo_answers_every_verb(workbench):
     code, out, _ = workbench("load", "--demo", "--json")
     assert code == 0
     assert json.loads(out)["loaded_fraction"] == 1
+
+
+RESNET = """
+codec = dict(type='MSRAHeatmap', input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
+model = dict(
+    type='TopdownPoseEstimator',
+    data_preprocessor=dict(type='PoseDataPreprocessor', mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4]),
+    backbone=dict(type='ResNet', depth=18),
+    head=dict(type='HeatmapHead', in_channels=512, out_channels=17, decoder=codec))
+val_dataloader = dict(dataset=dict(type='CocoDataset', pipeline=[]))
+"""
+
+
+def test_a_checkpoint_of_another_model_than_the_config_is_named_with_both(workbench, tmp_path):
+    from workbench.checkpoints.demo import demo_checkpoints
+
+    # As mmpose's own configs have it, of a folder above: only looked at, it need not be read.
+    (tmp_path / "runtime.py").write_text("default_scope = 'mmpose'\n")
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "coco" / "resnet.py").write_text("_base_ = ['../runtime.py']\n" + RESNET)
+    words = (demo_checkpoints()[0], "--config", tmp_path / "coco" / "resnet.py")
+    both = "another model (RTMPose of stem 16) than the one that was asked for (SimpleBaseline ResNet "
+    code, out, _ = workbench("load", demo_checkpoints("higherhrnet-demo")[0], *words[1:])
+    assert code == 2
+    assert "another model (HigherHRNet (official names) w12) than" in out.splitlines()[-1]
+    code, out, _ = workbench("load", *words)
+    assert code == 2
+    assert "  missing     backbone.conv1.weight" in out
+    assert both in out.splitlines()[-1]
+    assert workbench("load", *words, "--allow-partial")[0] == 0
+    for verb in (("evaluate", "--data", "astronaut"), ("look", "heatmap_grid", "--data", "astronaut")):
+        code, out, err = workbench(*verb[:-2], *words, *verb[-2:])
+        assert (code, out) == (2, "")
+        assert len(err.splitlines()) == 1
+        assert both in err

@@ -50,6 +50,21 @@ def test_a_signal_ends_a_verb_with_one_sentence(name, code):
     )
 
 
+def test_a_handler_that_a_library_sets_past_python_is_taken_back():
+    """Ray's core sets one in the thread of the job; faulthandler's would leave the verb running."""
+    work = (
+        "import faulthandler, time; faulthandler.register(signal.SIGTERM, chain=False);"
+        "time.sleep(1); os.kill(os.getpid(), signal.SIGTERM);"
+        "[job.checkpoint() or time.sleep(0.05) for _ in range(200)]"
+    )
+    body = f"output.in_job('work', lambda job: exec({work!r}, {{**globals(), 'job': job}}))"
+    pressed = "os.kill(os.getpid(), signal.SIGTERM)\n"
+    code = PRESSED.format(name="SIGTERM", then="raise").replace(pressed, body + "\n", 1)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 143
+    assert done.stderr.splitlines()[-1] == "workbench: stopped by SIGTERM"
+
+
 def test_what_a_verb_kept_is_told():
     done = ended("SIGINT", "raise KeyboardInterrupt('two steps are kept in runs/a')")
     assert done.returncode == 130

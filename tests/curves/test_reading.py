@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -282,7 +283,7 @@ def test_nan_stays_nan_and_is_counted(tmp_path):
     curves = read_curves(written(tmp_path, "a.jsonl", text))
     assert points(curves, "loss") == [(1, 1.0)]
     assert curves.notes == (
-        "not finite (nan or infinite) and left out: loss (2 times, first a.jsonl, epoch 2)",
+        "not finite (nan or infinite) and left out: loss (2 times, first a.jsonl, line 2, epoch 2)",
     )
     (flag,) = curves.flags
     assert "nan or infinite 2 times, first at epoch 2" in flag.evidence
@@ -294,7 +295,7 @@ def test_minus_one_of_a_metric_is_absent_and_said_and_of_a_loss_it_is_a_value(tm
     assert (points(curves, "PCK"), points(curves, "loss")) == ([(2, 0.5)], [(1, -1), (2, -2)])
     (note,) = curves.notes
     assert note.startswith("-1 stands for absent")
-    assert "PCK (a.jsonl, epoch 1), AP (M) (a.jsonl, epoch 1)" in note
+    assert "PCK (a.jsonl, line 1, epoch 1), AP (M) (a.jsonl, line 1, epoch 1)" in note
 
 
 PRINTED = "10/14 09:00:00 - mmengine - INFO - Epoch(val)  [{e}][34/34]    coco/AR: 0.7000  coco/AP: {v:.4f}\n"
@@ -306,6 +307,31 @@ FORMS = {
     "b.txt": ("", "Epoch {e}: AP {v:.4f}\n"),
     "a.jsonl": ("", '{{"epoch": {e}, "AP": {v:.4f}}}\n'),
 }
+
+
+NUMBERED = {
+    **FORMS,
+    "old.log.json": (
+        '{{"env_info": "one GPU"}}\n',
+        '{{"mode": "val", "epoch": {e}, "iter": 9, "AP": {v}}}\n',
+    ),
+    "scalars.json": ("", '{{"coco/AP": {v}, "step": {e}}}\n'),
+    "prose.md": ("# Run\n```\nepoch 1: AP 0.3\n```\n\n| epoch | AP |\n|--|--|\n", "| {e} | {v} |\n"),
+    "best.md": ("", "Best AP: {v} at epoch {e}\n"),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+def test_what_is_no_number_is_told_by_its_line(tmp_path, name):
+    head, row = NUMBERED[name]
+    lines_of_head = head.count("\n")
+    in_words = name in ("b.txt", "best.md")  # a sentence with nan states nothing
+    rows = {1: 0.1, 2: -1.0, 3: 0.3, 4: 0.4 if in_words else math.nan}
+    text = head.format() + "".join(row.format(e=e, v=v) for e, v in rows.items())
+    text = text.replace("nan", "NaN") if ".json" in name else text
+    notes = " ".join(read_curves(written(tmp_path, name, text)).notes)
+    assert f"AP ({name}, line {lines_of_head + 2}, epoch 2)" in notes
+    assert (f"AP ({name}, line {lines_of_head + 4}, epoch 4)" in notes) is not in_words
 
 
 @pytest.mark.parametrize("name", FORMS)

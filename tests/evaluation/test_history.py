@@ -129,6 +129,8 @@ def test_the_verb_answers_questions_and_imports_and_exports_result_files(
     assert code == 0, err
     results = json.loads((tmp_path / "ten.json").read_text())
     assert len(results) == 3
+    results[0]["keypoints"][2] = -1
+    (tmp_path / "ten.json").write_text(json.dumps(results))
     data = people_set(written, count=3).source
     again = tmp_path / "imported"
     again.mkdir()
@@ -136,6 +138,7 @@ def test_the_verb_answers_questions_and_imports_and_exports_result_files(
     code, out, err = workbench(*words)
     assert code == 0, err
     assert "1 epoch: AP is highest at epoch 7" in out
+    assert "note: ten.json: -1 of the scores of keypoints: once, counted as a number" in out
     assert json.loads((again / "manifest.json").read_text())["epochs"][0]["epoch"] == 7
 
 

@@ -217,6 +217,7 @@ def test_a_map_decides_which_places_are_compared(tmp_path):
         ("map.toml", "a = [1]", "expected the name"),
         ("map.yaml", "a: b", r"expected a .toml or .json"),
         ("map.json", "[" * 100_000, "cannot be read"),
+        ("map.toml", "a." * 40_000 + "a = 'b'", "a key of more than 40 parts"),
     ],
 )
 def test_damaged_maps_are_refused(tmp_path, name, text, match):

@@ -137,6 +137,23 @@ def test_the_learning_rate_changes_while_paused():
     session.stop()
 
 
+def test_weights_that_are_changed_while_paused_are_those_of_the_next_step():
+    """Also by their data, which leaves no mark on a tensor."""
+    ended = []
+    for change in (lambda weight: weight.mul_(2), lambda weight: weight.data.mul_(2)):
+        session = Session(trainer())
+        session.step(4)
+        until(lambda s=session: s.status().state == "paused")
+        with torch.no_grad():
+            for weight in session.trainer.model.module.parameters():
+                change(weight)
+        session.step(2)
+        until(lambda s=session: len(s.rows) == 6)
+        session.stop()
+        ended.append(losses(session.rows))
+    assert ended[0] == ended[1]
+
+
 def test_a_loss_that_is_not_a_number_stops_with_one_sentence_and_keeps_what_was_done(tmp_path):
     session = Session(
         trainer(Settings(steps=50, learning_rate=1e30, optimizer="sgd", measure_every=100)), tmp_path

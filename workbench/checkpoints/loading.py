@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from workbench.checkpoints.checkpoint import Checkpoint
+from workbench.checkpoints.identity import Identity
 from workbench.checkpoints.pieces import Piece, Pieces, Shape, moved, pieces_of, regridded
 from workbench.checkpoints.remap import Rule, propose
 from workbench.checkpoints.state_dicts import module_of
@@ -59,6 +60,7 @@ class LoadReport(Report):
         unread: tensors of the file whose numbers are not read (quantised, sparse ...), name -> kind.
         left: further weights in the file that are not among its tensors, in words.
         why: a known reason for what is missing, one sentence; "" where none is known.
+        another: that file and model are two different ones, one sentence; "" where they are not.
     """
 
     file: str
@@ -77,6 +79,7 @@ class LoadReport(Report):
     unread: Mapping[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
     why: str = ""
+    another: str = ""
 
     @property
     def complete(self) -> bool:
@@ -113,9 +116,27 @@ class LoadReport(Report):
                 if self.applied
                 else f"a remap would fit {fixed} more: {names}; apply with --remap"
             )
-        if self.why:
-            parts.append(self.why)
+        parts += [sentence for sentence in (self.why, self.another) if sentence]
         return "; ".join([counted, *parts])
+
+    def is_of(self, found: Identity, wanted: Identity) -> LoadReport:
+        """The report, with a sentence in `another` where the file holds another model than the one wanted.
+
+        That is so where their tensors tell two names, and most of the model is not filled, nor would be with
+        the renaming that is proposed.
+
+        Args:
+            found: what the file's tensors tell.
+            wanted: what the model's tensors tell.
+        """
+        fitting = self.loaded + (0 if self.applied else sum(rule.fixes for rule in self.remap))
+        if self.complete or 2 * fitting >= self.tensors or str(found) == str(wanted):
+            return self
+        return replace(
+            self,
+            another=f"{self.file} holds another model ({found}) than the one that was asked for "
+            f"({wanted}): give the config or adapter of the file's own model, or another file",
+        )
 
     def require_complete(self, allow_partial: bool = False) -> None:
         """Raise if the model is not fully loaded.
@@ -126,6 +147,8 @@ class LoadReport(Report):
         Raises:
             ValueError: it is not, and `allow_partial` is not set.
         """
+        if self.another and not allow_partial:
+            raise ValueError(f"{self.another} ({self.loaded} of {self.tensors} tensors fit)")
         if not self.complete and not allow_partial:
             raise ValueError(
                 f"{self.file} does not fill the model: {self.summary()} (or go on with --allow-partial)"

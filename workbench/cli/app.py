@@ -91,6 +91,7 @@ def command(
         assume=tuple(assume or ()),
     )
     # Imported after the settings were found good: it takes seconds, a mistake should not.
+    typer.echo("Starting the workbench; its address is printed when it answers.", file=sys.stderr)
     from apps.server.application import address, bound, serve
 
     listener = bound(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,7 @@ from workbench.cli.options import (
     option,
 )
 from workbench.cli.output import Answer, as_columns, check_room, in_job, run_in_job
+from workbench.core.errors import ReadingNote
 from workbench.core.files import sha256_of, write_text
 
 if TYPE_CHECKING:
@@ -279,7 +281,7 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
     from workbench.data.coco import read_json
     from workbench.evaluation import Predictions, evaluate
     from workbench.evaluation.exchange_formats import is_dump, read_dump, read_fiftyone
-    from workbench.evaluation.predictions import results_of
+    from workbench.evaluation.predictions import minus_ones, results_of
 
     counting = evaluator.rules(len(pose_set.skeleton))
     for one in wanted:
@@ -293,6 +295,8 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
             found = read_dump(path)
         else:
             found = Predictions.from_coco(results_of(pose_set, read_json(path)), path.name)
+        for note in minus_ones(found, path.name):
+            warnings.warn(note, ReadingNote, stacklevel=2)
         report = evaluate(pose_set, found, **counting)
         found.to_parquet(folder / f"epoch_{number}.parquet", epoch=number, protocol=report.protocol)
 

@@ -1,7 +1,11 @@
-"""`workbench load FILE`: how much of a checkpoint a model takes; 1 when that is not all of the model."""
+"""`workbench load FILE`: how much of a checkpoint a model takes; 1 when that is not all of the model.
+
+2 where the checkpoint is another model's.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli.options import Demo, Files, ModelOptions, model_files
@@ -30,7 +34,7 @@ def command(files: Files = None, *, model: ModelOptions, demo: Demo = False) -> 
             _whole(loaded), f"{loaded.title}: the file is the model ({loaded.family}); nothing to load into"
         )
     report = loaded.load
-    code = 0 if report.complete or model.allow_partial else 1
+    code = 0 if report.complete or model.allow_partial else 2 if report.another else 1
     what, expected, naming = _identity(file)
     facts = {
         "title": loaded.title,
@@ -40,6 +44,7 @@ def command(files: Files = None, *, model: ModelOptions, demo: Demo = False) -> 
         **report.to_json(),
     }
     lines = [f"  {'; '.join(part for part in (what, expected) if part)}"] if expected or naming else []
+    lines += [report.another] if report.another else []
     return Answer(facts, "\n".join([as_text(report), *lines]), code)
 
 
@@ -50,8 +55,7 @@ def _identity(file: Path | list[Path] | None) -> tuple[str, str, str]:
     if file is None:
         return "", "", ""
     identity = open_checkpoint(file).identity
-    what = " ".join(part for part in (identity.family, identity.variant) if part)
-    return what, identity.expected, identity.naming
+    return str(identity), identity.expected, identity.naming
 
 
 def _whole(loaded: LoadedModel) -> dict[str, Any]:
@@ -69,7 +73,7 @@ def _whole(loaded: LoadedModel) -> dict[str, Any]:
 
 def as_text(report: LoadReport) -> str:
     """The summary, then what does not fit, then how it could."""
-    lines = [f"{report.file}: {report.summary()}"]
+    lines = [f"{report.file}: {replace(report, another='').summary()}"]  # which ends the text
     for row in report.table()[:30]:
         shapes = f"  file {row['file']}, model {row['model']}" if row["model"] else ""
         lines.append(f"  {row['finding']:<12}{row['tensor']}{shapes}")

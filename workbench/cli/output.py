@@ -26,7 +26,8 @@ class Answer:
     Attributes:
         facts: what `--json` prints, as plain data (see workbench.core.report.plain).
         text: what a person reads otherwise.
-        exit_code: 0, or 1 for a finding that a script should stop at (a refused load, a failed check).
+        exit_code: 0; 1 for a finding that a script should stop at (a refused load, a failed check); 2 for a
+            mistake of the user's that a table explains.
     """
 
     facts: Mapping[str, Any]
@@ -267,12 +268,14 @@ def in_job(title: str, work: Callable[[Job], Result], kept: str = "") -> Result:
     Raises:
         KeyboardInterrupt: the verb was stopped; the work has ended before, or was given up soon after.
     """
+    from workbench.cli import signals
     from workbench.core.job import JobManager
 
     jobs, results, bar = JobManager(), [], Progress(title)
     try:
         job = jobs.start(title, title, lambda job: results.append(work(job)))
         while not job.wait(LOOK_SECONDS):
+            signals.renew()
             if job.total:
                 bar.what = f"{title}, {job.step}" if job.step else title
                 bar(min(job.done, job.total - 1), job.total)

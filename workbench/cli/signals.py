@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 
 _caught: list[int] = []
@@ -19,6 +20,16 @@ def listen() -> None:
     """
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), _raise)
+
+
+def renew() -> None:
+    """Take both signals back from a library that has set handlers past Python's, as Ray does when it starts.
+
+    Ray's ends the process with an abort. Does nothing outside of the main thread.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.getsignal(number))
 
 
 def ignore() -> None:

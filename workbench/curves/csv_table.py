@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 
-from workbench.curves.json_lines import EPOCHS, ITERATIONS, plain_rows
+from workbench.curves.json_lines import EPOCHS, ITERATIONS, at_lines, plain_rows
 from workbench.curves.source import Source, as_number
 from workbench.curves.table import Log
 
@@ -31,7 +31,7 @@ def read_csv(source: Source) -> Log:
     Raises:
         ValueError: no header, or too many rows of another length than the header.
     """
-    rows, names, delimiter = [], [], ","
+    rows, lines, names, delimiter = [], [], [], ","
     for number, line, whole in source.lines():
         if not line.strip():
             continue
@@ -58,6 +58,7 @@ def read_csv(source: Source) -> Log:
                 del filled[names[-1]]
                 source.cut_number(number, names[-1])
             rows.append(filled)
+            lines.append(number)
     if not rows:
         raise ValueError(f"{source.name}: a header and no row of figures")
     if delimiter == ";":  # as spreadsheets of many countries write numbers: 0,031
@@ -66,7 +67,7 @@ def read_csv(source: Source) -> Log:
     words = sorted({n for row, filled in zip(rows, numbers, strict=True) for n in row.keys() - filled.keys()})
     if words:
         source.note(f"words and no numbers stand in {', '.join(words[:5])}: left out")
-    return Log(list(plain_rows(numbers, source)), tuple(source.notes))
+    return Log(at_lines(plain_rows(numbers, source), lines), tuple(source.notes))
 
 
 def _names(cells: list[str], source: Source) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from workbench.curves.quantities import Split, is_coco, role_of
@@ -47,15 +48,23 @@ def read_json_lines(source: Source) -> Log:
     Raises:
         ValueError: no line, or too many lines, hold no JSON object.
     """
-    objects = [one for one in _objects(source) if one]
+    numbered = [(number, one) for number, one in _objects(source) if one]
+    lines, objects = [number for number, _ in numbered], [one for _, one in numbered]
     if any("mode" in one and "epoch" in one for one in objects[:50]):
-        return Log([row for one in objects if (row := _of_mmcv(one)) is not None], tuple(source.notes))
-    if _by_mmengine(objects, source.name):
-        return Log(_of_mmengine(objects, source), tuple(source.notes))
-    return Log(list(plain_rows(objects, source)), tuple(source.notes))
+        rows: Iterable[Row | None] = map(_of_mmcv, objects)
+    elif _by_mmengine(objects, source.name):
+        rows = _of_mmengine(objects, source)
+    else:
+        rows = plain_rows(objects, source)
+    return Log(at_lines(rows, lines), tuple(source.notes))
 
 
-def _objects(source: Source) -> Iterable[Mapping[str, Any]]:
+def at_lines(rows: Iterable[Row | None], lines: Iterable[int]) -> list[Row]:
+    """The rows with the numbers of their lines; None is a line without figures."""
+    return [replace(row, line=line) for row, line in zip(rows, lines, strict=True) if row is not None]
+
+
+def _objects(source: Source) -> Iterable[tuple[int, Mapping[str, Any]]]:
     for number, line, whole in source.lines():
         if not line.strip():
             continue
@@ -66,7 +75,7 @@ def _objects(source: Source) -> Iterable[Mapping[str, Any]]:
         if isinstance(found, dict):
             source.budget.make(len(found))
             source.good += 1
-            yield dict(_flat(found, source))
+            yield number, dict(_flat(found, source))
         else:
             source.broken_line(number, "expected a JSON object per line", whole)
 

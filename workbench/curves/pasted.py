@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from workbench.curves.json_lines import EPOCHS, ITERATIONS
 from workbench.curves.quantities import Split, role_of, short, split_in
@@ -67,8 +67,13 @@ class _Run:
     """What is found of one run."""
 
     points: dict[tuple[str, float], float] = field(default_factory=dict)
+    lines: dict[tuple[str, float], int] = field(default_factory=dict)
     stated: list[Stated] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+
+
+# Header, rows with the numbers of their lines, headings above.
+_Table = tuple[list[str], list[tuple[int, list[str]]], list[str]]
 
 
 def read_pasted(source: Source) -> list[Log]:
@@ -83,10 +88,10 @@ def read_pasted(source: Source) -> list[Log]:
     runs: dict[str, _Run] = {label: _Run() for label in labels} or {"": _Run()}
     for header, body, headings in tables:
         _read_table(header, body, _run_of(headings, labels), runs, labels, source)
-    for line, headings in rest:
+    for number, line, headings in rest:
         run = runs.get(_run_of([*headings, line], labels) or "")
         if run is not None:
-            _read_sentence(line, run)
+            _read_sentence(number, line, run)
     found = {label: run for label, run in runs.items() if run.points or run.stated or run.rows}
     if not found:
         raise ValueError(
@@ -101,14 +106,14 @@ def _log(run: _Run, label: str, source: Source) -> Log:
         if not math.isnan(stated.epoch):
             run.points.setdefault((stated.name, stated.epoch), stated.value)
     rows = [
-        Row({name: value}, epoch)
+        Row({name: value}, epoch, line=run.lines.get((name, epoch), 0))
         for (name, epoch), value in sorted(run.points.items(), key=lambda p: p[0][1])
     ]
     return Log([*run.rows, *rows], tuple(source.notes), tuple(run.stated), label)
 
 
 def _plain_lines(source: Source) -> list[str]:
-    """Lines without Markdown's emphasis; code blocks are left out, unless all of the text is one."""
+    """Lines without Markdown's emphasis; code blocks are left empty, unless all of the text is one."""
     lines, inside, fenced = [], False, []
     for number, line, whole in source.lines():
         if number > MOST_LINES:
@@ -118,17 +123,16 @@ def _plain_lines(source: Source) -> list[str]:
         if not whole and (cut := _LAST_NUMBER.search(tail)) is not None:
             source.cut_number(number)
             line = line[: len(line) - len(tail) + cut.start()] + "-"  # as an absent cell
-        if _FENCE.match(line):
-            inside = not inside
-            continue
-        (fenced if inside else lines).append(_MARKS.sub("", line[:_LINE]).rstrip())
+        fence = _FENCE.match(line) is not None
+        inside ^= fence
+        plain = "" if fence else _MARKS.sub("", line[:_LINE]).rstrip()
+        lines.append("" if inside else plain)
+        fenced.append(plain if inside else "")
     return lines if any(line.strip() for line in lines) else fenced
 
 
-def _tables(
-    lines: Sequence[str], source: Source
-) -> tuple[list[tuple[list[str], list[list[str]], list[str]]], list[tuple[str, list[str]]]]:
-    """Tables as (header, rows, headings above), and all other lines with their headings."""
+def _tables(lines: Sequence[str], source: Source) -> tuple[list[_Table], list[tuple[int, str, list[str]]]]:
+    """Tables, and all other lines with their numbers and their headings."""
     tables, rest, headings, at = [], [], [], 0
     while at < len(lines):
         line = lines[at]
@@ -139,8 +143,8 @@ def _tables(
             continue
         header, end = _table_at(lines, at)
         if header:
-            body = [_cells(row) for row in lines[at + 1 : end] if not _RULE.match(row)]
-            whole = [row for row in body if len(row) == len(header)]
+            body = [(n + 1, _cells(lines[n])) for n in range(at + 1, end) if not _RULE.match(lines[n])]
+            whole = [(number, row) for number, row in body if len(row) == len(header)]
             if len(whole) < len(body):
                 source.note(
                     f"{len(body) - len(whole)} rows of a table have another number of cells: left out"
@@ -148,7 +152,7 @@ def _tables(
             tables.append((header, whole, list(headings)))
             at = end
             continue
-        rest.append((line, list(headings)))
+        rest.append((at + 1, line, list(headings)))
         at += 1
     return tables, rest
 
@@ -182,7 +186,7 @@ def _cells(line: str) -> list[str]:
     return wide if len(wide) > 1 else text.split()
 
 
-def _labels(tables: Sequence[tuple[list[str], list[list[str]], list[str]]]) -> list[str]:
+def _labels(tables: Sequence[_Table]) -> list[str]:
     """Names of runs: columns of a table of metrics, apart from those of differences."""
     for header, body, _ in tables:
         if header[0].lower() in _FIRST_COLUMNS:
@@ -190,7 +194,7 @@ def _labels(tables: Sequence[tuple[list[str], list[list[str]], list[str]]]) -> l
                 name
                 for i, name in enumerate(header[1:], 1)
                 if not any(
-                    row[i].startswith("+") or (row[i].startswith("-") and row[i] != "-1") for row in body
+                    row[i].startswith("+") or (row[i].startswith("-") and row[i] != "-1") for _, row in body
                 )
             ]
             return columns if len(columns) > 1 else []
@@ -208,11 +212,11 @@ def _run_of(texts: Sequence[str], labels: Sequence[str]) -> str | None:
 
 
 def _read_table(
-    header: list[str], body: list[list[str]], run: str | None, runs: dict[str, _Run], labels: list[str],
-    source: Source,
+    header: list[str], body: list[tuple[int, list[str]]], run: str | None, runs: dict[str, _Run],
+    labels: list[str], source: Source,
 ) -> None:  # fmt: skip
     if header[0].lower() in _FIRST_COLUMNS:
-        for row in body:
+        for _, row in body:
             for label, cell in zip(header[1:], row[1:], strict=True):
                 value = value_of(cell)
                 if label in runs and value is not None:
@@ -224,7 +228,7 @@ def _read_table(
         if labels:
             source.note("a table by epoch stands under no heading that names one run: left out")
         return
-    for row in body:
+    for number, row in body:
         epochs = _epochs(row[place])
         for name, cell in zip(header, row, strict=True):
             if name == header[place] or not epochs or not cell:
@@ -239,6 +243,7 @@ def _read_table(
             elif value is not None:
                 for epoch in epochs:
                     target.points[(_quantity(name), epoch)] = value
+                    target.lines[(_quantity(name), epoch)] = number
 
 
 def _quantity(name: str) -> str:
@@ -268,25 +273,25 @@ def value_of(cell: str) -> float | None:
     return float(found[1]) / 100 if found[2] else float(found[1])
 
 
-def _read_sentence(line: str, run: _Run) -> None:
+def _read_sentence(number: int, line: str, run: _Run) -> None:
     best = _STATED.match(line)
     if best is not None and (value := value_of(best["value"])) is not None:
         name = _stated_name(best)
         if name:
-            epoch = best["inner"] or next(iter(_AT.findall(best["rest"])), None)
+            epoch = float(best["inner"] or next(iter(_AT.findall(best["rest"])), NAN))
             kind = "best" if best["kind"].lower() == "best" else "final"
-            run.stated.append(
-                Stated(kind, name, value, NAN if epoch is None else float(epoch), line.strip(" -*"))
-            )
+            run.lines.setdefault((name, epoch), number)
+            run.stated.append(Stated(kind, name, value, epoch, line.strip(" -*")))
         return
     place = _PLACE.match(line)
     if place is not None and (row := _row_of(place)).values:
-        run.rows.append(row)
+        run.rows.append(replace(row, line=number))
         return
     point = _EPOCH_LINE.search(line)
     name = _judged_name(point[2]) if point is not None else ""
     if point is not None and name and (value := value_of(point[3])) is not None:
         run.points.setdefault((name, float(point[1])), value)
+        run.lines.setdefault((name, float(point[1])), number)
         return
     figure = _FIGURE_LINE.match(line)
     if figure is not None and role_of(figure["name"]) in ("metric", "error"):

@@ -34,6 +34,7 @@ class Row:
         within: iteration within the epoch, where the log counts so (mmcv 0.x); nan otherwise.
         split: as the line states it; "" where only the names can tell.
         start: number of the start of training that wrote it, 0 for the first.
+        line: its number in the file, from 1; 0 where the format has no lines.
     """
 
     values: Mapping[str, float]
@@ -42,6 +43,7 @@ class Row:
     within: float = NAN
     split: Split = ""
     start: int = 0
+    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -371,12 +373,13 @@ def _repeated(columns: Mapping[tuple[str, Split], _Column]) -> list[str]:
 
 
 def _where(row: Row, files: Sequence[str]) -> str:
-    """Where a value stands: its file, and its epoch or iteration."""
+    """Where a value stands: its file and line, and its epoch or iteration."""
     place = next(
         (f", {unit} {at:g}" for unit, at in (("epoch", row.epoch), ("iteration", row.iteration)) if at >= 0),
         "",
     )
-    return files[min(row.start, len(files) - 1)] + place
+    line = f", line {row.line}" if row.line else ""
+    return files[min(row.start, len(files) - 1)] + line + place
 
 
 def _counted(places: Mapping[str, Sequence[str]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from workbench.curves.quantities import Split
 from workbench.curves.source import Source
@@ -49,7 +50,7 @@ def read_text_log(source: Source) -> Log:
             source.note(f"line {number}, the last one, is cut off: what is not whole of it is left out")
         values = {found[1]: float(found[2]) for found in figures if found[1] not in _DROPPED}
         if values:
-            rows.append(_row(place, values))
+            rows.append(replace(_row(place, values), line=number))
     return Log(rows, tuple(source.notes))
 
 

@@ -8,10 +8,7 @@ never all of its activations at once.
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import json
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.checkpoints.config_reader import config_budget
+from workbench.checkpoints.config_values import plain_values
 from workbench.core import Batch, PoseModel, Sample, nearest
 from workbench.core.hooks import recording
 from workbench.core.report import Report
@@ -179,12 +178,9 @@ def read_map(path: Path) -> dict[str, str]:
         raise FileNotFoundError(f"--map: no file {path}")
     if path.stat().st_size > _LARGEST_MAP:
         raise ValueError(f"--map {path.name}: a map of {path.stat().st_size} bytes is refused")
-    text = path.read_bytes()
-    # Python 3.10 has no tomllib; tomli is the same under another name. Its error is a ValueError, as json's.
-    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        table = toml.loads(text.decode()) if path.suffix == ".toml" else json.loads(text)
-    except (ValueError, RecursionError) as error:
+        table = plain_values(path.read_text(encoding="utf-8"), path.suffix[1:], config_budget(path.name))
+    except ValueError as error:
         raise ValueError(f"--map {path.name}: it cannot be read: {error}") from None
     if not isinstance(table, dict):
         raise ValueError(f"--map {path.name}: expected tap in A -> tap in B, got a {type(table).__name__}")

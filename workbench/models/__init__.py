@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.checkpoints import open_checkpoint
+from workbench.checkpoints.identity import identify_shapes
 from workbench.core import Groups, PoseModel
 from workbench.core.capabilities import HasNote
 from workbench.models.families import Family, explained, families, family_named, family_of
@@ -176,7 +177,9 @@ def open_model(
     if named is not None:
         model = with_skeleton(model, named, "as --skeleton says")
     if report is not None and checkpoint is not None:
+        shapes = {name: tuple(tensor.shape) for name, tensor in model.module.state_dict().items()}
         report = replace(report, why=explained(checkpoint.identity, report))
+        report = report.is_of(checkpoint.identity, identify_shapes(shapes))
         report.require_complete(allow_partial)
     return LoadedModel(model, report, _title(checkpoint, opening.adapter), record.name, checkpoint)
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.checkpoints.config_reader import config_budget, read_config
+from workbench.checkpoints.config_reader import config_budget, read_available, read_config
 from workbench.core import NotAvailable, Skeleton, nearest, reason
 from workbench.core.files import files_in
 from workbench.decoding.codecs import size_of
@@ -206,7 +206,7 @@ class Opening:
         if self.config is None:
             return False
         with contextlib.suppress(ValueError, OSError):
-            model = read_config(self.config).get("model")
+            model = read_available(self.config).values.get("model")
             kind = model.get("type") if isinstance(model, Mapping) else None
             return isinstance(kind, str) and kind.rpartition(".")[2].lower().startswith("topdown")
         return False

@@ -336,6 +336,10 @@ class Passes:
         self._statistics.exchanged(ahead.statistics)
         return ahead.done
 
+    def forget(self) -> None:
+        """Drop the pass that was made ahead: the network may have been changed in ways that leave no mark."""
+        self._ahead = None
+
     def _versions(self) -> list[int]:
         return [t._version for t in (*self._module.parameters(), *self._statistics.buffers())]
 

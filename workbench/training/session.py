@@ -293,6 +293,7 @@ class Session:
                 self._state = "paused"
                 self._save()
                 self._turn.wait()
+                self.trainer.resumed()
             if not self._stop_wanted:
                 self._state, self._reason = "running", ""
             return not self._stop_wanted
@@ -308,6 +309,7 @@ class Session:
             asked = self._turn.wait_for(
                 lambda: self._allowed > 0 or self._stop_wanted or self._pause_wanted, self.breakpoint.wait
             )
+            self.trainer.resumed()
             if not asked:
                 self._allowed = allowed
 

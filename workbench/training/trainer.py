@@ -471,6 +471,10 @@ class Trainer:
         self.seen = outputs, tuple(self.model.decode(outputs, self._fixed[0], DecodeOptions()))
         return self._pck(self.seen[1])
 
+    def resumed(self) -> None:
+        """Somebody may have changed the network by hand: nothing that was computed from it is used again."""
+        self._passes.forget()
+
     def pck_train(self) -> float:
         """PCK in training mode of the current weights, the same that `pck` uses; nan before the first step.
 
