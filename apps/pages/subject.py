@@ -396,7 +396,8 @@ def box_events(bar: SubjectBar, name: str) -> list[Any]:
     def clicked(event: gr.SelectData, path: str | None, *box: float | None) -> list[Any]:
         if not path:
             raise gr.Error("give an image first", print_exception=False)
-        corners = next_corners(box, *clicked_place(event))
+        x0, y0, x1, y1 = box
+        corners = next_corners((x0, y0, x1, y1), *clicked_place(event))
         return [gr.update(value=with_box(path, corners), visible=True), *corners]
 
     def cleared() -> list[Any]:
