@@ -144,8 +144,8 @@ FAULTS: tuple[Case, ...] = (
     Case("padding 1", "rtmpose", configured((r"padding=1\.25", "padding=1.0")), ("crop padding",), "weak"),
     Case("padding 2", "rtmpose", configured((r"padding=1\.25", "padding=2.0")), ("crop padding",), "strong"),
     # Output, by the config and by own code.
-    Case("split ratio 1", "rtmpose", configured((r"(normalize=False,\s+sigma=\(\s+4\.0,\s+4\.0,\s+\),\s+simcc_split_ratio=)2\.0", r"\g<1>1.0")), ("SimCC split ratio",), "strong"),
-    Case("split ratio 3", "rtmpose", configured((r"(normalize=False,\s+sigma=\(\s+4\.0,\s+4\.0,\s+\),\s+simcc_split_ratio=)2\.0", r"\g<1>3.0")), ("SimCC split ratio",), "strong"),
+    Case("split ratio 1", "rtmpose", configured((r"(normalize=False,\s+sigma=\(\s+4\.0,\s+4\.0,\s+\),\s+simcc_split_ratio=)2\.0", r"\g<1>1.0")), ("SimCC split ratio",), "strong", both=("config contradicts itself",)),
+    Case("split ratio 3", "rtmpose", configured((r"(normalize=False,\s+sigma=\(\s+4\.0,\s+4\.0,\s+\),\s+simcc_split_ratio=)2\.0", r"\g<1>3.0")), ("SimCC split ratio",), "strong", both=("config contradicts itself",)),
     Case("own code: no inverse affine", "heatmaps", heatmaps(decode="keypoints=(p.keypoints - a[:, 2]) / a[[0, 1], [0, 1]]"), ("keypoints placed wrongly", "own decoding contradicts the codec"), "strong"),
     Case("own code: one cell off", "heatmaps", heatmaps(decode="keypoints=p.keypoints + 4 * a[[0, 1], [0, 1]]"), ("keypoints placed wrongly", "own decoding contradicts the codec"), "strong"),
     Case("own code: half a cell off", "heatmaps", heatmaps(decode="keypoints=p.keypoints + 2 * a[[0, 1], [0, 1]]"), ("keypoints placed wrongly", "own decoding contradicts the codec", "half-pixel shift"), "weak"),

@@ -149,6 +149,16 @@ class Cause(ABC):
                 continue  # nothing can be told with this change made
         return ""
 
+    def waits_for(self, finding: Finding, others: Sequence[Finding]) -> str:
+        """What has to be undone before a finding of this cause means anything; "" for nothing.
+
+        Args:
+            finding: that `test` gave.
+            others: findings of other causes that poses tell.
+        """
+        del finding, others
+        return ""
+
     def found(self, evidence: str, **more: Any) -> Finding:
         """A finding of this cause.
 

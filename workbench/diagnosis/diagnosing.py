@@ -15,7 +15,15 @@ from workbench.core.finding import Finding
 from workbench.core.job import Cancelled, current_checkpoint
 from workbench.data.opening import check_data_name
 from workbench.diagnosis.case import BudgetSpent, Case, Options
-from workbench.diagnosis.cause import LEVELS, Cause, Level, NotTestable, RuledOut, all_causes
+from workbench.diagnosis.cause import (
+    LEVELS,
+    TOLD_BY_POSES,
+    Cause,
+    Level,
+    NotTestable,
+    RuledOut,
+    all_causes,
+)
 from workbench.diagnosis.commands import commands_of
 from workbench.diagnosis.fixes import diff_of_change, edits_of_change
 from workbench.diagnosis.pictures import note_of_scores
@@ -203,6 +211,8 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
             for finding in answer:
                 if with_it := cause.vanishes_with(case, finding):
                     ruled_out[finding.cause] = f"{finding.evidence}; it vanishes once '{with_it}' is undone"
+                elif first := cause.waits_for(finding, _of_poses(answers, cause)):
+                    not_testable[finding.cause] = first
                 else:
                     stay.append(finding)
             told = [_refutable(finding, cause) for finding in stay]
@@ -256,6 +266,12 @@ def _cost(case: Case) -> tuple[int, ...]:
         return case.forwarded, case.evaluation_size()
     except NotAvailable:
         return ()
+
+
+def _of_poses(answers: Answered, but: Cause) -> list[Finding]:
+    """What other causes that poses tell have found."""
+    found = [a for c, a in answers.items() if c is not but and c.group in TOLD_BY_POSES]
+    return [one for answer in found if isinstance(answer, list) for one in answer]
 
 
 def _refutable(finding: Finding, cause: Cause) -> Finding:

@@ -44,6 +44,7 @@ LEAST_LOST = 0.05
 # Rank correlation of score and OKS below which an order may be chance (healthy models have .38 and more), and
 # random orders with which it is compared.
 LITTLE_RANK, RANDOM_ORDERS = 0.35, 20
+BY_CHANCE = "scores hardly tell good poses from bad"
 # A keypoint is near its label within so many cells, or this share of the input's longer side; so many of them
 # must come nearer, to this share of the distance, before another decoder is a cause and no choice: to the
 # second share where they do so by this many standard errors.
@@ -507,6 +508,13 @@ class ScoreRule(Undone):
             return answer
         return _ranking(self, case) or answer
 
+    def waits_for(self, finding: Finding, others: Sequence[Finding]) -> str:
+        """Poses that are wrong for another reason than the network's are not ranked by its scores."""
+        wrong = [one.cause for one in others if one.severity == "error"]
+        if not finding.evidence.startswith(BY_CHANCE) or not wrong:
+            return ""
+        return f"undo '{wrong[0]}' first: what its scores say of poses that it spoils is chance"
+
 
 def _rescored(found: Predictions, rule: str) -> Predictions:
     box = np.ones(len(found))
@@ -571,7 +579,7 @@ def _by_chance(cause: Cause, case: Case, found: Predictions, rank: float, best: 
         drawn = Change(cause.name, "poses in random order", "scores", lambda _, mixed=mixed: mixed)
         orders.append(case.evidence().measure([drawn]).figures["AP"])
     return cause.found(
-        f"scores hardly tell good poses from bad: their rank correlation with OKS is {rank:.2f}; AP is "
+        f"{BY_CHANCE}: their rank correlation with OKS is {rank:.2f}; AP is "
         f"{measured.figures['AP']:.3f}, of poses in random order {min(orders):.3f} to {max(orders):.3f} in "
         f"{RANDOM_ORDERS} draws, and ranked by true OKS, which no score can surpass, {best:.3f}",
         fix="write the score that the network gives each pose (the mean of its keypoints' peaks, times the "

@@ -128,7 +128,8 @@ def _setup(case: Case) -> OverfitSetup:
     model, title = _initial(case)
     pose_set = case.pose_set()
     check_keypoints(len(model.skeleton), pose_set, "the network")
-    samples = [pose_set.sample(i) for i in learned_samples(case)[:1]]
+    learned = learned_samples(case) or pose_set.labelled
+    samples = [pose_set.sample(i) for i in learned[:1]]
     defaults = default_settings(model)
     requested: dict[str, Any] = {"steps": case.options.steps}
     script = next(iter(_scripts(case)), None)

@@ -325,6 +325,9 @@ def _rates(found: Curves) -> tuple[np.ndarray, np.ndarray, float]:
         # The last row of an epoch lies just before its end.
         last = {float(e): float(i) for e, i in zip(counted.epoch[both], counted.iteration[both], strict=True)}
         per_epoch = float(np.median([i / e for e, i in last.items()]))
+        if len(last) > 2:  # from one epoch to the next: some loggers count epochs from 0
+            ends = np.array(sorted(last.items()))
+            per_epoch = float(np.median(np.diff(ends[:, 1]) / np.diff(ends[:, 0])))
     elif np.isfinite(epochs).any() and np.nanmax(epochs) > 0:
         per_epoch = float(iterations.max() / np.nanmax(epochs))
     return np.stack([iterations, series.value[held]], 1), iterations, per_epoch if per_epoch > 0 else 1.0
