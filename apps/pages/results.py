@@ -130,7 +130,7 @@ class ResultFiles(JobSection):
         from workbench.evaluation.label_audit import runs_of_files
         from workbench.evaluation.predictions import minus_ones, results_of
 
-        pose_set = self._context.registry.sets.get(data)
+        pose_set = self._context.registry.sets.get(data, whole=True)
         found = []
         for done, (title, path) in enumerate(zip(TITLES, (a, b), strict=True)):
             job.progress(done, 10)
