@@ -137,7 +137,8 @@ class ResultFiles(JobSection):
             job.step = f"reading {title}"
             job.checkpoint()
             results = results_of(pose_set, read_json(Path(path)))
-            found.append((f"{title}: {Path(path).stem}", Predictions.from_coco(results, Path(path).name)))
+            poses = Predictions.from_coco(results, Path(path).name, len(pose_set.skeleton))
+            found.append((f"{title}: {Path(path).stem}", poses))
         job.step = "comparing"
         job.checkpoint()
         rule = "annotated" if has_areas(pose_set) else "box"
