@@ -304,9 +304,9 @@ class Diagnosing(JobSection):
             images = None if asked.data in BUILTIN else registry.sets.images
         # What a browser sent is read and never run; what the command line named is the server's own.
         settings = self._context.settings
-        around = {path if path.is_dir() else path.parent for path in asked.targets}
-        own: dict[str, Any] = {}
+        around, own = {path.parent for path in asked.targets}, {}
         if asked.targets and asked.targets[0].is_dir():
+            around = {*registry.served.folders.values()}
             own = {"config": settings.config, "adapter": settings.adapter, "family": settings.family}
         return diagnose(
             [*asked.targets, *([asked.message] if asked.message else [])],

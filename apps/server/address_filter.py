@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from apps.server.gradio_private import upload_folder
@@ -96,7 +97,13 @@ class AddressFilter:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except RuntimeError as error:
+            # Gradio tells a session that it does not know, then raises 404 in the middle of its answer.
+            if not isinstance(error.__cause__, HTTPException):
+                raise
+            await send({"type": "http.response.body", "body": b""})
 
     def open(self, method: str, path: str) -> bool:
         """Whether there is anything at a path (without outer slashes) for a method."""

@@ -301,11 +301,13 @@ def _add_predictions(routes: APIRouter, context: Context) -> None:
 def compared(context: Context, section: str, state: str) -> Answer:
     """The epochs that an address of the Compare page names; `state` holds its words as JSON."""
     words = encoding.sent_json(state, dict)
-    run = _epochs_of(context, words["run"])
-    wanted = [epoch_named(run, name) for name in str(words["epochs"]).split(",")]
-    decoder, score = words.get("decoder") or "", words.get("score") or ""
-    asked = _asked(context, words["run"], words["data"], decoder, score)
-    return comparison_answer(context, asked, wanted, words.get("sample") or "")
+    names = ("run", "data", "decoder", "score", "epochs", "sample")
+    identity, data, decoder, score, epochs, sample = found = [words.get(name) or "" for name in names]
+    if not all(isinstance(word, str) for word in found):
+        raise ValueError(f"expected {', '.join(names)} as texts")
+    run = _epochs_of(context, identity)
+    wanted = [epoch_named(run, name) for name in epochs.split(",")]
+    return comparison_answer(context, _asked(context, identity, data, decoder, score), wanted, sample)
 
 
 def _epochs_of(context: Context, run: str) -> RunFolder:

@@ -321,6 +321,7 @@ def finish(app: gr.Blocks, gradio_app: App) -> None:
     gradio_app.state_holder.set_blocks(app)
     gradio_app.add_exception_handler(RequestValidationError, _malformed)
     gradio_app.add_exception_handler(TypeError, _wrong_arguments)
+    gradio_app.add_exception_handler(KeyError, _wrong_arguments)
     queue = app._queue
     queue.send_message = functools.partial(_send_escaped, queue)  # type: ignore[method-assign]
 
@@ -336,8 +337,11 @@ async def _malformed(_: Request, error: Exception) -> Response:
 
 
 async def _wrong_arguments(request: Request, error: Exception) -> Response:
-    """422 where a call by name (``call/v2``) lacks an argument or names another; Gradio raises TypeError."""
-    if not request.url.path.startswith("/gradio_api/call/v2/"):
+    """422 where a call lacks an argument or names another (``call/v2``), or a handler that there is not."""
+    path = request.url.path
+    if isinstance(error, KeyError) and path == "/gradio_api/queue/join":
+        error = ValueError(f"no handler has the number {error}")
+    elif not path.startswith("/gradio_api/call/v2/"):
         raise error
     return JSONResponse({"detail": str(error)[:500].encode("utf-8", "replace").decode()}, 422)
 

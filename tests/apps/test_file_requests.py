@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -298,6 +299,7 @@ MALFORMED = (
     b'{"data":[]}',
     b'{"data":{}}',
     b"[]",
+    b'{"data":[],"session_hash":"s","fn_index":1000000}',
 )
 
 
@@ -307,6 +309,21 @@ def test_a_malformed_body_is_no_error_of_the_server(server, path):
         answer = httpx.post(f"{server}gradio_api/{path}", content=body)
         assert answer.status_code in (400, 422), (body, answer.text)
         assert "detail" in answer.json()
+
+
+@pytest.mark.parametrize("session", ["../..", "%00", "of-an-earlier-server"])
+def test_the_stream_of_an_unknown_session_says_so_and_ends(server, session):
+    answer = httpx.get(f"{server}gradio_api/queue/data?session_hash={session}")
+    assert (answer.status_code, '"session_not_found":true' in answer.text) == (200, True)
+
+
+@pytest.mark.parametrize(
+    "words", [{"run": {}}, {"run": "painted-run", "data": [1], "epochs": "1"}, {"decoder": 3}]
+)
+def test_words_of_an_address_that_are_no_texts_are_one_sentence(server, words):
+    asked = {"page": "compare", "section": "", "kind": "json", "state": json.dumps(words)}
+    answer = httpx.post(f"{server}workbench/api/file", json=asked)
+    assert answer.status_code in (400, 404), answer.text
 
 
 def test_a_body_is_bounded_whether_its_size_is_announced_or_not(server, monkeypatch):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from workbench.checkpoints import open_checkpoint
+from workbench.checkpoints.checkpoint_files import models_in
 
 
 def safetensors_file(path: Path, header, nbytes: int) -> Path:
@@ -63,6 +64,17 @@ def test_shards_outside_the_folder_are_refused_also_through_links(tmp_path):
             open_checkpoint(index)
     index.write_text(json.dumps({"weight_map": {"a": "near.safetensors"}}))
     assert list(open_checkpoint(index).tensors) == ["a"]
+
+
+@pytest.mark.parametrize("content", ['{"weight_map": %s}' % ("9" * 5000), "[" * 100_000, "\udc80"])
+def test_a_json_that_cannot_be_read_hides_no_checkpoint_beside_it(tmp_path, content):
+    index = tmp_path / "a.index.json"
+    index.write_text(content, errors="surrogatepass")
+    safetensors_file(tmp_path / "epoch_1.safetensors", {"a": entry(0, 8)}, 8)
+    assert [path.name for path in models_in(tmp_path)] == ["epoch_1.safetensors"]
+    assert list(open_checkpoint(tmp_path).tensors) == ["a"]
+    with pytest.raises(ValueError, match=r"^a\.index\.json "):
+        open_checkpoint(index)
 
 
 def test_the_cache_of_the_hub_keeps_its_files_as_links_and_is_read(tmp_path):

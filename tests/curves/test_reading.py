@@ -12,7 +12,7 @@ import pytest
 
 from tests.curves.events import events, first, wandb_file
 from workbench.core import NotAvailable
-from workbench.curves import read_curves, read_runs, read_text
+from workbench.curves import read_curves, read_runs, read_text, run_logs
 from workbench.curves.quantities import role_of, short, split_in
 from workbench.curves.tensorboard import masked_crc
 
@@ -393,6 +393,19 @@ def test_the_link_of_wandb_to_its_latest_run_is_no_run_of_its_own(tmp_path):
     (tmp_path / "wandb" / "latest-run").symlink_to("offline-run-2")
     (tmp_path / "wandb" / "debug.log").write_text("2026-11-30 07:00:42 INFO MainThread:1 [setup.py] loaded\n")
     assert len(read_curves(tmp_path).files) == 2
+
+
+def test_a_link_out_of_a_runs_folder_is_none_of_its_logs(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("a.log.json", "metrics.csv"):
+        (tmp_path / name).write_text('{"mode": "train", "epoch": 1, "loss": 1}\n')
+        (run / name).symlink_to(tmp_path / name)
+    (run / "above").symlink_to(tmp_path)
+    assert run_logs(run) == ()
+    (run / "other.log.json").write_text('{"mode": "train", "epoch": 1, "loss": 1}\n')
+    (run / "z.log.json").symlink_to("other.log.json")
+    assert run_logs(run) == (run / "z.log.json",)
 
 
 def test_records_of_wandb_over_several_blocks_damaged_and_cut_ones(tmp_path):

@@ -31,6 +31,21 @@ def test_a_run_folder_is_taken_apart():
     assert given.named_config is None
 
 
+def test_links_out_of_the_served_folder_are_named_and_not_followed(tmp_path):
+    run = tmp_path / "served" / "run"
+    run.mkdir(parents=True)
+    (run / "epoch_1.pth").write_bytes(demo_checkpoints()[0].read_bytes())
+    config = written(tmp_path / "secret.py", "model = dict(type='X')\n")
+    targets = {"epoch_2.pth": demo_checkpoints()[1], "config.py": config, "a.log.json": demo_log()}
+    for name, target in targets.items():
+        (run / name).symlink_to(target)
+    given = sorted_targets([run], [run.parent])
+    assert (list(given.epochs), given.configs, given.logs) == ([run / "epoch_1.pth"], (), ())
+    told = " ".join(given.notes)
+    assert [name in told for name in ("epoch_2.pth", "config.py")] == [True, True]
+    assert sorted_targets([run]).configs == (run / "config.py",)
+
+
 def test_each_file_is_told_by_its_content(tmp_path):
     pose = {"image_id": 1, "category_id": 1, "keypoints": [1, 2, 1], "score": 0.5}
     cases = {

@@ -66,7 +66,7 @@ def read_safetensors(path: Path, limits: Limits) -> Contents:
         header = json.loads(text, object_pairs_hook=_once)
     except _Twice as error:
         raise ValueError(f"{path.name} is damaged: its safetensors header names {error} twice") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is damaged: its safetensors header is no JSON") from error
     if not isinstance(header, dict):
         raise ValueError(f"{path.name} is damaged: its safetensors header names no tensors")

@@ -277,6 +277,6 @@ def _json(archive: Archive, name: str, limits: Limits, budget: Budget) -> dict[s
     budget.hold(archive.members[name].nbytes)
     try:
         found = json.loads(archive.bytes_of(name, limits.header))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{archive.path.name} is damaged: {name} is no JSON") from error
     return found if isinstance(found, dict) else {}

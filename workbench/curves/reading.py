@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from workbench.checkpoints.checkpoint_files import CHECKPOINT_ENDINGS
+from workbench.checkpoints.checkpoint_files import CHECKPOINT_ENDINGS, belongs
 from workbench.core import NotAvailable
 from workbench.core.files import files_in
 from workbench.curves.csv_table import is_csv, read_csv
@@ -80,7 +80,8 @@ def read_runs(path: Path, title: str = "") -> tuple[Curves, ...]:
         if not files:
             raise NotAvailable(
                 f"{path}: no log in this folder; expected vis_data/scalars.json, *.log.json, *.log, "
-                "events.out.tfevents.*, *.wandb, metrics.csv, results.csv or *.jsonl, there or below"
+                "events.out.tfevents.*, *.wandb, metrics.csv, results.csv or *.jsonl, there or below "
+                "(links out of it are not followed)"
             )
         runs = read_logs(files, title or path.resolve().name)
         if not others:
@@ -196,12 +197,18 @@ def logs_of(folder: Path) -> tuple[Path, ...]:
     found: list[Path] = []
     starts = sorted(p for p in folder.iterdir() if p.is_dir() and p.name != "vis_data")
     for start in (folder, *starts):
-        files = files_in(start, "vis_data/*.json")
+        files = _own_files(folder, start, "vis_data/*.json")
         # mmengine writes everything into scalars.json and repeats the training rows in a dated file.
         whole = [path for path in files if path.name == "scalars.json"] or files
-        printed = (path for path in files_in(start, "*.log") if is_text_log(_head_of(path), path.name))
-        found += whole or sorted((*files_in(start, "*.log.json"), *printed))[-1:]
+        printed = (p for p in _own_files(folder, start, "*.log") if is_text_log(_head_of(p), p.name))
+        found += whole or sorted((*_own_files(folder, start, "*.log.json"), *printed))[-1:]
     return tuple(found)
+
+
+def _own_files(run: Path, folder: Path, pattern: str) -> list[Path]:
+    """Files of a folder of a run; a link that leads out of the run is not followed."""
+    top = run.resolve()
+    return [path for path in files_in(folder, pattern) if belongs(path, top)]
 
 
 # Of other trainers, the first kind that is there.
@@ -222,7 +229,7 @@ def _logs_and_others(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     for pattern in _OTHERS:
         for below in _BELOW:
             # Each file once: wandb links its latest run beside the others.
-            unique = {p.resolve(): p for p in files_in(folder, below + pattern)}
+            unique = {p.resolve(): p for p in _own_files(folder, folder, below + pattern)}
             files = tuple(sorted(unique.values(), key=_by_number))
             if pattern == "*.wandb":  # each start of a resumed run has a folder, with a file of the same name
                 files = tuple(path for path in files if path.name == files[-1].name)

@@ -44,7 +44,8 @@ class Options:
         against: a run or checkpoint to compare with.
         data: a COCO-format json or a built-in set.
         images: folder of its images.
-        within: no image may lie outside of these folders, symbolic links resolved; no limit when empty.
+        within: no image, and nothing in a run's folder, may lie outside of these folders, symbolic links
+            resolved; no limit when empty.
         bits: as in ImageReading, as is the next.
         as_stored: likewise.
         config: of the model; named here it is the user's own code and is run.
@@ -189,8 +190,8 @@ class Case:
         """
         from workbench.diagnosis.targets import sorted_targets
 
-        if self.options.against is not None:
-            return self.once("against", lambda: sorted_targets([self.options.against]))  # type: ignore[list-item]
+        if (against := self.options.against) is not None:
+            return self.once("against", lambda: sorted_targets([against], self.options.within))
         if self.given.others:
             return self.once("against", lambda: sorted_targets(self.given.others[:1]))
         raise NotAvailable("nothing to compare with; name a run or checkpoint with --against")

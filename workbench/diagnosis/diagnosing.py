@@ -89,7 +89,7 @@ def diagnose(
             raise Cancelled
 
     chosen = all_causes() if causes is None else tuple(causes)
-    given = sorted_targets(listed)
+    given = sorted_targets(listed, options.get("within", ()))
     wanted = Options(
         against=None if against is None else Path(against),
         data=None if data is None else str(data),

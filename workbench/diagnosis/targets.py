@@ -90,11 +90,12 @@ class Given:
         return "; ".join(f"{kind} {name}" for kind, name in named.items() if name) or "nothing"
 
 
-def sorted_targets(targets: Iterable[Path | str]) -> Given:
+def sorted_targets(targets: Iterable[Path | str], within: Sequence[Path] = ()) -> Given:
     """The targets by kind; what cannot be read or is of no use is noted, and the rest counts.
 
     Args:
         targets: files and run folders in any order.
+        within: nothing in a folder may lie outside of these, symbolic links resolved; no limit when empty.
     """
     found: dict[str, list[Path]] = {}
     notes: list[str] = []
@@ -110,7 +111,7 @@ def sorted_targets(targets: Iterable[Path | str]) -> Given:
             errors += [pasted] if pasted is not None else []
             notes += [] if pasted is not None else [f"{target}: no such file or folder{beside(path)}"]
         elif path.is_dir():
-            inside = _in_folder(path, notes)
+            inside = _in_folder(path, notes, within)
             folder, epochs = folder or path, epochs or tuple(inside.get("checkpoint", []))
             for kind, paths in inside.items():
                 chosen = paths[-1:] if kind == "checkpoint" else paths
@@ -296,30 +297,42 @@ def _damage(path: Path) -> str:
     return ""
 
 
-def _in_folder(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
+def _in_folder(folder: Path, notes: list[str], within: Sequence[Path]) -> dict[str, list[Path]]:
     """What a run's folder holds, checkpoints in the order of training."""
     from workbench.checkpoints.checkpoint_files import index_of, models_in, training_order
     from workbench.curves import run_logs
+    from workbench.data.images import is_within
+
+    def kept(paths: Iterable[Path]) -> list[Path]:
+        inside: dict[bool, list[Path]] = {True: [], False: []}
+        for path in paths:
+            inside[is_within(path, within)].append(path)
+        notes.extend(
+            f"{path.name} is a link out of the served folder; it is not followed" for path in inside[False]
+        )
+        return inside[True]
 
     found: dict[str, list[Path]] = {}
     if index_of(folder) is not None:
         found["checkpoint"] = [folder]
     else:
-        models = models_in(folder)
+        models = kept(models_in(folder))
         # best_coco_AP_epoch_180.pth repeats an epoch: it is no point of its own.
         numbered = [path for path in models if not path.stem.lower().startswith("best")]
         if models:
             found["checkpoint"] = _run_of(training_order(numbered or models), notes)
-    logs = list(run_logs(folder))
-    if logs:
-        found["log"] = logs
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix.lower() in (".py", ".json", ".yaml", ".yml") and path not in logs:
-            kind, why = kind_of(path)
-            if kind == "damaged":
-                notes.append(f"{path.name} {why}")
-            elif kind in ("config", "results", "annotations"):
-                found.setdefault(kind, []).append(path)
+    logs = run_logs(folder)
+    if inside := kept(logs):
+        found["log"] = inside
+    texts = (
+        path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".py", ".json", ".yaml", ".yml")
+    )
+    for path in kept(path for path in texts if path.is_file() and path not in logs):
+        kind, why = kind_of(path)
+        if kind == "damaged":
+            notes.append(f"{path.name} {why}")
+        elif kind in ("config", "results", "annotations"):
+            found.setdefault(kind, []).append(path)
     if not found:
         notes.append(f"{folder}: no checkpoint, log, config or result file in this folder")
     return found

@@ -183,7 +183,7 @@ class ImageIndex:
                 group = [place] if place >= 0 and self._images[place][1] >= image_id else []
                 # One thread: the columns of one row group are unpacked before threads have started.
                 table = self._file.read_row_groups(group, columns=list(_COLUMNS), use_threads=False)
-        except (pa.ArrowException, OSError, KeyError, IndexError, TypeError, ValueError) as reason:
+        except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, RecursionError) as reason:
             raise ValueError(
                 f"{FOLDER}/{self.path.name}: is damaged; remove it, it is made again ({reason})"
             ) from None

@@ -68,7 +68,7 @@ def _is_clip(folder: Path) -> bool:
         return False
     try:
         config_json = json.loads(config.read_text("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError):
+    except (ValueError, RecursionError):
         return False
     return isinstance(config_json, dict) and str(config_json.get("model_type", "")) in (
         "clip",

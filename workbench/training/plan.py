@@ -225,7 +225,7 @@ def _read(file: Path) -> dict[str, Any] | None:
     """None where the file is damaged."""
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:  # no JSON, or no text at all
+    except (ValueError, RecursionError):  # no JSON, or no text at all
         return None
     return facts if isinstance(facts, dict) else None
 

@@ -101,7 +101,7 @@ class SweepFolder:
                 if not file.is_file() or read_origin(file) != origin:
                     return None
                 rows.append(_row(unit, self.variants[number].name, json.loads(read_note(file, FIGURES))))
-            except ValueError:  # damaged: made anew
+            except (ValueError, RecursionError):  # damaged: made anew
                 return None
         return rows
 

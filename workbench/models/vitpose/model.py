@@ -247,7 +247,7 @@ def _config_beside(path: Path) -> Mapping[str, Any] | None:
         return None
     try:
         config = json.loads(file.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file.name} beside {path.name} is no JSON: {error}") from None
     known = isinstance(config, Mapping) and str(config.get("model_type", "")).startswith("vitpose")
     return config if known else None

@@ -245,7 +245,7 @@ class StoredArm:
         """The curve of an arm that is finished: trained, and evaluated on all these paths; else None."""
         try:
             found = json.loads((self.folder / "course.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # absent or damaged: the arm is trained again
+        except (OSError, ValueError, RecursionError):  # absent or damaged: the arm is trained again
             return None
         if not isinstance(found, dict) or set(found) != set(COURSE):
             return None
