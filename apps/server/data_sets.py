@@ -181,7 +181,8 @@ class DataSets:
         path = self._files.get(identity)
         if path is None:
             return identity
-        return "/".join(map(str, (*version_of(path), *self.get(identity, whole).left_out, *self._stated.notes())))
+        left_out = self.get(identity, whole).left_out
+        return "/".join(map(str, (*version_of(path), *left_out, *self._stated.notes())))
 
 
 def annotation_files(given: Sequence[Path]) -> dict[str, Path]:

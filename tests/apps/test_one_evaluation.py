@@ -34,7 +34,7 @@ TOLD = (*FIGURES, "per_category")
 COUNTED = ("images", "instances", "left_out", "max_dets", "area", "detection_area")
 
 
-def shown(data, folder, keypoints, adapter=HERE / "near_truth.py"):
+def shown(data, folder, keypoints, adapter: Path | None = HERE / "near_truth.py"):
     """What Compare is told of one epoch on one set, a built-in one's name or a file.
 
     Args:
@@ -64,7 +64,7 @@ def answer(workbench, *words):
     return json.loads(out)
 
 
-def evaluated(workbench, data, folder, *more, adapter=HERE / "near_truth.py", sigmas=()):
+def evaluated(workbench, data, folder, *more, adapter: Path | None = HERE / "near_truth.py", sigmas=()):
     """What the command line tells of the same, which is what it tells of the results that it wrote.
 
     Args:
@@ -188,9 +188,10 @@ def test_a_result_file_is_judged_without_images(workbench, tmp_path, left):
     files, words = ResultFiles(context), (data.name, str(results), str(results))
     files.start(*words)
     compared = when(lambda: files.result(*words), bool)
+    assert compared is not None
     found = ErrorsOfResult(context, (), ())._answer(Wanted("", "", data.name, "published", str(results)))
     context.jobs.close()
-    assert compared.evaluations[0].figures["AP"] == found.reports[""].ap == scored["AP"]
+    assert compared.evaluations[0].figures["AP"] == found.reports[""].to_json()["AP"] == scored["AP"]
     assert "with_present_images" not in found.code
 
 
