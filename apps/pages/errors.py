@@ -260,7 +260,7 @@ class ErrorsOfResult(JobSection):
             version = sha256_of(Path(wanted.file))
         else:
             version = str(self.context.registry.version(wanted.run, self._index(wanted)))
-        sets = self.context.registry.sets.version(wanted.data)
+        sets = self.context.registry.sets.version(wanted.data, bool(wanted.file))
         return job_key("errors", wanted.run, wanted.epoch, wanted.data, wanted.repair, version, sets)
 
     def _answer(self, wanted: Wanted) -> Answer:
@@ -272,7 +272,7 @@ class ErrorsOfResult(JobSection):
         """
         from workbench.evaluation.errors_report import errors
 
-        pose_set = self.context.registry.sets.get(wanted.data)
+        pose_set = self.context.registry.sets.get(wanted.data, bool(wanted.file))
         evaluation = None
         if not wanted.file:
             asked = Asked(wanted.run, wanted.data)
@@ -345,7 +345,7 @@ class ErrorsOfResult(JobSection):
             return ["0", sentence_html(f"No instance has {WORDS[kind]}{of}{among}{more}.")]
         last = min(first + CARDS, len(rows))
         subject = {} if wanted.file else {"run": wanted.run, "epoch": wanted.epoch, "data": wanted.data}
-        pose_set = self.context.registry.sets.get(wanted.data)
+        pose_set = self.context.registry.sets.get(wanted.data, bool(wanted.file))
         cards = "".join(card_html(report, pose_set, row, subject) for row in rows[first:last])
         head = f"{text}; {first + 1} to {last}. Rings: annotation; dots: pose, coloured by error."
         return [
@@ -355,7 +355,7 @@ class ErrorsOfResult(JobSection):
 
     def _code(self, wanted: Wanted) -> str:
         """The Python that makes the same report."""
-        imports, opening = opening_of(self.context, wanted.data)
+        imports, opening = opening_of(self.context, wanted.data, bool(wanted.file))
         lines = [imports, "from workbench.evaluation import Predictions, evaluate",
                  "from workbench.evaluation.errors_report import errors"]  # fmt: skip
         if wanted.file:

@@ -78,10 +78,11 @@ def _sample(context: Context, subject: Subject) -> tuple[list[str], str]:
     return imports.splitlines(), f"{opening}.sample({subject.sample})"
 
 
-def opening_of(context: Context, data: str) -> tuple[str, str]:
+def opening_of(context: Context, data: str, whole: bool = False) -> tuple[str, str]:
     """What opens a set in Python: the lines that import it, and the expression.
 
-    Images that are missing are left out as on the page, so that the same number is the same sample.
+    Images that are missing are left out as on the page, so that the same number is the same sample;
+    not of a `whole` set, as a result file is judged on.
     """
     from workbench.data import BUILTIN
 
@@ -94,7 +95,7 @@ def opening_of(context: Context, data: str) -> tuple[str, str]:
         more += f", reading={reading!r}"
         imports += "\nfrom workbench.data.images import ImageReading"
     opening = f"read_coco({path_literal(context.registry.sets.file(data))}{more})"
-    if context.registry.sets.get(data).left_out:
+    if context.registry.sets.get(data, whole).left_out:
         opening = f"with_present_images({opening})"
         imports += "\nfrom workbench.data.pose_set import with_present_images"
     return imports, opening

@@ -130,14 +130,15 @@ class ResultFiles(JobSection):
         from workbench.evaluation.label_audit import runs_of_files
         from workbench.evaluation.predictions import minus_ones, results_of
 
-        pose_set = self._context.registry.sets.get(data)
+        pose_set = self._context.registry.sets.get(data, whole=True)
         found = []
         for done, (title, path) in enumerate(zip(TITLES, (a, b), strict=True)):
             job.progress(done, 10)
             job.step = f"reading {title}"
             job.checkpoint()
             results = results_of(pose_set, read_json(Path(path)))
-            found.append((f"{title}: {Path(path).stem}", Predictions.from_coco(results, Path(path).name)))
+            poses = Predictions.from_coco(results, Path(path).name, len(pose_set.skeleton))
+            found.append((f"{title}: {Path(path).stem}", poses))
         job.step = "comparing"
         job.checkpoint()
         rule = "annotated" if has_areas(pose_set) else "box"

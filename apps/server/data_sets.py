@@ -87,8 +87,12 @@ class DataSets:
         around = [p for p in self._given if p.is_dir() and path.resolve().is_relative_to(p.resolve())]
         return around or folders_of(path)
 
-    def get(self, identity: str) -> PoseSet:
+    def get(self, identity: str, whole: bool = False) -> PoseSet:
         """The data set of an id, without images that are missing: they stand in its `left_out`.
+
+        Args:
+            identity: of the set.
+            whole: keep what is annotated on missing images: a result file is judged without pixels.
 
         Raises:
             KeyError: there is none of that id.
@@ -103,12 +107,12 @@ class DataSets:
             return self._opened.get(identity, lambda: self._drawn(identity))
         if identity in self._files:
             path, part = self._files[identity], _part(identity)
-            key = (*version_of(path), part)
+            key = (*version_of(path), part, whole)
 
             def opened() -> PoseSet:
                 folders = self._folders_of(path)
                 found = read_coco(path, self.images, part=part, within=folders, reading=self._stated)
-                return with_present_images(found)
+                return found if whole else with_present_images(found)
 
             pose_set = self._opened.get(key, opened)
             if any(image.is_file() for image in pose_set.left_out):
@@ -172,12 +176,13 @@ class DataSets:
         with self._reading:
             return pose_set.sample(index)
 
-    def version(self, identity: str) -> str:
+    def version(self, identity: str, whole: bool = False) -> str:
         """Changes when the set's file does, or when other images of it are missing."""
         path = self._files.get(identity)
         if path is None:
             return identity
-        return "/".join(map(str, (*version_of(path), *self.get(identity).left_out, *self._stated.notes())))
+        left_out = self.get(identity, whole).left_out
+        return "/".join(map(str, (*version_of(path), *left_out, *self._stated.notes())))
 
 
 def annotation_files(given: Sequence[Path]) -> dict[str, Path]:

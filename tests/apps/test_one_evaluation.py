@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from apps.pages.errors import ErrorsOfResult, Wanted
+from apps.pages.results import ResultFiles
 from apps.server.comparison import Asked
 from apps.server.context import Context
 from apps.server.settings import Settings
-from tests.waiting import until
+from tests.waiting import until, when
 from workbench.checkpoints.demo import demo_checkpoints, demo_data, demo_manifest, demo_run
 from workbench.data import BUILTIN, builtin, read_coco
 from workbench.evaluation.keypoint_ap import FIGURES
@@ -32,7 +34,7 @@ TOLD = (*FIGURES, "per_category")
 COUNTED = ("images", "instances", "left_out", "max_dets", "area", "detection_area")
 
 
-def shown(data, folder, keypoints, adapter=HERE / "near_truth.py"):
+def shown(data, folder, keypoints, adapter: Path | None = HERE / "near_truth.py"):
     """What Compare is told of one epoch on one set, a built-in one's name or a file.
 
     Args:
@@ -62,7 +64,7 @@ def answer(workbench, *words):
     return json.loads(out)
 
 
-def evaluated(workbench, data, folder, *more, adapter=HERE / "near_truth.py", sigmas=()):
+def evaluated(workbench, data, folder, *more, adapter: Path | None = HERE / "near_truth.py", sigmas=()):
     """What the command line tells of the same, which is what it tells of the results that it wrote.
 
     Args:
@@ -168,6 +170,29 @@ def test_one_missing_image_is_named_and_the_rest_is_compared(workbench, tmp_path
     assert_same(epoch_answer, evaluated(workbench, data, tmp_path, "--skip-missing"))
     gone.write_bytes(kept)
     assert "missing" not in shown(data, tmp_path / "again", 17)["protocol_text"]
+
+
+@pytest.mark.parametrize("left", [3, 0])
+def test_a_result_file_is_judged_without_images(workbench, tmp_path, left):
+    data, results = with_crowds(tmp_path, count=8), tmp_path / "results.json"
+    content = json.loads(data.read_text())
+    for image in content["images"][left:]:
+        (tmp_path / image["file_name"]).unlink()
+    people = [person for person in content["annotations"] if person["num_keypoints"]]
+    for person in people[::2]:
+        person["keypoints"] = [v + 4 * (i % 3 < 2) for i, v in enumerate(person["keypoints"])]
+    results.write_text(json.dumps([{**person, "score": 1 / person["id"]} for person in people]))
+    scored = answer(workbench, "score", results, "--data", data)
+    assert 0 < scored["AP"] < 1
+    context = Context.of(Settings(root=tmp_path, data=(data,), cache=tmp_path / "cache"))
+    files, words = ResultFiles(context), (data.name, str(results), str(results))
+    files.start(*words)
+    compared = when(lambda: files.result(*words), bool)
+    assert compared is not None
+    found = ErrorsOfResult(context, (), ())._answer(Wanted("", "", data.name, "published", str(results)))
+    context.jobs.close()
+    assert compared.evaluations[0].figures["AP"] == found.reports[""].to_json()["AP"] == scored["AP"]
+    assert "with_present_images" not in found.code
 
 
 OWN_SIGMAS = tuple(0.2 + 0.01 * k for k in range(17))

@@ -181,7 +181,7 @@ def test_chosen_data_stay_when_the_family_changes(api):
         ({"data": "bogus"}, "no data set 'bogus'"),
         ({"data": "scenes-val"}, "annotated with ap10k-17"),
         ({"sample": 7}, "has samples 0 to 0"),
-        ({"steps": 0}, "steps cannot be 0"),
+        ({"steps": 0}, "steps: expected 1 or more, got 0"),
         ({"plant": "gremlin"}, "fault to plant"),
         ({"plant": "support mask"}, "belongs to sequence models"),
         ({"config": "", "family": "cape", "plant": "codec"}, "declares no codec"),

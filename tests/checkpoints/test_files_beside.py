@@ -66,6 +66,14 @@ def test_shards_outside_the_folder_are_refused_also_through_links(tmp_path):
     assert list(open_checkpoint(index).tensors) == ["a"]
 
 
+def test_an_index_whose_values_would_fill_the_memory_is_refused_unread(tmp_path):
+    index = tmp_path / "a.index.json"
+    with index.open("wb") as file:
+        file.truncate((16 << 20) + 1)
+    with pytest.raises(ValueError, match=r"a shard index of 16777217 bytes is refused"):
+        open_checkpoint(index)
+
+
 @pytest.mark.parametrize("content", ['{"weight_map": %s}' % ("9" * 5000), "[" * 100_000, "\udc80"])
 def test_a_json_that_cannot_be_read_hides_no_checkpoint_beside_it(tmp_path, content):
     index = tmp_path / "a.index.json"

@@ -396,7 +396,7 @@ OTHERS = {
     "lfs.pth": (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n", "git lfs pull"),
     "page.pth": (b"<!DOCTYPE html><html>", "a web page"),
     "last_checkpoint": (b"/runs/a/epoch_20.pth", "names a checkpoint"),
-    "a.json": (b'{"images": []}', "without a weight_map"),
+    "a.json": (b'{"images": []}', "no index of weights"),
     "keras.h5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 50, "an HDF5 file"),
     "weights.h5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 5000 + b"keras_version", "a Keras model or its weights"),
     "poses.h5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 50 + b"block0_values", "DeepLabCut"),

@@ -101,7 +101,7 @@ def bare(tmp_path):
         (["rtmpose", "--demo"], "--demo brings its own"),
         (["rtmpose", "--annotation", "absent.json"], "absent.json"),
         (["rtmpose", "--count", "0"], "--count"),
-        (["rtmpose", "--steps", "0"], "steps cannot be 0"),
+        (["rtmpose", "--steps", "0"], "steps: expected 1 or more, got 0"),
         (["rtmpose", "--schedule", "bogus"], "schedule cannot be 'bogus'"),
         (["cape", "--plant", "codec"], "this model declares no codec"),
         (["cape", "--plant", "dropout"], "no dropout layer"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import struct
 import warnings
 
+import cv2
 import numpy as np
 import pytest
 
@@ -38,6 +39,23 @@ def test_every_second_frame(tmp_path):
         for image in pictures():
             video.write(image)
     assert [f.index for f in frames(tmp_path / "out.avi", every=2)] == [0, 2, 4]
+
+
+def test_a_list_of_other_files_is_no_video(tmp_path):
+    with VideoWriter(tmp_path / "other_001.avi", 10) as video:
+        for image in pictures():
+            video.write(image)
+    (tmp_path / "list.avi").write_text("ffconcat version 1.0\nfile other_001.avi\n")
+    (tmp_path / "list.mp4").write_text(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother_001.avi\n#EXT-X-ENDLIST\n"
+    )
+    for number in (1, 2):
+        cv2.imwrite(str(tmp_path / "picture.png"), np.zeros((48, 64, 3), np.uint8))
+        (tmp_path / "picture.png").rename(tmp_path / f"frame_{number}.mp4")
+    for name in ("list.avi", "list.mp4", "frame_1.mp4"):
+        with pytest.raises(ValueError, match=f"{name}: expected a video"):
+            frames(tmp_path / name)
+    assert len(list(frames(tmp_path / "other_001.avi"))) == 6
 
 
 def test_bad_input_is_refused_in_one_sentence(tmp_path):

@@ -75,14 +75,18 @@ def test_a_script_longer_than_any_is_not_parsed(tmp_path):
 
 def test_a_broken_target_is_told_and_the_rest_counts(tmp_path):
     given = sorted_targets(
-        [demo_checkpoints()[-1], written(tmp_path / "broken.json", "{"), tmp_path / "none.pth"]
-    )
+        [
+            demo_checkpoints()[-1], written(tmp_path / "broken.json", "{"), tmp_path / "none.pth",
+            written(tmp_path / "other.log", "Nov 30 12:00:01 host sshd: Accepted key\n" * 9),
+        ]
+    )  # fmt: skip
     assert given.checkpoint == demo_checkpoints()[-1]
     ((name, why),) = given.damaged
     assert name == "broken.json"
     assert why.startswith("is damaged JSON, cut or edited: ")
-    (note,) = given.notes
-    assert "no such file" in note
+    assert "no such file" in given.notes[0]
+    assert given.notes[1:] == ("other.log was not used: no figures by epoch can be read in it",)
+    assert given.logs == ()
 
 
 def test_an_adapter_among_the_targets_is_never_run(tmp_path):

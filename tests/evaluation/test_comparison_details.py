@@ -220,6 +220,10 @@ class TestResultFiles:
         assert set(facts["calibration"]) == {"a", "b"}
         code, out, _ = workbench(*words)
         assert "95 % intervals" in out
+        (tmp_path / "b.json").write_text("[]")
+        code, out, err = workbench(*words, "--json")
+        assert code == 0, err
+        assert [epoch["AP"] for epoch in json.loads(out)["epochs"]] == [facts["epochs"][0]["AP"], 0]
 
     def test_what_is_no_result_file_is_one_sentence(self, workbench, tmp_path, drawn, written):
         data, _ = self.files(tmp_path, drawn, written)

@@ -99,6 +99,17 @@ def test_weights_that_are_missing_are_not_made_up(transformers, clip, tmp_path):
         sentence_encoder(tmp_path)(SENTENCES)
 
 
+def test_a_folder_that_names_foreign_code_is_refused_and_nothing_is_imported(
+    transformers, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "foreign_code.py").write_text("raise SystemExit('imported')")
+    modules = [{"idx": 0, "name": "0", "path": "", "type": "foreign_code.Encoder"}]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ValueError, match=r"modules.json names foreign_code.Encoder"):
+        sentence_encoder(tmp_path)(SENTENCES)
+
+
 def test_a_text_by_its_name_has_its_dimension_and_a_neck_that_reads_another_refuses_it(
     bert, tmp_path, monkeypatch, workbench
 ):

@@ -102,6 +102,7 @@ def test_what_parts_the_modes_is_not_covered_up_by_more_steps(seed, steps):
     report = overfit(Tiny(dropout=0.1, seed=seed), [picture(seed)], plan)
     assert report.verdict.outcome == "train and inference paths disagree"
     assert report.culprit == "normalisation", report.summary()
+    assert "a healthy network's do as well after few steps: repeat it with more" in report.why
 
 
 def test_steps_are_suspected_first_but_of_a_network_that_learned_in_training_mode():

@@ -25,7 +25,8 @@ class Limits:
         key_parts: values inside one dict key; nested tuples hash in exponential time.
         tensors: in one file.
         name: characters of a tensor's name.
-        header: bytes of a safetensors header, a shard index or other JSON.
+        header: bytes of a safetensors header, a shard index or other JSON, whose values take up to 26 times
+            as many.
         ratio: how many times larger a compressed member may get; torch itself never compresses.
         packed: bytes that one compressed member may unfold to.
         shared: bytes of all tensors of a file, as a multiple of the bytes of the file.
@@ -39,7 +40,7 @@ class Limits:
     key_parts: int = 64
     tensors: int = 100_000
     name: int = 1000
-    header: int = 32 << 20
+    header: int = 16 << 20
     ratio: int = 200
     packed: int = 1 << 30
     shared: int = 64

@@ -132,7 +132,7 @@ def _in_index(index: Path, limits: Limits) -> list[Path]:
         return [index]  # no index: `open_checkpoint` says what else it is
     if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights.values()):
         raise ValueError(
-            f"{index.name} is a JSON file without a weight_map; a checkpoint or shard index is needed"
+            f"{index.name} is a JSON file and no index of weights; a checkpoint or shard index is needed"
         )
     folder = index.parent.resolve()
     names = list(dict.fromkeys(weights.values()))

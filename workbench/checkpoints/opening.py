@@ -342,7 +342,7 @@ def _text_sentence(path: Path, text: str) -> str:
     if path.name == "last_checkpoint" or first.endswith((".pth", ".pt", ".ckpt")):
         return f"{path.name} is a text file that names a checkpoint; open that one: {first}"
     if lower.startswith(("{", "[")):
-        return f"{path.name} is a JSON file without a weight_map; {_WANTED}"
+        return f"{path.name} is a JSON file and no index of weights; {_WANTED}"
     return f"{path.name} is a text file beginning {first!r}; {_WANTED}"
 
 

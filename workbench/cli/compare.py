@@ -160,9 +160,9 @@ def judged_epochs(
     truth, epochs = pose_set, []
     for path, title in zip(paths, titles, strict=True):
         if path in given:
-            epochs.append(
-                Epoch(title, Predictions.from_coco(results_of(pose_set, given[path]), path.name), None)
-            )
+            listed = results_of(pose_set, given[path])
+            found = Predictions.from_coco(listed, path.name, len(pose_set.skeleton))
+            epochs.append(Epoch(title, found, None))
             continue
         if is_dump(path):
             epochs.append(Epoch(title, read_dump(path), None))

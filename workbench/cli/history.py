@@ -294,7 +294,8 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
         elif is_dump(path):
             found = read_dump(path)
         else:
-            found = Predictions.from_coco(results_of(pose_set, read_json(path)), path.name)
+            listed = results_of(pose_set, read_json(path))
+            found = Predictions.from_coco(listed, path.name, len(pose_set.skeleton))
         for note in minus_ones(found, path.name):
             warnings.warn(note, ReadingNote, stacklevel=2)
         report = evaluate(pose_set, found, **counting)

@@ -6,6 +6,7 @@ players show it, browsers do not. A name that ends in .avi gives Motion JPEG.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 LONGEST_PAUSE = 600
 # Share of a video that may be missing at its end without a note: containers round their lengths.
 _MISSING_SHARE = 0.03
+# Containers that hold their frames themselves. FFmpeg tells a file by its content and knows lists of other
+# files too (ffconcat, playlists), which it would go on to read.
+_CONTAINERS = (
+    "format_whitelist;mov,avi,matroska,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,h264,hevc,m4v,ivf,mjpeg,dv,nut"
+)
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG"}
 
 
@@ -175,9 +182,13 @@ def _opened(path: Path):
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such video file")
+    given = os.environ.get(_OPTIONS, "")
+    if _CONTAINERS not in given:
+        os.environ[_OPTIONS] = f"{given}|{_CONTAINERS}".strip("|")
     # An absolute path: FFmpeg takes `http:/host/x.mp4`, a file in a folder named "http:", for an address.
     capture = cv2.VideoCapture(str(path.absolute()))
-    if not capture.isOpened():
+    # Without FFmpeg a numbered picture, whatever its ending, would be the first of a series of files.
+    if not capture.isOpened() or capture.getBackendName() == "CV_IMAGES":
         capture.release()
         raise ValueError(f"{path.name}: expected a video that OpenCV can read, got a file that is none")
     return capture

@@ -176,8 +176,10 @@ def _sort_file(
         notes.append(f"{path.name}: an adapter is code; name it with --adapter to have it run")
         found.setdefault("code", []).append(path)
     # A saved message or an audit is no log, though it is a text.
-    elif kind != "log" or not (error or states) or _has_figures(path):
+    elif kind != "log" or _has_figures(path):
         found.setdefault(kind, []).append(path)
+    elif not (error or states):
+        notes.append(f"{path.name} was not used: no figures by epoch can be read in it")
 
 
 def _has_figures(path: Path) -> bool:

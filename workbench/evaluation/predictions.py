@@ -235,7 +235,9 @@ class Predictions:
         return results
 
     @classmethod
-    def from_coco(cls, results: Sequence[Mapping[str, Any]], name: str = "results") -> Predictions:
+    def from_coco(
+        cls, results: Sequence[Mapping[str, Any]], name: str = "results", keypoints: int = 0
+    ) -> Predictions:
         """Read a COCO result list; the third number of each keypoint is its score.
 
         A keypoint 0, 0, 0 is one that the model did not give: nan, as in every prediction in memory.
@@ -243,19 +245,21 @@ class Predictions:
         Args:
             results: the list.
             name: of the file, for errors.
+            keypoints: how many a pose has, which an empty list does not tell.
 
         Raises:
             ValueError: as Detections.from_coco.
         """
         found = Detections.from_coco(results, name)
-        N, K = found.keypoints.shape[:2]
+        N, K = len(results), found.keypoints.shape[1] if len(results) else keypoints
         scores = np.array([r["keypoints"] for r in results], float).reshape(N, K, 3)[..., 2]
         box = np.full((N, 4), np.nan)
         if found.area_rule == "box":
             box = np.array([r["bbox"] for r in results], float)
             box[:, 2:] += box[:, :2]
-        absent = (found.keypoints == 0).all(2) & (scores == 0)
-        points = np.where(absent[..., None], np.nan, found.keypoints)
+        given = found.keypoints.reshape(N, K, 2)
+        absent = (given == 0).all(2) & (scores == 0)
+        points = np.where(absent[..., None], np.nan, given)
         return cls(found.image_id, found.category_id, box, points, scores, found.score)
 
     def to_parquet(self, path: Path, *, epoch: int | None = None, **more: Any) -> Path:

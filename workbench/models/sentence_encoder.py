@@ -55,6 +55,13 @@ def sentence_encoder(folder: Path, device: str = "cpu") -> Encode:
 
 
 def _of_sentence_transformers(folder: Path, device: str) -> Encode:
+    listed = folder / "modules.json"
+    kinds = [str(one["type"]) for one in json.loads(listed.read_text("utf-8"))] if listed.is_file() else []
+    # Before version 6 the library imports whatever a local file names.
+    if foreign := [kind for kind in kinds if not kind.startswith("sentence_transformers.")]:
+        raise ValueError(
+            f"{listed.name} names {foreign[0][:100]}, and only sentence_transformers' own are made"
+        )
     from sentence_transformers import SentenceTransformer
 
     model: Any = SentenceTransformer(str(folder), device=device, local_files_only=True)

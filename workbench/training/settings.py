@@ -70,25 +70,25 @@ class Settings:
     snapshot_every: int = 0
 
     def __post_init__(self) -> None:
-        in_range = {
-            "steps": self.steps >= 1,
-            "learning_rate": self.learning_rate > 0,
-            "weight_decay": self.weight_decay >= 0,
-            "layer_decay": 0 < self.layer_decay <= 1,
-            "clip": self.clip >= 0,
-            "keep_gradients": not (self.keep_gradients and self.graphs),
-            "ema": 0 <= self.ema < 1,
-            "measure_every": self.measure_every >= 1,
-            "snapshot_every": self.snapshot_every >= 0,
-            "warm_up": self.warm_up >= 0,
-            "optimizer": self.optimizer in ("adamw", "adam", "sgd"),
-            "schedule": self.schedule in ("constant", "cosine", "multistep"),
-        }
-        for name, valid in in_range.items():
+        allowed = {
+            "steps": (self.steps >= 1, "1 or more"),
+            "learning_rate": (self.learning_rate > 0, "more than 0"),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "layer_decay": (0 < self.layer_decay <= 1, "more than 0, at most 1"),
+            "clip": (self.clip >= 0, "0 (no clipping) or more"),
+            "keep_gradients": (not (self.keep_gradients and self.graphs), "False with graphs"),
+            "ema": (0 <= self.ema < 1, "0 (no average) or more, below 1"),
+            "measure_every": (self.measure_every >= 1, "1 or more"),
+            "snapshot_every": (self.snapshot_every >= 0, "0 or more"),
+            "warm_up": (self.warm_up >= 0, "0 or more"),
+            "optimizer": (self.optimizer in ("adamw", "adam", "sgd"), "adamw, adam or sgd"),
+            "schedule": (
+                self.schedule in ("constant", "cosine", "multistep"), "constant, cosine or multistep",
+            ),
+        }  # fmt: skip
+        for name, (valid, wanted) in allowed.items():
             if not valid:
-                raise ValueError(
-                    f"training: {name} cannot be {getattr(self, name)!r}; see Settings for its range"
-                )
+                raise ValueError(f"training: {name}: expected {wanted}, got {getattr(self, name)!r}")
 
     def to_json(self) -> dict[str, Any]:
         """The settings as plain data."""

@@ -163,7 +163,8 @@ SWITCHES: tuple[Switch, ...] = (
     ),
     Switch(
         "normalisation",
-        "batch statistics in training differ from the running statistics used in evaluation",
+        "batch statistics in training differ from the running statistics used in evaluation, which a healthy "
+        "network's do as well after few steps: repeat it with more",
         lambda plan, model: plan.normalisation and any(map(normalises, model.module.modules())),
         lambda plan, _: dataclasses.replace(plan, normalisation=False),
     ),
