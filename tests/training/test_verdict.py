@@ -86,7 +86,7 @@ def test_looking_at_both_modes_changes_nothing_of_a_run():
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.parametrize(("seed", "steps"), [(1, 20), (2, 30)])
+@pytest.mark.parametrize(("seed", "steps"), [(0, 20), (1, 20)])
 def test_a_healthy_network_with_too_few_steps_is_told_so_and_no_layer_is_blamed(seed, steps):
     plan = Plan(dataclasses.replace(PLAN.settings, steps=steps))
     report = overfit(Tiny(dropout=0.1, seed=seed), [picture(seed)], plan)
@@ -95,7 +95,7 @@ def test_a_healthy_network_with_too_few_steps_is_told_so_and_no_layer_is_blamed(
     assert "2 times as many" in report.why
 
 
-@pytest.mark.parametrize(("seed", "steps"), [(0, 20), (1, 15), (3, 10)])
+@pytest.mark.parametrize(("seed", "steps"), [(0, 15), (1, 15), (3, 10)])
 def test_what_parts_the_modes_is_not_covered_up_by_more_steps(seed, steps):
     # It learned in training mode; its running statistics have not yet followed, as they would in some steps.
     plan = Plan(dataclasses.replace(PLAN.settings, steps=steps))

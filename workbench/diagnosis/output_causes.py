@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 LEAST_LOST = 0.05
 # Rank correlation of score and OKS below which an order may be chance (healthy models have .38 and more), and
 # random orders with which it is compared.
-LITTLE_RANK, RANDOM_ORDERS = 0.35, 20
-BY_CHANCE = "scores hardly tell good poses from bad"
+LITTLE_RANK, RANDOM_ORDERS, BY_CHANCE = 0.35, 20, "scores hardly tell good poses from bad"
 # A keypoint is near its label within so many cells, or this share of the input's longer side; so many of them
 # must come nearer, to this share of the distance, before another decoder is a cause and no choice: to the
 # second share where they do so by this many standard errors.
@@ -510,10 +509,9 @@ class ScoreRule(Undone):
 
     def waits_for(self, finding: Finding, others: Sequence[Finding]) -> str:
         """Poses that are wrong for another reason than the network's are not ranked by its scores."""
-        wrong = [one.cause for one in others if one.severity == "error"]
-        if not finding.evidence.startswith(BY_CHANCE) or not wrong:
-            return ""
-        return f"undo '{wrong[0]}' first: what its scores say of poses that it spoils is chance"
+        wrong = next((one.cause for one in others if one.severity == "error"), "")
+        waits = wrong and finding.evidence.startswith(BY_CHANCE)
+        return f"undo '{wrong}' first: what scores say of poses that it spoils is chance" if waits else ""
 
 
 def _rescored(found: Predictions, rule: str) -> Predictions:
