@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 
 # AP that tied scores must cost before they are an error.
 LEAST_LOST = 0.05
-# Rank correlation of score and OKS below which an order may be chance (healthy models have .38 and more), and
-# random orders with which it is compared.
+# Rank correlation of score and OKS below which an order may be chance (healthy models: .38 up); orders drawn.
 LITTLE_RANK, RANDOM_ORDERS, BY_CHANCE = 0.35, 20, "scores hardly tell good poses from bad"
 # A keypoint is near its label within so many cells, or this share of the input's longer side; so many of them
 # must come nearer, to this share of the distance, before another decoder is a cause and no choice: to the
@@ -510,8 +509,8 @@ class ScoreRule(Undone):
     def waits_for(self, finding: Finding, others: Sequence[Finding]) -> str:
         """Poses that are wrong for another reason than the network's are not ranked by its scores."""
         wrong = next((one.cause for one in others if one.severity == "error"), "")
-        waits = wrong and finding.evidence.startswith(BY_CHANCE)
-        return f"undo '{wrong}' first: what scores say of poses that it spoils is chance" if waits else ""
+        waits = bool(wrong) and finding.evidence.startswith(BY_CHANCE)
+        return f"undo '{wrong}' first: of poses that it spoils no score says much" if waits else ""
 
 
 def _rescored(found: Predictions, rule: str) -> Predictions:
