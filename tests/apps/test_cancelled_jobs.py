@@ -90,7 +90,8 @@ def registry(**more):
     epochs = [SimpleNamespace(index=i, label=str(i), path=ROOT / "LICENSE") for i in range(2)]
     run = SimpleNamespace(title="a run", epochs=epochs, folder=ROOT)
     sets = SimpleNamespace(
-        apart=lambda _: None, get=lambda _: None, sample=lambda *_: None, allowed=lambda _: ()
+        apart=lambda _: None, get=lambda *_, **__: SimpleNamespace(skeleton=()),
+        sample=lambda *_: None, allowed=lambda _: (),
     )  # fmt: skip
     return SimpleNamespace(
         run=lambda _: run,

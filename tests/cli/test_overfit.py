@@ -102,7 +102,7 @@ def bare(tmp_path):
         (["rtmpose", "--annotation", "absent.json"], "absent.json"),
         (["rtmpose", "--count", "0"], "--count"),
         (["rtmpose", "--steps", "0"], "steps: expected 1 or more, got 0"),
-        (["rtmpose", "--schedule", "bogus"], "schedule cannot be 'bogus'"),
+        (["rtmpose", "--schedule", "bogus"], "schedule: expected constant, cosine or multistep, got 'bogus'"),
         (["cape", "--plant", "codec"], "this model declares no codec"),
         (["cape", "--plant", "dropout"], "no dropout layer"),
         (["cape", "--graphs"], "CUDA graphs need a GPU"),

@@ -190,7 +190,8 @@ def _shape(shapes: Mapping[str, Shape], name: str, where: str) -> Shape:
 def _count(shapes: Mapping[str, Shape], pattern: str, where: str) -> int:
     numbers = {int(found[1]) for name in shapes if (found := re.match(pattern, name))}
     if not numbers:
-        raise NotAvailable(f"{where}: nothing like {pattern}, so this is a part of the network")
+        name = pattern.replace("\\", "").partition("(")[0]
+        raise NotAvailable(f"{where}: no {name}*, which tells the size of the network; this is a part of it")
     return max(numbers) + 1
 
 

@@ -300,9 +300,9 @@ class OverfitPage(DeclaredPage):
         schedules = {"cls": gr.Dropdown, "choices": ["constant", "cosine", "multistep"]}
         rows: tuple[dict[str, tuple[str, int, dict[str, Any]]], ...] = (
             {
-                "family": ("family", 175, menu | {"choices": [], "value": None}),
+                "family": ("family", 210, menu | {"choices": [], "value": None}),
                 "config": (
-                    "or config below the served folder (read, not run)", 320, {"cls": gr.Textbox, "scale": 2}
+                    "or config below the served folder (read, not run)", 310, {"cls": gr.Textbox, "scale": 2}
                 ),
                 "data": ("data", 150, menu | {"choices": [], "value": None}),
                 "sample": ("sample (first)", 110, whole | {"minimum": 0, "scale": 0}),
@@ -349,7 +349,7 @@ class OverfitPage(DeclaredPage):
                 gr.Button(word, interactive=False)
                 for word in ("Pause", "Step 1", "Step 10", "Resume", "Stop", "Snapshot")
             ]
-            self._rate = gr.Number(1e-3, label="learning rate", min_width=110, scale=0)
+            self._rate = gr.Number(1e-3, label="rate (paused)", min_width=110, scale=0)
             self._set_rate = gr.Button("Set", interactive=False)
             self._keypoint = gr.Dropdown(
                 [FURTHEST], value=FURTHEST, label="keypoint", min_width=130, scale=0, allow_custom_value=True
