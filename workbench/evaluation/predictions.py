@@ -264,15 +264,11 @@ class Predictions:
 
     def to_parquet(self, path: Path, *, epoch: int | None = None, **more: Any) -> Path:
         """Write one Parquet file; see workbench.evaluation.predictions.write_predictions."""
-        pass
-
         return write_predictions(path, self, epoch=epoch, **more)
 
     @classmethod
     def from_parquet(cls, path: Path) -> tuple[Predictions, Protocol | None]:
         """Read what to_parquet wrote: the predictions, and their protocol where one was given."""
-        pass
-
         return read_predictions(path)
 
 
@@ -489,8 +485,6 @@ def finished_predictions(path: Path, origin: str) -> Predictions | None:
         path: as `write_predictions` wrote it.
         origin: of `origin_of`.
     """
-    pass
-
     if not path.is_file():
         return None
     try:
