@@ -33,7 +33,7 @@ from workbench.diagnosis.set_causes import (
     upright_points,
 )
 from workbench.diagnosis.targets import sorted_targets
-from workbench.diagnosis.training_causes import Rate
+from workbench.diagnosis.rate_causes import Rate
 from workbench.diagnosis.weight_causes import PartChange, scaled_parts
 from workbench.doctor import examination
 from workbench.doctor.examination import numbers

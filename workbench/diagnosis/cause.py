@@ -55,6 +55,7 @@ MODULES: tuple[str, ...] = (
     "workbench.diagnosis.box_causes",
     "workbench.diagnosis.lab_causes",
     "workbench.diagnosis.training_causes",
+    "workbench.diagnosis.rate_causes",
     "workbench.diagnosis.precision_causes",
     "workbench.diagnosis.text_causes",
     "workbench.diagnosis.package_causes",

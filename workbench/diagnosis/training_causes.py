@@ -12,18 +12,15 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Finding, Measurement
-from workbench.curves.schedule import LONG_WARM_UP, rate_of
+from workbench.curves.schedule import LONG_WARM_UP
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut
 from workbench.diagnosis.fixes import config_diff
-from workbench.diagnosis.schedule import parts_of, rate_at
 
 if TYPE_CHECKING:
     from workbench.checkpoints.checkpoint import Checkpoint
     from workbench.curves import Curves
 
-# A rate in the log agrees with the config's where it is so near, in all but a few rows.
-NEAR, MOST_ROWS = 0.06, 0.9
 # A training loss that falls less than this share is said not to fall.
 LEAST_FALL = 0.05
 # What curves of healthy runs show as well: worth a look on the Curves page, no cause of anything.
@@ -249,139 +246,13 @@ class LogFlags(Cause):
 
 def _rate_is_explained(case: Case) -> bool:
     """Whether a mistake with the config's schedule gives the rates of the log, its warm-up too."""
+    from workbench.diagnosis.rate_causes import Rate
+
     try:
         answer = Rate().test(case)
     except NotAvailable:
         return False
     return isinstance(answer, Finding) and answer.severity == "error"
-
-
-class Rate(Cause):
-    """The learning rate in the log is not the one that the config's schedule asks for."""
-
-    name, group, needs = "learning rate is not the config's", "training", ("log", "config")
-    refuted_by = "a scheduler outside of the config, or automatic scaling of the rate by the batch size"
-
-    def test(self, case: Case) -> Answer:
-        series, iterations, per_epoch = _rates(own_curves(case))
-        base, parts = parts_of(case.config())
-        logged = series[:, 1]
-        expected = {
-            "as the config says": _expected(base, parts, iterations, per_epoch),
-            "schedulers stepped once an epoch instead of every iteration": _expected(
-                base, parts, iterations, per_epoch, True
-            ),
-        }
-        right = expected["as the config says"]
-        share = _agree(logged, right)
-        if share >= MOST_ROWS:
-            return RuledOut(
-                f"the rate in {share:.0%} of {len(logged)} rows is the one that the config asks for"
-            )
-        ratio = float(np.median(logged / np.maximum(right, 1e-30)))
-        tries = {name: _agree(logged, values) for name, values in expected.items()}
-        tries["the schedule begun anew"] = _restarted(logged, base, parts, iterations, per_epoch)
-        tries[f"a base rate {ratio:.3g} times as large"] = _agree(logged, right * ratio)
-        best = max(tries, key=lambda name: tries[name])
-        told = f"rows agree with the config in {share:.0%} of {len(logged)} rows"
-        if tries[best] < MOST_ROWS:
-            first = int(np.argmax(~_near(logged, right)))
-            return self.found(
-                f"{told}; first at iteration {iterations[first]:g}: {logged[first]:.3g} instead of "
-                f"{right[first]:.3g}",
-                fix="compare the schedule that really ran with the config",
-                severity="warning",
-                confidence="possible",
-            )
-        return self.found(
-            f"{told}, and in {tries[best]:.0%} with {best}",
-            fix=_fix_of(best, ratio),
-            numbers=(Measurement("rate in the log over the config's", ratio, expected=1.0),),
-        )
-
-
-def _fix_of(best: str, ratio: float) -> str:
-    if "epoch" in best:
-        return "step schedulers with by_epoch=False after every iteration"
-    if "anew" in best:
-        return "resume with the state of the schedulers (resume=True), not with load_from"
-    return f"set the rate of the config, or change the config: the run used {ratio:.3g} times as much"
-
-
-def _rates(found: Curves) -> tuple[np.ndarray, np.ndarray, float]:
-    """[R, 2] place and rate; the iterations; iterations of an epoch."""
-    series, loss = rate_of(found), found.loss
-    if series is None or len(series.finite()[1]) < 4:
-        raise NotAvailable("the log holds no learning rate")
-    held = np.isfinite(series.iteration) & np.isfinite(series.value)
-    if held.sum() < 4:
-        raise NotAvailable("the log does not count iterations beside the learning rate")
-    iterations = series.iteration[held]
-    epochs = series.epoch[held]
-    per_epoch = math.nan
-    counted = loss if loss is not None else series
-    both = np.isfinite(counted.epoch) & np.isfinite(counted.iteration) & (counted.epoch >= 2)
-    if both.any():
-        # The last row of an epoch lies just before its end.
-        last = {float(e): float(i) for e, i in zip(counted.epoch[both], counted.iteration[both], strict=True)}
-        per_epoch = float(np.median([i / e for e, i in last.items()]))
-        if len(last) > 2:  # from one epoch to the next: some loggers count epochs from 0
-            ends = np.array(sorted(last.items()))
-            per_epoch = float(np.median(np.diff(ends[:, 1]) / np.diff(ends[:, 0])))
-    elif np.isfinite(epochs).any() and np.nanmax(epochs) > 0:
-        per_epoch = float(iterations.max() / np.nanmax(epochs))
-    return np.stack([iterations, series.value[held]], 1), iterations, per_epoch if per_epoch > 0 else 1.0
-
-
-def _expected(
-    base: float, parts: Sequence[Any], iterations: np.ndarray, per_epoch: float, epochs: bool = False
-) -> np.ndarray:
-    # The rate of a row is that of its iteration, which the row counts as finished.
-    return np.array([rate_at(base, parts, max(i - 1, 0), per_epoch, epochs) for i in iterations])
-
-
-def _near(logged: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    return np.abs(logged - expected) <= NEAR * np.maximum(np.abs(expected), 1e-12)
-
-
-def _agree(logged: np.ndarray, expected: np.ndarray) -> float:
-    return float(_near(logged, expected).mean())
-
-
-def _restarted(
-    logged: np.ndarray, base: float, parts: Sequence[Any], iterations: np.ndarray, per_epoch: float
-) -> float:
-    """Share of rows that agree where the schedule begins again at the row that fits best."""
-    best = 0.0
-    for start in range(1, len(iterations)):
-        moved = np.where(np.arange(len(iterations)) < start, iterations, iterations - iterations[start - 1])
-        best = max(best, _agree(logged, _expected(base, parts, moved, per_epoch)))
-        if start > 400:
-            break
-    return best
-
-
-class WarmUp(Cause):
-    """The run ends while the learning rate still rises."""
-
-    name, group, needs = "warm-up longer than the run", "training", ("log or config",)
-    refuted_by = "a log of the rest of the run, in which the rate falls again"
-
-    def test(self, case: Case) -> Answer:
-        series, iterations, _ = _rates(own_curves(case))
-        rate = series[:, 1]
-        rising = np.diff(rate) > 0
-        if len(rate) < 4 or rising.mean() < 0.95:
-            return RuledOut(
-                f"the rate rises until iteration {iterations[int(rate.argmax())]:g} of {iterations[-1]:g}"
-            )
-        return self.found(
-            f"the learning rate rises from {rate[0]:.3g} to {rate[-1]:.3g} over all {iterations[-1]:g} "
-            "iterations: the "
-            "run ends in its warm-up",
-            fix="shorten the warm-up to a few percent of the run, or train longer",
-            numbers=(Measurement("share of the run in warm-up", 1.0, expected=0.05),),
-        )
 
 
 class LossStays(Cause):
@@ -478,8 +349,6 @@ def _place_of_shuffle(loader: Mapping[str, Any]) -> str:
 CAUSES: Sequence[Cause] = (
     LogOfAnotherRun(),
     LogFlags(),
-    Rate(),
-    WarmUp(),
     LossStays(),
     Clipping(),
     NotShuffled(),
