@@ -120,7 +120,11 @@ def _begun_again(curves: Curves) -> list[Finding]:
     lx, lv = loss.by_epoch()
     for n in range(2, len(x)):
         before, after = lv[(lx <= x[n - 1]) & (lx > x[n - 2])], lv[(lx > x[n - 1]) & (lx <= x[n])]
-        if value[n - 1] < HIGH * scale_of(value) or value[n] > LOST * value[n - 1] or not len(before) * len(after):
+        if (
+            value[n - 1] < HIGH * scale_of(value)
+            or value[n] > LOST * value[n - 1]
+            or not len(before) * len(after)
+        ):
             continue
         first, was, now = float(lv[0]), float(np.median(before)), float(after.max())
         if first <= was or not BACK <= (now - was) / (first - was) <= 2 - BACK:
@@ -129,10 +133,13 @@ def _begun_again(curves: Curves) -> list[Finding]:
         return [
             Finding(
                 BEGUN_ANEW,
-                f"between {_at(judged, x[n - 1])} and {x[n]:g} the loss goes back from {was:.3g} to {now:.3g} (it "
-                f"began at {first:.3g}), and {name} from {value[n - 1]:.3g} to {value[n]:.3g}: what was learned is "
+                f"between {_at(judged, x[n - 1])} and {x[n]:g} the loss goes back from {was:.3g} to "
+                f"{now:.3g} (it "
+                f"began at {first:.3g}), and {name} from {value[n - 1]:.3g} to {value[n]:.3g}: what "
+                "was learned is "
                 "lost, and the counting goes on",
-                "see which weights were loaded there: a resume that did not find its checkpoint begins with new ones",
+                "see which weights were loaded there: a resume that did not find its checkpoint "
+                "begins with new ones",
                 (Measurement(f"{name} before", float(value[n - 1])), Measurement("after", float(value[n]))),
                 severity="warning",
                 where=f"{judged.unit} {x[n - 1]:g} to {x[n]:g}",
@@ -143,7 +150,7 @@ def _begun_again(curves: Curves) -> list[Finding]:
 
 
 def _stands_still(curves: Curves) -> list[Finding]:
-    """Evaluations that agree to the last digit while the loss moves: other weights are evaluated than trained."""
+    """Evaluations that agree to the last digit while the loss moves: not what is trained is evaluated."""
     judged, loss = curves.headline, curves.loss
     if judged is None or loss is None or judged.unit != loss.unit:
         return []
@@ -156,20 +163,26 @@ def _stands_still(curves: Curves) -> list[Finding]:
     if len(during) < 2 or np.ptp(during) < MOVES * abs(float(np.median(during))):
         return []
     name, others = short(judged.name), [s for s in curves.series if s.split == "val" and s is not judged]
-    moving = [s for s in others if role_of(s.name) == "metric" and len(v := s.by_epoch()[1]) and np.ptp(v[-count:]) > 0]
+    moving = [
+        s
+        for s in others
+        if role_of(s.name) == "metric" and len(v := s.by_epoch()[1]) and np.ptp(v[-count:]) > 0
+    ]
     if moving:
         return []
     return [
         Finding(
             STANDS_STILL,
-            f"{name} is {value[-1]:.4g} in the last {count} of {len(value)} evaluations, to the last digit, while the "
+            f"{name} is {value[-1]:.4g} in the last {count} of {len(value)} evaluations, to the "
+            "last digit, while the "
             f"training loss goes from {during[0]:.3g} to {during[-1]:.3g}",
-            "evaluate the weights that are trained: an average that is never updated, a copy made before the training, "
+            "evaluate the weights that are trained: an average that is never updated, a copy made "
+            "before the training, "
             "or one stored prediction file is evaluated instead",
             (Measurement("evaluations that agree", count),),
             severity="warning",
             where=f"{judged.unit} {x[-count]:g} to {x[-1]:g}",
-            refuted_by="checkpoints of two of these epochs that give other figures when they are evaluated again",
+            refuted_by="checkpoints of two of these epochs that give other figures when evaluated again",
         )
     ]
 
@@ -198,8 +211,10 @@ def _in_order(curves: Curves) -> list[Finding]:
     return [
         Finding(
             IN_ORDER,
-            f"the loss repeats itself in each of {len(whole)} epochs: {explained:.0%} of what it varies by beside its "
-            f"trend is the place in the epoch, from {np.exp(shape.min()) - 1:+.0%} to {np.exp(shape.max()) - 1:+.0%}",
+            f"the loss repeats itself in each of {len(whole)} epochs: {explained:.0%} of what it "
+            "varies by beside its "
+            f"trend is the place in the epoch, from {np.exp(shape.min()) - 1:+.0%} to "
+            f"{np.exp(shape.max()) - 1:+.0%}",
             "shuffle the training data: the same batches come at the same place of every epoch",
             (Measurement("variance explained by the place in the epoch", explained, "share"),),
             severity="warning",

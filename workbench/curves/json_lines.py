@@ -110,7 +110,7 @@ def _place(one: Mapping[str, Any], *names: str) -> float:
 def _of_mmcv(objects: list[Mapping[str, Any]]) -> Iterator[Row | None]:
     """Rows of mmcv 0.x; None for its first line, which describes the machine.
 
-    The log does not say how many iterations an epoch has: it counts up to the last row of an epoch here, which
+    The log does not say how many iterations an epoch has: here it has as many as its last row says, which
     lies less than one logging interval before the epoch's end.
     """
     training = [one for one in objects if one.get("mode") == "train"]

@@ -20,7 +20,8 @@ ENDED_EARLY = "the schedule ends before the run"
 WARM_EPOCHS, WARM_PART, WARM_MOST = 10, 0.05, 0.25
 # From this part on it is no matter of taste: most of the run is made below its own rate.
 MOSTLY_WARM = 0.5
-# A schedule has ended where the rate stays at this part of its highest value or below, for this part of the run.
+# A schedule has ended where the rate stays at this part of its highest value or below, for this part of the
+# run.
 LOWEST, ENDED_PART = 0.05, 0.4
 # A step divides the rate by at least so much from one row to the next.
 STEP_BY = 2.0
@@ -121,9 +122,11 @@ def ended_early(curves: Curves) -> list[Finding]:
     return [
         Finding(
             ENDED_EARLY,
-            f"from {rate.unit} {x[first]:g} on, {part:.0%} of the run, the learning rate stays at {last:.3g}, "
+            f"from {rate.unit} {x[first]:g} on, {part:.0%} of the run, the learning rate stays at "
+            f"{last:.3g}, "
             f"{last / value.max():.1%} of its highest",
-            "let the schedule end with the run: its end, T_max or milestones are counted in another unit, or were "
+            "let the schedule end with the run: its end, T_max or milestones are counted in another "
+            "unit, or were "
             "made for a shorter run",
             (Measurement("part of the run at the lowest rate", part, "share"),),
             severity="warning",

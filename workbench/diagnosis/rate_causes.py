@@ -1,7 +1,8 @@
-"""Causes in the learning rate: the log's against the config's schedule, and what each group of parameters gets.
+"""Causes in the learning rate: the log's against the config's schedule, and that of parameter groups.
 
-The rates of a log are compared with the config's schedule as it stands, and as the usual mistakes read it: a base
-rate a multiple of it, schedulers stepped too often or too seldom, a schedule or a warm-up begun anew, none at all.
+The rates of a log are compared with the config's schedule as it stands, and as the usual mistakes read it: a
+base rate a multiple of it, schedulers stepped too often or too seldom, a schedule or a warm-up begun anew, no
+scheduler at all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.core.finding import Finding, Measurement
+from workbench.core.finding import Measurement
 from workbench.curves.schedule import rate_of
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
 # A rate in the log agrees with the config's where it is so near, in all but a few rows.
 NEAR, MOST_ROWS = 0.06, 0.9
-# A base rate is another one where it differs by more: rows of a steep schedule differ as much by their rounding.
+# A base rate is another one where it differs by more: rows of a steep schedule differ as much by their
+# rounding.
 OTHER_BASE = 0.1
 # Rows in sequence off the schedule by this factor, at least so many and so large a part, are no rounding.
 OFF, LEAST_ROWS, LEAST_PART = 1.5, 6, 0.02
@@ -113,8 +115,14 @@ class Rate(Cause):
             return self.found(f"{told}; {_of_block(logged, as_said, *block)}", fix=_ANEW)
         ratio = _ratio(logged, as_said)
         for name, factor in group_factors(config).items():
-            if factor > 0 and abs(ratio / factor - 1) < NEAR and logged.near(as_said * factor).mean() > MOST_ROWS:
-                return RuledOut(f"the log states the rate of one group of parameters, {name} ({factor:.3g} times)")
+            if (
+                factor > 0
+                and abs(ratio / factor - 1) < NEAR
+                and logged.near(as_said * factor).mean() > MOST_ROWS
+            ):
+                return RuledOut(
+                    f"the log states the rate of one group of parameters, {name} ({factor:.3g} times)"
+                )
         best, agreeing, ratio = _explained(logged, [right, *_readings(logged, base, parts)])
         if agreeing < MOST_ROWS:
             return self.found(
@@ -167,7 +175,7 @@ def logged_rates(found: Curves) -> Logged:
 
 
 def _grain(value: Float[np.ndarray, " R"]) -> float:
-    """The last digit of rates that are rounded; 0 where they are not, or so few differ that nothing shows it."""
+    """The last digit of rates that are rounded; 0 where they are not, or where too few differ to show it."""
     if len(np.unique(value)) < 4 and value.min() > 0:
         return 0.0
     multiples = (g for g in (1e-3, 1e-4, 1e-5, 1e-6) if np.abs(value / g - np.round(value / g)).max() < 1e-6)
@@ -241,7 +249,9 @@ def _readings(logged: Logged, base: float, parts: Sequence[Part]) -> list[Readin
     starts = np.unique(np.linspace(1, len(before) - 1, min(MOST_STARTS, len(before) - 1)).astype(int))
     anew = []
     for start in starts:
-        moved = np.where(np.arange(len(before)) < start, before, np.maximum(before - before[start - 1] - 1, 0))
+        moved = np.where(
+            np.arange(len(before)) < start, before, np.maximum(before - before[start - 1] - 1, 0)
+        )
         anew.append(Reading("the schedule begun anew", rate(moved), _ANEW))
     if anew:
         found.append(max(anew, key=lambda reading: logged.near(reading.expected).mean()))
@@ -277,7 +287,8 @@ def _of_block(logged: Logged, expected: Float[np.ndarray, " R"], first: int, las
     rises = share[-1] > OFF * share[0] and share[0] < 1 / OFF
     which = "a warm-up that was made again" if rises and first else "the schedule is left there"
     return (
-        f"from iteration {logged.iteration[first]:g} to {logged.iteration[last]:g} the rate is {share.min():.2g} to "
+        f"from iteration {logged.iteration[first]:g} to {logged.iteration[last]:g} the rate is "
+        f"{share.min():.2g} to "
         f"{share.max():.2g} times the config's: {which}"
     )
 
@@ -330,10 +341,14 @@ class GroupRates(Cause):
         if small:
             names = list(small)
             which = f"{names[0]} to {names[-1]}" if len(small) > 3 else ", ".join(names)
-            told.append(f"{which}: {min(small.values()):.2g} to {max(small.values()):.2g} of the optimizer's rate")
+            told.append(
+                f"{which}: {min(small.values()):.2g} to {max(small.values()):.2g} of the optimizer's rate"
+            )
         if not told:
             counted = len(group_factors(config))
-            return RuledOut(f"none of {counted} groups with a rate of its own gets less than {NEAR_ZERO:g} of it")
+            return RuledOut(
+                f"none of {counted} groups with a rate of its own gets less than {NEAR_ZERO:g} of it"
+            )
         return self.found(
             f"{'; '.join(told)}: these parameters keep the values that they begin with",
             fix="give them a rate (lr_mult, layer_decay_rate, frozen_stages=-1); keep it if only the rest is "
@@ -359,7 +374,9 @@ def _stated(config: Mapping[str, Any]) -> list[str]:
     for path, value in leaves(config):
         words = path.lower().replace(".", "_").split("_")
         frozen = value is True and any(word in ("freeze", "frozen") for word in words)
-        still = value == 0 and not isinstance(value, bool) and "lr" in words and not {"min", "final"} & set(words)
+        still = (
+            value == 0 and not isinstance(value, bool) and "lr" in words and not {"min", "final"} & set(words)
+        )
         if frozen or still:
             found.append(f"{path} is {value}")
     return found

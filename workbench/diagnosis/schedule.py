@@ -34,8 +34,8 @@ class Part:
 
 
 KINDS = ("LinearLR", "CosineAnnealingLR", "MultiStepLR", "StepLR", "ConstantLR", "ExponentialLR", "PolyLR")
-# A group whose rate is a smaller part of the optimizer's does not move in any run: published recipes with layer
-# decay go down to .005.
+# A group whose rate is a smaller part of the optimizer's does not move in any run: published recipes with
+# layer decay go down to .005.
 NEAR_ZERO = 1e-3
 
 
@@ -124,7 +124,11 @@ def group_factors(config: Mapping[str, Any]) -> dict[str, float]:
     given = given if isinstance(given, Mapping) else {}
     found: dict[str, float] = {}
     rate, blocks = given.get("layer_decay_rate"), given.get("num_layers")
-    if isinstance(rate, (int, float)) and isinstance(blocks, int) and "Decay" in str(groups.get("constructor")):
+    if (
+        isinstance(rate, (int, float))
+        and isinstance(blocks, int)
+        and "Decay" in str(groups.get("constructor"))
+    ):
         return {f"layer {n} of layer decay": float(rate) ** (blocks + 1 - n) for n in range(blocks + 2)}
     keys = given.get("custom_keys")
     for name, entry in keys.items() if isinstance(keys, Mapping) else ():

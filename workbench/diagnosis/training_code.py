@@ -216,7 +216,8 @@ def _left_in_evaluation(tree: ast.Module, loop: ast.For | ast.While) -> Iterator
         if name in before and name not in back:
             yield Fault(
                 EVALUATING, line,
-                f"{name}.eval() is called in the loop{by}, and {name}.train() in line {before[name]} alone: from "
+                f"{name}.eval() is called in the loop{by}, and {name}.train() in line "
+                f"{before[name]} alone: from "
                 "the second epoch on the network is trained in evaluation mode",
                 "put the network in training mode at the start of every epoch",
             )  # fmt: skip
@@ -261,7 +262,8 @@ def _frozen(tree: ast.Module) -> Iterator[Fault]:
         if owner.rpartition(".")[0] in trained and owner not in freed:
             yield Fault(
                 MISSING, line,
-                f"{owner} is frozen: its parameters need no gradient and keep the values that they begin with",
+                f"{owner} is frozen: its parameters need no gradient and keep the values that they "
+                "begin with",
                 "train it too, or keep it frozen on purpose, with weights that were trained before",
             )  # fmt: skip
 
@@ -278,11 +280,12 @@ def _detached(loop: ast.For | ast.While) -> Iterator[Fault]:
         node, seen = assigned.get(_owner(call)), set()
         while node is not None and node.lineno not in seen:
             seen.add(node.lineno)
-            cut = next((c for c in _methods(node.value, "detach") if isinstance(c.func.value, ast.Call)), None)  # type: ignore[attr-defined]
+            cut = next((c for c in _methods(node.value, "detach") if "(" in _owner(c)), None)
             if cut is not None:
                 yield Fault(
                     DETACHED, node.lineno,
-                    f"{ast.unparse(cut)} cuts the network's output off: the backward pass in line {call.lineno} "
+                    f"{ast.unparse(cut)} cuts the network's output off: the backward pass in line "
+                    f"{call.lineno} "
                     "reaches none of its parameters",
                     "make the loss of the outputs themselves",
                 )  # fmt: skip
@@ -308,7 +311,8 @@ def _made_anew(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
             if _name(call).lower() in ("adam", "adamw", "sgd"):
                 yield Fault(
                     MADE_ANEW, call.lineno,
-                    f"the optimizer is made in the loop of line {outer.lineno}: its moments, and what a scheduler "
+                    f"the optimizer is made in the loop of line {outer.lineno}: its moments, and "
+                    "what a scheduler "
                     "did to its rate, are lost each time",
                     "make the optimizer once, before the loop",
                 )  # fmt: skip
@@ -330,7 +334,8 @@ def _wrong_unit(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
         if length is not None and length in epochs and stepped is not None:
             yield Fault(
                 WRONG_UNIT, stepped.lineno,
-                f"{owner} has a length of {length}, the number of epochs, and is stepped after every batch: the "
+                f"{owner} has a length of {length}, the number of epochs, and is stepped after "
+                "every batch: the "
                 f"schedule is over after {length} batches",
                 "step it once an epoch, or give it the number of batches of the run",
             )  # fmt: skip

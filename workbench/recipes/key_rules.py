@@ -290,7 +290,7 @@ def _frozen_stages(subject: Subject) -> Iterator[AuditFinding]:
 
 
 def frozen_whole(config: Mapping[str, Any], blocks: Any = None) -> tuple[int, int] | None:
-    """frozen_stages and the number of stages, or blocks, of a backbone that is frozen whole; None for another."""
+    """frozen_stages and the number of stages, or blocks, of a backbone frozen whole; None for another."""
     frozen = look_up(config, "model.backbone.frozen_stages")
     whole = blocks if isinstance(blocks, int) else 4
     return (frozen, whole) if isinstance(frozen, int) and frozen >= whole else None

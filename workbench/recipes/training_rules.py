@@ -443,7 +443,9 @@ def loss_weights(subject: Subject) -> Iterator[AuditFinding]:
         for path, value in leaves(model if isinstance(model, Mapping) else {})
         if path.rpartition(".")[2] == "loss_weight" and isinstance(value, (int, float))
     ]
-    losses = [path for path, value in leaves(model or {}) if path.endswith(".type") and "loss" in path.lower()]
+    losses = [
+        path for path, value in leaves(model or {}) if path.endswith(".type") and "loss" in path.lower()
+    ]
     if weights and all(value == 0 for _, value in weights) and len(weights) >= len(losses):
         yield finding(
             "error",
