@@ -264,8 +264,8 @@ class Diagnosis(Report):
         if self.commands:
             width = max(len(one.shows) for one in self.commands)
             lines += ["", "to see more:", *(f"  {one.shows:{width}}  {one.line}" for one in self.commands)]
-        told = f"{self.seconds:.1f} s{self._cost_text()}, level {self.level}, with {self.given}"
-        return "\n".join([*lines, *([f"protocol: {self.protocol}"] if self.protocol else []), told])
+        cost = f"{self.seconds:.1f} s{self._cost_text()}, level {self.level}, with {self.given}"
+        return "\n".join([*lines, *([f"protocol: {self.protocol}"] if self.protocol else []), cost])
 
 
 def _by_reason(not_testable: Mapping[str, str]) -> dict[str, list[str]]:
