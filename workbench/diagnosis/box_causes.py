@@ -1,4 +1,4 @@
-"""Causes in which instances a result file has: a detector's boxes in place of annotated ones, some left out."""
+"""Causes in which instances a result file has: a detector's boxes for annotated ones, some left out."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class DetectedBoxes(Cause):
         if not seen.any():
             raise NotAvailable("no annotated image has results")
         if np.mean(best[seen] > SAME_BOX) > 1 - FEW:
-            told = f"the results have the annotated boxes (IoU {np.median(best[seen]):.2f} in the median)"
+            alike = f"the results have the annotated boxes (IoU {np.median(best[seen]):.2f} in the median)"
             if not detections:
-                return RuledOut(told)
+                return RuledOut(alike)
             return self.found(
-                f"{told}, but the config evaluates with detected boxes ({detections}): the figure is higher "
+                f"{alike}, but the config evaluates with detected boxes ({detections}): the figure is higher "
                 "than the published ones, which are with a detector",
                 fix="predict the boxes of the detection file that the config names (bbox_file)",
                 confidence="likely",
@@ -193,7 +193,7 @@ def left_out(case: Case) -> LeftOut | None:
 
 
 def without_pose(found: Predictions, pose_set: PoseSet) -> Bool[np.ndarray, " L"]:
-    """Labelled instances for which no pose is left when each pose takes the instance that it lies nearest to."""
+    """Labelled instances for which no pose is left when each pose takes the nearest instance."""
     from scipy.optimize import linear_sum_assignment
 
     missing = []

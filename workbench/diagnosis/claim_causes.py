@@ -1,7 +1,8 @@
 """Causes of figures: what was claimed, or seen, is another checkpoint's, or of other rules or another script.
 
-A result file is scored as evaluators in projects score otherwise, with one departure and with two. A figure of
-three digits is met by some of them by chance: what fits is named where so few were tried that this is unlikely.
+A result file is scored as evaluators in projects score otherwise, with one departure and with two. A figure
+of three digits is met by some of them by chance: what fits is named where this is unlikely, since few were
+tried.
 """
 
 from __future__ import annotations
@@ -126,10 +127,10 @@ class ClaimByOtherRules(Cause):
         if evidence.model is not None and len(evidence.indices) < len(case.pose_set().labelled):
             raise NotAvailable("a figure of the whole set needs the whole set; give --level evaluate")
         measured = evidence.measure()
-        told, own = _told(claims), Reading((), measured.figures)
+        claimed, own = _in_words(claims), Reading((), measured.figures)
         if own.off(claims) < SAME:
             return RuledOut(
-                f"{told} is what COCO's rules give ({_told({n: measured.figures[n] for n in claims})})"
+                f"{claimed} is what COCO's rules give ({_in_words({n: measured.figures[n] for n in claims})})"
             )
         scored = Scored(measured.predictions, case.pose_set(), tuple(evidence.sigmas), evidence.area_rule)
         alone = list(scored.readings(1))
@@ -142,18 +143,18 @@ class ClaimByOtherRules(Cause):
         if not fitting:
             nearest = min(alone, key=lambda reading: reading.off(claims))
             return RuledOut(
-                f"COCO's rules give {_told({n: measured.figures[n] for n in claims})}, the nearest "
+                f"COCO's rules give {_in_words({n: measured.figures[n] for n in claims})}, the nearest "
                 f"of {tried} "
-                f"other ways {_told({n: nearest.figures.get(n, np.nan) for n in claims})} "
+                f"other ways {_in_words({n: nearest.figures.get(n, np.nan) for n in claims})} "
                 f"({nearest.names[0]}); none "
-                f"gives {told} more surely than by chance: figures of four digits, or AP50, AP75 "
+                f"gives {claimed} more surely than by chance: figures of four digits, or AP50, AP75 "
                 "and AR beside AP, say "
                 "more"
             )
         names = [" and ".join(one.names) for one in fitting]
         return self.found(
-            f"COCO's rules give {_told({n: measured.figures[n] for n in claims})} for these poses, "
-            f"and {told} is what "
+            f"COCO's rules give {_in_words({n: measured.figures[n] for n in claims})} for these poses, "
+            f"and {claimed} is what "
             f"comes out with {_one_of(names)}; {tried} ways were tried",
             fix=f"evaluate with COCO's own rules; {names[0]} is another measure",
             numbers=(
@@ -167,7 +168,7 @@ class ClaimByOtherRules(Cause):
         )
 
 
-def _told(figures: Mapping[str, float]) -> str:
+def _in_words(figures: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
 
 

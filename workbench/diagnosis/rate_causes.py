@@ -105,14 +105,14 @@ class Rate(Cause):
         base, parts = parts_of(config)
         logged, as_said = _placed(logged_rates(own_curves(case)), base, parts, config)
         share, right = float(logged.near(as_said).mean()), Reading("", as_said)
-        told = f"rows agree with the config in {share:.0%} of {len(as_said)} rows"
+        agreement = f"rows agree with the config in {share:.0%} of {len(as_said)} rows"
         if share >= MOST_ROWS:
             block = _block(logged, as_said)
             if block is None:
                 return RuledOut(
                     f"the rate in {share:.0%} of {len(as_said)} rows is the one that the config asks for"
                 )
-            return self.found(f"{told}; {_of_block(logged, as_said, *block)}", fix=_ANEW)
+            return self.found(f"{agreement}; {_of_block(logged, as_said, *block)}", fix=_ANEW)
         ratio = _ratio(logged, as_said)
         for name, factor in group_factors(config).items():
             if (
@@ -126,7 +126,7 @@ class Rate(Cause):
         best, agreeing, ratio = _explained(logged, [right, *_readings(logged, base, parts)])
         if agreeing < MOST_ROWS:
             return self.found(
-                f"{told}; {_described(logged, as_said)}",
+                f"{agreement}; {_described(logged, as_said)}",
                 fix="compare the schedule that really ran with the config",
                 severity="warning",
                 confidence="possible",
@@ -134,7 +134,7 @@ class Rate(Cause):
         times = "" if abs(ratio - 1) < OTHER_BASE else f"a base rate {ratio:.3g} times as large"
         fix = f"set the rate of the config, or change the config: the run used {ratio:.3g} times as much"
         return self.found(
-            f"{told}, and in {agreeing:.0%} with {' and '.join(filter(None, (times, best.name)))}",
+            f"{agreement}, and in {agreeing:.0%} with {' and '.join(filter(None, (times, best.name)))}",
             fix=best.fix or fix,
             numbers=(Measurement("rate in the log over the config's", ratio, expected=1.0),),
         )
@@ -296,11 +296,11 @@ def _of_block(logged: Logged, expected: Float[np.ndarray, " R"], first: int, las
 def _described(logged: Logged, expected: Float[np.ndarray, " R"]) -> str:
     """Both schedules in words: where the rate is highest, and where it ends."""
 
-    def told(rate: Float[np.ndarray, " R"]) -> str:
+    def summary(rate: Float[np.ndarray, " R"]) -> str:
         top = int(np.argmax(rate >= 0.99 * rate.max()))
         return f"{rate.max():.3g} from iteration {logged.iteration[top]:g} on and {rate[-1]:.3g} at the end"
 
-    return f"the log's rate is {told(logged.rate)}, the config's {told(expected)}"
+    return f"the log's rate is {summary(logged.rate)}, the config's {summary(expected)}"
 
 
 class WarmUp(Cause):
@@ -335,22 +335,22 @@ class GroupRates(Cause):
         config = case.config()
         rate = optimizer_of(config)[1].get("lr")
         small = {name: factor for name, factor in group_factors(config).items() if factor < NEAR_ZERO}
-        told = [*_whole_stages(config), *_stated(config)]
+        parts = [*_whole_stages(config), *_stated(config)]
         if isinstance(rate, (int, float)) and rate <= 0:
-            told.insert(0, f"the optimizer's own rate is {rate:g}")
+            parts.insert(0, f"the optimizer's own rate is {rate:g}")
         if small:
             names = list(small)
             which = f"{names[0]} to {names[-1]}" if len(small) > 3 else ", ".join(names)
-            told.append(
+            parts.append(
                 f"{which}: {min(small.values()):.2g} to {max(small.values()):.2g} of the optimizer's rate"
             )
-        if not told:
+        if not parts:
             counted = len(group_factors(config))
             return RuledOut(
                 f"none of {counted} groups with a rate of its own gets less than {NEAR_ZERO:g} of it"
             )
         return self.found(
-            f"{'; '.join(told)}: these parameters keep the values that they begin with",
+            f"{'; '.join(parts)}: these parameters keep the values that they begin with",
             fix="give them a rate (lr_mult, layer_decay_rate, frozen_stages=-1); keep it if only the rest is "
             "meant to be trained",
             severity="warning",

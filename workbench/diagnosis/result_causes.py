@@ -58,14 +58,14 @@ class OfAnotherModel(Cause):
         own, flipped = _own(model, pose_set, rows), _own(model, pose_set, rows, flip=True)
         away, usual = distance(own, found, pose_set, rows), distance(own, flipped, pose_set, rows)
         best = min(away, distance(flipped, found, pose_set, rows))
-        told = (
+        distances = (
             f"on {len(rows)} instances the file's poses lie {best:.3f} from the checkpoint's, in "
             "roots of the "
             f"instance's area (median), where the flip test moves them by {usual:.3f}"
         )
         other = "" if best <= SAME else self._other(case, found, rows)
         if not other and best <= max(APART, MORE_THAN_FLIP * usual):
-            return RuledOut(told)
+            return RuledOut(distances)
         on_these = {pose_set.instances[i].image_id for i in rows}
         truth = truth_of(pose_set, case.evidence().area_rule).on_images(on_these)
         sigmas = case.evidence().sigmas
@@ -80,9 +80,9 @@ class OfAnotherModel(Cause):
         interval = paired_bootstrap(before, after, resamples=500, seed=0)
         clear = interval.low > 0 or interval.high < 0
         if not other and not clear:
-            return RuledOut(f"{told}; AP differs by {interval.delta:+.3f}, which may be chance")
+            return RuledOut(f"{distances}; AP differs by {interval.delta:+.3f}, which may be chance")
         return self.found(
-            f"{told}{other or ''}; AP of the checkpoint's own poses on their images differs by "
+            f"{distances}{other or ''}; AP of the checkpoint's own poses on their images differs by "
             f"{interval.delta:+.3f} "
             f"({interval.low:+.3f} to {interval.high:+.3f})",
             fix="predict again with this checkpoint, or name the one that the results are of",
@@ -170,9 +170,9 @@ class KeypointsHeld(Cause):
             raise NotAvailable("no result is of the images and categories of the set")
         points = found.keypoints
         empty = (points == 0).all(-1)
-        told, held = [], np.zeros(points.shape[:2], bool)
+        seen, held = [], np.zeros(points.shape[:2], bool)
         if empty.mean() >= HELD:
-            told.append(f"{empty.mean():.0%} of the keypoints are written as (0, 0)")
+            seen.append(f"{empty.mean():.0%} of the keypoints are written as (0, 0)")
             held |= empty
         for axis, name in enumerate("xy"):
             limit = np.array(
@@ -180,17 +180,16 @@ class KeypointsHeld(Cause):
             )[:, None]
             value, on_it = _most_frequent(points[..., axis], ~empty & (points[..., axis] < limit - 1))
             if on_it is not None:
-                told.append(f"{on_it.mean():.0%} of all {name} are exactly {value:g}, the largest there is")
+                seen.append(f"{on_it.mean():.0%} of all {name} are exactly {value:g}, the largest there is")
                 held |= on_it
         lost = _labelled_there(found, held, pose_set)
-        if not told or not lost:
+        if not seen or not lost:
             return RuledOut("no coordinate is that of many keypoints")
         return self.found(
-            f"{'; '.join(told)}, in {int(held.any(1).sum())} of {len(found)} poses; {lost} "
-            "keypoints that are labelled "
-            "elsewhere in their image get nothing so",
-            fix="write the place that the network gives for every keypoint, whatever its score; cut coordinates at the "
-            "size of their own image, or not at all",
+            f"{'; '.join(seen)}, in {int(held.any(1).sum())} of {len(found)} poses; {lost} "
+            "keypoints that are labelled elsewhere in their image get nothing so",
+            fix="write the place that the network gives for every keypoint, whatever its score; cut coordinates "
+            "at the size of their own image, or not at all",
             numbers=(Measurement("share of keypoints held", float(held.mean()), expected=0.0),),
         )
 

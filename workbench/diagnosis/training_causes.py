@@ -167,15 +167,15 @@ def _by_counts(checkpoint: Checkpoint, logged: Curves, beside: bool) -> LogOrigi
     per_epoch = checkpoint.iteration / checkpoint.epoch
     # The epoch of a row is the one that runs or the last finished one, counted from 0 or 1.
     denied = (iterations > (epochs + 1) * per_epoch) | (iterations < (epochs - 2) * per_epoch)
-    told = f"an epoch has {per_epoch:g} iterations in {checkpoint.path.name}"
+    length = f"an epoch has {per_epoch:g} iterations in {checkpoint.path.name}"
     if denied.mean() > 0.5:
         return LogOrigin(
             "other",
-            f"the log is of another run: {told}, and epoch {epochs[-1]:g} lies at iteration "
+            f"the log is of another run: {length}, and epoch {epochs[-1]:g} lies at iteration "
             f"{iterations[-1]:g} in the log",
         )
     # Other runs on the same data have as many: this alone shows nothing.
-    return None if beside else LogOrigin("unknown", f"{told} and in the log, but no figure stands in both")
+    return None if beside else LogOrigin("unknown", f"{length} and in the log, but no figure stands in both")
 
 
 def of_this_log(case: Case, finding: Finding) -> Finding:

@@ -241,7 +241,7 @@ def _modes(tree: ast.Module, outer: ast.For | ast.While) -> tuple[set[str], list
 
 
 def _frozen(tree: ast.Module) -> Iterator[Fault]:
-    """Parts of the network whose parameters are told to need no gradient, and are never told otherwise."""
+    """Parts of the network whose parameters are set to need no gradient, and never set back."""
     found: list[tuple[str, int]] = []
     freed: set[str] = set()
     for node in ast.walk(tree):
