@@ -158,7 +158,7 @@ def distance(a: Predictions, b: Predictions, pose_set: PoseSet, rows: Sequence[i
 
 
 class KeypointsHeld(Cause):
-    """Many keypoints lie on one coordinate: written as (0, 0), or cut at a size that is not the image's."""
+    """Many keypoints have no place of their own: written as (0, 0), or cut at a size not the image's."""
 
     name, group, level = "keypoints held at one coordinate", "output", "forward"
     needs = ("results", "data")
@@ -169,10 +169,10 @@ class KeypointsHeld(Cause):
         if not len(found):
             raise NotAvailable("no result is of the images and categories of the set")
         points = found.keypoints
-        empty = (points == 0).all(-1)
+        empty = (points == 0).all(-1) | np.isnan(points).any(-1)
         seen, held = [], np.zeros(points.shape[:2], bool)
         if empty.mean() >= HELD:
-            seen.append(f"{empty.mean():.0%} of the keypoints are written as (0, 0)")
+            seen.append(f"{empty.mean():.0%} of the keypoints have no place, or (0, 0)")
             held |= empty
         for axis, name in enumerate("xy"):
             limit = np.array(

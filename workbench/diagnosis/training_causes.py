@@ -12,7 +12,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Finding, Measurement
-from workbench.curves.schedule import LONG_WARM_UP
+from workbench.curves.schedule import ENDED_EARLY, LONG_WARM_UP
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut
 from workbench.diagnosis.fixes import config_diff
@@ -27,6 +27,8 @@ LEAST_FALL = 0.05
 OBSERVED = ("best is not "
 "last", "plateau", "sudden jump", "metric moves in coarse steps", "learning rate step",
             "late start")  # fmt: skip
+# What a schedule shows that is followed in another way than its config says: a cause of its own.
+OF_RATE = (LONG_WARM_UP, ENDED_EARLY)
 # A run that reached so much of its figure learned, however flat its loss lies.
 LEARNED = 0.1
 # Clipping leaves less than this share of the usual gradient.
@@ -233,8 +235,8 @@ class LogFlags(Cause):
         except NotAvailable:
             pass
         found = [flag for flag in flags if flag.severity != "remark" and flag.cause not in OBSERVED]
-        if any(flag.cause == LONG_WARM_UP for flag in found) and _rate_is_explained(case):
-            found = [flag for flag in found if flag.cause != LONG_WARM_UP]
+        if any(flag.cause in OF_RATE for flag in found) and _rate_is_explained(case):
+            found = [flag for flag in found if flag.cause not in OF_RATE]
         if not found:
             return RuledOut(own.summary())
         # A curve shows a symptom: it never outranks what undoing a cause gave back.
