@@ -291,9 +291,12 @@ class ErrorsOfResult(JobSection):
     # Updates.
 
     def updates(self, result: Answer, download: Download, figure: str, *asked: Any) -> list[Any]:
-        return report_updates(
+        shown, drawn, details = report_updates(
             result.reports[""], "", lambda one: details_html(download, one.table(), result.code, {figure: ""})
         )
+        wanted = self.asked(*asked)
+        absent = self.context.registry.sets.get(wanted.data, bool(wanted.file)).left_out_text()
+        return [shown + sentence_html(absent), drawn, details]
 
     def below(self, result: Answer | None, *asked: Any) -> list[Any]:
         """Run, epoch, data, slices, keypoint, slice, number of the first card, cards."""
