@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from apps.server.api import listed_runs
 from apps.server.reading import _Reader, checked
 from workbench.core import NotAvailable
+from workbench.doctor.examination import _probe
 
 
 def reader(script, seconds=5.0):
@@ -52,10 +56,39 @@ def test_a_file_that_ends_the_reader_is_told_and_the_next_one_read(tmp_path):
 def test_the_processor_time_of_a_file_is_limited(tmp_path):
     """The process ends itself, whatever the machine is doing beside."""
     script = (
-        "from apps import reading\nreading.PROCESSOR_SECONDS = 0\nsys.stdin.readline()\nreading._limit()\n"
+        "from apps.server import reading\nreading.PROCESSOR_SECONDS = 0\n"
+        "sys.stdin.readline()\nreading._limit()\n"
     )
     found = _Reader([sys.executable, "-c", f"import sys\n{script}while True: pass"], 60)
     assert "processor time" in found.reason(tmp_path / "x")
+
+
+def test_nothing_in_the_current_folder_is_imported(root_folder, tmp_path, monkeypatch):
+    trap = f"open({str(tmp_path / 'PWNED')!r}, 'a').write(__name__)\nraise ImportError\n"
+    for name in ("apps", "json", "multiprocessing", "runpy", "torch", "typer"):
+        (tmp_path / f"{name}.py").write_text(trap)
+    monkeypatch.chdir(tmp_path)
+    found = _Reader(seconds=60)
+    assert found.reason(root_folder / "painted-run" / "epoch_1.pth") == ""
+    found._end(found._process)
+    assert _probe("import json, torch; print(json.dumps({'found': torch.__name__}))").facts == {
+        "found": "torch"
+    }
+    (tmp_path / "scripts").mkdir()  # as the installed script, whose folder Python puts first
+    script = tmp_path / "scripts" / "workbench.start"
+    script.write_text(
+        "import multiprocessing\nfrom workbench import cli\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "spawn = multiprocessing.get_context('spawn')\n"
+        "cli.main = lambda: max(ProcessPoolExecutor(1, spawn).map(abs, [-3]))\n"
+        "if __name__ == '__main__':\n    cli.entry()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    assert subprocess.run([sys.executable, script], env=environment, check=False).returncode == 3
+    started = subprocess.run([sys.executable, "-m", "workbench", "--version"], env=environment, check=False)
+    # Before 3.11 Python cannot be told to leave the folder out of `-m` itself, nor out of multiprocessing.
+    assert started.returncode == 0 or sys.version_info < (3, 11)
+    assert not (tmp_path / "PWNED").exists() or sys.version_info < (3, 11)
 
 
 def test_a_good_checkpoint_passes(root_folder):
