@@ -21,13 +21,18 @@ def reader(script, seconds=5.0):
     return _Reader([sys.executable, "-c", f"import sys, json, signal, os\n{script}"], seconds)
 
 
+def ended(found):
+    assert found._process is not None
+    found._end(found._process)
+
+
 ECHO = "for line in sys.stdin: print(json.dumps('' if 'good' in line else 'bad'), flush=True)"
 
 
 def test_what_the_other_process_says_is_the_reason(tmp_path):
     found = reader(ECHO)
     assert [found.reason(tmp_path / name) for name in ("good", "x", "good")] == ["", "bad", ""]
-    found._end(found._process)
+    ended(found)
 
 
 def test_a_file_without_end_is_given_up_and_the_next_one_read(tmp_path):
@@ -40,7 +45,7 @@ def test_a_file_without_end_is_given_up_and_the_next_one_read(tmp_path):
     assert time.monotonic() - started < 5
     found._seconds = 20
     assert found.reason(tmp_path / "good") == ""
-    found._end(found._process)
+    ended(found)
 
 
 def test_a_file_that_ends_the_reader_is_told_and_the_next_one_read(tmp_path):
@@ -50,7 +55,7 @@ def test_a_file_that_ends_the_reader_is_told_and_the_next_one_read(tmp_path):
     found = reader(script)
     assert "processor time" in found.reason(tmp_path / "bomb")
     assert found.reason(tmp_path / "good") == ""
-    found._end(found._process)
+    ended(found)
 
 
 def test_the_processor_time_of_a_file_is_limited(tmp_path):
@@ -70,7 +75,7 @@ def test_nothing_in_the_current_folder_is_imported(root_folder, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     found = _Reader(seconds=60)
     assert found.reason(root_folder / "painted-run" / "epoch_1.pth") == ""
-    found._end(found._process)
+    ended(found)
     assert _probe("import json, torch; print(json.dumps({'found': torch.__name__}))").facts == {
         "found": "torch"
     }
