@@ -127,7 +127,7 @@ def read_record(path: Path) -> dict[str, Any]:
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     names = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
     shown = [
-        f"its {name} are others"
+        f"made with other {name}"
         if name in ("annotations", "images", "detections", "code")
         else f"{name}: {_short(found.get(name))} in the folder, {_short(wanted.get(name))} asked for"
         for name in names
