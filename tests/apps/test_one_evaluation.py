@@ -185,7 +185,7 @@ def test_one_missing_image_is_named_and_the_rest_is_compared(workbench, tmp_path
     page, asked = ErrorsOfResult(context, (), ()), ("run", "1", data.name, "published")
     page.start(*asked)
     found = when(lambda: page.result(*asked), bool)
-    assert f"{said}</div>" in page.updates(found, Download("errors", "errors", ""), "figure", *asked)[0]
+    assert f"{said}</div>" in page.updates(found, Download("errors", "errors", ""), "figure", *asked)[2]
     context.jobs.close()
     gone.write_bytes(kept)
     assert "missing" not in shown(data, tmp_path / "again", 17)["protocol_text"]

@@ -201,6 +201,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
     findings: list[Finding] = []
     ruled_out: dict[str, str] = {}
     not_testable: dict[str, str] = {}
+    symptom_of: dict[str, tuple[str, ...]] = {}
     for cause, answer in answers.items():
         if isinstance(answer, RuledOut):
             ruled_out[cause.name] = answer.evidence
@@ -218,6 +219,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
             found = [_refutable(finding, cause) for finding in stay]
             findings += [of_this_log(case, finding) for finding in found] if "log" in cause.needs else found
             groups |= {finding.cause: cause.group for finding in answer}
+            symptom_of |= {finding.cause: cause.symptom_of for finding in answer}
         groups.setdefault(cause.name, cause.group)
     findings = _with_diffs(case, findings)
     if case.reaches("forward") and (scores := note_of_scores(case)):
@@ -226,7 +228,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
     return Diagnosis(
         title=_title(case),
         given=case.given.text(),
-        findings=tuple(by_proof(findings, {cause.name: cause.symptom_of for cause in answers})),
+        findings=tuple(by_proof(findings, symptom_of)),
         groups=groups,
         ruled_out=ruled_out,
         not_testable=not_testable,
