@@ -188,8 +188,8 @@ class KeypointsHeld(Cause):
         return self.found(
             f"{'; '.join(seen)}, in {int(held.any(1).sum())} of {len(found)} poses; {lost} "
             "keypoints that are labelled elsewhere in their image get nothing so",
-            fix="write the place that the network gives for every keypoint, whatever its score; cut coordinates "
-            "at the size of their own image, or not at all",
+            fix="write the place that the network gives for every keypoint, whatever its score; cut "
+            "coordinates at the size of their own image, or not at all",
             numbers=(Measurement("share of keypoints held", float(held.mean()), expected=0.0),),
         )
 
