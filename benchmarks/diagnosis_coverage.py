@@ -234,7 +234,7 @@ def verdicts() -> set[str]:
     from torch import nn
 
     from workbench.core import Outputs
-    from workbench.curves import flags, schedule
+    from workbench.curves import flags, mistakes, schedule
     from workbench.diagnosis import training_code
     from workbench.diagnosis.cause import all_causes
     from workbench.diagnosis.label_causes import Lints
@@ -258,7 +258,7 @@ def verdicts() -> set[str]:
         found |= {variant.undoes for variant in fault_variants(model, outputs)} - {""}
     found |= {flags.LOSS_WITHOUT_METRIC, flags.AGAINST, flags.BEST_BELOW, flags.NOT_FINITE, flags.GAP}
     found |= {schedule.LONG_WARM_UP, schedule.RESTARTED, schedule.BEGUN_ANEW, schedule.ENDED_EARLY}
-    found |= {flags.STANDS_STILL, flags.IN_ORDER}
+    found |= {mistakes.STANDS_STILL, mistakes.IN_ORDER}
     code = training_code
     found |= {
         code.DETACHED,

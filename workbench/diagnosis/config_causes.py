@@ -15,9 +15,9 @@ from workbench.curves.schedule import rate_of
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.fixes import REMOVED, config_diff
+from workbench.diagnosis.run_logs import own_curves
 from workbench.diagnosis.schedule import parts_of, rate_at
 from workbench.diagnosis.text_causes import stated_recipe
-from workbench.diagnosis.training_causes import own_curves
 from workbench.recipes.key_rules import NEVER_TRAIN
 
 # Decay takes less than this share of norms and biases over a run: nothing to speak of.

@@ -19,6 +19,7 @@ from workbench.core.finding import Measurement
 from workbench.curves.schedule import rate_of
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.run_logs import own_curves
 from workbench.diagnosis.schedule import (
     NEAR_ZERO,
     Part,
@@ -28,7 +29,6 @@ from workbench.diagnosis.schedule import (
     parts_of,
     rate_at,
 )
-from workbench.diagnosis.training_causes import own_curves
 from workbench.recipes.values import decisions_of, leaves
 
 if TYPE_CHECKING:

@@ -14,9 +14,8 @@ from workbench.core.finding import Measurement
 from workbench.diagnosis.box_causes import SAME_BOX, best_overlap, box_area, extents_stated
 from workbench.diagnosis.case import Case, check_keypoints
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
-from workbench.diagnosis.evidence import Evidence
-from workbench.evaluation.compare import paired_bootstrap
-from workbench.evaluation.evaluate import truth_of
+from workbench.diagnosis.evidence import Evidence, Measured, gain
+from workbench.evaluation.evaluate import instance_oks, truth_of
 from workbench.evaluation.keypoint_ap import keypoint_ap
 
 if TYPE_CHECKING:
@@ -59,32 +58,18 @@ class OfAnotherModel(Cause):
         away, usual = distance(own, found, pose_set, rows), distance(own, flipped, pose_set, rows)
         best = min(away, distance(flipped, found, pose_set, rows))
         distances = (
-            f"on {len(rows)} instances the file's poses lie {best:.3f} from the checkpoint's, in "
-            "roots of the "
-            f"instance's area (median), where the flip test moves them by {usual:.3f}"
+            f"on {len(rows)} instances the file's poses lie {best:.3f} from the checkpoint's, in roots of "
+            f"the instance's area (median), where the flip test moves them by {usual:.3f}"
         )
         other = "" if best <= SAME else self._other(case, found, rows)
         if not other and best <= max(APART, MORE_THAN_FLIP * usual):
             return RuledOut(distances)
-        on_these = {pose_set.instances[i].image_id for i in rows}
-        truth = truth_of(pose_set, case.evidence().area_rule).on_images(on_these)
-        sigmas = case.evidence().sigmas
-        before, after = (
-            keypoint_ap(
-                truth,
-                poses.take(np.flatnonzero(np.isin(poses.image_id, list(on_these)))).detections(),
-                sigmas,
-            )
-            for poses in (found, own)
-        )
-        interval = paired_bootstrap(before, after, resamples=500, seed=0)
-        clear = interval.low > 0 or interval.high < 0
-        if not other and not clear:
-            return RuledOut(f"{distances}; AP differs by {interval.delta:+.3f}, which may be chance")
+        change = gain(*(_measured(case, poses, rows) for poses in (found, own)))
+        if not other and change.low <= 0 <= change.high:
+            return RuledOut(f"{distances}; mean OKS differs by {change.oks:+.3f}, which may be chance")
         return self.found(
-            f"{distances}{other or ''}; AP of the checkpoint's own poses on their images differs by "
-            f"{interval.delta:+.3f} "
-            f"({interval.low:+.3f} to {interval.high:+.3f})",
+            f"{distances}{other}; with the checkpoint's own poses mean OKS differs by {change.oks:+.3f} "
+            f"({change.low:+.3f} to {change.high:+.3f})",
             fix="predict again with this checkpoint, or name the one that the results are of",
             numbers=(Measurement("distance of the poses", best, expected=usual),),
             confidence="measured" if other else "likely",
@@ -92,8 +77,8 @@ class OfAnotherModel(Cause):
         )
 
     def _other(self, case: Case, found: Predictions, rows: Sequence[int]) -> str:
-        """Which other epoch of the run finds these poses, in words; "" for none."""
-        for path in case.given.epochs:
+        """Which other epoch, or other checkpoint given, finds these poses, in words; "" for none."""
+        for path in (*case.given.epochs, *case.given.others):
             if path == case.given.checkpoint:
                 continue
             case.step()
@@ -109,6 +94,14 @@ class OfAnotherModel(Cause):
             if away <= SAME:
                 return f"; those of {path.name} lie {away:.3f} away: the results are its"
         return ""
+
+
+def _measured(case: Case, poses: Predictions, rows: Sequence[int]) -> Measured:
+    """Poses, compared with these instances."""
+    truth = truth_of(case.pose_set(), case.evidence().area_rule, rows)
+    poses = poses.take(np.flatnonzero(np.isin(poses.image_id, truth.image_ids[truth.image])))
+    result = keypoint_ap(truth, poses.detections(), case.evidence().sigmas)
+    return Measured(result, instance_oks(poses, result), poses)
 
 
 def _looked_at(case: Case, model: PoseModel) -> list[int]:

@@ -294,6 +294,11 @@ def same_files(subject: Subject) -> Iterator[AuditFinding]:
             source="the config itself",
             fix="name the test file",
         )
+    yield from _judged_files(made)
+
+
+def _judged_files(made: Decisions) -> Iterator[AuditFinding]:
+    """Loader and evaluator name one file."""
     for part in ("val", "test"):
         loaded = look_up(made.config, f"{part}_dataloader.dataset.ann_file")
         judged = look_up(made.config, f"{part}_evaluator.ann_file")
