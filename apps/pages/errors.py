@@ -281,13 +281,14 @@ class ErrorsOfResult(JobSection):
             evaluation = self.context.comparisons.evaluation(asked, self._index(wanted))
 
         def made() -> Answer:
-            found, notes = (evaluation, ()) if evaluation else uploaded(Path(wanted.file), pose_set)
+            absent = (pose_set.left_out_text(),)
+            found, notes = (evaluation, absent) if evaluation else uploaded(Path(wanted.file), pose_set)
             report = errors(found, pose_set, wanted.repair)  # type: ignore[arg-type]
             epochs = [] if wanted.file else [self._index(wanted)]
             inputs = list(subject_inputs(self.context, wanted.run, epochs, wanted.data))
             inputs += [("results", Path(wanted.file))] if wanted.file else []
-            told = [sentence_html(note) for note in notes]
-            return Answer("Errors", {"": report}, self._code(wanted), tuple(inputs), lambda: told)
+            below = [sentence_html(note) for note in notes]
+            return Answer("Errors", {"": report}, self._code(wanted), tuple(inputs), lambda: below)
 
         return self._reports.get(self._key(wanted), made)
 
