@@ -140,11 +140,11 @@ def judged_epochs(
     titles = titles_of(paths)
     how.data.require("compare")
     from workbench.data.coco import read_json
-    from workbench.evaluation import Predictions, check_evaluable
-    from workbench.evaluation.exchange_formats import is_dump, read_dump
+    from workbench.evaluation import check_evaluable
+    from workbench.evaluation.exchange_formats import is_dump
     from workbench.evaluation.label_audit import runs_of_files
     from workbench.evaluation.predicted_part import part_of_predictions
-    from workbench.evaluation.predictions import keypoint_count, minus_ones, results_of
+    from workbench.evaluation.predictions import keypoint_count, minus_ones
     from workbench.evaluation.protocol import judged_by
 
     model = how.model
@@ -162,17 +162,9 @@ def judged_epochs(
     rules = how.reading.rules(how.pose_score)
     truth, epochs, broken = pose_set, [], {}
     for path, title in zip(paths, titles, strict=True):
-        if path in given:
-            listed = results_of(pose_set, given[path])
-            found = Predictions.from_coco(listed, path.name, len(pose_set.skeleton))
-            epochs.append(Epoch(title, found, None))
-            continue
-        if is_dump(path):
-            epochs.append(Epoch(title, read_dump(path), None))
-            continue
         try:
-            if path.suffix == ".parquet":
-                epochs.append(Epoch(title, *Predictions.from_parquet(path)))
+            if (read := _read_epoch(path, title, given.get(path), pose_set)) is not None:
+                epochs.append(read)
                 continue
             loaded = model.open(path, run_config=not demo)
         except MISTAKES as mistake:
@@ -195,6 +187,27 @@ def judged_epochs(
     notes += [part.sentence] if part.sentence else []
     notes += [note for path, one in zip(paths, found, strict=True) for note in minus_ones(one, path.name)]
     return truth, epochs, {**counting, "indices": part.indices}, notes
+
+
+def _read_epoch(path: Path, title: str, listed: Any, pose_set: PoseSet) -> Epoch | None:
+    """The predictions in a file; None for a checkpoint.
+
+    Args:
+        path: of the file.
+        title: of the epoch.
+        listed: content of a COCO result file; None for another file.
+        pose_set: that it is of.
+    """
+    from workbench.evaluation import Predictions
+    from workbench.evaluation.exchange_formats import is_dump, read_dump
+    from workbench.evaluation.predictions import results_of
+
+    if is_results(path):
+        found = Predictions.from_coco(results_of(pose_set, listed), path.name, len(pose_set.skeleton))
+        return Epoch(title, found, None)
+    if is_dump(path):
+        return Epoch(title, read_dump(path), None)
+    return Epoch(title, *Predictions.from_parquet(path)) if path.suffix == ".parquet" else None
 
 
 def predicted(
