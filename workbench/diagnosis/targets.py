@@ -260,6 +260,8 @@ def _json(path: Path) -> tuple[Kind, str]:
         head, size = file.read(_HEAD), path.stat().st_size
         file.seek(max(0, size - _HEAD))
         tail = file.read()
+    if head.strip() in (b"", b"{}", b"null"):
+        return "unknown", "is empty" if not head.strip() else f"holds nothing: {head.strip().decode()}"
     begin = head.lstrip()[:1]
     if begin == b"[":
         if not tail.rstrip().endswith(b"]") and (why := _damage(path)):
