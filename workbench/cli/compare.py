@@ -145,15 +145,15 @@ def judged_epochs(
     from workbench.evaluation.label_audit import runs_of_files
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.predictions import keypoint_count, minus_ones
-    from workbench.evaluation.protocol import judged_by
+    from workbench.evaluation.protocol import judged_as, judged_by
 
     model = how.model
     given = {path: read_json(path) for path in paths if is_results(path)}
     pose_set = how.data.open("compare", next((keypoint_count(one) for one in given.values()), None))
     counting = how.evaluator.rules(len(pose_set.skeleton))
-    # Sigmas that come with a model are known once the first one is open.
+    # Sigmas that come with a model are known once the first one, or its predictions, are open.
     sigmas_known = how.evaluator.sigmas is not None
-    if sigmas_known or all(path.suffix == ".parquet" or path in given or is_dump(path) for path in paths):
+    if sigmas_known or all(path in given or is_dump(path) for path in paths):
         check_evaluable(pose_set, **counting)
     if out is not None:
         check_room(out / f"{titles[0]}.parquet")
@@ -165,6 +165,9 @@ def judged_epochs(
         try:
             if (read := _read_epoch(path, title, given.get(path), pose_set)) is not None:
                 epochs.append(read)
+                if not sigmas_known and read.protocol is not None:
+                    truth = judged_as(pose_set, [read.protocol])
+                    sigmas_known = bool(read.protocol.oks_sigmas)
                 continue
             loaded = model.open(path, run_config=not demo)
         except MISTAKES as mistake:
