@@ -134,6 +134,8 @@ def test_a_plateau_is_found_only_where_nothing_moves(tmp_path):
     rows = [{"epoch": e, "AP": min(0.047 * e, 0.47)} for e in range(1, 31)]
     (flag,) = run(tmp_path, rows).flags
     assert (flag.cause, flag.where) == (flags.PLATEAU, "epoch 10 to 30")
+    few = [{"epoch": e, "AP": min(0.0094 * e, 0.376)} for e in range(10, 101, 10)]
+    assert [(f.cause, f.where) for f in run(tmp_path, few).flags] == [(flags.PLATEAU, "epoch 40 to 100")]
     rising = [{"epoch": e, "AP": 0.01 * e} for e in range(1, 31)]
     assert run(tmp_path, rising).flags == ()
 
