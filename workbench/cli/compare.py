@@ -200,17 +200,29 @@ def _read_epoch(path: Path, title: str, listed: Any, pose_set: PoseSet) -> Epoch
         title: of the epoch.
         listed: content of a COCO result file; None for another file.
         pose_set: that it is of.
+
+    Raises:
+        ValueError: it cannot be read.
+        NotAvailable: its poses have another number of keypoints than the set.
     """
     from workbench.evaluation import Predictions
     from workbench.evaluation.exchange_formats import is_dump, read_dump
     from workbench.evaluation.predictions import results_of
 
+    protocol = None
     if is_results(path):
         found = Predictions.from_coco(results_of(pose_set, listed), path.name, len(pose_set.skeleton))
-        return Epoch(title, found, None)
-    if is_dump(path):
-        return Epoch(title, read_dump(path), None)
-    return Epoch(title, *Predictions.from_parquet(path)) if path.suffix == ".parquet" else None
+    elif is_dump(path):
+        found = read_dump(path)
+    elif path.suffix == ".parquet":
+        found, protocol = Predictions.from_parquet(path)
+    else:
+        return None
+    if len(found) and found.keypoints.shape[1] != len(pose_set.skeleton):
+        from workbench.diagnosis.case import check_keypoints
+
+        check_keypoints(found.keypoints.shape[1], pose_set, path.name)
+    return Epoch(title, found, protocol)
 
 
 def predicted(
