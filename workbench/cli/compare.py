@@ -151,8 +151,7 @@ def judged_epochs(
     given = {path: read_json(path) for path in paths if is_results(path)}
     pose_set = how.data.open("compare", next((keypoint_count(one) for one in given.values()), None))
     counting = how.evaluator.rules(len(pose_set.skeleton))
-    # Sigmas that come with a model are known once the first one, or its predictions, are open.
-    sigmas_known = how.evaluator.sigmas is not None
+    sigmas_known = how.evaluator.sigmas is not None  # else they may come with a model, or its predictions
     if sigmas_known or all(path in given or is_dump(path) for path in paths):
         check_evaluable(pose_set, **counting)
     if out is not None:
@@ -165,9 +164,6 @@ def judged_epochs(
         try:
             if (read := _read_epoch(path, title, given.get(path), pose_set)) is not None:
                 epochs.append(read)
-                if not sigmas_known and read.protocol is not None:
-                    truth = judged_as(pose_set, [read.protocol])
-                    sigmas_known = bool(read.protocol.oks_sigmas)
                 continue
             loaded = model.open(path, run_config=not demo)
         except MISTAKES as mistake:
@@ -183,6 +179,7 @@ def judged_epochs(
         raise next(iter(broken.values()))
     paths = [path for path in paths if path not in broken]
     found, protocols = [one.predictions for one in epochs], [one.protocol for one in epochs]
+    truth = truth if sigmas_known else judged_as(truth, protocols)
     part = part_of_predictions(truth, found, protocols, paths)
     runs = runs_of_files(paths, ["" if one is None else one.sha256 for one in protocols])
     epochs = [dataclasses.replace(one, run=run) for one, run in zip(epochs, runs, strict=True)]

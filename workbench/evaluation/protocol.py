@@ -143,8 +143,9 @@ class Protocol:
     def from_json(cls, facts: Mapping[str, Any]) -> Protocol:
         """Read what to_json wrote."""
         known = {f.name: f for f in dataclasses.fields(cls)}
-        given = {k: v for k, v in facts.items() if k in known and v is not None}
-        return cls(**given | {"oks_sigmas": tuple(given.get("oks_sigmas", ()))})
+        given: dict[str, Any] = {k: v for k, v in facts.items() if k in known and v is not None}
+        given["oks_sigmas"] = tuple(given.get("oks_sigmas", ()))
+        return cls(**given)
 
 
 def _value_text(value: Any) -> str:
