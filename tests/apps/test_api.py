@@ -152,7 +152,7 @@ def test_the_report_of_an_unknown_epoch_is_refused_in_a_sentence(api, compared):
     assert "no epoch 'i99'" in answer.json()["error"]
 
 
-def test_the_code_of_a_comparison_makes_its_figures_in_any_folder(
+def test_the_code_of_a_comparison_prints_its_figures_in_any_folder(
     api, compared, tmp_path, monkeypatch, capsys
 ):
     code = api.get("compare/code", params={**RUN, "epochs": "0,2"}).json()["code"]
