@@ -99,8 +99,8 @@ class Diagnosis(Report):
         tested, untested = len(self.ruled_out), len(self.not_testable)
         if not tested and not self.findings:
             useless = self.given == "nothing" and self.notes
-            why = f"what was given is of no use: {self.notes[0]}" if useless else ""
-            first = f"{NOTHING}, because {why or f'nothing could be tested with {self.given}'}"
+            why = f": {self.notes[0]}" if useless else f" with {self.given}"
+            first = f"{NOTHING}, because nothing could be tested{why}"
         else:
             first = (
                 f"{_capital(self._as_it_is())}{NOTHING.lower() if self._as_it_is() else NOTHING}: "
