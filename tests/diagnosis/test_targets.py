@@ -29,6 +29,8 @@ def test_a_run_folder_is_taken_apart():
     assert given.logs == (demo_log(),)
     assert given.configs == (demo_config(),)
     assert given.named_config is None
+    beside = demo_run() / "vis_data" / ".." / "vis_data" / demo_log().name
+    assert sorted_targets([demo_run(), beside]).logs == given.logs
 
 
 def test_links_out_of_the_served_folder_are_named_and_not_followed(tmp_path):

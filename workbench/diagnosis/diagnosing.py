@@ -28,9 +28,9 @@ from workbench.diagnosis.commands import commands_of
 from workbench.diagnosis.fixes import diff_of_change, edits_of_change
 from workbench.diagnosis.pictures import note_of_scores
 from workbench.diagnosis.report import Diagnosis, by_proof
+from workbench.diagnosis.run_logs import of_this_log
 from workbench.diagnosis.targets import exists, sorted_targets
 from workbench.diagnosis.texts import is_message
-from workbench.diagnosis.training_causes import of_this_log
 
 ANOTHER_RESULT = "the same test on other data or on another checkpoint of the run, with another result"
 Answered = Mapping[Cause, "list[Finding] | RuledOut | NotTestable"]

@@ -382,4 +382,8 @@ def _epochs(checkpoint: Path | None, of_folder: Sequence[Path]) -> tuple[Path, .
 
 
 def _first(found: dict[str, list[Path]], kind: Kind) -> tuple[Path, ...]:
-    return tuple(dict.fromkeys(found.get(kind, ())))
+    """The files of a kind, each once however it was named."""
+    first: dict[Path, Path] = {}
+    for path in found.get(kind, ()):
+        first.setdefault(path.resolve(), path)
+    return tuple(first.values())
