@@ -47,16 +47,28 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
     linear = expected_rate * total / base
     if linear / _SCALING <= used <= linear * _SCALING:
         return
-    fixes = [f"set the rate to about {rate * linear / used:.2g}"]
+    right = f"{rate * linear / used:.2g}"
+    fixes = [f"set the rate to about {right}"]
     if scales:
         fixes.append(f"set auto_scale_lr.base_batch_size to {own * used / linear:.0f}")
     elif math.isclose(rate, expected_rate, rel_tol=1e-6):
-        fixes += _fixes_of_the_recipes_rate(base, accumulated=total != counted)
+        switch = made.dialect == "mmengine" and total == counted
+        fixes += _fixes_of_the_recipes_rate(base, switch)
+    if made.dialect == "mmengine":
+        place: tuple[Any, ...] = (
+            "auto_scale_lr",
+            look_up(made.config, "auto_scale_lr"),
+            {"base_batch_size": base, "enable": True},
+        )
+    else:  # other trainers have no such switch
+        place = (
+            f"{made.key('optimizer.lr')} with {made.key('train.batch_size')}",
+            rate,
+            float(f"{linear:.2g}"),
+        )
     yield finding(
         "warning",
-        "auto_scale_lr",
-        look_up(made.config, "auto_scale_lr"),
-        {"base_batch_size": base, "enable": True},
+        *place,
         cause="learning rate and batch do not belong together",
         evidence=f"rate {rate:g}{f', which auto_scale_lr makes {used:g}' if scales else ''}, "
         f"with {batch:g} samples on each of {subject.devices} devices ({total:g} in all); {recipe.name} "
@@ -70,10 +82,15 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
     )
 
 
-def _fixes_of_the_recipes_rate(base: float, accumulated: bool) -> list[str]:
-    """What helps beside another rate where the rate is the recipe's, for `base` samples."""
+def _fixes_of_the_recipes_rate(base: float, switch: bool) -> list[str]:
+    """What helps beside another rate where the rate is the recipe's, for `base` samples.
+
+    Args:
+        base: samples in all.
+        switch: the trainer has auto_scale_lr, and it counts the samples right.
+    """
     fixes = [f"train with {base:g} samples in all"]
-    if not accumulated:
+    if switch:
         fixes.append(
             f"set auto_scale_lr = dict(enable=True, base_batch_size={base:g}), which scales the rate so "
             "(--auto-scale-lr of tools/train.py sets enable)"
