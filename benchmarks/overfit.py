@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.overfit_loops import runner, session
-from benchmarks.overfit_turns import BLOCK, in_turns, ratios
+from benchmarks.overfit_turns import BLOCK, in_turns
 from benchmarks.row import Row
 
 TINY = "rtmpose-t_8xb256-420e_coco-256x192"
@@ -57,7 +57,7 @@ def _on_cpu(config: str, name: str, blocks: int) -> list[Row]:
 
 
 def _beside(what: str, seconds: dict[str, list[float]], peer: str, title: str) -> Row:
-    found = sorted(ratios(seconds["ours"], seconds[peer]))
+    found = sorted(theirs / ours for ours, theirs in zip(seconds["ours"], seconds[peer], strict=True))
     ratio, quarter = statistics.median(found), len(found) // 4
     spread = f"{found[quarter]:.2f} to {found[-1 - quarter]:.2f}"
     ours, theirs = (BLOCK / statistics.median(seconds[name]) for name in ("ours", peer))
