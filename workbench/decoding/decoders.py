@@ -505,7 +505,7 @@ def _highest(
 
 
 def _looked_at(bits: np.ndarray, signed: bool) -> tuple[np.ndarray, int]:
-    """Index of the highest bits of each row, as signed integers or not; if so, the highest unsigned of all."""
+    """Index of the highest bits of each row, as signed integers or not; if so, also the highest unsigned."""
     best, highest, ordered = np.empty(len(bits), np.int64), 0, bits.view(np.int32 if signed else np.uint32)
     step = max(1, _BLOCK // bits.shape[1])
     for start in range(0, len(bits), step):
