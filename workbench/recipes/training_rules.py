@@ -55,23 +55,10 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
     if scales:
         fixes.append(f"set auto_scale_lr.base_batch_size to {own * used / linear:.0f}")
     elif math.isclose(rate, expected_rate, rel_tol=1e-6):
-        switch = made.dialect == "mmengine" and total == counted
-        fixes += _fixes_of_the_recipes_rate(base, switch)
-    if made.dialect == "mmengine":
-        place: tuple[Any, ...] = (
-            "auto_scale_lr",
-            look_up(made.config, "auto_scale_lr"),
-            {"base_batch_size": base, "enable": True},
-        )
-    else:  # other trainers have no such switch
-        place = (
-            f"{made.key('optimizer.lr')} with {made.key('train.batch_size')}",
-            rate,
-            float(f"{linear:.2g}"),
-        )
+        fixes += _fixes_of_the_recipes_rate(base, made.dialect == "mmengine" and total == counted)
     yield finding(
         "warning",
-        *place,
+        *_rate_key(made, base, float(right)),
         cause="learning rate and batch do not belong together",
         evidence=f"rate {rate:g}{f', which auto_scale_lr makes {used:g}' if scales else ''}, "
         f"with {batch:g} samples on each of {subject.devices} devices ({total:g} in all); {recipe.name} "
@@ -83,6 +70,15 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
         fix=", or ".join(fixes),
         assumption=f"{subject.devices} devices train together (--devices says otherwise)",
     )
+
+
+def _rate_key(made: Decisions, base: float, right: float) -> tuple[str, Any, Any]:
+    """Key, found and expected: mmengine has a switch for it, other trainers the rate alone."""
+    if made.dialect == "mmengine":
+        scaled = {"base_batch_size": base, "enable": True}
+        return "auto_scale_lr", look_up(made.config, "auto_scale_lr"), scaled
+    rate, batch = made.key("optimizer.lr"), made.key("train.batch_size")
+    return f"{rate} with {batch}", made.get("optimizer.lr"), right
 
 
 def _fixes_of_the_recipes_rate(base: float, switch: bool) -> list[str]:
