@@ -21,7 +21,7 @@ from workbench.core import Sample, Skeleton
 from workbench.core.finding import Finding
 from workbench.core.geometry import crop_region
 from workbench.core.report import PICTURE, Report
-from workbench.skeletons import spelling
+from workbench.skeletons import mirror_by_names, spelling
 from workbench.training.albumentations_steps import TRANSFORMS, Results, Step, albumentations_steps
 from workbench.training.augmentation_check import apart_text
 from workbench.training.config_recipe import train_pipeline, type_of
@@ -254,7 +254,6 @@ class _Body:
         Raises:
             ValueError: it describes others: pairs and halves of the body would be those of another skeleton.
         """
-        from workbench.data.set_lint import mirror_by_names
         from workbench.models.mmpose.config import described_by, described_in
 
         others = []
