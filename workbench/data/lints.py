@@ -262,13 +262,13 @@ def located(pose_set: PoseSet) -> list[Located]:
 
 def _at(
     cause: str,
-    told: Iterable[tuple[str, Bool[np.ndarray, " N"]]],
+    texts: Iterable[tuple[str, Bool[np.ndarray, " N"]]],
     chosen: Sequence[Instance],
     severity: Severity = "warning",
 ) -> list[Located]:
     """Sentences with the rows behind them as findings with ids."""
     found = []
-    for text, rows in told:
+    for text, rows in texts:
         behind = [a for a, here in zip(chosen, rows, strict=True) if here]
         found.append(located_at(Finding(cause, text, severity=severity), behind))
     return found
