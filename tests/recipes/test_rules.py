@@ -68,6 +68,21 @@ def test_a_healthy_config_gives_no_finding_and_full_marks(healthy):
     assert found.checked > 50
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "size"),
+    [
+        ("input_size=(192, 256)", "input_size=(256, 192)", "codec.input_size"),
+        ("heatmap_size=(48, 64)", "heatmap_size=(64, 48)", "codec.heatmap_size"),
+    ],
+)
+def test_one_exchanged_size_is_asked_back_and_the_other_left_alone(right, wrong, size):
+    found = audit(read_config(TEXT.replace(right, wrong, 1))).findings
+    expected = {"codec.input_size": [192, 256], "codec.heatmap_size": [48, 64]}[size]
+    sizes = [one for one in found if one.field in ("codec.input_size", "codec.heatmap_size")]
+    assert sizes
+    assert all((one.field, list(one.expected)) == (size, expected) for one in sizes)
+
+
 def changed(config, path, value):
     """A copy with another value at a dotted path; ... removes it."""
     found = copy.deepcopy(config)

@@ -72,6 +72,11 @@ def sizes(subject: Subject) -> Iterator[AuditFinding]:
         )
     if not image or not maps:
         return
+    recipe = subject.recipe
+    if recipe is not None and maps == numbers(recipe.get("codec.heatmap_size")):
+        told = numbers(recipe.get("codec.input_size"))
+        if told and image == told[::-1] != told:
+            return  # the comparison says so of the input: the heatmap is right
     strides = image[0] / maps[0], image[1] / maps[1]
     # AlexNet's maps in mmpose are 40x56 cells: strides of 4.8 and 4.57.
     if not math.isclose(strides[0], strides[1], rel_tol=0.06) or strides[0] < 1:
@@ -80,7 +85,7 @@ def sizes(subject: Subject) -> Iterator[AuditFinding]:
             "error",
             made.key("codec.heatmap_size"),
             made.get("codec.heatmap_size"),
-            [round(v / max(1.0, round(min(strides)))) for v in image],
+            maps[::-1] if turned else [round(v / max(1.0, round(min(strides)))) for v in image],
             cause="width and height exchanged" if turned else "the heatmap does not fit the input",
             evidence=f"input {shown(image)} over heatmap {shown(maps)} gives strides {strides[0]:g} and "
             f"{strides[1]:g}",
