@@ -15,6 +15,7 @@ from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.hooks import count_inputs
 from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Mended, spread
+from workbench.diagnosis.people_evidence import PeopleEvidence
 from workbench.diagnosis.separation import EVALUATIONS, Separated, nothing_chosen, separated, varying
 from workbench.diagnosis.targets import Given
 from workbench.diagnosis.texts import quoted_config
@@ -427,6 +428,28 @@ class Case:
         places = sorted(range(len(rest)), key=lambda place: place * GOLDEN % 1)
         return [*sample, *(rest[place] for place in places)]
 
+    def tried_on(self) -> Evidence:
+        """The evidence on which changes are tried: as `evidence`, and people of a bottom-up model.
+
+        Raises:
+            NotAvailable: see `evidence`.
+        """
+        try:
+            return self.evidence()
+        except NotAvailable:
+            if self.given.results or self.given.predictions or not isinstance(self.model(), Groups):
+                raise
+        return self.people(WHOLE_IMAGES)
+
+    def people(self, count: int) -> PeopleEvidence:
+        """What a bottom-up model finds in so many images, spread over the set."""
+        chosen = whole_images(self.pose_set(), count)
+        ids = list(self.pose_set().labelled_of_image if chosen is None else chosen)
+        model = self.model()
+        return self.once(
+            f"people of {len(ids)}", lambda: PeopleEvidence(self.pose_set(), ids, model, self.step)
+        )
+
     def evidence(self) -> Evidence:
         """Poses of the result file, or of the model, on the chosen instances, and what changes make of them.
 
@@ -508,6 +531,8 @@ class Case:
 
     def changes_of(self, cause: Undone) -> list[Change]:
         """What would undo a cause in this case."""
+        if not cause.of_people:
+            self.evidence()
         return [change for change in self.all_changes() if change.cause == cause.name]
 
     def no_changes_of(self, cause: Undone) -> str:
@@ -519,14 +544,16 @@ class Case:
         """What would undo any cause in this case."""
 
         def gathered() -> list[Change]:
-            self.evidence()
+            people = isinstance(self.tried_on(), PeopleEvidence)
             found: list[Change] = []
             for cause in self.causes:
-                if isinstance(cause, Undone) and self.reaches(cause.level):
+                if isinstance(cause, Undone) and self.reaches(cause.level) and cause.of_people >= people:
                     try:
                         found += cause.changes(self)
                     except NotAvailable as error:
                         self._unchanged[cause.name] = str(error)
+            if people:
+                return found
             kept, why = varying(self, found)
             self._unchanged |= why
             return kept

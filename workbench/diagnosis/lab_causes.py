@@ -17,7 +17,7 @@ from workbench.core.hooks import OnceComputed
 from workbench.diagnosis.case import WHOLE_IMAGES, Case, whole_images
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import spread
-from workbench.diagnosis.separation import EVALUATIONS
+from workbench.diagnosis.separation import EVALUATIONS, MORE_IMAGES
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -36,8 +36,6 @@ LOGGED_INSTANCES = 8
 # that a model has of them which learned anything at all.
 UNSEEN_INSTANCES, LEAST_OF_USUAL = 8, 0.67
 UNLEARNED = "keypoints not learned"
-# Images of a bottom-up model where the first few leave a mistake undecided.
-MORE_IMAGES = 60
 
 
 class Conditioning(Cause):

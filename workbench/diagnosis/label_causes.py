@@ -214,9 +214,10 @@ class KeypointOrder(Undone):
 
     name, group = "keypoint order permuted", "labels"
     refuted_by = "another set of images that asks for another order"
+    of_people = True
 
     def changes(self, case: Case) -> Iterable[Change]:
-        evidence = case.evidence()
+        evidence = case.tried_on()
         order = recovered_order(evidence.poses(), case.pose_set())
         if order is None:
             return
