@@ -22,8 +22,8 @@ from workbench.diagnosis.config_causes import Audit, RateOfRecipe, WeightDecayOn
 from workbench.diagnosis.evaluation_causes import rules_of
 from workbench.diagnosis.evidence import Evidence, only
 from workbench.diagnosis.label_causes import KeypointOrder
-from workbench.diagnosis.output_causes import SidesExchanged
 from workbench.diagnosis.package_causes import PAIRS, PackageVersions
+from workbench.diagnosis.placing_causes import SidesExchanged
 from workbench.diagnosis.precision_causes import LossScaled, MixedPrecision
 from workbench.diagnosis.set_causes import (
     TrainingImages,

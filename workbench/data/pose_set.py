@@ -205,6 +205,16 @@ class PoseSet:
         """Several instances, all labelled ones by default. Their images stay in memory."""
         return [self.sample(i) for i in (self.labelled if indices is None else indices)]
 
+    def left_out_text(self) -> str:
+        """Which images were left out because they are missing, in one sentence; "" where none was."""
+        if not self.left_out:
+            return ""
+        count = len(self.left_out)
+        return (
+            f"{count} of {count + len(self.images)} images are missing and were left out with their"
+            f" annotations, the first is {self.left_out[0].name}"
+        )
+
     def absent_images(self) -> tuple[Path, ...]:
         """Image files that the annotations name and that do not exist."""
         return tuple(missing_images(self).values())
@@ -240,8 +250,8 @@ def check_images(pose_set: PoseSet, image_ids: Iterable[int] | None = None) -> N
         total = len(pose_set.images)
         raise FileNotFoundError(
             f"{pose_set.name}: {len(missing)} of {total} images are missing, the first is"
-            f" {next(iter(missing.values()))}; name the folder of the images with --images, or evaluate the"
-            " rest with `workbench evaluate --skip-missing`, which the protocol then states"
+            f" {next(iter(missing.values()))}; name the folder of the images with --images, or leave the"
+            " missing ones out with --skip-missing, which the answer then states"
         )
 
 

@@ -53,10 +53,11 @@ CHECKS: dict[str, str] = {
     "images of another size": "every image has the size that the file states",
     "repeated images": "no image is there twice",
     "turned images": "no image is turned by its EXIF orientation",
+    "images of several frames": "no image has a second frame or page",
 }
 """Cause of a finding -> what holds where there is none."""
 
-OF_IMAGES = ("images of another size", "repeated images", "turned images")
+OF_IMAGES = ("images of another size", "repeated images", "turned images", "images of several frames")
 WITH_MODEL = "a model is needed: `workbench data lint` with --model CHECKPOINT"
 
 # A visible keypoint farther outside than this share of the box's longer side is of another box.

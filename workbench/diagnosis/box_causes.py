@@ -46,11 +46,11 @@ class DetectedBoxes(Cause):
         if not seen.any():
             raise NotAvailable("no annotated image has results")
         if np.mean(best[seen] > SAME_BOX) > 1 - FEW:
-            told = f"the results have the annotated boxes (IoU {np.median(best[seen]):.2f} in the median)"
+            alike = f"the results have the annotated boxes (IoU {np.median(best[seen]):.2f} in the median)"
             if not detections:
-                return RuledOut(told)
+                return RuledOut(alike)
             return self.found(
-                f"{told}, but the config evaluates with detected boxes ({detections}): the figure is higher "
+                f"{alike}, but the config evaluates with detected boxes ({detections}): the figure is higher "
                 "than the published ones, which are with a detector",
                 fix="predict the boxes of the detection file that the config names (bbox_file)",
                 confidence="likely",

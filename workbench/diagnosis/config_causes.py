@@ -157,12 +157,12 @@ class WeightDecayOnNorms(Cause):
             return RuledOut(f"{constructor} leaves norms and biases without decay")
         factors = groups.get("paramwise_cfg")
         factors = factors if isinstance(factors, Mapping) else {}
-        told = {kind: float(factors.get(f"{kind}_decay_mult", 1.0)) for kind in ("norm", "bias")}
-        worst = max(told.values())
+        shares = {kind: float(factors.get(f"{kind}_decay_mult", 1.0)) for kind in ("norm", "bias")}
+        worst = max(shares.values())
         if worst <= 0:
             return RuledOut("norm_decay_mult and bias_decay_mult are 0")
         lost = 1 - math.exp(-decay * worst * _summed_rate(case))
-        which = " and ".join(kind for kind, factor in told.items() if factor > 0)
+        which = " and ".join(kind for kind, factor in shares.items() if factor > 0)
         if lost < LITTLE_DECAY:
             return RuledOut(f"{which} are decayed, but over this run by {lost:.0%} only")
         return self.found(
@@ -170,7 +170,7 @@ class WeightDecayOnNorms(Cause):
             "of their size",
             fix="optim_wrapper = dict(paramwise_cfg=dict(norm_decay_mult=0, bias_decay_mult=0, "
             "bypass_duplicate=True))",
-            diff=config_diff(case, {f"optim_wrapper.paramwise_cfg.{kind}_decay_mult": 0 for kind in told}),
+            diff=config_diff(case, {f"optim_wrapper.paramwise_cfg.{kind}_decay_mult": 0 for kind in shares}),
             numbers=(Measurement("share taken by the decay alone", lost, expected=0.0),),
             severity="error" if lost > 0.5 else "warning",
             confidence="likely",

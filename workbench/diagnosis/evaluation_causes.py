@@ -56,8 +56,8 @@ class WrongImages(Cause):
             evidence += "; every annotated image has results beside them"
             severity = "warning"
         elif _stand_elsewhere(case):
-            told, effect = _on_those_with_results(case)
-            evidence += f"; {len(missing)} annotated images have no result{told}"
+            figures, effect = _on_those_with_results(case)
+            evidence += f"; {len(missing)} annotated images have no result{figures}"
         return self.found(
             evidence,
             fix="give the annotation file of the images that were predicted, or map the ids as they are in "
@@ -89,8 +89,8 @@ def _on_those_with_results(case: Case) -> tuple[str, Effect | None]:
     truth = truth_of(case.pose_set(), evidence.area_rule).on_images(set(found.image_id.tolist()))
     part = keypoint_ap(truth, found.detections(), evidence.sigmas).figures["AP"]
     whole = evidence.measure().figures["AP"]
-    told = f"; on those with results alone AP is {part:.3f} instead of {whole:.3f}"
-    return told, Effect("AP", part - whole, protocol=evidence.protocol())
+    figures = f"; on those with results alone AP is {part:.3f} instead of {whole:.3f}"
+    return figures, Effect("AP", part - whole, protocol=evidence.protocol())
 
 
 class WrongCategories(Undone):
@@ -170,11 +170,11 @@ class Subset(Cause):
                 f"{len(missing)} annotated images have no result under their own id, and results of {moved} "
                 "of them stand under another one: see 'results stand under other images' ids'"
             )
-        told, effect = _on_those_with_results(case)
+        figures, effect = _on_those_with_results(case)
         block = missing == annotated[len(annotated) - len(missing) :]
         return self.found(
             f"{seen} of {len(annotated)} annotated images have "
-            f"results{', the last ones have none' if block else ''}{told}",
+            f"results{', the last ones have none' if block else ''}{figures}",
             fix="predict all images of the annotation file, or evaluate on the images that were predicted "
             "and say so",
             numbers=(Measurement("share of images with results", share, expected=1.0),),

@@ -78,10 +78,10 @@ def diff_of_change(case: Case, change: Change) -> str:
         case: whose config or adapter counts.
         change: that undoes the cause.
     """
-    told = _settings_of(change.name, str(change.facts.get("about", "")))
-    if told is None:
+    settings = _settings_of(change.name, str(change.facts.get("about", "")))
+    if settings is None:
         return ""
-    _, line = told
+    _, line = settings
     if case.options.adapter is not None:
         where = f"{case.options.adapter.name}, before load returns"
         return f"+    model = dataclasses.replace(model, {line})  # {where}"
@@ -96,12 +96,12 @@ def edits_of_change(case: Case, change: Change) -> dict[str, Any]:
         case: whose config counts.
         change: that undoes the cause.
     """
-    told = _settings_of(change.name, str(change.facts.get("about", "")))
+    known = _settings_of(change.name, str(change.facts.get("about", "")))
     try:
         config = case.config()
     except NotAvailable:
         return {}
-    settings = {} if told is None else told[0]
+    settings = {} if known is None else known[0]
     return {path: value for key, value in settings.items() for path in _paths_to(config, key)}
 
 

@@ -170,15 +170,15 @@ def _by_counts(checkpoint: Checkpoint, logged: Curves, beside: bool) -> LogOrigi
     per_epoch = checkpoint.iteration / checkpoint.epoch
     # The epoch of a row is the one that runs or the last finished one, counted from 0 or 1.
     denied = (iterations > (epochs + 1) * per_epoch) | (iterations < (epochs - 2) * per_epoch)
-    told = f"an epoch has {per_epoch:g} iterations in {checkpoint.path.name}"
+    length = f"an epoch has {per_epoch:g} iterations in {checkpoint.path.name}"
     if denied.mean() > 0.5:
         return LogOrigin(
             "other",
-            f"the log is of another run: {told}, and epoch {epochs[-1]:g} lies at iteration "
+            f"the log is of another run: {length}, and epoch {epochs[-1]:g} lies at iteration "
             f"{iterations[-1]:g} in the log",
         )
     # Other runs on the same data have as many: this alone shows nothing.
-    return None if beside else LogOrigin("unknown", f"{told} and in the log, but no figure stands in both")
+    return None if beside else LogOrigin("unknown", f"{length} and in the log, but no figure stands in both")
 
 
 def of_this_log(case: Case, finding: Finding) -> Finding:
@@ -283,18 +283,18 @@ class Rate(Cause):
         tries["the schedule begun anew"] = _restarted(logged, base, parts, iterations, per_epoch)
         tries[f"a base rate {ratio:.3g} times as large"] = _agree(logged, right * ratio)
         best = max(tries, key=lambda name: tries[name])
-        told = f"rows agree with the config in {share:.0%} of {len(logged)} rows"
+        agreement = f"rows agree with the config in {share:.0%} of {len(logged)} rows"
         if tries[best] < MOST_ROWS:
             first = int(np.argmax(~_near(logged, right)))
             return self.found(
-                f"{told}; first at iteration {iterations[first]:g}: {logged[first]:.3g} instead of "
+                f"{agreement}; first at iteration {iterations[first]:g}: {logged[first]:.3g} instead of "
                 f"{right[first]:.3g}",
                 fix="compare the schedule that really ran with the config",
                 severity="warning",
                 confidence="possible",
             )
         return self.found(
-            f"{told}, and in {tries[best]:.0%} with {best}",
+            f"{agreement}, and in {tries[best]:.0%} with {best}",
             fix=_fix_of(best, ratio),
             numbers=(Measurement("rate in the log over the config's", ratio, expected=1.0),),
         )

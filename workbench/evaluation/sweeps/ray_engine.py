@@ -28,6 +28,7 @@ from workbench.core import NotAvailable
 from workbench.core.errors import reason, sentence
 from workbench.core.files import files_in
 from workbench.core.job import Cancelled
+from workbench.core.processes import own_imports
 from workbench.evaluation.protocol import Protocol
 from workbench.evaluation.sweeps.blocks import (
     Block,
@@ -275,7 +276,7 @@ def _check_address(address: str, patience: float) -> None:
     try:
         asked = subprocess.run(
             [sys.executable, "-c", _PROBE, address], capture_output=True, text=True, timeout=patience,
-            check=False,
+            check=False, **own_imports(),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise ValueError(
