@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -15,7 +14,7 @@ from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.hooks import count_inputs
 from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Mended, spread
-from workbench.diagnosis.people_evidence import PeopleEvidence
+from workbench.diagnosis.people_evidence import WHOLE_IMAGES, PeopleEvidence, whole_images
 from workbench.diagnosis.separation import EVALUATIONS, Separated, nothing_chosen, separated, varying
 from workbench.diagnosis.targets import Given
 from workbench.diagnosis.texts import quoted_config
@@ -33,8 +32,6 @@ Value = TypeVar("Value")
 SAMPLE = 48
 # Multiples of it, less whole numbers, fill the unit interval evenly.
 GOLDEN = 0.6180339887498949
-# Images of a bottom-up model at level forward, which is slower and finds several people in each.
-WHOLE_IMAGES = 10
 
 
 @dataclass(frozen=True)
@@ -594,16 +591,3 @@ def check_keypoints(count: int, pose_set: PoseSet, what: str) -> None:
             f"{what} has {count} keypoints and {pose_set.name} {len(pose_set.skeleton)}, so they cannot be "
             "compared; give a set with the same keypoints"
         )
-
-
-def whole_images(pose_set: PoseSet, count: int | None) -> Iterable[int] | None:
-    """Ids of so many images with annotated people, spread over the set; None for all images of it."""
-    annotated = list(pose_set.labelled_of_image)
-    if count is None or count >= len(annotated):
-        return None
-    return [annotated[i * len(annotated) // count] for i in range(count)]
-
-
-def replaced(case: Case, **options: Any) -> Case:
-    """A new case of the same files with other options."""
-    return Case(case.given, dataclasses.replace(case.options, **options), case.causes, case.stepped)

@@ -30,16 +30,16 @@ class WithTensors(Wrapper):
             return self.model.forward(batch)
 
     def forwarded(self, name: str) -> Any:
-        """As of the inner model; its several passes are made with the other tensors as well."""
+        """As of the inner model; its other passes are made with the other tensors as well."""
         inner = super().forwarded(name)
-        if name != "all_passes":
+        if name not in ("all_passes", "rollout"):
             return inner
 
-        def all_passes(batch: Batch, flip: bool = False) -> Outputs:
+        def made(*given: Any, **named: Any) -> Any:
             with self._exchanged():
-                return inner(batch, flip)
+                return inner(*given, **named)
 
-        return all_passes
+        return made
 
     @contextmanager
     def _exchanged(self) -> Iterator[None]:

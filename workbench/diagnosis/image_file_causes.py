@@ -92,6 +92,14 @@ class Stored:
 
 WAYS: tuple[Stored, ...] = (
     Stored("red and blue exchanged", red_and_blue, "store these files as RGB: they were written as BGR"),
+    *(
+        Stored(
+            f"{first} first",
+            lambda image, order=order: np.ascontiguousarray(image[..., order]),
+            "store the channels of these files as red, green, blue",
+        )
+        for first, order in (("the last channel", (2, 0, 1)), ("the second channel", (1, 2, 0)))
+    ),
     Stored("turned by 180 degrees", turned, "turn these files, or their annotations, by 180 degrees"),
     Stored("mirrored", mirrored, "mirror these files, or their annotations"),
     Stored("top and bottom exchanged", upside_down, "turn these files over, or their annotations"),

@@ -39,9 +39,9 @@ FAR_OFF, FAR_OFF_BESIDE = 0.35, 4.0
 SORTED = 0.25
 # One factor for all channels: logarithms of the deviations differ by so little, and are so large.
 UNIFORM, SCALED = 0.12, 0.35
-# Weights before a layer were disturbed where so many of its channels vary more than stored, or where layers
-# behind the part are off by so many times as much as those before it.
-LARGER, BEHIND = 0.8, 1.7
+# Weights before a part were disturbed where the layers right behind it, so many, are off by so many times as
+# much as those before it: wrong statistics leave those behind as they were.
+NEXT, BEHIND = 4, 1.6
 LEAST_CHANNELS = 4
 
 Kind = Literal["statistics", "order", "scaled", "weights"]
@@ -57,7 +57,6 @@ class LayerFit:
         variance: likewise.
         off: root of the squares of two means over channels: how far the mean is off, in deviations, and the
             logarithm of the ratio of measured and stored deviation.
-        larger: share of channels that vary more than stored.
         ratio: mean logarithm of the ratio of deviations.
         spread: deviation of that logarithm between channels.
         left: what is left of the difference once means and variances are sorted, a share.
@@ -67,7 +66,6 @@ class LayerFit:
     mean: Tensor
     variance: Tensor
     off: float
-    larger: float
     ratio: float
     spread: float
     left: float
@@ -236,7 +234,6 @@ def _fit(name: str, layer: Any, means: Sequence[Tensor], variances: Sequence[Ten
         mean.float(),
         variance.float(),
         float(torch.hypot(away.mean(), ratio.abs().mean())),
-        float((ratio > 0).double().mean()),
         float(ratio.mean()),
         float(ratio.std(correction=0)),
         float(max(parts)),
@@ -260,20 +257,20 @@ def misfits_of(fits: Sequence[LayerFit]) -> list[Misfit]:
         fits: in the order in which the layers run.
     """
     parts = parts_of([one.name for one in fits], [len(one.mean) for one in fits])
+    places = {part: [i for i, name in enumerate(parts) if name == part] for part in dict.fromkeys(parts)}
     found: list[Misfit] = []
-    for part in dict.fromkeys(parts):
-        own = [i for i, name in enumerate(parts) if name == part]
-        right = [i for i in range(len(fits)) if i not in own and not any(fits[i] in m.layers for m in found)]
+    wrong: set[int] = set()
+    for part, own in places.items():
+        right = [i for i in range(len(fits)) if i not in own and i not in wrong]
         before = [fits[i].off for i in right if i < own[0]]
-        behind = [fits[i].off for i in right if i > own[-1]]
-        off = float(np.median([fits[i].off for i in own]))
-        usual = float(
-            np.median(before if len(before) >= LEAST_CHANNELS else [fits[i].off for i in right] or [0.0])
-        )
+        enough = before if len(before) >= NEXT else [fits[i].off for i in right] or [0.0]
         layers = tuple(fits[i] for i in own)
+        off, usual = float(np.median([one.off for one in layers])), float(np.median(enough))
         if off < max(OFF, OFF_BESIDE * usual) or (len(own) == 1 and off < FAR_OFF):
             continue
-        kind = _kind(layers, bool(behind) and float(np.median(behind)) >= max(BEHIND * usual, OFF / 2))
+        wrong.update(own)
+        behind = [fits[i].off for i in range(len(fits)) if i > own[-1]][:NEXT]
+        kind = _kind(layers, not behind or float(np.median(behind)) >= BEHIND * usual)
         found.append(Misfit(part, layers, off, usual, kind))
         if kind == "weights":
             break
@@ -288,7 +285,7 @@ def _kind(layers: Sequence[LayerFit], spoilt: bool) -> Kind:
         return "order"
     if median(one.spread for one in layers) <= UNIFORM and median(abs(one.ratio) for one in layers) >= SCALED:
         return "scaled"
-    return "weights" if spoilt or median(one.larger for one in layers) >= LARGER else "statistics"
+    return "weights" if spoilt else "statistics"
 
 
 class NormStatistics(Undone):
@@ -307,19 +304,25 @@ class NormStatistics(Undone):
             "estimate the running statistics anew: a few hundred training batches in training mode "
             "without an optimizer, then save"
         )
-        people = isinstance(case.tried_on(), PeopleEvidence)
-        every = measured_statistics(layer_fits(case)) if people else {}
-        yield Change(
-            self.name,
-            "the statistics of these images in place of the stored ones",
-            "weights",
-            lambda model: WithTensors(model, every) if people else ByBatch(model),
-            fix=fix,
-            least=0.04,
-            last_resort=True,
-        )
+        people, fits = isinstance(case.tried_on(), PeopleEvidence), layer_fits(case)
+        every = measured_statistics(fits) if people else {}
+        fresh, layers = fresh_statistics(case)
+        # Of people wrong colours are undone elsewhere, and new statistics would make up for them.
+        if not people or fresh >= MANY * layers:
+            yield Change(
+                self.name,
+                "the statistics of these images in place of the stored ones",
+                "weights",
+                lambda model: WithTensors(model, every) if people else ByBatch(model),
+                fix=fix,
+                least=0.04,
+                last_resort=True,
+            )
         wrong = [one for one in misfits(case) if one.kind in ("statistics", "order")]
-        if wrong and sum(len(one.layers) for one in wrong) < MANY * len(layer_fits(case)):
+        # In the first part a wrong input looks the same.
+        if any(one.layers[0] is fits[0] for one in misfits(case)):
+            return
+        if wrong and sum(len(one.layers) for one in wrong) < MANY * len(fits):
             tensors = {n: t for one in wrong for n, t in one.tensors().items()}
             yield Change(
                 self.name,

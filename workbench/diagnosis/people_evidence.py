@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, acting
@@ -11,6 +11,9 @@ from workbench.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
+
+# Images of a bottom-up model at level forward, which is slower and finds several people in each.
+WHOLE_IMAGES = 10
 
 
 class PeopleEvidence(Evidence):
@@ -60,3 +63,11 @@ class PeopleEvidence(Evidence):
             if change.stage not in NEEDS_FORWARD:
                 found = change.of(found)
         return found
+
+
+def whole_images(pose_set: PoseSet, count: int | None) -> Iterable[int] | None:
+    """Ids of so many images with annotated people, spread over the set; None for all images of it."""
+    annotated = list(pose_set.labelled_of_image)
+    if count is None or count >= len(annotated):
+        return None
+    return [annotated[i * len(annotated) // count] for i in range(count)]

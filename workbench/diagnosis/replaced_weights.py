@@ -19,6 +19,7 @@ from workbench.diagnosis.norm_statistics import (
     misfits,
     norms_of,
 )
+from workbench.diagnosis.people_evidence import PeopleEvidence
 from workbench.diagnosis.weight_causes import (
     UNRELATED,
     PartChange,
@@ -108,7 +109,12 @@ class DisturbedPart(Undone):
 
     def changes(self, case: Case) -> Iterable[Change]:
         yield from self._of_earlier(case) if case.earlier() else self._of_this_file(case)
+        people = isinstance(case.tried_on(), PeopleEvidence)
         for one in _spoilt(case):
+            # In the first part a wrong input looks the same; of people it is undone elsewhere.
+            first = one.layers[0] is layer_fits(case)[0]
+            if people and first:
+                continue
             behind = layer_fits(case)[layer_fits(case).index(one.layers[0]) :]
             tensors = measured_statistics(behind)
             yield Change(
@@ -119,8 +125,7 @@ class DisturbedPart(Undone):
                 fix=f"take {one.part} from the trainer's own file, or from an epoch before; {LOOK_FOR}. New "
                 "statistics give back a part of it alone",
                 least=0.03,
-                # In the first part a wrong input looks the same.
-                last_resort=behind[0] is layer_fits(case)[0],
+                last_resort=first,
                 facts={"told": one.text()},
             )
 
