@@ -165,6 +165,7 @@ def other_orders(pose_set: PoseSet) -> dict[str, dict[int, int]]:
         "in the order of their names as text": sorted(range(count), key=lambda i: names[i]),
         "one place further on": [(i + 1) % count for i in range(count)],
         "one place back": [(i - 1) % count for i in range(count)],
+        "exchanged in pairs": [i ^ 1 if i ^ 1 < count else i for i in range(count)],
         "backwards": range(count)[::-1],
     }
     for first in (0, 1):

@@ -40,7 +40,7 @@ SORTED = 0.25
 # One factor for all channels: logarithms of the deviations differ by so little, and are so large.
 UNIFORM, SCALED = 0.12, 0.35
 # Weights before a part were disturbed where the layers right behind it, so many, are off by so many times as
-# much as those before it: wrong statistics leave those behind as they were.
+# much as those before it (and by half of OFF): wrong statistics leave those behind as they were.
 NEXT, BEHIND = 4, 1.6
 LEAST_CHANNELS = 4
 
@@ -270,22 +270,27 @@ def misfits_of(fits: Sequence[LayerFit]) -> list[Misfit]:
             continue
         wrong.update(own)
         behind = [fits[i].off for i in range(len(fits)) if i > own[-1]][:NEXT]
-        kind = _kind(layers, not behind or float(np.median(behind)) >= BEHIND * usual)
+        spoilt = float(np.median(behind)) >= max(BEHIND * usual, OFF / 2) if behind else None
+        kind = _kind(layers, spoilt)
         found.append(Misfit(part, layers, off, usual, kind))
         if kind == "weights":
             break
     return found
 
 
-def _kind(layers: Sequence[LayerFit], spoilt: bool) -> Kind:
+def _kind(layers: Sequence[LayerFit], spoilt: bool | None) -> Kind:
+    """What a misfit looks like; `spoilt` says whether layers behind are off too, None where none are."""
+
     def median(values: Iterable[float]) -> float:
         return float(np.median(list(values)))
 
     if median(one.left for one in layers) <= SORTED:
         return "order"
+    if spoilt:
+        return "weights"
     if median(one.spread for one in layers) <= UNIFORM and median(abs(one.ratio) for one in layers) >= SCALED:
         return "scaled"
-    return "weights" if spoilt else "statistics"
+    return "statistics" if spoilt is False else "weights"
 
 
 class NormStatistics(Undone):
