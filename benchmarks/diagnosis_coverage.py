@@ -129,6 +129,7 @@ KINDS: tuple[Kind, ...] = (
     _named("evaluation", "only part of the images has results"),
     _named("evaluation", "results of other images"),
     _named("evaluation", "results stand under other images' ids"),
+    _named("labels", "annotations stand under other images", one_strength=NO_DEGREE),
     Kind("evaluation", "results of another model"),
     _named("evaluation", "expected figure is of another model",
            no_case="it takes published weights; tests/diagnosis/test_diagnose.py"),

@@ -19,6 +19,7 @@ from tests.diagnosis import (
     held_out,
     later_fresh_cases,
     planting,
+    unplanned_cases,
 )
 from tests.diagnosis.systems import Case
 
@@ -51,6 +52,7 @@ IN_SAMPLE: tuple[Case, ...] = (
 HELD_OUT: tuple[Case, ...] = (
     *held_out.FAULTS,
     *(_on_few(case) for module in _MORE for case in module.HELD_OUT),
+    *(_on_few(case) for case in unplanned_cases.FAULTS),
     *held_out.CONTROLS,
     *cases_training.HELD_CONTROLS,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -39,11 +40,11 @@ def trained():
 
 
 def told(network, images):
-    model = SimpleNamespace(module=network, forward=network)
+    model: Any = SimpleNamespace(module=network, forward=network)
     return [(one.part, one.kind) for one in misfits_of(fits_of(model, images.split(32)))]
 
 
-def of_stage(network, number, kind):
+def of_stage(network, number, kind) -> list[Any]:
     return [m for m in network.get_submodule(f"stage{number}").modules() if isinstance(m, kind)]
 
 
@@ -115,7 +116,7 @@ def test_a_normal_start_is_told_with_a_bias_that_is_still_0_alone():
     assert started(weight * 1.2, torch.zeros(17)) == ""
 
 
-def blocks():
+def blocks() -> Any:
     torch.manual_seed(0)
     named = [(str(n), nn.Linear(64, 64)) for n in range(6)]
     return nn.ModuleDict({"layers": nn.Sequential(OrderedDict(named))})

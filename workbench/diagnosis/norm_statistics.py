@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from workbench.core import Answers, Batch, NotAvailable, Outputs, PoseModel
+from workbench.core.hooks import reading_inputs
 from workbench.core.run import evaluating
 from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.case import Case
-from workbench.diagnosis.cause import Answer, RuledOut, Undone
+from workbench.diagnosis.cause import Answer, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
 from workbench.diagnosis.exchanged_tensors import WithTensors
 from workbench.diagnosis.people_evidence import PeopleEvidence
@@ -201,18 +202,18 @@ def fits_of(model: PoseModel | None, batches: Iterable[Batch]) -> list[LayerFit]
         raise NotAvailable("the network has no batch normalisation")
     seen: dict[Any, list[tuple[Tensor, Tensor]]] = {}
 
-    def watched(layer: Any, inputs: tuple[Any, ...]) -> None:
-        values = inputs[0].detach().double().transpose(0, 1).flatten(1)
+    def read(layer: Any, given: Tensor) -> None:
+        values = given.detach().double().transpose(0, 1).flatten(1)
         seen.setdefault(layer, []).append((values.mean(1), values.var(1, unbiased=False)))
 
-    hooks = [layer.register_forward_pre_hook(watched) for layer in names]
-    try:
-        for batch in batches:
-            with torch.no_grad(), evaluating(model.module), by_batch(list(names)):
-                model.forward(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    for batch in batches:
+        with (
+            torch.no_grad(),
+            reading_inputs(names, read),
+            evaluating(model.module),
+            by_batch(list(names)),
+        ):
+            model.forward(batch)
     return [_fit(names[layer], layer, *zip(*found, strict=True)) for layer, found in seen.items()]
 
 
@@ -298,7 +299,7 @@ class NormStatistics(Undone):
 
     name, group, needs = "batch-norm statistics do not fit", "file", ("model", "data")
     refuted_by = "no gain when the statistics are estimated anew on training images"
-    symptom_of = ("layers with all weights zero",)
+    symptom_of = ("layers with all weights zero", "layers that never learned")
     of_people = True
 
     def changes(self, case: Case) -> Iterable[Change]:
@@ -358,6 +359,8 @@ class NormStatistics(Undone):
             if not layers or fresh < MANY * layers:
                 raise
             answer = RuledOut("")
+        if isinstance(answer, NotTestable) and not case.changes_of(self):
+            answer = RuledOut(f"the statistics of {layers} normalisation layers are those of these images")
         if isinstance(answer, RuledOut) and layers and fresh >= MANY * layers:
             return self.found(
                 f"{fresh} of {layers} normalisation layers still hold mean 0 and variance 1, as they start",

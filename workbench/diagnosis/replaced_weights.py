@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -331,6 +332,56 @@ def given_back(case: Case, tensors: Mapping[str, Any], least: float = 0.0) -> Ef
     return Effect("AP", found.AP, found.AP_low, found.AP_high, evidence.protocol())
 
 
+class ScaledPart(Cause):
+    """The weights of one part are those of an earlier epoch times a factor: no training does that."""
+
+    name, group, needs = "weights of one part scaled", "file", ("checkpoint", "an earlier epoch")
+    refuted_by = "the trainer's own file of this epoch, with the same weights"
+
+    def test(self, case: Case) -> Answer:
+        own, earlier = case.checkpoint(), case.earlier()
+        if not earlier:
+            return self._by_statistics(case)
+        before = earlier[-1]
+        parts = case.once("changed parts", lambda: changed_parts(case, own, before))
+        found = scaled_parts(parts)
+        if not found:
+            factors = [one.scale for one in parts if math.isfinite(one.scale)]
+            spread = f"{min(factors):.2f} to {max(factors):.2f}" if factors else "none"
+            return RuledOut(f"parts changed by factors of {spread} since {before.path.name}, none by itself")
+        one, factor = max(found, key=lambda pair: abs(math.log(pair[1])))
+        others = ", ".join(other.part for other, _ in found if other is not one)
+        return self.found(
+            f"{one.part} is {factor:.3g} times what it was in {before.path.name}, its direction changed by "
+            f"{one.rest:.0%}"
+            + (f"; likewise {others}" if others else "")
+            + "; the other parts kept their size",
+            fix=f"divide the weights of {one.part} by {factor:.3g}, and look for what multiplied them: a "
+            "merge of files, a conversion, an average that was not divided",
+            numbers=(Measurement(f"factor of {one.part}", factor, expected=1.0),),
+        )
+
+    def _by_statistics(self, case: Case) -> Answer:
+        """Without an earlier epoch: every statistic behind the weights is off by the factor."""
+        if not case.reaches("forward"):
+            raise NotAvailable("no earlier epoch lies beside the checkpoint to compare weights with")
+        found = [one for one in misfits(case) if one.kind == "scaled"]
+        if not found:
+            return RuledOut(
+                f"no part is scaled against the statistics of {len(layer_fits(case))} norms behind"
+            )
+        one = found[0]
+        effect = given_back(case, one.tensors())
+        return self.found(
+            f"{one.text()}: all channels by a factor of {one.factor:.3g}",
+            fix=f"divide the weights of {one.part} by {one.factor:.3g}, or estimate the statistics anew; "
+            "look for what multiplied one of the two",
+            numbers=(Measurement(f"factor of {one.part}", one.factor, expected=1.0),),
+            effect=effect,
+            confidence="proved" if effect is not None and effect.low > 0 else "measured",
+        )
+
+
 class OfEarlierEpoch(Cause):
     """The weights of one part are those of an earlier epoch, after which they had moved on."""
 
@@ -453,6 +504,7 @@ def few_levels(tensor: Tensor) -> int | None:
 
 
 CAUSES: tuple[Cause, ...] = (
+    ScaledPart(),
     OfEarlierEpoch(),
     Quantised(),
     DisturbedPart(),
