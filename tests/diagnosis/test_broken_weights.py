@@ -54,6 +54,11 @@ def permuted(network):
         norm.running_mean, norm.running_var = norm.running_mean[order], norm.running_var[order]
 
 
+def begun_anew(network):
+    for norm in of_stage(network, 3, nn.BatchNorm2d):
+        norm.reset_running_stats()
+
+
 def of_other_data(network):
     for norm in of_stage(network, 3, nn.BatchNorm2d):
         norm.running_var = norm.running_var * torch.logspace(-1, 1, 16)
@@ -73,7 +78,7 @@ def disturbed(network):
 
 @pytest.mark.parametrize(
     ("broken", "kind"),
-    [(permuted, "order"), (of_other_data, "statistics"), (scaled, "scaled")],
+    [(permuted, "order"), (of_other_data, "statistics"), (begun_anew, "statistics"), (scaled, "scaled")],
 )
 def test_statistics_that_do_not_fit_are_told_by_their_numbers(broken, kind):
     network, images = trained()

@@ -61,6 +61,7 @@ class LayerFit:
         ratio: mean logarithm of the ratio of deviations.
         spread: deviation of that logarithm between channels.
         left: what is left of the difference once means and variances are sorted, a share.
+        is_new: whether the stored ones are those of a new layer, 0 and 1.
     """
 
     name: str
@@ -70,6 +71,7 @@ class LayerFit:
     ratio: float
     spread: float
     left: float
+    is_new: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,6 +240,7 @@ def _fit(name: str, layer: Any, means: Sequence[Tensor], variances: Sequence[Ten
         float(ratio.mean()),
         float(ratio.std(correction=0)),
         float(max(parts)),
+        not bool(stored.any()) and bool((spread == 1).all()),
     )
 
 
@@ -285,6 +288,8 @@ def _kind(layers: Sequence[LayerFit], spoilt: bool | None) -> Kind:
     def median(values: Iterable[float]) -> float:
         return float(np.median(list(values)))
 
+    if all(one.is_new for one in layers):
+        return "statistics"
     if median(one.left for one in layers) <= SORTED:
         return "order"
     if spoilt:
