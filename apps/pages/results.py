@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from apps.server.context import Context
     from workbench.core.job import Job
     from workbench.data.pose_set import PoseSet
-    from workbench.evaluation import Comparison, Predictions
+    from workbench.evaluation import Comparison, Predictions, Protocol
 
 QUEUE, DEMO = "files", "demo"
 TITLES = ("A", "B")
@@ -145,19 +145,21 @@ class ResultFiles(JobSection):
 
         paths = demo_epochs() if demo else [Path(a), Path(b)]
         pose_set = builtin(demo_data()) if demo else self._context.registry.sets.get(data, whole=True)
-        found = []
+        found, protocols = [], []
         for done, (title, path) in enumerate(zip(TITLES, paths, strict=True)):
             job.progress(done, 10)
             job.step = f"{'predicting' if demo else 'reading'} {title}"
             job.checkpoint()
-            poses = demo_poses(path, pose_set) if demo else poses_of(path, pose_set)
+            poses, protocol = demo_poses(path, pose_set) if demo else (poses_of(path, pose_set), None)
             found.append((f"{title}: {path.stem}", poses))
+            protocols.append(protocol)
         job.step = "comparing"
         job.checkpoint()
         rule = "annotated" if has_areas(pose_set) else "box"
         report = compare(
             pose_set,
             found,
+            protocols,
             # Each upload has a folder of its own, which says nothing.
             runs=runs_of_files([Path(path.name) for path in paths]),
             area_rule=rule,
@@ -195,12 +197,13 @@ def demo_epochs() -> list[Path]:
     return demo_checkpoints()[:: len(demo_checkpoints()) - 1]
 
 
-def demo_poses(path: Path, pose_set: PoseSet) -> Predictions:
-    """What a checkpoint of the demo run predicts."""
-    from workbench.evaluation import predict
+def demo_poses(path: Path, pose_set: PoseSet) -> tuple[Predictions, Protocol]:
+    """What a checkpoint of the demo run predicts, and by which rules."""
+    from workbench.evaluation import predict, protocol_of_loaded
     from workbench.models import open_model
 
-    return predict(open_model(path, config=demo_config()).model, pose_set)
+    opened = open_model(path, config=demo_config())
+    return predict(opened.model, pose_set), protocol_of_loaded(opened)
 
 
 def details_of(report: Comparison) -> str:

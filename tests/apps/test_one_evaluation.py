@@ -204,7 +204,7 @@ def test_a_result_file_is_judged_without_images(workbench, tmp_path, left):
     scored = answer(workbench, "score", results, "--data", data)
     assert 0 < scored["AP"] < 1
     context = Context.of(Settings(root=tmp_path, data=(data,), cache=tmp_path / "cache"))
-    files, words = ResultFiles(context), (data.name, str(results), str(results))
+    files, words = ResultFiles(context), (data.name, str(results), str(results), "")
     files.start(*words)
     compared = when(lambda: files.result(*words), bool)
     assert compared is not None

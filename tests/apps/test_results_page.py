@@ -70,6 +70,7 @@ def test_the_demo_is_the_comparison_of_the_verb(api, server, workbench):
     facts = json.loads(saved(server, "results/compare", "compare", "json", json.dumps(values)))
     out = json.loads(workbench("compare", "--demo", "--json")[1])
     assert facts["delta"] == out["delta"]
+    assert [*facts["protocols"].values()] == [*out["protocols"].values()]
     assert f"A: epoch_1 to B: epoch_40: AP {out['epochs'][0]['AP']:.3f}" in line
 
 

@@ -181,6 +181,7 @@ def test_the_whole_set_is_measured_at_level_evaluate_and_a_part_within_a_budget(
     assert "230 annotated instances" in whole.protocol
     assert "of 230" not in whole.protocol
     part = diagnose(demo_checkpoints()[1], data="scenes-val", causes=causes, sample=4, level="forward")
+    assert "on 4 of 230 annotated instances (level forward)" in part.sentences()[0]
     assert "4 of 230 annotated instances" in part.protocol
 
 

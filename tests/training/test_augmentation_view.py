@@ -77,6 +77,21 @@ def test_flip_indices_that_exchange_nothing_are_found(people):
     assert "left and right are not exchanged" in report.findings[0].evidence
 
 
+@pytest.mark.parametrize("size", [(96, 128), (128, 96)])
+def test_colours_and_lying_crops_are_not_taken_for_keypoints_that_stay_behind(people, size):
+    """Sapiens' own steps: hue and the order of channels change, and crops have other sides than boxes."""
+    samples, skeleton = people
+    steps = ("RandomFlip", "RandomHalfBody", "RandomBBoxTransform")
+    healthy = config(
+        *(f"dict(type='{name}')" for name in steps),
+        more=", dict(type='PhotometricDistortion')",
+    )
+    affine = healthy["train_dataloader"]["dataset"]["pipeline"][-3]
+    assert affine["type"] == "TopdownAffine"
+    affine["input_size"] = size
+    assert training_views(healthy, samples, skeleton, draws=1).findings == ()
+
+
 def test_half_body_rotation_and_scale_are_measured(people):
     samples, skeleton = people
     half = training_views(config("dict(type='RandomHalfBody', prob=1.0)"), samples, skeleton, draws=4)

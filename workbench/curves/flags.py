@@ -12,9 +12,11 @@ from dataclasses import replace
 import numpy as np
 
 from workbench.core.finding import Finding, Measurement
+from workbench.curves.mistakes import STANDS_STILL, begun_again, in_order, stands_still
 from workbench.curves.pasted import comparable
-from workbench.curves.quantities import role_of, short
+from workbench.curves.quantities import role_of, scale_of, short
 from workbench.curves.schedule import (
+    ended_early,
     rate_steps,
     restarted,
     steps,
@@ -66,8 +68,10 @@ def with_flags(curves: Curves) -> Curves:
 def flags_of(curves: Curves) -> list[Finding]:
     """What one run shows, in the order in which a person should read it."""
     judged = curves.headline
-    found = [*_not_finite(curves), *restarted(curves)]
-    if judged is not None and len(judged.by_epoch()[0]) > 1:
+    found = [*_not_finite(curves), *restarted(curves), *begun_again(curves), *stands_still(curves)]
+    # What is evaluated is not what is trained: the figures say nothing more.
+    still = any(flag.cause == STANDS_STILL for flag in found)
+    if judged is not None and len(judged.by_epoch()[0]) > 1 and not still:
         found += [
             *_best_not_last(judged),
             *_loss_without_metric(curves, judged),
@@ -78,12 +82,7 @@ def flags_of(curves: Curves) -> list[Finding]:
     if judged is not None:
         found += [*_coarse(judged)]
     found += [*_against(curves), *_best_below(curves), *warm_up(curves), *_gap(curves), *rate_steps(curves)]
-    return found
-
-
-def scale_of(values: np.ndarray) -> float:
-    """1 for figures between 0 and 1, 100 for percentages."""
-    return 100.0 if len(values) and float(np.max(np.abs(values))) > 1.5 else 1.0
+    return [*found, *ended_early(curves), *in_order(curves)]
 
 
 def _judged(series: Series) -> tuple[np.ndarray, np.ndarray]:
@@ -263,13 +262,13 @@ def _plateau(series: Series) -> list[Finding]:
     x, value = _judged(series)
     if x[-1] <= x[0]:
         return []
-    part = value[x >= x[-1] - PLATEAU_PART * (x[-1] - x[0])]
-    if len(part) < PLATEAU_COUNT or np.ptp(part) > NOTHING or value.max() < LATE:
-        return []
     # As far back as nothing moves.
     first = len(value) - 1
     while first > 0 and np.ptp(value[first - 1 :]) <= NOTHING:
         first -= 1
+    short_of = x[-1] - x[first] < PLATEAU_PART * (x[-1] - x[0])
+    if len(value) - first < PLATEAU_COUNT or short_of or value.max() < LATE:
+        return []
     raw = series.by_epoch()[1]
     name = short(series.name)
     return [

@@ -7,9 +7,9 @@ the keypoints, exchanged sides) is added by `workbench.evaluation.probes.labels`
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,8 @@ from workbench.data.lints import (
     outside_image,
     repeated_annotations,
 )
+from workbench.data.pose_set import missing_images
+from workbench.skeletons import mirror_by_names
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -198,15 +200,14 @@ def lint(
     for done, check in enumerate(checks):
         progress(done, total)
         found += check(pose_set)
-    absent = [n for n, record in pose_set.images.items() if not record.path.is_file()]
+    absent = missing_images(pose_set)
     if not images:
         skipped |= dict.fromkeys(OF_IMAGES, "images were not to be looked at")
         skipped["missing images"] = skipped[OF_IMAGES[0]]
     elif pose_set.images and len(absent) == len(pose_set.images):
         raise FileNotFoundError(
-            f"{pose_set.name}: expected images, but none of its {len(absent)} is on the disk, the first is "
-            f"{pose_set.images[absent[0]].path}; name their folder with --images, or check the annotations "
-            "alone with --no-images"
+            f"{pose_set.name}: {pose_set.absent_text(absent.values())}; name the folder of the images with "
+            "--images, or check the annotations alone with --no-images"
         )
     else:
         found += _missing(pose_set, absent)
@@ -231,31 +232,6 @@ def lint(
 # Names, mirror pairs and sigmas.
 
 
-_SIDES = (("left", "right"), ("l", "r"))
-
-
-def mirror_by_names(names: Sequence[str]) -> tuple[int, ...]:
-    """For each keypoint its partner on the other side by its name; itself where the name tells no side.
-
-    Args:
-        names: ``left_eye``, ``L_Eye``, ``eye.R`` ...
-    """
-    words = [re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) for name in names]
-    parts = [tuple(part for part in re.split(r"[^a-z0-9]+", word.lower()) if part) for word in words]
-    at = {part: k for k, part in enumerate(parts)}
-    found = []
-    for k, part in enumerate(parts):
-        partner = k
-        for one, other in _SIDES:
-            exchange = {one: other, other: one}
-            turned = tuple(exchange.get(word, word) for word in part)
-            if turned != part and turned in at:
-                partner = at[turned]
-                break
-        found.append(partner)
-    return tuple(found)
-
-
 def _stated(pose_set: PoseSet, *keys: str) -> Any:
     """What the first category of the file states under one of several keys; None for nothing."""
     for entry in pose_set.raw.get("categories", ()):
@@ -274,7 +250,8 @@ def _mirror(pose_set: PoseSet) -> list[Located]:
     stated = _stated_mirror(pose_set, skeleton)
     declared = stated or tuple(skeleton.mirror)
     if stated and skeleton.mirror and stated != tuple(skeleton.mirror):
-        found.append(("the file's mirror pairs", stated, tuple(skeleton.mirror), f"{skeleton.name} has"))
+        whose = "their names say" if tuple(skeleton.mirror) == named else f"{skeleton.name} has"
+        found.append(("the file's mirror pairs", stated, tuple(skeleton.mirror), whose))
     elif declared and sided and declared != named:
         found.append(("the mirror pairs", declared, named, "their names say"))
     if not declared and sided:
@@ -522,20 +499,14 @@ def _swaps(pose_set: PoseSet) -> list[Located]:
 # Image files.
 
 
-def _missing(pose_set: PoseSet, absent: Sequence[int]) -> list[Located]:
+def _missing(pose_set: PoseSet, absent: Mapping[int, Path]) -> list[Located]:
     if pose_set.left_out:
-        text = (
-            f"{len(pose_set.left_out)} images are not on the disk; they and their annotations were left out"
-        )
-        return [Located(Finding("missing images", text, severity="warning"))]
+        return [Located(Finding("missing images", pose_set.left_out_text(), severity="warning"))]
     if not absent:
         return []
-    gone = set(absent)
-    behind = tuple(a.annotation_id for a in pose_set.instances if a.image_id in gone)
-    text = (
-        f"{len(absent)} of {len(pose_set.images)} images are not on the disk, with {len(behind)} annotations"
-    )
-    fix = "Name their folder with --images, or leave their annotations out."
+    behind = tuple(a.annotation_id for a in pose_set.instances if a.image_id in absent)
+    text = f"{pose_set.absent_text(absent.values())}; they have {len(behind)} annotations"
+    fix = "Name the folder of the images with --images, or leave their annotations out."
     return [Located(Finding("missing images", text, fix), behind, tuple(absent))]
 
 

@@ -15,9 +15,10 @@ from workbench.curves.schedule import rate_of
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.fixes import REMOVED, config_diff
+from workbench.diagnosis.run_logs import own_curves
 from workbench.diagnosis.schedule import parts_of, rate_at
 from workbench.diagnosis.text_causes import stated_recipe
-from workbench.diagnosis.training_causes import own_curves
+from workbench.recipes.key_rules import NEVER_TRAIN
 
 # Decay takes less than this share of norms and biases over a run: nothing to speak of.
 LITTLE_DECAY = 0.15
@@ -41,8 +42,10 @@ class Audit(Cause):
 
         # A text about a recipe says which one the config is meant to follow.
         report = audit(config, stated_recipe(case) or None, title="the config")
-        wrong = [one for one in report.findings if one.severity == "error" and not _of_recipe(one)]
-        differing = [one for one in report.findings if one not in wrong and one.severity != "remark"]
+        # What gets no rate is a cause of its own: GroupRates.
+        said = [one for one in report.findings if one.cause != NEVER_TRAIN]
+        wrong = [one for one in said if one.severity == "error" and not _of_recipe(one)]
+        differing = [one for one in said if one not in wrong and one.severity != "remark"]
         if not wrong and not differing:
             return RuledOut(report.summary())
         found = [_of_audit(case, one, self.refuted_by) for one in wrong]

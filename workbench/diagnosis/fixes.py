@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.checkpoints.config_reader import text_of
 from workbench.core import NotAvailable
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.evidence import Change
@@ -60,7 +61,7 @@ def config_diff(case: Case, edits: Mapping[str, Any]) -> str:
     """
     try:
         name, text = config_text(case)
-    except NotAvailable:
+    except (NotAvailable, ValueError):
         return ""
     changed = edited(text, edits, name)
     if changed is None:
@@ -149,10 +150,11 @@ def config_text(case: Case) -> tuple[str, str]:
 
     Raises:
         NotAvailable: there is none.
+        ValueError: it is no text, or larger than any config.
     """
     path = case.config_path() or next(iter(case.given.configs), None)
     if path is not None:
-        return path.name, path.read_text(encoding="utf-8", errors="replace")
+        return path.name, text_of(path)
     text = case.checkpoint().config_text
     if not text:
         raise NotAvailable("no config was given, and the checkpoint holds none")

@@ -13,7 +13,7 @@ from workbench.curves.quantities import role_of, short
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.fixes import config_diff
-from workbench.diagnosis.training_causes import own_curves
+from workbench.diagnosis.run_logs import own_curves
 
 if TYPE_CHECKING:
     from workbench.curves import Curves, Series

@@ -349,7 +349,8 @@ class _Pool:
                 elif not ready and time.monotonic() > deadline:
                     raise ValueError(
                         f"no worker could be started within {self._cluster.patience:g} s; the cluster's "
-                        "machines are in use, or cannot import the workbench"
+                        "machines are in use, slow (--patience gives them longer), or cannot import the "
+                        "workbench"
                     )
                 for one in ready:
                     if one in self._starting:
