@@ -150,7 +150,7 @@ def exported(system, skeleton):
         from workbench.models import open_model
 
         model = open_model(system.last()).model
-        pixels, path = torch.zeros(1, 3, *model.codec.input_size), folder / "end2end.onnx"
+        pixels, path = torch.zeros(1, 3, 128, 128), folder / "end2end.onnx"
         names = ["simcc_x", "simcc_y"]
         axes = {name: {0: "batch"} for name in ("input", *names)}
         torch.onnx.export(
