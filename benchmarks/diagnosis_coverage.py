@@ -16,6 +16,7 @@ SEQUENCE = "of sequence models alone, and cape is the one family"
 TEXT = "of conditioned models alone, and text fusion is the one family"
 SIMCC = "a heatmap has no such number; two runs of RTMPose stand for it"
 NO_DEGREE = "it is there or not"
+OWN_CODE = "read from a script, whatever the network"
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,9 @@ KINDS: tuple[Kind, ...] = (
     _named("evaluation", "only part of the images has results"),
     _named("evaluation", "results of other images"),
     _named("evaluation", "results stand under other images' ids"),
-    Kind("evaluation", "results of another model"),
+    _named("evaluation", "results of another model"),
+    _named("evaluation", "instances without a pose"),
+    _named("evaluation", "keypoints held at one coordinate"),
     _named("evaluation", "expected figure is of another model",
            no_case="it takes published weights; tests/diagnosis/test_diagnose.py"),
     _named("grouping", "tags of the wrong scale", one_system=BOTTOM_UP),
@@ -170,7 +173,13 @@ KINDS: tuple[Kind, ...] = (
         "learning rate too high or too low", "learning rate is ten times off its recipe's"),
         one_strength="other factors stand under 'learning rate is not the config's'"),
     Kind("training", "learning rate is not the config's", ("learning rate is not the config's",)),
-    Kind("training", "schedule per epoch instead of iteration", one_strength=NO_DEGREE),
+    Kind("training", "schedule per epoch instead of iteration", (
+        "scheduler counts epochs and is stepped every batch",), one_strength=NO_DEGREE),
+    _named("training", "the schedule ends before the run", one_strength=NO_DEGREE,
+           one_system="it needs a log whose run goes on behind its schedule; configs stand elsewhere"),
+    _named("training", "every evaluation gives the same figures"),
+    _named("training", "optimizer is made anew in the loop", one_strength=NO_DEGREE, one_system=OWN_CODE),
+    _named("training", "no gradient reaches the network", one_strength=NO_DEGREE, one_system=OWN_CODE),
     Kind("training", "resume restarted the schedule", (
         "resume restarted the schedule", "training began anew")),
     Kind("training", "warm-up longer than the run", (
@@ -225,7 +234,7 @@ def verdicts() -> set[str]:
     from torch import nn
 
     from workbench.core import Outputs
-    from workbench.curves import flags, schedule
+    from workbench.curves import flags, mistakes, schedule
     from workbench.diagnosis import training_code
     from workbench.diagnosis.cause import all_causes
     from workbench.diagnosis.label_causes import Lints
@@ -248,9 +257,13 @@ def verdicts() -> set[str]:
         )
         found |= {variant.undoes for variant in fault_variants(model, outputs)} - {""}
     found |= {flags.LOSS_WITHOUT_METRIC, flags.AGAINST, flags.BEST_BELOW, flags.NOT_FINITE, flags.GAP}
-    found |= {schedule.LONG_WARM_UP, schedule.RESTARTED, schedule.BEGUN_ANEW}
+    found |= {schedule.LONG_WARM_UP, schedule.RESTARTED, schedule.BEGUN_ANEW, schedule.ENDED_EARLY}
+    found |= {mistakes.STANDS_STILL, mistakes.IN_ORDER}
     code = training_code
     found |= {
+        code.DETACHED,
+        code.MADE_ANEW,
+        code.WRONG_UNIT,
         code.UNCLEARED,
         code.CLEARED_EARLY,
         code.EVALUATING,

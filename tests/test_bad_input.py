@@ -91,6 +91,45 @@ def test_a_file_that_is_no_checkpoint(workbench, tmp_path, picture):
     refused(workbench("open", tmp_path / "empty.pth"), "empty")
 
 
+CONFIG = "expected a config with model = dict(type=...)"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "of_config", "of_data"),
+    [
+        ("empty.json", b"", f"{CONFIG}, but it is empty", "expected JSON, but the file is empty"),
+        ("object.json", b"{}", f"{CONFIG}, it holds nothing", "expected a list"),
+        (
+            "list.json",
+            b"[]",
+            f"{CONFIG}, got a list",
+            "expected a COCO annotation file (an object), got list",
+        ),
+        ("null.json", b"null", f"{CONFIG}, got null", "expected JSON with content, got null"),
+        ("results.json", b'[{"image_id": 1}]', f"{CONFIG}, got a list", "expected a COCO annotation file"),
+        ("other.json", b'{"a": 1, "b": 2}', f"{CONFIG}, it holds a, b", "expected a list under 'images'"),
+        ("run.log", b"INFO loss 3", "expected a config (.py, .json, .yaml, .yml), got", "expected JSON, but"),
+        (
+            "x.npz",
+            b"PK\3\4",
+            "expected a config (.py, .json, .yaml, .yml), got",
+            "expected JSON, but it is compressed",
+        ),
+    ],
+)
+def test_a_file_that_is_no_config_and_no_json_of_a_kind(
+    workbench, tmp_path, name, content, of_config, of_data
+):
+    path = tmp_path / name
+    path.write_bytes(content)
+    refused(workbench("overfit", "--config", path), f"{name}: {of_config}")
+    refused(workbench("data", path), f"{name}: {of_data}")
+    refused(workbench("score", path, "--data", path), f"{name}: expected")
+    audited = workbench("audit", path)
+    assert audited[0] == 2
+    assert "Error:" not in audited[2]
+
+
 def test_files_that_may_not_be_read(workbench, tmp_path, picture, monkeypatch):
     opened = Path.open
 

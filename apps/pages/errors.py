@@ -40,6 +40,8 @@ from workbench.evaluation.errors_report import Errors
 if TYPE_CHECKING:
     from apps.server.context import Context
     from workbench.core.job import Job
+    from workbench.data.pose_set import PoseSet
+    from workbench.evaluation import Evaluation
 
 FIGURE = "wb-errors-figure"
 ANY, ALL = "any keypoint", "all instances"
@@ -279,21 +281,24 @@ class ErrorsOfResult(JobSection):
             evaluation = self.context.comparisons.evaluation(asked, self._index(wanted))
 
         def made() -> Answer:
-            found = evaluation or uploaded(Path(wanted.file), pose_set)
+            absent = (pose_set.left_out_text(),)
+            found, notes = (evaluation, absent) if evaluation else uploaded(Path(wanted.file), pose_set)
             report = errors(found, pose_set, wanted.repair)  # type: ignore[arg-type]
             epochs = [] if wanted.file else [self._index(wanted)]
             inputs = list(subject_inputs(self.context, wanted.run, epochs, wanted.data))
             inputs += [("results", Path(wanted.file))] if wanted.file else []
-            return Answer.of("Errors", report, self._code(wanted), inputs)
+            below = [sentence_html(note) for note in notes]
+            return Answer("Errors", {"": report}, self._code(wanted), tuple(inputs), lambda: below)
 
         return self._reports.get(self._key(wanted), made)
 
     # Updates.
 
     def updates(self, result: Answer, download: Download, figure: str, *asked: Any) -> list[Any]:
-        return report_updates(
+        *first, details = report_updates(
             result.reports[""], "", lambda one: details_html(download, one.table(), result.code, {figure: ""})
         )
+        return [*first, "".join(result.details()) + details]
 
     def below(self, result: Answer | None, *asked: Any) -> list[Any]:
         """Run, epoch, data, slices, keypoint, slice, number of the first card, cards."""
@@ -379,8 +384,8 @@ def _errors_of(answer: Answer) -> Errors:
     return answer.reports[""]  # type: ignore[return-value]
 
 
-def uploaded(path: Path, pose_set: Any) -> Any:
-    """The evaluation of a result file on a set.
+def uploaded(path: Path, pose_set: PoseSet) -> tuple[Evaluation, tuple[str, ...]]:
+    """The evaluation of a result file on a set, and what stands in the file as -1.
 
     Raises:
         ValueError: it is no result file, or of another set.
@@ -388,13 +393,14 @@ def uploaded(path: Path, pose_set: Any) -> Any:
     from apps.server.comparison import has_areas
     from workbench.data.coco import read_json
     from workbench.evaluation import Detections, Predictions, evaluate
-    from workbench.evaluation.predictions import results_of
+    from workbench.evaluation.predictions import minus_ones, results_of
 
     items = results_of(pose_set, read_json(path))
-    return evaluate(
-        pose_set, Predictions.from_coco(items), detections=Detections.from_coco(items),
-        area_rule="annotated" if has_areas(pose_set) else "box",
-    )  # fmt: skip
+    poses = Predictions.from_coco(items, path.name)
+    detections = Detections.from_coco(items, path.name)
+    rule = "annotated" if has_areas(pose_set) else "box"
+    found = evaluate(pose_set, poses, detections=detections, area_rule=rule)
+    return found, minus_ones(poses, path.name)
 
 
 def tables_html(report: Errors) -> str:

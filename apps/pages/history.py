@@ -18,7 +18,7 @@ from apps.pages.job_sections import AddedSection, JobSection, QuestionSection, j
 from apps.pages.report_section import path_literal
 from apps.pages.sections import add_heading, control_row, html_block, one_sentence_errors, root_block
 from apps.pages.sweep_section import Sweeping
-from apps.server.comparison import has_areas
+from apps.server.comparison import Asked, has_areas
 from workbench.core import NotAvailable
 from workbench.core.job import version_of
 from workbench.evaluation.forgetting import HistoryReport, history_report
@@ -195,6 +195,7 @@ class EpochHistory(QuestionSection[Wanted]):
         return f"AP of the epochs of {asked.run.rpartition(':')[2]}"
 
     def work(self, asked: Wanted, job: Job) -> HistoryReport:
+        self.context.predictions.check_set(Asked(asked.run, asked.data))
         folder = self.context.predictions.get(asked.run)
         history, pose_set = _history(folder), self.context.registry.sets.get(asked.data)
         scored = history.scores is not None and history.scores.figures.keys() == history.files.keys()

@@ -19,21 +19,24 @@ from apps.pages.report_section import Answer, absolute_path
 from apps.pages.sections import (
     Download,
     details_html,
+    hidden_text,
     html_block,
     report_updates,
     table_html,
 )
 from apps.server.comparison import has_areas
 from apps.server.encoding import sent_json
+from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_data
 from workbench.core.job import JobResults, LruCache
-from workbench.data import BUILTIN
+from workbench.data import BUILTIN, builtin
 
 if TYPE_CHECKING:
     from apps.server.context import Context
     from workbench.core.job import Job
-    from workbench.evaluation import Comparison
+    from workbench.data.pose_set import PoseSet
+    from workbench.evaluation import Comparison, Predictions, Protocol
 
-QUEUE = "files"
+QUEUE, DEMO = "files", "demo"
 TITLES = ("A", "B")
 
 
@@ -47,7 +50,8 @@ class ResultsPage(QuestionPage):
     def add_controls(self) -> Mapping[str, Component]:
         html_block(
             value='<p class="wb-sentence">Upload two COCO result files (a list of image_id, category_id, '
-            "keypoints, score, as mmpose writes it too) and choose the annotations that they are of.</p>"
+            "keypoints, score, as mmpose writes it too) and choose the annotations that they are of. The "
+            "demo compares the first and the last epoch of the built-in run.</p>"
         )
         return {}
 
@@ -76,18 +80,23 @@ class ResultFiles(JobSection):
             gr.File(label=f"{letter}: result file (.json)", file_types=[".json"], height=120, min_width=170)
             for letter in TITLES
         ]
-        return [data, *files]
+        self._demo = hidden_text()
+        return [data, *files, self._demo]
 
     def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
-        """The button that starts."""
-        return {gr.Button("Compare", variant="primary", min_width=110, scale=0, elem_id="res-start"): ()}
+        """The buttons that start: with the uploads, and without."""
+        more: dict[str, Any] = {"min_width": 110, "scale": 0}
+        return {
+            gr.Button("Compare", variant="primary", elem_id="res-start", **more): ((self._demo, ""),),
+            gr.Button("Show a demo", elem_id="res-demo", **more): ((self._demo, DEMO),),
+        }
 
     def start(self, *values: Any) -> None:
         """Start the comparison; raises ValueError where something was not chosen."""
-        data, a, b = values
-        if not data or data not in self._context.registry.sets.ids():
+        data, a, b, demo = values
+        if not demo and (not data or data not in self._context.registry.sets.ids()):
             raise ValueError("choose the annotations that the results are of")
-        if not a or not b:
+        if not demo and not (a and b):
             raise ValueError("upload two result files, A and B")
         self._results.start(
             _key(*values), "comparing A and B", lambda job: self._compared(job, *values), QUEUE
@@ -95,58 +104,64 @@ class ResultFiles(JobSection):
 
     def job(self, *values: Any) -> Job | None:
         """The newest job of these files."""
-        return self._results.job(_key(*values)) if all(values) else None
+        return self._results.job(_key(*values))
 
     def result(self, *values: Any) -> Comparison | None:
         """The comparison; None while there is none."""
-        return self._results.result(_key(*values)) if all(values) else None
+        return self._results.result(_key(*values))
 
     def updates(self, result: Comparison, download: Download, figure: str, *asked: Any) -> list[Any]:
         """The sentence, the figure, and all tables."""
         sentence, drawn, details = report_updates(
             result, "", lambda report: details_html(download, report.table(), "", {figure: ""})
         )
-        cards = self._cards.peek(_key(*asked[:3])) or ""
+        cards = self._cards.peek(_key(*asked)) or ""
         return [sentence, drawn, cards + details + details_of(result)]
 
     def shown(self, section: str, state: str) -> Answer:
         """The comparison with its tables, the command that makes it, and the files that went in."""
         found = super().shown(section, state)
-        data, *files = sent_json(state, list)
-        inputs = [("results", Path(one)) for one in files]
-        annotations = data
-        if data not in BUILTIN:
-            inputs.append(("annotations", self._context.registry.sets.file(data)))
-            annotations = absolute_path(inputs[-1][1])
-        words = ["workbench", "compare", *(Path(one).name for one in files), "--data", annotations]
+        data, a, b, demo = (*sent_json(state, list), "")[:4]
+        if demo:
+            inputs, words = (
+                [("checkpoint", path) for path in demo_epochs()],
+                ["workbench", "compare", "--demo"],
+            )
+        else:
+            inputs, annotations = [("results", Path(one)) for one in (a, b)], data
+            if data not in BUILTIN:
+                inputs.append(("annotations", self._context.registry.sets.file(data)))
+                annotations = absolute_path(inputs[-1][1])
+            words = ["workbench", "compare", Path(a).name, Path(b).name, "--data", annotations]
         tables = details_of(found.reports[""])  # type: ignore[arg-type]
         return dataclasses.replace(
             found, code=shlex.join(words), inputs=tuple(inputs), details=lambda: [tables]
         )
 
-    def _compared(self, job: Job, data: str, a: str, b: str) -> Comparison:
-        from workbench.data.coco import read_json
-        from workbench.evaluation import Predictions, compare
+    def _compared(self, job: Job, data: str, a: str, b: str, demo: str) -> Comparison:
+        from workbench.evaluation import compare
         from workbench.evaluation.label_audit import runs_of_files
-        from workbench.evaluation.predictions import minus_ones, results_of
+        from workbench.evaluation.predictions import minus_ones
 
-        pose_set = self._context.registry.sets.get(data, whole=True)
-        found = []
-        for done, (title, path) in enumerate(zip(TITLES, (a, b), strict=True)):
+        paths = demo_epochs() if demo else [Path(a), Path(b)]
+        pose_set = builtin(demo_data()) if demo else self._context.registry.sets.get(data, whole=True)
+        found, protocols = [], []
+        for done, (title, path) in enumerate(zip(TITLES, paths, strict=True)):
             job.progress(done, 10)
-            job.step = f"reading {title}"
+            job.step = f"{'predicting' if demo else 'reading'} {title}"
             job.checkpoint()
-            results = results_of(pose_set, read_json(Path(path)))
-            poses = Predictions.from_coco(results, Path(path).name, len(pose_set.skeleton))
-            found.append((f"{title}: {Path(path).stem}", poses))
+            poses, protocol = demo_poses(path, pose_set) if demo else (poses_of(path, pose_set), None)
+            found.append((f"{title}: {path.stem}", poses))
+            protocols.append(protocol)
         job.step = "comparing"
         job.checkpoint()
         rule = "annotated" if has_areas(pose_set) else "box"
         report = compare(
             pose_set,
             found,
+            protocols,
             # Each upload has a folder of its own, which says nothing.
-            runs=runs_of_files([Path(Path(path).name) for path in (a, b)]),
+            runs=runs_of_files([Path(path.name) for path in paths]),
             area_rule=rule,
             details=True,
             progress=lambda done, total: job.progress(done + len(found), total + len(found)),
@@ -155,13 +170,40 @@ class ResultFiles(JobSection):
         notes = [note for label, poses in found for note in minus_ones(poses, label)]
         cards = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
         cards += change_html(report, [poses for _, poses in found], pose_set)
-        self._cards.get(_key(data, a, b), lambda: cards)
+        self._cards.get(_key(data, a, b, demo), lambda: cards)
         return report
 
 
-def _key(data: str, a: str, b: str) -> str:
+def _key(data: str, a: str, b: str, demo: str = "") -> str:
     """Names a comparison; every upload has a folder of its own."""
-    return f"results {data} {a} {b}"
+    return "results demo" if demo else f"results {data} {a} {b}"
+
+
+def poses_of(path: Path, pose_set: PoseSet) -> Predictions:
+    """The poses of a COCO result file.
+
+    Raises:
+        ValueError: it is none, or does not fit the set.
+    """
+    from workbench.data.coco import read_json
+    from workbench.evaluation import Predictions
+    from workbench.evaluation.predictions import results_of
+
+    return Predictions.from_coco(results_of(pose_set, read_json(path)), path.name, len(pose_set.skeleton))
+
+
+def demo_epochs() -> list[Path]:
+    """The first and the last checkpoint of the demo run."""
+    return demo_checkpoints()[:: len(demo_checkpoints()) - 1]
+
+
+def demo_poses(path: Path, pose_set: PoseSet) -> tuple[Predictions, Protocol]:
+    """What a checkpoint of the demo run predicts, and by which rules."""
+    from workbench.evaluation import predict, protocol_of_loaded
+    from workbench.models import open_model
+
+    opened = open_model(path, config=demo_config())
+    return predict(opened.model, pose_set), protocol_of_loaded(opened)
 
 
 def details_of(report: Comparison) -> str:

@@ -30,7 +30,7 @@ from workbench.data import cache_folder
 from workbench.evaluation.history import History, query_epochs
 from workbench.evaluation.image_index import FOLDER, NAME
 from workbench.evaluation.keypoint_ap import FIGURES
-from workbench.evaluation.manifest import read_manifest
+from workbench.evaluation.manifest import check_truth, read_manifest
 from workbench.evaluation.oks import FOUND, paired_oks
 from workbench.evaluation.predicted_part import part_of_history
 
@@ -235,7 +235,27 @@ class PredictionFolders:
                     fitting.append(identity)
             except MISTAKES:
                 continue  # asked for by name, the set says what is wrong with it
-        return sorted(fitting, key=lambda one: not (folder.data and one.endswith(folder.data)))
+        # A manifest has the name of a set without its ending.
+        named = (folder.data, f"{folder.data}.json")
+        return sorted(fitting, key=lambda one: not (folder.data and one.endswith(named)))
+
+    def check_set(self, asked: Asked) -> None:
+        """Raise ValueError where poses that name no annotation are of other annotations than the set's.
+
+        Poses that name theirs are compared with it, and the images have to be the same; of others the
+        manifest alone tells which set they are of.
+        """
+        from workbench.evaluation import truth_of
+        from workbench.evaluation.epoch_scores import truth_digest
+
+        history = self.get(asked.run).history
+        if history is None or history.predicted_ids()[0] is not None:
+            return
+        sets = [self._registry.sets.get(asked.data, whole) for whole in (True, False)]
+        rules: tuple[AreaRule, ...] = ("annotated", "box") if has_areas(sets[0]) else ("box",)
+        digests = {truth_digest(truth_of(one, rule)) for one in sets for rule in rules}
+        stated = (read_manifest(history.folder) or {}).get("truth_sha256")
+        check_truth(history.folder, asked.data, stated if stated in digests else min(digests))
 
     def opened(self, asked: Asked) -> Opened:
         """A folder with its data set.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from workbench.core.files import files_in
 from workbench.core.job import LruCache, version_of
+from workbench.core.processes import own_imports
 
 PROCESSOR_SECONDS = 10
 """Processor time for one file; one of 1 GB takes a tenth of a second, as its tensors stay on disk."""
@@ -100,11 +100,10 @@ class _Reader:
     def _started(self) -> subprocess.Popen[str]:
         if self._process is not None and self._process.poll() is None:
             return self._process
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or str(Path.cwd()) for p in sys.path)}
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env=environment, start_new_session=True,
+            start_new_session=True, **own_imports(),
         )  # fmt: skip
         lines: queue.Queue[str | None] = queue.Queue()
         self._lines = lines

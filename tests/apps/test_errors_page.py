@@ -71,10 +71,13 @@ def test_a_result_file_of_ones_own_is_analysed_on_the_chosen_set(api, data_file,
         for a in people
     ]
     path = tmp_path / "own.json"
+    results[0]["keypoints"] = [*results[0]["keypoints"][:2], -1, *results[0]["keypoints"][3:]]
     path.write_text(json.dumps(results))
-    line = said(asked(api, file=handle_file(str(path))), "judged keypoints")
+    found = asked(api, file=handle_file(str(path)))
+    line = said(found, "judged keypoints")
     assert "AP 1.000" in line
     assert "good 100.0%" in line
+    assert "own.json: -1 of the scores of keypoints: once, counted as a number" in said(found, "wb-details")
     path.write_text(json.dumps({"annotations": []}))
     given = ("painted-run", "1", "painted.json", "published", handle_file(str(path)), "miss", "any keypoint",
              "all instances", "")  # fmt: skip

@@ -16,7 +16,7 @@ OFF = {1: (60, 60, 0, 0), 5: (0, 60, 0, 0), 20: (60, 0, 0, 2)}
 """Epoch -> how far each of the four people is off, pixels."""
 
 
-def write_predictions(folder, data, epochs):
+def write_predictions(folder, data, epochs, named=True):
     """An epoch whose person n lies so many pixels off; with its OKS, as the workbench writes it."""
     from workbench.data.coco import read_coco
     from workbench.evaluation import Predictions, evaluate
@@ -29,7 +29,7 @@ def write_predictions(folder, data, epochs):
         found = Predictions(
             np.array([one.image_id for one in own]), np.array([one.category_id for one in own]),
             np.array([one.box for one in own], float), points, np.ones(points.shape[:2]), np.ones(len(own)),
-            np.array([one.annotation_id for one in own]),
+            np.array([one.annotation_id for one in own]) if named else None,
         )  # fmt: skip
         oks, terms = pose_oks(found, evaluate(pose_set, found).ap)
         found.to_parquet(folder / f"epoch_{epoch}.parquet", epoch=epoch, oks=oks, terms=terms)
@@ -39,6 +39,10 @@ def write_predictions(folder, data, epochs):
 def own(tmp_path_factory, painted):
     """A folder of three epochs, one with a damaged file, and a run beside them."""
     from apps.server.settings import Settings
+    from workbench.data.coco import read_coco
+    from workbench.evaluation import truth_of
+    from workbench.evaluation.epoch_scores import truth_digest
+    from workbench.evaluation.manifest import write_manifest
 
     top = tmp_path_factory.mktemp("history")
     root = top / "root"
@@ -47,6 +51,10 @@ def own(tmp_path_factory, painted):
     write_predictions(root / "run" / "predictions", data, OFF)
     write_predictions(root / "zz damaged", data, {1: OFF[1], 2: OFF[5]})
     (root / "zz damaged" / "epoch_2.parquet").write_bytes(b"PAR1 half")
+    truth = truth_digest(truth_of(read_coco(data)))
+    for name, digest in (("zz imported", truth), ("zz other data", "0" * 64)):
+        write_predictions(root / name, data, {1: OFF[1], 2: OFF[5]}, named=False)
+        write_manifest(root / name, "their.json", truth=digest)
     settings = Settings(root=root, data=(data,), port=0, cache=top / "cache", adapter=Path(painted.__file__))
     with started(settings) as (where, _):
         yield where
@@ -100,6 +108,13 @@ def test_what_cannot_be_shown_is_one_sentence(api):
     assert "epoch_2.parquet: expected a Parquet file" in shown(api, run="predictions:zz damaged")[0]
     assert "no predictions" in shown(api, run="predictions:../../etc")[0]
     assert "no predictions" in shown(api, run="/etc")[0]
+
+
+def test_imported_poses_are_judged_on_no_other_annotations_than_their_own(api):
+    assert "2 epochs: AP is highest at epoch 2" in shown(api, run="predictions:zz imported")[0]
+    assert (
+        "zz other data: its predictions are of their.json" in shown(api, run="predictions:zz other data")[0]
+    )
 
 
 def test_without_predictions_the_page_offers_the_demos(tmp_path, painted):

@@ -12,6 +12,7 @@ import torch
 
 from apps.pages.errors import ErrorsOfResult, Wanted
 from apps.pages.results import ResultFiles
+from apps.pages.sections import Download
 from apps.server.comparison import Asked
 from apps.server.context import Context
 from apps.server.settings import Settings
@@ -168,6 +169,24 @@ def test_one_missing_image_is_named_and_the_rest_is_compared(workbench, tmp_path
     epoch_answer = shown(data, tmp_path, 17)
     assert f"1 missing images left out; missing: {gone.name}" in epoch_answer["protocol_text"]
     assert_same(epoch_answer, evaluated(workbench, data, tmp_path, "--skip-missing"))
+    said = f"1 of 24 images are missing and were left out with their annotations, the first is {gone.name}"
+    (file,) = (tmp_path / "served" / "run").glob("*.pth")
+    other = shutil.copy(file, tmp_path / "other.pth")
+    model = ["--adapter", HERE / "near_truth.py", "--data", data]
+    for verb, files in (("compare", [file, other]), ("errors", [file])):
+        code, _, err = workbench(verb, *files, *model)
+        assert (code, "1 of 24 images are missing" in err) == (2, True)
+        assert "leave the missing ones out with --skip-missing" in err
+        assert said in answer(workbench, verb, *files, *model, "--skip-missing")["notes"]
+    settings = Settings(
+        tmp_path / "served", (data,), cache=tmp_path / "cache", adapter=HERE / "near_truth.py"
+    )
+    context = Context.of(settings)
+    page, asked = ErrorsOfResult(context, (), ()), ("run", "1", data.name, "published")
+    page.start(*asked)
+    found = when(lambda: page.result(*asked), bool)
+    assert f"{said}</div>" in page.updates(found, Download("errors", "errors", ""), "figure", *asked)[2]
+    context.jobs.close()
     gone.write_bytes(kept)
     assert "missing" not in shown(data, tmp_path / "again", 17)["protocol_text"]
 
@@ -185,7 +204,7 @@ def test_a_result_file_is_judged_without_images(workbench, tmp_path, left):
     scored = answer(workbench, "score", results, "--data", data)
     assert 0 < scored["AP"] < 1
     context = Context.of(Settings(root=tmp_path, data=(data,), cache=tmp_path / "cache"))
-    files, words = ResultFiles(context), (data.name, str(results), str(results))
+    files, words = ResultFiles(context), (data.name, str(results), str(results), "")
     files.start(*words)
     compared = when(lambda: files.result(*words), bool)
     assert compared is not None

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from apps.server.api import listed_runs
 from apps.server.reading import _Reader, checked
 from workbench.core import NotAvailable
+from workbench.doctor.examination import _probe
 
 
 def reader(script, seconds=5.0):
     return _Reader([sys.executable, "-c", f"import sys, json, signal, os\n{script}"], seconds)
+
+
+def ended(found):
+    assert found._process is not None
+    found._end(found._process)
 
 
 ECHO = "for line in sys.stdin: print(json.dumps('' if 'good' in line else 'bad'), flush=True)"
@@ -23,7 +32,7 @@ ECHO = "for line in sys.stdin: print(json.dumps('' if 'good' in line else 'bad')
 def test_what_the_other_process_says_is_the_reason(tmp_path):
     found = reader(ECHO)
     assert [found.reason(tmp_path / name) for name in ("good", "x", "good")] == ["", "bad", ""]
-    found._end(found._process)
+    ended(found)
 
 
 def test_a_file_without_end_is_given_up_and_the_next_one_read(tmp_path):
@@ -36,7 +45,7 @@ def test_a_file_without_end_is_given_up_and_the_next_one_read(tmp_path):
     assert time.monotonic() - started < 5
     found._seconds = 20
     assert found.reason(tmp_path / "good") == ""
-    found._end(found._process)
+    ended(found)
 
 
 def test_a_file_that_ends_the_reader_is_told_and_the_next_one_read(tmp_path):
@@ -46,16 +55,45 @@ def test_a_file_that_ends_the_reader_is_told_and_the_next_one_read(tmp_path):
     found = reader(script)
     assert "processor time" in found.reason(tmp_path / "bomb")
     assert found.reason(tmp_path / "good") == ""
-    found._end(found._process)
+    ended(found)
 
 
 def test_the_processor_time_of_a_file_is_limited(tmp_path):
     """The process ends itself, whatever the machine is doing beside."""
     script = (
-        "from apps import reading\nreading.PROCESSOR_SECONDS = 0\nsys.stdin.readline()\nreading._limit()\n"
+        "from apps.server import reading\nreading.PROCESSOR_SECONDS = 0\n"
+        "sys.stdin.readline()\nreading._limit()\n"
     )
     found = _Reader([sys.executable, "-c", f"import sys\n{script}while True: pass"], 60)
     assert "processor time" in found.reason(tmp_path / "x")
+
+
+def test_nothing_in_the_current_folder_is_imported(root_folder, tmp_path, monkeypatch):
+    trap = f"open({str(tmp_path / 'PWNED')!r}, 'a').write(__name__)\nraise ImportError\n"
+    for name in ("apps", "json", "multiprocessing", "runpy", "torch", "typer"):
+        (tmp_path / f"{name}.py").write_text(trap)
+    monkeypatch.chdir(tmp_path)
+    found = _Reader(seconds=60)
+    assert found.reason(root_folder / "painted-run" / "epoch_1.pth") == ""
+    ended(found)
+    assert _probe("import json, torch; print(json.dumps({'found': torch.__name__}))").facts == {
+        "found": "torch"
+    }
+    (tmp_path / "scripts").mkdir()  # as the installed script, whose folder Python puts first
+    script = tmp_path / "scripts" / "workbench.start"
+    script.write_text(
+        "import multiprocessing\nfrom workbench import cli\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "spawn = multiprocessing.get_context('spawn')\n"
+        "cli.main = lambda: max(ProcessPoolExecutor(1, spawn).map(abs, [-3]))\n"
+        "if __name__ == '__main__':\n    cli.entry()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    assert subprocess.run([sys.executable, script], env=environment, check=False).returncode == 3
+    started = subprocess.run([sys.executable, "-m", "workbench", "--version"], env=environment, check=False)
+    # Before 3.11 Python cannot be told to leave the folder out of `-m` itself, nor out of multiprocessing.
+    assert started.returncode == 0 or sys.version_info < (3, 11)
+    assert not (tmp_path / "PWNED").exists() or sys.version_info < (3, 11)
 
 
 def test_a_good_checkpoint_passes(root_folder):

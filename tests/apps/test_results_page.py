@@ -63,6 +63,17 @@ def test_two_uploads_are_compared(api, server, uploads):
     assert figure
 
 
+@pytest.mark.long
+def test_the_demo_is_the_comparison_of_the_verb(api, server, workbench):
+    values = (None, None, None, "demo")
+    line = ended(api, *values)[1]
+    facts = json.loads(saved(server, "results/compare", "compare", "json", json.dumps(values)))
+    out = json.loads(workbench("compare", "--demo", "--json")[1])
+    assert facts["delta"] == out["delta"]
+    assert [*facts["protocols"].values()] == [*out["protocols"].values()]
+    assert f"A: epoch_1 to B: epoch_40: AP {out['epochs'][0]['AP']:.3f}" in line
+
+
 def test_what_is_missing_or_no_result_file_is_one_sentence(api, uploads):
     good, wrong = (gradio_client.handle_file(uploads / f"{name}.json") for name in ("off", "none"))
     status = ended(api, "painted.json", good, wrong)[0]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from workbench.checkpoints import open_checkpoint
+from workbench.checkpoints.demo import demo_checkpoints
 from workbench.checkpoints.identity import identify_shapes
 
 
@@ -314,6 +315,19 @@ def test_a_family_is_told_behind_the_names_of_wrappers(tmp_path, wrapped):
     state = {wrapped(name): tensor for name, tensor in MOVENET.items()}
     torch.save(state | {"n_averaged": torch.tensor(5)}, tmp_path / "a.pth")
     assert open_checkpoint(tmp_path / "a.pth").identity.family == "MoveNet"
+
+
+@pytest.mark.parametrize("wrapper", ["module", "_orig_mod", "module._forward_module"])
+def test_a_head_whose_parts_are_wrapped_is_no_unknown_head(tmp_path, wrapper):
+    plain = torch.load(demo_checkpoints()[-1], weights_only=False)["state_dict"]
+    wrapped = {middle(name, wrapper) if name.startswith("head") else name: t for name, t in plain.items()}
+    torch.save({"state_dict": wrapped}, tmp_path / "a.pth")
+    opened, own = (
+        open_checkpoint(tmp_path / "a.pth").identity,
+        open_checkpoint(demo_checkpoints()[-1]).identity,
+    )
+    assert (opened.family, opened.variant, opened.evidence) == (own.family, own.variant, own.evidence)
+    assert opened.family == "RTMPose"
 
 
 def test_the_counter_of_an_average_hides_no_prefix(tmp_path):

@@ -1,8 +1,9 @@
-"""workbench compare --out: a call that was stopped goes on with the first epoch that is missing."""
+"""workbench compare: a stopped call goes on with the epoch that is missing; what does not open is told."""
 
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -64,3 +65,24 @@ def test_a_stopped_comparison_goes_on_and_gives_the_same_figures(workbench, smal
     (tmp_path / "kept" / f"{files[1].stem}.parquet").write_bytes(b"PAR1 cut off")
     assert json.loads(workbench(*words, *out)[1])["resumed"] == [files[0].stem]
     assert predicted["count"] == 3
+
+
+def test_what_does_not_open_in_a_folder_is_passed_over_and_said(workbench, small, tmp_path):
+    data, images = small
+    run, html = tmp_path / "run", tmp_path / "report.html"
+    shutil.copytree(demo_checkpoints()[0].parent, run)
+    for number in (2, 5, 10, 20):
+        (run / f"epoch_{number}.pth").unlink()
+    cut = run / "epoch_7.pth"
+    cut.write_bytes((run / "epoch_40.pth").read_bytes()[:3000])
+    how = ["--data", data, "--images", images, "--resamples", 20]
+    facts = json.loads(workbench("compare", run, *how, "--json")[1])
+    assert [epoch["title"] for epoch in facts["epochs"]] == ["epoch_1", "epoch_40"]
+    assert "epoch_7.pth is passed over: epoch_7.pth is cut off" in facts["notes"][0]
+    assert workbench("report", run, *how, "--diagnose", "none", "--out", html)[0] == 0
+    assert "epoch_7.pth is passed over" in html.read_text()
+    # A file that is named has to open.
+    code, _, err = workbench("compare", *demo_checkpoints()[:2], cut, *how)
+    assert (code, "workbench: epoch_7.pth is cut off" in err) == (2, True)
+    (run / "epoch_40.pth").unlink()
+    assert workbench("compare", run, *how)[0] == 2

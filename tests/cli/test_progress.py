@@ -14,7 +14,7 @@ import time
 import pytest
 
 from tests.waiting import until
-from workbench.cli.output import Progress, in_job
+from workbench.cli.output import Progress, in_job, say
 
 
 class Terminal(io.StringIO):
@@ -31,6 +31,21 @@ def test_a_terminal_shows_a_bar_whose_words_may_change(monkeypatch):
     assert "predicting:   0%" in screen.getvalue()
     assert "evaluating: 100%" in screen.getvalue()
     assert "4/4" in screen.getvalue()
+
+
+def test_names_in_a_bar_and_above_it_move_no_cursor_and_begin_no_line(monkeypatch, capsys):
+    name = "run\x1b[2J\x1b]0;title\x07\u202e\nnext"
+    shown = r"sweep over run\x1b[2J\x1b]0;title\x07\u202e\nnext:"
+    monkeypatch.setattr(Progress, "PAUSE", 0.0)
+    Progress(f"sweep over {name}")(2, 4)
+    say(name)
+    line, *said = capsys.readouterr().err.splitlines()
+    assert line.startswith(shown)
+    assert said == [r"run\x1b[2J\x1b]0;title\x07\u202e", "next"]
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+    Progress(f"sweep over {name}")(4, 4)
+    assert shown in screen.getvalue()
+    assert "\x1b]" not in screen.getvalue()
 
 
 def test_a_bar_that_is_first_drawn_late_tells_the_rate_since_the_work_began(monkeypatch):

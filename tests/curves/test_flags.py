@@ -73,6 +73,15 @@ def test_a_jump_is_found_and_noise_is_not(tmp_path):
     assert flag.where == "epoch 19 to 20"
 
 
+@pytest.mark.parametrize(
+    ("at", "where"), [(20, "epoch 20 to 22"), (38, "epoch 38 to 40"), (39, "epoch 39 to 40")]
+)
+def test_one_evaluation_that_falls_out_is_a_jump_also_at_the_end(tmp_path, at, where):
+    rows = [{"epoch": e, "AP": 0.3 + 0.005 * e - 0.2 * (e == at + 1)} for e in range(1, 41)]
+    (flag,) = [f for f in run(tmp_path, rows).flags if f.cause == flags.JUMP]
+    assert flag.where == where
+
+
 def test_a_jump_at_a_step_of_the_learning_rate_is_told_as_that_step(tmp_path):
     rows = [
         {"epoch": e, "lr": 1e-3 if e < 20 else 1e-4, "AP": (0.3 if e < 20 else 0.5) + 0.001 * e}

@@ -256,6 +256,14 @@ def test_a_cut_last_line_and_broken_lines_are_told(tmp_path):
     curves = read_curves(written(tmp_path, "b.jsonl", f"{first}\n{second[:9]}\n{third}\n"))
     assert points(curves, "AP") == [(1, 0.1), (3, 0.3)]
     assert curves.notes == ("line 2 left out: expected a JSON object per line",)
+    curves = read_curves(written(tmp_path, "c.csv", "epoch,AP,lr\n1,0.1,0.01\n2,0.2,"))
+    assert points(curves, "AP") == [(1, 0.1), (2, 0.2)]
+    assert "line 3, the last one, has no line break: its last number (lr)" in curves.notes[0]
+
+
+def test_a_scalars_json_without_the_folders_around_it_is_the_log_of_its_folder(tmp_path):
+    written(tmp_path, "copied/scalars.json", lines({"coco/AP": 0.1, "step": 1}, {"coco/AP": 0.2, "step": 2}))
+    assert points(read_curves(tmp_path / "copied"), "AP") == [(1, 0.1), (2, 0.2)]
 
 
 def test_of_an_epoch_logged_twice_the_later_value_counts_and_it_is_said(tmp_path):

@@ -55,7 +55,7 @@ def test_an_empty_set_has_facts_too():
     assert found.labelled == 0
     assert np.isnan(found.visible).all()
     assert found.findings[0] == "no instance can be scored"
-    assert found.findings[1].startswith("2 of 2 images are not on the disk")
+    assert found.findings[1].startswith("2 of 2 images are missing, the first is ")
 
 
 def test_the_report_keeps_the_contract_of_reports():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import json
@@ -425,3 +426,35 @@ def test_a_png_that_claims_more_pixels_than_its_bytes_can_hold_is_refused_before
     with pytest.raises(ValueError, match=r"claims 9000 x 9000 pixels, more than its \d+ bytes can hold"):
         read_image(path)
     read_image(write_image(tmp_path / "plain.png", np.zeros((2000, 2000, 3), np.uint8)))  # well compressed
+
+
+@pytest.mark.filterwarnings("ignore:.*EXIF", "ignore:Truncated")
+@pytest.mark.parametrize(
+    ("ending", "kind"), [("gif", "frames"), ("webp", "frames"), ("png", "frames"), ("tif", "pages")]
+)
+def test_a_file_of_several_frames_is_read_as_its_first_and_says_how_many_there_are(tmp_path, ending, kind):
+    from workbench.data.images import frame_count
+
+    frames = [Image.fromarray(np.full((20, 30, 3), 80 * i, np.uint8)) for i in range(3)]
+    path = tmp_path / f"moving.{ending}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    pixels, notes = read_image_with_notes(path)
+    assert (pixels.max(), pixels.shape) == (0, (20, 30, 3))
+    assert notes == (f"moving.{ending}: has 3 {kind}, of which the first alone is read",)
+    frames[0].save(tmp_path / f"still.{ending}")
+    assert read_image_with_notes(tmp_path / f"still.{ending}")[1] == ()
+    cut = tmp_path / f"cut.{ending}"
+    for length in range(20, path.stat().st_size, 29):  # never more than one sentence, whatever is left of it
+        cut.write_bytes(path.read_bytes()[:length])
+        with contextlib.suppress(ValueError):  # a PNG that is cut off is refused
+            assert 1 <= frame_count(cut) <= 3
+
+
+def test_frames_of_a_small_file_that_claims_millions_are_counted_to_a_limit(tmp_path):
+    frame = b"," + bytes([0, 0, 0, 0, 1, 0, 1, 0, 0]) + b"\x02\x02\x44\x01\x00"
+    (tmp_path / "many.gif").write_bytes(
+        b"GIF89a" + bytes([1, 0, 1, 0, 128, 0, 0]) + bytes(6) + frame * 30000 + b";"
+    )
+    assert read_image_with_notes(tmp_path / "many.gif")[1] == (
+        "many.gif: has 10,000 or more frames, of which the first alone is read",
+    )

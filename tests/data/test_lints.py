@@ -197,6 +197,12 @@ def test_images_that_are_turned_or_there_twice_are_said(tmp_path):
     Image.fromarray(scenes[4]).save(tmp_path / "4.jpg", exif=exif)
     turned, _ = image_lints(read_coco(path))
     assert "1 are mirrored or upside down, or square, so their size does not tell" in turned
+    first, second = (Image.fromarray(scene) for scene in scenes[:2])
+    first.save(tmp_path / "0.png", save_all=True, append_images=[second])
+    assert (
+        "images have several frames or pages, of which the first alone is read: the first is 0.png with 2"
+        in (" ".join(image_lints(read_coco(path))))
+    )
     data["images"][2]["file_name"] = "0.png"
     path.write_text(json.dumps(data))
     assert "1 images name the same file as another image" in " ".join(image_lints(read_coco(path)))

@@ -188,7 +188,7 @@ def test_few_instances_do_not_tell_swaps_and_the_report_says_so():
 def test_a_set_without_images_is_one_sentence(people, tmp_path):
     path = tmp_path / "alone.json"
     path.write_text(json.dumps(people.raw))
-    with pytest.raises(FileNotFoundError, match=r"none of its 120 is on the disk.*--no-images"):
+    with pytest.raises(FileNotFoundError, match=r"120 of 120 images are missing, the first is .*--no-images"):
         lint(read_coco(path))
     assert lint(read_coco(path), images=False).found == ()
 
@@ -218,7 +218,7 @@ def test_the_verb_names_annotations_and_refuses_in_one_sentence(workbench, tmp_p
     assert code == 0, err
     assert json.loads(out)["findings"] == []
     for words, told in (
-        ((path,), "expected images, but none of its 120 is on the disk"),
+        ((path,), "120 of 120 images are missing, the first is"),
         ((tmp_path / "absent.json",), "absent.json"),
         ((), "expected a COCO-format json or a built-in set"),
         (("astronaut", "--model", tmp_path / "none.pth"), "none.pth"),

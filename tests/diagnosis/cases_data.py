@@ -34,7 +34,9 @@ from tests.diagnosis.planted_labels import (
     unit_boxes,
 )
 from tests.diagnosis.planted_results import (
+    at_most,
     claimed,
+    cut_at,
     detector_boxes,
     good_results,
     own_results,
@@ -45,6 +47,8 @@ from tests.diagnosis.planted_results import (
     shifted_ids,
     some_categories,
     some_other_images,
+    unsure_at_zero,
+    without_a_category,
 )
 from tests.diagnosis.planted_weights import checkpoint, with_names, with_sigmas, with_skeleton
 from tests.diagnosis.systems import NEW_SCENES, OTHER_RTMPOSE, OTHER_VITPOSE, VITPOSE, Case
@@ -62,6 +66,8 @@ CATEGORIES, SUBSET = ("wrong category ids",), ("only part of the images has resu
 FOREIGN, SHIFTED = ("results of other images",), ("results stand under other images' ids",)
 NMS, DETECTED = ("no NMS: poses found twice",), ("detected boxes in place of annotated ones",)
 POINTS = ("annotated keypoints",)
+LEFT_OUT, HELD = ("instances without a pose",), ("keypoints held at one coordinate",)
+UNRANKED = ("score does not rank the poses",)
 
 
 def nothing(raw):
@@ -114,6 +120,11 @@ FAULTS: tuple[Case, ...] = (
     Case("results: area from boxes claimed", "rtmpose", claimed(lambda t, d, s, ap: ap(with_box_area(t), d, s).figures["AP"]), RULES, "weak", plants="area from boxes"),
     Case("results: sigma .1 for every keypoint claimed, rtmpose", "rtmpose", claimed(lambda t, d, s, ap: ap(t, d, (0.1,) * 17).figures["AP"]), RULES, "strong"),
     Case("results: PCK of the longer side claimed", "rtmpose", claimed(pck("longer side", 0.2)), RULES, "strong", plants="PCK with another normaliser"),
+    Case("results: AP50 with the area of boxes claimed", "rtmpose", claimed(lambda t, d, s, ap: ap(with_box_area(t), d, s).figures["AP50"]), RULES, "strong", plants="area from boxes"),
+    Case("results: two poses of an image at most", "results", good_results(nothing, at_most(2)), LEFT_OUT, "strong"),
+    Case("rtmpose results: one category never predicted", "rtmpose", results(without_a_category), LEFT_OUT, "weak"),
+    Case("results: unsure keypoints at (0, 0)", "results", good_results(nothing, unsure_at_zero(0.3)), HELD, "strong", both=UNRANKED),
+    Case("rtmpose results: cut at 192 x 256", "rtmpose", results(cut_at(192, 256)), HELD, "weak", both=UNRANKED),
 )  # fmt: skip
 
 HELD_OUT: tuple[Case, ...] = (

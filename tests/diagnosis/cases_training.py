@@ -3,23 +3,31 @@
 # ruff: noqa: E501 - one case a line
 from __future__ import annotations
 
-from tests.diagnosis.planted_code import vitpose_config
+from tests.diagnosis.planted_code import HRNET_W32, published, vitpose_config
 from tests.diagnosis.planted_logs import (
+    as_events,
     begun_anew_at,
     csv_logged,
+    ended_at,
     flat_at,
     logged,
     loss_times,
+    mmcv_logged,
     nan_from,
     opposed,
     overfitted,
     overflows,
+    own_yaml,
     per_epoch_steps,
     rate_of,
     rate_times,
+    repeating,
     rising,
+    standing_still,
     steady_scale,
+    stepped,
     warm_up_of,
+    warmed_again,
     with_data,
 )
 from tests.diagnosis.planted_trainings import (
@@ -56,6 +64,11 @@ OPPOSED, OTHER_LOG = ("AP and AR go opposite ways",), ("log of another run",)
 OWN_DATA, WRONG_RATE = ("validated on the training data",), ("learning rate too high or too low",)
 NO_DECAY_RULE = (r"paramwise_cfg=dict\([^)]*\),", "")
 AMP = (r"optim_wrapper = dict\(", "optim_wrapper = dict(dtype='float16', ")
+STILL, SHORT = ("every evaluation gives the same figures",), ("the schedule ends before the run",)
+AGAINST_ITSELF = "config against itself"
+COSINE = "dict(type='CosineAnnealingLR', T_max=210, begin=0, end=210, by_epoch=False)"
+SCHEDULER = "    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10)\n"
+VALIDATE = "def validate(model, images):\n    model.eval()\n    return model(images)\n\ndef train(model"
 FROZEN = "self.requires_grad_(False); self.head.bias.requires_grad_(True)"
 
 FAULTS: tuple[Case, ...] = (
@@ -81,7 +94,26 @@ FAULTS: tuple[Case, ...] = (
     Case("vitpose config: not shuffled", "vitpose config", vitpose_config((r"shuffle=True", "shuffle=False")), ORDERED, "strong", "files"),
     Case("vitpose config: validated on the training data", "vitpose config", vitpose_config((r"person_keypoints_val2017\.json", "person_keypoints_train2017.json"), (r"img='val2017/'", "img='train2017/'")), OWN_DATA, "strong", "files", both=("tested on the training data",)),
     Case("vitpose config: rate 10 times", "vitpose config", vitpose_config((r"lr=5e-4", "lr=5e-3")), ("learning rate is ten times off its recipe's",), "strong", "files", plants="learning rate 10 times off"),
+    Case("mmcv log and its config: 10 times the rate", "mmcv logs", mmcv_logged(10.0), RATE, "strong", "files"),
+    Case("events: stepped twice for each step", "tensorboard", as_events(stepped(2)), RATE, "strong", "files"),
+    Case("events: a tenth of the rate", "tensorboard", as_events(rate_times(0.1)), RATE, "strong", "files"),
+    Case("log: warm-up made again after a resume", "logs", logged(warmed_again), RATE, "weak", "files"),
+    Case("log: AP never moves", "logs", logged(standing_still(0.0)), STILL, "strong", "files"),
+    Case("csv: AP stands still from a third on", "csv logs", csv_logged(standing_still(0.33)), STILL, "weak", "files"),
+    Case("log: loss repeats itself in every epoch", "logs", logged(repeating), ORDERED, "strong", "files"),
+    Case("csv log and config: cosine over a third of the run", "csv logs", csv_logged(ended_at(2000), (r"T_max=5780", "T_max=1900"), (r"end=5880", "end=2000")), SHORT, "strong", "files"),
+    Case("config: no rate for the head", "logs", logged(None, (r"bias_decay_mult=0,", "bias_decay_mult=0, custom_keys={'head': dict(lr_mult=0)},")), MISSING, "strong", "files", plants="optimizer misses parameters"),
+    Case("vitpose config: layer decay of .1", "vitpose config", vitpose_config((r"layer_decay_rate=0\.8\d*", "layer_decay_rate=0.1")), MISSING, "strong", "files", plants="optimizer misses parameters"),
+    Case("hrnet config: cosine of 210 iterations", "hrnet config", published(HRNET_W32, (r"(?s)dict\(\s*type='MultiStepLR'.*?by_epoch=True\)", COSINE)), SHORT, "strong", "files", plants=AGAINST_ITSELF),
+    Case("hrnet config: loss weight 0", "hrnet config", published(HRNET_W32, (r"KeypointMSELoss',", "KeypointMSELoss', loss_weight=0.0,")), ("a loss without weight",), "strong", "files", plants=AGAINST_ITSELF),
+    Case("yaml: backbone frozen, at a rate of 0", "yaml", own_yaml(FREEZE="true", RATE="0.0"), MISSING, "strong", "files", plants="optimizer misses parameters"),
+    Case("yaml: validated on the training data", "yaml", own_yaml(SPLIT="train"), OWN_DATA, "strong", "files"),
     # Loops.
+    Case("script: outputs detached", "own network", script(("(model(batch) -", "(model(batch).detach() -")), ("no gradient reaches the network",), "strong", "files"),
+    Case("script: scheduler of epochs stepped every batch", "own network", script(("    for epoch in range(10):", SCHEDULER + "    for epoch in range(10):"), ("            optimizer.step()\n", "            optimizer.step()\n            scheduler.step()\n")), ("scheduler counts epochs and is stepped every batch",), "strong", "files", plants="schedule per epoch instead of iteration"),
+    Case("script: optimizer made in every epoch", "own network", script(("        for batch in loader:", "        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)\n        for batch in loader:")), ("optimizer is made anew in the loop",), "weak", "files"),
+    Case("script: a function leaves evaluation mode behind", "own network", script(("            optimizer.step()\n", "            optimizer.step()\n        validate(model, images)\n"), ("def train(model", VALIDATE)), EVAL, "strong", "files", plants="batch norm in evaluation mode while training"),
+    Case("script: stem frozen by hand", "own network", script(("    optimizer = torch", "    for p in model.stem.parameters():\n        p.requires_grad = False\n    optimizer = torch")), MISSING, "weak", "files", plants="optimizer misses parameters"),
     Case("script: gradients never cleared", "own network", script(UNCLEARED), KEPT, "strong", "files"),
     Case("script: evaluation mode", "own network", script(EVALUATING), EVAL, "strong", "files", plants="batch norm in evaluation mode while training"),
     Case("script: optimizer of the head", "own network", script(("AdamW(model.parameters()", "AdamW(model.head.parameters()")), MISSING, "strong", "files", plants="optimizer misses parameters"),
@@ -126,6 +158,10 @@ CONTROLS: tuple[Case, ...] = (
     Case("csv log and config", "csv logs", csv_logged(), level="files"),
     Case("csv: steady loss scale of mixed precision", "csv logs", csv_logged(steady_scale, AMP), level="files"),
     Case("vitpose config as published", "vitpose config", vitpose_config(), level="files"),
+    Case("mmcv log and its config", "mmcv logs", mmcv_logged(), level="files"),
+    Case("events and config", "tensorboard", as_events(), level="files"),
+    Case("yaml of one's own", "yaml", own_yaml(), level="files"),
+    Case("script with a scheduler by epoch", "own network", script(("    for epoch in range(10):", SCHEDULER + "    for epoch in range(10):"), ("            optimizer.step()\n", "            optimizer.step()\n        scheduler.step()\n")), level="files"),
     Case("healthy script", "own network", script(), level="files"),
     Case("trained: healthy", "own network", own_training(), level="train"),
     Case("really trained: healthy", "rtmpose", really_trained(""), level="files"),

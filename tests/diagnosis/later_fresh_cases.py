@@ -37,6 +37,7 @@ from tests.diagnosis.planted_labels import (
 )
 from tests.diagnosis.planted_logs import (
     csv_logged,
+    ended_at,
     logged,
     nan_from,
     overfitted,
@@ -351,17 +352,6 @@ def exchanged(a, b):
 
 
 # Mistakes in trainings.
-
-
-def ended_at(step):
-    """The rate follows a cosine that ends at this step, as the config beside it says."""
-
-    def how(base, parts, now, per_epoch, rate_at):
-        warm = base * min(1.0, 0.01 + 0.99 * (now - 1) / 99)
-        share = min(1.0, max(0.0, (now - 101) / (step - 100)))
-        return warm if now <= 100 else 6e-5 + (base - 6e-5) * (1 + np.cos(np.pi * share)) / 2
-
-    return rate_of(how)
 
 
 def begins_again(rows):

@@ -68,6 +68,52 @@ def begun_anew(base, parts, step, per_epoch, rate_at):
     return rate_at(base, parts, step - 1 if step < half else step - 1 - half, per_epoch)
 
 
+def stepped(times):
+    """Schedulers that are stepped so many times for each step of the optimizer."""
+
+    def how(base, parts, step, per_epoch, rate_at):
+        return rate_at(base, parts, times * (step - 1), per_epoch)
+
+    return rate_of(how)
+
+
+def ended_at(step):
+    """The rate follows a cosine that ends at this step, as the config beside it says."""
+
+    def how(base, parts, now, per_epoch, rate_at):
+        warm = base * min(1.0, 0.01 + 0.99 * (now - 1) / 99)
+        share = min(1.0, max(0.0, (now - 101) / (step - 100)))
+        return warm if now <= 100 else 6e-5 + (base - 6e-5) * (1 + np.cos(np.pi * share)) / 2
+
+    return rate_of(how)
+
+
+def warmed_again(rows):
+    """A resume in epoch 21 makes the warm-up again; the rest of the schedule stays."""
+    for row in training_rows(rows):
+        after = row["step"] - 20 * 147
+        if 0 <= after < 400:
+            row["lr"] = row["base_lr"] = row["lr"] * (0.01 + 0.99 * after / 400)
+
+
+def standing_still(share):
+    """From a part of the run on every evaluation gives the same figures."""
+
+    def edit(rows):
+        judged = [row for row in rows if "coco/AP" in row]
+        first = judged[round(share * (len(judged) - 1))]
+        for row in judged[round(share * (len(judged) - 1)) :]:
+            row.update({n: max(value, 0.0312) for n, value in first.items() if n.startswith("coco/")})
+
+    return edit
+
+
+def repeating(rows):
+    """The loss repeats itself in every epoch, as with data in the order of a file."""
+    for row in training_rows(rows):
+        row["loss"] = row["loss_kpt"] = row["loss"] * (1.25 - 0.5 * ((row["step"] - 1) % 147) / 147)
+
+
 def rising(base, parts, step, per_epoch, rate_at):
     return base * (0.01 + 0.99 * (step - 1) / 99_999)
 
@@ -164,6 +210,83 @@ def csv_logged(edit=None, *config_edits: tuple[str, str], log_run: str = RTM):
         lines = [",".join(names), *(",".join(str(row.get(n, "")) for n in names) for row in written)]
         (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
         return [folder / "metrics.csv", config], options
+
+    return make
+
+
+def as_events(edit=None, *config_edits: tuple[str, str]):
+    """The demo's log as TensorBoard events, its rows edited, beside the demo's config, edited too."""
+    made_as_json = logged(edit, *config_edits)
+
+    def make(folder):
+        from tests.curves.events import events
+
+        (source, config), options = made_as_json(folder)
+        rows = [json.loads(line) for line in source.read_text().splitlines()]
+        source.unlink()
+        names = {"lr": "train/lr", "loss": "train/loss", "grad_norm": "train/grad_norm", "epoch": "epoch"}
+        points = [(names[n], row["step"], row[n]) for row in training_rows(rows) for n in names]
+        judged = [row for row in rows if "coco/AP" in row]
+        points += [("val/AP", 147 * row["step"], row["coco/AP"]) for row in judged]
+        path = folder / "events.out.tfevents.1.host"
+        path.write_bytes(events(*points))
+        return [path, config], options
+
+    return make
+
+
+MMCV_CONFIG = """
+optimizer = dict(type='Adam', lr=5e-4)
+optimizer_config = dict(grad_clip=None)
+lr_config = dict(policy='step', warmup='linear', warmup_iters=500, warmup_ratio=0.001, step=[32, 38])
+total_epochs = 40
+model = dict(type='TopDown', backbone=dict(type='ResNet', depth=50),
+             keypoint_head=dict(type='TopdownHeatmapSimpleHead', in_channels=2048, out_channels=17))
+"""
+
+
+def mmcv_logged(factor=1.0):
+    """A log and a config of mmcv 0.x, whose rates are a multiple of those that the config asks for."""
+
+    def make(folder):
+        rows = [json.loads(line) for line in demo_log(RTM).read_text().splitlines() if line.strip()]
+        lines = [{"env_info": "sys.platform: linux", "seed": 0, "exp_name": "own.py"}]
+        for row in rows:
+            if "loss" in row:
+                warm = 0.001 + 0.999 * min((row["step"] - 1) / 500, 1.0)
+                rate = 5e-4 * warm * 0.1 ** ((row["epoch"] > 32) + (row["epoch"] > 38))
+                kept = {"loss": row["loss"], "acc_pose": row["acc_pose"], "lr": factor * rate}
+                within = row["iter"] - 147 * (row["epoch"] - 1)
+                lines.append({"mode": "train", "epoch": row["epoch"], "iter": within, **kept})
+            else:
+                lines.append({"mode": "val", "epoch": row["step"], "iter": 147, "AP": row["coco/AP"]})
+        (folder / "20260301_120000.log.json").write_text("\n".join(map(json.dumps, lines)) + "\n")
+        (folder / "config.py").write_text(MMCV_CONFIG)
+        return [folder / "20260301_120000.log.json", folder / "config.py"], {}
+
+    return make
+
+
+YAML = """
+model:
+  backbone: {name: vit_base, pretrained: mae, freeze: FREEZE}
+  head: {name: simple_decoder, keypoints: 17}
+training: {epochs: 210, batch_size: 64, learning_rate: 5.0e-4, lr_backbone: RATE, warmup_epochs: 5}
+data:
+  train: annotations/person_keypoints_train2017.json
+  val: annotations/person_keypoints_SPLIT2017.json
+"""
+
+
+def own_yaml(**more: str):
+    """A config in a layout of its own."""
+
+    def make(folder):
+        text = YAML
+        for name, value in {"FREEZE": "false", "RATE": "5.0e-5", "SPLIT": "val", **more}.items():
+            text = text.replace(name, value)
+        (folder / "config.yaml").write_text(text)
+        return [folder / "config.yaml"], {}
 
     return make
 

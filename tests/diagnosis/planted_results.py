@@ -110,6 +110,36 @@ def part_of(share):
     return change
 
 
+def at_most(number):
+    """The best poses of each image alone."""
+
+    def change(found):
+        kept: dict[int, list] = {}
+        for entry in sorted(found, key=lambda entry: -entry["score"]):
+            kept.setdefault(entry["image_id"], []).append(entry)
+        return [entry for entries in kept.values() for entry in entries[:number]]
+
+    return change
+
+
+def without_a_category(found):
+    """The most frequent category was never predicted."""
+    categories = [entry["category_id"] for entry in found]
+    most = max(set(categories), key=categories.count)
+    return [entry for entry in found if entry["category_id"] != most]
+
+
+def unsure_at_zero(share, seed=0):
+    """Keypoints below a score are written as (0, 0)."""
+    random = np.random.default_rng(seed)
+    return edit_results(lambda points, _: points * (random.random((len(points), 1)) >= share))
+
+
+def cut_at(width, height):
+    """Coordinates are cut at the size of the input in place of the image's."""
+    return edit_results(lambda points, _: np.minimum(points, [width, height, np.inf]))
+
+
 def repeated(times):
     def change(found):
         random = np.random.default_rng(0)

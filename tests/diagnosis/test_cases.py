@@ -9,9 +9,9 @@ import pytest
 
 from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_run
 from workbench.diagnosis import diagnose
+from workbench.diagnosis.claim_causes import ClaimByGrouping
 from workbench.diagnosis.codec_causes import CodecCeiling, MaskPassesNothing, masks_in
 from workbench.diagnosis.config_causes import MisplacedKeys
-from workbench.diagnosis.evaluation_causes import ClaimByGrouping
 from workbench.diagnosis.lab_causes import Rollout
 from workbench.diagnosis.loading_causes import NotOpened, NotRun
 from workbench.diagnosis.package_causes import PackageVersions

@@ -18,13 +18,14 @@ from workbench.data import builtin
 from workbench.diagnosis import diagnose
 from workbench.diagnosis.box_causes import best_overlap, extents_stated
 from workbench.diagnosis.case import Case, Options
+from workbench.diagnosis.claim_causes import rules_of
 from workbench.diagnosis.config_causes import Audit, RateOfRecipe, WeightDecayOnNorms
-from workbench.diagnosis.evaluation_causes import rules_of
 from workbench.diagnosis.evidence import Evidence, only
 from workbench.diagnosis.label_causes import KeypointOrder
-from workbench.diagnosis.output_causes import SidesExchanged
 from workbench.diagnosis.package_causes import PAIRS, PackageVersions
+from workbench.diagnosis.placing_causes import SidesExchanged
 from workbench.diagnosis.precision_causes import LossScaled, MixedPrecision
+from workbench.diagnosis.rate_causes import Rate
 from workbench.diagnosis.set_causes import (
     TrainingImages,
     Turn,
@@ -33,7 +34,6 @@ from workbench.diagnosis.set_causes import (
     upright_points,
 )
 from workbench.diagnosis.targets import sorted_targets
-from workbench.diagnosis.training_causes import Rate
 from workbench.diagnosis.weight_causes import PartChange, scaled_parts
 from workbench.doctor import examination
 from workbench.doctor.examination import numbers

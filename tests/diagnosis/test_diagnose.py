@@ -122,7 +122,7 @@ def test_a_proof_outranks_every_circumstance():
         in answer
     )
     assert Diagnosis("run", "a checkpoint", (flip,), {}, {}, {}).plot().layout.xaxis.title.text == (
-        f"OKS{ASIDE} given back by undoing the cause"
+        f"change of OKS{ASIDE} by undoing the cause"
     )
 
 

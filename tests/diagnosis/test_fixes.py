@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,6 +35,19 @@ train_pipeline = [dict(type='A'), {'type': 'B', 'padding': 1.0}]
 )
 def test_one_place_changes_and_the_rest_stays(edits, before, after):
     assert edited(CONFIG, edits) == CONFIG.replace(before, after)
+
+
+def test_a_config_larger_than_any_is_not_opened_for_a_change(tmp_path):
+    from workbench.checkpoints.config_reader import text_of
+
+    path = tmp_path / "c.py"
+    path.write_text("a = 1  #" + "x" * (1 << 18))
+    with pytest.raises(ValueError, match="more than 262144 bytes is refused"):
+        text_of(path)
+    case = SimpleNamespace(config_path=lambda: path)
+    assert config_diff(case, {"a": 2}) == ""
+    path.write_text("a = 1")
+    assert "+a = 2" in config_diff(case, {"a": 2})
 
 
 def test_several_values_change_at_once():

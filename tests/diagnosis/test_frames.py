@@ -24,7 +24,7 @@ from workbench.diagnosis.annotated_box_causes import AnnotatedBoxes, frames_of
 from workbench.diagnosis.input_causes import CAUSES as INPUT
 from workbench.diagnosis.label_causes import Lints
 from workbench.diagnosis.offset_causes import LabelsMoved
-from workbench.diagnosis.output_causes import SplitRatio
+from workbench.diagnosis.placing_causes import SplitRatio
 
 
 def nothing(raw):

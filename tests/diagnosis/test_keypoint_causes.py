@@ -40,6 +40,10 @@ def at_origin_with_a_score(points, box):
     points[KEYPOINT, :2] = 0
 
 
+def absent_as_minus_one(points, box):
+    points[KEYPOINT] = -1
+
+
 def at_one_place_of_the_box(points, box):
     points[KEYPOINT, :2] = box[:2] + 0.3 * (box[2:] - box[:2])
 
@@ -57,6 +61,7 @@ def with_one_score(points, box):
     [
         (at_origin, "(0, 0)|absent"),
         (at_origin_with_a_score, "at (0, 0)"),
+        (absent_as_minus_one, "at the same place of the image"),
         (at_one_place_of_the_box, "at the same place of the box"),
         (at_one_place_of_the_image, "at the same place of the image"),
         (with_one_score, "scored 0.5"),
@@ -68,6 +73,10 @@ def test_a_keypoint_that_is_the_same_in_every_pose_is_named(tmp_path, change, ho
     name = builtin("scenes-val").skeleton.keypoints[KEYPOINT]
     assert f"{name} (keypoint {KEYPOINT}, counted from 0) is " in finding.evidence
     assert any(part in finding.evidence for part in how.split("|")), finding.evidence
+    told = [note.partition(" times")[0] for note in report.notes if "-1 " in note]
+    count = len(builtin("scenes-val").labelled)
+    what = (f"of keypoints, at (-1, -1): {count}", f"of the scores of keypoints: {count}")
+    assert told == [f"results.json: -1 {one}" for one in what if change is absent_as_minus_one]
 
 
 def test_poses_of_which_every_keypoint_varies_are_not_accused(tmp_path):

@@ -28,12 +28,14 @@ from tests.diagnosis.systems import OTHER_RTMPOSE, OTHER_VITPOSE, RTMPOSE, VITPO
 from workbench.diagnosis import diagnose
 from workbench.diagnosis.box_causes import DetectedBoxes
 from workbench.diagnosis.constant_outputs import Collapsed
+from workbench.diagnosis.decoder_causes import OtherDecoder
 from workbench.diagnosis.evaluation_causes import Duplicates, Subset, WrongCategories
 from workbench.diagnosis.input_causes import Input
 from workbench.diagnosis.lab_causes import Grouping
 from workbench.diagnosis.label_causes import Lints
 from workbench.diagnosis.loading_causes import NotRun, PartlyLoaded
-from workbench.diagnosis.output_causes import OtherDecoder, Placing, ScoreRule
+from workbench.diagnosis.placing_causes import Placing
+from workbench.diagnosis.score_causes import ScoreRule
 from workbench.diagnosis.weight_causes import DeadLayers, DeadUnits
 
 

@@ -29,6 +29,8 @@ def test_a_run_folder_is_taken_apart():
     assert given.logs == (demo_log(),)
     assert given.configs == (demo_config(),)
     assert given.named_config is None
+    beside = demo_run() / "vis_data" / ".." / "vis_data" / demo_log().name
+    assert sorted_targets([demo_run(), beside]).logs == given.logs
 
 
 def test_links_out_of_the_served_folder_are_named_and_not_followed(tmp_path):
@@ -154,7 +156,11 @@ def test_of_a_run_without_one_that_opens_the_last_is_found_broken(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("bad.yaml", "model:\n  - a: [1, 2\n b: }\n", "bad.yaml is no YAML that can be read"),
+        (
+            "bad.yaml",
+            "model:\n  - a: [1, 2\n b: }\n",
+            "bad.yaml: expected a config with model = dict(type=...), but it is no YAML that can",
+        ),
         ("bad.py", "model = dict(\n", "bad.py is no Python that can be read"),
         ("cut.json", '[{"image_id": 1, "keypoints": [1, 2', "cut.json is damaged JSON, cut or edited"),
         ("cut.pth", "hello", "cut.pth is a text file"),

@@ -9,11 +9,11 @@ from tests.diagnosis.planted_labels import labelled, moved_labels, outside
 from tests.diagnosis.systems import RTMPOSE
 from workbench.diagnosis import diagnose
 from workbench.diagnosis.constant_outputs import Collapsed
+from workbench.diagnosis.decoder_causes import OwnDecoding
 from workbench.diagnosis.evidence import Change, Gain
 from workbench.diagnosis.input_causes import Input
 from workbench.diagnosis.label_causes import KeypointOrder, Lints
 from workbench.diagnosis.offset_causes import LabelsMoved
-from workbench.diagnosis.output_causes import OwnDecoding
 
 
 def report_of(case, folder, causes, **options):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,6 +177,28 @@ def test_a_damaged_index_is_made_again_or_passed_over(folder, workbench, written
         assert code == 2 or json.loads(again).keys() == json.loads(out).keys()
         assert code == 0 or len(err.strip().splitlines()) == 1
         file.write_bytes(whole)
+
+
+def test_no_link_that_came_with_predictions_is_written_through(folder, workbench, written, tmp_path):  # noqa: F811
+    foreign, index = tmp_path / "foreign", folder / "index"
+    foreign.mkdir()
+    words = ("history", folder, "--data", people_set(written, count=3).source, "--compact", "--json")
+    shutil.rmtree(index, ignore_errors=True)
+    index.symlink_to(foreign, target_is_directory=True)
+    code, out, err = workbench(*words)
+    assert (code, list(foreign.iterdir())) == (0, [])
+    assert "is a link to another folder" in out + err
+    index.unlink()
+    index.mkdir()
+    (foreign / "own.txt").write_text("precious")
+    tables = [index / "scores.parquet", index / "by_image.parquet"]
+    for table in tables:
+        table.unlink(missing_ok=True)
+        table.symlink_to(foreign / "own.txt")
+        (table.with_name(f".{table.stem}.{os.getpid()}.part{table.suffix}")).symlink_to(foreign / "own.txt")
+    assert workbench(*words)[0] == 0
+    assert (foreign / "own.txt").read_text() == "precious"
+    assert all(table.is_file() and not table.is_symlink() for table in tables)
 
 
 def test_a_folder_with_the_signs_of_a_pattern_in_its_name_is_read(folder, tmp_path):  # noqa: F811

@@ -169,6 +169,14 @@ class TestWeights:
         assert report.norms[0] == pytest.approx(np.sqrt(10 / 54))
         assert report.densities.sum() == pytest.approx(1)
 
+    def test_without_an_outlier_none_is_named(self, heat):
+        report = weights.compute(heat, weights.Params(kind="matrices"))
+        assert report.outliers.sum() == 0
+        assert (
+            "none lies beyond 6 std: the largest distance from the mean, 2.1 std, is in 0" in report.summary()
+        )
+        assert "furthest outlier" not in report.summary()
+
     def test_an_outlier_is_found_and_named(self):
         run = toy.a_run("seventeen")
         with torch.no_grad():

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.checkpoints import open_checkpoint
+from workbench.checkpoints.identity import identify_shapes
 from workbench.core import DecodeOptions, NotAvailable, Sample
 from workbench.core.run import run
 from workbench.models import open_model
@@ -57,13 +59,18 @@ def networks():
     return {kind: network(kind) for kind in NETWORKS}
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
+@pytest.mark.parametrize("wrapper", ["", "module.", "_orig_mod.module."])
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_official_layouts_are_built_from_their_tensors(tmp_path, networks, kind, prefix):
+def test_official_layouts_are_built_from_their_tensors(tmp_path, networks, kind, wrapper):
+    """Also where one part alone, the last layer, was wrapped."""
     theirs = networks[kind]
-    state = {prefix + name.split(".", 1)[1]: tensor for name, tensor in theirs.state_dict().items()}
+    plain = {name.split(".", 1)[1]: tensor for name, tensor in theirs.state_dict().items()}
     path = tmp_path / "pose_256x192.pth"
-    torch.save(state, path)
+    torch.save({n.replace("final_layer.", f"final_layer.{wrapper}"): t for n, t in plain.items()}, path)
+    assert str(open_checkpoint(path).identity) == str(
+        identify_shapes({n: tuple(t.shape) for n, t in plain.items()})
+    )
+    torch.save({wrapper + name: tensor for name, tensor in plain.items()}, path)
     opened = open_model(path)
     assert (opened.family, opened.loaded_fraction) == ("official_heatmaps", 1)
     assert opened.load.complete

@@ -357,7 +357,7 @@ def test_the_reason_of_onnxruntime_stands_whole_at_the_end(tmp_path):
         open_model(path)
 
 
-def graph_file(path, nodes, initializers):
+def graph_file(path, nodes, initializers, functions=()):
     """A graph from an image to 17 maps, with what is given between its convolution `c` and its output."""
     import onnx
     from onnx import TensorProto, helper
@@ -370,7 +370,8 @@ def graph_file(path, nodes, initializers):
         [helper.make_tensor_value_info("heatmaps", TensorProto.FLOAT, (1, 17, 16, 16))],
         [weight, *initializers],
     )  # fmt: skip
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    sets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=sets, ir_version=8, functions=functions), path)
 
 
 def test_a_graph_that_asks_for_gigabytes_is_refused_before_it_runs(tmp_path):
@@ -386,6 +387,40 @@ def test_a_graph_that_asks_for_gigabytes_is_refused_before_it_runs(tmp_path):
     graph_file(tmp_path / "bomb.onnx", nodes, [half])
     with pytest.raises(ValueError, match=r"'big' has the size \[3000000000\]"):
         open_model(tmp_path / "bomb.onnx")
+
+
+@pytest.mark.parametrize(
+    ("depth", "called", "says"),
+    [(40, [1, 1], "more than 1e\\+06 times"), (60, [1], "more than 50 deep"), (1, [0], "or themselves")],
+)
+def test_functions_that_grow_without_end_are_refused_before_they_are_written_out(
+    tmp_path, depth, called, says
+):
+    """A file of 6 kB whose functions call the next one twice has 2^40 nodes."""
+
+    def function(i):
+        names = ["a", *(f"t{n}" for n in range(1, len(called))), "b"]
+        calls = [
+            helper.make_node(f"F{i + step}", [names[n]], [names[n + 1]], domain="own")
+            for n, step in enumerate(called)
+        ]
+        last = [helper.make_node("Relu", ["a"], ["b"])]
+        return helper.make_function(
+            "own", f"F{i}", ["a"], ["b"], last if i + max(called) > depth else calls,
+            [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)],
+        )  # fmt: skip
+
+    first = helper.make_node("F0", ["c"], ["heatmaps"], domain="own")
+    graph_file(tmp_path / "grows.onnx", [first], [], [function(i) for i in range(depth + 1)])
+    with pytest.raises(ValueError, match=f"grows.onnx: its functions call each other .*{says}"):
+        open_model(tmp_path / "grows.onnx")
+
+
+def test_functions_of_a_graph_are_run(tmp_path):
+    sets = [helper.make_opsetid("", 17)]
+    relu = helper.make_function("own", "R", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], sets)
+    graph_file(tmp_path / "own.onnx", [helper.make_node("R", ["c"], ["heatmaps"], domain="own")], [], [relu])
+    assert len(open_model(tmp_path / "own.onnx").model.skeleton) == 17
 
 
 def test_a_graph_that_loops_for_ever_is_ended(tmp_path, monkeypatch):

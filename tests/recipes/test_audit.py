@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import re
 
 import pytest
 
@@ -45,6 +47,23 @@ def test_json_has_the_promised_keys():
 def test_a_config_of_nothing_known_is_refused():
     with pytest.raises(NotAvailable, match="expected a training config"):
         audit({"colour": "blue"})
+
+
+@pytest.mark.parametrize(
+    ("config", "against", "says"),
+    [
+        ({"model": "hrnet", "epochs": 100, "lr": 0.001, "batch_size": 32}, None,
+         "no score: 3 fields were read and there is no reference to compare them with"),
+        ({"optim_wrapper": {"optimizer": {"type": "AdamW", "lr": 5e-4}}}, "sapiens-1b-coco",
+         r"no score: the config decides 5 of the recipe's \d\d fields"),
+    ],
+)  # fmt: skip
+def test_a_handful_of_fields_has_no_perfect_score(config, against, says):
+    found = audit(config, against)
+    assert math.isnan(found.score)
+    assert re.search(says, found.summary())
+    assert re.search(says, found.plot().layout.title.text.replace("<br>", " "))
+    assert "of 100" not in found.summary()
 
 
 def test_an_unknown_recipe_ends_with_near_names_and_exit_code_2(workbench, tmp_path):

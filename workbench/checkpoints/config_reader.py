@@ -13,6 +13,7 @@ such a config.
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ _BASES = 50
 _LONGEST = 200
 # Charged per file, however little it holds.
 _STEPS_OF_A_FILE = 100
+_EXPECTED = "expected a config with model = dict(type=...)"
 _BASE_VALUE = re.compile(r"\{\{\s*_base_\.([\w.]+)\s*\}\}")
 _FILE_VALUE = re.compile(r"\{\{\s*(fileDirname|fileBasenameNoExtension|fileBasename|fileExtname)\s*\}\}")
 _ENVIRONMENT = re.compile(r"\{\{\s*\$")
@@ -70,6 +72,26 @@ def read_config(config: Path | str, root: Path | None = None, budget: Budget | N
         return reading.file(path, ())
     reading.root = None if root is None else root.resolve()
     return reading.text(config, "config", reading.root, ())
+
+
+def text_of(path: Path) -> str:
+    """The text of a config file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger than any real config, or no text.
+    """
+    with path.open("rb") as file:
+        data = file.read(_SIZE + 1)
+    if len(data) > _SIZE:
+        raise ValueError(f"{path.name}: a config of more than {_SIZE} bytes is refused")
+    try:
+        # As Python reads its source files: line ends of any kind, a byte order mark or none.
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path.name} is no text in UTF-8: byte {error.start} is 0x{data[error.start]:02x}"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -152,27 +174,14 @@ class _Reading:
             raise FileNotFoundError(
                 f"no config {path}" + (f", which {above[-1].name} names as base" if above else "")
             )
-        text = self._content(path)
+        self.budget.step(_STEPS_OF_A_FILE)
+        text = text_of(path)
         if path.suffix in (".json", ".toml") or (self.partly and path.suffix in (".yaml", ".yml")):
             found = self._plain(text, path)
         else:
             found = self.text(_with_file_values(text, path), path.name, path.parent, (*above, path))
         self.files[path] = found
         return found
-
-    def _content(self, path: Path) -> str:
-        self.budget.step(_STEPS_OF_A_FILE)
-        with path.open("rb") as file:
-            data = file.read(_SIZE + 1)
-        if len(data) > _SIZE:
-            raise ValueError(f"{path.name}: a config of more than {_SIZE} bytes is refused")
-        try:
-            # As Python reads its source files: line ends of any kind, a byte order mark or none.
-            return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path.name} is no text in UTF-8: byte {error.start} is 0x{data[error.start]:02x}"
-            ) from error
 
     def _plain(self, text: str, path: Path) -> dict[str, Any]:
         """A file of another language that only holds values."""
@@ -182,9 +191,10 @@ class _Reading:
         except TooExpensive:
             raise
         except ValueError as error:
-            raise ValueError(f"{path.name} {error}") from error
+            raise ValueError(f"{path.name}: {_EXPECTED}, but it {error}") from error
         if not isinstance(found, dict):
-            raise ValueError(f"{path.name} holds no names with values")
+            kind = "a list" if isinstance(found, list) else json.dumps(found, default=str)[:40]
+            raise ValueError(f"{path.name}: {_EXPECTED}, got {kind}")
         return found
 
     def text(self, text: str, name: str, folder: Path | None, above: tuple[Path, ...]) -> dict[str, Any]:

@@ -99,6 +99,8 @@ def plain_values(text: str, kind: str, budget: Budget) -> Any:
     Raises:
         ValueError: it is no such text, or holds more, deeper or larger values than any real file.
     """
+    if not text.strip():
+        raise ValueError("is empty")
     try:
         if kind == "yaml":
             found = _yaml(text, budget)

@@ -206,12 +206,10 @@ def _wrapper_changes(pieces: Pieces, model: Mapping[str, Shape]) -> Iterator[_Ch
         # Either side may be wrapped, and each at its own modules.
         own = {unwrapped(name): name for name in model}
         yield _renaming(
-            "names of wrappers inside (_orig_mod, _checkpoint_wrapped_module, ...) as the model has them",
+            "names of wrappers inside (module, _orig_mod, _fsdp_wrapped_module, ...) as the model has them",
             True,
             lambda name: own.get(unwrapped(name), unwrapped(name)),
         )
-    if any(".module." in name for name in pieces):
-        yield _renaming("x.module.y -> x.y", True, lambda name: name.replace(".module.", "."))
 
 
 def _prefix_changes(pieces: Pieces, model: Mapping[str, Shape]) -> Iterator[_Change]:

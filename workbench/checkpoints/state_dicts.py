@@ -19,9 +19,10 @@ WRAPPING = (
     "1.", "net.", "network.", "student.", "teacher.", "online_model.", "ema_model.",
 )  # fmt: skip
 # Parts inside a name that only wrappers add: torch.compile of one part, activation
-# checkpointing, FSDP (today's and 1.11's), Lightning Fabric.
+# checkpointing, FSDP (today's and 1.11's), Lightning Fabric, DataParallel of one part.
 _INNER = re.compile(
     r"(?:^|(?<=\.))(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module|_fpw_module|_forward_module)\."
+    r"|(?<=\.)module\."
 )
 # Counters that averaging wrappers store beside the weights: torch's AveragedModel, mmengine's EMA and others.
 _COUNTERS = frozenset(("n_averaged", "steps", "step", "initted", "num_updates", "decay"))

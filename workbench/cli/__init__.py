@@ -93,6 +93,8 @@ def entry() -> None:
     """Entry point of the installed script."""
     from workbench.cli import signals
 
+    # What multiprocessing and other libraries start imports nothing from the current folder, too.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     signals.listen()
     try:
         code = main()

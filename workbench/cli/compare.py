@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from workbench.cli import MISTAKES, sentence
 from workbench.cli.evaluate import write_predictions
 from workbench.cli.options import (
     BatchSize,
@@ -83,7 +84,7 @@ def command(
         files, data, model = demo_run(data, model)
         files = [files[0], files[-1]]  # a demo should not take minutes
     how = Judging(data, model, reading, pose_score, evaluator, batch_size)
-    truth, epochs, counting, notes = judged_epochs(epochs_of(files or []), how, out, demo)
+    truth, epochs, counting, notes = judged_epochs(epochs_of(files or []), how, files or [], out, demo)
     from workbench.evaluation import compare
 
     found = [(epoch.title, epoch.predictions) for epoch in epochs]
@@ -119,15 +120,17 @@ class Judging:
 
 
 def judged_epochs(
-    paths: list[Path], how: Judging, out: Path | None = None, demo: bool = False
+    paths: list[Path], how: Judging, named: list[Path], out: Path | None = None, demo: bool = False
 ) -> tuple[PoseSet, list[Epoch], dict[str, Any], list[str]]:
     """The annotations as the models are judged by them, the predictions of each file, and how to count.
 
-    The last is what a reader has to know of the instances that count: which part of the set was predicted.
+    The last is what a reader has to know: which part of the set was predicted, and which checkpoints of a
+    folder were passed over because they do not open.
 
     Args:
         paths: checkpoints, predictions (.parquet) and COCO result files (.json).
         how: the options.
+        named: the files and folders that the user named; a file among them has to open.
         out: a folder for predictions; those of an earlier call in it are read.
         demo: the config is the workbench's own.
 
@@ -137,11 +140,11 @@ def judged_epochs(
     titles = titles_of(paths)
     how.data.require("compare")
     from workbench.data.coco import read_json
-    from workbench.evaluation import Predictions, check_evaluable
-    from workbench.evaluation.exchange_formats import is_dump, read_dump
+    from workbench.evaluation import check_evaluable
+    from workbench.evaluation.exchange_formats import is_dump
     from workbench.evaluation.label_audit import runs_of_files
     from workbench.evaluation.predicted_part import part_of_predictions
-    from workbench.evaluation.predictions import keypoint_count, minus_ones, results_of
+    from workbench.evaluation.predictions import keypoint_count, minus_ones
     from workbench.evaluation.protocol import judged_by
 
     model = how.model
@@ -157,31 +160,54 @@ def judged_epochs(
     # A person's own code may have changed since, and nothing tells: its predictions are not resumed.
     folder = out if model.adapter is None and (model.config is None or demo) else None
     rules = how.reading.rules(how.pose_score)
-    truth, epochs = pose_set, []
+    truth, epochs, broken = pose_set, [], {}
     for path, title in zip(paths, titles, strict=True):
-        if path in given:
-            listed = results_of(pose_set, given[path])
-            found = Predictions.from_coco(listed, path.name, len(pose_set.skeleton))
-            epochs.append(Epoch(title, found, None))
+        try:
+            if (read := _read_epoch(path, title, given.get(path), pose_set)) is not None:
+                epochs.append(read)
+                continue
+            loaded = model.open(path, run_config=not demo)
+        except MISTAKES as mistake:
+            if path in named:
+                raise
+            broken[path] = mistake
             continue
-        if is_dump(path):
-            epochs.append(Epoch(title, read_dump(path), None))
-            continue
-        if path.suffix == ".parquet":
-            epochs.append(Epoch(title, *Predictions.from_parquet(path)))
-            continue
-        loaded = model.open(path, run_config=not demo)
         if not sigmas_known:
             truth, sigmas_known = judged_by(pose_set, loaded.model.skeleton), True
             check_evaluable(truth, **counting)
         epochs.append(predicted(loaded, path, title, pose_set, model, rules, how.batch_size, folder))
+    if broken and len(epochs) < 2:
+        raise next(iter(broken.values()))
+    paths = [path for path in paths if path not in broken]
     found, protocols = [one.predictions for one in epochs], [one.protocol for one in epochs]
     part = part_of_predictions(truth, found, protocols, paths)
     runs = runs_of_files(paths, ["" if one is None else one.sha256 for one in protocols])
     epochs = [dataclasses.replace(one, run=run) for one, run in zip(epochs, runs, strict=True)]
-    notes = [part.sentence] if part.sentence else []
+    notes = [f"{path.name} is passed over: {sentence(mistake)}" for path, mistake in broken.items()]
+    notes += [part.sentence] if part.sentence else []
     notes += [note for path, one in zip(paths, found, strict=True) for note in minus_ones(one, path.name)]
     return truth, epochs, {**counting, "indices": part.indices}, notes
+
+
+def _read_epoch(path: Path, title: str, listed: Any, pose_set: PoseSet) -> Epoch | None:
+    """The predictions in a file; None for a checkpoint.
+
+    Args:
+        path: of the file.
+        title: of the epoch.
+        listed: content of a COCO result file; None for another file.
+        pose_set: that it is of.
+    """
+    from workbench.evaluation import Predictions
+    from workbench.evaluation.exchange_formats import is_dump, read_dump
+    from workbench.evaluation.predictions import results_of
+
+    if is_results(path):
+        found = Predictions.from_coco(results_of(pose_set, listed), path.name, len(pose_set.skeleton))
+        return Epoch(title, found, None)
+    if is_dump(path):
+        return Epoch(title, read_dump(path), None)
+    return Epoch(title, *Predictions.from_parquet(path)) if path.suffix == ".parquet" else None
 
 
 def predicted(

@@ -127,7 +127,6 @@ def of_results(
         ValueError: it is no result file, or of another data set.
     """
     from workbench.data.coco import read_json
-    from workbench.data.opening import open_data_for
     from workbench.evaluation import Detections, Predictions, evaluate
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.predictions import keypoint_count, minus_ones, of_categories, results_of
@@ -139,7 +138,7 @@ def of_results(
         pose_set, detections = data.open("errors", predictions.keypoints.shape[1] or None), None
     else:
         given, protocol = read_json(path), None
-        pose_set = open_data_for(str(data.data), keypoint_count(given), data.images, category=data.category)
+        pose_set = data.open("errors", keypoint_count(given))
         items = results_of(pose_set, given)
         if data.category is not None:
             items, _ = of_categories(pose_set, items)
@@ -148,8 +147,8 @@ def of_results(
     part = part_of_predictions(pose_set, [predictions], [protocol], [path])
     counting = {**evaluator.rules(len(pose_set.skeleton)), "indices": part.indices}
     evaluation = evaluate(pose_set, predictions, protocol, detections=detections, **counting)
-    told = [part.sentence] if part.sentence else []
-    return path.name, evaluation, pose_set, "; ".join((*told, *minus_ones(predictions, path.name)))
+    notes = [part.sentence] if part.sentence else []
+    return path.name, evaluation, pose_set, "; ".join((*notes, *minus_ones(predictions, path.name)))
 
 
 def of_checkpoint(

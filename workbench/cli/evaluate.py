@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from workbench.evaluation.measures import Measures
     from workbench.models import LoadedModel
 
-SkipMissing = Annotated[bool, option("--skip-missing", "Leave missing images out; the protocol says so.")]
 Out = Annotated[
     Path | None, option("--out", "Write the predictions: .parquet, or .json as a COCO result file.")
 ]
@@ -53,7 +52,6 @@ def command(
     evaluator: EvaluatorOptions,
     metric: MetricOptions,
     batch_size: BatchSize = 16,
-    skip_missing: SkipMissing = False,
     rule: Rule = None,
     out: Out = None,
     demo: Demo = False,
@@ -77,7 +75,7 @@ def command(
     accuracy, measuring = PCK() if metric.pck is None else PCK(metric.pck), metric.measuring
     # The demo's config comes with its checkpoints: it is read, and not run.
     loaded = model.open(file, rule, run_config=not demo)
-    loaded, pose_set = _with_data(loaded, data, evaluator.sigmas is not None, skip_missing)
+    loaded, pose_set = _with_data(loaded, data, evaluator.sigmas is not None)
     counting = evaluator.rules(len(pose_set.skeleton))
     name, why = metric.chosen(pose_set, counting["sigmas"])
     if name == "ap":
@@ -97,18 +95,15 @@ def command(
     return _answer(loaded, pose_set, report, predictions, out)
 
 
-def _with_data(
-    loaded: LoadedModel, data: DataOptions, own_sigmas: bool, skip_missing: bool
-) -> tuple[LoadedModel, PoseSet]:
+def _with_data(loaded: LoadedModel, data: DataOptions, own_sigmas: bool) -> tuple[LoadedModel, PoseSet]:
     """The model with the keypoint names of the data set, and the data set with the sigmas that count."""
     from workbench.data.lints import turned_lints
-    from workbench.data.pose_set import with_present_images
 
     pose_set = data.open("evaluate", len(loaded.model.skeleton))
     loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas)
     for text in turned_lints(pose_set):
         warnings.warn(text, ReadingNote, stacklevel=2)
-    return loaded, with_present_images(pose_set) if skip_missing else pose_set
+    return loaded, pose_set
 
 
 def _answer(

@@ -136,6 +136,7 @@ Out = Annotated[Path | None, option("--out", "Where to write the picture, video,
 Demo = Annotated[bool, option("--demo", "Use the built-in checkpoints and data, offline.")]
 
 
+SkipMissing = Annotated[bool, option("--skip-missing", "Leave missing images out; the answer says so.")]
 Category = Annotated[str | None, option("--category", "The one category to read, by id or name.")]
 Limit = Annotated[
     int | None, option("--limit", "Use only the first so many images; all by default, a few with --demo.")
@@ -227,10 +228,11 @@ class DataOptions:
     data: Data = None
     images: Images = None
     category: Category = None
+    skip_missing: SkipMissing = False
     pictures: ImageOptions = field(default_factory=ImageOptions)
 
     def open(self, verb: str, keypoints: int | None = None) -> PoseSet:
-        """The data set.
+        """The data set, without its missing images where that was asked for; a `ReadingNote` says it.
 
         Args:
             verb: for the error.
@@ -241,7 +243,15 @@ class DataOptions:
         """
         self.require(verb)
         assert self.data is not None
-        return opened(self.data, self.images, self.category, keypoints, self.pictures.reading)
+        found = opened(self.data, self.images, self.category, keypoints, self.pictures.reading)
+        if not self.skip_missing:
+            return found
+        from workbench.data.pose_set import with_present_images
+
+        kept = with_present_images(found)
+        if kept.left_out:
+            warnings.warn(kept.left_out_text(), ReadingNote, stacklevel=2)
+        return kept
 
     def require(self, verb: str) -> None:
         """Raise ValueError where no data set was named."""

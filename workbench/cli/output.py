@@ -219,18 +219,19 @@ class Progress:
 
     def __call__(self, done: int, total: int) -> None:
         """Show how far it is, the rate and the remaining time."""
+        from workbench.core.report import printable
+
+        what = printable(self.what)  # names of folders and files are in it
         if sys.stderr.isatty():
             if self._bar is None:
                 from tqdm import tqdm
 
                 # The rate is the mean since the work began, as in a log; the bar begins at the first look.
-                self._bar = tqdm(
-                    total=total, desc=self.what, file=sys.stderr, dynamic_ncols=True, smoothing=0
-                )
+                self._bar = tqdm(total=total, desc=what, file=sys.stderr, dynamic_ncols=True, smoothing=0)
                 self._bar.start_t -= time.monotonic() - self._started
                 self._bar.last_print_t = self._bar.start_t
             self._bar.total = total
-            self._bar.set_description(self.what, refresh=False)
+            self._bar.set_description(what, refresh=False)
             self._bar.update(done - self._bar.n)
             if done >= total:
                 self._bar.close()
@@ -243,7 +244,7 @@ class Progress:
             from tqdm import tqdm
 
             self._last_line, self._unfinished_line = now, done < total
-            line = tqdm.format_meter(done, total, now - self._started, ncols=0, prefix=self.what)
+            line = tqdm.format_meter(done, total, now - self._started, ncols=0, prefix=what)
             typer.echo(line, err=True)
 
 
@@ -305,4 +306,6 @@ def say(line: str) -> None:
     """Print a line on stderr, above a progress bar where there is one."""
     from tqdm import tqdm
 
-    tqdm.write(line, file=sys.stderr)
+    from workbench.core.report import printable_lines
+
+    tqdm.write(printable_lines(line), file=sys.stderr)

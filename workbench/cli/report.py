@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from workbench.cli.compare import Epoch, Judging, epochs_of, is_results, judged_epochs
+from workbench.cli.compare import Epoch, Judging, epochs_of, is_results, judged_epochs, titles_of
 from workbench.cli.options import (
     BatchSize,
     DataOptions,
@@ -80,7 +80,9 @@ def command(
         notes = ["demo: the last two epochs of rtmpose-demo on its own data and with its own log"]
     else:
         paths, notes = _chosen(list(files or []), most)
-        truth, epochs, counting, more = judged_epochs(paths, how)
+        truth, epochs, counting, more = judged_epochs(paths, how, list(files or []))
+        read = {epoch.title for epoch in epochs}
+        paths = [path for path, title in zip(paths, titles_of(paths), strict=True) if title in read]
         notes = [*more, *notes]
     curves, logs = _curves(list(files or []), log, demo)
     groups = (data, model, reading, evaluator)

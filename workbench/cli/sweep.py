@@ -49,7 +49,9 @@ Workers = Annotated[
     option("--workers", "Of --engine ray: at most so many; by default one for each GPU or CPU.", min=1),
 ]
 Cpus = Annotated[int, option("--cpus", "Of --engine ray: CPUs of a worker without a GPU.", min=1)]
-Patience = Annotated[float, option("--patience", "Seconds within which a Ray cluster must answer.", min=1.0)]
+Patience = Annotated[
+    float, option("--patience", "Seconds within which a Ray cluster, and its first worker, answers.", min=1.0)
+]
 Folder = Annotated[Path | None, option("--out", "A folder for predictions and table; RUN/sweep by default.")]
 
 DEMO_IMAGES = 4

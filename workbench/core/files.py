@@ -37,7 +37,7 @@ def resolved(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
+def replacing(path: Path | str, follow: bool = True) -> Iterator[Path]:
     """Give a temporary path in the target's folder; rename it to the target when the block ends well.
 
     A reader sees the old file or the new one, never a part. When the block raises (full disk, Ctrl-C), the
@@ -45,7 +45,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
     process left are removed. A target that is no regular file (a pipe, /dev/stdout) is written directly.
 
     Args:
-        path: the target; a link is followed, so that the file it points to is replaced.
+        path: the target.
+        follow: replace the file that a link points to. Not for names that the program chose in a folder: a
+            link there came with the folder, and may point to any file.
 
     Raises:
         OSError: the folder or the file cannot be written, or the disk is full; ``filename`` is the target.
@@ -59,16 +61,18 @@ def replacing(path: Path | str) -> Iterator[Path]:
         ('a,b', 1)
     """
     target = Path(path)
-    if target.exists() and not target.is_file():
-        yield target
-        return
-    target = resolved(target)
+    if follow:
+        if target.exists() and not target.is_file():
+            yield target
+            return
+        target = resolved(target)
     _remove_abandoned(target)
     # The ending stays last: writers choose the format by it.
     part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
+        part.unlink(missing_ok=True)  # a link of this name would be written through
         yield part
-        if target.exists():
+        if target.is_file() and not target.is_symlink():
             part.chmod(target.stat().st_mode & 0o7777)
         os.replace(part, target)  # noqa: PTH105 - atomic on every platform, which rename is not
     except OSError as failure:
@@ -108,13 +112,18 @@ def _harmless(cell: Any) -> Any:
     return cell if cell[:1] in "+-" and not cell.strip("+-.0123456789e, []") else f"'{cell}"
 
 
-def write_text(path: Path | str, text: str) -> Path:
+def write_text(path: Path | str, text: str, follow: bool = True) -> Path:
     """Write UTF-8 text with newlines as they are, whole or not at all; return the path.
+
+    Args:
+        path: the target.
+        text: of the file.
+        follow: see `replacing`.
 
     Raises:
         OSError: see `replacing`.
     """
-    with replacing(path) as part:
+    with replacing(path, follow) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
     return Path(path)
 

@@ -54,8 +54,8 @@ def read_csv(source: Source) -> Log:
         else:
             source.good += 1
             filled = {n: c for n, c in zip(names, cells, strict=True) if c.strip()}
-            if not whole and names[-1] in filled:
-                del filled[names[-1]]
+            if not whole:
+                filled.pop(names[-1], None)
                 source.cut_number(number, names[-1])
             rows.append(filled)
             lines.append(number)

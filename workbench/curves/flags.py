@@ -12,9 +12,11 @@ from dataclasses import replace
 import numpy as np
 
 from workbench.core.finding import Finding, Measurement
+from workbench.curves.mistakes import STANDS_STILL, begun_again, in_order, stands_still
 from workbench.curves.pasted import comparable
-from workbench.curves.quantities import role_of, short
+from workbench.curves.quantities import role_of, scale_of, short
 from workbench.curves.schedule import (
+    ended_early,
     rate_steps,
     restarted,
     steps,
@@ -66,8 +68,10 @@ def with_flags(curves: Curves) -> Curves:
 def flags_of(curves: Curves) -> list[Finding]:
     """What one run shows, in the order in which a person should read it."""
     judged = curves.headline
-    found = [*_not_finite(curves), *restarted(curves)]
-    if judged is not None and len(judged.by_epoch()[0]) > 1:
+    found = [*_not_finite(curves), *restarted(curves), *begun_again(curves), *stands_still(curves)]
+    # What is evaluated is not what is trained: the figures say nothing more.
+    still = any(flag.cause == STANDS_STILL for flag in found)
+    if judged is not None and len(judged.by_epoch()[0]) > 1 and not still:
         found += [
             *_best_not_last(judged),
             *_loss_without_metric(curves, judged),
@@ -78,12 +82,7 @@ def flags_of(curves: Curves) -> list[Finding]:
     if judged is not None:
         found += [*_coarse(judged)]
     found += [*_against(curves), *_best_below(curves), *warm_up(curves), *_gap(curves), *rate_steps(curves)]
-    return found
-
-
-def scale_of(values: np.ndarray) -> float:
-    """1 for figures between 0 and 1, 100 for percentages."""
-    return 100.0 if len(values) and float(np.max(np.abs(values))) > 1.5 else 1.0
+    return [*found, *ended_early(curves), *in_order(curves)]
 
 
 def _judged(series: Series) -> tuple[np.ndarray, np.ndarray]:
@@ -197,23 +196,28 @@ def _jumps(curves: Curves, series: Series) -> list[Finding]:
     rate = np.abs(change) / np.maximum(span, 1e-12)
     step = _denominator(value)
     usual = float(np.quantile(rate, 0.9)) if len(x) >= MANY else 0.0
-    found = []
+    found: dict[int, int] = {}  # first change -> last change: the next one where it takes the first one back
     for i in range(len(change)):
-        around = np.r_[rate[max(0, i - 2) : i], rate[i + 1 : i + 3]]
-        if len(around) < 3 or abs(change[i]) < MUCH:
+        if i in found.values():
             continue
-        if rate[i] < max(JUMP_BY * np.median(around), JUMP_BY_LARGEST * max(around.max(), usual)):
+        single = _jumps_off(rate[i : i + 1], change[i : i + 1], rate[:i], rate[i + 1 :], usual, step)
+        back = i + 1 < len(change) and change[i] * change[i + 1] < 0
+        if not single and not (
+            back and _jumps_off(rate[i : i + 2], change[i : i + 2], rate[:i], rate[i + 2 :], usual, step)
+        ):
             continue
-        if step and abs(change[i]) < 1.5 / step:  # one keypoint more or less
-            continue
-        if _rate_changed(curves, series.unit, x[i], x[i + 1]):
-            continue
-        found.append(i)
+        last = i if single else i + 1
+        if not _rate_changed(curves, series.unit, x[i], x[last + 1]):
+            found[i] = last
     if not found:
         return []
     name = short(series.name)
-    shown = ", ".join(f"{raw[i]:.4g} to {raw[i + 1]:.4g} at {series.unit} {x[i + 1]:g}" for i in found[:4])
-    i = found[0]
+    shown = ", ".join(
+        f"{raw[i]:.4g} to {raw[i + 1]:.4g} at {series.unit} {x[i + 1]:g}"
+        + (f" and to {raw[last + 1]:.4g} at {x[last + 1]:g}" if last > i else "")
+        for i, last in list(found.items())[:4]
+    )
+    i = next(iter(found))
     return [
         Finding(
             JUMP,
@@ -221,10 +225,32 @@ def _jumps(curves: Curves, series: Series) -> list[Finding]:
             "see what changed there: learning rate, augmentation switched off, a resume, the evaluation data",
             (Measurement(f"change of {name}", float(raw[i + 1] - raw[i])),),
             severity="remark",
-            where=", ".join(f"{series.unit} {x[i]:g} to {x[i + 1]:g}" for i in found[:4]),
+            where=", ".join(f"{series.unit} {x[i]:g} to {x[j + 1]:g}" for i, j in list(found.items())[:4]),
             refuted_by="the checkpoints on both sides of it, evaluated again by one protocol, do not differ",
         )
     ]
+
+
+def _jumps_off(
+    rate: np.ndarray, change: np.ndarray, before: np.ndarray, after: np.ndarray, usual: float, step: int
+) -> bool:
+    """Whether each of these changes stands out from the four around them.
+
+    At the end of a run the neighbours are those before; at its beginning all changes are large.
+
+    Args:
+        rate: of the changes, for each unit of the place.
+        change: between 0 and 1.
+        before: rates before them.
+        after: rates after them.
+        usual: rate that nine in ten of all changes do not exceed; 0 of few evaluations.
+        step: denominator of a coarse metric, where one keypoint more or less is no jump; 0 for none.
+    """
+    after = after[:2]
+    around = np.r_[before[max(0, len(before) - 4 + len(after)) :], after]
+    if len(around) < 3 or np.abs(change).min() < max(MUCH, 1.5 / step if step else 0):
+        return False
+    return rate.min() >= max(JUMP_BY * np.median(around), JUMP_BY_LARGEST * max(around.max(), usual))
 
 
 def _rate_changed(curves: Curves, unit: str, low: float, high: float) -> bool:

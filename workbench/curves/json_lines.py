@@ -51,7 +51,7 @@ def read_json_lines(source: Source) -> Log:
     numbered = [(number, one) for number, one in _objects(source) if one]
     lines, objects = [number for number, _ in numbered], [one for _, one in numbered]
     if any("mode" in one and "epoch" in one for one in objects[:50]):
-        rows: Iterable[Row | None] = map(_of_mmcv, objects)
+        rows: Iterable[Row | None] = _of_mmcv(objects)
     elif _by_mmengine(objects, source.name):
         rows = _of_mmengine(objects, source)
     else:
@@ -107,15 +107,23 @@ def _place(one: Mapping[str, Any], *names: str) -> float:
     return NAN
 
 
-def _of_mmcv(one: Mapping[str, Any]) -> Row | None:
-    """A row of mmcv 0.x; None for its first line, which describes the machine."""
-    mode = one.get("mode")
-    if mode not in ("train", "val"):
-        return None
-    split: Split = "train" if mode == "train" else "val"
-    # In validation `iter` is the number of batches of the validation set.
-    within = _place(one, "iter") if split == "train" else NAN
-    return Row(_numbers(one), _place(one, "epoch"), within=within, split=split)
+def _of_mmcv(objects: list[Mapping[str, Any]]) -> Iterator[Row | None]:
+    """Rows of mmcv 0.x; None for its first line, which describes the machine.
+
+    The log does not say how many iterations an epoch has: here it has as many as its last row says, which
+    lies less than one logging interval before the epoch's end.
+    """
+    training = [one for one in objects if one.get("mode") == "train"]
+    length = max((_place(one, "iter") for one in training if "iter" in one), default=NAN)
+    for one in objects:
+        if one.get("mode") not in ("train", "val"):
+            yield None
+            continue
+        split: Split = "train" if one["mode"] == "train" else "val"
+        epoch = _place(one, "epoch")
+        # In validation `iter` is the number of batches of the validation set.
+        within = _place(one, "iter") if split == "train" else NAN
+        yield Row(_numbers(one), epoch, (epoch - 1) * length + within, split=split)
 
 
 def _by_mmengine(objects: list[Mapping[str, Any]], name: str) -> bool:

@@ -6,6 +6,8 @@ import re
 from functools import lru_cache
 from typing import Literal
 
+import numpy as np
+
 Role = Literal["metric", "error", "loss", "rate", "other"]
 """metric: higher is better. error: a distance, lower is better. loss: of training. rate: a learning rate."""
 
@@ -86,3 +88,8 @@ def rank(name: str) -> int:
         order = ("pck", "mpck", "pckh", "auc", "acc")
         return 10 + next((i for i, start in enumerate(order) if word.startswith(start)), 8)
     return 30 if role == "error" else 100
+
+
+def scale_of(values: np.ndarray) -> float:
+    """1 for figures between 0 and 1, 100 for percentages."""
+    return 100.0 if len(values) and float(np.max(np.abs(values))) > 1.5 else 1.0

@@ -79,7 +79,7 @@ def read_runs(path: Path, title: str = "") -> tuple[Curves, ...]:
         files, others = _logs_and_others(path)
         if not files:
             raise NotAvailable(
-                f"{path}: no log in this folder; expected vis_data/scalars.json, *.log.json, *.log, "
+                f"{path}: no log in this folder; expected scalars.json, *.log.json, *.log, "
                 "events.out.tfevents.*, *.wandb, metrics.csv, results.csv or *.jsonl, there or below "
                 "(links out of it are not followed)"
             )
@@ -211,8 +211,8 @@ def _own_files(run: Path, folder: Path, pattern: str) -> list[Path]:
     return [path for path in files_in(folder, pattern) if belongs(path, top)]
 
 
-# Of other trainers, the first kind that is there.
-_OTHERS = ("metrics.csv", "results.csv", "*.jsonl", "events.out.tfevents.*", "*.wandb")
+# Of other trainers, and of mmengine's without the folders around it; the first kind that is there.
+_OTHERS = ("scalars.json", "metrics.csv", "results.csv", "*.jsonl", "events.out.tfevents.*", "*.wandb")
 _BELOW = ("", "*/", "*/*/")
 
 

@@ -14,11 +14,15 @@ LONG_WARM_UP = "warm-up is long for this run"
 RESTARTED = "resume restarted the schedule"
 BEGUN_ANEW = "training began anew"
 RATE_STEP = "learning rate step"
+ENDED_EARLY = "the schedule ends before the run"
 
 # Long: so many epochs and this part of the run; or this part of it whatever the epochs.
 WARM_EPOCHS, WARM_PART, WARM_MOST = 10, 0.05, 0.25
 # From this part on it is no matter of taste: most of the run is made below its own rate.
 MOSTLY_WARM = 0.5
+# A schedule has ended where the rate stays at this part of its highest value or below, for this part of the
+# run.
+LOWEST, ENDED_PART = 0.05, 0.4
 # A step divides the rate by at least so much from one row to the next.
 STEP_BY = 2.0
 
@@ -98,6 +102,38 @@ def warm_up_of_data(images: int, batch: int, iterations: int, epochs: float = ma
         where=f"epoch 1 to {math.ceil(length)}",
         refuted_by="a run with a shorter warm-up that is no better at the same epoch",
     )
+
+
+def ended_early(curves: Curves) -> list[Finding]:
+    """A rate that lies still at its lowest value for much of the run."""
+    rate = rate_of(curves)
+    if rate is None:
+        return []
+    x, value = rate.finite()
+    last = float(value[-1])
+    if len(x) < 10 or not 0 <= last <= LOWEST * value.max():
+        return []
+    first = len(value) - int(np.argmax(np.r_[np.abs(value[::-1] - last) > 0.01 * last, True]))
+    if first >= len(value):
+        return []
+    part = float((x[-1] - x[first]) / max(x[-1] - x[0], 1e-12))
+    if part < ENDED_PART:
+        return []
+    return [
+        Finding(
+            ENDED_EARLY,
+            f"from {rate.unit} {x[first]:g} on, {part:.0%} of the run, the learning rate stays at "
+            f"{last:.3g}, "
+            f"{last / value.max():.1%} of its highest",
+            "let the schedule end with the run: its end, T_max or milestones are counted in another "
+            "unit, or were "
+            "made for a shorter run",
+            (Measurement("part of the run at the lowest rate", part, "share"),),
+            severity="warning",
+            where=f"{rate.unit} {x[first]:g} to {x[-1]:g}",
+            refuted_by="a run whose schedule ends later that is no better",
+        )
+    ]
 
 
 def steps(curves: Curves) -> list[tuple[str, float, float, float]]:

@@ -31,7 +31,7 @@ class Row:
         values: name -> number; nan and infinities as they are.
         epoch: as logged; nan where the line has none.
         iteration: optimiser steps since the start of training; nan where the line has none.
-        within: iteration within the epoch, where the log counts so (mmcv 0.x); nan otherwise.
+        within: iteration within the epoch, where a text counts so and does not say how many; nan otherwise.
         split: as the line states it; "" where only the names can tell.
         start: number of the start of training that wrote it, 0 for the first.
         line: its number in the file, from 1; 0 where the format has no lines.

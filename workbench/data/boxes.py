@@ -142,6 +142,8 @@ def read_detections(
         box = _detection(entry, f"{path.name}, detection {position}", pose_set)
         if box.image_id in pose_set.images and box.category_id in allowed and box.score >= threshold:
             found.append(box)
+    if not entries:
+        raise ValueError(f"{path.name}: expected a list of detections, got an empty one")
     if not found:
         raise ValueError(
             f"{path.name}: none of its {len(entries)} detections is in an image of {pose_set.name},"

@@ -202,10 +202,15 @@ def read_json(path: Path) -> Any:
     content = path.read_bytes()
     if content[:2] in (b"\x1f\x8b", b"PK"):
         raise ValueError(f"{path.name}: expected JSON, but it is compressed; unpack it first (gunzip, unzip)")
+    if not content.strip():
+        raise ValueError(f"{path.name}: expected JSON, but the file is empty")
     try:
-        return json.loads(content)
+        found = json.loads(content)
     except (ValueError, RecursionError) as reason:  # bad syntax, encoding, huge numbers, deep nesting
         raise ValueError(f"{path.name}: expected JSON, but {str(reason) or type(reason).__name__}") from None
+    if found is None:
+        raise ValueError(f"{path.name}: expected JSON with content, got null")
+    return found
 
 
 def _listed(entries: Sequence[Any], where: str) -> dict[int, Mapping[str, Any]]:

@@ -138,7 +138,8 @@ def data_facts(pose_set: PoseSet, *, images: bool = False) -> DataFacts:
         "miscounted": len(miscounted(pose_set)),
         "outside": sum(outside_image(pose_set, chosen).values()),
     }
-    absent = tuple(str(path) for path in pose_set.absent_images())
+    missing = pose_set.absent_images()
+    absent = tuple(map(str, missing))
     mirror, sigmas = bool(pose_set.skeleton.mirror), bool(pose_set.skeleton.sigmas)
     return DataFacts(
         name=pose_set.name,
@@ -153,7 +154,7 @@ def data_facts(pose_set: PoseSet, *, images: bool = False) -> DataFacts:
         mirror=mirror,
         sigmas=sigmas,
         findings=(
-            *_findings(counts, len(absent), mirror, sigmas),
+            *_findings(counts, pose_set.absent_text(missing) if missing else "", mirror, sigmas),
             *lints(pose_set),
             *(image_lints(pose_set) if images else ()),
         ),
@@ -161,7 +162,7 @@ def data_facts(pose_set: PoseSet, *, images: bool = False) -> DataFacts:
     )
 
 
-def _findings(counts: dict[str, int], absent: int, mirror: bool, sigmas: bool) -> tuple[str, ...]:
+def _findings(counts: dict[str, int], absent: str, mirror: bool, sigmas: bool) -> tuple[str, ...]:
     sentences = {
         "without_area": "instances have no area: OKS needs another rule (area of boxes), which changes AP",
         "empty": "instances have no labelled keypoint and are not scored",
@@ -173,9 +174,7 @@ def _findings(counts: dict[str, int], absent: int, mirror: bool, sigmas: bool) -
     }
     findings = [f"{counts[key]} {text}" for key, text in sentences.items() if counts[key]]
     if absent:
-        findings.insert(
-            0, f"{absent} of {counts['images']} images are not on the disk; name their folder with --images"
-        )
+        findings.insert(0, f"{absent}; name the folder of the images with --images")
     if not counts["labelled"]:
         findings.insert(0, "no instance can be scored")
     if not sigmas:

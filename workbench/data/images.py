@@ -123,6 +123,9 @@ MOST_PIXELS = 89_000_000
 # Deflate makes at most 1,032 bytes of one, and a byte holds at most 8 pixels.
 _PNG_PIXELS = 1032 * 8
 
+# So many frames are counted in a file: a small file can hold millions of empty ones.
+MOST_FRAMES = 10_000
+
 # How many images are decoded to find the bit depth of a set.
 _MOST_LOOKED = 200
 
@@ -167,6 +170,10 @@ def read_image_with_notes(
 
     path = Path(path)
     shown, notes = eight_bits(_decoded(path, upright), path.name, least_bits)
+    if (count := frame_count(path)) > 1:
+        kind = "pages" if path.suffix.lower() in (".tif", ".tiff") else "frames"
+        counted = f"{count:,}{' or more' if count == MOST_FRAMES else ''} {kind}"
+        notes += (f"{path.name}: has {counted}, of which the first alone is read",)
     if shown.ndim == 2:
         return cv2.cvtColor(shown, cv2.COLOR_GRAY2RGB), notes
     return cv2.cvtColor(np.ascontiguousarray(shown[..., :3]), cv2.COLOR_BGR2RGB), notes
@@ -300,6 +307,57 @@ def _png_chunks(path: Path) -> set[bytes]:
             if stream.tell() > size:
                 raise ValueError(f"{path.name}: expected an image, but the file is cut off")
     return found
+
+
+def frame_count(path: Path) -> int:
+    """Frames of a GIF, WebP or PNG, or pages of a TIFF, up to `MOST_FRAMES`; `read_image` gives the first.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    from PIL import Image
+
+    with path.open("rb") as stream:
+        start = stream.read(21)
+    if start[:4] == b"GIF8":
+        return _gif_frames(path.read_bytes())
+    is_tiff = start[:4] in (b"II*\0", b"MM\0*")
+    is_webp = start[8:16] == b"WEBPVP8X" and start[20:] > b"\0" and start[20] & 2  # the bit of animations
+    if not (is_tiff or is_webp or b"acTL" in _png_chunks(path)):
+        return 1
+    try:
+        with Image.open(path) as picture:
+            if not is_tiff:
+                return min(getattr(picture, "n_frames", 1), MOST_FRAMES)
+            for number in range(1, MOST_FRAMES):
+                try:
+                    picture.seek(number)
+                except EOFError:
+                    return number
+            return MOST_FRAMES
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError):
+        return 1  # Pillow opens it not, or finds no second page in it
+
+
+def _gif_frames(data: bytes) -> int:
+    """Image descriptors of a GIF, without decoding any."""
+
+    def table(flags: int) -> int:
+        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+    place, found = 13, 0
+    try:
+        place += table(data[10])
+        while data[place] in b"!," and found < MOST_FRAMES:
+            is_image = data[place] == ord(",")
+            found += is_image
+            place += 11 + table(data[place + 9]) if is_image else 2
+            while size := data[place]:
+                place += size + 1
+            place += 1
+    except IndexError:
+        pass  # cut off: what there is counts
+    return max(found, 1)
 
 
 def _tiff_size(path: Path) -> tuple[int, int] | None:

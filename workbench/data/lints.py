@@ -16,7 +16,7 @@ import numpy as np
 
 from workbench.core.finding import Finding, Severity
 from workbench.core.job import current_checkpoint
-from workbench.data.images import MOST_PIXELS, turned_by_exif
+from workbench.data.images import MOST_PIXELS, frame_count, turned_by_exif
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -64,7 +64,7 @@ def turned_lints(pose_set: PoseSet, most: int = 1000) -> tuple[str, ...]:
 
 
 def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
-    """Findings that need the images: EXIF rotations and duplicate images.
+    """Findings that need the images: EXIF rotations, several frames in a file and duplicate images.
 
     Args:
         pose_set: its present images are read; missing ones are another finding.
@@ -73,7 +73,7 @@ def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
     present = [r for r in pose_set.images.values() if r.path.is_file()]
     looked = present[:most]
     limited = f" (of the first {most:,} of {len(present):,} images)" if looked != present else ""
-    found = _turned(pose_set, looked, limited)
+    found = _turned(pose_set, looked, limited) + _of_frames(looked, limited)
     paths: dict[Any, list[int]] = defaultdict(list)
     for record in pose_set.images.values():
         paths[record.path].append(record.id)
@@ -124,6 +124,27 @@ def _turned(pose_set: PoseSet, looked: Sequence[ImageRecord], limited: str) -> l
             )
     finding = Finding("turned images", text + limited, severity="remark")
     return [Located(finding, images=tuple(turned))]
+
+
+def _of_frames(looked: Sequence[ImageRecord], limited: str) -> list[Located]:
+    """Files of several frames or pages, of which the first alone is read."""
+    counts: dict[int, tuple[str, int]] = {}
+    for record in looked:
+        current_checkpoint()
+        try:
+            counts[record.id] = record.path.name, frame_count(record.path)
+        except (ValueError, OSError):
+            continue  # reported when the image is read
+    many = {number: one for number, one in counts.items() if one[1] > 1}
+    if not many:
+        return []
+    name, count = next(iter(many.values()))
+    text = (
+        f"{len(many)} images have several frames or pages, of which the first alone is read: the first is"
+        f" {name} with {count:,}{limited}"
+    )
+    fix = "Save the frame that is annotated as an image of its own."
+    return [Located(Finding("images of several frames", text, fix, severity="remark"), images=tuple(many))]
 
 
 def duplicate_images(paths: Sequence[Path]) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -205,6 +205,20 @@ class PoseSet:
         """Several instances, all labelled ones by default. Their images stay in memory."""
         return [self.sample(i) for i in (self.labelled if indices is None else indices)]
 
+    def left_out_text(self) -> str:
+        """Which images were left out because they are missing, in one sentence; "" where none was."""
+        if not self.left_out:
+            return ""
+        count = len(self.left_out)
+        return (
+            f"{count} of {count + len(self.images)} images are missing and were left out with their"
+            f" annotations, the first is {self.left_out[0].name}"
+        )
+
+    def absent_text(self, missing: Collection[Path]) -> str:
+        """How many of the images are missing, and the first, in a few words."""
+        return f"{len(missing)} of {len(self.images)} images are missing, the first is {next(iter(missing))}"
+
     def absent_images(self) -> tuple[Path, ...]:
         """Image files that the annotations name and that do not exist."""
         return tuple(missing_images(self).values())
@@ -237,11 +251,9 @@ def check_images(pose_set: PoseSet, image_ids: Iterable[int] | None = None) -> N
     """
     missing = missing_images(pose_set, image_ids)
     if missing:
-        total = len(pose_set.images)
         raise FileNotFoundError(
-            f"{pose_set.name}: {len(missing)} of {total} images are missing, the first is"
-            f" {next(iter(missing.values()))}; name the folder of the images with --images, or evaluate the"
-            " rest with `workbench evaluate --skip-missing`, which the protocol then states"
+            f"{pose_set.name}: {pose_set.absent_text(missing.values())}; name the folder of the images with"
+            " --images, or leave the missing ones out with --skip-missing, which the answer then states"
         )
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from workbench.data.lints import (
     outside_image,
     repeated_annotations,
 )
+from workbench.data.pose_set import missing_images
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -53,10 +55,11 @@ CHECKS: dict[str, str] = {
     "images of another size": "every image has the size that the file states",
     "repeated images": "no image is there twice",
     "turned images": "no image is turned by its EXIF orientation",
+    "images of several frames": "no image has a second frame or page",
 }
 """Cause of a finding -> what holds where there is none."""
 
-OF_IMAGES = ("images of another size", "repeated images", "turned images")
+OF_IMAGES = ("images of another size", "repeated images", "turned images", "images of several frames")
 WITH_MODEL = "a model is needed: `workbench data lint` with --model CHECKPOINT"
 
 # A visible keypoint farther outside than this share of the box's longer side is of another box.
@@ -197,15 +200,14 @@ def lint(
     for done, check in enumerate(checks):
         progress(done, total)
         found += check(pose_set)
-    absent = [n for n, record in pose_set.images.items() if not record.path.is_file()]
+    absent = missing_images(pose_set)
     if not images:
         skipped |= dict.fromkeys(OF_IMAGES, "images were not to be looked at")
         skipped["missing images"] = skipped[OF_IMAGES[0]]
     elif pose_set.images and len(absent) == len(pose_set.images):
         raise FileNotFoundError(
-            f"{pose_set.name}: expected images, but none of its {len(absent)} is on the disk, the first is "
-            f"{pose_set.images[absent[0]].path}; name their folder with --images, or check the annotations "
-            "alone with --no-images"
+            f"{pose_set.name}: {pose_set.absent_text(absent.values())}; name the folder of the images with "
+            "--images, or check the annotations alone with --no-images"
         )
     else:
         found += _missing(pose_set, absent)
@@ -521,20 +523,14 @@ def _swaps(pose_set: PoseSet) -> list[Located]:
 # Image files.
 
 
-def _missing(pose_set: PoseSet, absent: Sequence[int]) -> list[Located]:
+def _missing(pose_set: PoseSet, absent: Mapping[int, Path]) -> list[Located]:
     if pose_set.left_out:
-        text = (
-            f"{len(pose_set.left_out)} images are not on the disk; they and their annotations were left out"
-        )
-        return [Located(Finding("missing images", text, severity="warning"))]
+        return [Located(Finding("missing images", pose_set.left_out_text(), severity="warning"))]
     if not absent:
         return []
-    gone = set(absent)
-    behind = tuple(a.annotation_id for a in pose_set.instances if a.image_id in gone)
-    text = (
-        f"{len(absent)} of {len(pose_set.images)} images are not on the disk, with {len(behind)} annotations"
-    )
-    fix = "Name their folder with --images, or leave their annotations out."
+    behind = tuple(a.annotation_id for a in pose_set.instances if a.image_id in absent)
+    text = f"{pose_set.absent_text(absent.values())}; they have {len(behind)} annotations"
+    fix = "Name the folder of the images with --images, or leave their annotations out."
     return [Located(Finding("missing images", text, fix), behind, tuple(absent))]
 
 

@@ -1,8 +1,9 @@
-"""Causes in the boxes of a result file: a detector's in place of annotated ones, or the reverse."""
+"""Causes in which instances a result file has: a detector's boxes for annotated ones, some left out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,8 @@ from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.image_id_causes import OtherImages
 
 if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation.predictions import Predictions
 
@@ -21,6 +24,11 @@ if TYPE_CHECKING:
 SAME_BOX, FOUND_BOX = 0.97, 0.5
 # Share of instances from which something is said.
 FEW = 0.02
+# Instances of a category that has none, and the part of all missing ones that they make up.
+LEAST, FOLLOWS = 5, 0.5
+# Instances on the wrong side of a size, in parts of those that are missing or of the others.
+MIXED = 0.2
+LEAST_IMAGES = 3
 
 
 class DetectedBoxes(Cause):
@@ -46,11 +54,11 @@ class DetectedBoxes(Cause):
         if not seen.any():
             raise NotAvailable("no annotated image has results")
         if np.mean(best[seen] > SAME_BOX) > 1 - FEW:
-            told = f"the results have the annotated boxes (IoU {np.median(best[seen]):.2f} in the median)"
+            alike = f"the results have the annotated boxes (IoU {np.median(best[seen]):.2f} in the median)"
             if not detections:
-                return RuledOut(told)
+                return RuledOut(alike)
             return self.found(
-                f"{told}, but the config evaluates with detected boxes ({detections}): the figure is higher "
+                f"{alike}, but the config evaluates with detected boxes ({detections}): the figure is higher "
                 "than the published ones, which are with a detector",
                 fix="predict the boxes of the detection file that the config names (bbox_file)",
                 confidence="likely",
@@ -63,6 +71,11 @@ class DetectedBoxes(Cause):
         gone = {pose_set.instances[i].annotation_id for i in np.array(pose_set.labelled)[missed].tolist()}
         effect = evidence.without_others([a for a in pose_set.instances if a.annotation_id not in gone])
         rest = best[seen & ~missed]
+        if len(rest) and np.mean(rest > SAME_BOX) > 1 - FEW and left_out(case) is not None:
+            return RuledOut(
+                "the boxes that have a pose are the annotated ones; see 'instances without a pose' "
+                "for the others"
+            )
         loose = float(np.median(rest)) if len(rest) else 0.0
         return self.found(
             f"the boxes are those of a detector: {int(missed.sum())} of {int(seen.sum())} annotated "
@@ -120,4 +133,135 @@ def best_overlap(pose_set: PoseSet, found: Predictions) -> np.ndarray:
     return np.array(best)
 
 
-CAUSES: tuple[Cause, ...] = (DetectedBoxes(),)
+@dataclass(frozen=True)
+class LeftOut:
+    """Which labelled instances have no pose, and by which rule.
+
+    Attributes:
+        rule: in words; "" where none explains it.
+        missing: of the labelled instances, in their order.
+        fix: what to do.
+    """
+
+    rule: str
+    missing: Bool[np.ndarray, " L"]
+    fix: str
+
+
+class InstancesLeftOut(Cause):
+    """Instances have no pose in the result file, because a rule left them out."""
+
+    name, group, level = "instances without a pose", "evaluation", "forward"
+    needs = ("results", "data")
+    refuted_by = "a model that really finds none of these instances"
+
+    def test(self, case: Case) -> Answer:
+        found = left_out(case)
+        if found is None:
+            return RuledOut("no rule (most poses of an image, category, size) explains what has no pose")
+        pose_set, evidence = case.pose_set(), case.evidence()
+        gone = {
+            pose_set.instances[i].annotation_id for i in np.array(pose_set.labelled)[found.missing].tolist()
+        }
+        effect = evidence.without_others([a for a in pose_set.instances if a.annotation_id not in gone])
+        share = float(found.missing.mean())
+        return self.found(
+            f"{int(found.missing.sum())} of {len(found.missing)} annotated instances have no pose: "
+            f"{found.rule}; "
+            f"without them AP changes by {effect.delta:+.3f}",
+            fix=found.fix,
+            numbers=(Measurement("share of instances without a pose", share, expected=0.0),),
+            effect=effect,
+            confidence="proved" if effect.low > 0 else "measured",
+        )
+
+
+def left_out(case: Case) -> LeftOut | None:
+    """The rule by which instances have no pose; None where all have one, or no rule explains it."""
+
+    def ruled() -> LeftOut | None:
+        found, pose_set = case.all_results(), case.pose_set()
+        found = found.take(np.flatnonzero(np.isin(found.image_id, list(pose_set.images))))
+        if not len(found):
+            return None
+        missing = without_pose(found, pose_set)
+        if missing.sum() < LEAST_IMAGES:
+            return None
+        return next(_rules(found, pose_set, missing), None)
+
+    return case.once("left out", ruled)
+
+
+def without_pose(found: Predictions, pose_set: PoseSet) -> Bool[np.ndarray, " L"]:
+    """Labelled instances for which no pose is left when each pose takes the nearest instance."""
+    from scipy.optimize import linear_sum_assignment
+
+    missing = []
+    middles = np.nan_to_num(np.nanmean(found.keypoints, 1))
+    for image_id, rows in pose_set.labelled_of_image.items():
+        own = np.array([np.array(pose_set.instances[i].box).reshape(2, 2).mean(0) for i in rows])
+        poses = middles[found.image_id == image_id]
+        away = np.linalg.norm(own[:, None] - poses[None], axis=-1)
+        taken = set(linear_sum_assignment(away)[0].tolist()) if len(poses) else set()
+        missing += [(i, n not in taken) for n, i in enumerate(rows)]
+    return np.array([gone for _, gone in sorted(missing)], bool)
+
+
+def _rules(found: Predictions, pose_set: PoseSet, missing: Bool[np.ndarray, " L"]) -> Iterator[LeftOut]:
+    """Rules that explain what has no pose, the plainest first."""
+    instances = [pose_set.instances[i] for i in sorted(pose_set.labelled)]
+    categories = np.array([one.category_id for one in instances])
+    seen = set(found.category_id.tolist())
+    if len(seen) > 1 and seen <= set(pose_set.categories):
+        none = [c for c in np.unique(categories) if c not in seen and (categories == c).sum() >= LEAST]
+        of_these = np.isin(categories, none)
+        if none and of_these[missing].mean() >= FOLLOWS:
+            names = ", ".join(str(pose_set.categories.get(c, c)) for c in none)
+            yield LeftOut(
+                f"category {names} has {int(of_these.sum())} instances and no result at all",
+                of_these,
+                "predict every category of the annotations, or evaluate on those that were predicted",
+            )
+    places, counts = np.unique(found.image_id, return_counts=True)
+    have = dict(zip(places.tolist(), counts.tolist(), strict=True))
+    most = int(counts.max())
+    more = [n for n, rows in pose_set.labelled_of_image.items() if len(rows) > most and n in have]
+    if len(more) >= LEAST_IMAGES and all(have[n] == most for n in more):
+        yield LeftOut(
+            f"no image has more than {most} pose{'s' * (most > 1)}, and all {len(more)} images with "
+            "more instances have "
+            f"exactly {most}: the rest was cut off",
+            missing,
+            f"write every pose of an image, not the best {most} alone; COCO counts the best 20",
+        )
+    sizes = {"an area": [one.area for one in instances], "a box": [box_area(one.box) for one in instances]}
+    for what, given in sizes.items():
+        size = np.array(given, float)
+        if np.isfinite(size).all() and (cut := _cut(size, missing)) is not None:
+            yield LeftOut(
+                f"nearly all instances of {what} below {cut:.0f} square pixels have none, and "
+                "nearly all others one",
+                missing,
+                "predict small instances too, or say from which size on figures count",
+            )
+
+
+def box_area(box: Sequence[float]) -> float:
+    """Square pixels of (x0, y0, x1, y1)."""
+    x0, y0, x1, y1 = box
+    return float((x1 - x0) * (y1 - y0))
+
+
+def _cut(size: Float[np.ndarray, " L"], missing: Bool[np.ndarray, " L"]) -> float | None:
+    """The size below which instances are missing and above which they are not; None where none tells them."""
+    if missing.sum() < LEAST or (~missing).sum() < LEAST:
+        return None
+    order = np.argsort(size, kind="stable")
+    below = np.r_[0, np.cumsum(missing[order])] + (~missing).sum() - np.r_[0, np.cumsum(~missing[order])]
+    at = int(below.argmax())
+    wrong = len(size) - int(below[at])
+    few = MIXED * min(missing.sum(), (~missing).sum())
+    return float(size[order][min(at, len(size) - 1)]) if at and wrong <= few else None
+
+
+CAUSES: tuple[Cause, ...] = (DetectedBoxes(), InstancesLeftOut())

@@ -382,17 +382,19 @@ class Case:
             NotAvailable: there is none, or it does not fit the data set.
         """
         from workbench.data.coco import read_json
-        from workbench.evaluation.predictions import Predictions, read_predictions, results_of
+        from workbench.evaluation.predictions import Predictions, minus_ones, read_predictions, results_of
 
         def read() -> Predictions:
-            if self.given.predictions:
-                return read_predictions(self.given.predictions[0])[0]
-            if not self.given.results:
+            path = next(iter((*self.given.predictions, *self.given.results)), None)
+            if path is None:
                 raise NotAvailable("no result file was given")
-            listed = results_of(self.pose_set(), read_json(self.given.results[0]))
-            found = Predictions.from_coco(listed)
-            if not len(found):
-                raise NotAvailable(f"{self.given.results[0].name}: there is not one pose in it")
+            if self.given.predictions:
+                found = read_predictions(path)[0]
+            else:
+                found = Predictions.from_coco(results_of(self.pose_set(), read_json(path)), path.name)
+                if not len(found):
+                    raise NotAvailable(f"{path.name}: there is not one pose in it")
+            self.notes.extend(minus_ones(found, path.name))
             return found
 
         return self.once("all results", read)

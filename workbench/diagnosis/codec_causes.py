@@ -132,10 +132,10 @@ class CodecCeiling(Cause):
         case.once("codec sizes", lambda: sizes)
         errors = [self._measured(case, one) for one in sizes]
         mine = errors[0]
-        told = [_told(size, error) for size, error in zip(sizes, errors, strict=True)]
+        by_size = [_told(size, error) for size, error in zip(sizes, errors, strict=True)]
         best = max(error.ap_ceiling for error in errors)
         cost = max(best, 1.0) - mine.ap_ceiling
-        text = f"encoding and decoding alone, for a person of 100x200 image pixels: {', '.join(told)}"
+        text = f"encoding and decoding alone, for a person of 100x200 image pixels: {', '.join(by_size)}"
         if cost < LEAST_COST:
             return RuledOut(f"{text}; so the size of the maps is not where AP is lost")
         return self.found(

@@ -15,9 +15,10 @@ from workbench.curves.schedule import rate_of
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.fixes import REMOVED, config_diff
+from workbench.diagnosis.run_logs import own_curves
 from workbench.diagnosis.schedule import parts_of, rate_at
 from workbench.diagnosis.text_causes import stated_recipe
-from workbench.diagnosis.training_causes import own_curves
+from workbench.recipes.key_rules import NEVER_TRAIN
 
 # Decay takes less than this share of norms and biases over a run: nothing to speak of.
 LITTLE_DECAY = 0.15
@@ -41,8 +42,10 @@ class Audit(Cause):
 
         # A text about a recipe says which one the config is meant to follow.
         report = audit(config, stated_recipe(case) or None, title="the config")
-        wrong = [one for one in report.findings if one.severity == "error" and not _of_recipe(one)]
-        differing = [one for one in report.findings if one not in wrong and one.severity != "remark"]
+        # What gets no rate is a cause of its own: GroupRates.
+        said = [one for one in report.findings if one.cause != NEVER_TRAIN]
+        wrong = [one for one in said if one.severity == "error" and not _of_recipe(one)]
+        differing = [one for one in said if one not in wrong and one.severity != "remark"]
         if not wrong and not differing:
             return RuledOut(report.summary())
         found = [_of_audit(case, one, self.refuted_by) for one in wrong]
@@ -157,12 +160,12 @@ class WeightDecayOnNorms(Cause):
             return RuledOut(f"{constructor} leaves norms and biases without decay")
         factors = groups.get("paramwise_cfg")
         factors = factors if isinstance(factors, Mapping) else {}
-        told = {kind: float(factors.get(f"{kind}_decay_mult", 1.0)) for kind in ("norm", "bias")}
-        worst = max(told.values())
+        shares = {kind: float(factors.get(f"{kind}_decay_mult", 1.0)) for kind in ("norm", "bias")}
+        worst = max(shares.values())
         if worst <= 0:
             return RuledOut("norm_decay_mult and bias_decay_mult are 0")
         lost = 1 - math.exp(-decay * worst * _summed_rate(case))
-        which = " and ".join(kind for kind, factor in told.items() if factor > 0)
+        which = " and ".join(kind for kind, factor in shares.items() if factor > 0)
         if lost < LITTLE_DECAY:
             return RuledOut(f"{which} are decayed, but over this run by {lost:.0%} only")
         return self.found(
@@ -170,7 +173,7 @@ class WeightDecayOnNorms(Cause):
             "of their size",
             fix="optim_wrapper = dict(paramwise_cfg=dict(norm_decay_mult=0, bias_decay_mult=0, "
             "bypass_duplicate=True))",
-            diff=config_diff(case, {f"optim_wrapper.paramwise_cfg.{kind}_decay_mult": 0 for kind in told}),
+            diff=config_diff(case, {f"optim_wrapper.paramwise_cfg.{kind}_decay_mult": 0 for kind in shares}),
             numbers=(Measurement("share taken by the decay alone", lost, expected=0.0),),
             severity="error" if lost > 0.5 else "warning",
             confidence="likely",

@@ -28,9 +28,9 @@ from workbench.diagnosis.commands import commands_of
 from workbench.diagnosis.fixes import diff_of_change, edits_of_change
 from workbench.diagnosis.pictures import note_of_scores
 from workbench.diagnosis.report import Diagnosis, by_proof
+from workbench.diagnosis.run_logs import of_this_log
 from workbench.diagnosis.targets import exists, sorted_targets
 from workbench.diagnosis.texts import is_message
-from workbench.diagnosis.training_causes import of_this_log
 
 ANOTHER_RESULT = "the same test on other data or on another checkpoint of the run, with another result"
 Answered = Mapping[Cause, "list[Finding] | RuledOut | NotTestable"]
@@ -201,6 +201,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
     findings: list[Finding] = []
     ruled_out: dict[str, str] = {}
     not_testable: dict[str, str] = {}
+    symptom_of: dict[str, tuple[str, ...]] = {}
     for cause, answer in answers.items():
         if isinstance(answer, RuledOut):
             ruled_out[cause.name] = answer.evidence
@@ -215,18 +216,19 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
                     not_testable[finding.cause] = first
                 else:
                     stay.append(finding)
-            told = [_refutable(finding, cause) for finding in stay]
-            findings += [of_this_log(case, finding) for finding in told] if "log" in cause.needs else told
+            found = [_refutable(finding, cause) for finding in stay]
+            findings += [of_this_log(case, finding) for finding in found] if "log" in cause.needs else found
             groups |= {finding.cause: cause.group for finding in answer}
+            symptom_of |= {finding.cause: cause.symptom_of for finding in answer}
         groups.setdefault(cause.name, cause.group)
     findings = _with_diffs(case, findings)
-    if case.reaches("forward") and (told := note_of_scores(case)):
-        case.notes.append(told)
+    if case.reaches("forward") and (scores := note_of_scores(case)):
+        case.notes.append(scores)
     figures, protocol, together = _measured(case)
     return Diagnosis(
         title=_title(case),
         given=case.given.text(),
-        findings=tuple(by_proof(findings, {cause.name: cause.symptom_of for cause in answers})),
+        findings=tuple(by_proof(findings, symptom_of)),
         groups=groups,
         ruled_out=ruled_out,
         not_testable=not_testable,
@@ -310,8 +312,8 @@ def _subject(case: Case) -> str:
     if checkpoint is None:
         return ""
     identity = checkpoint.identity
-    told = f"{checkpoint.path.name} is {identity} ({checkpoint.format}, {len(checkpoint.tensors)} tensors)"
-    return f"{told}; {identity.expected}" if identity.expected else told
+    named = f"{checkpoint.path.name} is {identity} ({checkpoint.format}, {len(checkpoint.tensors)} tensors)"
+    return f"{named}; {identity.expected}" if identity.expected else named
 
 
 def _title(case: Case) -> str:

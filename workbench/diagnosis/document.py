@@ -55,8 +55,8 @@ def body(report: Diagnosis, figure: bool = False) -> str:
         rows = ((one.shows, one.line) for one in report.commands)
         parts.append(_listed("To see more", ("what it shows", "command"), rows, code=True))
     protocol = f" Protocol: {report.protocol}." if report.protocol else ""
-    told = f"{report.seconds:.1f} s, level {report.level}, with {report.given}.{protocol}"
-    parts.append(f"<p><small>{escaped(told)}</small></p>")
+    cost = f"{report.seconds:.1f} s, level {report.level}, with {report.given}.{protocol}"
+    parts.append(f"<p><small>{escaped(cost)}</small></p>")
     return "".join(parts)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.checkpoints.config_reader import text_of
 from workbench.core import NotAvailable
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.evidence import Change
@@ -60,7 +61,7 @@ def config_diff(case: Case, edits: Mapping[str, Any]) -> str:
     """
     try:
         name, text = config_text(case)
-    except NotAvailable:
+    except (NotAvailable, ValueError):
         return ""
     changed = edited(text, edits, name)
     if changed is None:
@@ -78,10 +79,10 @@ def diff_of_change(case: Case, change: Change) -> str:
         case: whose config or adapter counts.
         change: that undoes the cause.
     """
-    told = _settings_of(change.name, str(change.facts.get("about", "")))
-    if told is None:
+    settings = _settings_of(change.name, str(change.facts.get("about", "")))
+    if settings is None:
         return ""
-    _, line = told
+    _, line = settings
     if case.options.adapter is not None:
         where = f"{case.options.adapter.name}, before load returns"
         return f"+    model = dataclasses.replace(model, {line})  # {where}"
@@ -96,12 +97,12 @@ def edits_of_change(case: Case, change: Change) -> dict[str, Any]:
         case: whose config counts.
         change: that undoes the cause.
     """
-    told = _settings_of(change.name, str(change.facts.get("about", "")))
+    known = _settings_of(change.name, str(change.facts.get("about", "")))
     try:
         config = case.config()
     except NotAvailable:
         return {}
-    settings = {} if told is None else told[0]
+    settings = {} if known is None else known[0]
     return {path: value for key, value in settings.items() for path in _paths_to(config, key)}
 
 
@@ -149,10 +150,11 @@ def config_text(case: Case) -> tuple[str, str]:
 
     Raises:
         NotAvailable: there is none.
+        ValueError: it is no text, or larger than any config.
     """
     path = case.config_path() or next(iter(case.given.configs), None)
     if path is not None:
-        return path.name, path.read_text(encoding="utf-8", errors="replace")
+        return path.name, text_of(path)
     text = case.checkpoint().config_text
     if not text:
         raise NotAvailable("no config was given, and the checkpoint holds none")

@@ -66,8 +66,8 @@ class Input(Undone):
         if self.name in COLOURS and isinstance(case.model(), Groups):
             return _of_whole_images(case, self.name)
         if not case.changes_of(self):
-            if self.name in GROSS and (told := case.no_changes_of(self)):
-                return RuledOut(told)
+            if self.name in GROSS and (why_not := case.no_changes_of(self)):
+                return RuledOut(why_not)
             why = next((no.reason for no in _tried(case)[1] if no.cause == self.name), "")
             return NotTestable(why or "this model leaves no other way open")
         answer = super().test(case)
@@ -79,10 +79,10 @@ class Input(Undone):
         """The mean is a published one and the std is not the one that belongs to it."""
         mean, std = _normalisation(case)
         published = [(n, m, np.array(s)) for n, (m, s) in NORMALISATIONS.items() if any(m)]
-        told = [(n, s) for n, m, s in published if np.allclose(mean, m, rtol=0.005)]
-        if not told or any(np.allclose(std, s, rtol=0.05) for _, s in told):
+        same_mean = [(n, s) for n, m, s in published if np.allclose(mean, m, rtol=0.005)]
+        if not same_mean or any(np.allclose(std, s, rtol=0.05) for _, s in same_mean):
             return None
-        name, usual = told[0]
+        name, usual = same_mean[0]
         own, right = (", ".join(f"{v:.4g}" for v in values) for values in (std, usual))
         return self.found(
             f"pixels have the mean of '{name}' subtracted and are divided by ({own}), not by its "

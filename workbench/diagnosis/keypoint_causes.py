@@ -55,23 +55,23 @@ class FixedKeypoint(Cause):
     symptom_of = ("outputs are constant", "units with all weights zero", "layers with all weights zero")
 
     def test(self, case: Case) -> Answer:
-        told, poses = fixed_keypoints(case)
+        fixed, poses = fixed_keypoints(case)
         pose_set = case.pose_set()
-        if not told:
+        if not fixed:
             return RuledOut(f"each labelled keypoint of {pose_set.name} varies over {poses} poses")
         names, evidence = pose_set.skeleton.keypoints, case.evidence()
-        listed = "; ".join(f"{names[k]} (keypoint {k}, counted from 0) is {told[k]}" for k in sorted(told))
+        listed = "; ".join(f"{names[k]} (keypoint {k}, counted from 0) is {fixed[k]}" for k in sorted(fixed))
         chosen = case.separated().chosen
-        if chosen and not set(told) & set(_fixed_in(evidence.measure(chosen).predictions, pose_set)[0]):
+        if chosen and not set(fixed) & set(_fixed_in(evidence.measure(chosen).predictions, pose_set)[0]):
             return RuledOut(f"{listed} in {poses} poses; it varies once '{chosen[0].cause}' is undone")
-        cost = gain(evidence.measure(), evidence.measure([left_out(told)]), with_ap=True)
+        cost = gain(evidence.measure(), evidence.measure([left_out(fixed)]), with_ap=True)
         effect = Effect("AP", cost.AP, cost.AP_low, cost.AP_high, evidence.protocol())
-        which = "it" if len(told) == 1 else "them"
+        which = "it" if len(fixed) == 1 else "them"
         return self.found(
             f"{listed} in {poses} poses, while the other keypoints vary; evaluated without {which}, AP "
             f"changes by {effect.text()}",
             fix="look at this keypoint's row of the output layer, and at the code that writes it",
-            numbers=(Measurement("keypoints that do not vary", len(told), expected=0.0),),
+            numbers=(Measurement("keypoints that do not vary", len(fixed), expected=0.0),),
             effect=effect,
             confidence="proved" if effect.delta > 0 and effect.low > 0 else "measured",
         )
@@ -92,12 +92,12 @@ def _fixed_in(found: Predictions, pose_set: PoseSet) -> tuple[dict[int, str], in
         raise NotAvailable(f"{len(rows)} poses lie on annotated instances, and {LEAST_POSES} are needed")
     found = found.take(np.array(rows))
     labelled = np.sum([np.asarray(one.truth)[:, 2] > 0 for one in instances], 0) >= LEAST_LABELLED
-    told: dict[int, str] = {}
+    fixed: dict[int, str] = {}
     places = (*_absent(found), *_at_one_place(found, instances, pose_set), *_scored_alike(found))
     for keypoint, how in places:
         if labelled[keypoint]:
-            told.setdefault(keypoint, how)
-    return told, len(rows)
+            fixed.setdefault(keypoint, how)
+    return fixed, len(rows)
 
 
 def left_out(keypoints: Iterable[int]) -> Change:
@@ -425,20 +425,20 @@ class KeypointMoved(Undone):
 
     def _change(self, case: Case, moved: Sequence[MovedKeypoint], stage: Stage, of: Callable) -> Change:
         names = case.pose_set().skeleton.keypoints
-        told = ", ".join(f"{one.way.text()} in the poses of {names[one.keypoint]}" for one in moved)
+        ways = ", ".join(f"{one.way.text()} in the poses of {names[one.keypoint]}" for one in moved)
         return Change(
             self.name,
-            told,
+            ways,
             stage,
             of,
-            fix=self._fix(told),
+            fix=self._fix(ways),
             least=0.005,
             needs_ap=0.0001,
             facts={"moved": moved},
         )
 
-    def _fix(self, told: str) -> str:
-        return f"write this keypoint as the others are written: {told}"
+    def _fix(self, ways: str) -> str:
+        return f"write this keypoint as the others are written: {ways}"
 
     def seen(self, case: Case, change: Change) -> str:
         names = case.pose_set().skeleton.keypoints
@@ -481,8 +481,8 @@ class KeypointMislabelled(KeypointMoved):
 
         yield self._change(case, moved, "labels", lambda given: _relabelled(given, edit, boxed=True))
 
-    def _fix(self, told: str) -> str:
-        return f"look at some labels of this keypoint and correct them; they fit with {told}"
+    def _fix(self, ways: str) -> str:
+        return f"look at some labels of this keypoint and correct them; they fit with {ways}"
 
     def _not_here(self, case: Case) -> str:
         return "the poses of the keypoint in question lie outside their boxes, and its labels inside"

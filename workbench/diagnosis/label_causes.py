@@ -147,19 +147,19 @@ def _explained(located: Sequence[Located]) -> list[Finding]:
 
     Keypoints outside of their image, or in shares of it, lie outside of their box as well.
     """
-    told = {id(one): one.finding for one in located}
+    finding_of = {id(one): one.finding for one in located}
     for one in located:
         behind = set(one.instances)
         for other in located if one.finding.cause in FOLLOWS and behind else ():
             if other.finding.cause in ROOTS and len(behind.intersection(other.instances)) >= SAME * len(
                 behind
             ):
-                root = told[id(other)]
+                root = finding_of[id(other)]
                 evidence = f"{root.evidence.rstrip('.')}; of the same instances: {one.finding.evidence}"
-                told[id(other)] = dataclasses.replace(root, evidence=evidence)
-                del told[id(one)]
+                finding_of[id(other)] = dataclasses.replace(root, evidence=evidence)
+                del finding_of[id(one)]
                 break
-    return list(told.values())
+    return list(finding_of.values())
 
 
 def _joined(findings: Sequence[Finding]) -> list[Finding]:
@@ -444,8 +444,8 @@ def sides_of(found: Predictions, pose_set: PoseSet) -> Sides:
     same = _away(points[:, a], truth[:, a]) + _away(points[:, b], truth[:, b])
     other = _away(points[:, a], truth[:, b]) + _away(points[:, b], truth[:, a])
     # A pose that is wrong either way says nothing about sides.
-    told = seen & (width > APART * scale[:, None]) & (np.minimum(same, other) < width) & np.isfinite(same)
-    count, turned = told.sum(1), (told & (other < same)).sum(1)
+    apart = seen & (width > APART * scale[:, None]) & (np.minimum(same, other) < width) & np.isfinite(same)
+    count, turned = apart.sum(1), (apart & (other < same)).sum(1)
     able = count >= LEAST_PAIRS
     swapped = able & (turned >= LEAST_SHARE * count)
     share = float(turned[~swapped].sum() / max(count[~swapped].sum(), 1))

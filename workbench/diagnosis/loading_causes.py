@@ -157,8 +157,8 @@ def backbone_alone(case: Case) -> str:
     known = backbone_of(Shapes({name: tuple(info.shape) for name, info in checkpoint.tensors.items()}))
     if known is None and not identity.naming:
         return ""
-    told = "; ".join(identity.evidence) or (known.evidence if known is not None else "")
-    return f"{len(checkpoint.tensors)} tensors, {told}"
+    evidence = "; ".join(identity.evidence) or (known.evidence if known is not None else "")
+    return f"{len(checkpoint.tensors)} tensors, {evidence}"
 
 
 def _with_own_config(case: Case) -> LoadedModel | None:

@@ -30,16 +30,16 @@ def note_of_scores(case: Case) -> str:
     codec = model.codec
     if not scores.size or codec is None:
         return ""
-    told = (
+    note = (
         f"keypoint scores {where} go from {scores.min():.2f} to {scores.max():.2f}, median "
         f"{np.median(scores):.2f}"
     )
     if codec.kind == "simcc" and scores.max() > 1:
         return (
-            f"{told}; above 1 is normal here: each is the smaller of the two raw SimCC peaks (x and y), "
+            f"{note}; above 1 is normal here: each is the smaller of the two raw SimCC peaks (x and y), "
             "without a softmax, so it orders keypoints and is no probability"
         )
-    return told if case.given.media else ""
+    return note if case.given.media else ""
 
 
 def _scores(case: Case, model: PoseModel) -> tuple[np.ndarray, str]:

@@ -13,7 +13,7 @@ from workbench.curves.quantities import role_of, short
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.fixes import config_diff
-from workbench.diagnosis.training_causes import own_curves
+from workbench.diagnosis.run_logs import own_curves
 
 if TYPE_CHECKING:
     from workbench.curves import Curves, Series
@@ -49,14 +49,14 @@ class MixedPrecision(Cause):
         if bad <= OVERFLOWS and not (falls and last < LEAST_SCALE):
             seen = "" if scale is None else f", the loss scale ends at {last:g}"
             return RuledOut(f"{bad:.1%} of the gradient norms are not finite{seen}")
-        told = []
+        signs = []
         if bad > OVERFLOWS:
-            told.append(f"{bad:.1%} of the gradient norms are nan or infinite: these steps are left out")
+            signs.append(f"{bad:.1%} of the gradient norms are nan or infinite: these steps are left out")
         if falls and scale is not None:
             first = float(scale.finite()[1][0])
-            told.append(f"the loss scale falls {falls} times, from {first:g} to {last:g}")
+            signs.append(f"the loss scale falls {falls} times, from {first:g} to {last:g}")
         return self.found(
-            "; ".join(told) + ("; the config trains in half precision" if half else ""),
+            "; ".join(signs) + ("; the config trains in half precision" if half else ""),
             fix="train in bfloat16 (optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16')) or in "
             "float32; keep losses and softmax in float32",
             diff=config_diff(case, {"optim_wrapper.dtype": "bfloat16"}) if half else "",

@@ -96,7 +96,9 @@ class Diagnosis(Report):
     def _nothing(self) -> tuple[str, str, str]:
         tested, untested = len(self.ruled_out), len(self.not_testable)
         if not tested and not self.findings:
-            first = f"{NOTHING}, because nothing could be tested with {self.given}"
+            useless = self.given == "nothing" and self.notes
+            why = f"what was given is of no use: {self.notes[0]}" if useless else ""
+            first = f"{NOTHING}, because {why or f'nothing could be tested with {self.given}'}"
         else:
             first = (
                 f"{_capital(self._as_it_is())}{NOTHING.lower() if self._as_it_is() else NOTHING}: "
@@ -216,7 +218,7 @@ class Diagnosis(Report):
 
         shown = [f for f in self.findings if f.effect is not None][::-1]
         measures = list(dict.fromkeys(f.effect.measure for f in shown if f.effect)) or ["AP"]
-        axis = f"{', '.join(measures)} given back by undoing the cause"
+        axis = f"change of {', '.join(measures)} by undoing the cause"
         figure = new_figure(self.sentences()[0], x=axis, height=140 + 34 * max(len(shown), 2))
         if not shown:
             return figure.add_annotation(
@@ -244,7 +246,7 @@ class Diagnosis(Report):
         """For the command line: three sentences, the findings, what was ruled out and what was not tested."""
         lines = ["\n".join(self.sentences()), *([f"What it is: {self.subject}."] if self.subject else []), ""]
         for rank, finding in enumerate(self.findings, 1):
-            effect = f": {finding.effect.text()} given back" if finding.effect is not None else ""
+            effect = f": undoing it gives {finding.effect.text()}" if finding.effect is not None else ""
             kind = f"{self.groups.get(finding.cause, '')}, {finding.severity}, {finding.confidence}"
             lines += [f"{rank}. {finding.cause} ({kind}){effect}", f"   {finding.evidence}"]
             lines += [f"   only if {finding.assumption}"] if finding.assumption else []
@@ -264,8 +266,8 @@ class Diagnosis(Report):
         if self.commands:
             width = max(len(one.shows) for one in self.commands)
             lines += ["", "to see more:", *(f"  {one.shows:{width}}  {one.line}" for one in self.commands)]
-        told = f"{self.seconds:.1f} s{self._cost_text()}, level {self.level}, with {self.given}"
-        return "\n".join([*lines, *([f"protocol: {self.protocol}"] if self.protocol else []), told])
+        cost = f"{self.seconds:.1f} s{self._cost_text()}, level {self.level}, with {self.given}"
+        return "\n".join([*lines, *([f"protocol: {self.protocol}"] if self.protocol else []), cost])
 
 
 def _by_reason(not_testable: Mapping[str, str]) -> dict[str, list[str]]:

@@ -123,12 +123,12 @@ class RunReport(Report):
     def summary(self) -> str:
         text = (self.comparison or self.evaluations[-1]).summary()
         count = len(self.findings)
-        told = (
+        amounts = (
             "no findings"
             if not count
             else f"{count} finding{'s' * (count != 1)}, first: {self.findings[0][1].cause}"
         )
-        return f"{self.title}: {text} In all {told}."
+        return f"{self.title}: {text} In all {amounts}."
 
     def plot(self) -> Figure:
         return (self.comparison or self.evaluations[-1]).plot()
@@ -367,9 +367,9 @@ def _numbers(report: RunReport) -> list[str]:
 
 def _findings(report: RunReport) -> list[str]:
     audit = None if report.comparison is None else report.comparison.audit
-    told = [] if audit is None else [f"<p>Label audit: {escaped(audit.summary())}</p>"]
+    audited = [] if audit is None else [f"<p>Label audit: {escaped(audit.summary())}</p>"]
     none = "<p>None: neither the log, the annotations nor their audit stand out.</p>"
-    return ["<h2>Findings</h2>", findings_html(report.findings) if report.findings else none, *told]
+    return ["<h2>Findings</h2>", findings_html(report.findings) if report.findings else none, *audited]
 
 
 def _curves(curves: CurvesReport | None) -> list[str]:
@@ -399,8 +399,8 @@ def _worst(report: RunReport) -> list[str]:
 
 
 def _case(case: WorstCase, report: RunReport) -> str:
-    told = ", ".join(f"{title} {said(float(v))}" for title, v in zip(report.titles, case.oks, strict=True))
-    caption = f"image {case.image_id}, annotation {case.annotation_id}: OKS {told}"
+    figures = ", ".join(f"{title} {said(float(v))}" for title, v in zip(report.titles, case.oks, strict=True))
+    caption = f"image {case.image_id}, annotation {case.annotation_id}: OKS {figures}"
     if case.picture is None:
         return (
             f"<figure><figcaption>{escaped(caption)}. No picture: {escaped(case.note)}</figcaption></figure>"

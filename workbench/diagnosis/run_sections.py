@@ -65,13 +65,13 @@ class EpochsReport(Report):
 
     def to_json(self) -> dict[str, Any]:
         """summary, epochs, differences, and the forgetting."""
-        told = None if self.forgetting is None else self.forgetting.to_json()
+        forgetting = None if self.forgetting is None else self.forgetting.to_json()
         return plain(
             {
                 "summary": self.summary(),
                 "epochs": self.rows,
                 "differences": self.differences,
-                "forgetting": told,
+                "forgetting": forgetting,
             }
         )
 

@@ -81,10 +81,10 @@ class TrainingImages(Cause):
                 f"none of {total} annotated images is among the {len(train.images)} of {train.name}"
             )
         share = len(leaked) / max(total, 1)
-        told, numbers = _scores_of(case, leaked)
+        figures, numbers = _scores_of(case, leaked)
         return self.found(
             f"{len(leaked)} of {total} annotated images are among the {len(train.images)} training images of "
-            f"{train.name} ({how}){told}",
+            f"{train.name} ({how}){figures}",
             fix="leave these images out of the training or of the validation, and evaluate again: the figure "
             "is too good by what was learned by heart",
             numbers=(Measurement("share of validation images in training", share, expected=0.0), *numbers),

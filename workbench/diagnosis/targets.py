@@ -260,6 +260,8 @@ def _json(path: Path) -> tuple[Kind, str]:
         head, size = file.read(_HEAD), path.stat().st_size
         file.seek(max(0, size - _HEAD))
         tail = file.read()
+    if head.strip() in (b"", b"{}", b"null"):
+        return "unknown", "is empty" if not head.strip() else f"holds nothing: {head.strip().decode()}"
     begin = head.lstrip()[:1]
     if begin == b"[":
         if not tail.rstrip().endswith(b"]") and (why := _damage(path)):
@@ -380,4 +382,8 @@ def _epochs(checkpoint: Path | None, of_folder: Sequence[Path]) -> tuple[Path, .
 
 
 def _first(found: dict[str, list[Path]], kind: Kind) -> tuple[Path, ...]:
-    return tuple(dict.fromkeys(found.get(kind, ())))
+    """The files of a kind, each once however it was named."""
+    first: dict[Path, Path] = {}
+    for path in found.get(kind, ()):
+        first.setdefault(path.resolve(), path)
+    return tuple(first.values())

@@ -21,6 +21,11 @@ from workbench.diagnosis.cause import Answer, Cause, RuledOut
 
 # A gradient norm to which nobody clips on purpose; published recipes clip at .1 to 35.
 TIGHT_CLIP = 0.01
+DETACHED, MADE_ANEW, WRONG_UNIT = (
+    "no gradient reaches the network",
+    "optimizer is made anew in the loop",
+    "scheduler counts epochs and is stepped every batch",
+)
 UNCLEARED, CLEARED_EARLY, EVALUATING, MISSING, LATE_CLIP, SMALL_CLIP, UNSHUFFLED = (
     "gradients are not cleared",
     "gradients are cleared before the step",
@@ -144,6 +149,10 @@ def _faults(
             _changed(lines[evaluating.lineno - 1], ".eval()", ".train()"),
         )  # fmt: skip
     yield from _optimizer_faults(tree, lines)
+    yield from _frozen(tree)
+    yield from _detached(loop)
+    yield from _made_anew(tree, loop)
+    yield from _wrong_unit(tree, loop)
     step = next((s for s in _methods(loop, "step") if "optim" in ast.unparse(s.func).lower()), None)
     if clip is not None and step is not None and clip[0].lineno > step.lineno:
         yield Fault(
@@ -185,25 +194,158 @@ def _cleared_early(loop: ast.For | ast.While) -> Iterator[Fault]:
             )  # fmt: skip
 
 
-def _left_in_evaluation(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
-    """A network that is trained in training mode once, and evaluated in a loop that never goes back."""
-    around = [
+def _around(tree: ast.Module, loop: ast.For | ast.While) -> list[ast.For | ast.While]:
+    """The loops that hold a loop, itself among them, the outermost first."""
+    found = [
         node
         for node in ast.walk(tree)
         if isinstance(node, (ast.For, ast.While)) and any(inner is loop for inner in ast.walk(node))
     ]
-    outer = min(around, key=lambda node: node.lineno)
-    back = {_owner(call) for call in _methods(outer, "train")}
+    return sorted(found, key=lambda node: node.lineno)
+
+
+def _left_in_evaluation(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
+    """A network that is trained in training mode once, and evaluated in a loop that never goes back.
+
+    What a function of the file does to its arguments is done where the loop calls it.
+    """
+    outer = _around(tree, loop)[0]
+    back, left = _modes(tree, outer)
     before = {_owner(call): call.lineno for call in _methods(tree, "train")}
-    for call in _methods(outer, "eval"):
-        name = _owner(call)
+    for name, line, by in left:
         if name in before and name not in back:
             yield Fault(
-                EVALUATING, call.lineno,
-                f"{name}.eval() is called in the loop, and {name}.train() in line {before[name]} alone: from "
+                EVALUATING, line,
+                f"{name}.eval() is called in the loop{by}, and {name}.train() in line "
+                f"{before[name]} alone: from "
                 "the second epoch on the network is trained in evaluation mode",
                 "put the network in training mode at the start of every epoch",
             )  # fmt: skip
+
+
+def _modes(tree: ast.Module, outer: ast.For | ast.While) -> tuple[set[str], list[tuple[str, int, str]]]:
+    """Networks that a loop puts in training mode, and those in evaluation mode with line and way."""
+    back = {_owner(call) for call in _methods(outer, "train")}
+    left = [(_owner(call), call.lineno, "") for call in _methods(outer, "eval")]
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    for call in _calls(outer):
+        function = functions.get(_name(call))
+        if function is None:
+            continue
+        given = dict(zip([one.arg for one in function.args.args], map(ast.unparse, call.args), strict=False))
+        back |= {given[_owner(c)] for c in _methods(function, "train") if _owner(c) in given}
+        for inner in _methods(function, "eval"):
+            if (name := given.get(_owner(inner))) is not None:
+                left.append((name, call.lineno, f", by {function.name}()"))
+    return back, left
+
+
+def _frozen(tree: ast.Module) -> Iterator[Fault]:
+    """Parts of the network whose parameters are set to need no gradient, and never set back."""
+    found: list[tuple[str, int]] = []
+    freed: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.For) and isinstance(node.iter, ast.Call) and _name(node.iter) == "parameters":
+            for one in ast.walk(node):
+                if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]).endswith(".requires_grad"):
+                    off = isinstance(one.value, ast.Constant) and one.value.value is False
+                    found += [(_owner(node.iter), one.lineno)] if off else []
+                    freed |= set() if off else {_owner(node.iter)}
+    for call in _methods(tree, "requires_grad_"):
+        off = bool(call.args) and isinstance(call.args[0], ast.Constant) and call.args[0].value is False
+        found += [(_owner(call), call.lineno)] if off else []
+        freed |= set() if off else {_owner(call)}
+    made = [call for call in _calls(tree) if _name(call).lower() in ("adam", "adamw", "sgd")]
+    trained = {_owner(inner) for call in made for inner in _methods(call, "parameters")}
+    for owner, line in found:
+        # A teacher, or a copy for the average, is no part of what is trained.
+        if owner.rpartition(".")[0] in trained and owner not in freed:
+            yield Fault(
+                MISSING, line,
+                f"{owner} is frozen: its parameters need no gradient and keep the values that they "
+                "begin with",
+                "train it too, or keep it frozen on purpose, with weights that were trained before",
+            )  # fmt: skip
+
+
+def _detached(loop: ast.For | ast.While) -> Iterator[Fault]:
+    """A loss made of outputs that are cut off from the network."""
+    assigned = {
+        ast.unparse(target): node
+        for node in ast.walk(loop)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+    }
+    for call in _methods(loop, "backward"):
+        node, seen = assigned.get(_owner(call)), set()
+        while node is not None and node.lineno not in seen:
+            seen.add(node.lineno)
+            cut = next((c for c in _methods(node.value, "detach") if "(" in _owner(c)), None)
+            if cut is not None:
+                yield Fault(
+                    DETACHED, node.lineno,
+                    f"{ast.unparse(cut)} cuts the network's output off: the backward pass in line "
+                    f"{call.lineno} "
+                    "reaches none of its parameters",
+                    "make the loss of the outputs themselves",
+                )  # fmt: skip
+                break
+            names = [ast.unparse(n) for n in ast.walk(node.value) if isinstance(n, ast.Name)]
+            node = next((assigned[n] for n in names if n in assigned and assigned[n] is not node), None)
+    for node in ast.walk(loop):
+        if isinstance(node, ast.With) and any("no_grad" in ast.unparse(item) for item in node.items):
+            made = {ast.unparse(t) for n in ast.walk(node) if isinstance(n, ast.Assign) for t in n.targets}
+            used = {_owner(call) for call in _methods(loop, "backward")}
+            if made & used:
+                yield Fault(
+                    DETACHED, node.lineno,
+                    "the loss is made inside no_grad: it has no gradient",
+                    "compute outputs and loss outside of no_grad",
+                )  # fmt: skip
+
+
+def _made_anew(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
+    """An optimizer that is made in the loop it steps in: moments and schedule begin again each time."""
+    for outer in _around(tree, loop):
+        for call in _calls(outer):
+            if _name(call).lower() in ("adam", "adamw", "sgd"):
+                yield Fault(
+                    MADE_ANEW, call.lineno,
+                    f"the optimizer is made in the loop of line {outer.lineno}: its moments, and "
+                    "what a scheduler "
+                    "did to its rate, are lost each time",
+                    "make the optimizer once, before the loop",
+                )  # fmt: skip
+                return
+
+
+def _wrong_unit(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
+    """A scheduler whose length is the number of epochs, and which is stepped after every batch."""
+    epochs = [_count(outer) for outer in _around(tree, loop) if outer is not loop]
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
+            continue
+        words = {word.arg: ast.unparse(word.value) for word in node.value.keywords}
+        length = words.get("T_max") or words.get("total_iters")
+        if length is None and _name(node.value) == "CosineAnnealingLR" and len(node.value.args) > 1:
+            length = ast.unparse(node.value.args[1])
+        owner = ast.unparse(node.targets[0])
+        stepped = next((call for call in _methods(loop, "step") if _owner(call) == owner), None)
+        if length is not None and length in epochs and stepped is not None:
+            yield Fault(
+                WRONG_UNIT, stepped.lineno,
+                f"{owner} has a length of {length}, the number of epochs, and is stepped after "
+                "every batch: the "
+                f"schedule is over after {length} batches",
+                "step it once an epoch, or give it the number of batches of the run",
+            )  # fmt: skip
+
+
+def _count(loop: ast.For | ast.While) -> str:
+    """``n`` of ``for epoch in range(n)``; "" for another loop."""
+    over = loop.iter if isinstance(loop, ast.For) else None
+    is_range = isinstance(over, ast.Call) and _name(over) == "range" and over.args
+    return ast.unparse(over.args[-1]) if is_range else ""  # type: ignore[union-attr]
 
 
 def _replaced_late(tree: ast.Module, owner: str, made: int) -> Iterator[Fault]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from workbench.core.files import parse_toml
+from workbench.core.processes import own_imports
 
 _MATRICES = re.compile(r"mat1 and mat2 shapes cannot be multiplied \((\d+)x(\d+) and (\d+)x(\d+)\)")
 _ARGUMENT = re.compile(r"got an unexpected keyword argument '(\w+)'")
@@ -216,7 +217,9 @@ def probed(installed: Mapping[str, str | None]) -> dict[str, Probe]:
 
 def _probe(code: str) -> Probe:
     try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=_SECONDS)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=_SECONDS, **own_imports()
+        )
     except subprocess.TimeoutExpired:
         return Probe(False, f"its import did not finish within {_SECONDS:g} s", finished=False)
     if done.returncode:

@@ -39,8 +39,7 @@ class Reliability:
         value: mean OKS part, or OKS, of each bin.
         count: values in each bin.
         error: expected calibration error: mean distance of score and value, weighted by count; nan where
-        scores
-            leave 0 to 1 and are no probabilities.
+            scores leave 0 to 1 and are no probabilities.
         lowest: score.
         highest: score.
     """
@@ -90,7 +89,7 @@ class Calibration(Report):
         gain, most = self.mapped_ap - self.ap, self.oracle_ap - self.ap
         return (
             f"{self.title}: {'; '.join(parts)}. AP {self.ap:.3f}; with the best monotone map of the "
-            "keypoint scores "
+            "keypoint scores, fitted on the other half of the images, "
             f"{self.mapped_ap:.3f} ({gain:+.3f}), in the true order {self.oracle_ap:.3f} ({most:+.3f})."
         )
 

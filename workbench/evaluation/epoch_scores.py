@@ -195,7 +195,7 @@ def score_epochs(
         # Where the folder cannot be written, the table is open and without a name.
         elsewhere = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         target = (index_folder(folder) or Path(stack.enter_context(elsewhere))) / NAME
-        with replacing(target) as part:
+        with replacing(target, follow=False) as part:
             _write(part, rules, states, truth, earlier, found, set(missing), progress, cancelled)
         scores = _opened(target, files)
     if scores is None:

@@ -70,9 +70,9 @@ def write_fiftyone(
         for image_id, record in pose_set.images.items()
     ]
     facts = {"samples": samples}
-    write_text(folder / "samples.json", json.dumps(facts, allow_nan=False))
+    write_text(folder / "samples.json", json.dumps(facts, allow_nan=False), follow=False)
     metadata = _metadata(name or pose_set.name, pose_set, field)
-    write_text(folder / "metadata.json", json.dumps(metadata, allow_nan=False))
+    write_text(folder / "metadata.json", json.dumps(metadata, allow_nan=False), follow=False)
     return folder
 
 

@@ -8,6 +8,7 @@ and the footer says which, so that a question opens one file and unpacks one row
 from __future__ import annotations
 
 import bisect
+import errno
 import json
 import tempfile
 import threading
@@ -227,7 +228,7 @@ def open_index(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not path.is_file():
+    if not path.is_file() or path.is_symlink() or not _is_own(path.parent):
         return None
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
@@ -244,6 +245,8 @@ def index_folder(folder: Path) -> Path | None:
     place = Path(folder) / FOLDER
     try:
         place.mkdir(parents=True, exist_ok=True)
+        if not _is_own(place):
+            raise OSError(errno.ELOOP, "it is a link to another folder")
         with tempfile.TemporaryFile(dir=place):
             return place
     except OSError as reason:
@@ -253,6 +256,11 @@ def index_folder(folder: Path) -> Path | None:
             stacklevel=2,
         )
         return None
+
+
+def _is_own(place: Path) -> bool:
+    """Whether the folder of tables lies below the predictions: a link that came with them leads anywhere."""
+    return place.resolve() == place.parent.resolve() / place.name
 
 
 def file_state(path: Path) -> list[Any]:
@@ -292,7 +300,7 @@ def write_image_index(
     groups = [[int(images[0]), int(images[-1])] for images, _ in blocks]
     notes = {STATES_KEY: json.dumps(states), IMAGES_KEY: json.dumps(groups), "workbench.keypoints": str(K)}
     done = 0
-    with replacing(target) as part:
+    with replacing(target, follow=False) as part:
         writer = None
         try:
             for own in passes:

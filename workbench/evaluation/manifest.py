@@ -50,7 +50,8 @@ def write_manifest(folder: Path, data: str, about: Sequence[dict[str, Any]] = ()
             }
         )  # fmt: skip
     facts = {"format": 1, "data": data, "truth_sha256": truth, "epochs": entries}
-    return write_text(Path(folder) / MANIFEST, json.dumps(plain(facts), indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(plain(facts), indent=1, ensure_ascii=False) + "\n"
+    return write_text(Path(folder) / MANIFEST, text, follow=False)
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -344,7 +344,7 @@ def write_predictions(
     footer |= {_note_key(name): text.encode() for name, text in (notes or {}).items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
+    with replacing(path, follow=False) as part:
         pq.write_table(
             pa.table(columns).replace_schema_metadata(footer),
             part,

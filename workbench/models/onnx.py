@@ -37,7 +37,7 @@ from workbench.models.top_down import TopDown, cropped, placed
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-    from onnx import GraphProto
+    from onnx import FunctionProto, GraphProto, ModelProto
     from torch import Tensor, nn
 
 
@@ -46,27 +46,31 @@ if TYPE_CHECKING:
 LARGEST = 1 << 28
 # Seconds of the first blank image. The largest pose networks take a few on one core.
 FIRST_ANSWER = 30.0
+# Nodes once the file's own functions are written out, and how deep these may call each other. The largest
+# exported networks have some ten thousand and two or three.
+NODES, DEPTH = 1 << 20, 50
 # Weights beyond this are dropped before shapes are inferred: only small ones can be sizes.
 _SIZES = 1024
 
 
 def check_sizes(path: Path) -> None:
-    """Refuse a graph that names an intermediate tensor beyond any pose network's; nothing of it is run.
+    """Refuse a graph with more nodes or larger tensors between them than any pose network's; nothing is run.
 
     Sizes that only arise while it runs are not seen.
 
     Raises:
-        ValueError: it names one; says which and how large.
+        ValueError: it has them; says which and how large.
     """
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)
+    _check_functions(model, path)
     for weight in model.graph.initializer:
         if len(weight.raw_data) > _SIZES:
             weight.ClearField("raw_data")
     try:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
         return  # onnxruntime says by itself what is wrong with it
     for graph in _graphs(inferred.graph):
         for value in graph.value_info:
@@ -76,6 +80,32 @@ def check_sizes(path: Path) -> None:
                     f"{path.name}: {value.name[:80]!r} has the size {sides}, {math.prod(sides):.2g} numbers; "
                     f"a pose network has at most {LARGEST:.2g} in one tensor"
                 )
+
+
+def _check_functions(model: ModelProto, path: Path) -> None:
+    """Refuse functions of the file that call themselves, or each other more often than memory can hold."""
+    functions = {(one.domain, one.name): one for one in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(owner: GraphProto | FunctionProto, depth: int) -> int:
+        if depth > DEPTH:
+            raise ValueError(
+                f"{path.name}: its functions call each other more than {DEPTH} deep, or themselves"
+            )
+        count = 0
+        for node in (node for graph in _graphs(owner) for node in graph.node):
+            key = node.domain, node.op_type
+            if key in functions and key not in sizes:
+                sizes[key] = size(functions[key], depth + 1)
+            count += sizes.get(key, 1)
+        if count > NODES:
+            raise ValueError(
+                f"{path.name}: its functions call each other more than {NODES:.2g} times; a pose network has "
+                "some ten thousand nodes"
+            )
+        return count
+
+    size(model.graph, 0)
 
 
 @contextlib.contextmanager
@@ -111,8 +141,8 @@ def ended_after(seconds: float, path: Path) -> Iterator[Any]:
         timer.cancel()
 
 
-def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """A graph and those of its loops and branches."""
+def _graphs(graph: GraphProto | FunctionProto) -> Iterator[GraphProto | FunctionProto]:
+    """A graph, or a function, and the graphs of its loops and branches."""
     waiting = [graph]
     while waiting:
         one = waiting.pop()

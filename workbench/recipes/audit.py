@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,8 +51,9 @@ class AuditReport(Report):
         recipe: that it was compared with; "" for none.
         why_recipe: why this one.
         findings: the most severe first.
-        score: 100 less the share of what was checked that is wrong, weighted by severity.
-        checked: number of fields that config and recipe both decide.
+        score: 100 less the share of what was checked that is wrong, weighted by severity; nan without a
+            recipe, and where the config decides fewer than half of its fields.
+        checked: number of fields that config and recipe both decide; without a recipe, of the config's.
         silent: fields of the recipe that the config does not decide, so that they were not checked.
         notes: what the reader should know: base files that are absent, another data set.
     """
@@ -69,22 +71,30 @@ class AuditReport(Report):
         """The outcome in one sentence, with the most severe finding."""
         against = f"against {self.recipe}" if self.recipe else "without a recipe"
         if not self.findings:
-            outcome = f"nothing found in {self.checked} fields, score {self.score:.0f} of 100"
-            return f"{self.title} {against}: {outcome}"
+            return f"{self.title} {against}: nothing found; {self.scored()}"
         counts = {kind: sum(one.severity == kind for one in self.findings) for kind in WEIGHTS}
         said = ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in counts.items() if n)
         first = self.findings[0]
         return (
-            f"{self.title} {against}: {said}, score {self.score:.0f} of 100; first {first.key}: "
+            f"{self.title} {against}: {said}, {self.scored()}; first {first.key}: "
             f"{shown(first.found)}, expected {shown(first.expected)}: {first.fix}"
         )
+
+    def scored(self) -> str:
+        """The score with what it is of, or why there is none, in a few words."""
+        if not self.recipe:
+            return f"no score: {self.checked} fields were read and there is no reference to compare them with"
+        among = f"{self.checked} of the recipe's {self.checked + len(self.silent)} fields"
+        if math.isnan(self.score):
+            return f"no score: the config decides {among}"
+        return f"score {self.score:.0f} of 100 over {among}"
 
     def plot(self) -> Figure:
         """Findings by severity and part of the config."""
         from workbench.figures import new_figure
 
         count = "1 finding" if len(self.findings) == 1 else f"{len(self.findings)} findings"
-        figure = new_figure(f"Audit: {count}, score {self.score:.0f} of 100")
+        figure = new_figure(f"Audit: {count}, {self.scored()}")
         parts = list(dict.fromkeys((one.field or one.key).split(".")[0] for one in self.findings))
         for severity in WEIGHTS:
             counts = [
@@ -187,10 +197,11 @@ def audit(
     findings = tuple(one for one in ranked(_once(found)) if isinstance(one, AuditFinding))
     checked = compared(decisions, reference) if reference else decided(decisions)
     all_notes = [*notes, *_notes(decisions, reference)]
+    silent = _silent(decisions, reference)
+    score = math.nan if reference is None or len(checked) < len(silent) else _score(findings, checked)
     return AuditReport(
-        title, choice.name, choice.why, findings, _score(findings, checked), len(checked),
-        _silent(decisions, reference), tuple(all_notes),
-    )  # fmt: skip
+        title, choice.name, choice.why, findings, score, len(checked), silent, tuple(all_notes)
+    )
 
 
 def _once(found: Sequence[AuditFinding]) -> list[AuditFinding]:

@@ -275,22 +275,25 @@ def groups(subject: Subject) -> Iterator[AuditFinding]:
 
 def _frozen_stages(subject: Subject) -> Iterator[AuditFinding]:
     """A backbone of which every stage, or block, is frozen."""
-    backbone = look_up(subject.config, "model.backbone")
-    frozen = look_up(backbone, "frozen_stages")
-    blocks = subject.decisions.get("backbone.layers")
-    whole = blocks if isinstance(blocks, int) else 4
-    if isinstance(frozen, int) and frozen >= whole:
+    if (found := frozen_whole(subject.config, subject.decisions.get("backbone.layers"))) is not None:
         yield finding(
             "warning",
             "model.backbone.frozen_stages",
-            frozen,
+            found[0],
             -1,
             cause=NEVER_TRAIN,
-            evidence=f"frozen_stages is {frozen}, and the backbone has {whole}",
+            evidence=f"frozen_stages is {found[0]}, and the backbone has {found[1]}",
             why="the head alone learns: features stay those of the pretraining",
             source="frozen_stages of the backbones of mmpose and mmpretrain",
             fix="set frozen_stages to -1, or to the first stages alone",
         )
+
+
+def frozen_whole(config: Mapping[str, Any], blocks: Any = None) -> tuple[int, int] | None:
+    """frozen_stages and the number of stages, or blocks, of a backbone frozen whole; None for another."""
+    frozen = look_up(config, "model.backbone.frozen_stages")
+    whole = blocks if isinstance(blocks, int) else 4
+    return (frozen, whole) if isinstance(frozen, int) and frozen >= whole else None
 
 
 def _hand_made(subject: Subject) -> Iterator[AuditFinding]:

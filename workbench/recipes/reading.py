@@ -112,7 +112,12 @@ def of_checkpoint(checkpoint: Checkpoint) -> ConfigFile:
 def _of_checkpoint(path: Path, without_config: bool) -> ConfigFile:
     from workbench.checkpoints import open_checkpoint
 
-    checkpoint = open_checkpoint(path)
+    try:
+        checkpoint = open_checkpoint(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{path.name}: expected a config ({', '.join(TEXTS)}), or a checkpoint that holds one; {error}"
+        ) from error
     if without_config and not checkpoint.config_text:
         note = "the file holds no config: only its tensors are compared with the recipe"
         return ConfigFile(path.name, {}, (note,), checkpoint)

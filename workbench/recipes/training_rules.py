@@ -6,16 +6,19 @@ None needs a difference from a recipe, though one uses its total batch and its n
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from workbench.recipes.comparison import AuditFinding, Subject, file_name, finding, shown
-from workbench.recipes.values import Decisions, class_name, is_warm_up, look_up, schedulers
+from workbench.recipes.values import Decisions, class_name, is_warm_up, leaves, look_up, schedulers
 
 # Share by which total batch and learning rate may part before it is said.
 _SCALING = 1.5
 # Steps that leave this share of the rate, or less, have ended the training.
 _LOW = 0.02
+# A cosine that ends before this part of the run was made for another one.
+_SHORT = 0.7
 
 
 def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
@@ -129,7 +132,7 @@ def _early_end(subject: Subject, epochs: float, source: str) -> Iterator[AuditFi
         return
     place = "end" if cosine else "milestones"
     yield finding(
-        "warning" if cosine else "error",
+        "warning" if cosine and max(ends) >= _SHORT * epochs else "error",
         f"param_scheduler.{n}.{place}",
         last[place],
         epochs if cosine else [round(epochs * 0.81), round(epochs * 0.95)],
@@ -228,6 +231,30 @@ def _nested_sets(made: Decisions, val: Any, root: Any) -> Iterator[AuditFinding]
             )
 
 
+def _plain_files(made: Decisions) -> Iterator[AuditFinding]:
+    """Annotations that a config of its own layout names for the training and for the validation."""
+    files = [(path, value) for path, value in leaves(made.config) if str(value).endswith(".json")]
+    named = [(path, str(value), set(re.split(r"[._]", path.lower()))) for path, value in files]
+    for path, value, words in named:
+        if not words & {"val", "valid", "validation"}:
+            continue
+        same = next((other for other, held, its in named if "train" in its and held == value), None)
+        # `train_annotations` and `val_annotations` are fields of every layout, told above.
+        if same is not None and made.get("val.annotations") != value:
+            yield finding(
+                "error",
+                path,
+                value,
+                None,
+                cause="validated on the training data",
+                evidence=f"{same} and {path} both are {shown(value)}",
+                why="figures on the training data say nothing about new images",
+                source="the config itself",
+                fix="name the validation file",
+                field="val.annotations",
+            )
+
+
 def same_files(subject: Subject) -> Iterator[AuditFinding]:
     """Training, validation and evaluation name the right annotations."""
     made = subject.decisions
@@ -248,6 +275,8 @@ def same_files(subject: Subject) -> Iterator[AuditFinding]:
             fix="name the validation file",
             field="val.annotations",
         )
+    if made.dialect == "plain":
+        yield from _plain_files(made)
     if made.dialect != "mmengine":
         return
     yield from _nested_sets(made, val, roots[1])
@@ -265,6 +294,11 @@ def same_files(subject: Subject) -> Iterator[AuditFinding]:
             source="the config itself",
             fix="name the test file",
         )
+    yield from _judged_files(made)
+
+
+def _judged_files(made: Decisions) -> Iterator[AuditFinding]:
+    """Loader and evaluator name one file."""
     for part in ("val", "test"):
         loaded = look_up(made.config, f"{part}_dataloader.dataset.ann_file")
         judged = look_up(made.config, f"{part}_evaluator.ann_file")
@@ -406,5 +440,38 @@ def average_momentum(subject: Subject) -> Iterator[AuditFinding]:
         )
 
 
-TRAINING_RULES = (rate_and_batch, schedule_length, same_files, metric, loaders, average_momentum)
+def loss_weights(subject: Subject) -> Iterator[AuditFinding]:
+    """Some part of the loss has a weight."""
+    model = subject.config.get("model")
+    weights = [
+        (path, value)
+        for path, value in leaves(model if isinstance(model, Mapping) else {})
+        if path.rpartition(".")[2] == "loss_weight" and isinstance(value, (int, float))
+    ]
+    losses = [
+        path for path, value in leaves(model or {}) if path.endswith(".type") and "loss" in path.lower()
+    ]
+    if weights and all(value == 0 for _, value in weights) and len(weights) >= len(losses):
+        yield finding(
+            "error",
+            f"model.{weights[0][0]}",
+            0,
+            1.0,
+            cause="a loss without weight",
+            evidence=f"every loss ({len(weights)}) has the weight 0",
+            why="all gradients are 0: nothing is learned but what weight decay takes",
+            source="mmpose 1.3.2 mmpose/models/losses: loss * loss_weight",
+            fix="set loss_weight to 1",
+        )
+
+
+TRAINING_RULES = (
+    rate_and_batch,
+    schedule_length,
+    same_files,
+    metric,
+    loaders,
+    average_momentum,
+    loss_weights,
+)
 """In the order of a report."""

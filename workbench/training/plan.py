@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 
 from workbench.core import Answers, Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample
 from workbench.core.capabilities import HasDefects
+from workbench.core.files import write_text
 from workbench.core.wrapping import Wrapper
 from workbench.training.sequences import TaughtSequence, trainable
 from workbench.training.session import Breakpoint, Session
@@ -216,9 +216,7 @@ def same_attempt(folder: Path, model: PoseModel, samples: Sequence[Sample], plan
 
 
 def _write(file: Path, facts: dict[str, Any]) -> None:
-    half = file.with_suffix(".half")
-    half.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    os.replace(half, file)  # noqa: PTH105 - atomic on every platform, which rename is not
+    write_text(file, json.dumps(facts, indent=1), follow=False)
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -54,7 +54,7 @@ class RowWriter:
         path = self.folder / f"steps-{self.waiting[0]['step']:08d}.parquet"
         keys = list(dict.fromkeys(key for row in self.waiting for key in row))
         table = pyarrow.table({key: [row.get(key) for row in self.waiting] for key in keys})
-        half = path.with_suffix(".half")
+        half = _half(path)
         try:
             pyarrow.parquet.write_table(table, half, compression="zstd")
             os.replace(half, path)  # noqa: PTH105 - atomic on every platform, which rename is not
@@ -85,13 +85,21 @@ class RowWriter:
                 _cut(path, step)
 
 
+def _half(path: Path) -> Path:
+    """Where a file is written before it is renamed; no link to another file, which would be overwritten."""
+    half = path.with_suffix(".half")
+    if not half.is_char_device():
+        half.unlink(missing_ok=True)
+    return half
+
+
 def _cut(path: Path, step: int) -> None:
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(path)
     earlier = pyarrow.parquet.read_table(path, filters=[("step", "<", step)])
     if len(earlier) < len(table):
-        half = path.with_suffix(".half")
+        half = _half(path)
         pyarrow.parquet.write_table(earlier, half, compression="zstd")
         os.replace(half, path)  # noqa: PTH105
 
@@ -133,7 +141,7 @@ def write_snapshot(folder: Path, state: dict[str, Any]) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{state['step']:08d}.pth"
-    half = path.with_suffix(".half")
+    half = _half(path)
     try:
         # Unbuffered: a buffer would fail only when the file is closed, without naming it.
         with half.open("wb", buffering=0) as file:

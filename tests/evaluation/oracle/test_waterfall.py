@@ -196,7 +196,7 @@ class TestPlacing:
         assert pairs["collapsed"]
         assert pairs["share"] > 0.9
         assert pairs["median_true_distance"] > 0.1
-        assert any("left/right pairs collapsed" in finding for finding in report.findings)
+        assert "left/right pairs collapsed" in [finding.cause for finding in report.to_findings()]
         assert not report.measured["placing"]["needed"]
 
     def test_exchanged_sides_are_named_with_the_oks_both_ways(self, perfect, scenes, ids):
@@ -206,7 +206,7 @@ class TestPlacing:
         assert sides["found"]
         assert sides["oks"] < 0.6
         assert sides["oks_exchanged"] > 0.9
-        assert any("left and right are exchanged" in finding for finding in report.findings)
+        assert "left and right exchanged" in [finding.cause for finding in report.findings]
 
 
 class TestTopDown:

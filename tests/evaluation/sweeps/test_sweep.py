@@ -227,7 +227,7 @@ def test_the_folder_of_another_sweep_is_refused(painting, change, said):
 def test_other_data_another_run_and_foreign_predictions_are_refused(painting, tmp_path):
     sweep(painting.run, painting.data, painting.out, rules=rules())
     other = painted.write_data(tmp_path / "other", 3)
-    with pytest.raises(ValueError, match="its annotations are others"):
+    with pytest.raises(ValueError, match="made with other annotations"):
         sweep(painting.run, other, painting.out, rules=rules())
     with pytest.raises(ValueError, match="run: "):
         sweep(write_run(tmp_path / "second"), painting.data, painting.out, rules=rules())
@@ -246,7 +246,7 @@ def test_changed_code_of_the_adapter_is_another_sweep(painting, tmp_path):
     with_own = rules().__class__(batch_size=4, opening={"adapter": str(adapter)})
     sweep(painting.run, painting.data, painting.out, rules=with_own)
     adapter.write_text(adapter.read_text() + "\n# changed\n")
-    with pytest.raises(ValueError, match="its code are others"):
+    with pytest.raises(ValueError, match="made with other code"):
         sweep(painting.run, painting.data, painting.out, rules=with_own)
 
 
@@ -432,7 +432,7 @@ def test_boxes_of_a_detector_are_judged_as_by_evaluate_and_stand_in_the_protocol
     assert (protocol.boxes, protocol.nms, 3 in own.image_id) == ("found.json", 0.9, False)
     assert len(pose_set) <= len(own) < len(boxes)  # NMS drops poses that two boxes of a person gave alike
     file.write_text(json.dumps(json.loads(file.read_text())[:-1]))
-    with pytest.raises(ValueError, match="its detections are others"):
+    with pytest.raises(ValueError, match="made with other detections"):
         sweep(painting.run, painting.data, painting.out, rules=rules("dark, no flip", boxes=str(file)))
 
 

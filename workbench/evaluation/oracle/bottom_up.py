@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Outputs
+from workbench.core.finding import Finding
 from workbench.core.geometry import apply, inverse
 from workbench.decoding.grouping import Grouping, group
 from workbench.decoding.grouping.left_right import nearest_people, pairs_of
@@ -81,6 +82,17 @@ class Placing:
         return (
             f"found keypoints lie where they should after scaling by {sx:.3f} x {sy:.3f} and moving by "
             f"{ox:+.1f}, {oy:+.1f} input pixels ({self.shift:.1f} on average, {self.keypoints} keypoints)"
+        )
+
+    def finding(self) -> Finding | None:
+        """The scale and offset as a record; None where none is needed."""
+        if not self.needed:
+            return None
+        return Finding(
+            "people placed wrongly",
+            self.text(),
+            "check the stride of the maps, the half cell in the decoder, and the inverse affine of the input",
+            refuted_by="other images on which scale 1 and offset 0 fit",
         )
 
     def facts(self) -> dict[str, Any]:
@@ -170,6 +182,14 @@ PARTS = (
 )
 
 
+AFFINE_LEFT_OUT = Finding(
+    "the inverse affine left out",
+    "the model's rules leave the inverse affine out; placing puts it back",
+    "take keypoints from the maps back to the image by the inverse of the input's affine",
+    refuted_by="the same AP with placing replaced by ground truth",
+)
+
+
 def people_waterfall(
     model: BottomUpModel,
     pose_set: PoseSet,
@@ -223,10 +243,12 @@ def people_waterfall(
         pose_set.skeleton.mirror,
     )
     exchanged = sides_exchanged(images, measured[False], pose_set.skeleton.mirror)
-    findings = [] if affine else ["the model's rules leave the inverse affine out; placing puts it back"]
-    findings += [measured[False].text()] if measured[False].needed else []
-    findings += [pairs.text()] if pairs.collapsed else []
-    findings += [exchanged["text"]] if exchanged["found"] else []
+    findings = (
+        None if affine else AFFINE_LEFT_OUT,
+        measured[False].finding(),
+        pairs.finding(),
+        _exchanged(exchanged["text"]) if exchanged["found"] else None,
+    )
     return Waterfall(
         title=title,
         kind="bottom-up",
@@ -236,7 +258,7 @@ def people_waterfall(
         people=int((~truth.ignored).sum()),
         forward_passes=passes,
         protocol=protocol_of(model, flip=flip).text(),
-        findings=tuple(findings),
+        findings=tuple(finding for finding in findings if finding is not None),
         measured={
             "placing": {**measured[False].facts(), "inverse_affine": affine},
             "pairs": pairs.facts(),
@@ -368,6 +390,15 @@ def sides_exchanged(images: Sequence[Image], placing: Placing, mirror: Sequence[
         "when the sides' names are exchanged"
     )
     return {"oks": plain, "oks_exchanged": exchanged, "found": found, "text": text if found else ""}
+
+
+def _exchanged(text: str) -> Finding:
+    return Finding(
+        "left and right exchanged",
+        text,
+        "compare the order of the heatmaps with the keypoints' names, and the mirror pairs used in training",
+        refuted_by="other images on which people fit better as they come",
+    )
 
 
 def mixed(given: Outputs, true: Outputs, replaced: frozenset[str]) -> Outputs:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from plotly.graph_objects import Figure
 
+    from workbench.core.finding import Finding
     from workbench.data.pose_set import PoseSet
     from workbench.models.bottom_up import Maps
 
@@ -70,7 +71,7 @@ class Waterfall(Report):
         people: annotated in them that count.
         forward_passes: over an image or a crop.
         protocol: the rules, in one line.
-        findings: what was measured and is wrong, one sentence each.
+        findings: what was measured and is wrong.
         measured: the figures behind them, by name.
     """
 
@@ -82,7 +83,7 @@ class Waterfall(Report):
     people: int
     forward_passes: int
     protocol: str
-    findings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     measured: dict[str, Any] = field(default_factory=dict)
 
     def summary(self) -> str:
@@ -137,13 +138,19 @@ class Waterfall(Report):
             for s in self.steps
         ]  # fmt: skip
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return self.findings
+
+    def to_json(self) -> dict[str, Any]:
+        return super().to_json() | {"findings": [finding.evidence for finding in self.findings]}
+
     def text(self) -> str:
         """For people: the sentence and the table."""
         lines = [self.summary(), "", f"{'part':<16}    AP    gain   alone    gain"]
         for i, s in enumerate(self.steps):
             gains = "" if i == 0 else f"  {s.gain:+.3f}   {s.AP_alone:.3f}  {s.gain_alone:+.3f}"
             lines.append(f"{s.name:<16} {s.AP:.3f}{gains}   {s.about}")
-        lines += [f"measured: {finding}" for finding in self.findings]
+        lines += [f"measured: {finding.evidence}" for finding in self.findings]
         lines += [f"not replaced: {part}: {why}" for part, why in self.missing.items()]
         return "\n".join([*lines, "", f"protocol: {self.protocol}"])
 

@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.files import files_in, write_bytes, write_text
+from workbench.core.files import files_in, replacing, write_text
 from workbench.core.report import plain
 from workbench.evaluation.evaluate import judged, pose_oks
 from workbench.evaluation.predictions import read_note, read_origin, write_predictions
@@ -85,7 +85,7 @@ class SweepFolder:
                 raise ValueError(f"{self.root}: holds another sweep ({why}); name another --out")
         elif any(self.root.glob("*.parquet")):
             raise ValueError(f"{self.root}: holds predictions that no sweep wrote; name another --out")
-        write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n", follow=False)
 
     def finished(self, unit: Unit, origins: Sequence[str]) -> list[dict[str, Any]] | None:
         """The rows of the table of a checkpoint whose files are all there; None where one is missing.
@@ -127,7 +127,7 @@ def read_record(path: Path) -> dict[str, Any]:
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     names = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
     shown = [
-        f"its {name} are others"
+        f"made with other {name}"
         if name in ("annotations", "images", "detections", "code")
         else f"{name}: {_short(found.get(name))} in the folder, {_short(wanted.get(name))} asked for"
         for name in names
@@ -206,7 +206,8 @@ class UnitWriter:
         if fresh:
             part = joined(fresh)
             self._parts.mkdir(parents=True, exist_ok=True)
-            write_bytes(self._parts / f"{part.first:09d}.npz", to_bytes(part))
+            with replacing(self._parts / f"{part.first:09d}.npz", follow=False) as file:
+                file.write_bytes(to_bytes(part))
             self._blocks[self._written :] = [part]
             self._written = len(self._blocks)
         self._flushed = time.monotonic()

@@ -28,6 +28,7 @@ from workbench.core import NotAvailable
 from workbench.core.errors import reason, sentence
 from workbench.core.files import files_in
 from workbench.core.job import Cancelled
+from workbench.core.processes import own_imports
 from workbench.evaluation.protocol import Protocol
 from workbench.evaluation.sweeps.blocks import (
     Block,
@@ -275,7 +276,7 @@ def _check_address(address: str, patience: float) -> None:
     try:
         asked = subprocess.run(
             [sys.executable, "-c", _PROBE, address], capture_output=True, text=True, timeout=patience,
-            check=False,
+            check=False, **own_imports(),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise ValueError(
@@ -348,7 +349,8 @@ class _Pool:
                 elif not ready and time.monotonic() > deadline:
                     raise ValueError(
                         f"no worker could be started within {self._cluster.patience:g} s; the cluster's "
-                        "machines are in use, or cannot import the workbench"
+                        "machines are in use, slow (--patience gives them longer), or cannot import the "
+                        "workbench"
                     )
                 for one in ready:
                     if one in self._starting:

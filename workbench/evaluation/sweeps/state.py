@@ -146,7 +146,7 @@ class SweepState:
             folder=str(self.folder.root),
             protocol=self._protocol({row["checkpoint"] for row in rows}),
         )
-        write_text(self.folder.root / TABLE, csv_text(report.wide_table(), end="\n"))
+        write_text(self.folder.root / TABLE, csv_text(report.wide_table(), end="\n"), follow=False)
         truth = truth_digest(truth_of(self.plan.truth, self.plan.area_rule))
         paths = {unit.title: Path(unit.path).name for unit in self.plan.units}
         for name, place in zip(self.names, self.folder.folders, strict=True):

@@ -90,7 +90,11 @@ class Weights(Report):
         if self.zeros[m] > 0:
             text += f"; {100 * self.zeros[m]:.3g} % of the weights in {self.modules[m]} are exactly 0"
         if np.isfinite(self.extremes[far]):
-            text += f"; the furthest outlier, {self.extremes[far]:.0f} std, is in {self.modules[far]}"
+            away = f"{self.extremes[far]:.3g} std, is in {self.modules[far]}"
+            if self.outliers[far] > 0:
+                text += f"; the furthest outlier, {away}"
+            else:
+                text += f"; none lies beyond {self.limit:g} std: the largest distance from the mean, {away}"
         return text
 
     def plot(self) -> Figure:
@@ -109,7 +113,7 @@ class Weights(Report):
         columns = (
             Bars("root mean square", self.norms, RUN_COLOURS[0], log=True, notes=notes),
             Bars("exact zeros (%)", 100 * self.zeros, zero_ink, notes=notes, span=(0, 100)),
-            Bars("furthest outlier (std)", self.extremes, RUN_COLOURS[1],
+            Bars("largest distance (std)", self.extremes, RUN_COLOURS[1],
                  notes=[f"{100 * o:.2g} % beyond {self.limit:g} std" for o in self.outliers]),
         )  # fmt: skip
         for i, column in enumerate(columns):

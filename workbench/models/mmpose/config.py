@@ -449,6 +449,10 @@ def _called(module: nn.Module, pixels: Tensor) -> Any:
     return module(pixels, None, mode="tensor")
 
 
+CONFIG_ENDINGS = (".py", ".json", ".yaml", ".yml")
+"""Of config files that mmengine runs."""
+
+
 def run_config(path: Path) -> OwnConfig:
     """A config that the user named: their own code, run with its base files and its custom_imports.
 
@@ -456,12 +460,17 @@ def run_config(path: Path) -> OwnConfig:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it raised something; the message names file, line and the error.
+        ValueError: it is no config, or raised something; the message names file, line and the error.
     """
+    from workbench.checkpoints.config_reader import read_available
     from workbench.models.mmpose_compat import install
 
     if not path.is_file():
         raise FileNotFoundError(f"no config {path}")
+    if path.suffix not in CONFIG_ENDINGS:
+        raise ValueError(f"{path.name}: expected a config ({', '.join(CONFIG_ENDINGS)}), got another file")
+    if path.suffix != ".py":
+        read_available(path)  # says in a sentence what mmengine's reader trips over
     install()
     from mmengine.config import Config
 
@@ -469,4 +478,8 @@ def run_config(path: Path) -> OwnConfig:
         stack.enter_context(errors_of_user_code(path))
         for modules in config_modules():
             stack.enter_context(modules.making_room())
-        return OwnConfig(Config.fromfile(str(path)).to_dict())
+        values = Config.fromfile(str(path)).to_dict()
+    if "model" not in values:
+        names = ", ".join(list(values)[:6]) or "nothing"
+        raise ValueError(f"{path.name}: expected a config with model = dict(type=...), it holds {names}")
+    return OwnConfig(values)

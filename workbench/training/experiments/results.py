@@ -282,7 +282,7 @@ class StoredArm:
     def finish(self, course: Mapping[str, Sequence[Any]]) -> None:
         """Write the curve and remove the snapshots."""
         text = json.dumps({name: list(course[name]) for name in COURSE})
-        write_text(self.folder / "course.json", text)
+        write_text(self.folder / "course.json", text, follow=False)
         for path in snapshots(self.folder):
             path.unlink()
 

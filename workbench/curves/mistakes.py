@@ -1,0 +1,143 @@
+"""Mistakes of a training that its loss and its evaluations show together.
+
+Weights that were lost while the counting went on, evaluations of other weights than those that are trained,
+and data that come in the same order in every epoch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workbench.core.finding import Finding, Measurement
+from workbench.curves.quantities import role_of, scale_of, short
+from workbench.curves.schedule import BEGUN_ANEW
+from workbench.curves.table import Curves, Series
+
+STANDS_STILL = "every evaluation gives the same figures"
+IN_ORDER = "training data not shuffled"
+
+# A metric below this has nothing to lose.
+LEAST = 0.1
+# A loss that goes back so far of what it had fallen, while the metric keeps at most this part of its value,
+# is that of a network without what it had learned.
+BACK, LOST = 0.6, 0.3
+# Evaluations that may agree to the last digit by chance; the loss that moves meanwhile by this part.
+SAME_COUNT, MOVES = 5, 0.05
+# The loss repeats itself in each epoch: part of its variance, its range in parts of the loss, epochs needed.
+REPEATED, SWING, EPOCHS = 0.5, 0.1, 5
+
+
+def _place(series: Series, place: float) -> str:
+    return f"{series.unit} {place:g}"
+
+
+def begun_again(curves: Curves) -> list[Finding]:
+    """Loss and metric that go back to where they began, at one place, though the counting goes on."""
+    judged, loss = curves.headline, curves.loss
+    if judged is None or loss is None or judged.unit != loss.unit or role_of(judged.name) == "error":
+        return []
+    x, value = judged.by_epoch()
+    lx, lv = loss.by_epoch()
+    for n in range(2, len(x)):
+        before, after = lv[(lx <= x[n - 1]) & (lx > x[n - 2])], lv[(lx > x[n - 1]) & (lx <= x[n])]
+        if (
+            value[n - 1] < LEAST * scale_of(value)
+            or value[n] > LOST * value[n - 1]
+            or not len(before) * len(after)
+        ):
+            continue
+        first, was, now = float(lv[0]), float(np.median(before)), float(after.max())
+        if first <= was or not BACK <= (now - was) / (first - was) <= 2 - BACK:
+            continue  # further back is divergence
+        name = short(judged.name)
+        return [
+            Finding(
+                BEGUN_ANEW,
+                f"between {_place(judged, x[n - 1])} and {x[n]:g} the loss goes back from {was:.3g} to "
+                f"{now:.3g} (it "
+                f"began at {first:.3g}), and {name} from {value[n - 1]:.3g} to {value[n]:.3g}: what "
+                "was learned is "
+                "lost, and the counting goes on",
+                "see which weights were loaded there: a resume that did not find its checkpoint "
+                "begins with new ones",
+                (Measurement(f"{name} before", float(value[n - 1])), Measurement("after", float(value[n]))),
+                severity="warning",
+                where=f"{judged.unit} {x[n - 1]:g} to {x[n]:g}",
+                refuted_by="the checkpoints on both sides of it, evaluated again, do not differ",
+            )
+        ]
+    return []
+
+
+def stands_still(curves: Curves) -> list[Finding]:
+    """Evaluations that agree to the last digit while the loss moves: not what is trained is evaluated."""
+    judged, loss = curves.headline, curves.loss
+    if judged is None or loss is None or judged.unit != loss.unit:
+        return []
+    x, value = judged.by_epoch()
+    count = int(np.argmax(np.r_[value[::-1] != value[-1], True])) if len(value) else 0
+    if count < SAME_COUNT or 2 * count < len(value) or value[-1] == 0:
+        return []
+    lx, lv = loss.by_epoch()
+    during = lv[(lx >= x[-count]) & (lx <= x[-1])]
+    if len(during) < 2 or np.ptp(during) < MOVES * abs(float(np.median(during))):
+        return []
+    name, others = short(judged.name), [s for s in curves.series if s.split == "val" and s is not judged]
+    moving = [
+        s
+        for s in others
+        if role_of(s.name) == "metric" and len(v := s.by_epoch()[1]) and np.ptp(v[-count:]) > 0
+    ]
+    if moving:
+        return []
+    return [
+        Finding(
+            STANDS_STILL,
+            f"{name} is {value[-1]:.4g} in the last {count} of {len(value)} evaluations, to the "
+            "last digit, while the "
+            f"training loss goes from {during[0]:.3g} to {during[-1]:.3g}",
+            "evaluate the weights that are trained: an average that is never updated, a copy made "
+            "before the training, "
+            "or one stored prediction file is evaluated instead",
+            (Measurement("evaluations that agree", count),),
+            severity="warning",
+            where=f"{judged.unit} {x[-count]:g} to {x[-1]:g}",
+            refuted_by="checkpoints of two of these epochs that give other figures when evaluated again",
+        )
+    ]
+
+
+def in_order(curves: Curves) -> list[Finding]:
+    """A loss that repeats itself in every epoch: its batches are the same, in the same order."""
+    loss = curves.loss
+    if loss is None:
+        return []
+    held = np.isfinite(loss.epoch) & np.isfinite(loss.value) & (loss.value > 0)
+    epochs, value = loss.epoch[held], loss.value[held]
+    places, counts = np.unique(epochs, return_counts=True)
+    rows = int(np.median(counts)) if len(counts) else 0
+    whole = places[counts == rows]
+    if rows < 4 or len(whole) < EPOCHS:
+        return []
+    # [epoch, row]: each row against the line through the epochs before and after it.
+    table = np.log(np.stack([value[epochs == place] for place in whole]))
+    trend = np.convolve(np.pad(table.ravel(), rows // 2, mode="edge"), np.ones(rows) / rows, "same")
+    rest = table - trend[rows // 2 : rows // 2 + table.size].reshape(table.shape)
+    rest = rest[1:-1]  # ends of the moving mean
+    shape = rest.mean(0)
+    explained = float(shape.var() / max(rest.var(), 1e-30))
+    if explained < REPEATED or np.ptp(shape) < SWING:
+        return []
+    return [
+        Finding(
+            IN_ORDER,
+            f"the loss repeats itself in each of {len(whole)} epochs: {explained:.0%} of what it "
+            "varies by beside its "
+            f"trend is the place in the epoch, from {np.exp(shape.min()) - 1:+.0%} to "
+            f"{np.exp(shape.max()) - 1:+.0%}",
+            "shuffle the training data: the same batches come at the same place of every epoch",
+            (Measurement("variance explained by the place in the epoch", explained, "share"),),
+            severity="warning",
+            refuted_by="a sampler that shuffles, or a logger that averages over the epoch so far",
+        )
+    ]

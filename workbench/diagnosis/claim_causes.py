@@ -1,0 +1,473 @@
+"""Causes of figures: what was claimed, or seen, is another checkpoint's, or of other rules or another script.
+
+A result file is scored as evaluators in projects score otherwise, with one departure and with two. A figure
+of three digits is met by some of them by chance: what fits is named where this is unlikely, since few were
+tried.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from workbench.core import Groups, NotAvailable
+from workbench.core.finding import Effect, Measurement
+from workbench.diagnosis.case import Case
+from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.evaluation_causes import without_repeated
+from workbench.evaluation.evaluate import truth_of
+from workbench.evaluation.ground_truth import BOX_SHARE, GroundTruth
+from workbench.evaluation.keypoint_ap import FIGURES, KeypointAP, keypoint_ap
+from workbench.evaluation.predictions import Predictions, extent
+from workbench.skeletons import SKELETONS
+
+if TYPE_CHECKING:
+    from workbench.data.pose_set import PoseSet
+    from workbench.models.bottom_up import BottomUp
+
+# Two figures are one where they differ by less.
+SAME = 0.006
+# How far a figure of all its digits may lie from what is computed here: evaluators round.
+ROUNDED = 0.0005
+# What fits a claim is named where so many fits are expected by chance, or fewer.
+CHANCE = 0.1
+# Poses up to which two departures at a time are tried: some hundred evaluations.
+MOST_POSES = 5000
+# Numbers of images, scores and keypoints at which people cut.
+FIRST_IMAGES, LEAST_SCORES, FEWEST_KEYPOINTS = (
+    (10, 20, 50, 100, 200, 500, 1000, 2000),
+    (0.1, 0.2, 0.3, 0.5),
+    (3, 5, 10),
+)
+
+
+class ClaimOfOther(Cause):
+    """The expected figure belongs to another checkpoint than this one."""
+
+    name, group, needs = "expected figure is of another model", "evaluation", ("checkpoint", "claim")
+    refuted_by = "a published table with this figure for this network and input"
+
+    def test(self, case: Case) -> Answer:
+        claim = case.options.claim.get("AP")
+        if claim is None:
+            raise NotAvailable("no figure was named; add --claim AP=.70")
+        identity = case.checkpoint().identity
+        if not identity.expected:
+            raise NotAvailable(f"no published figure is known for {identity}")
+        own, others = _figures_in(identity.expected)
+        near = min(own, key=lambda value: abs(value - claim), default=None)
+        if near is None:
+            raise NotAvailable(f"the published figure of {identity} is not stated as a number")
+        if abs(near - claim) < SAME:
+            return RuledOut(f"AP {claim:.3f} is what {identity} should reach ({identity.expected})")
+        other = next((value for value in others if abs(value - claim) < SAME), None)
+        if other is None and claim < near:
+            return RuledOut(f"AP {claim:.3f} is below what {identity} should reach ({identity.expected})")
+        return self.found(
+            f"AP {claim:.3f} is not a figure of {identity}: {identity.expected}",
+            fix=f"expect AP {near:.3f} of this checkpoint, or get the one that reached {claim:.3f}",
+            numbers=(Measurement("AP claimed", claim), Measurement("AP published for this network", near)),
+            confidence="measured" if other is not None else "likely",
+            severity="error" if other is not None else "warning",
+        )
+
+
+def _figures_in(text: str) -> tuple[list[float], list[float]]:
+    """AP of the network itself, and of others that the text names ("not of this width")."""
+    own, others = [], []
+    for part in text.split(";"):
+        values = [
+            float(v)
+            for v in re.findall(
+                r"(?<![\d.])(?:0?\.\d{2,4}|\d{2}\.\d)(?![\d/])",
+                part.partition("(")[0] if "not" not in part else part,
+            )
+        ]
+        values += [float(v) for v in re.findall(r"\), (\d{2}\.\d) with", part)]
+        scaled = [v / 100 if v > 1 else v for v in values]
+        (others if re.search(r"\bnot\b", part) else own).extend(scaled)
+    return own, others
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What another evaluator makes of the same poses.
+
+    Attributes:
+        names: of its departures from COCO's rules.
+        figures: by the names of a claim; ``AP`` is what it calls so.
+    """
+
+    names: tuple[str, ...]
+    figures: Mapping[str, float]
+
+    def off(self, claims: Mapping[str, float]) -> float:
+        """The largest difference from the figures claimed; infinite where one is not known."""
+        return max(abs(self.figures.get(name, np.inf) - value) for name, value in claims.items())
+
+
+class ClaimByOtherRules(Cause):
+    """The figure that was seen comes from other rules than COCO's."""
+
+    name, group, level = "figure comes from other rules", "evaluation", "forward"
+    needs = ("poses", "data", "claim")
+    refuted_by = "the evaluator's code, with COCO's own rules in it"
+
+    def test(self, case: Case) -> Answer:
+        claims = {name: value for name, value in case.options.claim.items() if name in FIGURES}
+        if not claims:
+            raise NotAvailable("no figure was named; add --claim AP=.70")
+        evidence = case.measured()
+        if evidence.model is not None and len(evidence.indices) < len(case.pose_set().labelled):
+            raise NotAvailable("a figure of the whole set needs the whole set; give --level evaluate")
+        measured = evidence.measure()
+        claimed, own = _in_words(claims), Reading((), measured.figures)
+        if own.off(claims) < SAME:
+            return RuledOut(
+                f"{claimed} is what COCO's rules give ({_in_words({n: measured.figures[n] for n in claims})})"
+            )
+        scored = Scored(measured.predictions, case.pose_set(), tuple(evidence.sigmas), evidence.area_rule)
+        alone = list(scored.readings(1))
+        fitting, tried = _fitting(claims, alone, exact=True), len(alone)
+        if not fitting and len(measured.predictions) <= MOST_POSES:
+            case.step()
+            together = list(scored.readings(2))
+            fitting, tried = _fitting(claims, together, exact=True), tried + len(together)
+        fitting = fitting or _fitting(claims, alone, exact=False)
+        if not fitting:
+            nearest = min(alone, key=lambda reading: reading.off(claims))
+            return RuledOut(
+                f"COCO's rules give {_in_words({n: measured.figures[n] for n in claims})}, the nearest "
+                f"of {tried} "
+                f"other ways {_in_words({n: nearest.figures.get(n, np.nan) for n in claims})} "
+                f"({nearest.names[0]}); none "
+                f"gives {claimed} more surely than by chance: figures of four digits, or AP50, AP75 "
+                "and AR beside AP, say "
+                "more"
+            )
+        names = [" and ".join(one.names) for one in fitting]
+        return self.found(
+            f"COCO's rules give {_in_words({n: measured.figures[n] for n in claims})} for these poses, "
+            f"and {claimed} is what "
+            f"comes out with {_one_of(names)}; {tried} ways were tried",
+            fix=f"evaluate with COCO's own rules; {names[0]} is another measure",
+            numbers=(
+                Measurement("AP by COCO's rules", measured.figures["AP"]),
+                *(
+                    Measurement(f"with {name}", one.figures["AP"])
+                    for name, one in zip(names, fitting, strict=True)
+                ),
+            ),
+            confidence="likely" if len(fitting) == 1 else "possible",
+        )
+
+
+def _in_words(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+
+
+def _one_of(names: Sequence[str]) -> str:
+    more = f" (or with {'; or with '.join(names[1:4])}, which give the same)" if len(names) > 1 else ""
+    return f"{names[0]}{more}"
+
+
+def _fitting(claims: Mapping[str, float], readings: Sequence[Reading], exact: bool) -> list[Reading]:
+    """Readings that give what is claimed, nearest first; none where as many would by chance.
+
+    Args:
+        claims: figures by name.
+        readings: that were tried.
+        exact: to all digits of the claim, however many.
+    """
+    digits = {name: len(repr(float(value)).partition(".")[2]) for name, value in claims.items()}
+    reach = {
+        name: max(0.5 * 10.0 ** -min(n, 6), 0.0 if exact else ROUNDED) * 1.001 for name, n in digits.items()
+    }
+    if len(readings) * float(np.prod([2 * one for one in reach.values()])) > CHANCE:
+        return []
+    found = [
+        r for r in readings if all(abs(r.figures.get(n, np.inf) - v) <= reach[n] for n, v in claims.items())
+    ]
+    return sorted(found, key=lambda reading: reading.off(claims))
+
+
+@dataclass(frozen=True)
+class Departure:
+    """One thing that an evaluator does otherwise.
+
+    Attributes:
+        axis: departures of one axis exclude each other.
+        name: in words.
+        poses: which of them count; None for all.
+        truth: what becomes of the annotations; None for nothing.
+        how: arguments of keypoint_ap.
+        merged: every category counts as one.
+    """
+
+    axis: str
+    name: str
+    poses: np.ndarray | None = None
+    truth: Callable[[GroundTruth], GroundTruth] | None = None
+    how: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    merged: bool = False
+
+
+NAMED = {
+    "AP at OKS .5 alone": "AP50",
+    "AP at OKS .75 alone": "AP75",
+    "large instances alone": "APL",
+    "medium instances alone": "APM",
+    "AR in place of AP": "AR",
+    "AR at OKS .5 alone": "AR50",
+    "AR at OKS .75 alone": "AR75",
+}
+"""What is called AP by mistake -> which of COCO's figures it is."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Poses and annotations that are scored in several ways.
+
+    Attributes:
+        found: poses.
+        pose_set: annotations.
+        sigmas: OKS constants.
+        area_rule: where areas come from.
+    """
+
+    found: Predictions
+    pose_set: PoseSet
+    sigmas: tuple[float, ...]
+    area_rule: Any
+
+    def readings(self, departures: int) -> Iterator[Reading]:
+        """What comes out with so many departures from COCO's rules, 1 or 2."""
+        truth = truth_of(self.pose_set, self.area_rule)
+        every = [*self._of_sigmas(), *self._of_areas(), *self._of_poses(), *self._of_instances(truth)]
+        for made in itertools.combinations(every, departures):
+            if len({one.axis for one in made}) < departures:
+                continue
+            if (result := self._scored(truth, made)) is not None:
+                yield Reading(tuple(one.name for one in made), result.figures)
+        for made in itertools.combinations(every, departures - 1):
+            if (result := self._scored(truth, made)) is None:
+                continue
+            names = tuple(one.name for one in made)
+            for name, figure in NAMED.items():
+                yield Reading((name, *names), {**result.figures, "AP": result.figures[figure]})
+            if not made:
+                for name, value in _distances(result, self.found).items():
+                    yield Reading((name,), {**result.figures, "AP": value()})
+
+    def _scored(self, truth: GroundTruth, made: Sequence[Departure]) -> KeypointAP | None:
+        """COCO's figures with departures made; None where they cannot be had."""
+        how: dict[str, Any] = {"sigmas": self.sigmas}
+        rows = np.ones(len(self.found), bool)
+        for one in made:
+            truth = one.truth(truth) if one.truth is not None else truth
+            rows &= True if one.poses is None else one.poses
+            how |= one.how
+        rows &= np.isin(self.found.image_id, truth.image_ids)
+        detections = self.found.take(np.flatnonzero(rows)).detections()
+        if any(one.merged for one in made):
+            same = np.full(len(detections), truth.category_ids[0])
+            detections = dataclasses.replace(detections, category_id=same)
+        try:
+            return keypoint_ap(truth, detections, how.pop("sigmas"), **how)
+        except (ValueError, ZeroDivisionError):
+            return None
+
+    def _of_sigmas(self) -> Iterator[Departure]:
+        own, K = np.array(self.sigmas), len(self.sigmas)
+        known = {
+            f"sigmas of {name}": np.array(one.sigmas)
+            for name, one in SKELETONS.items()
+            if one.sigmas is not None and len(one.sigmas) == K and not np.allclose(one.sigmas, own)
+        }
+        known |= {
+            "sigma .05 for every keypoint": np.full(K, 0.05),
+            "sigma .1 for every keypoint": np.full(K, 0.1),
+            "sigmas twice as large": 2 * own,
+            "sigmas half as large": own / 2,
+        }
+        for name, values in known.items():
+            yield Departure("sigmas", name, how={"sigmas": tuple(values)})
+
+    def _of_areas(self) -> Iterator[Departure]:
+        for name, area in (
+            ("the area of the box", lambda t: t.boxes[:, 2] * t.boxes[:, 3]),
+            (".53 of the box's area", lambda t: BOX_SHARE * t.boxes[:, 2] * t.boxes[:, 3]),
+            ("the area of the rectangle around the keypoints", _extents),
+        ):
+            yield Departure("area", name, truth=lambda t, of=area: dataclasses.replace(t, area=of(t)))
+
+    def _of_poses(self) -> Iterator[Departure]:
+        found = self.found
+        yield Departure("poses", "one detection per image", how={"max_dets": 1})
+        order = np.lexsort((-found.score, found.image_id))
+        first = order[np.flatnonzero(np.diff(found.image_id[order], prepend=-1))]
+        yield Departure("poses", "the best pose of each image alone", np.isin(np.arange(len(found)), first))
+        kept = without_repeated(found, np.array(self.sigmas))
+        if len(kept) < len(found):
+            yield Departure("poses", "OKS NMS at .9", np.isin(np.arange(len(found)), kept))
+        for least in LEAST_SCORES:
+            if 0 < (above := found.score > least).sum() < len(found):
+                yield Departure("poses", f"poses of a score above {least:g} alone", above)
+
+    def _of_instances(self, truth: GroundTruth) -> Iterator[Departure]:
+        """Which annotations count."""
+
+        def one_category(given: GroundTruth) -> GroundTruth:
+            return dataclasses.replace(
+                given,
+                category=np.zeros_like(given.category),
+                category_ids=given.category_ids[:1],
+                category_names=(),
+            )
+
+        if len(truth.category_ids) > 1:
+            yield Departure("instances", "all categories as one", truth=one_category, merged=True)
+        counted = (truth.keypoints[..., 2] > 0).sum(1)
+        for least in FEWEST_KEYPOINTS:
+            if 0 < (few := truth.ids[counted < least]).size < len(truth):
+                name = f"instances of {least} keypoints or more alone"
+                yield Departure("instances", name, truth=lambda t, ids=few: t.without(ids.tolist()))
+        crowd = truth.crowd & (counted > 0)
+        if crowd.any():
+            yield Departure(
+                "instances",
+                "crowds counted as instances",
+                truth=lambda t: dataclasses.replace(
+                    t, crowd=np.zeros_like(t.crowd), ignored=t.ignored & ~t.crowd
+                ),
+            )
+        ids = list(self.pose_set.images)
+        with_results = set(self.found.image_id.tolist())
+        if len(with_results) < len(ids):
+            yield Departure(
+                "instances", "images with results alone", truth=lambda t: t.on_images(with_results)
+            )
+        for count in (*FIRST_IMAGES, len(ids) // 2):
+            if 0 < count < len(ids):
+                name = f"the first {count} of {len(ids)} images alone"
+                yield Departure("instances", name, truth=lambda t, n=count: t.on_images(set(ids[:n])))
+
+
+def _extents(truth: GroundTruth) -> np.ndarray:
+    points = np.where(truth.keypoints[..., 2:] > 0, truth.keypoints[..., :2], np.nan)
+    return np.nan_to_num(extent(points))
+
+
+def rules_of(
+    found: Predictions, pose_set: PoseSet, sigmas: Sequence[float], area_rule: Any
+) -> dict[str, float]:
+    """What other evaluators, as they are found in projects, give as AP for the same poses.
+
+    Args:
+        found: poses.
+        pose_set: annotations.
+        sigmas: OKS constants.
+        area_rule: where areas come from.
+    """
+    scored = Scored(found, pose_set, tuple(sigmas), area_rule)
+    return {one.names[0]: one.figures["AP"] for one in scored.readings(1) if np.isfinite(one.figures["AP"])}
+
+
+def _pair_oks(result: Any) -> np.ndarray:
+    best = np.zeros(len(result.truth))
+    np.maximum.at(best, result.matches.pair_truth, result.matches.pair_oks)
+    return best[~result.truth.ignored]
+
+
+def _distances(own: KeypointAP, found: Predictions) -> Mapping[str, Callable[[], float]]:
+    """PCK by the lengths that people use."""
+    rows = _pairs(own, found)
+    if not rows:
+        return {}
+    truth, held = own.truth, list(rows)
+    away = np.linalg.norm(found.keypoints[list(rows.values())] - truth.keypoints[held, :, :2], axis=-1)
+    seen = (truth.keypoints[held, :, 2] > 0) & np.isfinite(away)
+    w, h = truth.boxes[held, 2:].T
+    oks = _pair_oks(own)
+
+    def pck(length: np.ndarray, share: float) -> Callable[[], float]:
+        return lambda: float((away < share * length[:, None])[seen].mean())
+
+    return {"mean OKS of matched poses": lambda: float(np.nanmean(oks))} | {
+        f"PCK at {share:g} of the {name}": pck(length, share)
+        for share in (0.05, 0.1, 0.2)
+        for name, length in (("root of the box", np.sqrt(w * h)), ("longer side", np.maximum(w, h)))
+    }
+
+
+def _pairs(own: KeypointAP, found: Predictions) -> dict[int, int]:
+    """Row of each judged annotation -> that of its pose: by id or order, else by OKS, best pairs first."""
+    judged = np.flatnonzero(~own.truth.ignored).tolist()
+    if found.image_id.tolist() == own.truth.image_ids[own.truth.image[judged]].tolist():
+        return {row: n for n, row in enumerate(judged)}  # one pose of each annotated box
+    if found.annotation_id is not None:
+        pose_of = {int(n): row for row, n in enumerate(found.annotation_id)}
+        return {row: pose_of[int(own.truth.ids[row])] for row in judged if int(own.truth.ids[row]) in pose_of}
+    matches, chosen = own.matches, {}
+    taken: set[int] = set()
+    for pair in np.argsort(-matches.pair_oks, kind="stable"):
+        row, pose = int(matches.pair_truth[pair]), int(matches.detection[matches.pair_detection[pair]])
+        if row not in chosen and pose not in taken and not own.truth.ignored[row]:
+            chosen[row] = pose
+            taken.add(pose)
+    return chosen
+
+
+class ClaimByGrouping(Cause):
+    """A simplified script: which step, left out or changed, gives the figure that was seen."""
+
+    name, group, level = "simplified inference script", "grouping", "evaluate"
+    needs = ("bottom-up model", "data", "claim")
+    refuted_by = "the script's own code, with the named step in it"
+
+    def test(self, case: Case) -> Answer:
+        claim = case.options.claim.get("AP")
+        if claim is None:
+            raise NotAvailable(
+                "no figure was named; add --claim AP=.42 with the figure that your script gives"
+            )
+        model: Any = case.model()
+        if not isinstance(model, Groups):
+            raise NotAvailable("this is about bottom-up models, whose protocol has many steps")
+        from workbench.evaluation.ablation import grouping_variants, sweep
+
+        model = cast("BottomUp", model)
+        case.step()
+        report = sweep(
+            model,
+            case.pose_set(),
+            lambda outputs: grouping_variants(model, outputs, flip=True),
+            flip=True,
+            progress=lambda done, total: case.step(),
+        )
+        best, near = report.match(claim)
+        own = report.reference.ap
+        if best is report.reference or not near or abs(best.ap - own) < SAME:
+            return RuledOut(
+                f"the published protocol gives AP {own:.3f} on {report.images} images, and no single step "
+                "changes "
+                f"it to {claim:.3f} (nearest {best.name}: {best.ap:.3f})"
+            )
+        return self.found(
+            f"with {best.name} ({best.about}) AP is {best.ap:.3f} on {report.images} images, as claimed; "
+            "by the published "
+            f"protocol it is {own:.3f}",
+            fix=f"put the step back: {best.name}",
+            effect=Effect("AP", own - best.ap, protocol=f"{report.data}, {report.images} images, flip"),
+            numbers=(Measurement("AP claimed", claim), Measurement(f"AP with {best.name}", best.ap)),
+            confidence="likely",
+        )
+
+
+CAUSES: tuple[Cause, ...] = (ClaimOfOther(), ClaimByOtherRules(), ClaimByGrouping())

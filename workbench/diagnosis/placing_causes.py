@@ -1,0 +1,284 @@
+"""Causes in where keypoints are placed: axes, scale, offset, the inverse affine, and left for right."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from workbench.core import Answers, Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Prediction
+from workbench.core.geometry import apply
+from workbench.core.wrapping import Wrapper
+from workbench.diagnosis.annotated_box_causes import line_through
+from workbench.diagnosis.case import Case
+from workbench.diagnosis.cause import Undone
+from workbench.diagnosis.constant_outputs import check_varying
+from workbench.diagnosis.decoder_causes import Recoded, followed_codec, stated_codec
+from workbench.diagnosis.evidence import Change
+from workbench.diagnosis.keypoint_causes import beyond_single_keypoints
+from workbench.diagnosis.label_causes import paired_points
+from workbench.diagnosis.offset_causes import crop_offset, offset_of_results
+from workbench.evaluation.predictions import Predictions
+from workbench.evaluation.probes.intervention import Moved, Transposed
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+RATIOS = (1.0, 1.5, 2.0, 3.0, 4.0)
+"""SimCC bins per input pixel in published configs; 2 is mmpose's default."""
+
+
+class AxesExchanged(Undone):
+    """x and y exchanged when the output is read."""
+
+    name, group = "output axes exchanged", "output"
+    refuted_by = "an input that is transposed as well"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        evidence = case.evidence()
+        if evidence.model is None:
+            yield Change(
+                self.name,
+                "x and y of every keypoint exchanged",
+                "poses",
+                lambda found: dataclasses.replace(found, keypoints=found.keypoints[..., ::-1].copy()),
+                fix="write x before y: COCO results are x, y, score",
+            )
+            return
+        codec = stated_codec(case)
+        what = "SimCC vectors x and y" if codec.kind == "simcc" else "rows and columns of the heatmaps"
+        yield Change(
+            self.name,
+            f"{what} exchanged",
+            "outputs",
+            lambda model: Transposed(model, pixels=False, outputs=True),
+            fix=f"exchange {what}: the first one is {'x' if codec.kind == 'simcc' else 'the row, y'}",
+        )
+
+
+class SplitRatio(Undone):
+    """SimCC bins per pixel that the network was not trained with."""
+
+    name, group = "SimCC split ratio", "output"
+    refuted_by = "the ratio of bins to input pixels in the training config"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        codec = followed_codec(case)
+        if codec.kind != "simcc":
+            raise NotAvailable("the output is heatmaps: it has no split ratio")
+        outputs = case.evidence().forwards()[0].outputs
+        assert outputs.simcc is not None
+        exact = outputs.simcc[0].shape[-1] / codec.input_size[1]
+        for ratio in sorted({*RATIOS, exact} - {codec.split_ratio}):
+            other = dataclasses.replace(codec, split_ratio=ratio)
+            yield Change(
+                self.name,
+                f"split ratio {ratio:g}",
+                "outputs",
+                lambda model, other=other: Recoded(model, other),
+                fix=f"simcc_split_ratio={ratio:g}: {outputs.simcc[0].shape[-1]} bins for "
+                f"{codec.input_size[1]} pixels",
+            )
+
+    def seen(self, case: Case, change: Change) -> str:
+        codec = stated_codec(case)
+        outputs = case.evidence().forwards()[0].outputs
+        assert outputs.simcc is not None
+        return (
+            f"the codec says {codec.split_ratio:g} bins per pixel, the network gives "
+            f"{outputs.simcc[0].shape[-1]} bins "
+            f"for {codec.input_size[1]} pixels"
+        )
+
+
+class Placing(Undone):
+    """Keypoints placed at a wrong scale or offset: stride, half a cell, a missing inverse affine."""
+
+    name, group = "keypoints placed wrongly", "output"
+    refuted_by = "labels that are off by the same amount"
+    symptom_of = ("annotated keypoints",)
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        yield from beyond_single_keypoints(case, self._changes(case))
+
+    def _changes(self, case: Case) -> Iterable[Change]:
+        evidence = case.evidence()
+        if evidence.model is None:
+            yield from self._of_results(case)
+            return
+        check_varying(case)
+        codec = evidence.model.codec
+        cell = 1.0
+        if codec is not None:
+            cell = codec.input_size[1] / codec.output_size[1]
+        for factor in (0.25, 0.5, 2.0, 4.0):
+            yield self._moved(f"stride times {factor:g}", factor=(factor, factor))
+        # Less than half a cell is measured in pixels by the half-pixel probe.
+        for cells in (-1.0, -0.5, 0.5, 1.0):
+            pixels = cells * max(cell, 2.0)
+            yield self._moved(f"keypoints moved by {pixels:+g} input pixels", shift=(pixels, pixels))
+        yield from crop_offset(case, self.name)
+        yield Change(
+            self.name,
+            "the inverse affine applied to keypoints in crop pixels",
+            "outputs",
+            Returned,
+            fix="map keypoints from the crop to the image: image = crop / input_size * box_size + box corner",
+        )
+
+    def seen(self, case: Case, change: Change) -> str:
+        offset = change.facts.get("offset")
+        return super().seen(case, change) if offset is None else offset.text()
+
+    def _moved(self, words: str, **how: Any) -> Change:
+        fix = (
+            "multiply cells by input size / output size"
+            if "factor" in how
+            else "place cell centres as the codec does"
+        )
+        return Change(self.name, words, "outputs", lambda model: Moved(model, **how), fix=f"{fix}: {words}")
+
+    def _of_results(self, case: Case) -> Iterable[Change]:
+        boxes, sizes = _geometry(case)
+        for words, of, fix in (
+            ("keypoints times the image's "
+            "size", lambda p, b, s: p * s, "write pixels, not shares of the image"),
+            ("keypoints times the box plus its corner", lambda p, b, s: p * (b[:, 1] - b[:, 0]) + b[:, 0],
+             "map keypoints from 0..1 of the box to the image"),
+            ("the box's corner "
+            "added", lambda p, b, s: p + b[:, 0], "add the corner of the crop to every keypoint"),
+            ("the image mirrored "
+             "back", lambda p, b, s: s * [1, 0] + p * [-1, 1], "mirror keypoints of mirrored images back"),
+            ("the image turned upside "
+             "down", lambda p, b, s: s * [0, 1] + p * [1, -1], "count y from the upper edge of the image"),
+        ):  # fmt: skip
+            yield Change(self.name, words, "poses", _per_pose(of, boxes, sizes), fix=fix)
+        for factor in (0.25, 0.5, 2.0, 4.0):
+            yield Change(
+                self.name, f"keypoints times {factor:g}", "poses",
+                lambda found, f=factor: dataclasses.replace(found, keypoints=found.keypoints * f),
+                fix=f"the coordinates are {1 / factor:g} times as large as the image's",
+            )  # fmt: skip
+        points, truth, _, _ = paired_points(case.evidence().poses(), case.pose_set())
+        if (amount := offset_of_results(points, truth)) is not None:
+            x, y = amount
+            yield Change(
+                self.name, f"keypoints moved by ({x:+.1f}, {y:+.1f}) pixels", "poses",
+                lambda found: dataclasses.replace(found, keypoints=found.keypoints + np.array(amount)),
+                fix="look for half a cell, a border or a corner that was left out when keypoints were taken "
+                f"back to the image: all are off by ({0.0 - x:+.1f}, {0.0 - y:+.1f}) pixels (x, y)",
+            )  # fmt: skip
+        fitted = fitted_placing(case)
+        if fitted is not None:
+            scale, offset = fitted
+            yield Change(
+                self.name,
+                f"keypoints times ({scale[0]:.3f}, {scale[1]:.3f}) plus ({offset[0]:.1f}, {offset[1]:.1f}) "
+                "pixels",
+                "poses",
+                lambda found: dataclasses.replace(found, keypoints=found.keypoints * scale + offset),
+                fix="apply the inverse of what made the input of the image (padding and scale) to every "
+                "keypoint",
+                least=0.03,
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Returned(Wrapper):
+    """A model whose keypoints are in pixels of the crop and are taken back to the image.
+
+    Attributes:
+        model: the inner model.
+    """
+
+    model: PoseModel
+    withheld: ClassVar[tuple[type, ...]] = (Answers,)
+
+    def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
+        """The inner model's keypoints, in image pixels."""
+        found = self.model.decode(outputs, batch, options)
+        return tuple(
+            dataclasses.replace(one, keypoints=apply(affine, one.keypoints))
+            for one, affine in zip(found, batch.to_image, strict=True)
+        )
+
+
+def _geometry(case: Case) -> tuple[dict[int, Any], dict[int, Any]]:
+    """For each image id the corners of its boxes [P, 2, 2], and its size (width, height)."""
+    pose_set = case.pose_set()
+    boxes = {
+        image_id: np.array([pose_set.instances[i].box for i in rows], float).reshape(-1, 2, 2)
+        for image_id, rows in pose_set.labelled_of_image.items()
+    }
+    sizes = {n: np.array([r.width or np.nan, r.height or np.nan], float) for n, r in pose_set.images.items()}
+    return boxes, sizes
+
+
+def _per_pose(
+    of: Callable[..., Any], boxes: dict[int, Any], sizes: dict[int, Any]
+) -> Callable[[Predictions], Predictions]:
+    """A change of every pose by the box of its own annotation, taken in the order of the file."""
+
+    def changed(found: Predictions) -> Predictions:
+        points = found.keypoints.copy()
+        counts: dict[int, int] = {}
+        for row, image_id in enumerate(found.image_id.tolist()):
+            held = boxes.get(image_id)
+            if held is None:
+                continue
+            own = held[counts.get(image_id, 0) % len(held)]
+            counts[image_id] = counts.get(image_id, 0) + 1
+            points[row] = of(points[row], own[None], sizes[image_id])
+        return dataclasses.replace(found, keypoints=points)
+
+    return changed
+
+
+def fitted_placing(case: Case) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]] | None:
+    """Scale and offset from the poses of a result file to the labels; None where it is identity.
+
+    Fitted by medians on half of the images and kept only where the other half agrees.
+    """
+    points, truth, size, _ = paired_points(case.evidence().poses(), case.pose_set())
+    if len(points) < 8:
+        return None
+    parts = []
+    for start in (0, 1):
+        p, t = points[start::2], truth[start::2]
+        seen = (t[..., 2] > 0) & np.isfinite(p).all(-1)
+        lines = [line_through(p[..., axis][seen], t[..., axis][seen]) for axis in (0, 1)]
+        parts.append(np.array(lines))
+    scale, offset = parts[0][:, 0], parts[0][:, 1]
+    apart = np.abs(parts[0] - parts[1])
+    near = (apart[:, 0] < 0.05) & (apart[:, 1] < 0.1 * np.median(size))
+    moved = np.abs(scale - 1).max() > 0.03 or np.abs(offset).max() > 0.03 * np.median(size)
+    return (scale, offset) if near.all() and moved else None
+
+
+class SidesExchanged(Undone):
+    """Left and right exchanged in all predictions, as after a flip without an exchange of channels."""
+
+    name, group = "left and right exchanged", "output"
+    refuted_by = "pictures on which the predicted left is the animal's or person's own left"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        mirror = case.pose_set().skeleton.mirror
+        if not mirror:
+            raise NotAvailable("the skeleton does not say what is left and what right")
+        order = list(mirror)
+        yield Change(
+            self.name,
+            "left and right exchanged in every pose",
+            "poses",
+            lambda found: dataclasses.replace(
+                found, keypoints=found.keypoints[:, order], scores=found.scores[:, order]
+            ),
+            fix="exchange the channels of left and right: a flip of the image without them, or a list of "
+            "names in another order",
+        )
+
+
+CAUSES = (AxesExchanged(), SplitRatio(), Placing(), SidesExchanged())
