@@ -1,19 +1,18 @@
-"""A Session and bare loops take turns in one thread, a block of steps each, while curves are drawn.
+"""A Session and bare loops take turns in one thread, a step each, while curves are drawn.
 
-A machine with other work on it is fast in one second and slow in the next, so a whole run beside a whole run
-measures the machine. Here a block lasts a second or two, each is compared with the blocks on both sides of
-it, and the median over many is taken. Processor time of the whole process is counted, the drawing of the
-curves included: what waits for other programs' work is neither side's. All turns are in the session's own
-thread, so that none has a warmer pool of threads than another.
+A machine with other work on it is fast in one second and slow in the next, and the step after another loop's
+backward pass is some hundredths slower than the one before it. So neighbours are single steps, the two bare
+loops change places after every step, and only sums over whole blocks are compared: the session measures once
+in a block. What is counted is the processor time of the threads: the session's own in its turn, and all of
+the watcher's, so that what waits for other programs' work is neither side's.
 """
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,20 @@ BLOCK = MEASURE_EVERY
 
 
 class Watcher:
-    """Draws the curves once in a second of computing, as the page does, while the session has its turn.
+    """Draws the curves once in a second of the session's computing, as the page does.
 
     By the clock a busy machine would draw many times as often for each step.
+
+    Attributes:
+        rows: of the session.
+        computed: processor seconds of the session until now.
+        spent: processor seconds of the watcher itself until now.
     """
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
-        self.turn, self._ended = threading.Event(), threading.Event()
+        self.computed = self.spent = self._drawn = 0.0
+        self._due, self._ended = threading.Event(), False
         self._thread = threading.Thread(target=self._watch, daemon=True, name="watcher")
 
     def __enter__(self) -> Watcher:
@@ -41,19 +46,24 @@ class Watcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
+        self._ended = True
+        self._due.set()
         self._thread.join()
+
+    def add(self, seconds: float) -> None:
+        """Count a step of the session."""
+        self.computed += seconds
+        if self.computed - self._drawn >= 1:
+            self._drawn = self.computed
+            self._due.set()
 
     def _watch(self) -> None:
         from apps.pages.overfit.views import curves
 
-        computed, before = 0.0, time.process_time()
-        while not self._ended.wait(0.05):
-            now = time.process_time()
-            computed, before = computed + (now - before) * self.turn.is_set(), now
-            if computed >= 1 and self.turn.is_set():
-                computed = 0.0
-                curves(list(self.rows), "benchmark")
+        while self._due.wait() and not self._ended:
+            self._due.clear()
+            curves(list(self.rows), "benchmark")
+            self.spent = time.thread_time()
 
 
 def in_turns(config: str, blocks: int) -> dict[str, list[float]]:
@@ -68,35 +78,34 @@ def in_turns(config: str, blocks: int) -> dict[str, list[float]]:
     from workbench.training.plan import Plan, new_session
     from workbench.training.settings import Settings
 
-    peers: Mapping[str, Iterator[None]] = {
+    peers: dict[str, Iterator[None]] = {
         "bare": bare_steps(config, "cpu"),
         "fused": bare_steps(config, "cpu", fused=True),
     }
     seconds: dict[str, list[float]] = {"ours": [], "bare": [], "fused": []}
+    total = dict.fromkeys(seconds, 0.0)
     model, samples = made(config, "cpu")
     plan = Plan(Settings(steps=BLOCK * (blocks + 1), measure_every=BLOCK))
-    began, threads = time.process_time(), torch.get_num_threads()
+    began, threads = 0.0, torch.get_num_threads()
 
     def stepped(row: dict[str, Any]) -> None:
         nonlocal began
-        if row["step"] % BLOCK:
-            return
-        watcher.turn.clear()
-        seconds["ours"].append(time.process_time() - began)
-        for name in sorted(peers, reverse=bool(row["step"] // BLOCK % 2)):
-            began = time.process_time()
-            for _ in range(BLOCK):
-                next(peers[name])
-            seconds[name].append(time.process_time() - began)
-        watcher.turn.set()
-        began = time.process_time()
+        watcher.add(time.thread_time() - began)
+        total["ours"] = watcher.computed + watcher.spent
+        for name in sorted(peers, reverse=bool(row["step"] % 2)):
+            began = time.thread_time()
+            next(peers[name])
+            total[name] += time.thread_time() - began
+        if row["step"] % BLOCK == 0:
+            for name, block in seconds.items():
+                block.append(total[name] - sum(block))
+        began = time.thread_time()
 
     torch.set_num_threads(1)
     try:
         with tempfile.TemporaryDirectory() as folder, Watcher() as watcher:
             held = new_session(model, samples, plan, folder=Path(folder), on_row=stepped)
             watcher.rows = held.rows
-            watcher.turn.set()
             held.start()
             held.join()
             if held.status().state != "finished":
@@ -104,9 +113,3 @@ def in_turns(config: str, blocks: int) -> dict[str, list[float]]:
     finally:
         torch.set_num_threads(threads)
     return {name: each[1:] for name, each in seconds.items()}
-
-
-def ratios(ours: list[float], theirs: list[float]) -> list[float]:
-    """Speed of ours over theirs, block by block: each block of theirs beside ours before and after it."""
-    sides = [(a + b) / 2 for a, b in itertools.pairwise(ours)]
-    return [b / a for a, b in zip(sides, theirs, strict=False)]

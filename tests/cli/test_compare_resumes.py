@@ -86,3 +86,19 @@ def test_what_does_not_open_in_a_folder_is_passed_over_and_said(workbench, small
     assert (code, "workbench: epoch_7.pth is cut off" in err) == (2, True)
     (run / "epoch_40.pth").unlink()
     assert workbench("compare", run, *how)[0] == 2
+
+
+def test_poses_of_another_skeleton_are_named_with_their_file(workbench, small, tmp_path):
+    data, _ = small
+    raw = json.loads(data.read_text())
+    for name, K in (("a", 17), ("b", 17), ("other", 5)):
+        poses = [
+            {"image_id": a["image_id"], "category_id": a["category_id"], "keypoints": a["keypoints"][: 3 * K],
+             "score": 0.9}
+            for a in raw["annotations"]
+        ]  # fmt: skip
+        (tmp_path / f"{name}.json").write_text(json.dumps(poses))
+    files = [tmp_path / f"{name}.json" for name in ("a", "b", "other")]
+    code, _, err = workbench("compare", *files, "--data", data, "--resamples", 20)
+    assert code == 2
+    assert "workbench: other.json has 5 keypoints and small 17" in err

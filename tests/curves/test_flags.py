@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 
-from workbench.curves import flags, read_curves, read_runs, read_text, schedule, warm_up_of_data
+from workbench.curves import flags, mistakes, read_curves, read_runs, read_text, schedule, warm_up_of_data
 from workbench.curves.report import CurvesReport
 
 
@@ -133,6 +134,8 @@ def test_a_plateau_is_found_only_where_nothing_moves(tmp_path):
     rows = [{"epoch": e, "AP": min(0.047 * e, 0.47)} for e in range(1, 31)]
     (flag,) = run(tmp_path, rows).flags
     assert (flag.cause, flag.where) == (flags.PLATEAU, "epoch 10 to 30")
+    few = [{"epoch": e, "AP": min(0.0094 * e, 0.376)} for e in range(10, 101, 10)]
+    assert [(f.cause, f.where) for f in run(tmp_path, few).flags] == [(flags.PLATEAU, "epoch 40 to 100")]
     rising = [{"epoch": e, "AP": 0.01 * e} for e in range(1, 31)]
     assert run(tmp_path, rising).flags == ()
 
@@ -222,3 +225,39 @@ def test_a_long_log_is_drawn_with_its_peaks():
     x, drawn = thinned(np.arange(100_000.0), value)
     assert len(x) <= MOST_POINTS
     assert drawn.max() == 5.0
+
+
+def test_weights_that_are_lost_while_the_counting_goes_on_are_found(tmp_path):
+    rows, first = healthy(), healthy()
+    for row, old in zip(rows[24:], first, strict=False):
+        row.update({name: old[name] for name in ("loss", "val/AP", "val/AR")})
+    (flag,) = [f for f in run(tmp_path, rows).flags if f.cause == schedule.BEGUN_ANEW]
+    assert flag.where == "epoch 24 to 25"
+    assert flag.numbers[0].value == pytest.approx(rows[23]["val/AP"])
+
+
+def test_evaluations_that_never_differ_are_of_other_weights(tmp_path):
+    rows = healthy()
+    for row in rows[15:]:
+        row["val/AP"], row["val/AR"] = rows[15]["val/AP"], rows[15]["val/AR"]
+    (flag,) = [f for f in run(tmp_path, rows).flags if f.severity != "remark"]
+    assert flag.cause == mistakes.STANDS_STILL
+    assert flag.numbers[0].value == 25
+
+
+@pytest.mark.parametrize(("last", "found"), [(39, []), (20, [schedule.ENDED_EARLY])])
+def test_a_schedule_that_ends_before_the_run_is_found(tmp_path, last, found):
+    rows = healthy()
+    for row in rows:
+        row["lr"] = 1e-5 + 1e-3 * (1 + np.cos(np.pi * min(row["epoch"] / last, 1))) / 2
+    assert [f.cause for f in run(tmp_path, rows).flags if f.severity != "remark"] == found
+
+
+@pytest.mark.parametrize(("swing", "found"), [(0.0, []), (0.5, [mistakes.IN_ORDER])])
+def test_a_loss_that_repeats_itself_in_every_epoch_is_found(tmp_path, swing, found):
+    random = np.random.default_rng(0)
+    rows = []
+    for e, n in itertools.product(range(1, 21), range(1, 9)):
+        loss = (np.exp(-e / 20) + random.normal(1, 0.03)) * (1 - swing * n / 8)
+        rows.append({"epoch": e, "step": 8 * (e - 1) + n, "loss": loss})
+    assert kinds(run(tmp_path, rows)) == found

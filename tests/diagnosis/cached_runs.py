@@ -99,7 +99,8 @@ def trained_wrongly(fault: str, source: Callable[[], Path], name: str, steps: in
     """The folder of a run: the checkpoint it began with, the one after training, metrics.csv.
 
     Args:
-        fault: ``evaluation mode``, ``head alone``, ``no zero_grad``, or "" for a healthy training.
+        fault: ``evaluation mode``, ``head alone``, ``no zero_grad``, ``rate times 10``, or "" for a healthy
+            training.
         source: the checkpoint from which it begins.
         name: of the system, in the folder's name.
         steps: of the optimizer, 12 to an epoch.
@@ -125,7 +126,8 @@ def _train(folder: Path, fault: str, source: Path, steps: int) -> None:
     chosen = spread(pose_set, 48)
     pixels, wanted, weights = examples(model, [pose_set.sample(i) for i in chosen])
     parts = network.head if fault == "head alone" else network
-    optimizer = torch.optim.AdamW(parts.parameters(), lr=2e-4)
+    rate = 2e-3 if fault == "rate times 10" else 2e-4
+    optimizer = torch.optim.AdamW(parts.parameters(), lr=rate)
     rows = []
     (folder / "epoch_1.pth").write_bytes(source.read_bytes())
     network.train(fault != "evaluation mode")
@@ -145,13 +147,13 @@ def _train(folder: Path, fault: str, source: Path, steps: int) -> None:
         loss.backward()
         optimizer.step()
         rows.append(
-            {"epoch": 1 + (step - 1) // 12, "step": step, "train_loss": loss.item(), "lr-AdamW": 2e-4}
+            {"epoch": 1 + (step - 1) // 12, "step": step, "train_loss": loss.item(), "lr-AdamW": rate}
         )
     content = torch.load(source, map_location="cpu", weights_only=False)
     content["state_dict"] = network.state_dict()
     content["meta"].update(epoch=2, iter=steps)
     if "cfg" in content["meta"]:
-        # The config inside says what this training did.
+        # The config inside says what this training did, or should have done.
         text = re.sub(r"(?s)param_scheduler = \[.*?\n\]", "param_scheduler = []", content["meta"]["cfg"])
         content["meta"]["cfg"] = re.sub(r"lr=[\d.e-]+", "lr=2e-4", text, count=1)
     torch.save(content, folder / "epoch_2.pth")

@@ -29,6 +29,7 @@ from tests.diagnosis.planted_logs import (
     warm_up_of,
     warmed_again,
     with_data,
+    without_gradient,
 )
 from tests.diagnosis.planted_trainings import (
     EVALUATING,
@@ -122,6 +123,9 @@ FAULTS: tuple[Case, ...] = (
     # Runs that were really trained so.
     Case("really trained in evaluation mode", "rtmpose", really_trained("evaluation mode"), EVAL, "strong", "files", both=FLAT, plants="batch norm in evaluation mode while training"),
     Case("really trained: head alone", "rtmpose", really_trained("head alone"), MISSING, "strong", "files", both=FLAT, plants="optimizer misses parameters"),
+    Case("really trained at 10 times the config's rate", "rtmpose", really_trained("rate times 10"), RATE, "strong", "files", both=FLAT, plants="learning rate 10 times off"),
+    Case("log: gradients are 0", "logs", logged(without_gradient), ("no gradient reaches the network",), "strong", "files"),
+    Case("script: forward without gradients", "own network", script(("            loss = (model(batch) - targets)", "            with torch.no_grad():\n                out = model(batch)\n            loss = (out - targets)")), ("no gradient reaches the network",), "strong", "files"),
     # Level train.
     Case("trained: gradients never cleared", "own network", own_training(UNCLEARED), KEPT, "strong", "train"),
     Case("trained: one bias learns", "own network", own_training(init=FROZEN), MISSING, "strong", "train", plants="optimizer misses parameters"),

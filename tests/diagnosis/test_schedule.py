@@ -7,7 +7,7 @@ import math
 import pytest
 
 from workbench.core import NotAvailable
-from workbench.diagnosis.schedule import parts_of, rate_at
+from workbench.diagnosis.schedule import group_factors, parts_of, rate_at
 
 
 def config(*schedulers, lr=0.004):
@@ -61,3 +61,26 @@ def test_an_unknown_schedule_is_no_guess():
         parts_of(config({"type": "OneCycleLR"}))
     with pytest.raises(NotAvailable, match="no learning rate"):
         parts_of({"param_scheduler": [WARM]})
+
+
+def test_the_schedule_of_mmcv_is_read_with_its_warm_up():
+    given = {"policy": "step", "warmup": "linear", "warmup_iters": 500, "warmup_ratio": 0.001, "step": [3, 5]}
+    base, parts = parts_of({"optimizer": {"lr": 5e-4}, "lr_config": given, "total_epochs": 6})
+    assert rate_at(base, parts, 0, 400) == pytest.approx(5e-7)
+    assert rate_at(base, parts, 250, 400) == pytest.approx(5e-4 * (0.001 + 0.999 / 2))
+    assert rate_at(base, parts, 1199, 400) == pytest.approx(5e-4)
+    assert rate_at(base, parts, 1200, 400) == pytest.approx(5e-5)
+    assert rate_at(base, parts, 2000, 400) == pytest.approx(5e-6)
+    given = {"policy": "poly", "power": 2.0, "min_lr": 1e-5, "by_epoch": True}
+    base, parts = parts_of({"optimizer": {"lr": 1e-3}, "lr_config": given, "total_epochs": 10})
+    assert rate_at(base, parts, 2000, 400) == pytest.approx((1e-3 - 1e-5) * 0.25 + 1e-5)
+
+
+def test_every_group_of_parameters_has_its_part_of_the_rate():
+    cfg = {"layer_decay_rate": 0.75, "num_layers": 12}
+    factors = group_factors({"optim_wrapper": {"constructor": "LayerDecayOptimWrapperConstructor",
+                                               "paramwise_cfg": cfg}})  # fmt: skip
+    assert factors["layer 0 of layer decay"] == pytest.approx(0.75**13)
+    assert factors["layer 13 of layer decay"] == 1
+    own = {"paramwise_cfg": {"custom_keys": {"backbone": {"lr_mult": 0.0}}, "bias_lr_mult": 2}}
+    assert group_factors({"optimizer": own}) == {"backbone": 0, "bias": 2}

@@ -91,6 +91,14 @@ def test_a_training_is_cancelled(tmp_path):
         ("AdamW(model.parameters()", "AdamW(model.head.parameters()", "optimizer misses parameters", 7),
         ("shuffle=True", "shuffle=False", "training data not shuffled", 6),
         ("model.parameters(), 1.0", "model.parameters(), 1e-4", "gradient clipping too small", 13),
+        ("model(batch) -", "model(batch).detach() -", "no gradient reaches the network", 11),
+        (
+            "            optimizer.zero_grad()\n",
+            "            optimizer.zero_grad()\n            optimizer = "
+            "torch.optim.SGD(model.parameters(), 0.1)\n",
+            "optimizer is made anew in the loop",
+            11,
+        ),
     ],
 )
 def test_a_fault_of_the_loop_is_read_from_its_code(tmp_path, old, new, cause, line):

@@ -66,8 +66,13 @@ def test_the_pass_of_a_measurement_is_continued_and_changes_no_loss():
     assert (calls.count(True), calls.count(False)) == (SHORT.steps + 2, 7)
 
 
+CHANGES = {"in place": lambda tensor: tensor.mul_(2), "by its data": lambda tensor: tensor.data.mul_(2)}
+"""Ways to change a tensor; the second leaves no mark on it."""
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("part", ["parameters", "buffers"])
-def test_a_step_after_a_measurement_begins_with_what_was_changed_meanwhile(part):
+def test_a_step_after_a_measurement_begins_with_what_was_changed_meanwhile(part, change):
     """Values by a run that measured nothing before the change."""
     changed = []
     for every in (100, 4):
@@ -76,7 +81,7 @@ def test_a_step_after_a_measurement_begins_with_what_was_changed_meanwhile(part)
             one.step()
         with torch.no_grad():
             for tensor in getattr(one.model.module, part)():
-                tensor.mul_(2)
+                change(tensor)
         ended = [one.step()["loss"] for _ in range(2)]
         changed.append(ended + [tensor.double().sum().item() for tensor in one.state()["model"].values()])
     assert changed[0] == changed[1]
@@ -138,9 +143,8 @@ def test_the_learning_rate_changes_while_paused():
 
 
 def test_weights_that_are_changed_while_paused_are_those_of_the_next_step():
-    """Also by their data, which leaves no mark on a tensor."""
     ended = []
-    for change in (lambda weight: weight.mul_(2), lambda weight: weight.data.mul_(2)):
+    for change in CHANGES.values():
         session = Session(trainer())
         session.step(4)
         until(lambda s=session: s.status().state == "paused")

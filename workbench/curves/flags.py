@@ -262,13 +262,13 @@ def _plateau(series: Series) -> list[Finding]:
     x, value = _judged(series)
     if x[-1] <= x[0]:
         return []
-    part = value[x >= x[-1] - PLATEAU_PART * (x[-1] - x[0])]
-    if len(part) < PLATEAU_COUNT or np.ptp(part) > NOTHING or value.max() < LATE:
-        return []
     # As far back as nothing moves.
     first = len(value) - 1
     while first > 0 and np.ptp(value[first - 1 :]) <= NOTHING:
         first -= 1
+    short_of = x[-1] - x[first] < PLATEAU_PART * (x[-1] - x[0])
+    if len(value) - first < PLATEAU_COUNT or short_of or value.max() < LATE:
+        return []
     raw = series.by_epoch()[1]
     name = short(series.name)
     return [

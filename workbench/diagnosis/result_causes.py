@@ -168,13 +168,15 @@ class KeypointsHeld(Cause):
             seen.append(f"{empty.mean():.0%} of the keypoints have no place, or (0, 0)")
             held |= empty
         for axis, name in enumerate("xy"):
-            limit = np.array(
-                [(pose_set.images[n].width, pose_set.images[n].height)[axis] for n in found.image_id.tolist()]
-            )[:, None]
-            value, on_it = _most_frequent(points[..., axis], ~empty & (points[..., axis] < limit - 1))
-            if on_it is not None:
-                seen.append(f"{on_it.mean():.0%} of all {name} are exactly {value:g}, the largest there is")
-                held |= on_it
+            value = points[..., axis]
+            sizes = [(pose_set.images[n].width, pose_set.images[n].height) for n in found.image_id.tolist()]
+            inside = value < np.array([size[axis] for size in sizes])[:, None] - 1
+            for counted in (~empty & inside, value < 0):
+                place, on_it = _most_frequent(value, counted)
+                # What is cut lies at the largest place, what is marked as absent below 0.
+                if on_it is not None and (place < 0 or place == value[counted].max()):
+                    seen.append(f"{on_it.mean():.0%} of all {name} are exactly {place:g}")
+                    held |= on_it
         lost = _labelled_there(found, held, pose_set)
         if not seen or not lost:
             return RuledOut("no coordinate is that of many keypoints")
@@ -190,15 +192,15 @@ class KeypointsHeld(Cause):
 def _most_frequent(
     value: Float[np.ndarray, "P K"], counted: Bool[np.ndarray, "P K"]
 ) -> tuple[float, Bool[np.ndarray, "P K"] | None]:
-    """The largest coordinate, and which keypoints have exactly it, where these are strikingly many."""
+    """The most frequent coordinate, and which keypoints have it, where these are strikingly many."""
     kept = value[counted & np.isfinite(value)]
     if not len(kept):
         return 0.0, None
     values, counts = np.unique(kept, return_counts=True)
-    others = counts[:-1].max(initial=1)
-    if counts[-1] < max(HELD * value.size, OFTENER * others):
+    most = int(counts.argmax())
+    if counts[most] < max(HELD * value.size, OFTENER * np.delete(counts, most).max(initial=1)):
         return 0.0, None
-    return float(values[-1]), counted & (value == values[-1])
+    return float(values[most]), counted & (value == values[most])
 
 
 def _labelled_there(found: Predictions, held: Bool[np.ndarray, "P K"], pose_set: PoseSet) -> int:

@@ -17,6 +17,7 @@ from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut
 from workbench.diagnosis.fixes import config_diff
 from workbench.diagnosis.rate_causes import Rate
 from workbench.diagnosis.run_logs import log_origin, logged_runs, own_curves
+from workbench.diagnosis.training_code import DETACHED
 
 if TYPE_CHECKING:
     pass
@@ -31,6 +32,8 @@ OBSERVED = ("best is not "
 OF_RATE = (LONG_WARM_UP, ENDED_EARLY)
 # A run that reached so much of its figure learned, however flat its loss lies.
 LEARNED = 0.1
+# Part of the rows without any gradient; some steps of a healthy run may have none.
+MOSTLY_STILL = 0.5
 # Clipping leaves less than this share of the usual gradient.
 CLIPPED = 0.05
 
@@ -122,6 +125,26 @@ class LossStays(Cause):
         )
 
 
+class NoGradient(Cause):
+    """The gradients of the log are 0: no loss reaches the network."""
+
+    name, group, needs = DETACHED, "training", ("log",)
+    refuted_by = "weights that differ between two epochs by more than weight decay takes"
+
+    def test(self, case: Case) -> Answer:
+        norm = own_curves(case).get("grad_norm")
+        if norm is None or not len(norm.finite()[1]):
+            raise NotAvailable("the log holds no gradient norm")
+        still = float((norm.finite()[1] == 0).mean())
+        if still < MOSTLY_STILL:
+            return RuledOut(f"{still:.0%} of the gradient norms are 0")
+        return self.found(
+            f"the gradient norm is 0 in {still:.0%} of {len(norm.finite()[1])} rows",
+            fix="see where outputs are detached, made without gradients, or multiplied by 0 (weight, mask)",
+            numbers=(Measurement("share of gradients that are 0", still, expected=0.0),),
+        )
+
+
 class Clipping(Cause):
     """Gradients are clipped to a small part of their usual size in every step."""
 
@@ -185,6 +208,7 @@ CAUSES: Sequence[Cause] = (
     LogOfAnotherRun(),
     LogFlags(),
     LossStays(),
+    NoGradient(),
     Clipping(),
     NotShuffled(),
 )

@@ -269,39 +269,35 @@ def _frozen(tree: ast.Module) -> Iterator[Fault]:
 
 
 def _detached(loop: ast.For | ast.While) -> Iterator[Fault]:
-    """A loss made of outputs that are cut off from the network."""
-    assigned = {
-        ast.unparse(target): node
+    """A loss of outputs that are cut off from the network: detached, as numbers, or without gradients."""
+    off = [
+        node
         for node in ast.walk(loop)
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-    }
-    for call in _methods(loop, "backward"):
-        node, seen = assigned.get(_owner(call)), set()
-        while node is not None and node.lineno not in seen:
-            seen.add(node.lineno)
-            cut = next((c for c in _methods(node.value, "detach") if "(" in _owner(c)), None)
-            if cut is not None:
-                yield Fault(
-                    DETACHED, node.lineno,
-                    f"{ast.unparse(cut)} cuts the network's output off: the backward pass in line "
-                    f"{call.lineno} "
-                    "reaches none of its parameters",
-                    "make the loss of the outputs themselves",
-                )  # fmt: skip
-                break
-            names = [ast.unparse(n) for n in ast.walk(node.value) if isinstance(n, ast.Name)]
-            node = next((assigned[n] for n in names if n in assigned and assigned[n] is not node), None)
+        if isinstance(node, ast.With) and any("no_grad" in ast.unparse(item) for item in node.items)
+    ]
+    cut = {id(inner): "torch.no_grad()" for node in off for inner in ast.walk(node)}
+    assigned: dict[str, list[ast.Assign]] = {}
     for node in ast.walk(loop):
-        if isinstance(node, ast.With) and any("no_grad" in ast.unparse(item) for item in node.items):
-            made = {ast.unparse(t) for n in ast.walk(node) if isinstance(n, ast.Assign) for t in n.targets}
-            used = {_owner(call) for call in _methods(loop, "backward")}
-            if made & used:
-                yield Fault(
-                    DETACHED, node.lineno,
-                    "the loss is made inside no_grad: it has no gradient",
-                    "compute outputs and loss outside of no_grad",
-                )  # fmt: skip
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            assigned.setdefault(ast.unparse(target), []).append(node)  # type: ignore[arg-type]
+    for call in _methods(loop, "backward"):
+        names, seen = [_owner(call)], set()
+        while names:
+            if (name := names.pop()) in seen:
+                continue
+            seen.add(name)
+            for node in assigned.get(name, ()):
+                ways = [c for way in ("detach", "item", "numpy") for c in _methods(node.value, way)]
+                of_call = next((ast.unparse(c) for c in ways if "(" in _owner(c)), cut.get(id(node)))
+                if of_call:
+                    yield Fault(
+                        DETACHED, node.lineno,
+                        f"{of_call} cuts the network's output off: the backward pass in line {call.lineno} "
+                        "reaches none of its parameters",
+                        "make outputs and loss with gradients, and of the outputs themselves",
+                    )  # fmt: skip
+                    return
+                names += [ast.unparse(n) for n in ast.walk(node.value) if isinstance(n, ast.Name)]
 
 
 def _made_anew(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:

@@ -47,13 +47,15 @@ class Ahead:
     Attributes:
         number: of the step.
         done: the pass.
-        versions: of every parameter and buffer that it began with; another one has been changed since.
+        versions: of every parameter and buffer that it began with; with others its backward pass would fail.
+        values: copies of them; a change through ``.data`` leaves the versions as they are.
         statistics: buffers as they are after it.
     """
 
     number: int
     done: Pass
     versions: list[int]
+    values: list[Tensor]
     statistics: list[Tensor]
 
 
@@ -315,7 +317,9 @@ class Passes:
         import torch
 
         goes_on = self._continued and number <= self._settings.steps
-        versions, own = self._versions(), self._statistics.exchanged()
+        state = self._state()
+        begun_with = [t._version for t in state], [t.detach().clone() for t in state] if goes_on else []
+        own = self._statistics.exchanged()
         try:
             with (
                 torch.set_grad_enabled(goes_on),
@@ -325,23 +329,28 @@ class Passes:
                 done = self._forward()
         finally:
             after = self._statistics.exchanged(own)
-        self._ahead = Ahead(number, done, versions, after) if goes_on else None
+        self._ahead = Ahead(number, done, *begun_with, after) if goes_on else None
         return done.outputs.detach()
 
     def _begun(self, number: int, watched: bool) -> Pass | None:
         """The pass that was made ahead, where the network is still the same; hooks would see none of it."""
+        import torch
+
         ahead, self._ahead = self._ahead, None
-        if ahead is None or watched or (ahead.number, ahead.versions) != (number, self._versions()):
+        if ahead is None or watched or ahead.number != number:
+            return None
+        state = self._state()
+        if ahead.versions != [t._version for t in state] or not all(map(torch.equal, ahead.values, state)):
             return None
         self._statistics.exchanged(ahead.statistics)
         return ahead.done
 
     def forget(self) -> None:
-        """Drop the pass that was made ahead: the network may have been changed in ways that leave no mark."""
+        """Drop the pass that was made ahead: more than weights and buffers may have been changed."""
         self._ahead = None
 
-    def _versions(self) -> list[int]:
-        return [t._version for t in (*self._module.parameters(), *self._statistics.buffers())]
+    def _state(self) -> list[Tensor]:
+        return [*self._module.parameters(), *self._statistics.buffers()]
 
     def _seed(self, number: int) -> int:
         return self._settings.seed * 1_000_003 + number
