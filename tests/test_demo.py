@@ -120,7 +120,7 @@ def test_the_last_epoch_is_much_better_than_the_first():
     assert ap[0] < 0.1 < 0.25 < ap[1]
 
 
-def test_a_changed_or_missing_file_is_named(tmp_path, monkeypatch):
+def test_a_changed_or_missing_file_is_named(workbench, tmp_path, monkeypatch):
     run = dict(demo.demo_manifest()[0])
     lines = [f'[[run]]\nname = "{run["name"]}"\ndata = "scenes-val"']
     for checkpoint in run["checkpoint"][:3]:
@@ -139,6 +139,9 @@ def test_a_changed_or_missing_file_is_named(tmp_path, monkeypatch):
     assert "sha256" in changed
     assert "5 bytes" in short
     assert "missing" in missing
+    code, out, _ = workbench("doctor")
+    assert code == 1
+    assert f"BROKEN    demo checkpoints: {changed}" in out
 
 
 def test_without_the_folder_one_sentence_says_where_it_comes_from(tmp_path, monkeypatch):

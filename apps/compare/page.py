@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apps.pages.report_section import Answer, opening_model, opening_of, path_literal, subject_inputs
+from apps.pages.report_section import (
+    Answer,
+    opening_model,
+    opening_of,
+    path_literal,
+    printing,
+    subject_inputs,
+)
 from apps.server.comparison import has_areas
 from apps.server.encoding import encoded
 from workbench.checkpoints.demo import DEFAULT
@@ -35,7 +42,7 @@ SHOWN = 20
 def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
     """The Python that compares some epochs of a comparison, with the figures that the page shows."""
     if context.predictions.has(asked.run):
-        return _code_of_predictions(context, asked, wanted)
+        return printing(_code_of_predictions(context, asked, wanted))
     files = ", ".join(path_literal(context.registry.epoch(asked.run, index).path) for index in wanted)
     imports, opening = opening_of(context, asked.data)
     pose_set = context.registry.sets.get(asked.data)
@@ -46,7 +53,7 @@ def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
     options = f", options=DecodeOptions({arguments})" if arguments else ""
     some = ", indices=some" if cut else ""
     areas = "" if has_areas(pose_set) else ', area_rule="box"'
-    return "\n".join(
+    code = "\n".join(
         [
             imports,
             "from workbench.evaluation import compare, predict, protocol_of_loaded",
@@ -61,6 +68,7 @@ def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
             f"compare(annotated, found, rules{some}{areas})",
         ]
     )
+    return printing(code)
 
 
 def _code_of_predictions(context: Context, asked: Asked, wanted: Sequence[int]) -> str:

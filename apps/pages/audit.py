@@ -184,11 +184,15 @@ class Audit(QuestionSection[ConfigText]):
     def code(self, asked: ConfigText) -> str:
         more = f", {literal(asked.against)}" if asked.against else ""
         more += f", devices={asked.devices}" if asked.devices else ""
-        own = asked.text.strip() or asked.config == EXAMPLE
-        path = '"your config.py"' if own else path_literal(self._checkpoint(asked.config))
+        own = asked.text.strip()
+        if not own and asked.config == EXAMPLE:
+            named, reading = "from workbench.recipes.demo import CONFIG, TITLE", "read_text(CONFIG, TITLE)"
+        else:
+            path = '"your config.py"' if own else path_literal(self._checkpoint(asked.config))
+            named, reading = "from pathlib import Path", f"read(Path({path}))"
         return (
-            "from pathlib import Path\n\nfrom workbench.recipes.audit import audit\n"
-            f"from workbench.recipes.reading import read\n\nfound = read(Path({path}))\n"
+            f"{named}\nfrom workbench.recipes.audit import audit\n"
+            f"from workbench.recipes.reading import {reading.partition('(')[0]}\n\nfound = {reading}\n"
             f"audit(found.values{more}, title=found.title, notes=found.notes, checkpoint=found.checkpoint)"
         )
 

@@ -16,7 +16,7 @@ from gradio.components import Component
 from apps.pages.engine import QuestionPage
 from apps.pages.frame import sentence_html
 from apps.pages.job_sections import QUIET, AddedSection, JobSection, job_key
-from apps.pages.report_section import Answer
+from apps.pages.report_section import Answer, printing
 from apps.pages.sections import (
     Download,
     control_row,
@@ -376,7 +376,7 @@ class Diagnosing(JobSection):
         """The diagnosis; `state` is its key."""
         report = self._done(state)
         given = ", ".join(f"{name}={value!r}" for name, value in report.repeat.items())
-        code = f"from workbench.diagnosis import diagnose\n\ndiagnose({given})"
+        code = printing(f"from workbench.diagnosis import diagnose\n\ndiagnose({given})")
         return Answer.of("Diagnosis", report, code, self._inputs.peek(state) or ())
 
     def _done(self, key: str) -> Diagnosis:

@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.components import Component
 
 from apps.pages.engine import LabPage
-from apps.pages.report_section import Answer, report_there, subject_inputs
+from apps.pages.report_section import Answer, printing, report_there, subject_inputs
 from apps.pages.sections import (
     Download,
     Section,
@@ -223,7 +223,7 @@ class EpochPage(LabPage[State]):
         def details(report: Report) -> str:
             download = Download(self.path, section, state.text())
             pictures = {f"{self.prefix}-{section}": ""}
-            return details_html(download, report.table(), self.code(state, section), pictures)
+            return details_html(download, report.table(), printing(self.code(state, section)), pictures)
 
         waiting = f"… {self.waiting.get(section, 'being computed')}"
         return report_updates(self.found(state, section), waiting, details)
@@ -232,4 +232,4 @@ class EpochPage(LabPage[State]):
         title = self.questions[section][0]
         found = report_there(self.found(state, section), title)
         inputs = subject_inputs(self.context, state.run, [state.epoch], state.data)
-        return Answer.of(title, found, self.code(state, section), inputs)
+        return Answer.of(title, found, printing(self.code(state, section)), inputs)

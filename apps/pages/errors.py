@@ -17,7 +17,7 @@ from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.error_pictures import card_html
 from apps.pages.frame import sentence_html
 from apps.pages.job_sections import QUIET, AddedSection, JobSection, job_key
-from apps.pages.report_section import Answer, literal, opening_of, path_literal, subject_inputs
+from apps.pages.report_section import Answer, literal, opening_of, path_literal, printing, subject_inputs
 from apps.pages.sections import (
     Download,
     add_heading,
@@ -52,10 +52,10 @@ CLICK = f"""() => window.wb.onPoint("{FIGURE}", (point) => {{
   const kind = (point.data.meta || {{}}).kind;
   // The time makes a second click on the same bar a change as well.
   const keypoint = kind ? point.y : "";
-  const told = JSON.stringify({{kind: kind || point.customdata, keypoint, at: Date.now()}});
+  const bar = JSON.stringify({{kind: kind || point.customdata, keypoint, at: Date.now()}});
   const box = document.querySelector("#wb-errors-click textarea, #wb-errors-click input");
   const kinds = {{TEXTAREA: HTMLTextAreaElement, INPUT: HTMLInputElement}};
-  Object.getOwnPropertyDescriptor(kinds[box.tagName].prototype, "value").set.call(box, told);
+  Object.getOwnPropertyDescriptor(kinds[box.tagName].prototype, "value").set.call(box, bar);
   box.dispatchEvent(new Event("input", {{bubbles: true}}));
   document.querySelector("#wb-errors-instances").scrollIntoView({{behavior: "smooth"}});
 }})"""
@@ -377,7 +377,7 @@ class ErrorsOfResult(JobSection):
                       "found = predict(opened.model, pose_set)"]  # fmt: skip
             more = ", protocol_of_loaded(opened)"
         how = "" if wanted.repair == REPAIRS[0] else f", {literal(wanted.repair)}"
-        return "\n".join([*lines, f"errors(evaluate(pose_set, found{more}), pose_set{how})"])
+        return printing("\n".join([*lines, f"errors(evaluate(pose_set, found{more}), pose_set{how})"]))
 
 
 def _errors_of(answer: Answer) -> Errors:

@@ -23,6 +23,7 @@ from workbench.core import NotAvailable
 from workbench.core.job import version_of
 from workbench.evaluation.forgetting import HistoryReport, history_report
 from workbench.evaluation.predicted_part import part_of_history
+from workbench.evaluation.protocol import judged_as
 
 if TYPE_CHECKING:
     from apps.pages.report_section import Answer
@@ -197,7 +198,8 @@ class EpochHistory(QuestionSection[Wanted]):
     def work(self, asked: Wanted, job: Job) -> HistoryReport:
         self.context.predictions.check_set(Asked(asked.run, asked.data))
         folder = self.context.predictions.get(asked.run)
-        history, pose_set = _history(folder), self.context.registry.sets.get(asked.data)
+        history = _history(folder)
+        pose_set = judged_as(self.context.registry.sets.get(asked.data), history.protocols.values())
         scored = history.scores is not None and history.scores.figures.keys() == history.files.keys()
         if not scored and pose_set.skeleton.sigmas:
             job.step = "AP of every epoch"

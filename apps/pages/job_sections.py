@@ -15,7 +15,7 @@ from gradio.components import Component
 
 from apps.pages.controls import LatestQuestion, without_echo
 from apps.pages.frame import sentence_html
-from apps.pages.report_section import Answer
+from apps.pages.report_section import Answer, printing
 from apps.pages.sections import (
     UPDATE_SECONDS,
     Download,
@@ -243,7 +243,7 @@ class QuestionSection(JobSection, Generic[Asked]):
         def made(job: Job) -> Answer:
             report = self.work(request, job)
             title = self.report_title or self.title or report.summary().partition(":")[0]
-            return Answer.of(title, report, self.code(request), self.inputs(request))
+            return Answer.of(title, report, printing(self.code(request)), self.inputs(request))
 
         key = self.key(request)
         if self._results.result(key) is None:

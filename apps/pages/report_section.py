@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import math
@@ -56,7 +57,24 @@ def report_code(context: Context, subject: Subject, inspector: Inspector, params
         f"looked = run(model, [{sample}]{record}{options}{', flip=True' if flips else ''})",
         f"{inspector.name}.compute(looked, {inspector.name}.Params({knobs}){more and f', {more}'})",
     ]
-    return "\n".join(lines)
+    return printing("\n".join(lines))
+
+
+def printing(code: str) -> str:
+    """Code whose expressions, the reports, are printed as well: a script then shows what a notebook does.
+
+    Args:
+        code: Python; a command of the shell is left as it is.
+    """
+    try:
+        body = ast.parse(code).body
+    except SyntaxError:
+        return code
+    lines = code.split("\n")
+    for node in reversed([one for one in body if isinstance(one, ast.Expr)]):
+        lines[node.lineno - 1] = f"report = {lines[node.lineno - 1]}"
+        lines.insert(node.end_lineno or node.lineno, "print(report)")
+    return "\n".join([*lines, "report"])
 
 
 def _sample(context: Context, subject: Subject) -> tuple[list[str], str]:

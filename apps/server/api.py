@@ -519,14 +519,14 @@ def listed_run(context: Context, run: RunFolder, described: Future[Description])
     reason = found.reason
     if found.skeleton is not None:
         try:
-            sets = context.registry.sets.fitting(found.skeleton)
+            sets, reason = context.registry.sets.fitting(found.skeleton), ""
         except MISTAKES as mistake:
             reason = sentence(mistake)
     return {
         "id": run.id,
         "title": run.title,
         "family": found.family,
-        "reason": reason if not sets else "",
+        "reason": reason,
         "epochs": [
             {"index": e.index, "epoch": e.epoch, "label": e.label, "file": e.path.name} for e in run.epochs
         ],

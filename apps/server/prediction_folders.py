@@ -33,6 +33,7 @@ from workbench.evaluation.keypoint_ap import FIGURES
 from workbench.evaluation.manifest import check_truth, read_manifest
 from workbench.evaluation.oks import FOUND, paired_oks
 from workbench.evaluation.predicted_part import part_of_history
+from workbench.evaluation.protocol import judged_as
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -274,7 +275,7 @@ class PredictionFolders:
         version = hashlib.sha256(words.encode()).hexdigest()[:16]
 
         def opened() -> Opened:
-            pose_set = self._registry.sets.get(asked.data)
+            pose_set = judged_as(self._registry.sets.get(asked.data), history.protocols.values())
             ids, images, oks = oks_over_epochs(history)
             place = {number: i for i, number in enumerate(ids.tolist())}
             part = part_of_history(pose_set, history)

@@ -152,17 +152,20 @@ def test_the_report_of_an_unknown_epoch_is_refused_in_a_sentence(api, compared):
     assert "no epoch 'i99'" in answer.json()["error"]
 
 
-def test_the_code_of_a_comparison_makes_its_figures_in_any_folder(api, compared, tmp_path, monkeypatch):
+def test_the_code_of_a_comparison_prints_its_figures_in_any_folder(
+    api, compared, tmp_path, monkeypatch, capsys
+):
     code = api.get("compare/code", params={**RUN, "epochs": "0,2"}).json()["code"]
     monkeypatch.chdir(tmp_path)
-    *lines, last = code.splitlines()
     made: dict = {}
-    exec("\n".join([*lines, f"made = {last}"]), made)
-    for index, evaluation in zip((0, 2), made["made"].evaluations, strict=True):
+    exec(code, made)
+    printed = capsys.readouterr().out
+    for index, evaluation in zip((0, 2), made["report"].evaluations, strict=True):
         epoch = compared["epochs"][index]
         assert evaluation.figures["AP"] == epoch["figures"]["AP"]
         assert evaluation.table() == epoch["per_keypoint"]
-    assert compared["protocol_text"] == made["made"].evaluations[0].protocol.text()
+        assert f"{epoch['figures']['AP']:.3f}" in printed
+    assert compared["protocol_text"] == made["report"].evaluations[0].protocol.text()
 
 
 def test_every_epochs_version_is_its_own(compared):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apps.pages.inspectors import restored
-from apps.pages.report_section import literal, opening_model, opening_of, report_code
+from apps.pages.report_section import literal, opening_model, opening_of, printing, report_code
 from apps.pages.subject import able_runs, subject_of
 from apps.pages.sweep_section import Sweeping
 from apps.server.context import Context
@@ -36,6 +36,12 @@ def opened(settings):
 def test_a_literal_is_the_text_again(text):
     assert ast.literal_eval(literal(text)) == text
     assert "\n" not in literal(text)
+
+
+def test_code_that_is_run_prints_its_reports_and_a_command_stays_as_it_is(capsys):
+    exec(printing("word = 'AP'\n(word +\n ' 0.5')\n\nword"), {})
+    assert capsys.readouterr().out == "AP 0.5\nAP\n"
+    assert printing("workbench sweep run --data x").splitlines() == ["workbench sweep run --data x"]
 
 
 def test_a_folder_cannot_end_the_string_that_names_it(opened, painted, settings, tmp_path):

@@ -52,7 +52,7 @@ def test_codec_compares_two_sizes(workbench):
     code, text, _ = workbench("codec", *words, "--codec", "dark")
     assert code == 0
     assert "dark 48x64/12x16 σ1.5" in text
-    assert "dark 96x128/24x32 σ1" in text
+    assert "dark 96x128/24x32 σ1.5" in text, "one sigma is for both"
 
 
 def test_codec_measures_the_ceiling_on_annotations(workbench, files):

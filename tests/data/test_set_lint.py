@@ -10,7 +10,8 @@ import pytest
 
 from workbench.data import builtin, read_coco
 from workbench.data.images import write_image
-from workbench.data.set_lint import CHECKS, lint, mirror_by_names
+from workbench.data.set_lint import CHECKS, lint
+from workbench.skeletons import mirror_by_names
 
 NAMES = list(builtin("astronaut").skeleton.keypoints)
 

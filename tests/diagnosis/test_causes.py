@@ -16,13 +16,13 @@ from tests.diagnosis.planted_weights import checkpoint, missing
 from tests.diagnosis.systems import RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
 from workbench.data import builtin
-from workbench.diagnosis import diagnose
+from workbench.diagnosis import diagnose, evaluation_causes
 from workbench.diagnosis.box_causes import InstancesLeftOut, best_overlap, extents_stated
 from workbench.diagnosis.case import Case, Options
 from workbench.diagnosis.claim_causes import ClaimByOtherRules, rules_of
 from workbench.diagnosis.config_causes import Audit, RateOfRecipe, WeightDecayOnNorms
 from workbench.diagnosis.evidence import Evidence, only
-from workbench.diagnosis.label_causes import KeypointOrder
+from workbench.diagnosis.label_causes import KeypointOrder, paired_rows
 from workbench.diagnosis.package_causes import PAIRS, PackageVersions
 from workbench.diagnosis.placing_causes import SidesExchanged
 from workbench.diagnosis.precision_causes import LossScaled, MixedPrecision
@@ -330,6 +330,36 @@ def test_a_checkpoint_without_an_earlier_epoch_leaves_parts_untested(tmp_path):
     for cause in ("weights of one part scaled", "batch-norm statistics not updated"):
         assert "no earlier epoch" in report.not_testable[cause]
     assert RTMPOSE.last() == demo_checkpoints()[-1]
+
+
+def test_poses_of_one_image_are_paired_with_the_nearest_centre_once_each():
+    people, k = builtin("scenes-val"), 17
+    (image_id, rows), *_ = ((n, r) for n, r in people.labelled_of_image.items() if len(r) == 2)
+    centres = [np.add(people.instances[i].box[:2], people.instances[i].box[2:]) / 2 for i in rows]
+    points = np.stack([np.tile(c, (k, 1)) for c in (centres[1], centres[0], centres[0] + 1)])
+    lost = np.full((1, k, 2), np.nan)
+    results = [
+        {"image_id": image_id, "category_id": 1, "score": 0.5, "keypoints": [0, 0, 1] * k} for _ in range(4)
+    ]
+    found = dataclasses.replace(Predictions.from_coco(results), keypoints=np.concatenate([lost, points]))
+    paired, instances = paired_rows(found, people)
+    assert paired == [2, 1]
+    assert [one.annotation_id for one in instances] == [people.instances[i].annotation_id for i in rows]
+
+
+def test_of_an_image_full_of_poses_the_best_ones_are_compared(monkeypatch):
+    monkeypatch.setattr(evaluation_causes, "MOST_COMPARED", 2)
+    results = [
+        {
+            "image_id": 1,
+            "category_id": 1,
+            "score": score,
+            "keypoints": [x for j in range(17) for x in (j, 9 * j, 1)],
+        }
+        for score in (0.2, 0.9, 0.3, 0.8)
+    ]
+    kept = evaluation_causes.without_repeated(Predictions.from_coco(results), np.full(17, 0.05))
+    assert kept.tolist() == [0, 1, 2], "of the two best the worse is dropped; the others are not compared"
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_the_projects_own_config_has_these():
         "training.phase2.batch_size": 64,
         "training.phase2.learning_rate": 0.0005,
         "training.phase2.weight_decay": 0.1,
-        "auto_scale_lr": {"base_batch_size": 512, "enable": True},
+        "training.phase2.learning_rate with training.phase2.batch_size": 6.3e-05,
     }
     turned = [one.key for one in found.findings if one.cause == "width and height exchanged"]
     assert sorted(turned) == ["model.heatmap_size", "model.input_size"]
@@ -118,3 +118,31 @@ def test_without_a_name_the_projects_own_config_is_not_compared():
     found = audit(read_text(OWN, "stage1_config.yaml").values)
     assert found.recipe == ""
     assert found.findings == ()
+
+
+OFFICIAL_HRNET = """
+GPUS: (0,1,2,3)
+DATASET: {DATASET: coco, TEST_SET: val2017, TRAIN_SET: train2017}
+MODEL:
+  NAME: pose_hrnet
+  NUM_JOINTS: 17
+  IMAGE_SIZE: [192, 256]
+  HEATMAP_SIZE: [48, 64]
+  SIGMA: 2
+  EXTRA: {STAGE4: {NUM_CHANNELS: [32, 64, 128, 256]}}
+TRAIN: {BATCH_SIZE_PER_GPU: 32, SHUFFLE: true, END_EPOCH: 210, LR: 0.001, LR_STEP: [170, 200]}
+TEST: {FLIP_TEST: true}
+"""
+
+
+def test_hrnets_own_yaml_differs_from_mmposes_recipe_in_rate_and_batch_alone():
+    """Both are published: 4 devices of 32 at 1e-3 there, 8 of 64 at 5e-4 in mmpose."""
+    found = audit(read_text(OFFICIAL_HRNET, "w32_256x192_adam_lr1e-3.yaml").values)
+    assert found.recipe == "hrnet-w32-coco"
+    assert {one.key: (one.severity, one.found, one.expected) for one in found.findings} == {
+        "TRAIN.LR": ("warning", 0.001, 0.0005),
+        "TRAIN.BATCH_SIZE_PER_GPU": ("warning", 32, 64),
+        "TRAIN.LR with TRAIN.BATCH_SIZE_PER_GPU": ("warning", 0.001, 0.00013),
+    }
+    assert "4 devices" in found.findings[-1].evidence
+    assert not any("other data" in note for note in found.notes)

@@ -141,6 +141,10 @@ PLANTED = [
      "train_dataloader.dataset.datasets", "error"),
     ("auto_scale_lr.enabled", True, "auto_scale_lr.enabled", "warning"),
     ("optim_wraper", {}, "optim_wraper", "warning"),
+    ("model.head.loss.use_target_weigth", True, "model.head.loss.use_target_weigth", "error"),
+    ("model.data_preprocessor.bgr_to_rbg", True, "model.data_preprocessor.bgr_to_rbg", "error"),
+    ("model.backbone.drop_path_rates", 0.3, "model.backbone.drop_path_rates", "error"),
+    ("train_dataloader.dataset.an_file", "a.json", "train_dataloader.dataset.an_file", "error"),
 ]  # fmt: skip
 
 

@@ -100,6 +100,11 @@ def test_another_order_keeps_names_mirror_and_sigmas_together():
     assert frozenset(("Nose", "Neck")) in limbs
 
 
+def test_unknown_names_that_tell_sides_get_their_mirror_pairs():
+    own = skeleton_for(["beak", "left_wing", "right_wing", "claw.R", "claw.L", "left_tuft"])
+    assert (own.mirror, own.sigmas) == ((0, 2, 1, 4, 3, 5), ())
+
+
 def test_unknown_names_get_no_sigmas_and_no_mirror():
     own = skeleton_for(["wing", "beak", "claw"], limbs=[(0, 1), (1, 16)])
     assert (own.name, own.sigmas, own.mirror, own.limbs) == ("own-3", (), (), ((0, 1),))

@@ -44,7 +44,7 @@ def test_without_augmentation_every_keypoint_lies_where_the_crop_has_it(people):
         assert view.keypoints[seen, :2] == pytest.approx(expected[seen], abs=1e-2)
         assert np.isnan(view.keypoints[~seen, :2]).all()
         assert view.image.shape == (128, 96, 3)
-        assert view.told() == "as it is"
+        assert view.described() == "as it is"
     figures = report.figures()
     assert (figures["mirrored"], figures["half_body"], figures["largest_rotation"]) == (0, 0, 0)
     assert figures["smallest_scale"] == pytest.approx(1, abs=1e-3)
@@ -75,6 +75,21 @@ def test_flip_indices_that_exchange_nothing_are_found(people):
     report = training_views(wrong, samples, skeleton, draws=1)
     assert [one.cause for one in report.findings] == ["augmentation"]
     assert "left and right are not exchanged" in report.findings[0].evidence
+
+
+@pytest.mark.parametrize("size", [(96, 128), (128, 96)])
+def test_colours_and_lying_crops_are_not_taken_for_keypoints_that_stay_behind(people, size):
+    """Sapiens' own steps: hue and the order of channels change, and crops have other sides than boxes."""
+    samples, skeleton = people
+    steps = ("RandomFlip", "RandomHalfBody", "RandomBBoxTransform")
+    healthy = config(
+        *(f"dict(type='{name}')" for name in steps),
+        more=", dict(type='PhotometricDistortion')",
+    )
+    affine = healthy["train_dataloader"]["dataset"]["pipeline"][-3]
+    assert affine["type"] == "TopdownAffine"
+    affine["input_size"] = size
+    assert training_views(healthy, samples, skeleton, draws=1).findings == ()
 
 
 def test_half_body_rotation_and_scale_are_measured(people):

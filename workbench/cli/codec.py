@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import DataOptions, Demo, Limit, Out, check_limit, option
 from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, run_in_job, written
@@ -58,13 +57,15 @@ def command(
 ) -> Answer:
     """Error of each codec over the whole input and at its borders, and the AP that it leaves.
 
-    Several sizes are compared: the second --heatmap belongs to the second --input, and so on. With --data the
-    AP ceiling is measured on its annotations, through the crop of each person; images are not read.
+    Several sizes are compared: the second --heatmap belongs to the second --input, and so on; one alone
+    belongs to all. With --data the AP ceiling is measured on its annotations, through the crop of each
+    person; images are not read.
     """
     if demo:
-        size = size or [demo_size for demo_size, _, _ in DEMO_SIZES]
-        heatmap = heatmap or [cells for _, cells, _ in DEMO_SIZES][: len(size)]
-        sigma = sigma or [cells for _, _, cells in DEMO_SIZES][: len(size)]
+        if size is None:
+            size = [demo_size for demo_size, _, _ in DEMO_SIZES]
+            heatmap = heatmap or [cells for _, cells, _ in DEMO_SIZES]
+            sigma = sigma or [cells for _, _, cells in DEMO_SIZES]
         codec = codec or ["quarter", "udp", "simcc"]
     check_limit(limit)
     check_file(out, *REPORT_ENDINGS)
@@ -88,21 +89,23 @@ def _setups(
     simcc_sigma: str | None,
     blur: int,
 ) -> list[Setup]:
-    """The sizes that were asked for; the n-th of each option belongs to the n-th input.
+    """The sizes that were asked for; the n-th of each option belongs to the n-th input, one alone to all.
 
     Raises:
-        ValueError: a size is none, or an option was given more often than --input.
+        ValueError: a size is none, or an option was given neither once nor as often as --input.
     """
     from workbench.decoding.codecs import size_of
     from workbench.evaluation.codecs import Setup
 
+    columns: list[list[Any]] = []
     for name, given in (("--heatmap", heatmaps), ("--sigma", sigmas), ("--split", splits)):
-        if given is not None and len(given) > len(sizes):
+        values: list[Any] = list(given or [None])
+        if len(values) not in (1, len(sizes)):
             raise ValueError(
-                f"{name}: {len(given)} values for {len(sizes)} --input; expected one for each at most"
+                f"{name}: {len(values)} values for {len(sizes)} --input; expected one for all or each"
             )
+        columns.append(values if len(values) == len(sizes) else values * len(sizes))
     bins = _pair(simcc_sigma)
-    rows = itertools.zip_longest(sizes, heatmaps or [], sigmas or [], splits or [])
     return [
         Setup(
             size_of(size),
@@ -112,7 +115,7 @@ def _setups(
             bins,
             blur,
         )
-        for size, cells, sigma, split in rows
+        for size, cells, sigma, split in zip(sizes, *columns, strict=True)
     ]
 
 

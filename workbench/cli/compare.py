@@ -145,15 +145,14 @@ def judged_epochs(
     from workbench.evaluation.label_audit import runs_of_files
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.predictions import keypoint_count, minus_ones
-    from workbench.evaluation.protocol import judged_by
+    from workbench.evaluation.protocol import judged_as, judged_by
 
     model = how.model
     given = {path: read_json(path) for path in paths if is_results(path)}
     pose_set = how.data.open("compare", next((keypoint_count(one) for one in given.values()), None))
     counting = how.evaluator.rules(len(pose_set.skeleton))
-    # Sigmas that come with a model are known once the first one is open.
-    sigmas_known = how.evaluator.sigmas is not None
-    if sigmas_known or all(path.suffix == ".parquet" or path in given or is_dump(path) for path in paths):
+    sigmas_known = how.evaluator.sigmas is not None  # else they may come with a model, or its predictions
+    if sigmas_known or all(path in given or is_dump(path) for path in paths):
         check_evaluable(pose_set, **counting)
     if out is not None:
         check_room(out / f"{titles[0]}.parquet")
@@ -180,6 +179,7 @@ def judged_epochs(
         raise next(iter(broken.values()))
     paths = [path for path in paths if path not in broken]
     found, protocols = [one.predictions for one in epochs], [one.protocol for one in epochs]
+    truth = truth if sigmas_known else judged_as(truth, protocols)
     part = part_of_predictions(truth, found, protocols, paths)
     runs = runs_of_files(paths, ["" if one is None else one.sha256 for one in protocols])
     epochs = [dataclasses.replace(one, run=run) for one, run in zip(epochs, runs, strict=True)]

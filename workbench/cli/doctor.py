@@ -23,7 +23,7 @@ _SIGNS = {
 
 
 def command(error: Error = None, demo: Demo = False) -> Answer:
-    """Check the installed versions for known conflicts, or explain an error message.
+    """Check installed versions for known conflicts and the demo files, or explain an error message.
 
     Exit code 1 when something is broken. Example:
     `workbench doctor --error "mat1 and mat2 shapes cannot be multiplied (136x8 and 64x256)"`.
@@ -48,11 +48,18 @@ def _explained(error: str) -> Answer:
 
 
 def _examined() -> Answer:
+    from workbench.checkpoints.demo import verify
+    from workbench.core import NotAvailable
     from workbench.doctor import examine
     from workbench.doctor.examination import table
 
     found = examine()
+    try:
+        demo_files, missing = verify(), []
+    except NotAvailable as absent:
+        demo_files, missing = [], [str(absent)]
     facts = {"summary": found.summary(), **dataclasses.asdict(found), "broken": len(found.broken)}
+    facts["demo_files"] = [*demo_files, *missing]
     rows = table(found)
     width = max(len(row["package"]) for row in rows)
     wide = max(len(row["version"]) for row in rows)
@@ -62,4 +69,8 @@ def _examined() -> Answer:
     for problem in found.problems:
         lines.append(f"{_SIGNS[problem.status]}  {problem.name}: {problem.found}")
         lines.append(f"          {problem.matters}" + (f"; {problem.do}" if problem.do else ""))
-    return Answer(facts, "\n".join(lines), exit_code=1 if found.broken else 0)
+    lines += [f"{_SIGNS['broken']}  demo checkpoints: {one}; check them out again" for one in demo_files]
+    lines += [f"{_SIGNS['missing']}  demo checkpoints: {one}" for one in missing]
+    if not facts["demo_files"]:
+        lines.append(f"{_SIGNS['fine']}  demo checkpoints: all files are as published")
+    return Answer(facts, "\n".join(lines), exit_code=1 if found.broken or demo_files else 0)

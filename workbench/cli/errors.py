@@ -130,12 +130,15 @@ def of_results(
     from workbench.evaluation import Detections, Predictions, evaluate
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.predictions import keypoint_count, minus_ones, of_categories, results_of
+    from workbench.evaluation.protocol import judged_as
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such result file")
     if path.suffix == ".parquet":
         predictions, protocol = Predictions.from_parquet(path)
         pose_set, detections = data.open("errors", predictions.keypoints.shape[1] or None), None
+        if evaluator.sigmas is None:
+            pose_set = judged_as(pose_set, [protocol])
     else:
         given, protocol = read_json(path), None
         pose_set = data.open("errors", keypoint_count(given))

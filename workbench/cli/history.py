@@ -109,6 +109,7 @@ def command(
     from workbench.evaluation.epoch_scores import truth_digest
     from workbench.evaluation.history import query_epochs
     from workbench.evaluation.manifest import check_manifest, check_truth, write_manifest
+    from workbench.evaluation.protocol import judged_as
 
     if demo:
         with tempfile.TemporaryDirectory() as folder:
@@ -140,6 +141,8 @@ def command(
         write_manifest(folder, pose_set.name, made, truth=digest)
     history = query_epochs(folder, mixed=mixed)
     wrong = check_manifest(folder, history)
+    if pose_set is not None and evaluator.sigmas is None:
+        pose_set = judged_as(pose_set, history.protocols.values())
     note = "" if pose_set is None else _scored(history, pose_set, evaluator)
     if compact:
         in_job("sorting by image", lambda job: history.index_images(job.progress, job.cancelled))

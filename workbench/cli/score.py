@@ -46,9 +46,12 @@ def command(
     pose_set = open_data_for(data or "astronaut", keypoint_count(given), category=category)
     if results is not None and results.suffix == ".parquet":
         from workbench.evaluation import Predictions
+        from workbench.evaluation.protocol import judged_as
 
         predictions, protocol = Predictions.from_parquet(results)
         detections, others = None, 0
+        if evaluator.sigmas is None:
+            pose_set = judged_as(pose_set, [protocol])
     else:
         protocol = None
         name = "results" if results is None else results.name

@@ -14,10 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.files import csv_text
+
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from workbench.core.finding import Finding
+
+
+PRINTED_ROWS = 50
+"""Rows of a report's table that `print` shows."""
 
 
 class Report(ABC):
@@ -47,6 +53,13 @@ class Report(ABC):
     def to_findings(self) -> tuple[Finding, ...]:
         """What is wrong, the most important first; () for a report that judges nothing."""
         return ()
+
+    def __str__(self) -> str:
+        """What `print` shows: the summary, and the first rows of the table as comma-separated values."""
+        table = self.table()
+        lines = csv_text(table[:PRINTED_ROWS], "\n").splitlines() if table else []
+        more = len(table) - PRINTED_ROWS
+        return "\n".join([self.summary(), "", *lines, *([f"... and {more} more rows"] if more > 0 else [])])
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(self.summary())}</p>{figure_html(self.plot())}"

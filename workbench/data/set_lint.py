@@ -7,7 +7,6 @@ the keypoints, exchanged sides) is added by `workbench.evaluation.probes.labels`
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from workbench.data.lints import (
     repeated_annotations,
 )
 from workbench.data.pose_set import missing_images
+from workbench.skeletons import mirror_by_names
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -232,31 +232,6 @@ def lint(
 # Names, mirror pairs and sigmas.
 
 
-_SIDES = (("left", "right"), ("l", "r"))
-
-
-def mirror_by_names(names: Sequence[str]) -> tuple[int, ...]:
-    """For each keypoint its partner on the other side by its name; itself where the name tells no side.
-
-    Args:
-        names: ``left_eye``, ``L_Eye``, ``eye.R`` ...
-    """
-    words = [re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) for name in names]
-    parts = [tuple(part for part in re.split(r"[^a-z0-9]+", word.lower()) if part) for word in words]
-    at = {part: k for k, part in enumerate(parts)}
-    found = []
-    for k, part in enumerate(parts):
-        partner = k
-        for one, other in _SIDES:
-            exchange = {one: other, other: one}
-            turned = tuple(exchange.get(word, word) for word in part)
-            if turned != part and turned in at:
-                partner = at[turned]
-                break
-        found.append(partner)
-    return tuple(found)
-
-
 def _stated(pose_set: PoseSet, *keys: str) -> Any:
     """What the first category of the file states under one of several keys; None for nothing."""
     for entry in pose_set.raw.get("categories", ()):
@@ -275,7 +250,8 @@ def _mirror(pose_set: PoseSet) -> list[Located]:
     stated = _stated_mirror(pose_set, skeleton)
     declared = stated or tuple(skeleton.mirror)
     if stated and skeleton.mirror and stated != tuple(skeleton.mirror):
-        found.append(("the file's mirror pairs", stated, tuple(skeleton.mirror), f"{skeleton.name} has"))
+        whose = "their names say" if tuple(skeleton.mirror) == named else f"{skeleton.name} has"
+        found.append(("the file's mirror pairs", stated, tuple(skeleton.mirror), whose))
     elif declared and sided and declared != named:
         found.append(("the mirror pairs", declared, named, "their names say"))
     if not declared and sided:

@@ -224,7 +224,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
     findings = _with_diffs(case, findings)
     if case.reaches("forward") and (scores := note_of_scores(case)):
         case.notes.append(scores)
-    figures, protocol, together = _measured(case)
+    figures, protocol, sample, together = _measured(case)
     return Diagnosis(
         title=_title(case),
         given=case.given.text(),
@@ -234,6 +234,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
         not_testable=not_testable,
         figures=figures,
         protocol=protocol,
+        sample=sample,
         together=together,
         notes=tuple(dict.fromkeys(case.notes)),
         worth_adding=_worth_adding(case, not_testable),
@@ -246,11 +247,11 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
     )
 
 
-def _measured(case: Case) -> tuple[dict[str, float], str, tuple[float, ...]]:
-    """Figures of the run as it is, their protocol, and what all proved causes together give back."""
+def _measured(case: Case) -> tuple[dict[str, float], str, tuple[int, ...], tuple[float, ...]]:
+    """Figures of the run as it is, protocol, instances of how many, and what all proved causes give back."""
     evidence = case.peek("measured") or case.peek("evidence")
     if evidence is None:
-        return {}, "", ()
+        return {}, "", (), ()
     base = evidence.measure()
     figures = {**base.figures, "mean OKS": base.mean_oks}
     apart = case.peek("separated")
@@ -259,7 +260,8 @@ def _measured(case: Case) -> tuple[dict[str, float], str, tuple[float, ...]]:
         found = apart.together
         # An interval that holds 0 gives nothing back; one that could not be had is nan.
         together = () if found.AP_low <= 0 else (found.AP, found.AP_low, found.AP_high)
-    return {k: v for k, v in figures.items() if not math.isnan(v)}, evidence.protocol(), together
+    figures = {k: v for k, v in figures.items() if not math.isnan(v)}
+    return figures, evidence.protocol(), (len(evidence.indices), len(evidence.pose_set.labelled)), together
 
 
 def _cost(case: Case) -> tuple[int, ...]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SAME = 0.006
 # Share of results whose ids do not fit, from which something is said.
 FEW = 0.02
+# Poses of one image that are compared with each other: the evaluator counts the best 20.
+MOST_COMPARED = 1000
 # Share of poses that repeat another one, from which they are told even where they cost little.
 REPEATED = 0.1
 # Images without results are explained by results under other ids, where these are so many of them.
@@ -130,10 +132,11 @@ def _categories(found: Predictions, pose_set: PoseSet) -> np.ndarray:
         x0, y0, x1, y1 = one.box
         centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
         centres.setdefault(one.image_id, []).append((one.category_id, centre))
+    there = {image_id: {category for category, _ in here} for image_id, here in centres.items()}
     right = found.category_id.copy()
     for row, image_id in enumerate(found.image_id.tolist()):
         here = centres.get(image_id, [])
-        if not here or int(right[row]) in {category for category, _ in here}:
+        if not here or int(right[row]) in there[image_id]:
             continue
         middle = np.nanmean(found.keypoints[row], 0)
         right[row] = min(here, key=lambda pair, at=middle: float(np.linalg.norm(pair[1] - at)))[0]
@@ -236,18 +239,21 @@ class Duplicates(Undone):
 
     def seen(self, case: Case, change: Change) -> str:
         return (
-            f"{change.facts['share']:.0%} of the poses repeat a better one of the same image (OKS above .9)"
+            f"{change.facts['share']:.0%} of the poses repeat a better one of the same image (OKS above .9, "
+            f"among the {MOST_COMPARED:,} best of each image)"
         )
 
 
 def without_repeated(found: Predictions, sigmas: np.ndarray) -> np.ndarray:
-    """Rows that OKS NMS at .9 keeps in each image."""
+    """Rows that OKS NMS at .9 keeps of the `MOST_COMPARED` best poses of each image, and all others."""
     areas = extent(found.keypoints)
     kept = []
     for image_id in np.unique(found.image_id):
         rows = np.flatnonzero(found.image_id == image_id)
+        rows = rows[np.argsort(-found.score[rows], kind="stable")] if len(rows) > MOST_COMPARED else rows
+        rows, rest = rows[:MOST_COMPARED], rows[MOST_COMPARED:]
         best = oks_nms(found.keypoints[rows], found.score[rows], areas[rows], sigmas, 0.9)
-        kept += rows[best].tolist()
+        kept += [*rows[best].tolist(), *rest.tolist()]
     return np.array(sorted(kept), int)
 
 

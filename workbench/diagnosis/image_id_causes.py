@@ -184,6 +184,8 @@ def recovered_poses(found: Predictions, pose_set: PoseSet) -> OtherIds | None:
             f"in sets of up to {MOST_INSTANCES} instances"
         )
     labelled = list(pose_set.labelled_of_image)
+    if len(labelled) < 2:
+        return None  # there is no other image that a pose could fit
     place = {image_id: column for column, image_id in enumerate(labelled)}
     rows = np.flatnonzero(np.isin(found.image_id, labelled))
     instances, starts = _instances(pose_set)
@@ -276,8 +278,9 @@ def _near(points: Float[np.ndarray, "P K 2"], instances: Sequence[Instance]) -> 
     boxes = np.array([one.box for one in instances], float)
     size = np.sqrt(np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(1), 1.0))
     seen = truth[..., 2] > 0
-    away = np.linalg.norm(points[:, None] - truth[None, ..., :2], axis=-1) / (NEAR * size[:, None])
-    near = np.nan_to_num(np.exp(-(away**2) / 2)) * seen
+    apart = points[:, None] - truth[None, ..., :2]
+    squared = np.einsum("pikd,pikd->pik", apart, apart) / (NEAR * size[:, None]) ** 2
+    near = np.nan_to_num(np.exp(-squared / 2)) * seen
     return near.sum(-1) / np.maximum(seen.sum(-1), 1)
 
 

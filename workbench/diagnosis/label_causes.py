@@ -322,23 +322,27 @@ def paired_rows(found: Predictions, pose_set: PoseSet) -> tuple[list[int], list[
 
 
 def _nearest(found: Predictions, pose_set: PoseSet) -> tuple[list[int], list[Instance]]:
-    rows, held = [], []
+    rows, paired = [], []
+    placed = np.any(np.isfinite(found.keypoints).all(-1), axis=1)
+    centres = np.full((len(found), 2), np.inf)
+    centres[placed] = np.nanmean(found.keypoints[placed], 1)
+    order = np.argsort(found.image_id, kind="stable")
+    images, starts = np.unique(found.image_id[order], return_index=True)
+    rows_of = dict(zip(images.tolist(), np.split(order, starts[1:]), strict=True))
     for image_id, indices in pose_set.labelled_of_image.items():
-        here = np.flatnonzero(found.image_id == image_id)
-        left = list(here)
+        here = rows_of.get(image_id, order[:0])
+        left = centres[here]  # infinite once it is paired
         for i in indices:
-            if not left:
-                break
             one = pose_set.instances[i]
-            centre = np.array([(one.box[0] + one.box[2]) / 2, (one.box[1] + one.box[3]) / 2])
-            with np.errstate(all="ignore"):
-                away = [np.linalg.norm(np.nanmean(found.keypoints[r], 0) - centre) for r in left]
-            if not np.isfinite(away).any():
-                continue
-            best = left.pop(int(np.nanargmin(away)))
-            rows.append(int(best))
-            held.append(one)
-    return rows, held
+            apart = left - ((one.box[0] + one.box[2]) / 2, (one.box[1] + one.box[3]) / 2)
+            away = np.einsum("ij,ij->i", apart, apart)
+            best = int(np.argmin(away)) if len(away) else 0
+            if not len(away) or not np.isfinite(away[best]):
+                break
+            left[best] = np.inf
+            rows.append(int(here[best]))
+            paired.append(one)
+    return rows, paired
 
 
 def _size(box: Sequence[float]) -> float:

@@ -37,6 +37,7 @@ class Diagnosis(Report):
         not_testable: cause -> what is missing.
         figures: of the run as it is: AP, AR, mean OKS; {} where there was nothing to measure.
         protocol: by which rules they were measured.
+        sample: number of instances that they were measured on, and of those annotated; () without figures.
         together: AP that comes back with every proved cause undone, and its interval; () with fewer than two.
         notes: about targets that were of no use, and files that contradict each other.
         worth_adding: what would allow more tests, the most useful first.
@@ -59,6 +60,7 @@ class Diagnosis(Report):
     not_testable: Mapping[str, str]
     figures: Mapping[str, float] = field(default_factory=dict)
     protocol: str = ""
+    sample: tuple[int, ...] = ()
     together: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
     worth_adding: tuple[str, ...] = ()
@@ -97,8 +99,8 @@ class Diagnosis(Report):
         tested, untested = len(self.ruled_out), len(self.not_testable)
         if not tested and not self.findings:
             useless = self.given == "nothing" and self.notes
-            why = f"what was given is of no use: {self.notes[0]}" if useless else ""
-            first = f"{NOTHING}, because {why or f'nothing could be tested with {self.given}'}"
+            why = f": {self.notes[0]}" if useless else f" with {self.given}"
+            first = f"{NOTHING}, because nothing could be tested{why}"
         else:
             first = (
                 f"{_capital(self._as_it_is())}{NOTHING.lower() if self._as_it_is() else NOTHING}: "
@@ -127,7 +129,12 @@ class Diagnosis(Report):
         """The figure of the run, as the beginning of a sentence; "" where nothing was measured."""
         if "AP" not in self.figures or not np.isfinite(self.figures["AP"]):
             return ""
-        return f"the run reaches AP {self.figures['AP']:.3f}; "
+        count, every = self.sample or (0, 0)
+        on = f" on {count} of {every} annotated instances (level {self.level})" if count < every else ""
+        # The tests, and with them the figure, are of the model with all of its weights.
+        renamed = any(f.cause == "weights only partly loaded" and f.effect is not None for f in self.findings)
+        run = "the run, once its weights are renamed," if renamed else "the run"
+        return f"{run} reaches AP {self.figures['AP']:.3f}{on}; "
 
     def _next(self, first: Finding) -> str:
         text = (
@@ -171,6 +178,7 @@ class Diagnosis(Report):
                 "given": self.given,
                 "figures": dict(self.figures),
                 "protocol": self.protocol,
+                "sample": list(self.sample),
                 "findings": [self._facts(finding) for finding in self.findings],
                 "together": self.together,
                 "ruled_out": [{"cause": c, "evidence": e} for c, e in self.ruled_out.items()],

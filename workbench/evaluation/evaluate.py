@@ -327,6 +327,7 @@ def judged(
         left_out=len(pose_set.left_out),
         unseen=_without_size(pose_set, counted) if predictions.annotation_id is not None else 0,
         sigmas=f"{skeleton.name}: {skeleton.source}" if sigmas is None else "given",
+        oks_sigmas=tuple(result.sigmas.tolist()),
         area=AREA_TEXT[truth.area_rule],
         detection_area=found.area_rule,
     )

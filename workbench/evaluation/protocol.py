@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,7 @@ class Protocol:
         unseen: of these, those that no crop showed, because their boxes have no size within the image; they
             count as missed.
         sigmas: where the OKS constants come from.
+        oks_sigmas: the constants themselves; () where a file does not state them.
         area: where the annotations' areas come from.
         detection_area: where the detections' areas come from; moves APM, APL, ARM and ARL.
         checkpoint: what was evaluated.
@@ -78,6 +79,7 @@ class Protocol:
     left_out: int = 0
     unseen: int = 0
     sigmas: str = ""
+    oks_sigmas: tuple[float, ...] = ()
     area: str = "annotated"
     detection_area: str = ""
     checkpoint: str = ""
@@ -130,7 +132,7 @@ class Protocol:
             for f in dataclasses.fields(self)
             if f.name not in SUBJECT
             for mine, theirs in [(getattr(self, f.name), getattr(other, f.name))]
-            if _value_text(mine) != _value_text(theirs)
+            if _value_text(mine) != _value_text(theirs) and (f.name != "oks_sigmas" or (mine and theirs))
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -141,7 +143,8 @@ class Protocol:
     def from_json(cls, facts: Mapping[str, Any]) -> Protocol:
         """Read what to_json wrote."""
         known = {f.name: f for f in dataclasses.fields(cls)}
-        given = {k: v for k, v in facts.items() if k in known and v is not None}
+        given: dict[str, Any] = {k: v for k, v in facts.items() if k in known and v is not None}
+        given["oks_sigmas"] = tuple(given.get("oks_sigmas", ()))
         return cls(**given)
 
 
@@ -365,9 +368,24 @@ def judged_by(pose_set: PoseSet, model: Skeleton) -> PoseSet:
         own,
         sigmas=model.sigmas,
         mirror=own.mirror or model.mirror,
-        source=f"the model's own sigmas, {model.source}",
+        source=", ".join(filter(None, ("the model's own sigmas", model.source))),
     )
     return replace(pose_set, skeleton=skeleton)
+
+
+def judged_as(pose_set: PoseSet, protocols: Iterable[Protocol | None]) -> PoseSet:
+    """The set with the sigmas that predictions were judged with when they were written: a model's own.
+
+    Args:
+        pose_set: the annotations.
+        protocols: of the predictions; the first one that states sigmas counts.
+    """
+    own = pose_set.skeleton
+    stated = next((p for p in protocols if p is not None and len(p.oks_sigmas) == len(own)), None)
+    if stated is None or stated.oks_sigmas == own.sigmas:
+        return pose_set
+    source = stated.sigmas.partition(": ")[2] or stated.sigmas
+    return replace(pose_set, skeleton=replace(own, sigmas=stated.oks_sigmas, source=source))
 
 
 def nms_threshold(asked: float | None, *, annotated: bool) -> float:

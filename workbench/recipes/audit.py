@@ -28,7 +28,7 @@ from workbench.recipes.key_rules import KEY_RULES
 from workbench.recipes.model_rules import MODEL_RULES, check_network, checkpoint_findings
 from workbench.recipes.recipe import DIALECTS, Recipe, fields, recipe, recipe_names
 from workbench.recipes.training_rules import TRAINING_RULES
-from workbench.recipes.values import Decisions, decisions_of
+from workbench.recipes.values import Decisions, decisions_of, devices_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -158,7 +158,8 @@ def audit(
         config: its content, as `workbench.recipes.reading.read` or `read_config` gives it. It is not run.
         against: name of a recipe; None takes the nearest.
         title: of the config, for the report.
-        devices: number of devices that train together; None for as many as the recipe was written for.
+        devices: number of devices that train together; None for as many as the config names,
+            else as the recipe was written for.
         notes: added to those of the report.
         checkpoint: an opened checkpoint that is said to be of this config; it is compared with it.
 
@@ -187,7 +188,7 @@ def audit(
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()} if checkpoint else {}
     if checkpoint is not None:
         check_network(decisions, shapes, checkpoint.path.name)
-    devices = devices or (reference.devices if reference else 8)
+    devices = devices or devices_of(decisions) or (reference.devices if reference else 8)
     subject = Subject(decisions, reference, devices, tuple(shapes))
     found = list(differences(decisions, reference)) if reference else []
     for rule in RULES:

@@ -183,7 +183,8 @@ def other_data(decisions: Decisions, recipe: Recipe) -> bool:
     """Whether the config is for another data set than the recipe's."""
     for name in ("train.annotations", "val.annotations", "train.dataset"):
         mine, theirs = decisions.get(name), recipe.get(name)
-        if None not in (mine, theirs):
+        # CombinedDataset joins sets, and does not say which.
+        if None not in (mine, theirs) and "CombinedDataset" not in (mine, theirs):
             return not equal(name, mine, theirs)
     return False
 

@@ -72,13 +72,35 @@ _TEST = _keys(
 _EMA = _keys(
     "type ema_type momentum update_buffers priority strict_load begin_iter begin_epoch gamma interval"
 )
+_DATASET = _keys(
+    "type data_root data_mode ann_file data_prefix bbox_file pipeline test_mode metainfo filter_cfg indices "
+    "serialize_data lazy_init max_refetch sample_interval datasets dataset times subset"
+)
+_MODEL = {
+    "data_preprocessor": _keys(
+        "type mean std pad_size_divisor pad_value bgr_to_rgb rgb_to_bgr non_blocking batch_augments"
+    ),
+    "backbone": _keys(
+        "type arch depth img_size patch_size drop_path_rate with_cls_token qkv_bias final_norm out_type "
+        "out_indices patch_cfg init_cfg frozen_stages norm_cfg norm_eval act_cfg deepen_factor "
+        "widen_factor depths"
+    ),
+    "head": _keys(
+        "type in_channels out_channels input_size in_featuremap_size simcc_split_ratio deconv_out_channels "
+        "deconv_kernel_sizes conv_out_channels conv_kernel_sizes final_layer final_layer_kernel_size gau_cfg "
+        "loss decoder encoder init_cfg unit_channels"
+    ),
+    "head.loss": _keys(
+        "type use_target_weight loss_weight skip_empty_channel beta label_softmax label_beta mask"
+    ),
+}
 _TOP = _keys(
     "train_dataloader val_dataloader test_dataloader optim_wrapper param_scheduler train_cfg val_cfg "
     "test_cfg model val_evaluator test_evaluator default_hooks custom_hooks auto_scale_lr randomness "
     "custom_imports load_from default_scope log_processor visualizer vis_backends env_cfg"
 )
 # How alike a key must be to a known one to be called its misspelling.
-_NEAR, _NEAR_AT_THE_TOP = 0.75, 0.9
+_NEAR, _NEAR_IN_A_CLASS, _NEAR_AT_THE_TOP = 0.75, 0.85, 0.9
 NEVER_TRAIN = "parameters that never train"
 
 
@@ -108,6 +130,13 @@ def unknown_keys(subject: Subject) -> Iterator[AuditFinding]:
         ("custom_hooks.EMAHook", _EMA),
     ):
         yield from _unknown(look_up(config, place), place, known, ignored=True, only_near=True)
+    for place, known in (
+        *((f"model.{part}", known) for part, known in _MODEL.items()),
+        ("train_dataloader.dataset", _DATASET),
+        ("val_dataloader.dataset", _DATASET),
+    ):
+        entry = look_up(config, place)
+        yield from _unknown(entry, place, known, ignored=False, only_near=True, near=_NEAR_IN_A_CLASS)
     yield from _unknown(config, "", _TOP, ignored=True, only_near=True, near=_NEAR_AT_THE_TOP)
 
 

@@ -50,16 +50,15 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
     linear = expected_rate * total / base
     if linear / _SCALING <= used <= linear * _SCALING:
         return
-    fixes = [f"set the rate to about {rate * linear / used:.2g}"]
+    right = f"{rate * linear / used:.2g}"
+    fixes = [f"set the rate to about {right}"]
     if scales:
         fixes.append(f"set auto_scale_lr.base_batch_size to {own * used / linear:.0f}")
     elif math.isclose(rate, expected_rate, rel_tol=1e-6):
-        fixes += _fixes_of_the_recipes_rate(base, accumulated=total != counted)
+        fixes += _fixes_of_the_recipes_rate(base, made.dialect == "mmengine" and total == counted)
     yield finding(
         "warning",
-        "auto_scale_lr",
-        look_up(made.config, "auto_scale_lr"),
-        {"base_batch_size": base, "enable": True},
+        *_rate_key(made, base, float(right)),
         cause="learning rate and batch do not belong together",
         evidence=f"rate {rate:g}{f', which auto_scale_lr makes {used:g}' if scales else ''}, "
         f"with {batch:g} samples on each of {subject.devices} devices ({total:g} in all); {recipe.name} "
@@ -73,10 +72,24 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
     )
 
 
-def _fixes_of_the_recipes_rate(base: float, accumulated: bool) -> list[str]:
-    """What helps beside another rate where the rate is the recipe's, for `base` samples."""
+def _rate_key(made: Decisions, base: float, right: float) -> tuple[str, Any, Any]:
+    """Key, found and expected: mmengine has a switch for it, other trainers the rate alone."""
+    if made.dialect == "mmengine":
+        scaled = {"base_batch_size": base, "enable": True}
+        return "auto_scale_lr", look_up(made.config, "auto_scale_lr"), scaled
+    rate, batch = made.key("optimizer.lr"), made.key("train.batch_size")
+    return f"{rate} with {batch}", made.get("optimizer.lr"), right
+
+
+def _fixes_of_the_recipes_rate(base: float, switch: bool) -> list[str]:
+    """What helps beside another rate where the rate is the recipe's, for `base` samples.
+
+    Args:
+        base: samples in all.
+        switch: the trainer has auto_scale_lr, and it counts the samples right.
+    """
     fixes = [f"train with {base:g} samples in all"]
-    if not accumulated:
+    if switch:
         fixes.append(
             f"set auto_scale_lr = dict(enable=True, base_batch_size={base:g}), which scales the rate so "
             "(--auto-scale-lr of tools/train.py sets enable)"

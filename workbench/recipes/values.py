@@ -17,8 +17,11 @@ from workbench.recipes.recipe import Dialect, fields
 ALIASES = {
     "ViT": "VisionTransformer",
     "TopDown": "TopdownPoseEstimator",
+    "pose_hrnet": "TopdownPoseEstimator",  # of HRNet's own YAML, as pose_resnet
+    "pose_resnet": "TopdownPoseEstimator",
     "TopdownHeatmapSimpleHead": "HeatmapHead",
     "TopDownCocoDataset": "CocoDataset",
+    "coco": "CocoDataset",
     "JointsMSELoss": "KeypointMSELoss",
     "LayerDecayOptimizerConstructor": "LayerDecayOptimWrapperConstructor",
     "GaussianHeatmap": "gaussian",
@@ -262,6 +265,12 @@ def _schedule(view: Mapping[str, Any], dialect: Dialect) -> dict[str, Value]:
     if dialect == "yacs" and look_up(view, "TRAIN.LR_STEP") is not None:
         found["schedule.decay"] = Value("MultiStepLR", "TRAIN.LR_STEP")
     return found
+
+
+def devices_of(decisions: Decisions) -> int | None:
+    """Devices that a YAML config of the HRNet family trains on; None where the config names none."""
+    gpus = _uniform("GPUS", look_up(decisions.config, "GPUS"), decisions.dialect)
+    return len(gpus) if decisions.dialect == "yacs" and isinstance(gpus, (list, tuple)) and gpus else None
 
 
 def warmup_words(length: Any, unit: str) -> str:

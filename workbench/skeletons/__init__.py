@@ -1,8 +1,9 @@
 """Known skeletons, recognised by the names of their keypoints.
 
 `SKELETONS["ap10k-17"]` looks one up; `skeleton_for(names)` recognises one in any spelling that files use
-(``L_F_Paw`` and ``left_front_paw`` are the same keypoint). Unknown names give a new skeleton without mirror
-pairs and sigmas: invented ones would give plausible but meaningless figures.
+(``L_F_Paw`` and ``left_front_paw`` are the same keypoint). Unknown names give a new skeleton with the mirror
+pairs that they tell (``left_wing``, ``right_wing``) and without sigmas: invented ones would give plausible
+but meaningless figures.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def skeleton_for(names: Sequence[str], limbs: Sequence[tuple[int, int]] = ()) ->
 
     Returns:
         A known skeleton; a known one in the order of the file, with its mirror pairs and sigmas; or a new one
-        named ``own-K`` without mirror pairs and sigmas.
+        named ``own-K`` without sigmas, and with those mirror pairs that its names tell.
 
     Raises:
         ValueError: no names, or a repeated one.
@@ -93,7 +94,36 @@ def skeleton_for(names: Sequence[str], limbs: Sequence[tuple[int, int]] = ()) ->
             return _reordered(known, indices)
     K = len(names)
     inside = tuple((int(a), int(b)) for a, b in limbs if 0 <= a < K and 0 <= b < K and a != b)
-    return Skeleton(f"own-{K}", names, inside, source="names as the file gives them; no published sigmas")
+    mirror = mirror_by_names(names)
+    return Skeleton(
+        f"own-{K}", names, inside, mirror if mirror != tuple(range(K)) else (),
+        source="names as the file gives them; no published sigmas",
+    )  # fmt: skip
+
+
+_SIDES = (("left", "right"), ("l", "r"))
+
+
+def mirror_by_names(names: Sequence[str]) -> tuple[int, ...]:
+    """For each keypoint its partner on the other side by its name; itself where the name tells no side.
+
+    Args:
+        names: ``left_eye``, ``L_Eye``, ``eye.R`` ...
+    """
+    words = [re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) for name in names]
+    parts = [tuple(part for part in re.split(r"[^a-z0-9]+", word.lower()) if part) for word in words]
+    at = {part: k for k, part in enumerate(parts)}
+    found = []
+    for k, part in enumerate(parts):
+        partner = k
+        for one, other in _SIDES:
+            exchange = {one: other, other: one}
+            turned = tuple(exchange.get(word, word) for word in part)
+            if turned != part and turned in at:
+                partner = at[turned]
+                break
+        found.append(partner)
+    return tuple(found)
 
 
 def spelling(name: str) -> str:

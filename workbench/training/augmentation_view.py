@@ -21,7 +21,7 @@ from workbench.core import Sample, Skeleton
 from workbench.core.finding import Finding
 from workbench.core.geometry import crop_region
 from workbench.core.report import PICTURE, Report
-from workbench.skeletons import spelling
+from workbench.skeletons import mirror_by_names, spelling
 from workbench.training.albumentations_steps import TRANSFORMS, Results, Step, albumentations_steps
 from workbench.training.augmentation_check import apart_text
 from workbench.training.config_recipe import train_pipeline, type_of
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # Steps that are passed over: images are given, and the view ends where the network's input is packed.
 _PASSED = ("LoadImage", "LoadImageFromFile", "LoadAnnotations", "PackPoseInputs", "GenerateTarget",
            "BottomupGetHeatmapMask", "FilterAnnotations")  # fmt: skip
+# Steps that change colours alone, hue and the order of channels among them: pixels are then others.
+_COLOURS = ("PhotometricDistortion", "YOLOXHSVRandomAug")
 MOST_DRAWS = 64
 
 
@@ -62,7 +64,7 @@ class View:
     scale: float
     dropped: float
 
-    def told(self) -> str:
+    def described(self) -> str:
         """What was done, in a few words."""
         parts = ["mirrored"] if self.mirrored else []
         parts += ["half body"] if self.half_body else []
@@ -158,7 +160,7 @@ class AugmentationReport(Report):
         return [
             {
                 "sample": v.key,
-                "told": v.told(),
+                "told": v.described(),
                 "mirrored": v.mirrored,
                 "half_body": v.half_body,
                 "rotation": v.rotation,
@@ -252,7 +254,6 @@ class _Body:
         Raises:
             ValueError: it describes others: pairs and halves of the body would be those of another skeleton.
         """
-        from workbench.data.set_lint import mirror_by_names
         from workbench.models.mmpose.config import described_by, described_in
 
         others = []
@@ -421,7 +422,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 def _findings(samples: Sequence[Sample], steps: Sequence[Step], body: _Body) -> list[Finding]:
     """Image and keypoints that do not move together; sides that are not exchanged."""
-    geometric = [step for step in steps if step[0] not in TRANSFORMS]
+    geometric = [step for step in steps if step[0] not in (*TRANSFORMS, *_COLOURS)]
     shown = list(samples[:3])
     mirror = body.named or body.flip_indices
 
@@ -431,9 +432,11 @@ def _findings(samples: Sequence[Sample], steps: Sequence[Step], body: _Body) -> 
             with _seeded(int(generator.integers(2**31)) + n):
                 view = _view(sample, geometric, body)
             H, W = view.image.shape[:2]
-            # The box as large as in the crop without augmentation, so that the same rings are compared.
-            margin = (1 - 1 / 1.25) / 2 / max(view.scale, 0.1)
-            box = (W * margin, H * margin, W * (1 - margin), H * (1 - margin))
+            # The box as large as in the crop, whose own sides differ from it: the same rings are compared.
+            _, plain = crop_region(sample.box, (H, W), 1.25)
+            factor = W / (plain[0] * max(view.scale, 0.1))
+            x0, y0, x1, y1 = sample.box
+            box = (0.0, 0.0, (x1 - x0) * factor, (y1 - y0) * factor)
             truth = np.nan_to_num(view.keypoints)
             made.append(dataclasses.replace(sample, image=view.image, box=box, truth=truth, others=()))
         return made

@@ -1,6 +1,6 @@
 /** Everything a reader can do on this page, by name. */
 
-import { firstEpochs } from './beginnings.js';
+import { firstEpochs, withoutData } from './beginnings.js';
 import { rightFrom } from './learning.js';
 import { ofSize, ordered } from './measures.js';
 import { MOST } from './choices.js';
@@ -102,7 +102,7 @@ export function actions(store, { comparisons, pictures, places, beside, page, st
         const data = run.data.includes(state.data) ? state.data : run.data[0] ?? '';
         store.set({ run: id, data, epochs: firstEpochs(run), pair: [0, 1], own: { decoder: '', score: '' }, decoder: '', score: '', comparison: null, sample: -1, keypoint: -1, chosen: false, view: null });
         if (data) want();
-        else store.set({ error: `No data set here has the keypoints of ${run.title}; name one with --data.`, waiting: false });
+        else store.set({ error: withoutData(run), waiting: false });
       },
       data(id) {
         left();

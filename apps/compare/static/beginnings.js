@@ -23,10 +23,15 @@ export function firstSubject(runs, wish, demo) {
   else if (asked && !openable.includes(asked)) error = `${asked.title} cannot be opened: ${asked.reason ?? 'it holds no checkpoint'}`;
   const run = openable.includes(asked) ? asked : usual;
   const data = run.data.includes(wish.data) ? wish.data : run.data[0] ?? '';
-  if (!data) return { run: run.id, data: '', epochs: firstEpochs(run, wish.epochs, wish.last), error: `No data set here has the keypoints of ${run.title}; name one with --data.` };
+  if (!data) return { run: run.id, data: '', epochs: firstEpochs(run, wish.epochs, wish.last), error: withoutData(run) };
   if (wish.data && data !== wish.data) error ||= `Data ${wish.data} does not fit ${run.title}; ${data} is shown instead.`;
   error ||= missingEpochs(run, wish);
   return { run: run.id, data, epochs: firstEpochs(run, wish.epochs, wish.last), error };
+}
+
+/** Why a run is shown on no data: its model cannot be built, or no set has its keypoints. */
+export function withoutData(run) {
+  return run.reason ? `${run.title} cannot be run: ${run.reason}` : `No data set here has the keypoints of ${run.title}; name one with --data.`;
 }
 
 /** A sentence about epochs that a link names and the run does not have; "" when it has them all. */

@@ -39,6 +39,16 @@ def test_an_epoch_that_a_link_names_and_nobody_has_is_said(asked):
     assert texts == ["", "", *(f"toy has no epoch {names}{shown}" for names in ("7", "9", "x, y"))]
 
 
+def test_a_run_without_data_says_whether_its_model_or_the_set_is_missing(asked):
+    run = RUN | {"id": "toy", "family": "unknown", "data": []}
+    runs = [run | {"reason": "1.pth does not fill the model"}, run | {"reason": ""}]
+    texts = asked("beginnings.js", f"{json.dumps(runs)}.map((r) => m.firstSubject([r], {{}}, '').error)")
+    assert texts == [
+        "toy cannot be run: 1.pth does not fill the model",
+        "No data set here has the keypoints of toy; name one with --data.",
+    ]
+
+
 def test_what_is_not_computed_is_said_and_never_counted(asked):
     stored = (
         "{values: {epochs: new Map([[0, 1]])}, epochs: [{index: 0}, {index: 1}, {index: 2, error: 'cut'}]}"

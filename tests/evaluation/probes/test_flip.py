@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.evaluation.probes import discs
 from workbench.core import Skeleton
-from workbench.evaluation.probes import probe_flip
+from workbench.evaluation.probes import flip, probe_flip
+from workbench.evaluation.probes.flip import ShiftTrial
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,23 @@ def test_a_shift_that_is_missing_or_too_much_is_named_with_what_it_costs(samples
     # As in HRNet issue 22: none, one and two cells, and one is the best of a plain network.
     values = {t.cells: t.value for t in missing.shifts}
     assert values[1] > max(values[0], values[2])
+
+
+@pytest.mark.parametrize(
+    ("shift", "low", "found"),
+    [
+        ((3.8, 3.65, 3.92), -0.006, "measured"),  # nearest to one cell, though 40 instances gain little
+        ((3.8, 3.65, 3.92), 0.001, "proved"),
+        ((2.4, 1.2, 3.6), -0.006, ""),
+        ((0.4, 0.1, 0.7), 0.001, ""),
+    ],
+)
+def test_a_shift_is_wrong_where_it_was_measured_even_if_its_price_is_within_chance(shift, low, found):
+    used = ShiftTrial(0, 0.0, 0.538, 0.0, 0.0, 0.0, used=True)
+    other = ShiftTrial(1, 4.0, 0.545, 0.0075, low, 0.02, used=False)
+    judge: Any = SimpleNamespace(measure="OKS", protocol="40 instances")
+    findings = flip._shift_findings([used, other], shift, 0, 4.0, judge)
+    assert [f.confidence for f in findings] == ([found] if found else [])
 
 
 def test_udp_read_as_plain_differs_by_three_pixels_between_mirror_images(samples):

@@ -27,6 +27,7 @@ from workbench.evaluation.probes.intervention import (
     Transposed,
     colours_of,
 )
+from workbench.evaluation.probes.judge import Judge
 
 
 def recoloured(model, sample, change):
@@ -139,6 +140,14 @@ def test_of_one_sample_there_is_no_interval_and_the_finding_is_likely(samples):
     report = probe_input(dataclasses.replace(discs.model(), bgr=True), samples[:1], rounds=1)
     assert np.isnan(report.findings[0].effect.low)
     assert report.findings[0].confidence == "likely"
+
+
+def test_of_keypoints_found_in_one_image_alone_there_is_no_interval(samples):
+    """An untrained ViTPose found one keypoint in one of 4 images, and half a pixel was called proved."""
+    judge = Judge.of(discs.model(), samples, discs.SIX.sigmas, 0)
+    one = np.eye(len(samples))[0]
+    assert np.isnan(judge.interval(0.84 * one, one)).all()
+    assert np.isfinite(judge.interval(0.84 * one, one + np.eye(len(samples))[1])).all()
 
 
 def test_the_report_is_plain_data_and_the_same_for_the_same_seed(samples):

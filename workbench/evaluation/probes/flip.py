@@ -137,10 +137,10 @@ class FlipReport(Report):
 
     @property
     def undecided(self) -> bool:
-        """Another shift is the one that the maps need and gives more, though that may be chance."""
+        """Another shift may be the one that the maps need; it gives more, though that may be chance."""
         shift = (self.shift, self.shift_low, self.shift_high)
         best = _wanted(self.shifts, shift, self.cell)
-        return best is not None and not best.low > 0
+        return best is not None and not _decided(best, shift, self.cell)
 
     def summary(self) -> str:
         text = f"{self.title}: {self.measure} {self.value:.3f} without flip test"
@@ -310,6 +310,12 @@ def _wanted(
     return best if round(shift[0] / cell) == best.cells else None
 
 
+def _decided(best: ShiftTrial, shift: tuple[float, float, float], cell: float) -> bool:
+    """Whether it gives more beyond chance, or the measured shift lies nearest to it, whatever it gives."""
+    bounds = [bound / cell for bound in shift[1:] if math.isfinite(bound)]
+    return best.low > 0 or (len(bounds) == 2 and all(round(bound) == best.cells for bound in bounds))
+
+
 def _shift_findings(
     shifts: Sequence[ShiftTrial],
     shift: tuple[float, float, float],
@@ -319,7 +325,7 @@ def _shift_findings(
 ) -> list[Finding]:
     """Another whole cell is nearer to the shift that the maps need, and gives more."""
     best = _wanted(shifts, shift, cell)
-    if best is None or best.cells == used or not best.low > 0:
+    if best is None or best.cells == used or not _decided(best, shift, cell):
         return []
     wanted = best.cells
     now = next(t for t in shifts if t.used)
@@ -341,7 +347,7 @@ def _shift_findings(
             Effect(judge.measure, best.delta, best.low, best.high, judge.protocol),
             refuted_by="a flip test on other labelled images that is not better with this shift",
             severity="warning",
-            confidence="proved",
+            confidence="proved" if best.low > 0 else "measured",
         )
     ]
 

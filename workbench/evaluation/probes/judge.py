@@ -157,10 +157,10 @@ class Judge:
         return {"share": share, "share_low": low, "share_high": high, "pixels": pixels}
 
     def interval(self, parts: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-        """Interval of sum(parts) / sum(weights) over resampled clusters; nan for a single cluster."""
-        if len(self.clusters) < 2:
-            return math.nan, math.nan
+        """Interval of sum(parts) / sum(weights) over resampled clusters; nan where one alone has weight."""
         sums = [np.array([v[c].sum() for c in self.clusters]) for v in (parts, weights)]
+        if (sums[1] > 0).sum() < 2:
+            return math.nan, math.nan
         top, bottom = (self.draws @ s for s in sums)
         ratio = np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom > 0)
         ratio = ratio[np.isfinite(ratio)]
