@@ -52,10 +52,10 @@ CLICK = f"""() => window.wb.onPoint("{FIGURE}", (point) => {{
   const kind = (point.data.meta || {{}}).kind;
   // The time makes a second click on the same bar a change as well.
   const keypoint = kind ? point.y : "";
-  const told = JSON.stringify({{kind: kind || point.customdata, keypoint, at: Date.now()}});
+  const bar = JSON.stringify({{kind: kind || point.customdata, keypoint, at: Date.now()}});
   const box = document.querySelector("#wb-errors-click textarea, #wb-errors-click input");
   const kinds = {{TEXTAREA: HTMLTextAreaElement, INPUT: HTMLInputElement}};
-  Object.getOwnPropertyDescriptor(kinds[box.tagName].prototype, "value").set.call(box, told);
+  Object.getOwnPropertyDescriptor(kinds[box.tagName].prototype, "value").set.call(box, bar);
   box.dispatchEvent(new Event("input", {{bubbles: true}}));
   document.querySelector("#wb-errors-instances").scrollIntoView({{behavior: "smooth"}});
 }})"""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
 from gradio_client import handle_file
 
+from apps.pages.audit import Audit
+from apps.pages.report_section import printing
 from tests.apps.client import code_in, connected, saved
 from tests.apps.conftest import started
 
@@ -58,6 +61,14 @@ def test_a_pasted_config_is_audited_against_the_chosen_recipe(api):
     assert "against sapiens-1b-coco" in line
     assert "training.batch_size" in findings
     assert "width" in findings
+
+
+def test_the_code_of_the_example_prints_its_findings(capsys):
+    section = Audit(SimpleNamespace(jobs=None), [])
+    exec(printing(section.code(section.asked())), {})
+    out = capsys.readouterr().out
+    assert "against sapiens-1b-coco" in out.splitlines()[0]
+    assert "codec.input_size" in out
 
 
 def test_an_uploaded_markdown_file_is_judged(api, tmp_path):

@@ -1,4 +1,4 @@
-"""A third set: weights, statistics and image files broken in ways that no method was tuned on.
+"""A further set: weights, statistics and image files broken in ways that no method was tuned on.
 
 Written before they were run; benchmarks/diagnosis_notes.md says what their first run showed.
 """

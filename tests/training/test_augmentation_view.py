@@ -44,7 +44,7 @@ def test_without_augmentation_every_keypoint_lies_where_the_crop_has_it(people):
         assert view.keypoints[seen, :2] == pytest.approx(expected[seen], abs=1e-2)
         assert np.isnan(view.keypoints[~seen, :2]).all()
         assert view.image.shape == (128, 96, 3)
-        assert view.told() == "as it is"
+        assert view.described() == "as it is"
     figures = report.figures()
     assert (figures["mirrored"], figures["half_body"], figures["largest_rotation"]) == (0, 0, 0)
     assert figures["smallest_scale"] == pytest.approx(1, abs=1e-3)

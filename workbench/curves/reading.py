@@ -152,12 +152,12 @@ def _read(sources: Sequence[Source], heads: Sequence[bytes], title: str) -> tupl
     if not any(row.values for row in rows):
         raise NotAvailable(f"{files[-1]}: no figures in this log")
     several = len(files) > 1
-    told = [
+    notes_of_runs = [
         f"{file}: {note}" if several else note
         for file, log in zip(files, logs, strict=True)
         for note in log.notes
     ]
-    notes = tuple(dict.fromkeys(told))
+    notes = tuple(dict.fromkeys(notes_of_runs))
     return (with_flags(curves_of(Log(rows, notes), title, chosen.name, files)),)
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _SIDE = 24
 # Mean difference of grey levels (0..255) below which two images are the same. JPEG at quality 50: about 1.
 _SAME = 2.0
+# ... and by at most this share of their contrast: dark scenes of one camera differ by few grey levels.
+_SAME_SHARE = 0.35
 # Uniform images are all alike; below this standard deviation of grey levels they are not compared.
 _PLAIN = 3.0
 
@@ -162,7 +164,8 @@ def duplicate_images(paths: Sequence[Path]) -> list[Path]:
     table = np.stack(small)
     found = []
     for i in range(1, len(first_copies)):
-        if (np.abs(table[:i] - table[i]).mean(1) < _SAME).any():
+        change = table[:i] - table[i]
+        if ((np.abs(change).mean(1) < _SAME) & (change.std(1) < _SAME_SHARE * table[i].std())).any():
             found.append(first_copies[i])
     return found
 
@@ -259,13 +262,13 @@ def located(pose_set: PoseSet) -> list[Located]:
 
 def _at(
     cause: str,
-    told: Iterable[tuple[str, Bool[np.ndarray, " N"]]],
+    texts: Iterable[tuple[str, Bool[np.ndarray, " N"]]],
     chosen: Sequence[Instance],
     severity: Severity = "warning",
 ) -> list[Located]:
     """Sentences with the rows behind them as findings with ids."""
     found = []
-    for text, rows in told:
+    for text, rows in texts:
         behind = [a for a, here in zip(chosen, rows, strict=True) if here]
         found.append(located_at(Finding(cause, text, severity=severity), behind))
     return found

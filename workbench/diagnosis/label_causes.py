@@ -331,7 +331,7 @@ def paired_rows(found: Predictions, pose_set: PoseSet) -> tuple[list[int], list[
 
 def _nearest(found: Predictions, pose_set: PoseSet) -> tuple[list[int], list[Instance]]:
     rows, paired = [], []
-    placed = np.isfinite(found.keypoints).all(-1).any(1)
+    placed = np.any(np.isfinite(found.keypoints).all(-1), axis=1)
     centres = np.full((len(found), 2), np.inf)
     centres[placed] = np.nanmean(found.keypoints[placed], 1)
     order = np.argsort(found.image_id, kind="stable")

@@ -282,7 +282,7 @@ def codecs_agree(subject: Subject) -> Iterator[AuditFinding]:
     decoder = head.get("decoder") if isinstance(head, Mapping) else None
     if made.dialect != "mmengine" or not isinstance(head, Mapping) or not isinstance(decoder, Mapping):
         return
-    told: set[str] = set()
+    named: set[str] = set()
     for split in ("train", "val"):
         pipeline = look_up(made.config, f"{split}_dataloader.dataset.pipeline")
         steps = {"p": pipeline or made.config.get(f"{split}_pipeline")}
@@ -290,15 +290,15 @@ def codecs_agree(subject: Subject) -> Iterator[AuditFinding]:
         if isinstance(encoder, Mapping):
             cause = "targets encoded otherwise than outputs are decoded"
             yield from _differing(
-                f"{split}_pipeline.GenerateTarget.encoder", encoder, decoder, _OF_CODEC, cause, told
+                f"{split}_pipeline.GenerateTarget.encoder", encoder, decoder, _OF_CODEC, cause, named
             )
         if isinstance(crop, Mapping) and "input_size" in crop and "input_size" in decoder:
             place = f"{split}_pipeline.TopdownAffine"
-            yield from _differing(place, crop, decoder, ["input_size"], "config contradicts itself", told)
+            yield from _differing(place, crop, decoder, ["input_size"], "config contradicts itself", named)
     own = [key for key in _OF_CODEC if key in head and key in decoder and key != "type"]
     if class_name(head) in _OF_SIMCC_HEADS and "simcc_split_ratio" in (*head, *decoder):
         own.append("simcc_split_ratio")
-    yield from _differing("model.head", head, decoder, own, "config contradicts itself", told)
+    yield from _differing("model.head", head, decoder, own, "config contradicts itself", named)
 
 
 def _differing(
@@ -307,13 +307,13 @@ def _differing(
     decoder: Mapping[str, Any],
     keys: Iterable[str],
     cause: str,
-    told: set[str],
+    named: set[str],
 ) -> Iterator[AuditFinding]:
     """A finding for each key that a part of a config and the head's decoder give other values, told once."""
     for key in dict.fromkeys(keys):
         a, b = (_listed(one.get(key, _OF_CODEC[key])) for one in (mine, decoder))
-        if a != b and key not in told:
-            told.add(key)
+        if a != b and key not in named:
+            named.add(key)
             yield finding(
                 "error",
                 f"{place}.{key}",
@@ -421,8 +421,8 @@ def check_network(decisions: Decisions, shapes: Shapes, file: str) -> None:
     said = decisions.values.get("backbone.type")
     if said is None or said.value not in _BACKBONES:
         return
-    told = ((kind, name) for kind, own in _BACKBONES.items() for name in shapes if own.search(name))
-    found, tensor = next(told, (said.value, ""))
+    matching = ((kind, name) for kind, own in _BACKBONES.items() for name in shapes if own.search(name))
+    found, tensor = next(matching, (said.value, ""))
     if found != said.value:
         raise ValueError(
             f"{file} is a checkpoint of another model than the config: {said.key} is {said.value}, and "

@@ -64,7 +64,7 @@ class View:
     scale: float
     dropped: float
 
-    def told(self) -> str:
+    def described(self) -> str:
         """What was done, in a few words."""
         parts = ["mirrored"] if self.mirrored else []
         parts += ["half body"] if self.half_body else []
@@ -160,7 +160,7 @@ class AugmentationReport(Report):
         return [
             {
                 "sample": v.key,
-                "told": v.told(),
+                "told": v.described(),
                 "mirrored": v.mirrored,
                 "half_body": v.half_body,
                 "rotation": v.rotation,
