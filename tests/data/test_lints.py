@@ -10,7 +10,7 @@ import pytest
 
 from workbench.data import builtin, data_facts, read_coco
 from workbench.data.images import write_image
-from workbench.data.lints import image_lints, lints
+from workbench.data.lints import duplicate_images, image_lints, lints
 
 NAMES = [f"point {i}" for i in range(8)]
 
@@ -221,3 +221,18 @@ def test_data_and_score_say_it(workbench, tmp_path):
         assert ": annotation id 0 never counts" in out
         code, out, err = workbench(*words, "--json")
         assert any("annotation id 0" in finding for finding in json.loads(out)["findings"])
+
+
+def test_dark_scenes_of_one_camera_are_no_duplicates_and_their_copies_are(tmp_path):
+    from PIL import Image
+
+    paths = []
+    for n, (x, y) in enumerate(((20, 20), (60, 40), (100, 60))):
+        image = np.full((120, 160, 3), 40, np.uint8)
+        image[y : y + 20, x : x + 20] = 80
+        paths.append(tmp_path / f"{n}.png")
+        write_image(paths[-1], image)
+    again = tmp_path / "again.jpg"
+    Image.open(paths[1]).save(again, quality=50)
+    assert duplicate_images(paths) == []
+    assert duplicate_images([*paths, again]) == [again]

@@ -1,6 +1,6 @@
 """All cases of the suite.
 
-Held-out ones were written before their results were seen, and are run as they stand. Both sets of fresh ones
+Held-out ones were written before their results were seen, and are run as they stand. All sets of fresh ones
 were written by somebody who had not seen the methods; benchmarks/diagnosis_notes.md says what was changed
 since.
 """
@@ -19,6 +19,7 @@ from tests.diagnosis import (
     held_out,
     later_fresh_cases,
     planting,
+    third_fresh_cases,
 )
 from tests.diagnosis.systems import Case
 
@@ -56,3 +57,4 @@ HELD_OUT: tuple[Case, ...] = (
 )
 FRESH: tuple[Case, ...] = (*fresh_cases.FAULTS, *fresh_cases.CONTROLS)
 LATER: tuple[Case, ...] = (*later_fresh_cases.FAULTS, *later_fresh_cases.CONTROLS)
+THIRD: tuple[Case, ...] = (*third_fresh_cases.FAULTS, *third_fresh_cases.CONTROLS)

@@ -142,6 +142,13 @@ def test_the_cause_of_a_proved_symptom_comes_before_it_and_before_what_is_only_m
     assert "also found: neck skipped" in answer
 
 
+def test_a_figure_of_renamed_weights_says_so():
+    found = Always().found("a", effect=Effect("AP", 1.0, 0.9, 1.0), confidence="proved")
+    found = dataclasses.replace(found, cause="weights only partly loaded")
+    answer = Diagnosis("run", "a checkpoint", (found,), {}, {}, {}, {"AP": 1.0}).sentences()[0]
+    assert answer.startswith("The run, once its weights are renamed, reaches AP 1.000; the main cause is")
+
+
 def test_every_finding_says_what_would_refute_it():
     class Silent(Always):
         refuted_by = ""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _SIDE = 24
 # Mean difference of grey levels (0..255) below which two images are the same. JPEG at quality 50: about 1.
 _SAME = 2.0
+# ... and by at most this share of their contrast: dark scenes of one camera differ by few grey levels.
+_SAME_SHARE = 0.35
 # Uniform images are all alike; below this standard deviation of grey levels they are not compared.
 _PLAIN = 3.0
 
@@ -162,7 +164,8 @@ def duplicate_images(paths: Sequence[Path]) -> list[Path]:
     table = np.stack(small)
     found = []
     for i in range(1, len(first_copies)):
-        if (np.abs(table[:i] - table[i]).mean(1) < _SAME).any():
+        change = table[:i] - table[i]
+        if ((np.abs(change).mean(1) < _SAME) & (change.std(1) < _SAME_SHARE * table[i].std())).any():
             found.append(first_copies[i])
     return found
 

@@ -131,7 +131,10 @@ class Diagnosis(Report):
             return ""
         count, every = self.sample or (0, 0)
         on = f" on {count} of {every} annotated instances (level {self.level})" if count < every else ""
-        return f"the run reaches AP {self.figures['AP']:.3f}{on}; "
+        # The tests, and with them the figure, are of the model with all of its weights.
+        renamed = any(f.cause == "weights only partly loaded" and f.effect is not None for f in self.findings)
+        run = "the run, once its weights are renamed," if renamed else "the run"
+        return f"{run} reaches AP {self.figures['AP']:.3f}{on}; "
 
     def _next(self, first: Finding) -> str:
         text = (
