@@ -28,6 +28,7 @@ NOTES = Path(__file__).with_name("diagnosis_notes.md")
 """What people wrote about the cases that were missed, put on the page as it is."""
 
 TUNED, HELD_OUT, FRESH, LATER = "in-sample", "held-out", "fresh", "later fresh"
+THIRD = "third fresh"
 FAILURES = (*USER_ERRORS, RuntimeError, TypeError, AttributeError)
 """What ends one case and not the whole run: a fault of the suite or of diagnose, told in the case's row."""
 CASES: dict[str, tuple[Case, ...]] = {
@@ -35,6 +36,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     HELD_OUT: suite.HELD_OUT,
     FRESH: suite.FRESH,
     LATER: suite.LATER,
+    THIRD: suite.THIRD,
 }
 
 
@@ -43,7 +45,7 @@ class Row:
     """One judged case, as the page shows it.
 
     Attributes:
-        part: in-sample, held-out, fresh or later fresh.
+        part: a key of CASES.
         name: of the case.
         system: in which it was planted.
         strength: strong, weak or "".
@@ -137,7 +139,7 @@ def judged_row(part: str, case: Case) -> tuple[Row, str]:
     """The row of a case and its report; where planting or diagnosis fails, a row that says so.
 
     Args:
-        part: in-sample, held-out, fresh or later fresh.
+        part: a key of CASES.
         case: that is run.
     """
     began = time.process_time()
@@ -154,7 +156,7 @@ def row_of(part: str, outcome: Outcome, cpu: float) -> Row:
     """What the page shows of an outcome.
 
     Args:
-        part: in-sample, held-out, fresh or later fresh.
+        part: a key of CASES.
         outcome: of a case.
         cpu: processor seconds.
     """
@@ -217,7 +219,7 @@ def page(rows: Sequence[Row]) -> str:
         "while the in-sample cases were looked at. The held-out cases have other seeds, strengths, runs or",
         "pictures; what was changed since their first run is said below. Machine:",
         machine(),
-        "Both sets of fresh cases were written by somebody who had not seen the methods; what their first",
+        "All sets of fresh cases were written by somebody who had not seen the methods; what their first",
         "runs showed and what was changed since is said below, too.",
         "",
     ]

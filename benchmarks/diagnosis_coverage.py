@@ -130,6 +130,7 @@ KINDS: tuple[Kind, ...] = (
     _named("evaluation", "only part of the images has results"),
     _named("evaluation", "results of other images"),
     _named("evaluation", "results stand under other images' ids"),
+    _named("labels", "annotations stand under other images", one_strength=NO_DEGREE),
     _named("evaluation", "results of another model"),
     _named("evaluation", "instances without a pose"),
     _named("evaluation", "keypoints held at one coordinate"),

@@ -132,5 +132,5 @@ HELD_OUT: tuple[Case, ...] = (
     Case("held: text, softmax on doubtful vectors", "text", switched(r"'softmax': 'none'", "'softmax': 'uncertain'"), ("scores flattened by the refiner",), "weak", both=("score does not rank the poses", "training and predict differ")),
     Case("held: text, refiner on doubtful keypoints alone", "text", switched(r"'mask': 'all'", "'mask': 'uncertain'"), ("refiner masked at inference",), "weak"),
     Case("held: text, γ clipped at 0", "text", switched(r"'mlp': 'linear'", "'mlp': 'linear-relu-dropout'"), ("γ clipped and dropped",), "weak"),
-    Case("held: text, most channels deleted", "text", text(deleted(0.9)), ("features destroyed",), "strong", both=("one vector for all",)),
+    Case("held: text, most channels deleted", "text", text(deleted(0.9)), ("features destroyed", "units with all weights zero"), "strong", both=("one vector for all",)),
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """All cases of the suite.
 
-Held-out ones were written before their results were seen, and are run as they stand. Both sets of fresh ones
+Held-out ones were written before their results were seen, and are run as they stand. All sets of fresh ones
 were written by somebody who had not seen the methods; benchmarks/diagnosis_notes.md says what was changed
 since.
 """
@@ -19,6 +19,8 @@ from tests.diagnosis import (
     held_out,
     later_fresh_cases,
     planting,
+    third_fresh_cases,
+    unplanned_cases,
 )
 from tests.diagnosis.systems import Case
 
@@ -51,8 +53,10 @@ IN_SAMPLE: tuple[Case, ...] = (
 HELD_OUT: tuple[Case, ...] = (
     *held_out.FAULTS,
     *(_on_few(case) for module in _MORE for case in module.HELD_OUT),
+    *(_on_few(case) for case in unplanned_cases.FAULTS),
     *held_out.CONTROLS,
     *cases_training.HELD_CONTROLS,
 )
 FRESH: tuple[Case, ...] = (*fresh_cases.FAULTS, *fresh_cases.CONTROLS)
 LATER: tuple[Case, ...] = (*later_fresh_cases.FAULTS, *later_fresh_cases.CONTROLS)
+THIRD: tuple[Case, ...] = (*third_fresh_cases.FAULTS, *third_fresh_cases.CONTROLS)

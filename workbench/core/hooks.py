@@ -227,6 +227,21 @@ def entering(module: nn.Module) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
+def reading_inputs(layers: Iterable[nn.Module], read: Callable[[nn.Module, Tensor], None]) -> Iterator[None]:
+    """Read the first input of some layers whenever they run within the block.
+
+    Args:
+        layers: of a network.
+        read: called with the layer and its input, which it must not change.
+    """
+    with _lock, ExitStack() as stack:
+        for layer in layers:
+            # No result: what a hook returns would take the input's place.
+            stack.callback(layer.register_forward_pre_hook(lambda part, given: read(part, given[0])).remove)
+        yield
+
+
+@contextmanager
 def modes(module: nn.Module) -> Iterator[dict[str, bool]]:
     """Record whether each part was in training mode when it ran.
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -15,6 +14,7 @@ from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.hooks import count_inputs
 from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Mended, spread
+from workbench.diagnosis.people_evidence import WHOLE_IMAGES, PeopleEvidence, whole_images
 from workbench.diagnosis.separation import EVALUATIONS, Separated, nothing_chosen, separated, varying
 from workbench.diagnosis.targets import Given
 from workbench.diagnosis.texts import quoted_config
@@ -32,8 +32,6 @@ Value = TypeVar("Value")
 SAMPLE = 48
 # Multiples of it, less whole numbers, fill the unit interval evenly.
 GOLDEN = 0.6180339887498949
-# Images of a bottom-up model at level forward, which is slower and finds several people in each.
-WHOLE_IMAGES = 10
 
 
 @dataclass(frozen=True)
@@ -429,6 +427,28 @@ class Case:
         places = sorted(range(len(rest)), key=lambda place: place * GOLDEN % 1)
         return [*sample, *(rest[place] for place in places)]
 
+    def tried_on(self) -> Evidence:
+        """The evidence on which changes are tried: as `evidence`, and people of a bottom-up model.
+
+        Raises:
+            NotAvailable: see `evidence`.
+        """
+        try:
+            return self.evidence()
+        except NotAvailable:
+            if self.given.results or self.given.predictions or not isinstance(self.model(), Groups):
+                raise
+        return self.people(WHOLE_IMAGES)
+
+    def people(self, count: int) -> PeopleEvidence:
+        """What a bottom-up model finds in so many images, spread over the set."""
+        chosen = whole_images(self.pose_set(), count)
+        ids = list(self.pose_set().labelled_of_image if chosen is None else chosen)
+        model = self.model()
+        return self.once(
+            f"people of {len(ids)}", lambda: PeopleEvidence(self.pose_set(), ids, model, self.step)
+        )
+
     def evidence(self) -> Evidence:
         """Poses of the result file, or of the model, on the chosen instances, and what changes make of them.
 
@@ -510,6 +530,8 @@ class Case:
 
     def changes_of(self, cause: Undone) -> list[Change]:
         """What would undo a cause in this case."""
+        if not cause.of_people:
+            self.evidence()
         return [change for change in self.all_changes() if change.cause == cause.name]
 
     def no_changes_of(self, cause: Undone) -> str:
@@ -521,14 +543,16 @@ class Case:
         """What would undo any cause in this case."""
 
         def gathered() -> list[Change]:
-            self.evidence()
+            people = isinstance(self.tried_on(), PeopleEvidence)
             found: list[Change] = []
             for cause in self.causes:
-                if isinstance(cause, Undone) and self.reaches(cause.level):
+                if isinstance(cause, Undone) and self.reaches(cause.level) and cause.of_people >= people:
                     try:
                         found += cause.changes(self)
                     except NotAvailable as error:
                         self._unchanged[cause.name] = str(error)
+            if people:
+                return found
             kept, why = varying(self, found)
             self._unchanged |= why
             return kept
@@ -567,16 +591,3 @@ def check_keypoints(count: int, pose_set: PoseSet, what: str) -> None:
             f"{what} has {count} keypoints and {pose_set.name} {len(pose_set.skeleton)}, so they cannot be "
             "compared; give a set with the same keypoints"
         )
-
-
-def whole_images(pose_set: PoseSet, count: int | None) -> Iterable[int] | None:
-    """Ids of so many images with annotated people, spread over the set; None for all images of it."""
-    annotated = list(pose_set.labelled_of_image)
-    if count is None or count >= len(annotated):
-        return None
-    return [annotated[i * len(annotated) // count] for i in range(count)]
-
-
-def replaced(case: Case, **options: Any) -> Case:
-    """A new case of the same files with other options."""
-    return Case(case.given, dataclasses.replace(case.options, **options), case.causes, case.stepped)

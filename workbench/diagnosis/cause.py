@@ -39,6 +39,7 @@ Group = Literal[
 MODULES: tuple[str, ...] = (
     "workbench.diagnosis.loading_causes",
     "workbench.diagnosis.weight_causes",
+    "workbench.diagnosis.norm_statistics",
     "workbench.diagnosis.replaced_weights",
     "workbench.diagnosis.config_causes",
     "workbench.diagnosis.label_causes",
@@ -178,8 +179,12 @@ class Undone(Cause):
     """A cause that is proved by undoing it: poses are measured with the change and without.
 
     A subclass declares the changes that would undo it; the separation of all of them decides.
+
+    Attributes:
+        of_people: its changes are also tried in the people that a bottom-up model finds.
     """
 
+    of_people: ClassVar[bool] = False
     level: ClassVar[Level] = "forward"
     needs: ClassVar[tuple[str, ...]] = ("poses", "data")
 

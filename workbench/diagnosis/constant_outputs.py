@@ -25,7 +25,7 @@ class Collapsed(Cause):
 
     name, group, level, needs = "outputs are constant", "output", "forward", ("model", "data")
     refuted_by = "another image on which the outputs differ"
-    symptom_of = ("layers with all weights zero", "weights only partly loaded")
+    symptom_of = ("layers with all weights zero", "weights only partly loaded", "layers that never learned")
 
     def test(self, case: Case) -> Answer:
         varies, images = variation(case)

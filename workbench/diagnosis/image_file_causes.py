@@ -1,4 +1,4 @@
-"""Causes in part of the image files: other channel order, turned, mirrored, dark, grey, of another size."""
+"""Causes in part of the image files: other channels, turned, mirrored, negative, dark, grey, another size."""
 
 from __future__ import annotations
 
@@ -59,6 +59,16 @@ def mirrored(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
     return np.ascontiguousarray(image[:, ::-1])
 
 
+def negative(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """The image with dark and light exchanged."""
+    return 255 - image
+
+
+def upside_down(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """The image with top and bottom exchanged."""
+    return np.ascontiguousarray(image[::-1])
+
+
 def grey(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
     """The image without colour, by the weights of Rec. 601 as OpenCV has them."""
     level = np.rint(image @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
@@ -82,8 +92,20 @@ class Stored:
 
 WAYS: tuple[Stored, ...] = (
     Stored("red and blue exchanged", red_and_blue, "store these files as RGB: they were written as BGR"),
+    *(
+        Stored(
+            f"{first} first",
+            lambda image, order=order: np.ascontiguousarray(image[..., order]),
+            "store the channels of these files as red, green, blue",
+        )
+        for first, order in (("the last channel", (2, 0, 1)), ("the second channel", (1, 2, 0)))
+    ),
     Stored("turned by 180 degrees", turned, "turn these files, or their annotations, by 180 degrees"),
     Stored("mirrored", mirrored, "mirror these files, or their annotations"),
+    Stored("top and bottom exchanged", upside_down, "turn these files over, or their annotations"),
+    Stored(
+        "dark and light exchanged", negative, "store 255 less each value of these files: they are negatives"
+    ),
 )
 
 
@@ -230,8 +252,8 @@ class StoredOtherwise(Undone):
         case.of_model()
         if not case.changes_of(self) and not case.no_changes_of(self):
             return RuledOut(
-                "no part of the images does better with red and blue exchanged, turned, mirrored or "
-                "stretched while the rest does worse"
+                f"no part of the images does better with {', '.join(way.name for way in WAYS)} or stretched "
+                "while the rest does worse"
             )
         return super().test(case)
 

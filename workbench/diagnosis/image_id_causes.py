@@ -1,8 +1,9 @@
-"""Causes in the image ids of a result file: its poses stand under the ids of other images of the set."""
+"""Causes in the ids and names of images: poses, or annotations, stand under those of other images."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from workbench.core import NotAvailable
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
+from workbench.diagnosis.image_file_causes import Edited
 from workbench.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ GOOD_FIT, OWN_SHARE = 0.5, 0.5
 # Results of a part of the images: so many poses, and so large a part of all, must fit another image well and
 # their own at most by OWN_SHARE of that; in no constant order also about as well as the others fit theirs.
 LEAST_MOVED, LEAST_PART, AS_WELL = 6, 0.05, 0.8
+# Mean OKS from which poses lie on the labels of their own images.
+FITS = 0.45
 # Distance at which a keypoint fits by exp(-1/2), in roots of the box's area: as a sigma of .05 has in OKS.
 NEAR = 0.1
 
@@ -107,6 +111,80 @@ class OtherImages(Undone):
         if not other_ids(case):
             return RuledOut("the poses fit no other image of the set better than that of their id")
         return super().test(case)
+
+
+class OtherPictures(Undone):
+    """Annotations under the file names of other images: a list that was sorted otherwise, or off by one."""
+
+    name, group = "annotations stand under other images", "labels"
+    needs = ("model", "data")
+    refuted_by = "pictures under these names on which the labels lie where the people or animals are"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        evidence, pose_set = case.of_model(), case.pose_set()
+        if (oks := evidence.measure().mean_oks) >= FITS:
+            raise NotAvailable(f"mean OKS is {oks:.2f}: the poses lie on the labels of their own images")
+        if pose_set.within or len(pose_set.images) < LEAST_IMAGES:
+            return
+        for how, right in other_orders(pose_set).items():
+            yield Change(
+                self.name,
+                f"the images {how}",
+                "input",
+                lambda model, right=right: Edited(model, lambda s: pose_set.image(right[s.image_id])),
+                fix="write the file name of the image that was annotated, not of a list in another order: "
+                f"{_some(right)}",
+                least=0.05,
+                facts={"right": right},
+            )
+
+    def seen(self, case: Case, change: Change) -> str:
+        images, right = case.pose_set().images, change.facts["right"]
+        moved = [(a, b) for a, b in right.items() if a != b]
+        some = ", ".join(f"those of {images[a].path.name} fit {images[b].path.name}" for a, b in moved[:2])
+        return (
+            f"annotations of {len(moved)} of {len(right)} images fit another image than the named one: {some}"
+        )
+
+    def test(self, case: Case) -> Answer:
+        if (told := case.no_changes_of(self)) and case.of_model().measure().mean_oks >= FITS:
+            return RuledOut(told)
+        return super().test(case)
+
+
+def other_orders(pose_set: PoseSet) -> dict[str, dict[int, int]]:
+    """Ways in which file names may belong: in words, and image id -> id of the image that was annotated.
+
+    Args:
+        pose_set: images of one id order; a way in which an image has another size than annotated is none.
+    """
+    ids = sorted(pose_set.images)
+    count, names = len(ids), [pose_set.images[n].path.name for n in ids]
+    ways: dict[str, Sequence[int]] = {
+        "in the order of their names as numbers": sorted(range(count), key=lambda i: _by_number(names[i])),
+        "in the order of their names as text": sorted(range(count), key=lambda i: names[i]),
+        "one place further on": [(i + 1) % count for i in range(count)],
+        "one place back": [(i - 1) % count for i in range(count)],
+        "exchanged in pairs": [i ^ 1 if i ^ 1 < count else i for i in range(count)],
+        "backwards": range(count)[::-1],
+    }
+    for first in (0, 1):
+        as_text = sorted(range(count), key=lambda i: str(i + first))
+        ways[f"numbered from {first} as text"] = as_text
+        ways[f"numbered from {first}, not as text"] = sorted(range(count), key=lambda i: as_text[i])
+    found: dict[str, dict[int, int]] = {}
+    for how, places in ways.items():
+        right = {ids[i]: ids[place] for i, place in enumerate(places)}
+        sizes = ((pose_set.images[a], pose_set.images[b]) for a, b in right.items())
+        fit = all((a.width, a.height) == (b.width, b.height) for a, b in sizes)
+        if fit and right not in found.values() and any(a != b for a, b in right.items()):
+            found[how] = right
+    return found
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """A key that sorts 2 before 10."""
+    return [(int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def other_ids(case: Case) -> list[OtherIds]:
@@ -289,4 +367,4 @@ def _some(right: Mapping[int, int]) -> str:
     return ", ".join(f"{b} in place of {a}" for a, b in pairs)
 
 
-CAUSES: tuple[OtherImages, ...] = (OtherImages(),)
+CAUSES: tuple[Undone, ...] = (OtherImages(), OtherPictures())

@@ -10,9 +10,10 @@ import numpy as np
 
 from workbench.core import Groups, NotAvailable, Sample
 from workbench.core.finding import Finding
-from workbench.diagnosis.case import WHOLE_IMAGES, Case, whole_images
+from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
+from workbench.diagnosis.people_evidence import WHOLE_IMAGES, whole_images
 from workbench.diagnosis.report import ASIDE
 from workbench.evaluation.probes import Intervention, NotTried, input_interventions
 from workbench.evaluation.probes.input import NORMALISATIONS

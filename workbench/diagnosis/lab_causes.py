@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,10 +15,11 @@ from workbench.core import Conditioned, Groups, NotAvailable, Outputs
 from workbench.core.capabilities import RollsOut
 from workbench.core.finding import Measurement
 from workbench.core.hooks import OnceComputed
-from workbench.diagnosis.case import WHOLE_IMAGES, Case, whole_images
+from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import spread
-from workbench.diagnosis.separation import EVALUATIONS
+from workbench.diagnosis.people_evidence import WHOLE_IMAGES, whole_images
+from workbench.diagnosis.separation import EVALUATIONS, MORE_IMAGES
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -36,8 +38,6 @@ LOGGED_INSTANCES = 8
 # that a model has of them which learned anything at all.
 UNSEEN_INSTANCES, LEAST_OF_USUAL = 8, 0.67
 UNLEARNED = "keypoints not learned"
-# Images of a bottom-up model where the first few leave a mistake undecided.
-MORE_IMAGES = 60
 
 
 class Conditioning(Cause):
@@ -193,7 +193,8 @@ class Grouping(Cause):
         model: Any = case.model()
         if not isinstance(model, Groups):
             raise NotAvailable("this model sees one box at a time; this is about bottom-up models")
-        model, pose_set = cast("BottomUp", model), case.pose_set()
+        # What wrong weights cost is no mistake of the script: they are mended where that was proved.
+        model, pose_set = cast("BottomUp", _mended(case, model)), case.pose_set()
         report = _swept(case, model, pose_set, WHOLE_IMAGES)
         if not report.suspects and (undecided := report.undecided):
             # Something gains, and these images are too few to say whether by chance: more of them decide.
@@ -204,6 +205,14 @@ class Grouping(Cause):
                 f"{len(report.variants)} mistakes undone on {report.images} images, none gives AP back"
             )
         return [dataclasses.replace(one, refuted_by=one.refuted_by or self.refuted_by) for one in found]
+
+
+def _mended(case: Case, model: Any) -> Any:
+    """The model with the changes of weights that were proved to undo something."""
+    with suppress(NotAvailable):
+        for change in case.separated().chosen:
+            model = change.of(model) if change.stage == "weights" else model
+    return model
 
 
 def _swept(

@@ -16,6 +16,8 @@ from workbench.core.finding import Effect, Finding, Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, Evidence, gain
+from workbench.diagnosis.map_order import InOrder, cycles, orders_of_maps
+from workbench.diagnosis.people_evidence import PeopleEvidence
 from workbench.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -214,9 +216,13 @@ class KeypointOrder(Undone):
 
     name, group = "keypoint order permuted", "labels"
     refuted_by = "another set of images that asks for another order"
+    of_people = True
 
     def changes(self, case: Case) -> Iterable[Change]:
-        evidence = case.evidence()
+        evidence = case.tried_on()
+        if isinstance(evidence, PeopleEvidence):
+            yield from self._of_maps(case, evidence)
+            return
         order = recovered_order(evidence.poses(), case.pose_set())
         if order is None:
             return
@@ -230,6 +236,23 @@ class KeypointOrder(Undone):
             fix=f"read the channels in this order: {list(map(int, order))}, or correct the order in the "
             "annotations",
             facts={"moved": [(names[k], names[order[k]]) for k in moved]},
+        )
+
+    def _of_maps(self, case: Case, evidence: PeopleEvidence) -> Iterable[Change]:
+        """Maps are put in order before people are made of them: exchanged ones tear people apart."""
+        if not (orders := orders_of_maps(evidence)):
+            return
+        names = case.pose_set().skeleton.keypoints
+        moved = {(names[k], names[order[k]]) for order in orders.values() for k in np.arange(len(order))
+                 if order[k] != k}  # fmt: skip
+        listed = {field: order.tolist() for field, order in orders.items()}
+        yield Change(
+            self.name,
+            f"the recovered order of the maps ({', '.join(listed)})",
+            "weights",
+            lambda model: InOrder(model, orders),
+            fix=f"read the channels in this order: {listed}",
+            facts={"moved": sorted(moved)},
         )
 
     def seen(self, case: Case, change: Change) -> str:
@@ -271,26 +294,11 @@ def recovered_order(found: Predictions, pose_set: PoseSet) -> Int[np.ndarray, " 
     order = np.arange(K)
     order[label] = channel
     # Keep a move only where all channels of its cycle are clearly better off.
-    for cycle in _cycles(order):
+    for cycle in cycles(order):
         before, after = own[cycle].sum(), cost[order[cycle], cycle].sum()
         if not after < NEARER * before:
             order[cycle] = cycle
     return None if (order == np.arange(K)).all() else order
-
-
-def _cycles(order: Int[np.ndarray, " K"]) -> list[Int[np.ndarray, " n"]]:
-    seen: set[int] = set()
-    found = []
-    for start in range(len(order)):
-        cycle = []
-        at = start
-        while at not in seen:
-            seen.add(at)
-            cycle.append(at)
-            at = int(order[at])
-        if len(cycle) > 1:
-            found.append(np.array(cycle))
-    return found
 
 
 def paired_points(

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from workbench.core import Answers, Batch, NotAvailable, Outputs, PoseModel
-from workbench.core.finding import Effect, Measurement
-from workbench.core.wrapping import Wrapper
+from workbench.core import Conditioned, NotAvailable
+from workbench.core.finding import Effect, Finding, Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, gain
+from workbench.diagnosis.exchanged_tensors import WithTensors
+from workbench.diagnosis.norm_statistics import (
+    Misfit,
+    layer_fits,
+    measured_statistics,
+    misfits,
+    norms_of,
+)
+from workbench.diagnosis.people_evidence import PeopleEvidence
 from workbench.diagnosis.weight_causes import (
     UNRELATED,
     PartChange,
@@ -24,9 +32,11 @@ from workbench.diagnosis.weight_causes import (
     scaled_parts,
     some_epochs,
 )
+from workbench.diagnosis.weight_sizes import Outsized, outsized
+from workbench.inspectors.conditioning.passes import Switched, without_refiner
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from workbench.checkpoints.checkpoint import Checkpoint
 
@@ -37,119 +47,28 @@ MANY = 0.5
 MORE_THAN_OTHERS = 1.4
 # Parts that are replaced: each costs a pass over the instances.
 MOST_PARTS = 3
+# Weights move so fast in the first batches that statistics stay behind them.
+LEAST_BATCHES = 1000
+OF_RESULTS = "the poses are those of a result file; give the checkpoint without it as well"
+LOOK_FOR = "look for what wrote into it: noise, a merge, pruning, quantisation, layers begun anew"
 # Numbers of a matrix that are enough to say how many different ones it holds, and that are looked at.
 LEAST_NUMBERS, MOST_NUMBERS = 512, 1 << 16
 # Values that 8 bits hold, and up to which the loss is large: trained weights are nearly all different.
 MOST_LEVELS, COARSE = 256, 32
 
 
-class NormStatistics(Undone):
-    """Running statistics of batch normalisation that were never updated, or belong to other data."""
-
-    name, group, needs = "batch-norm statistics do not fit", "file", ("model", "data")
-    refuted_by = "no gain when the statistics are estimated anew on training images"
-    symptom_of = ("layers with all weights zero",)
-
-    def changes(self, case: Case) -> Iterable[Change]:
-        model = case.top_down()
-        if not _norms(model.module):
-            raise NotAvailable("the network has no batch normalisation")
-        yield Change(
-            self.name,
-            "the statistics of these images in place of the stored ones",
-            "weights",
-            ByBatch,
-            fix="estimate the running statistics anew: a few hundred training batches in training mode "
-            "without an optimizer, then save",
-            least=0.04,
-            last_resort=True,
-        )
-
-    def seen(self, case: Case, change: Change) -> str:
-        fresh, layers = _fresh_statistics(case)
-        if fresh:
-            return f"{fresh} of {layers} normalisation layers still hold mean 0 and variance 1, as they start"
-        return f"the {layers} normalisation layers hold statistics that other inputs had"
-
-    def test(self, case: Case) -> Answer:
-        fresh, layers = _fresh_statistics(case)
-        try:
-            answer = super().test(case)
-        except NotAvailable:
-            if not layers or fresh < MANY * layers:
-                raise
-            answer = RuledOut("")
-        if isinstance(answer, RuledOut) and layers and fresh >= MANY * layers:
-            return self.found(
-                f"{fresh} of {layers} normalisation layers still hold mean 0 and variance 1, as they start",
-                fix="train with these layers in training mode, or estimate the statistics on training images",
-            )
-        return answer
-
-
-def _fresh_statistics(case: Case) -> tuple[int, int]:
-    """Normalisation layers whose statistics are those of a new layer, and how many there are.
-
-    Read from the file, which may hold more than the model takes; of the user's own code from its network.
-    """
-    if case.given.checkpoint is None:
-        pairs = [(norm.running_mean, norm.running_var) for norm in _norms(case.model().module)]
-    else:
-        checkpoint = case.checkpoint()
-        means = [name for name in checkpoint.tensors if name.endswith("running_mean")]
-        both = [(name, name.removesuffix("mean") + "var") for name in means]
-        pairs = [(checkpoint.read(a), checkpoint.read(b)) for a, b in both if b in checkpoint.tensors]
-    fresh = sum(bool((mean == 0).all()) and bool((var == 1).all()) for mean, var in pairs)
-    return fresh, len(pairs)
-
-
-def _norms(module: nn.Module) -> list[Any]:
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    return [m for m in module.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-
-
-@dataclass(frozen=True, eq=False)
-class ByBatch(Wrapper):
-    """A model whose batch normalisation uses the statistics of the batch; the stored ones stay as they are.
-
-    Attributes:
-        model: the inner model.
-    """
-
-    model: PoseModel
-    withheld: ClassVar[tuple[type, ...]] = (Answers,)
-
-    def forward(self, batch: Batch) -> Outputs:
-        """The inner model's outputs."""
-        if len(batch) < 2:
-            return self.model.forward(batch)
-        with _by_batch(_norms(self.model.module)):
-            return self.model.forward(batch)
-
-
-@contextmanager
-def _by_batch(layers: Sequence[Any]) -> Iterator[None]:
-    before = [(m, m.training, m.momentum, m.num_batches_tracked.clone()) for m in layers]
-    for layer in layers:
-        layer.training, layer.momentum = True, 0.0
-    try:
-        yield
-    finally:
-        for layer, training, momentum, tracked in before:
-            layer.training, layer.momentum = training, momentum
-            layer.num_batches_tracked.copy_(tracked)
-
-
 class Against(Undone):
     """Parts of the weights that differ from the run it is compared with, and cost something."""
 
+    of_people = True
     name, group = "weights differ from those of the other run", "file"
     needs = ("checkpoint", "another checkpoint (--against)", "data")
     refuted_by = "no gain when these parts are taken from the other run"
 
     def changes(self, case: Case) -> Iterable[Change]:
-        model, other = case.top_down(), _other_checkpoint(case)
+        model, other = case.tried_on().model, _other_checkpoint(case)
+        if model is None:
+            raise NotAvailable(OF_RESULTS)
         states = other.state_dict()
         own = model.module.state_dict()
         same = {n: t for n, t in states.items() if n in own and own[n].shape == t.shape}
@@ -178,14 +97,74 @@ class Against(Undone):
 
 
 class DisturbedPart(Undone):
-    """One part of the weights changed out of proportion since an earlier epoch, and costs something."""
+    """One part of the weights is not what was trained, and costs something.
+
+    Against an earlier epoch: it changed out of proportion. Without one: statistics of batch normalisation say
+    what the weights before them gave in training.
+    """
 
     name, group = "weights of one part disturbed", "file"
-    needs = ("checkpoint", "an earlier epoch", "data")
-    refuted_by = "no gain when this part is taken from the earlier epoch"
+    needs = ("checkpoint", "data", "an earlier epoch, or batch normalisation")
+    refuted_by = "the trainer's own file of this epoch, with the same weights in this part"
+    of_people = True
 
     def changes(self, case: Case) -> Iterable[Change]:
-        model, before = case.top_down(), self._before(case)
+        yield from self._of_earlier(case) if case.earlier() else self._of_this_file(case)
+        people = isinstance(case.tried_on(), PeopleEvidence)
+        for one in _spoilt(case):
+            # In the first part a wrong input looks the same; of people it is undone elsewhere.
+            first = one.layers[0] is layer_fits(case)[0]
+            if people and first:
+                continue
+            behind = layer_fits(case)[layer_fits(case).index(one.layers[0]) :]
+            tensors = measured_statistics(behind)
+            yield Change(
+                self.name,
+                f"statistics estimated anew from {one.part} on",
+                "weights",
+                lambda model, tensors=tensors: WithTensors(model, tensors),
+                fix=f"take {one.part} from the trainer's own file, or from an epoch before; {LOOK_FOR}. New "
+                "statistics give back a part of it alone",
+                least=0.03,
+                last_resort=first,
+                facts={"told": one.text()},
+            )
+
+    def _of_this_file(self, case: Case) -> Iterable[Change]:
+        """Ways to do without weights that look disturbed, where no earlier epoch has better ones."""
+        model = case.tried_on().model
+        if model is None:
+            raise NotAvailable(OF_RESULTS)
+        own = model.module.state_dict()
+        for one in _outsized(case)[:MOST_PARTS]:
+            # Noise of power p in weights of power 1: times 1 / (1 + p) they are nearest to what they were.
+            factor = one.usual**-2
+            tensors = {name: factor * own[name] for name in one.names}
+            yield Change(
+                self.name,
+                f"weights of {one.block} times {factor:.2f}",
+                "weights",
+                lambda model, tensors=tensors: WithTensors(model, tensors),
+                fix=f"take {one.block} from the trainer's own file; {LOOK_FOR}. Smaller weights give back a "
+                "part of it alone",
+                least=0.015,
+                facts={"told": one.text()},
+            )
+        if isinstance(model, Conditioned) and (switch := without_refiner(model)) is not None:
+            yield Change(
+                self.name,
+                "the refiner left out",
+                "weights",
+                lambda model: Switched(model, switch),
+                fix=f"take the refiner from the trainer's own file, or leave it out; {LOOK_FOR}",
+                least=0.1,
+                facts={"told": "the refiner makes poses worse than what it is given"},
+            )
+
+    def _of_earlier(self, case: Case) -> Iterable[Change]:
+        model, before = case.tried_on().model, self._before(case)
+        if model is None:
+            raise NotAvailable(OF_RESULTS)
         states, own = before.state_dict(), model.module.state_dict()
         same = {n: t for n, t in states.items() if n in own and own[n].shape == t.shape}
         parts = self._parts(case)
@@ -205,28 +184,35 @@ class DisturbedPart(Undone):
                 "weights",
                 lambda model, tensors=tensors: WithTensors(model, tensors),
                 fix=f"take {names} from {before.path.name}, or the whole file from the trainer again; "
-                "look for what wrote into it: noise, a merge, pruning, quantisation, layers begun anew",
+                f"{LOOK_FOR}",
                 least=0.03,
                 facts={"rest": rest, "usual": usual, "before": before.path.name, "part": names},
             )
 
     def seen(self, case: Case, change: Change) -> str:
         facts = change.facts
+        if "told" in facts:
+            return facts["told"]
         return (
             f"{facts['part']} differs from {facts['before']} by {facts['rest']:.0%} of its size, the other "
             f"parts by {facts['usual']:.0%} (median)"
         )
 
     def test(self, case: Case) -> Answer:
-        before, parts = self._before(case), self._parts(case)
-        usual = _usual_change(parts)
         try:
             tried = bool(case.changes_of(self)) and case.reaches("forward")
         except NotAvailable:
             tried = False
         if tried:
-            return super().test(case)
-        far = self._unexplained(case)
+            answer = super().test(case)
+            return self._evident(case) or answer if isinstance(answer, RuledOut) else answer
+        if not case.earlier() and case.reaches("forward"):
+            case.model()
+            return self._evident(case) or RuledOut(
+                "no block of weights is larger than the others, and statistics fit the weights before them"
+            )
+        before, parts = self._before(case), self._parts(case)
+        usual, far = _usual_change(parts), self._unexplained(case)
         if not far and _out_of_proportion(parts):
             return RuledOut("the parts that changed out of proportion are those of a cause of their own")
         if not far:
@@ -235,14 +221,29 @@ class DisturbedPart(Undone):
         # Parts of healthy runs differ up to 8 times as much as the median: only what comes back tells.
         return NotTestable(
             f"{far[0].part} differs from {before.path.name} by {far[0].rest:.0%}, the parts by {usual:.0%} "
-            "in the median; whether that costs anything needs data and a top-down model"
+            "in the median; whether that costs anything needs data and a model that finds poses in it"
+        )
+
+    def _evident(self, case: Case) -> Finding | None:
+        """A part that no training leaves behind, where nothing that was tried gives accuracy back."""
+        with suppress(NotAvailable):
+            if case.separated().chosen:
+                return None
+        trained = max((int(one.num_batches_tracked) for one in norms_of(case.model().module)), default=0)
+        far = [one for one in _spoilt(case) if one.is_far and one.layers[0] is not layer_fits(case)[0]]
+        told = [(one.part, one.text()) for one in far if trained >= LEAST_BATCHES]
+        told += [(one.block, one.text()) for one in _outsized(case) if one.is_certain]
+        if not told:
+            return None
+        part, text = told[0]
+        return self.found(
+            f"{text}, which training does not leave behind; nothing that was tried in its place gives more",
+            fix=f"take {part} from the trainer's own file, or from an epoch before; {LOOK_FOR}",
         )
 
     def _unexplained(self, case: Case) -> list[PartChange]:
-        """Parts out of proportion, without those of an earlier epoch and those that are quantised."""
-        known = set(moved_back(case)) | set(levels_of(case)[0])
-        far = _out_of_proportion(self._parts(case))
-        return [one for one in far if not any(is_of(name, one.part) for name in known)]
+        """Parts out of proportion, without those of which another cause tells what is wrong with them."""
+        return [one for one in _out_of_proportion(self._parts(case)) if not _is_explained(case, one.part)]
 
     def _before(self, case: Case) -> Checkpoint:
         earlier = case.earlier()
@@ -253,6 +254,31 @@ class DisturbedPart(Undone):
     def _parts(self, case: Case) -> tuple[PartChange, ...]:
         before = self._before(case)
         return case.once("changed parts", lambda: changed_parts(case, case.checkpoint(), before))
+
+
+def _spoilt(case: Case) -> list[Misfit]:
+    """The first part with weights that the statistics behind them do not fit; [] without such statistics."""
+    try:
+        found = [one for one in misfits(case) if one.kind == "weights"]
+    except NotAvailable:
+        return []
+    return [one for one in found if not _is_explained(case, one.part)]
+
+
+def _outsized(case: Case) -> list[Outsized]:
+    """Blocks with larger weights than all others; with an earlier epoch that tells more, none."""
+    if case.given.checkpoint is not None and case.earlier():
+        return []
+    found = case.once("outsized blocks", lambda: outsized(case.model().module))
+    return [one for one in found if not _is_explained(case, one.block)]
+
+
+def _is_explained(case: Case, part: str) -> bool:
+    """Whether a part is one of an earlier epoch, or quantised: causes of their own."""
+    if case.given.checkpoint is None:
+        return False
+    known = [*(moved_back(case) if len(case.earlier()) > 1 else ()), *levels_of(case)[0]]
+    return any(is_of(name, part) or is_of(part, name) for name in known)
 
 
 def _usual_change(parts: Sequence[PartChange]) -> float:
@@ -280,48 +306,21 @@ def _other_checkpoint(case: Case) -> Checkpoint:
     return case.once("other checkpoint", lambda: open_checkpoint(other.checkpoint))  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, eq=False)
-class WithTensors(Wrapper):
-    """A model with some of its tensors exchanged while it runs; they are put back afterwards.
-
-    Attributes:
-        model: the inner model.
-        tensors: by their names in the module's state dict.
-    """
-
-    model: PoseModel
-    tensors: Any
-    withheld: ClassVar[tuple[type, ...]] = (Answers,)
-
-    def forward(self, batch: Batch) -> Outputs:
-        """The inner model's outputs with the other tensors."""
-        import torch
-
-        own = self.model.module.state_dict(keep_vars=True)
-        before = {name: own[name].detach().clone() for name in self.tensors}
-        with torch.no_grad():
-            for name, tensor in self.tensors.items():
-                own[name].copy_(tensor.to(own[name]))
-            try:
-                return self.model.forward(batch)
-            finally:
-                for name, tensor in before.items():
-                    own[name].copy_(tensor)
-
-
 def given_back(case: Case, tensors: Mapping[str, Any], least: float = 0.0) -> Effect | None:
     """What comes back with some tensors in place of the model's own; None where it cannot be measured.
 
     Args:
-        case: of a top-down model and a data set.
+        case: of a model and a data set.
         tensors: by their names in the module's state dict.
         least: mean OKS that must come back for a certain effect.
     """
     if not case.reaches("forward"):
         return None
     try:
-        evidence = case.of_model()
+        evidence = case.tried_on()
     except NotAvailable:
+        return None
+    if evidence.model is None:
         return None
     own = case.model().module.state_dict()
     fitting = {n: t for n, t in tensors.items() if n in own and own[n].shape == t.shape}
@@ -331,6 +330,56 @@ def given_back(case: Case, tensors: Mapping[str, Any], least: float = 0.0) -> Ef
     change = Change("", "", "weights", lambda model: WithTensors(model, fitting), least=least)
     found = gain(evidence.measure(), evidence.measure([change]), with_ap=True)
     return Effect("AP", found.AP, found.AP_low, found.AP_high, evidence.protocol())
+
+
+class ScaledPart(Cause):
+    """The weights of one part are those of an earlier epoch times a factor: no training does that."""
+
+    name, group, needs = "weights of one part scaled", "file", ("checkpoint", "an earlier epoch")
+    refuted_by = "the trainer's own file of this epoch, with the same weights"
+
+    def test(self, case: Case) -> Answer:
+        own, earlier = case.checkpoint(), case.earlier()
+        if not earlier:
+            return self._by_statistics(case)
+        before = earlier[-1]
+        parts = case.once("changed parts", lambda: changed_parts(case, own, before))
+        found = scaled_parts(parts)
+        if not found:
+            factors = [one.scale for one in parts if math.isfinite(one.scale)]
+            spread = f"{min(factors):.2f} to {max(factors):.2f}" if factors else "none"
+            return RuledOut(f"parts changed by factors of {spread} since {before.path.name}, none by itself")
+        one, factor = max(found, key=lambda pair: abs(math.log(pair[1])))
+        others = ", ".join(other.part for other, _ in found if other is not one)
+        return self.found(
+            f"{one.part} is {factor:.3g} times what it was in {before.path.name}, its direction changed by "
+            f"{one.rest:.0%}"
+            + (f"; likewise {others}" if others else "")
+            + "; the other parts kept their size",
+            fix=f"divide the weights of {one.part} by {factor:.3g}, and look for what multiplied them: a "
+            "merge of files, a conversion, an average that was not divided",
+            numbers=(Measurement(f"factor of {one.part}", factor, expected=1.0),),
+        )
+
+    def _by_statistics(self, case: Case) -> Answer:
+        """Without an earlier epoch: every statistic behind the weights is off by the factor."""
+        if not case.reaches("forward"):
+            raise NotAvailable("no earlier epoch lies beside the checkpoint to compare weights with")
+        found = [one for one in misfits(case) if one.kind == "scaled"]
+        if not found:
+            return RuledOut(
+                f"no part is scaled against the statistics of {len(layer_fits(case))} norms behind"
+            )
+        one = found[0]
+        effect = given_back(case, one.tensors())
+        return self.found(
+            f"{one.text()}: all channels by a factor of {one.factor:.3g}",
+            fix=f"divide the weights of {one.part} by {one.factor:.3g}, or estimate the statistics anew; "
+            "look for what multiplied one of the two",
+            numbers=(Measurement(f"factor of {one.part}", one.factor, expected=1.0),),
+            effect=effect,
+            confidence="proved" if effect is not None and effect.low > 0 else "measured",
+        )
 
 
 class OfEarlierEpoch(Cause):
@@ -455,9 +504,9 @@ def few_levels(tensor: Tensor) -> int | None:
 
 
 CAUSES: tuple[Cause, ...] = (
+    ScaledPart(),
     OfEarlierEpoch(),
     Quantised(),
-    NormStatistics(),
     DisturbedPart(),
     Against(),
 )

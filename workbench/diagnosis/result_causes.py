@@ -32,6 +32,10 @@ SAME, APART, MORE_THAN_FLIP = 0.005, 0.03, 3.0
 # Part of the keypoints that must lie on one coordinate, and how many times as many as on the next frequent
 # one.
 HELD, OFTENER = 0.03, 5.0
+# Part of the held keypoints that must be labelled elsewhere.
+LABELLED = 0.25
+# Part of the poses in which one keypoint is held; keypoints on one of the other coordinates, in the mean.
+EVERY, MOST_ON_ONE = 0.9, 4.0
 
 
 class OfAnotherModel(Cause):
@@ -163,6 +167,8 @@ class KeypointsHeld(Cause):
             raise NotAvailable("no result is of the images and categories of the set")
         points = found.keypoints
         empty = (points == 0).all(-1) | np.isnan(points).any(-1)
+        # A keypoint that no pose has is a cause of its own.
+        empty &= empty.mean(0) < EVERY
         seen, held = [], np.zeros(points.shape[:2], bool)
         if empty.mean() >= HELD:
             seen.append(f"{empty.mean():.0%} of the keypoints have no place, or (0, 0)")
@@ -178,7 +184,8 @@ class KeypointsHeld(Cause):
                     seen.append(f"{on_it.mean():.0%} of all {name} are exactly {place:g}")
                     held |= on_it
         lost = _labelled_there(found, held, pose_set)
-        if not seen or not lost:
+        # Keypoints that nobody labelled may lie anywhere, also outside of the image.
+        if not seen or lost < LABELLED * held.sum():
             return RuledOut("no coordinate is that of many keypoints")
         return self.found(
             f"{'; '.join(seen)}, in {int(held.any(1).sum())} of {len(found)} poses; {lost} "
@@ -194,9 +201,10 @@ def _most_frequent(
 ) -> tuple[float, Bool[np.ndarray, "P K"] | None]:
     """The most frequent coordinate, and which keypoints have it, where these are strikingly many."""
     kept = value[counted & np.isfinite(value)]
-    if not len(kept):
-        return 0.0, None
     values, counts = np.unique(kept, return_counts=True)
+    # Whole cells, or pixels, lie on few coordinates by themselves.
+    if len(values) < 2 or counts.sum() - counts.max() > MOST_ON_ONE * (len(values) - 1):
+        return 0.0, None
     most = int(counts.argmax())
     if counts[most] < max(HELD * value.size, OFTENER * np.delete(counts, most).max(initial=1)):
         return 0.0, None

@@ -102,7 +102,8 @@ def _ranking(cause: Cause, case: Case) -> Answer | None:
     rank = (
         float(cast(Any, spearmanr(found.score[known], oks[known]))[0]) if np.ptp(found.score[known]) else 0.0
     )
-    if np.ptp(found.score) == 0 and lost < LEAST_LOST:
+    # Of poses of which none is right no order says anything.
+    if np.ptp(found.score) == 0 and lost < LEAST_LOST <= best:
         return cause.found(
             f"all {len(found)} poses have the score {found.score[0]:.3g}, so their order is chance; here "
             f"that costs little: ranked by true OKS AP would be {best:.3f} instead of "

@@ -30,6 +30,7 @@ from workbench.diagnosis.evidence import (
     acting,
     gain,
 )  # fmt: skip
+from workbench.diagnosis.people_evidence import PeopleEvidence
 
 if TYPE_CHECKING:
     from workbench.diagnosis.case import Case
@@ -45,6 +46,8 @@ MOST_CAUSES = 5
 SECOND_LEVEL = 0.95
 # Times the sample's instances are looked at where these leave open whether a change undoes something.
 MORE = 4
+# Images of a bottom-up model where the first few leave something open.
+MORE_IMAGES = 60
 # What a diagnosis at level evaluate may cost: forward passes, in numbers of the set's instances.
 EVALUATIONS = 2
 # Of the passes of level evaluate those that tests after the search of causes need (the flip test).
@@ -296,9 +299,15 @@ def separated(case: Case, changes: Sequence[Change]) -> Separated:
         case: with poses and annotations.
         changes: all that are tried.
     """
-    sample = case.evidence()
-    found = Separation(sample, changes, case.step).result()
+    sample = case.tried_on()
+    found = Separation(sample, changes, case.step, looks=not isinstance(sample, PeopleEvidence)).result()
     promising = found.promising
+    if isinstance(sample, PeopleEvidence):
+        # More images decide what the first few leave open.
+        more = case.people(MORE_IMAGES)
+        if found.chosen or not found.undecided or len(more.image_ids) <= len(sample.image_ids):
+            return found
+        return Separation(more, promising, case.step, looks=False).result()
     if case.measured() is not sample:
         longer = _longer(case, promising)
     else:

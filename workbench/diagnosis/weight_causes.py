@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -113,21 +114,57 @@ class DeadLayers(Cause):
 
 
 class NeverLearned(Cause):
-    """Weights that are the same as in an earlier epoch, while others moved."""
+    """Weights that are as an initialiser leaves them, or those of an earlier epoch while others moved."""
 
-    name, group, needs = "layers that never learned", "file", ("checkpoint", "an earlier epoch")
+    name, group, needs = "layers that never learned", "file", ("checkpoint",)
     refuted_by = "another pair of epochs between which these layers differ"
     symptom_of = ("support not read", "untrained refiner", "neck skipped in predict")
 
     def test(self, case: Case) -> Answer:
-        own, earlier = case.checkpoint(), case.earlier()
-        if not earlier:
-            raise NotAvailable(
-                "no earlier epoch lies beside the checkpoint; keep one, or name the run's folder"
-            )
+        if not case.earlier():
+            return self._as_started(case)
+        answer = self._of_earlier(case)
+        if isinstance(answer, RuledOut) and isinstance(found := self._as_started(case), Finding):
+            return found
+        return answer
+
+    def _as_started(self, case: Case) -> Answer:
+        from workbench.diagnosis.initial_weights import untouched, used
+
+        checkpoint, found = case.checkpoint(), untouched(case.checkpoint())
+        matrices = [n for n, info in checkpoint.tensors.items() if len(info.shape) > 1 and info.is_floating]
+        frozen = _declared_frozen(case)
+        parts: dict[str, list[str]] = defaultdict(list)
+        for name in found:
+            if not any(name.startswith(head) for head in frozen):
+                parts[_part(name)].append(name)
+        if not parts:
+            return RuledOut(f"none of {len(matrices)} weight matrices is as an initialiser leaves it")
+        wrong, asked = list(parts), False
+        if case.reaches("forward"):
+            with suppress(NotAvailable):
+                wrong, asked = used(case, parts), True
+        if not wrong:
+            return RuledOut(f"{', '.join(parts)} are as they started, and poses do not depend on them")
+        names = [name for part in wrong for name in parts[part]]
+        evidence = (
+            f"{len(names)} weights of {', '.join(wrong[:4])}{' ...' if len(wrong) > 4 else ''} are exactly "
+            f"as an initialiser leaves them ({names[0]}: {found[names[0]]})"
+        )
+        return self.found(
+            f"{evidence}, and poses depend on them"
+            if asked
+            else f"{evidence}; whether they are used takes data",
+            fix="load these layers from the file that was trained, or check that the optimizer gets them and "
+            "that a gradient reaches them",
+            numbers=(Measurement("weights as they started", len(names), expected=0.0),),
+            severity="error" if asked else "remark",
+        )
+
+    def _of_earlier(self, case: Case) -> Answer:
         from workbench.checkpoints.difference import compare_checkpoints
 
-        before = earlier[0]
+        own, before = case.checkpoint(), case.earlier()[0]
         found = compare_checkpoints(before, own)
         weights = [
             change
@@ -408,36 +445,6 @@ def scaled_parts(parts: Sequence[PartChange]) -> list[tuple[PartChange, float]]:
     return found
 
 
-class ScaledPart(Cause):
-    """The weights of one part are those of an earlier epoch times a factor: no training does that."""
-
-    name, group, needs = "weights of one part scaled", "file", ("checkpoint", "an earlier epoch")
-    refuted_by = "the trainer's own file of this epoch, with the same weights"
-
-    def test(self, case: Case) -> Answer:
-        own, earlier = case.checkpoint(), case.earlier()
-        if not earlier:
-            raise NotAvailable("no earlier epoch lies beside the checkpoint to compare weights with")
-        before = earlier[-1]
-        parts = case.once("changed parts", lambda: changed_parts(case, own, before))
-        found = scaled_parts(parts)
-        if not found:
-            factors = [one.scale for one in parts if math.isfinite(one.scale)]
-            spread = f"{min(factors):.2f} to {max(factors):.2f}" if factors else "none"
-            return RuledOut(f"parts changed by factors of {spread} since {before.path.name}, none by itself")
-        one, factor = max(found, key=lambda pair: abs(math.log(pair[1])))
-        others = ", ".join(other.part for other, _ in found if other is not one)
-        return self.found(
-            f"{one.part} is {factor:.3g} times what it was in {before.path.name}, its direction changed by "
-            f"{one.rest:.0%}"
-            + (f"; likewise {others}" if others else "")
-            + "; the other parts kept their size",
-            fix=f"divide the weights of {one.part} by {factor:.3g}, and look for what multiplied them: a "
-            "merge of files, a conversion, an average that was not divided",
-            numbers=(Measurement(f"factor of {one.part}", factor, expected=1.0),),
-        )
-
-
 class AveragesExchanged(Cause):
     """The set of weights called averaged (EMA) is the raw one, or the other way round."""
 
@@ -486,6 +493,5 @@ CAUSES: tuple[Cause, ...] = (
     DeadUnits(),
     NeverLearned(),
     StatisticsNotUpdated(),
-    ScaledPart(),
     AveragesExchanged(),
 )

@@ -34,7 +34,7 @@ def out_of_memory(failure: BaseException) -> bool:
 
 State = Literal["ready", "running", "paused", "waiting", "finished", "stopped", "failed"]
 
-# Often enough to watch, rare enough to cost nothing: a part is some 10 kB, written in 2 ms.
+# Often enough to watch, rare enough to cost nothing: a part is some 10 kB.
 FLUSH_SECONDS = 2.0
 
 
@@ -255,8 +255,7 @@ class Session:
             self._over.set()
 
     def _run(self) -> State:
-        # The loop's own computing: by the clock, a busy machine would write a part after every few steps.
-        flushed = time.thread_time()
+        flushed = time.monotonic()
         while self.trainer.step_number < self.trainer.settings.steps:
             if not self._permitted():
                 return "stopped"
@@ -271,9 +270,9 @@ class Session:
             every = self.trainer.settings.snapshot_every
             if every and row["step"] % every == 0:
                 self._snapshot_wanted = True
-            if self._writer and (self._snapshot_wanted or time.thread_time() - flushed > FLUSH_SECONDS):
+            if self._writer and (self._snapshot_wanted or time.monotonic() - flushed > FLUSH_SECONDS):
                 self._save()
-                flushed = time.thread_time()
+                flushed = time.monotonic()
             over = row["step"] >= self.trainer.settings.steps  # nothing left to wait for
             if not over and (reason := self.breakpoint.reached(row, self._best)):
                 self._wait_at(reason)

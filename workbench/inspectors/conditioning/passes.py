@@ -366,8 +366,8 @@ def switches_of(model: PoseModel, samples: Sequence[Sample]) -> tuple[Switch, ..
         Switch(REFERENCE, _pass_of(model, "predict", UNCHANGED), against=""),
         Switch(TRAINED, _pass_of(model, "training", UNCHANGED)),
     ]
-    if record.refiner is not None:
-        found.append(Switch(UNREFINED, _unrefined(model, record), kind="refiner"))
+    if (unrefined := without_refiner(model)) is not None:
+        found.append(unrefined)
     if record.unavailable:
         return tuple(found)
     # Only its model and samples are read: every pass below is a new one.
@@ -391,6 +391,21 @@ def switches_of(model: PoseModel, samples: Sequence[Sample]) -> tuple[Switch, ..
     kind = "text" if record.noun == "text" else "condition"
     found += [Switch(name, _pass_of(model, way, edit), against, kind) for name, edit in edits.items()]
     return tuple(found)
+
+
+def without_refiner(model: PoseModel) -> Switch | None:
+    """The pass in which what enters the refiner leaves it; None without a refiner.
+
+    Args:
+        model: conditioned.
+
+    Raises:
+        NotAvailable: the model declares no condition.
+    """
+    record = conditioning_of(model, needed=False)
+    if record.refiner is None:
+        return None
+    return Switch(UNREFINED, _unrefined(model, record), kind="refiner")
 
 
 def _pass_of(model: Any, way: Way, edit: Any) -> Callable[[Batch], Outputs]:

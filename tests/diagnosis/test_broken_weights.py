@@ -1,0 +1,160 @@
+"""Weights and statistics that no training leaves behind: told in small networks whose answer is known."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from workbench.data import builtin
+from workbench.diagnosis.image_id_causes import other_orders
+from workbench.diagnosis.initial_weights import started
+from workbench.diagnosis.norm_statistics import fits_of, misfits_of
+from workbench.diagnosis.weight_sizes import block_of, outsized
+
+
+def trained():
+    """Four stages of two convolutions with norms whose statistics are those of its images; and the images."""
+    torch.manual_seed(0)
+    images = torch.randn(64, 3, 12, 12) + torch.linspace(-1, 1, 12)
+    stages = []
+    for n in range(1, 5):
+        blocks = [
+            (str(k), nn.Sequential(nn.Conv2d(inputs, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()))
+            for k, inputs in enumerate((3 if n == 1 else 16, 16))
+        ]
+        stages.append((f"stage{n}", nn.Sequential(OrderedDict(blocks))))
+    network = nn.Sequential(OrderedDict(stages))
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.uniform_(layer.bias, -0.3, 0.3)
+            layer.momentum = None  # the mean over all batches
+    with torch.no_grad():
+        network.train()(images)
+    return network.eval(), images
+
+
+def told(network, images):
+    model: Any = SimpleNamespace(module=network, forward=network)
+    return [(one.part, one.kind) for one in misfits_of(fits_of(model, images.split(32)))]
+
+
+def of_stage(network, number, kind) -> list[Any]:
+    return [m for m in network.get_submodule(f"stage{number}").modules() if isinstance(m, kind)]
+
+
+def permuted(network):
+    for norm in of_stage(network, 3, nn.BatchNorm2d):
+        order = torch.randperm(16, generator=torch.Generator().manual_seed(1))
+        norm.running_mean, norm.running_var = norm.running_mean[order], norm.running_var[order]
+
+
+def begun_anew(network):
+    for norm in of_stage(network, 3, nn.BatchNorm2d):
+        norm.reset_running_stats()
+
+
+def of_other_data(network):
+    for norm in of_stage(network, 3, nn.BatchNorm2d):
+        norm.running_var = norm.running_var * torch.logspace(-1, 1, 16)
+
+
+def scaled(network):
+    for layer in of_stage(network, 3, nn.Conv2d):
+        layer.weight.data *= 3
+        layer.bias.data *= 3
+
+
+def disturbed(network):
+    for layer in of_stage(network, 4, nn.Conv2d):
+        noise = torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(2))
+        layer.weight.data += layer.weight.std() * torch.linspace(0, 4, 16).view(-1, 1, 1, 1) * noise
+
+
+@pytest.mark.parametrize(
+    ("broken", "kind"),
+    [(permuted, "order"), (of_other_data, "statistics"), (begun_anew, "statistics"), (scaled, "scaled")],
+)
+def test_statistics_that_do_not_fit_are_told_by_their_numbers(broken, kind):
+    network, images = trained()
+    assert told(network, images) == []
+    with torch.no_grad():
+        broken(network)
+    assert told(network, images) == [("stage3.0", kind), ("stage3.1", kind)]
+
+
+def test_of_weights_the_first_part_is_named_whose_layers_behind_are_off_too():
+    network, images = trained()
+    with torch.no_grad():
+        disturbed(network)
+    assert told(network, images) == [("stage4.0", "weights")]
+
+
+def test_measuring_leaves_the_network_as_it_was():
+    network, images = trained()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    told(network, images)
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    assert not any(part.training for part in network.modules())
+
+
+@pytest.mark.parametrize("make", [nn.init.xavier_uniform_, nn.init.kaiming_uniform_, None])
+def test_weights_as_an_initialiser_leaves_them_are_told_until_the_first_update(make):
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 48)
+    if make is not None:
+        make(layer.weight)
+    assert "initialisation" in started(layer.weight)
+    layer.weight.data += 0.001 * torch.randn_like(layer.weight)
+    assert started(layer.weight) == ""
+
+
+def test_a_normal_start_is_told_with_a_bias_that_is_still_0_alone():
+    weight = 0.001 * torch.randn(17, 512, generator=torch.Generator().manual_seed(0))
+    assert "bias 0" in started(weight, torch.zeros(17))
+    assert started(weight, torch.full((17,), 1e-4)) == ""
+    assert started(weight * 1.2, torch.zeros(17)) == ""
+
+
+def blocks() -> Any:
+    torch.manual_seed(0)
+    named = [(str(n), nn.Linear(64, 64)) for n in range(6)]
+    return nn.ModuleDict({"layers": nn.Sequential(OrderedDict(named))})
+
+
+def test_one_block_with_larger_weights_than_its_siblings_is_named():
+    network = blocks()
+    assert outsized(network) == []
+    network["layers"][2].weight.data *= 1.4
+    (one,) = outsized(network)
+    assert one.block == "layers.2"
+    assert one.is_certain
+    assert one.factor == pytest.approx(1.4, abs=0.05)
+    # Blocks of many sizes have no usual one.
+    for n, layer in enumerate(network["layers"]):
+        layer.weight.data *= 1.6**n
+    assert outsized(network) == []
+
+
+def test_a_block_is_named_up_to_its_first_number():
+    assert block_of("backbone.layers.1.attn.qkv") == "backbone.layers.1"
+    assert block_of("head.cls_x") == "head.cls_x"
+    assert block_of("image.stride4.0.0") == "image.stride4.0"
+
+
+def test_orders_of_file_names_are_tried_both_ways():
+    pose_set = builtin("scenes-val")
+    ids = sorted(pose_set.images)
+    orders = other_orders(pose_set)
+    assert [orders["one place further on"][n] for n in ids[:2]] == ids[1:3]
+    assert orders["backwards"][ids[0]] == ids[-1]
+    # Numbered from 1 and sorted as text: 1, 10, 100 stand where 1, 2, 3 were.
+    as_text = orders["numbered from 1 as text"]
+    assert [as_text[n] for n in ids[:3]] == [ids[0], ids[9], ids[99]]
+    back = orders["numbered from 1, not as text"]
+    assert all(back[as_text[n]] == n for n in ids)
