@@ -185,14 +185,29 @@ def test_the_highest_cell_is_that_of_argmax_for_numbers_of_any_sign(monkeypatch,
 
 @pytest.mark.parametrize("lowest", [0, -1])
 @pytest.mark.parametrize("number", [np.nan, -np.nan, np.inf, -np.inf])
-def test_a_number_that_is_not_finite_is_named(number, lowest):
+@pytest.mark.parametrize("decoder", ["dark", "udp", "soft-argmax", "megvii"])
+def test_a_number_that_is_not_finite_is_named(decoder, number, lowest):
     maps = np.maximum(bumps(0), lowest)
     maps[1, 4, 3, 2] = number
     with pytest.raises(ValueError, match=r"sample 1, keypoint 4 .* not finite \(1 in all\)"):
-        read(maps, heatmap_codec())
+        read(maps, heatmap_codec(decoder))
 
 
-@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_a_cell_of_minus_infinity_cannot_be_chosen_and_harms_no_other():
+    maps = bumps(0)
+    before = read(maps, heatmap_codec("quarter"))
+    row, column = np.argwhere(maps[1, 4] == maps[1, 4].max())[0]
+    near = maps[1, 4, row - 1 : row + 2, column - 1 : column + 2].copy()
+    maps[1, 4] = -np.inf
+    maps[1, 4, row - 1 : row + 2, column - 1 : column + 2] = near
+    for found, wanted in zip(read(maps, heatmap_codec("quarter")), before, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    maps[1, 4, [row - 1, row + 1], column] = -np.inf  # neither is the higher one
+    with pytest.raises(ValueError, match=r"sample 1, keypoint 4 .* not finite"):
+        read(maps, heatmap_codec("quarter"))
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_a_number_that_is_not_finite_is_found_in_every_cell(number):
     # 15 cells: an odd number has no halves.
     for cell in range(15):

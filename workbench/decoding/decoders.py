@@ -42,6 +42,8 @@ class Decoder:
             cache; 0 for all.
         offsets: the maps are class maps, blurred before they are read, and `read` also takes the field
             `offsets` [N, K, 2, h, w] of the outputs.
+        local: the highest cell and its neighbours alone are read; a cell of -inf elsewhere, as a mask or the
+            logarithm of 0 has it, changes nothing.
     """
 
     kind: Literal["heatmap", "simcc"]
@@ -50,6 +52,7 @@ class Decoder:
     at_peak: bool = False
     block: int = 0
     offsets: bool = False
+    local: bool = False
 
 
 # Readers of heatmaps [N, K, h, w]: positions (x, y) in cells; integers are cell centres.
@@ -90,8 +93,9 @@ def quarter(maps: Maps, codec: Codec, peaks: Peaks) -> Cells:
     found = np.empty((*x.shape, 2))
     for axis, (to, own, side, other) in enumerate(((1, x, w, y), (w, y, h, x))):
         # Of a cell at the border this reads another row or map, which the bounds do not use.
-        step = np.sign(cells.take(here + to, mode="clip") - cells.take(here - to, mode="clip"))
-        step *= (own > 1) & (own < side - 1) & (other > 0)
+        higher, lower = (cells.take(at, mode="clip") for at in (here + to, here - to))
+        with np.errstate(invalid="ignore"):  # both -inf: `decode` refuses the nan
+            step = np.where((own > 1) & (own < side - 1) & (other > 0), np.sign(higher - lower), 0)
         np.add(own, step * np.float32(0.25), out=found[..., axis])
     return found
 
@@ -300,8 +304,15 @@ def _kernel(sigma: float) -> int:
 _AROUND = 1 << 20
 
 DECODERS: dict[str, Decoder] = {
-    "argmax": Decoder("heatmap", "the highest cell", argmax, at_peak=True),
-    "quarter": Decoder("heatmap", "a quarter cell towards the higher neighbour", quarter, at_peak=True),
+    "argmax": Decoder("heatmap", "the highest cell", argmax, at_peak=True, local=True),
+    "quarter": Decoder(
+        "heatmap",
+        "a quarter cell towards the higher neighbour",
+        quarter,
+        at_peak=True,
+        block=4 * _AROUND,
+        local=True,
+    ),
     "dark": Decoder(
         "heatmap", "DARK: one Newton step on the blurred log-map", dark, at_peak=True, block=_AROUND
     ),
@@ -317,7 +328,7 @@ DECODERS: dict[str, Decoder] = {
         offsets=True,
     ),
     "megvii": Decoder("heatmap", "Megvii: quarter offset on the blurred map, and half a cell", megvii),
-    "simcc": Decoder("simcc", "the highest bin along x and y", simcc_argmax, at_peak=True),
+    "simcc": Decoder("simcc", "the highest bin along x and y", simcc_argmax, at_peak=True, local=True),
     "simcc-dark": Decoder(
         "simcc", "the highest bin, one Newton step on the blurred log-vector", simcc_dark, at_peak=True
     ),
@@ -399,6 +410,8 @@ def decode(
             for n in range(0, len(maps), step)
         ]
         cells, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+        if not np.isfinite(cells).all():
+            _check_finite("heatmap", maps)
         for axis, scale in enumerate(_pixels_per_cell(codec, maps.shape[-2:])):
             cells[..., axis] *= scale  # by column: rows of two numbers take four times as long
         found = scores > 0
@@ -407,7 +420,9 @@ def decode(
         return _found(cells, found), scores
     assert outputs.simcc is not None  # checked by decoders_for
     x, y = (_array(f"SimCC {axis}", tensor) for axis, tensor in zip("xy", outputs.simcc, strict=True))
-    (best_x, peak_x), (best_y, peak_y) = _highest("SimCC x", x), _highest("SimCC y", y)
+    (best_x, peak_x), (best_y, peak_y) = (
+        _highest(f"SimCC {axis}", vectors, chosen.local) for axis, vectors in (("x", x), ("y", y))
+    )
     points = chosen.read(x, y, codec, *([(best_x, best_y)] if chosen.at_peak else [])) / codec.split_ratio
     scores = _keypoint_score(options.score or "min", peak_x, peak_y)
     return _found(points, np.minimum(peak_x, peak_y) > 0), scores
@@ -425,7 +440,7 @@ def _read_maps(
     if offsets is not None:
         _check_finite("heatmap", maps)  # a blur would spread the number over its map
         maps = class_maps_blurred(maps, codec.blur_kernel)
-    best, peaks = _highest("heatmap", maps)
+    best, peaks = _highest("heatmap", maps, decoder.local)
     more = [_cells_of(best, maps.shape[-1])] if decoder.at_peak else []
     return decoder.read(maps, codec, *more, *([] if offsets is None else [offsets])), peaks
 
@@ -465,57 +480,39 @@ def _array(what: str, tensor: object) -> Float[np.ndarray, "N K *size"]:
     return array
 
 
-# Numbers looked at in one go, 1 MB: a second look finds them in the core's cache.
-_BLOCK = 1 << 18
-# Numbers in a page of memory, 4 KB, across which processors do not read ahead.
-_PAGE = 1 << 10
-# Bits of a float32: those of -0, and of -inf, which only those of a negative nan exceed.
-_SIGN, _MINUS_INFINITY = 1 << 31, 0xFF800000
+# Numbers looked at in one go, 4 MB: a second look finds them in the cache.
+_BLOCK = 1 << 20
+# Numbers in half a page of memory; processors do not read ahead across pages of 4 KB.
+_HALF_PAGE = 1 << 9
 
 
 def _highest(
-    what: str, array: Float[np.ndarray, "N K *size"]
+    what: str, array: Float[np.ndarray, "N K *size"], local: bool = False
 ) -> tuple[Int[np.ndarray, "N K"], Float[np.ndarray, "N K"]]:
     """Index of the highest cell of each map, the first of several, and its value.
 
-    The bits of a number that is not negative, read as an integer, are in its order. As unsigned ones those of
-    negative numbers lie above, the lowest number highest: one look at maps without a negative number finds
-    the peak and shows that all numbers are finite. Others take two: as signed integers for the peak, and as
-    unsigned ones for a number that is not finite.
+    Args:
+        what: the array is, for the error.
+        array: maps or vectors.
+        local: a cell of -inf that is not the highest one is let pass, which saves a second look.
 
     Raises:
         ValueError: a number is not finite.
     """
     maps = array.reshape(-1, math.prod(array.shape[2:]))
-    bits, rows = maps.view(np.uint32), np.arange(len(maps))
-    signed = bool(bits.reshape(-1)[:_BLOCK:_PAGE].max() >= _SIGN)
-    best, highest = _looked_at(bits, signed)
-    if not signed:
-        highest = bits[rows, best].max()
-        if highest >= _SIGN:
-            best, highest = _looked_at(bits, True)
-    peaks = maps[rows, best]
-    if highest >= _MINUS_INFINITY or not np.isfinite(peaks).all():
-        _check_finite(what, array)
-    low = np.flatnonzero(peaks <= 0)
-    if len(low):  # the bits of negative numbers are in the opposite order
-        best[low] = maps[low].argmax(-1)
-        peaks[low] = maps[low, best[low]]
-    return best.reshape(array.shape[:2]), peaks.reshape(array.shape[:2])
-
-
-def _looked_at(bits: np.ndarray, signed: bool) -> tuple[np.ndarray, int]:
-    """Index of the highest bits of each row, as signed integers or not; if so, also the highest unsigned."""
-    best, highest, ordered = np.empty(len(bits), np.int64), 0, bits.view(np.int32 if signed else np.uint32)
-    step = max(1, _BLOCK // bits.shape[1])
-    for start in range(0, len(bits), step):
-        end = start + step
+    best, lowest = np.empty(len(maps), np.int64), 0.0
+    step = max(1, _BLOCK // maps.shape[1])
+    for start in range(0, len(maps), step):
+        block = maps[start : start + step]
         # Pages of memory are waited for together and not one after the other: a quarter of the time.
-        bits[start:end].reshape(-1)[::_PAGE].max()
-        ordered[start:end].argmax(-1, out=best[start:end])
-        if signed:
-            highest = max(highest, bits[start:end].max())
-    return best, highest
+        block.view(np.uint32).reshape(-1)[::_HALF_PAGE].max()
+        block.argmax(-1, out=best[start : start + step])  # of nan where there is one
+        if not local:
+            lowest = min(lowest, block.min())
+    peaks = maps[np.arange(len(maps)), best]
+    if lowest == -math.inf or not np.isfinite(peaks).all():
+        _check_finite(what, array)
+    return best.reshape(array.shape[:2]), peaks.reshape(array.shape[:2])
 
 
 def _check_finite(what: str, array: Float[np.ndarray, "N K *size"]) -> None:

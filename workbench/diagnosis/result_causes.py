@@ -46,6 +46,7 @@ class OfAnotherModel(Cause):
     refuted_by = "the command that made the results from this checkpoint, with the same boxes"
 
     def test(self, case: Case) -> Answer:
+        case.results()  # told first where there are none: the evidence is of the model's poses then
         pose_set, model = case.pose_set(), case.model()
         apart = case.separated()
         found = apart.evidence.measure(apart.chosen).predictions
