@@ -77,7 +77,7 @@ class ResultFiles(JobSection):
         sets = self._context.registry.sets.ids()
         data = gr.Dropdown(sets, value=sets[0] if sets else None, label="annotations", min_width=140)
         files = [
-            gr.File(label=f"{letter}: result file (.json)", file_types=[".json"], height=120, min_width=170)
+            gr.File(label=f"{letter}: result file (.json)", file_types=[".json"], height=150, min_width=170)
             for letter in TITLES
         ]
         self._demo = hidden_text()
