@@ -1,14 +1,16 @@
 """What a training script does wrong, read from its code: nothing is run.
 
 Only what a loop with a backward pass shows by itself is said: a ``zero_grad`` that is missing or late, a
-network left in evaluation mode, an optimizer that gets a part of the parameters, clipping behind the step or
-to nearly nothing, data that are not shuffled. At level ``train`` the same is done to the overfit attempt, and
-is taken away again.
+network left in evaluation mode, an optimizer that gets a part of the parameters or steps once an epoch, a
+loss without a way back to the network, clipping behind the step or to nearly nothing, pictures mirrored
+alone, data that are not shuffled. At level ``train`` the same is done to the overfit attempt, and is taken
+away again.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ from workbench.diagnosis.cause import Answer, Cause, RuledOut
 
 # A gradient norm to which nobody clips on purpose; published recipes clip at .1 to 35.
 TIGHT_CLIP = 0.01
+# A value of single gradients to which nobody clips on purpose; scripts in the wild clip at .01 to 10.
+TIGHT_VALUE = 1e-3
 DETACHED, MADE_ANEW, WRONG_UNIT = (
     "no gradient reaches the network",
     "optimizer is made anew in the loop",
@@ -35,6 +39,47 @@ UNCLEARED, CLEARED_EARLY, EVALUATING, MISSING, LATE_CLIP, SMALL_CLIP, UNSHUFFLED
     "gradient clipping too small",
     "training data not shuffled",
 )
+ONCE_AN_EPOCH, MIRRORED_ALONE = (
+    "optimizer steps once an epoch",
+    "augmentation changes image and keypoints differently",
+)
+# Calls that make a number or an array of a tensor, or a tensor of a number: gradients end there.
+CUTTING = {"detach", "detach_", "item", "numpy", "tolist", "data"}
+MODULES = {"torch", "F", "nn", "np", "numpy", "math", "TF"}
+PLAIN = {
+    *(
+        "sum",
+        "min",
+        "max",
+        "abs",
+        "len",
+        "zip",
+        "range",
+        "enumerate",
+        "list",
+        "tuple",
+        "dict",
+        "print",
+        "int",
+    ),
+    *(
+        "scale",
+        "append",
+        "extend",
+        "update",
+        "to",
+        "cuda",
+        "float",
+        "long",
+        "half",
+        "view",
+        "reshape",
+        "clone",
+    ),
+    *("permute", "unsqueeze", "squeeze", "flatten", "mean", "pow", "size", "get", "items", "values", "keys"),
+}
+TARGETS = re.compile(r"target|heatmap|keypoint|kpt|joint|truth|pose|coord|(^|_)gt(_|$)", re.IGNORECASE)
+MIRRORING = re.compile(r"flip|mirror|swap", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -112,9 +157,10 @@ def script_in(text: str, path: Path) -> Script | None:
         return None
     lines = text.splitlines()
     rate, optimizer = _optimizer(tree)
-    clip = _clip(tree)
-    faults = sorted(_faults(tree, loop, lines, clip), key=lambda fault: fault.line)
-    return Script(path, tuple(faults), rate, optimizer, clip[1] if clip else 0.0)
+    clips = _clips(tree)
+    faults = sorted(_faults(tree, loop, lines, clips), key=lambda fault: fault.line)
+    norms = [value for _, value, of_norm in clips if of_norm]
+    return Script(path, tuple(faults), rate, optimizer, norms[0] if norms else 0.0)
 
 
 def _innermost(tree: ast.AST) -> ast.For | ast.While | None:
@@ -125,7 +171,10 @@ def _innermost(tree: ast.AST) -> ast.For | ast.While | None:
 
 
 def _faults(
-    tree: ast.Module, loop: ast.For | ast.While, lines: Sequence[str], clip: tuple[ast.Call, float] | None
+    tree: ast.Module,
+    loop: ast.For | ast.While,
+    lines: Sequence[str],
+    clips: Sequence[tuple[ast.Call, float, bool]],
 ) -> Iterator[Fault]:
     backward = next(_methods(loop, "backward"))
     indent = " " * backward.col_offset
@@ -138,35 +187,41 @@ def _faults(
         )  # fmt: skip
     yield from _cleared_early(loop)
     yield from _left_in_evaluation(tree, loop)
-    evaluating = next((call for call in _methods(tree, "eval") if call.lineno < backward.lineno), None)
-    if evaluating is not None and not any(_methods(tree, "train")):
-        name = _owner(evaluating)
+    evaluating = next((call for call in _modes_set(tree, False) if call.lineno < backward.lineno), None)
+    if evaluating is not None and not any(_modes_set(tree, True)):
+        name, line = _owner(evaluating), lines[evaluating.lineno - 1]
         yield Fault(
             EVALUATING, evaluating.lineno,
-            f"{name}.eval() is called before the loop and {name}.train() never: batch normalisation keeps "
-            "its statistics and dropout is off while the network is trained",
+            f"{ast.unparse(evaluating)} is called before the loop and {name}.train() never: batch "
+            "normalisation keeps its statistics and dropout is off while the network is trained",
             "put the network in training mode before the loop",
-            _changed(lines[evaluating.lineno - 1], ".eval()", ".train()"),
+            _changed(line, line[evaluating.col_offset : evaluating.end_col_offset], f"{name}.train()"),
         )  # fmt: skip
     yield from _optimizer_faults(tree, lines)
     yield from _frozen(tree)
-    yield from _detached(loop)
+    yield from _detached(tree, loop)
     yield from _made_anew(tree, loop)
     yield from _wrong_unit(tree, loop)
-    step = next((s for s in _methods(loop, "step") if "optim" in ast.unparse(s.func).lower()), None)
-    if clip is not None and step is not None and clip[0].lineno > step.lineno:
-        yield Fault(
-            LATE_CLIP, clip[0].lineno,
-            f"gradients are clipped in line {clip[0].lineno}, after the step in line {step.lineno} used them",
-            "clip between backward and step",
-        )  # fmt: skip
-    if clip is not None and 0 < clip[1] < TIGHT_CLIP:
-        yield Fault(
-            SMALL_CLIP, clip[0].lineno,
-            f"gradients are clipped to a norm of {clip[1]:g}; published recipes clip at 0.1 to 35",
-            "clip at 1, or not at all",
-        )  # fmt: skip
-    yield from _loader_faults(tree, lines)
+    yield from _once_an_epoch(tree, loop)
+    yield from _mirrored_alone(tree, loop)
+    step = next(iter(_steps(tree, loop)), None)
+    for clip, value, of_norm in clips:
+        if step is not None and any(inner is clip for inner in ast.walk(loop)) and clip.lineno > step.lineno:
+            yield Fault(
+                LATE_CLIP, clip.lineno,
+                f"gradients are clipped in line {clip.lineno}, after line {step.lineno} took the step",
+                "clip between backward and step",
+            )  # fmt: skip
+        if 0 < value < (TIGHT_CLIP if of_norm else TIGHT_VALUE):
+            usual = (
+                "a norm of {:g}; published recipes clip at 0.1 to 35" if of_norm else "values of {:g} each"
+            )
+            yield Fault(
+                SMALL_CLIP, clip.lineno,
+                f"gradients are clipped to {usual.format(value)}",
+                "clip the norm at 1, or not at all",
+            )  # fmt: skip
+    yield from _loader_faults(tree, loop, lines)
 
 
 def _changed(line: str, old: str, new: str) -> str:
@@ -211,7 +266,7 @@ def _left_in_evaluation(tree: ast.Module, loop: ast.For | ast.While) -> Iterator
     """
     outer = _around(tree, loop)[0]
     back, left = _modes(tree, outer)
-    before = {_owner(call): call.lineno for call in _methods(tree, "train")}
+    before = {_owner(call): call.lineno for call in _modes_set(tree, True)}
     for name, line, by in left:
         if name in before and name not in back:
             yield Fault(
@@ -223,18 +278,28 @@ def _left_in_evaluation(tree: ast.Module, loop: ast.For | ast.While) -> Iterator
             )  # fmt: skip
 
 
+def _modes_set(tree: ast.AST, training: bool) -> Iterator[ast.Call]:
+    """Calls that put a network in training mode, or in evaluation mode: ``train(False)`` is ``eval()``."""
+    for call in _calls(tree):
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ("train", "eval"):
+            given = [*call.args, *(word.value for word in call.keywords if word.arg == "mode")]
+            off = any(isinstance(one, ast.Constant) and not one.value for one in given)
+            if training == (call.func.attr == "train" and not off):
+                yield call
+
+
 def _modes(tree: ast.Module, outer: ast.For | ast.While) -> tuple[set[str], list[tuple[str, int, str]]]:
     """Networks that a loop puts in training mode, and those in evaluation mode with line and way."""
-    back = {_owner(call) for call in _methods(outer, "train")}
-    left = [(_owner(call), call.lineno, "") for call in _methods(outer, "eval")]
+    back = {_owner(call) for call in _modes_set(outer, True)}
+    left = [(_owner(call), call.lineno, "") for call in _modes_set(outer, False)]
     functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     for call in _calls(outer):
         function = functions.get(_name(call))
         if function is None:
             continue
         given = dict(zip([one.arg for one in function.args.args], map(ast.unparse, call.args), strict=False))
-        back |= {given[_owner(c)] for c in _methods(function, "train") if _owner(c) in given}
-        for inner in _methods(function, "eval"):
+        back |= {given[_owner(c)] for c in _modes_set(function, True) if _owner(c) in given}
+        for inner in _modes_set(function, False):
             if (name := given.get(_owner(inner))) is not None:
                 left.append((name, call.lineno, f", by {function.name}()"))
     return back, left
@@ -268,36 +333,212 @@ def _frozen(tree: ast.Module) -> Iterator[Fault]:
             )  # fmt: skip
 
 
-def _detached(loop: ast.For | ast.While) -> Iterator[Fault]:
+@dataclass(frozen=True)
+class Graph:
+    """What the values of a loop are made of.
+
+    Attributes:
+        values: name -> what it is given: line, column, value, and whether earlier values end there.
+        blocked: ids of nodes that are computed without gradients.
+        begins: line -> line and column at which its statement begins.
+        functions: names of the functions of the file.
+        networks: names of which the file sets the mode or reads the parameters.
+    """
+
+    values: dict[str, list[tuple[int, int, ast.expr, bool]]]
+    blocked: frozenset[int]
+    begins: dict[int, tuple[int, int]]
+    functions: frozenset[str]
+    networks: frozenset[str]
+
+    @classmethod
+    def of(cls, tree: ast.Module, loop: ast.For | ast.While) -> Graph:
+        """Of the statements of a loop."""
+        values: dict[str, list[tuple[int, int, ast.expr, bool]]] = {}
+        blocked: set[int] = set()
+        begins: dict[int, tuple[int, int]] = {}
+        for node in ast.walk(loop):
+            if isinstance(node, ast.stmt) and not getattr(node, "body", ()):
+                lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+                begins |= dict.fromkeys(lines, (node.lineno, node.col_offset))
+            targets: list[ast.expr] = []
+            if isinstance(node, ast.Assign):
+                targets = node.targets
+            elif isinstance(node, (ast.AugAssign, ast.AnnAssign, ast.NamedExpr, ast.For)):
+                targets = [node.target] if node is not loop else []
+            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                # losses.append(x): x is in what losses holds.
+                owner = node.value.func.value if isinstance(node.value.func, ast.Attribute) else None
+                targets = [owner] if isinstance(owner, ast.Name) and node.value.args else []
+            elif isinstance(node, ast.With) and any("no_grad" in ast.unparse(i) for i in node.items):
+                blocked |= {id(inner) for inner in ast.walk(node)}
+            value = node.iter if isinstance(node, ast.For) else getattr(node, "value", None)
+            for target in (inner for one in targets for inner in _unpacked(one)):
+                name = ast.unparse(target.value if isinstance(target, ast.Subscript) else target)
+                ends = isinstance(node, (ast.Assign, ast.AnnAssign)) and not isinstance(target, ast.Subscript)
+                if value is not None:
+                    held = (node.lineno, node.col_offset, value, ends)  # type: ignore[attr-defined]
+                    values.setdefault(name, []).append(held)
+        networks = {_owner(c) for way in ("parameters", "train", "eval") for c in _methods(tree, way)}
+        functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        return cls(values, frozenset(blocked), begins, frozenset(functions), frozenset(networks))
+
+    def before(self, name: str, at: ast.expr) -> list[ast.expr]:
+        """The values that a name can have in an expression, from the last one to the last certain one."""
+        found, (start, depth) = [], self.begins.get(at.lineno, (at.lineno, at.col_offset))
+        for line, column, value, ends in sorted(self.values.get(name, ()), key=lambda v: v[:2], reverse=True):
+            if line < start:
+                found.append(value)
+                if ends and column <= depth:
+                    break
+        return found
+
+    def reaches(self, node: ast.expr, cuts: list[ast.expr] | None, seen: set[int]) -> bool:
+        """Whether a network's output is in a value.
+
+        Args:
+            node: of the value.
+            cuts: is given what ends the gradients; None to look behind that too.
+            seen: ids of the nodes that were looked at.
+        """
+        if id(node) in seen:
+            return False
+        seen.add(id(node))
+        if cuts is not None and (_cuts(node) or id(node) in self.blocked):
+            cuts.append(node)
+            return False
+        if isinstance(node, ast.Call) and self._is_network(node):
+            return True
+        if isinstance(node, (ast.Name, ast.Attribute)) and ast.unparse(node) in self.values:
+            if any(self.reaches(value, cuts, seen) for value in self.before(ast.unparse(node), node)):
+                return True
+        elif isinstance(node, (ast.Name, ast.Attribute)) and ast.unparse(node) in self.networks:
+            return True  # handed to a function, which calls it
+        return any(self.reaches(n, cuts, seen) for n in ast.iter_child_nodes(node))  # type: ignore[arg-type]
+
+    def _is_network(self, call: ast.Call) -> bool:
+        """Whether a call can be that of a network: nothing of torch, no criterion, no method of a tensor."""
+        name, owner = _name(call), _owner(call)
+        if name in self.functions or ast.unparse(call.func) in self.networks or owner in self.networks:
+            return True
+        root = ast.unparse(call.func).split(".")[0].split("(")[0]
+        is_loss = re.search("loss|crit|mse", name, re.IGNORECASE) or isinstance(call.func, ast.Call)
+        return not (root in MODULES or name in PLAIN or is_loss or root in self.values or "(" in owner)
+
+
+def _unpacked(target: ast.expr) -> list[ast.expr]:
+    """``a`` and ``b`` of ``a, b = ...``."""
+    inner = target.elts if isinstance(target, (ast.Tuple, ast.List)) else []
+    return [found for one in inner for found in _unpacked(one)] or [target]
+
+
+def _cuts(node: ast.AST) -> bool:
+    """Whether gradients end at a node: it makes a number of a tensor, or a tensor of a number."""
+    if isinstance(node, ast.Attribute):
+        return node.attr == "data"
+    if not isinstance(node, ast.Call):
+        return False
+    way = ast.unparse(node.func)
+    is_method = isinstance(node.func, ast.Attribute) and node.func.attr in CUTTING
+    return is_method or way in ("float", "torch.tensor") or way.startswith(("np.", "numpy."))
+
+
+def _detached(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
     """A loss of outputs that are cut off from the network: detached, as numbers, or without gradients."""
-    off = [
-        node
-        for node in ast.walk(loop)
-        if isinstance(node, ast.With) and any("no_grad" in ast.unparse(item) for item in node.items)
-    ]
-    cut = {id(inner): "torch.no_grad()" for node in off for inner in ast.walk(node)}
-    assigned: dict[str, list[ast.Assign]] = {}
-    for node in ast.walk(loop):
-        for target in node.targets if isinstance(node, ast.Assign) else ():
-            assigned.setdefault(ast.unparse(target), []).append(node)  # type: ignore[arg-type]
+    graph = Graph.of(tree, loop)
     for call in _methods(loop, "backward"):
-        names, seen = [_owner(call)], set()
-        while names:
-            if (name := names.pop()) in seen:
-                continue
-            seen.add(name)
-            for node in assigned.get(name, ()):
-                ways = [c for way in ("detach", "item", "numpy") for c in _methods(node.value, way)]
-                of_call = next((ast.unparse(c) for c in ways if "(" in _owner(c)), cut.get(id(node)))
-                if of_call:
-                    yield Fault(
-                        DETACHED, node.lineno,
-                        f"{of_call} cuts the network's output off: the backward pass in line {call.lineno} "
-                        "reaches none of its parameters",
-                        "make outputs and loss with gradients, and of the outputs themselves",
-                    )  # fmt: skip
-                    return
-                names += [ast.unparse(n) for n in ast.walk(node.value) if isinstance(n, ast.Name)]
+        # accelerator.backward(loss) has its loss as an argument.
+        cuts: list[ast.expr] = []
+        roots = [call.func.value, *call.args]  # type: ignore[attr-defined]
+        seen: set[int] = set()
+        if any(graph.reaches(root, cuts, seen) for root in roots):
+            continue
+        cut = next((one for one in cuts if graph.reaches(one, None, set())), None)
+        if cut is not None:
+            way = "torch.no_grad()" if id(cut) in graph.blocked else ast.unparse(cut)
+            yield Fault(
+                DETACHED, cut.lineno,
+                f"{way} cuts the network's output off: the backward pass in line {call.lineno} "
+                "reaches none of its parameters",
+                "make outputs and loss with gradients, and call backward on the loss itself",
+            )  # fmt: skip
+            return
+
+
+def _steps(tree: ast.Module, within: ast.AST) -> list[ast.Call]:
+    """Steps of optimizers, whatever their names, and not those of schedulers."""
+    made = {
+        ast.unparse(target)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        for target in node.targets
+        if _name(node.value).lower() in ("adam", "adamw", "sgd", "rmsprop", "radam", "nadam", "lbfgs")
+    }
+
+    def steps(text: str) -> bool:
+        return text in made or ("opt" in text.lower() and "sched" not in text.lower())
+
+    found = [c for c in _methods(within, "step") if any(map(steps, [_owner(c), *map(ast.unparse, c.args)]))]
+    return sorted(found, key=lambda call: call.lineno)
+
+
+def _once_an_epoch(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
+    """A step behind the loop over the batches, and none in it."""
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    called = [functions[_name(call)] for call in _calls(loop) if _name(call) in functions]
+    outer = [one for one in _around(tree, loop) if one is not loop]
+    of_batches = isinstance(loop, ast.For) and (
+        "loader" in ast.unparse(loop.iter).lower() or _loader_of(tree, loop) is not None
+    )
+    if not outer or not of_batches or any(_steps(tree, part) for part in (loop, *called)):
+        return
+    # A closure that sums the gradients of all batches is stepped with on purpose, as LBFGS is.
+    for step in _steps(tree, outer[-1]):
+        if step.lineno > loop.lineno and not any(ast.unparse(one) in functions for one in step.args):
+            inside = any(_methods(loop, "zero_grad"))
+            yield Fault(
+                ONCE_AN_EPOCH, step.lineno,
+                f"{ast.unparse(step)} stands outside of the loop over the batches in line {loop.lineno}: one "
+                f"step an epoch, with the gradients of {'the last batch alone' if inside else 'all batches'}",
+                "step in the loop over the batches, after backward",
+            )  # fmt: skip
+            return
+
+
+def _mirrored_alone(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
+    """Pictures of a batch that are mirrored in the loop, while nothing is done to their targets."""
+    if "cross_entropy" in (text := ast.unparse(tree)) or "CrossEntropy" in text:
+        return  # classes stay the same in a mirror
+    simple = [n for n in ast.walk(loop) if isinstance(n, ast.stmt) and not isinstance(n, (ast.For, ast.With))]
+    for node in simple:
+        if not (isinstance(node, ast.Assign) and MIRRORING.search(ast.unparse(node.value))):
+            continue
+        name = ast.unparse(node.targets[0])
+        mirrored = [c for c in _calls(node.value) if re.fullmatch("flip|hflip|fliplr", _name(c))]
+        own = re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", ast.unparse(node.value))
+        if len(mirrored) != 1 or own is None or TARGETS.search(name):
+            continue
+        # What is done on the same condition, or anywhere to what is mirrored or swapped, may be the targets.
+        around = [n for n in simple if isinstance(n, ast.If) and any(i is node for i in ast.walk(n))]
+        beside = [
+            s for n in around for s in ast.walk(n) if isinstance(s, (ast.Assign, ast.AugAssign, ast.Expr))
+        ]
+        tests = {i.id for n in around for i in ast.walk(n.test) if isinstance(i, ast.Name)} - MODULES
+        others = [n for n in simple if n is not node and n not in around and n not in beside]
+        is_alone = beside in ([], [node]) and not any(
+            MIRRORING.search(ast.unparse(n))
+            or (tests & {i.id for i in ast.walk(n) if isinstance(i, ast.Name)})
+            for n in others
+        )
+        used = {i.id for n in others for i in ast.walk(n) if isinstance(i, ast.Name)} - {name}
+        keys = {str(i.value) for n in others for i in ast.walk(n) if isinstance(i, ast.Constant)}
+        if is_alone and any(TARGETS.search(one) for one in used | keys):
+            yield Fault(
+                MIRRORED_ALONE, node.lineno,
+                f"{ast.unparse(node)} mirrors the pictures, and nothing in the loop mirrors their targets",
+                "mirror the targets too, and exchange their left and right keypoints",
+            )  # fmt: skip
+            return
 
 
 def _made_anew(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
@@ -381,15 +622,49 @@ def _optimizer_faults(tree: ast.Module, lines: Sequence[str]) -> Iterator[Fault]
         )  # fmt: skip
 
 
-def _loader_faults(tree: ast.Module, lines: Sequence[str]) -> Iterator[Fault]:
-    """The only loader, or the one that is called train, does not shuffle."""
+def _loader_of(tree: ast.Module, loop: ast.For | ast.While) -> ast.Call | None:
+    """The loader that a loop goes through, where the file makes it under the name that the loop has."""
+    over = {ast.unparse(n) for n in ast.walk(loop.iter)} if isinstance(loop, ast.For) else set()
+    made = [v for name in over for v in _assigned(tree, name)]
+    return next((v for v in made if isinstance(v, ast.Call) and _name(v) == "DataLoader"), None)
+
+
+def _assigned(tree: ast.Module, name: str) -> list[ast.expr]:
+    """Everything that a file assigns to a name."""
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and any(ast.unparse(target) == name for target in node.targets)
+    ]
+
+
+def _in_order(tree: ast.Module, sampler: ast.expr) -> bool:
+    """Whether a sampler, or all that its name is given, goes through the data in their order."""
+    made = _assigned(tree, ast.unparse(sampler)) or [sampler]
+    if any(one is not sampler for one in made):
+        return all(_in_order(tree, one) for one in made)
+    if not isinstance(sampler, ast.Call):
+        return False
+    still = any(
+        w.arg == "shuffle" and isinstance(w.value, ast.Constant) and not w.value.value
+        for w in sampler.keywords
+    )
+    inner = _name(sampler) in ("BatchSampler", "list") and sampler.args and _in_order(tree, sampler.args[0])
+    return _name(sampler) in ("SequentialSampler", "range") or still or bool(inner)
+
+
+def _loader_faults(tree: ast.Module, loop: ast.For | ast.While, lines: Sequence[str]) -> Iterator[Fault]:
+    """The loader of the loop, the only one, or the one that is called train, does not shuffle."""
     loaders = [call for call in _calls(tree) if _name(call) == "DataLoader"]
-    trained = [call for call in loaders if "train" in lines[call.lineno - 1].lower()]
+    own = _loader_of(tree, loop)
+    trained = [own] if own else [call for call in loaders if "train" in lines[call.lineno - 1].lower()]
     for call in trained or (loaders if len(loaders) == 1 else []):
         words = {word.arg: word.value for word in call.keywords}
         shuffle = words.get("shuffle")
         off = shuffle is None or (isinstance(shuffle, ast.Constant) and shuffle.value is False)
-        if off and not {"sampler", "batch_sampler"} & set(words) and len(call.args) < 3:
+        given = [words[name] for name in ("sampler", "batch_sampler") if name in words]
+        in_order = any(_in_order(tree, one) for one in given)
+        if in_order or (off and not given and len(call.args) < 3):
             yield Fault(
                 UNSHUFFLED, call.lineno,
                 "the loader of the training data does not shuffle: every epoch has the same batches",
@@ -407,13 +682,23 @@ def _optimizer(tree: ast.Module) -> tuple[float | None, str]:
     return None, ""
 
 
-def _clip(tree: ast.Module) -> tuple[ast.Call, float] | None:
+def _clips(tree: ast.Module) -> list[tuple[ast.Call, float, bool]]:
+    """Calls that clip gradients, with their limit (0 where it is no number) and whether it is a norm."""
+    found = []
     for call in _calls(tree):
-        if _name(call) in ("clip_grad_norm_", "clip_grad_norm"):
-            word = next((word.value for word in call.keywords if word.arg == "max_norm"), None)
-            value = _value(word or (call.args[1] if len(call.args) > 1 else None))
-            return call, value or 0.0
-    return None
+        name, words = _name(call), {word.arg: word.value for word in call.keywords}
+        of_norm = name in ("clip_grad_norm_", "clip_grad_norm") or "max_norm" in words
+        of_value = name in ("clip_grad_value_", "clip_grad_value") or "clip_val" in words
+        if name in ("clamp_", "clip_") and ".grad" in _owner(call):
+            limit = words.get("max") or next(iter(call.args[1:2]), None)
+        elif of_norm or of_value:
+            names = ("max_norm", "clip_value", "clip_val")
+            limit = next((words[n] for n in names if n in words), next(iter(call.args[1:2]), None))
+        else:
+            continue
+        constants = _assigned(tree, limit.id) if isinstance(limit, ast.Name) else []
+        found.append((call, _value(constants[0] if len(constants) == 1 else limit) or 0.0, of_norm))
+    return sorted(found, key=lambda one: one[0].lineno)
 
 
 def _value(node: ast.expr | None) -> float | None:
