@@ -163,6 +163,19 @@ for images in loader:
     loss.backward()
     optimizer.step()
 """
+CLIPPED_IN_ONE_BRANCH = """
+optimizer = Adam(model.module.parameters())
+for x, y in loader:
+    optimizer.zero_grad()
+    loss = (model(x) - y).abs().mean()
+    if half:
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+    else:
+        loss.backward()
+        clip_grad_norm_(model.parameters(), 1)
+        optimizer.step()
+"""
 TWO_NETWORKS = """
 for x in loader:
     fake = g(x)
@@ -249,7 +262,7 @@ def test_a_healthy_loop_has_no_fault(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [PARTS_OF_A_BATCH, ALL_BATCHES_IN_A_CLOSURE, ACCUMULATED, SPLIT_OVER_METHODS, MIRRORED_TOGETHER,
-     PICTURES_ALONE, TWO_NETWORKS],
+     PICTURES_ALONE, CLIPPED_IN_ONE_BRANCH, TWO_NETWORKS],
 )  # fmt: skip
 def test_loops_of_other_styles_have_no_fault(tmp_path, text):
     script = script_in(text, tmp_path / "train.py")

@@ -178,7 +178,8 @@ def _faults(
 ) -> Iterator[Fault]:
     backward = next(_methods(loop, "backward"))
     indent = " " * backward.col_offset
-    if not any(_methods(tree, "zero_grad")) and not _sets_grad_to_none(tree):
+    # Without a step, the gradients themselves may be what is wanted.
+    if any(_methods(tree, "step")) and not any(_methods(tree, "zero_grad")) and not _sets_grad_to_none(tree):
         yield Fault(
             UNCLEARED, backward.lineno,
             "the loop calls backward and never zero_grad, so each step uses the sum of all gradients so far",
@@ -204,7 +205,8 @@ def _faults(
     yield from _wrong_unit(tree, loop)
     yield from _once_an_epoch(tree, loop)
     yield from _mirrored_alone(tree, loop)
-    step = next(iter(_steps(tree, loop)), None)
+    # The last one: a branch without clipping may step before one that clips.
+    step = next(reversed(_steps(tree, loop)), None)
     for clip, value, of_norm in clips:
         if step is not None and any(inner is clip for inner in ast.walk(loop)) and clip.lineno > step.lineno:
             yield Fault(
@@ -613,7 +615,7 @@ def _optimizer_faults(tree: ast.Module, lines: Sequence[str]) -> Iterator[Fault]
     owner = _owner(given)
     yield from _replaced_late(tree, owner, made[0].lineno)
     root, _, part = owner.partition(".")
-    if part and root != "self":
+    if part not in ("", "module") and root != "self":  # DistributedDataParallel holds all of it as `module`
         yield Fault(
             MISSING, made[0].lineno,
             f"the optimizer gets {owner}.parameters(): nothing else of {root} is trained",
