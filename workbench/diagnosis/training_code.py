@@ -20,6 +20,18 @@ from workbench.core import NotAvailable
 from workbench.core.finding import Finding
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.loop_code import (
+    MODULES,
+    Graph,
+    assigned,
+    calls,
+    loader_of,
+    methods,
+    modes_set,
+    name_of,
+    owner_of,
+    steps_of,
+)
 
 # A gradient norm to which nobody clips on purpose; published recipes clip at .1 to 35.
 TIGHT_CLIP = 0.01
@@ -43,41 +55,6 @@ ONCE_AN_EPOCH, MIRRORED_ALONE = (
     "optimizer steps once an epoch",
     "augmentation changes image and keypoints differently",
 )
-# Calls that make a number or an array of a tensor, or a tensor of a number: gradients end there.
-CUTTING = {"detach", "detach_", "item", "numpy", "tolist", "data"}
-MODULES = {"torch", "F", "nn", "np", "numpy", "math", "TF"}
-PLAIN = {
-    *(
-        "sum",
-        "min",
-        "max",
-        "abs",
-        "len",
-        "zip",
-        "range",
-        "enumerate",
-        "list",
-        "tuple",
-        "dict",
-        "print",
-        "int",
-    ),
-    *(
-        "scale",
-        "append",
-        "extend",
-        "update",
-        "to",
-        "cuda",
-        "float",
-        "long",
-        "half",
-        "view",
-        "reshape",
-        "clone",
-    ),
-    *("permute", "unsqueeze", "squeeze", "flatten", "mean", "pow", "size", "get", "items", "values", "keys"),
-}
 TARGETS = re.compile(r"target|heatmap|keypoint|kpt|joint|truth|pose|coord|(^|_)gt(_|$)", re.IGNORECASE)
 MIRRORING = re.compile(r"flip|mirror|swap", re.IGNORECASE)
 
@@ -166,7 +143,7 @@ def script_in(text: str, path: Path) -> Script | None:
 def _innermost(tree: ast.AST) -> ast.For | ast.While | None:
     """The innermost loop with a backward pass."""
     loops = [node for node in ast.walk(tree) if isinstance(node, (ast.For, ast.While))]
-    with_backward = [loop for loop in loops if any(_methods(loop, "backward"))]
+    with_backward = [loop for loop in loops if any(methods(loop, "backward"))]
     return max(with_backward, key=lambda loop: loop.lineno, default=None)
 
 
@@ -176,10 +153,10 @@ def _faults(
     lines: Sequence[str],
     clips: Sequence[tuple[ast.Call, float, bool]],
 ) -> Iterator[Fault]:
-    backward = next(_methods(loop, "backward"))
+    backward = next(methods(loop, "backward"))
     indent = " " * backward.col_offset
     # Without a step, the gradients themselves may be what is wanted.
-    if any(_methods(tree, "step")) and not any(_methods(tree, "zero_grad")) and not _sets_grad_to_none(tree):
+    if any(methods(tree, "step")) and not any(methods(tree, "zero_grad")) and not _sets_grad_to_none(tree):
         yield Fault(
             UNCLEARED, backward.lineno,
             "the loop calls backward and never zero_grad, so each step uses the sum of all gradients so far",
@@ -188,9 +165,9 @@ def _faults(
         )  # fmt: skip
     yield from _cleared_early(loop)
     yield from _left_in_evaluation(tree, loop)
-    evaluating = next((call for call in _modes_set(tree, False) if call.lineno < backward.lineno), None)
-    if evaluating is not None and not any(_modes_set(tree, True)):
-        name, line = _owner(evaluating), lines[evaluating.lineno - 1]
+    evaluating = next((call for call in modes_set(tree, False) if call.lineno < backward.lineno), None)
+    if evaluating is not None and not any(modes_set(tree, True)):
+        name, line = owner_of(evaluating), lines[evaluating.lineno - 1]
         yield Fault(
             EVALUATING, evaluating.lineno,
             f"{ast.unparse(evaluating)} is called before the loop and {name}.train() never: batch "
@@ -206,7 +183,7 @@ def _faults(
     yield from _once_an_epoch(tree, loop)
     yield from _mirrored_alone(tree, loop)
     # The last one: a branch without clipping may step before one that clips.
-    step = next(reversed(_steps(tree, loop)), None)
+    step = next(reversed(steps_of(tree, loop)), None)
     for clip, value, of_norm in clips:
         if step is not None and any(inner is clip for inner in ast.walk(loop)) and clip.lineno > step.lineno:
             yield Fault(
@@ -231,17 +208,12 @@ def _changed(line: str, old: str, new: str) -> str:
     return f"-{line}\n+{line.replace(old, new, 1)}"
 
 
-def _owner(call: ast.Call) -> str:
-    """``x`` of ``x.name(...)``."""
-    return ast.unparse(call.func).rpartition(".")[0]
-
-
 def _cleared_early(loop: ast.For | ast.While) -> Iterator[Fault]:
     """Backward, zero_grad and step of one optimizer, in this order."""
-    backward, *_ = sorted(call.lineno for call in _methods(loop, "backward"))
-    steps = {_owner(call): call.lineno for call in reversed([*_methods(loop, "step")])}
-    for call in _methods(loop, "zero_grad"):
-        step = steps.get(_owner(call), 0)
+    backward, *_ = sorted(call.lineno for call in methods(loop, "backward"))
+    steps = {owner_of(call): call.lineno for call in reversed([*methods(loop, "step")])}
+    for call in methods(loop, "zero_grad"):
+        step = steps.get(owner_of(call), 0)
         between = [line for line in steps.values() if backward < line < call.lineno]
         if backward < call.lineno < step and not between:
             yield Fault(
@@ -268,7 +240,7 @@ def _left_in_evaluation(tree: ast.Module, loop: ast.For | ast.While) -> Iterator
     """
     outer = _around(tree, loop)[0]
     back, left = _modes(tree, outer)
-    before = {_owner(call): call.lineno for call in _modes_set(tree, True)}
+    before = {owner_of(call): call.lineno for call in modes_set(tree, True)}
     for name, line, by in left:
         if name in before and name not in back:
             yield Fault(
@@ -280,29 +252,19 @@ def _left_in_evaluation(tree: ast.Module, loop: ast.For | ast.While) -> Iterator
             )  # fmt: skip
 
 
-def _modes_set(tree: ast.AST, training: bool) -> Iterator[ast.Call]:
-    """Calls that put a network in training mode, or in evaluation mode: ``train(False)`` is ``eval()``."""
-    for call in _calls(tree):
-        if isinstance(call.func, ast.Attribute) and call.func.attr in ("train", "eval"):
-            given = [*call.args, *(word.value for word in call.keywords if word.arg == "mode")]
-            off = any(isinstance(one, ast.Constant) and not one.value for one in given)
-            if training == (call.func.attr == "train" and not off):
-                yield call
-
-
 def _modes(tree: ast.Module, outer: ast.For | ast.While) -> tuple[set[str], list[tuple[str, int, str]]]:
     """Networks that a loop puts in training mode, and those in evaluation mode with line and way."""
-    back = {_owner(call) for call in _modes_set(outer, True)}
-    left = [(_owner(call), call.lineno, "") for call in _modes_set(outer, False)]
+    back = {owner_of(call) for call in modes_set(outer, True)}
+    left = [(owner_of(call), call.lineno, "") for call in modes_set(outer, False)]
     functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    for call in _calls(outer):
-        function = functions.get(_name(call))
+    for call in calls(outer):
+        function = functions.get(name_of(call))
         if function is None:
             continue
         given = dict(zip([one.arg for one in function.args.args], map(ast.unparse, call.args), strict=False))
-        back |= {given[_owner(c)] for c in _modes_set(function, True) if _owner(c) in given}
-        for inner in _modes_set(function, False):
-            if (name := given.get(_owner(inner))) is not None:
+        back |= {given[owner_of(c)] for c in modes_set(function, True) if owner_of(c) in given}
+        for inner in modes_set(function, False):
+            if (name := given.get(owner_of(inner))) is not None:
                 left.append((name, call.lineno, f", by {function.name}()"))
     return back, left
 
@@ -312,18 +274,22 @@ def _frozen(tree: ast.Module) -> Iterator[Fault]:
     found: list[tuple[str, int]] = []
     freed: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.For) and isinstance(node.iter, ast.Call) and _name(node.iter) == "parameters":
+        if (
+            isinstance(node, ast.For)
+            and isinstance(node.iter, ast.Call)
+            and name_of(node.iter) == "parameters"
+        ):
             for one in ast.walk(node):
                 if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]).endswith(".requires_grad"):
                     off = isinstance(one.value, ast.Constant) and one.value.value is False
-                    found += [(_owner(node.iter), one.lineno)] if off else []
-                    freed |= set() if off else {_owner(node.iter)}
-    for call in _methods(tree, "requires_grad_"):
+                    found += [(owner_of(node.iter), one.lineno)] if off else []
+                    freed |= set() if off else {owner_of(node.iter)}
+    for call in methods(tree, "requires_grad_"):
         off = bool(call.args) and isinstance(call.args[0], ast.Constant) and call.args[0].value is False
-        found += [(_owner(call), call.lineno)] if off else []
-        freed |= set() if off else {_owner(call)}
-    made = [call for call in _calls(tree) if _name(call).lower() in ("adam", "adamw", "sgd")]
-    trained = {_owner(inner) for call in made for inner in _methods(call, "parameters")}
+        found += [(owner_of(call), call.lineno)] if off else []
+        freed |= set() if off else {owner_of(call)}
+    made = [call for call in calls(tree) if name_of(call).lower() in ("adam", "adamw", "sgd")]
+    trained = {owner_of(inner) for call in made for inner in methods(call, "parameters")}
     for owner, line in found:
         # A teacher, or a copy for the average, is no part of what is trained.
         if owner.rpartition(".")[0] in trained and owner not in freed:
@@ -335,120 +301,10 @@ def _frozen(tree: ast.Module) -> Iterator[Fault]:
             )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Graph:
-    """What the values of a loop are made of.
-
-    Attributes:
-        values: name -> what it is given: line, column, value, and whether earlier values end there.
-        blocked: ids of nodes that are computed without gradients.
-        begins: line -> line and column at which its statement begins.
-        functions: names of the functions of the file.
-        networks: names of which the file sets the mode or reads the parameters.
-    """
-
-    values: dict[str, list[tuple[int, int, ast.expr, bool]]]
-    blocked: frozenset[int]
-    begins: dict[int, tuple[int, int]]
-    functions: frozenset[str]
-    networks: frozenset[str]
-
-    @classmethod
-    def of(cls, tree: ast.Module, loop: ast.For | ast.While) -> Graph:
-        """Of the statements of a loop."""
-        values: dict[str, list[tuple[int, int, ast.expr, bool]]] = {}
-        blocked: set[int] = set()
-        begins: dict[int, tuple[int, int]] = {}
-        for node in ast.walk(loop):
-            if isinstance(node, ast.stmt) and not getattr(node, "body", ()):
-                lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-                begins |= dict.fromkeys(lines, (node.lineno, node.col_offset))
-            targets: list[ast.expr] = []
-            if isinstance(node, ast.Assign):
-                targets = node.targets
-            elif isinstance(node, (ast.AugAssign, ast.AnnAssign, ast.NamedExpr, ast.For)):
-                targets = [node.target] if node is not loop else []
-            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-                # losses.append(x): x is in what losses holds.
-                owner = node.value.func.value if isinstance(node.value.func, ast.Attribute) else None
-                targets = [owner] if isinstance(owner, ast.Name) and node.value.args else []
-            elif isinstance(node, ast.With) and any("no_grad" in ast.unparse(i) for i in node.items):
-                blocked |= {id(inner) for inner in ast.walk(node)}
-            value = node.iter if isinstance(node, ast.For) else getattr(node, "value", None)
-            for target in (inner for one in targets for inner in _unpacked(one)):
-                name = ast.unparse(target.value if isinstance(target, ast.Subscript) else target)
-                ends = isinstance(node, (ast.Assign, ast.AnnAssign)) and not isinstance(target, ast.Subscript)
-                if value is not None:
-                    held = (node.lineno, node.col_offset, value, ends)  # type: ignore[attr-defined]
-                    values.setdefault(name, []).append(held)
-        networks = {_owner(c) for way in ("parameters", "train", "eval") for c in _methods(tree, way)}
-        functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-        return cls(values, frozenset(blocked), begins, frozenset(functions), frozenset(networks))
-
-    def before(self, name: str, at: ast.expr) -> list[ast.expr]:
-        """The values that a name can have in an expression, from the last one to the last certain one."""
-        found, (start, depth) = [], self.begins.get(at.lineno, (at.lineno, at.col_offset))
-        for line, column, value, ends in sorted(self.values.get(name, ()), key=lambda v: v[:2], reverse=True):
-            if line < start:
-                found.append(value)
-                if ends and column <= depth:
-                    break
-        return found
-
-    def reaches(self, node: ast.expr, cuts: list[ast.expr] | None, seen: set[int]) -> bool:
-        """Whether a network's output is in a value.
-
-        Args:
-            node: of the value.
-            cuts: is given what ends the gradients; None to look behind that too.
-            seen: ids of the nodes that were looked at.
-        """
-        if id(node) in seen:
-            return False
-        seen.add(id(node))
-        if cuts is not None and (_cuts(node) or id(node) in self.blocked):
-            cuts.append(node)
-            return False
-        if isinstance(node, ast.Call) and self._is_network(node):
-            return True
-        if isinstance(node, (ast.Name, ast.Attribute)) and ast.unparse(node) in self.values:
-            if any(self.reaches(value, cuts, seen) for value in self.before(ast.unparse(node), node)):
-                return True
-        elif isinstance(node, (ast.Name, ast.Attribute)) and ast.unparse(node) in self.networks:
-            return True  # handed to a function, which calls it
-        return any(self.reaches(n, cuts, seen) for n in ast.iter_child_nodes(node))  # type: ignore[arg-type]
-
-    def _is_network(self, call: ast.Call) -> bool:
-        """Whether a call can be that of a network: nothing of torch, no criterion, no method of a tensor."""
-        name, owner = _name(call), _owner(call)
-        if name in self.functions or ast.unparse(call.func) in self.networks or owner in self.networks:
-            return True
-        root = ast.unparse(call.func).split(".")[0].split("(")[0]
-        is_loss = re.search("loss|crit|mse", name, re.IGNORECASE) or isinstance(call.func, ast.Call)
-        return not (root in MODULES or name in PLAIN or is_loss or root in self.values or "(" in owner)
-
-
-def _unpacked(target: ast.expr) -> list[ast.expr]:
-    """``a`` and ``b`` of ``a, b = ...``."""
-    inner = target.elts if isinstance(target, (ast.Tuple, ast.List)) else []
-    return [found for one in inner for found in _unpacked(one)] or [target]
-
-
-def _cuts(node: ast.AST) -> bool:
-    """Whether gradients end at a node: it makes a number of a tensor, or a tensor of a number."""
-    if isinstance(node, ast.Attribute):
-        return node.attr == "data"
-    if not isinstance(node, ast.Call):
-        return False
-    way = ast.unparse(node.func)
-    is_method = isinstance(node.func, ast.Attribute) and node.func.attr in CUTTING
-    return is_method or way in ("float", "torch.tensor") or way.startswith(("np.", "numpy."))
-
-
 def _detached(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
     """A loss of outputs that are cut off from the network: detached, as numbers, or without gradients."""
     graph = Graph.of(tree, loop)
-    for call in _methods(loop, "backward"):
+    for call in methods(loop, "backward"):
         # accelerator.backward(loss) has its loss as an argument.
         cuts: list[ast.expr] = []
         roots = [call.func.value, *call.args]  # type: ignore[attr-defined]
@@ -467,37 +323,20 @@ def _detached(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
             return
 
 
-def _steps(tree: ast.Module, within: ast.AST) -> list[ast.Call]:
-    """Steps of optimizers, whatever their names, and not those of schedulers."""
-    made = {
-        ast.unparse(target)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
-        for target in node.targets
-        if _name(node.value).lower() in ("adam", "adamw", "sgd", "rmsprop", "radam", "nadam", "lbfgs")
-    }
-
-    def steps(text: str) -> bool:
-        return text in made or ("opt" in text.lower() and "sched" not in text.lower())
-
-    found = [c for c in _methods(within, "step") if any(map(steps, [_owner(c), *map(ast.unparse, c.args)]))]
-    return sorted(found, key=lambda call: call.lineno)
-
-
 def _once_an_epoch(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
     """A step behind the loop over the batches, and none in it."""
     functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    called = [functions[_name(call)] for call in _calls(loop) if _name(call) in functions]
+    called = [functions[name_of(call)] for call in calls(loop) if name_of(call) in functions]
     outer = [one for one in _around(tree, loop) if one is not loop]
     of_batches = isinstance(loop, ast.For) and (
-        "loader" in ast.unparse(loop.iter).lower() or _loader_of(tree, loop) is not None
+        "loader" in ast.unparse(loop.iter).lower() or loader_of(tree, loop) is not None
     )
-    if not outer or not of_batches or any(_steps(tree, part) for part in (loop, *called)):
+    if not outer or not of_batches or any(steps_of(tree, part) for part in (loop, *called)):
         return
     # A closure that sums the gradients of all batches is stepped with on purpose, as LBFGS is.
-    for step in _steps(tree, outer[-1]):
+    for step in steps_of(tree, outer[-1]):
         if step.lineno > loop.lineno and not any(ast.unparse(one) in functions for one in step.args):
-            inside = any(_methods(loop, "zero_grad"))
+            inside = any(methods(loop, "zero_grad"))
             yield Fault(
                 ONCE_AN_EPOCH, step.lineno,
                 f"{ast.unparse(step)} stands outside of the loop over the batches in line {loop.lineno}: one "
@@ -516,7 +355,7 @@ def _mirrored_alone(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fau
         if not (isinstance(node, ast.Assign) and MIRRORING.search(ast.unparse(node.value))):
             continue
         name = ast.unparse(node.targets[0])
-        mirrored = [c for c in _calls(node.value) if re.fullmatch("flip|hflip|fliplr", _name(c))]
+        mirrored = [c for c in calls(node.value) if re.fullmatch("flip|hflip|fliplr", name_of(c))]
         own = re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", ast.unparse(node.value))
         if len(mirrored) != 1 or own is None or TARGETS.search(name):
             continue
@@ -546,8 +385,8 @@ def _mirrored_alone(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fau
 def _made_anew(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
     """An optimizer that is made in the loop it steps in: moments and schedule begin again each time."""
     for outer in _around(tree, loop):
-        for call in _calls(outer):
-            if _name(call).lower() in ("adam", "adamw", "sgd"):
+        for call in calls(outer):
+            if name_of(call).lower() in ("adam", "adamw", "sgd"):
                 yield Fault(
                     MADE_ANEW, call.lineno,
                     f"the optimizer is made in the loop of line {outer.lineno}: its moments, and "
@@ -566,10 +405,10 @@ def _wrong_unit(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
             continue
         words = {word.arg: ast.unparse(word.value) for word in node.value.keywords}
         length = words.get("T_max") or words.get("total_iters")
-        if length is None and _name(node.value) == "CosineAnnealingLR" and len(node.value.args) > 1:
+        if length is None and name_of(node.value) == "CosineAnnealingLR" and len(node.value.args) > 1:
             length = ast.unparse(node.value.args[1])
         owner = ast.unparse(node.targets[0])
-        stepped = next((call for call in _methods(loop, "step") if _owner(call) == owner), None)
+        stepped = next((call for call in methods(loop, "step") if owner_of(call) == owner), None)
         if length is not None and length in epochs and stepped is not None:
             yield Fault(
                 WRONG_UNIT, stepped.lineno,
@@ -583,7 +422,7 @@ def _wrong_unit(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
 def _count(loop: ast.For | ast.While) -> str:
     """``n`` of ``for epoch in range(n)``; "" for another loop."""
     over = loop.iter if isinstance(loop, ast.For) else None
-    is_range = isinstance(over, ast.Call) and _name(over) == "range" and over.args
+    is_range = isinstance(over, ast.Call) and name_of(over) == "range" and over.args
     return ast.unparse(over.args[-1]) if is_range else ""  # type: ignore[union-attr]
 
 
@@ -595,7 +434,7 @@ def _replaced_late(tree: ast.Module, owner: str, made: int) -> Iterator[Fault]:
         target, layer = node.targets[0], ast.unparse(node.value.func)
         of_network = isinstance(target, ast.Attribute) and ast.unparse(target.value) == owner
         is_layer = layer.startswith(("nn.", "torch.nn.")) and not layer.endswith("Loss")
-        if of_network and is_layer and node.lineno > made and not any(_methods(tree, "add_param_group")):
+        if of_network and is_layer and node.lineno > made and not any(methods(tree, "add_param_group")):
             yield Fault(
                 MISSING, node.lineno,
                 f"{ast.unparse(target)} is replaced after the optimizer was made in line {made}: its new "
@@ -606,13 +445,13 @@ def _replaced_late(tree: ast.Module, owner: str, made: int) -> Iterator[Fault]:
 
 def _optimizer_faults(tree: ast.Module, lines: Sequence[str]) -> Iterator[Fault]:
     """An optimizer that is given the parameters of one part: ``Adam(model.head.parameters())``."""
-    made = [call for call in _calls(tree) if _name(call).lower() in ("adam", "adamw", "sgd")]
+    made = [call for call in calls(tree) if name_of(call).lower() in ("adam", "adamw", "sgd")]
     if len(made) != 1 or not made[0].args:
         return
     given = made[0].args[0]
-    if not (isinstance(given, ast.Call) and _name(given) == "parameters"):
+    if not (isinstance(given, ast.Call) and name_of(given) == "parameters"):
         return
-    owner = _owner(given)
+    owner = owner_of(given)
     yield from _replaced_late(tree, owner, made[0].lineno)
     root, _, part = owner.partition(".")
     if part not in ("", "module") and root != "self":  # DistributedDataParallel holds all of it as `module`
@@ -624,25 +463,9 @@ def _optimizer_faults(tree: ast.Module, lines: Sequence[str]) -> Iterator[Fault]
         )  # fmt: skip
 
 
-def _loader_of(tree: ast.Module, loop: ast.For | ast.While) -> ast.Call | None:
-    """The loader that a loop goes through, where the file makes it under the name that the loop has."""
-    over = {ast.unparse(n) for n in ast.walk(loop.iter)} if isinstance(loop, ast.For) else set()
-    made = [v for name in over for v in _assigned(tree, name)]
-    return next((v for v in made if isinstance(v, ast.Call) and _name(v) == "DataLoader"), None)
-
-
-def _assigned(tree: ast.Module, name: str) -> list[ast.expr]:
-    """Everything that a file assigns to a name."""
-    return [
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and any(ast.unparse(target) == name for target in node.targets)
-    ]
-
-
 def _in_order(tree: ast.Module, sampler: ast.expr) -> bool:
     """Whether a sampler, or all that its name is given, goes through the data in their order."""
-    made = _assigned(tree, ast.unparse(sampler)) or [sampler]
+    made = assigned(tree, ast.unparse(sampler)) or [sampler]
     if any(one is not sampler for one in made):
         return all(_in_order(tree, one) for one in made)
     if not isinstance(sampler, ast.Call):
@@ -651,14 +474,14 @@ def _in_order(tree: ast.Module, sampler: ast.expr) -> bool:
         w.arg == "shuffle" and isinstance(w.value, ast.Constant) and not w.value.value
         for w in sampler.keywords
     )
-    inner = _name(sampler) in ("BatchSampler", "list") and sampler.args and _in_order(tree, sampler.args[0])
-    return _name(sampler) in ("SequentialSampler", "range") or still or bool(inner)
+    inner = name_of(sampler) in ("BatchSampler", "list") and sampler.args and _in_order(tree, sampler.args[0])
+    return name_of(sampler) in ("SequentialSampler", "range") or still or bool(inner)
 
 
 def _loader_faults(tree: ast.Module, loop: ast.For | ast.While, lines: Sequence[str]) -> Iterator[Fault]:
     """The loader of the loop, the only one, or the one that is called train, does not shuffle."""
-    loaders = [call for call in _calls(tree) if _name(call) == "DataLoader"]
-    own = _loader_of(tree, loop)
+    loaders = [call for call in calls(tree) if name_of(call) == "DataLoader"]
+    own = loader_of(tree, loop)
     trained = [own] if own else [call for call in loaders if "train" in lines[call.lineno - 1].lower()]
     for call in trained or (loaders if len(loaders) == 1 else []):
         words = {word.arg: word.value for word in call.keywords}
@@ -675,8 +498,8 @@ def _loader_faults(tree: ast.Module, loop: ast.For | ast.While, lines: Sequence[
 
 
 def _optimizer(tree: ast.Module) -> tuple[float | None, str]:
-    for call in _calls(tree):
-        name = _name(call).lower()
+    for call in calls(tree):
+        name = name_of(call).lower()
         if name in ("adam", "adamw", "sgd"):
             value = next((word.value for word in call.keywords if word.arg == "lr"), None)
             value = value or (call.args[1] if len(call.args) > 1 else None)
@@ -687,18 +510,18 @@ def _optimizer(tree: ast.Module) -> tuple[float | None, str]:
 def _clips(tree: ast.Module) -> list[tuple[ast.Call, float, bool]]:
     """Calls that clip gradients, with their limit (0 where it is no number) and whether it is a norm."""
     found = []
-    for call in _calls(tree):
-        name, words = _name(call), {word.arg: word.value for word in call.keywords}
+    for call in calls(tree):
+        name, words = name_of(call), {word.arg: word.value for word in call.keywords}
         of_norm = name in ("clip_grad_norm_", "clip_grad_norm") or "max_norm" in words
         of_value = name in ("clip_grad_value_", "clip_grad_value") or "clip_val" in words
-        if name in ("clamp_", "clip_") and ".grad" in _owner(call):
+        if name in ("clamp_", "clip_") and ".grad" in owner_of(call):
             limit = words.get("max") or next(iter(call.args[1:2]), None)
         elif of_norm or of_value:
             names = ("max_norm", "clip_value", "clip_val")
             limit = next((words[n] for n in names if n in words), next(iter(call.args[1:2]), None))
         else:
             continue
-        constants = _assigned(tree, limit.id) if isinstance(limit, ast.Name) else []
+        constants = assigned(tree, limit.id) if isinstance(limit, ast.Name) else []
         found.append((call, _value(constants[0] if len(constants) == 1 else limit) or 0.0, of_norm))
     return sorted(found, key=lambda one: one[0].lineno)
 
@@ -706,19 +529,6 @@ def _clips(tree: ast.Module) -> list[tuple[ast.Call, float, bool]]:
 def _value(node: ast.expr | None) -> float | None:
     is_number = isinstance(node, ast.Constant) and isinstance(node.value, (int, float))
     return float(node.value) if is_number else None  # type: ignore[union-attr,arg-type]
-
-
-def _calls(tree: ast.AST) -> Iterator[ast.Call]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
-
-
-def _name(call: ast.Call) -> str:
-    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-
-
-def _methods(tree: ast.AST, name: str) -> Iterator[ast.Call]:
-    """Calls of a method without arguments that matter: ``x.name(...)``."""
-    return (call for call in _calls(tree) if isinstance(call.func, ast.Attribute) and call.func.attr == name)
 
 
 def _sets_grad_to_none(tree: ast.AST) -> bool:
