@@ -238,7 +238,7 @@ def verdicts() -> set[str]:
     from workbench.curves import flags, mistakes, schedule
     from workbench.diagnosis import training_code
     from workbench.diagnosis.cause import all_causes
-    from workbench.diagnosis.label_causes import Lints
+    from workbench.diagnosis.lint_causes import Lints
     from workbench.diagnosis.overfit_causes import CAUSE_OF
     from workbench.evaluation.ablation import fault_variants
     from workbench.inspectors.conditioning.findings import ORDER

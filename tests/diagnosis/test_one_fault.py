@@ -32,7 +32,7 @@ from workbench.diagnosis.decoder_causes import OtherDecoder
 from workbench.diagnosis.evaluation_causes import Duplicates, Subset, WrongCategories
 from workbench.diagnosis.input_causes import Input
 from workbench.diagnosis.lab_causes import Grouping
-from workbench.diagnosis.label_causes import Lints
+from workbench.diagnosis.lint_causes import Lints
 from workbench.diagnosis.loading_causes import NotRun, PartlyLoaded
 from workbench.diagnosis.placing_causes import Placing
 from workbench.diagnosis.score_causes import ScoreRule
