@@ -480,7 +480,7 @@ def _visibility(pose_set: PoseSet) -> list[Located]:
                 "after a conversion that kept hidden keypoints alone"
             )
             fix = "Compare a picture with its labels; keep keypoints of visibility 1 and of 2."
-            made.append(Located(Finding("visibility", text, fix, severity="warning", confidence="possible")))
+            made.append(Located(Finding("visibility", text, fix, severity="warning")))
     return made
 
 

@@ -145,7 +145,13 @@ def _explained(located: Sequence[Located]) -> list[Finding]:
         behind = set(one.instances)
         for other in located if behind else ():
             follows = one.finding.cause in FOLLOWS.get(other.finding.cause, ())
-            if follows and len(behind.intersection(other.instances)) >= SAME * len(behind):
+            if "boxes look like" in other.finding.evidence:  # all of them are of another form
+                follows = one.finding.cause == "keypoints outside the box"
+            if (
+                follows
+                and id(other) in finding_of
+                and len(behind.intersection(other.instances)) >= SAME * len(behind)
+            ):
                 root = finding_of[id(other)]
                 evidence = f"{root.evidence.rstrip('.')}; of the same instances: {one.finding.evidence}"
                 finding_of[id(other)] = dataclasses.replace(root, evidence=evidence)
