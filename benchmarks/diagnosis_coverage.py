@@ -113,6 +113,7 @@ KINDS: tuple[Kind, ...] = (
         "keypoints outside the box", "keypoints outside the image")),
     Kind("labels", "annotated keypoints: shares or exchanged axes", ("annotated keypoints",)),
     Kind("labels", "counts, ids, areas", ("counts", "annotation ids", "annotated areas",
+                                          "crowd regions with keypoints",
                                           "annotations are inconsistent")),
     _named("labels", "annotated keypoints moved"),
     Kind("labels", "boxes moved or too small", ("annotated boxes do not fit their keypoints",)),

@@ -23,7 +23,7 @@ from tests.diagnosis.planted_results import (
     results,
     some_categories,
 )
-from tests.diagnosis.planted_thirds import in_boxes, sides_exchanged
+from tests.diagnosis.planted_thirds import in_boxes
 from tests.diagnosis.planted_weights import checkpoint, missing, zeroed
 from tests.diagnosis.systems import OTHER_RTMPOSE, OTHER_VITPOSE, RTMPOSE, VITPOSE
 from workbench.diagnosis import diagnose
@@ -149,7 +149,6 @@ BEYOND, SHARES = "keypoints outside the image", "annotated keypoints"
         (areas_times(0.1), RTMPOSE, ["annotated areas"]),
         (boxes_of_neighbours(0.3), RTMPOSE, ["annotated boxes", "keypoints outside the box"]),
         (in_boxes(lambda x, y, w, h: (y, x, h, w)), RTMPOSE, ["annotated boxes"]),
-        (sides_exchanged, RTMPOSE, ["images of another size"]),
         (lambda raw: None, RTMPOSE, []),
     ],
 )

@@ -544,7 +544,7 @@ def _missing(pose_set: PoseSet, absent: Mapping[int, Path]) -> list[Located]:
     return [Located(Finding("missing images", text, fix), behind, tuple(absent))]
 
 
-def located_sizes(pose_set: PoseSet, most: int = 20_000) -> list[Located]:
+def _sizes(pose_set: PoseSet, most: int = 20_000) -> list[Located]:
     """Findings about image files that cannot be read, or have another size than the annotations state.
 
     Args:
@@ -591,5 +591,5 @@ _OWN: tuple[Callable[[PoseSet], list[Located]], ...] = (
     _mirror, _sigmas, _repeated, _areas, _counts, _crowds, _outside, _outside_box, _visibility, _swaps,
 )  # fmt: skip
 
-_ON_DISK: tuple[Callable[[PoseSet], list[Located]], ...] = (located_sizes, located_in_images)
+_ON_DISK: tuple[Callable[[PoseSet], list[Located]], ...] = (_sizes, located_in_images)
 """Checks that open the image files."""

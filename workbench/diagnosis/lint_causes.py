@@ -11,17 +11,15 @@ from workbench.core import NotAvailable
 from workbench.core.finding import Finding
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
-from workbench.diagnosis.set_causes import MOST_HEADERS
 
 if TYPE_CHECKING:
     from workbench.data.lints import Located
     from workbench.data.pose_set import PoseSet
 
 # What follows from a finding, where so many instances agree: keypoints outside of their image or in shares of
-# it lie outside of their boxes; both lie outside of an image whose size is wrong.
+# it lie outside of their boxes.
 SAME, _OF_KEYPOINTS = 0.8, ("annotated boxes", "keypoints outside the box")
 FOLLOWS = {
-    "images of another size": (*_OF_KEYPOINTS, "keypoints outside the image"),
     "annotated keypoints": _OF_KEYPOINTS,
     "keypoints outside the image": _OF_KEYPOINTS,
 }
@@ -45,7 +43,6 @@ class Lints(Cause):
         "visibility",
         "counts",
         "crowd regions with keypoints",
-        "images of another size",
     )
 
     FIXES: ClassVar[dict[str, str]] = {
@@ -62,16 +59,13 @@ class Lints(Cause):
     }
 
     def test(self, case: Case) -> Answer:
-        from workbench.data.set_lint import lint, located_sizes
+        from workbench.data.set_lint import lint
 
         # A set in which no keypoint counts as labelled is no ground for other causes, and may be one here.
         pose_set = case.read_set()
         located = [
             one
-            for one in (
-                *located_sizes(pose_set, MOST_HEADERS),
-                *lint(pose_set, images=False).found,
-            )
+            for one in lint(pose_set, images=False).found
             if one.finding.severity != "remark" and one.finding.cause in self.CHECKED
         ]
         # What is said of visible keypoints counts for little where visibility itself is wrong.
