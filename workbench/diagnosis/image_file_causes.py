@@ -352,8 +352,8 @@ class OtherSize(Undone):
         if not other and (turned := _sizes(case)):
             (stored, stated), of = next(iter(turned.values())), len(case.pose_set().labelled_of_image)
             return self.found(
-                f"width and height of {len(turned)} of {of} annotated images are exchanged in the annotations: "
-                f"a file of {stored[0]}x{stored[1]} is stated as {stated[0]}x{stated[1]} pixels",
+                f"width and height of {len(turned)} of {of} annotated images are exchanged in the "
+                f"annotations: a file of {stored[0]}x{stored[1]} is stated as {stated[0]}x{stated[1]} pixels",
                 fix="exchange width and height in the list of the images",
                 numbers=(Measurement("images of exchanged sides", len(turned), expected=0.0),),
             )
