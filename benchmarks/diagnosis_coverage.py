@@ -182,6 +182,7 @@ KINDS: tuple[Kind, ...] = (
     _named("training", "every evaluation gives the same figures"),
     _named("training", "optimizer is made anew in the loop", one_strength=NO_DEGREE, one_system=OWN_CODE),
     _named("training", "no gradient reaches the network", one_strength=NO_DEGREE),
+    _named("training", "optimizer steps once an epoch", one_strength=NO_DEGREE, one_system=OWN_CODE),
     Kind("training", "resume restarted the schedule", (
         "resume restarted the schedule", "training began anew")),
     Kind("training", "warm-up longer than the run", (
@@ -273,6 +274,8 @@ def verdicts() -> set[str]:
         code.LATE_CLIP,
         code.SMALL_CLIP,
         code.UNSHUFFLED,
+        code.ONCE_AN_EPOCH,
+        code.MIRRORED_ALONE,
     }
     return found | set(ORDER) | set(CAUSE_OF.values()) | set(Lints.CHECKED)
 

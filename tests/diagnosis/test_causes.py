@@ -12,6 +12,7 @@ import torch
 from tests.diagnosis.planted_code import vitpose_config
 from tests.diagnosis.planted_labels import leaked, other_training_set
 from tests.diagnosis.planted_results import at_most, good_poses, good_results, mixed_up_sides, pck
+from tests.diagnosis.planted_thirds import by_image, mean_oks, pck_of_diagonal, unlabelled_too
 from tests.diagnosis.planted_weights import checkpoint, missing
 from tests.diagnosis.systems import RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
@@ -205,6 +206,24 @@ def test_pck_is_among_the_rules_of_a_result_file():
     claim = pck("longer side", 0.05)(truth_of(scenes), found.detections(), sigmas, keypoint_ap)
     by_rule = rules_of(found, scenes, sigmas, None)
     assert by_rule["PCK at 0.05 of the longer side"] == pytest.approx(claim, abs=0.005)
+    assert 0.1 < claim < 0.99
+
+
+@pytest.mark.parametrize(
+    ("figure", "rule"),
+    [
+        (by_image, "the mean of the AP of single images"),
+        (mean_oks, "mean OKS of each instance's own pose"),
+        (unlabelled_too, "unlabelled keypoints counted"),
+        (pck_of_diagonal, "PCK at 0.02 of the image's diagonal"),
+    ],
+)
+def test_measures_of_other_evaluators_are_among_the_rules(figure, rule):
+    scenes = builtin("scenes-val")
+    found = Predictions.from_coco(good_poses(scenes, low=0.02, high=0.12))
+    sigmas = scenes.skeleton.sigmas
+    claim = figure(truth_of(scenes), found.detections(), sigmas, keypoint_ap)
+    assert rules_of(found, scenes, sigmas, None)[rule] == pytest.approx(claim, abs=1e-6)
     assert 0.1 < claim < 0.99
 
 

@@ -82,6 +82,113 @@ def test_a_training_is_cancelled(tmp_path):
 
 # The code of the loop alone.
 
+DEEP, BACK = " " * 12, "loss.backward()"
+CLIP = "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)"
+# Loops that look like a fault and have none.
+PARTS_OF_A_BATCH = """
+for images, target in loader:
+    optimizer.zero_grad()
+    for x, y in zip(images.chunk(4), target.chunk(4)):
+        loss = (model(x) - y).pow(2).mean() / 4
+        loss.backward()
+    optimizer.step()
+"""
+ALL_BATCHES_IN_A_CLOSURE = """
+optimizer = torch.optim.LBFGS(model.parameters())
+for epoch in range(20):
+    def closure():
+        optimizer.zero_grad()
+        for x, y in train_loader:
+            loss = mse_loss(model(x), y)
+            loss.backward()
+    optimizer.step(closure)
+"""
+ACCUMULATED = """
+train_loader = DataLoader(train_set, shuffle=True)
+val_loader = DataLoader(val_set, sampler=SequentialSampler(val_set))
+for epoch in range(9):
+    net.train(True)
+    for i, batch in enumerate(train_loader):
+        with autocast():
+            with torch.no_grad():
+                soft = teacher(batch["image"])
+            found = net(batch["image"])
+            loss = loss_fn(found, batch["heatmap"]) + mse_loss(found, soft.detach())
+        if not torch.isfinite(torch.tensor(loss.item())):
+            continue
+        scaler.scale(loss).backward()
+        if i % 4 == 3:
+            clip_grad_value_(net.parameters(), 0.1)
+            scaler.step(opt)
+            opt.zero_grad()
+    net.train(False)
+"""
+SPLIT_OVER_METHODS = """
+class Trainer:
+    def step(self):
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def fit(self, loader):
+        for epoch in range(9):
+            self.model.train()
+            for batch in loader:
+                losses = {}
+                losses["maps"] = self.compute_loss(batch)
+                loss = sum(losses.values())
+                loss.backward()
+                self.step()
+                self.log({k: v.detach() for k, v in losses.items()})
+"""
+MIRRORED_TOGETHER = """
+for images, keypoints in loader:
+    if coin() < 0.5:
+        images = images.flip(-1)
+        keypoints = mirrored(keypoints)
+    upside_down = coin() < 0.5
+    if upside_down:
+        images = torch.flip(images, [2])
+    heatmaps = encode(keypoints, upside_down)
+    optimizer.zero_grad()
+    loss = (model(images) - heatmaps).pow(2).mean()
+    loss.backward()
+    optimizer.step()
+"""
+PICTURES_ALONE = """
+for images in loader:
+    if coin() < 0.5:
+        images = images.flip(-1)
+    optimizer.zero_grad()
+    loss = (model(images) - images).pow(2).mean()
+    loss.backward()
+    optimizer.step()
+"""
+CLIPPED_IN_ONE_BRANCH = """
+optimizer = Adam(model.module.parameters())
+for x, y in loader:
+    optimizer.zero_grad()
+    loss = (model(x) - y).abs().mean()
+    if half:
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+    else:
+        loss.backward()
+        clip_grad_norm_(model.parameters(), 1)
+        optimizer.step()
+"""
+TWO_NETWORKS = """
+for x in loader:
+    fake = g(x)
+    d_opt.zero_grad()
+    d_loss = d(fake.detach()).mean() - d(x).mean()
+    d_loss.backward()
+    d_opt.step()
+    g_opt.zero_grad()
+    g_loss = -d(fake).mean()
+    g_loss.backward()
+    g_opt.step()
+"""
+
 
 @pytest.mark.parametrize(
     ("old", "new", "cause", "line"),
@@ -98,6 +205,31 @@ def test_a_training_is_cancelled(tmp_path):
             "torch.optim.SGD(model.parameters(), 0.1)\n",
             "optimizer is made anew in the loop",
             11,
+        ),
+        ("            optimizer.step()", "        optimizer.step()", "optimizer steps once an epoch", 14),
+        ("model.train()", "model.train(mode=False)", "network is trained in evaluation mode", 5),
+        ("shuffle=True", "sampler=SequentialSampler(images)", "training data not shuffled", 6),
+        ("shuffle=True", "batch_sampler=BatchSampler(range(9), 8, False)", "training data not shuffled", 6),
+        (
+            CLIP,
+            "torch.nn.utils.clip_grad_value_(model.parameters(), 1e-5)",
+            "gradient clipping too small",
+            13,
+        ),
+        (CLIP, "[p.grad.clamp_(-1e-5, 1e-5) for p in model.parameters()]", "gradient clipping too small", 13),
+        (
+            BACK,
+            f"loss = torch.tensor(\n{DEEP}    loss.item())\n{DEEP}{BACK}",
+            "no gradient reaches the network",
+            12,
+        ),
+        (BACK, f"loss = float(loss)\n{DEEP}{BACK}", "no gradient reaches the network", 12),
+        (BACK, "accelerator.backward(loss.detach())", "no gradient reaches the network", 12),
+        (
+            "optimizer.zero_grad()",
+            f"optimizer.zero_grad()\n{DEEP}if coin < 0.5:\n{DEEP}    batch = torch.flip(batch, [3])",
+            "augmentation changes image and keypoints differently",
+            12,
         ),
     ],
 )
@@ -125,6 +257,17 @@ def test_a_healthy_loop_has_no_fault(tmp_path):
     assert script is not None
     assert script.faults == ()
     assert (script.rate, script.optimizer, script.clip) == (5e-3, "adamw", 1.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [PARTS_OF_A_BATCH, ALL_BATCHES_IN_A_CLOSURE, ACCUMULATED, SPLIT_OVER_METHODS, MIRRORED_TOGETHER,
+     PICTURES_ALONE, CLIPPED_IN_ONE_BRANCH, TWO_NETWORKS],
+)  # fmt: skip
+def test_loops_of_other_styles_have_no_fault(tmp_path, text):
+    script = script_in(text, tmp_path / "train.py")
+    assert script is not None
+    assert script.faults == ()
 
 
 def test_the_line_that_is_added_is_shown(tmp_path):

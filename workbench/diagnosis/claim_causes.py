@@ -23,7 +23,8 @@ from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evaluation_causes import without_repeated
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.ground_truth import BOX_SHARE, GroundTruth
-from workbench.evaluation.keypoint_ap import FIGURES, KeypointAP, keypoint_ap
+from workbench.evaluation.keypoint_ap import ABSENT, FIGURES, KeypointAP, curves, keypoint_ap
+from workbench.evaluation.oks import oks_of_pairs
 from workbench.evaluation.predictions import Predictions, extent
 from workbench.skeletons import SKELETONS
 
@@ -239,6 +240,7 @@ NAMED = {
     "AR at OKS .75 alone": "AR75",
 }
 """What is called AP by mistake -> which of COCO's figures it is."""
+SINGLE_IMAGES = "the mean of the AP of single images"
 
 
 @dataclass(frozen=True)
@@ -261,6 +263,7 @@ class Scored:
         """What comes out with so many departures from COCO's rules, 1 or 2."""
         truth = truth_of(self.pose_set, self.area_rule)
         every = [*self._of_sigmas(), *self._of_areas(), *self._of_poses(), *self._of_instances(truth)]
+        every += self._of_keypoints(truth)
         for made in itertools.combinations(every, departures):
             if len({one.axis for one in made}) < departures:
                 continue
@@ -273,7 +276,8 @@ class Scored:
             for name, figure in NAMED.items():
                 yield Reading((name, *names), {**result.figures, "AP": result.figures[figure]})
             if not made:
-                for name, value in _distances(result, self.found).items():
+                yield Reading((SINGLE_IMAGES,), {**result.figures, "AP": _ap_of_images(result)})
+                for name, value in _distances(result, self.found, self._diagonals(truth)).items():
                     yield Reading((name,), {**result.figures, "AP": value()})
 
     def _scored(self, truth: GroundTruth, made: Sequence[Departure]) -> KeypointAP | None:
@@ -317,6 +321,27 @@ class Scored:
             ("the area of the rectangle around the keypoints", _extents),
         ):
             yield Departure("area", name, truth=lambda t, of=area: dataclasses.replace(t, area=of(t)))
+
+    def _of_keypoints(self, truth: GroundTruth) -> Iterator[Departure]:
+        """Which keypoints count in the OKS."""
+
+        def counting(given: GroundTruth, least: int) -> GroundTruth:
+            points = given.keypoints.copy()
+            points[..., 2] = np.where(points[..., 2] >= least, 2, 0)
+            # What has no such keypoint is ignored, as COCO ignores instances without keypoints.
+            nothing = (points[..., 2] == 0).all(1)
+            return dataclasses.replace(given, keypoints=points, ignored=given.ignored | nothing)
+
+        levels = truth.keypoints[~truth.ignored][..., 2]
+        if (levels == 0).any():
+            yield Departure("keypoints", "unlabelled keypoints counted", truth=lambda t: counting(t, 0))
+        if (levels == 1).any():
+            yield Departure("keypoints", "visible keypoints alone", truth=lambda t: counting(t, 2))
+
+    def _diagonals(self, truth: GroundTruth) -> np.ndarray:
+        """Of the image of each annotation, in pixels; nan where the annotations state no size."""
+        images = [self.pose_set.images[number] for number in truth.image_ids.tolist()]
+        return np.array([np.hypot(i.width or np.nan, i.height or np.nan) for i in images])[truth.image]
 
     def _of_poses(self) -> Iterator[Departure]:
         found = self.found
@@ -396,24 +421,61 @@ def _pair_oks(result: Any) -> np.ndarray:
     return best[~result.truth.ignored]
 
 
-def _distances(own: KeypointAP, found: Predictions) -> Mapping[str, Callable[[], float]]:
-    """PCK by the lengths that people use."""
+def _ap_of_images(own: KeypointAP) -> float:
+    """The mean of the AP of each image with annotations, every image judged as a set of its own."""
+    truth, matches, images = own.truth, own.matches, len(own.truth.image_ids)
+    # A cell is one category in one image; detections are sorted by it already.
+    of_truth = truth.category * images + truth.image
+    of_found = matches.category * images + matches.image
+    cells = np.unique(np.r_[of_truth, of_found])
+    alone = dataclasses.replace(truth, category=np.searchsorted(cells, of_truth), category_ids=cells)
+    single = dataclasses.replace(
+        matches,
+        category=np.searchsorted(cells, of_found),
+        **{name: getattr(matches, name)[:1] for name in ("partner", "hit", "ignored", "truth_ignored")},
+    )
+    ap = curves(alone, single)[0][..., 0].mean((0, 1))
+    held = ap > ABSENT
+    count = np.bincount(cells[held] % images, minlength=images)
+    total = np.bincount(cells[held] % images, ap[held], minlength=images)
+    return float(np.mean(total[count > 0] / count[count > 0])) if held.any() else np.nan
+
+
+def _distances(
+    own: KeypointAP, found: Predictions, diagonals: np.ndarray
+) -> Mapping[str, Callable[[], float]]:
+    """Mean OKS, and PCK by the lengths that people use; diagonals are of each annotation's image."""
     rows = _pairs(own, found)
     if not rows:
         return {}
     truth, held = own.truth, list(rows)
-    away = np.linalg.norm(found.keypoints[list(rows.values())] - truth.keypoints[held, :, :2], axis=-1)
+    points = found.keypoints[list(rows.values())]
+    away = np.linalg.norm(points - truth.keypoints[held, :, :2], axis=-1)
     seen = (truth.keypoints[held, :, 2] > 0) & np.isfinite(away)
     w, h = truth.boxes[held, 2:].T
-    oks = _pair_oks(own)
+    best, judged = _pair_oks(own), int((~truth.ignored).sum())
+    paired = oks_of_pairs(points, truth, own.sigmas, np.arange(len(held)), np.array(held))
 
     def pck(length: np.ndarray, share: float) -> Callable[[], float]:
         return lambda: float((away < share * length[:, None])[seen].mean())
 
-    return {"mean OKS of matched poses": lambda: float(np.nanmean(oks))} | {
+    lengths = {
+        "root of the box": np.sqrt(w * h),
+        "longer side": np.maximum(w, h),
+        "box's diagonal": np.hypot(w, h),
+        "image's diagonal": diagonals[held],
+    }
+    means: dict[str, Callable[[], float]] = {
+        "mean OKS of matched poses": lambda: float(np.nanmean(best)),
+        "mean OKS of each instance's own pose": lambda: float(np.nanmean(paired)),
+    }
+    if len(held) < judged:
+        means["mean OKS, 0 without a pose"] = lambda: float(np.nansum(paired)) / judged
+    return means | {
         f"PCK at {share:g} of the {name}": pck(length, share)
-        for share in (0.05, 0.1, 0.2)
-        for name, length in (("root of the box", np.sqrt(w * h)), ("longer side", np.maximum(w, h)))
+        for name, length in lengths.items()
+        if np.isfinite(length).all()
+        for share in ((0.01, 0.02, 0.05) if name == "image's diagonal" else (0.05, 0.1, 0.2))
     }
 
 

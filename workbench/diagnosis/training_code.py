@@ -1,14 +1,16 @@
 """What a training script does wrong, read from its code: nothing is run.
 
 Only what a loop with a backward pass shows by itself is said: a ``zero_grad`` that is missing or late, a
-network left in evaluation mode, an optimizer that gets a part of the parameters, clipping behind the step or
-to nearly nothing, data that are not shuffled. At level ``train`` the same is done to the overfit attempt, and
-is taken away again.
+network left in evaluation mode, an optimizer that gets a part of the parameters or steps once an epoch, a
+loss without a way back to the network, clipping behind the step or to nearly nothing, pictures mirrored
+alone, data that are not shuffled. At level ``train`` the same is done to the overfit attempt, and is taken
+away again.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +20,23 @@ from workbench.core import NotAvailable
 from workbench.core.finding import Finding
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.loop_code import (
+    MODULES,
+    Graph,
+    assigned,
+    calls,
+    loader_of,
+    methods,
+    modes_set,
+    name_of,
+    owner_of,
+    steps_of,
+)
 
 # A gradient norm to which nobody clips on purpose; published recipes clip at .1 to 35.
 TIGHT_CLIP = 0.01
+# A value of single gradients to which nobody clips on purpose; scripts in the wild clip at .01 to 10.
+TIGHT_VALUE = 1e-3
 DETACHED, MADE_ANEW, WRONG_UNIT = (
     "no gradient reaches the network",
     "optimizer is made anew in the loop",
@@ -35,6 +51,12 @@ UNCLEARED, CLEARED_EARLY, EVALUATING, MISSING, LATE_CLIP, SMALL_CLIP, UNSHUFFLED
     "gradient clipping too small",
     "training data not shuffled",
 )
+ONCE_AN_EPOCH, MIRRORED_ALONE = (
+    "optimizer steps once an epoch",
+    "augmentation changes image and keypoints differently",
+)
+TARGETS = re.compile(r"target|heatmap|keypoint|kpt|joint|truth|pose|coord|(^|_)gt(_|$)", re.IGNORECASE)
+MIRRORING = re.compile(r"flip|mirror|swap", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -112,24 +134,29 @@ def script_in(text: str, path: Path) -> Script | None:
         return None
     lines = text.splitlines()
     rate, optimizer = _optimizer(tree)
-    clip = _clip(tree)
-    faults = sorted(_faults(tree, loop, lines, clip), key=lambda fault: fault.line)
-    return Script(path, tuple(faults), rate, optimizer, clip[1] if clip else 0.0)
+    clips = _clips(tree)
+    faults = sorted(_faults(tree, loop, lines, clips), key=lambda fault: fault.line)
+    norms = [value for _, value, of_norm in clips if of_norm]
+    return Script(path, tuple(faults), rate, optimizer, norms[0] if norms else 0.0)
 
 
 def _innermost(tree: ast.AST) -> ast.For | ast.While | None:
     """The innermost loop with a backward pass."""
     loops = [node for node in ast.walk(tree) if isinstance(node, (ast.For, ast.While))]
-    with_backward = [loop for loop in loops if any(_methods(loop, "backward"))]
+    with_backward = [loop for loop in loops if any(methods(loop, "backward"))]
     return max(with_backward, key=lambda loop: loop.lineno, default=None)
 
 
 def _faults(
-    tree: ast.Module, loop: ast.For | ast.While, lines: Sequence[str], clip: tuple[ast.Call, float] | None
+    tree: ast.Module,
+    loop: ast.For | ast.While,
+    lines: Sequence[str],
+    clips: Sequence[tuple[ast.Call, float, bool]],
 ) -> Iterator[Fault]:
-    backward = next(_methods(loop, "backward"))
+    backward = next(methods(loop, "backward"))
     indent = " " * backward.col_offset
-    if not any(_methods(tree, "zero_grad")) and not _sets_grad_to_none(tree):
+    # Without a step, the gradients themselves may be what is wanted.
+    if any(methods(tree, "step")) and not any(methods(tree, "zero_grad")) and not _sets_grad_to_none(tree):
         yield Fault(
             UNCLEARED, backward.lineno,
             "the loop calls backward and never zero_grad, so each step uses the sum of all gradients so far",
@@ -138,35 +165,42 @@ def _faults(
         )  # fmt: skip
     yield from _cleared_early(loop)
     yield from _left_in_evaluation(tree, loop)
-    evaluating = next((call for call in _methods(tree, "eval") if call.lineno < backward.lineno), None)
-    if evaluating is not None and not any(_methods(tree, "train")):
-        name = _owner(evaluating)
+    evaluating = next((call for call in modes_set(tree, False) if call.lineno < backward.lineno), None)
+    if evaluating is not None and not any(modes_set(tree, True)):
+        name, line = owner_of(evaluating), lines[evaluating.lineno - 1]
         yield Fault(
             EVALUATING, evaluating.lineno,
-            f"{name}.eval() is called before the loop and {name}.train() never: batch normalisation keeps "
-            "its statistics and dropout is off while the network is trained",
+            f"{ast.unparse(evaluating)} is called before the loop and {name}.train() never: batch "
+            "normalisation keeps its statistics and dropout is off while the network is trained",
             "put the network in training mode before the loop",
-            _changed(lines[evaluating.lineno - 1], ".eval()", ".train()"),
+            _changed(line, line[evaluating.col_offset : evaluating.end_col_offset], f"{name}.train()"),
         )  # fmt: skip
     yield from _optimizer_faults(tree, lines)
     yield from _frozen(tree)
-    yield from _detached(loop)
+    yield from _detached(tree, loop)
     yield from _made_anew(tree, loop)
     yield from _wrong_unit(tree, loop)
-    step = next((s for s in _methods(loop, "step") if "optim" in ast.unparse(s.func).lower()), None)
-    if clip is not None and step is not None and clip[0].lineno > step.lineno:
-        yield Fault(
-            LATE_CLIP, clip[0].lineno,
-            f"gradients are clipped in line {clip[0].lineno}, after the step in line {step.lineno} used them",
-            "clip between backward and step",
-        )  # fmt: skip
-    if clip is not None and 0 < clip[1] < TIGHT_CLIP:
-        yield Fault(
-            SMALL_CLIP, clip[0].lineno,
-            f"gradients are clipped to a norm of {clip[1]:g}; published recipes clip at 0.1 to 35",
-            "clip at 1, or not at all",
-        )  # fmt: skip
-    yield from _loader_faults(tree, lines)
+    yield from _once_an_epoch(tree, loop)
+    yield from _mirrored_alone(tree, loop)
+    # The last one: a branch without clipping may step before one that clips.
+    step = next(reversed(steps_of(tree, loop)), None)
+    for clip, value, of_norm in clips:
+        if step is not None and any(inner is clip for inner in ast.walk(loop)) and clip.lineno > step.lineno:
+            yield Fault(
+                LATE_CLIP, clip.lineno,
+                f"gradients are clipped in line {clip.lineno}, after line {step.lineno} took the step",
+                "clip between backward and step",
+            )  # fmt: skip
+        if 0 < value < (TIGHT_CLIP if of_norm else TIGHT_VALUE):
+            usual = (
+                "a norm of {:g}; published recipes clip at 0.1 to 35" if of_norm else "values of {:g} each"
+            )
+            yield Fault(
+                SMALL_CLIP, clip.lineno,
+                f"gradients are clipped to {usual.format(value)}",
+                "clip the norm at 1, or not at all",
+            )  # fmt: skip
+    yield from _loader_faults(tree, loop, lines)
 
 
 def _changed(line: str, old: str, new: str) -> str:
@@ -174,17 +208,12 @@ def _changed(line: str, old: str, new: str) -> str:
     return f"-{line}\n+{line.replace(old, new, 1)}"
 
 
-def _owner(call: ast.Call) -> str:
-    """``x`` of ``x.name(...)``."""
-    return ast.unparse(call.func).rpartition(".")[0]
-
-
 def _cleared_early(loop: ast.For | ast.While) -> Iterator[Fault]:
     """Backward, zero_grad and step of one optimizer, in this order."""
-    backward, *_ = sorted(call.lineno for call in _methods(loop, "backward"))
-    steps = {_owner(call): call.lineno for call in reversed([*_methods(loop, "step")])}
-    for call in _methods(loop, "zero_grad"):
-        step = steps.get(_owner(call), 0)
+    backward, *_ = sorted(call.lineno for call in methods(loop, "backward"))
+    steps = {owner_of(call): call.lineno for call in reversed([*methods(loop, "step")])}
+    for call in methods(loop, "zero_grad"):
+        step = steps.get(owner_of(call), 0)
         between = [line for line in steps.values() if backward < line < call.lineno]
         if backward < call.lineno < step and not between:
             yield Fault(
@@ -211,7 +240,7 @@ def _left_in_evaluation(tree: ast.Module, loop: ast.For | ast.While) -> Iterator
     """
     outer = _around(tree, loop)[0]
     back, left = _modes(tree, outer)
-    before = {_owner(call): call.lineno for call in _methods(tree, "train")}
+    before = {owner_of(call): call.lineno for call in modes_set(tree, True)}
     for name, line, by in left:
         if name in before and name not in back:
             yield Fault(
@@ -225,17 +254,17 @@ def _left_in_evaluation(tree: ast.Module, loop: ast.For | ast.While) -> Iterator
 
 def _modes(tree: ast.Module, outer: ast.For | ast.While) -> tuple[set[str], list[tuple[str, int, str]]]:
     """Networks that a loop puts in training mode, and those in evaluation mode with line and way."""
-    back = {_owner(call) for call in _methods(outer, "train")}
-    left = [(_owner(call), call.lineno, "") for call in _methods(outer, "eval")]
+    back = {owner_of(call) for call in modes_set(outer, True)}
+    left = [(owner_of(call), call.lineno, "") for call in modes_set(outer, False)]
     functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    for call in _calls(outer):
-        function = functions.get(_name(call))
+    for call in calls(outer):
+        function = functions.get(name_of(call))
         if function is None:
             continue
         given = dict(zip([one.arg for one in function.args.args], map(ast.unparse, call.args), strict=False))
-        back |= {given[_owner(c)] for c in _methods(function, "train") if _owner(c) in given}
-        for inner in _methods(function, "eval"):
-            if (name := given.get(_owner(inner))) is not None:
+        back |= {given[owner_of(c)] for c in modes_set(function, True) if owner_of(c) in given}
+        for inner in modes_set(function, False):
+            if (name := given.get(owner_of(inner))) is not None:
                 left.append((name, call.lineno, f", by {function.name}()"))
     return back, left
 
@@ -245,18 +274,22 @@ def _frozen(tree: ast.Module) -> Iterator[Fault]:
     found: list[tuple[str, int]] = []
     freed: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.For) and isinstance(node.iter, ast.Call) and _name(node.iter) == "parameters":
+        if (
+            isinstance(node, ast.For)
+            and isinstance(node.iter, ast.Call)
+            and name_of(node.iter) == "parameters"
+        ):
             for one in ast.walk(node):
                 if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]).endswith(".requires_grad"):
                     off = isinstance(one.value, ast.Constant) and one.value.value is False
-                    found += [(_owner(node.iter), one.lineno)] if off else []
-                    freed |= set() if off else {_owner(node.iter)}
-    for call in _methods(tree, "requires_grad_"):
+                    found += [(owner_of(node.iter), one.lineno)] if off else []
+                    freed |= set() if off else {owner_of(node.iter)}
+    for call in methods(tree, "requires_grad_"):
         off = bool(call.args) and isinstance(call.args[0], ast.Constant) and call.args[0].value is False
-        found += [(_owner(call), call.lineno)] if off else []
-        freed |= set() if off else {_owner(call)}
-    made = [call for call in _calls(tree) if _name(call).lower() in ("adam", "adamw", "sgd")]
-    trained = {_owner(inner) for call in made for inner in _methods(call, "parameters")}
+        found += [(owner_of(call), call.lineno)] if off else []
+        freed |= set() if off else {owner_of(call)}
+    made = [call for call in calls(tree) if name_of(call).lower() in ("adam", "adamw", "sgd")]
+    trained = {owner_of(inner) for call in made for inner in methods(call, "parameters")}
     for owner, line in found:
         # A teacher, or a copy for the average, is no part of what is trained.
         if owner.rpartition(".")[0] in trained and owner not in freed:
@@ -268,43 +301,92 @@ def _frozen(tree: ast.Module) -> Iterator[Fault]:
             )  # fmt: skip
 
 
-def _detached(loop: ast.For | ast.While) -> Iterator[Fault]:
+def _detached(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
     """A loss of outputs that are cut off from the network: detached, as numbers, or without gradients."""
-    off = [
-        node
-        for node in ast.walk(loop)
-        if isinstance(node, ast.With) and any("no_grad" in ast.unparse(item) for item in node.items)
-    ]
-    cut = {id(inner): "torch.no_grad()" for node in off for inner in ast.walk(node)}
-    assigned: dict[str, list[ast.Assign]] = {}
-    for node in ast.walk(loop):
-        for target in node.targets if isinstance(node, ast.Assign) else ():
-            assigned.setdefault(ast.unparse(target), []).append(node)  # type: ignore[arg-type]
-    for call in _methods(loop, "backward"):
-        names, seen = [_owner(call)], set()
-        while names:
-            if (name := names.pop()) in seen:
-                continue
-            seen.add(name)
-            for node in assigned.get(name, ()):
-                ways = [c for way in ("detach", "item", "numpy") for c in _methods(node.value, way)]
-                of_call = next((ast.unparse(c) for c in ways if "(" in _owner(c)), cut.get(id(node)))
-                if of_call:
-                    yield Fault(
-                        DETACHED, node.lineno,
-                        f"{of_call} cuts the network's output off: the backward pass in line {call.lineno} "
-                        "reaches none of its parameters",
-                        "make outputs and loss with gradients, and of the outputs themselves",
-                    )  # fmt: skip
-                    return
-                names += [ast.unparse(n) for n in ast.walk(node.value) if isinstance(n, ast.Name)]
+    graph = Graph.of(tree, loop)
+    for call in methods(loop, "backward"):
+        # accelerator.backward(loss) has its loss as an argument.
+        cuts: list[ast.expr] = []
+        roots = [call.func.value, *call.args]  # type: ignore[attr-defined]
+        seen: set[int] = set()
+        if any(graph.reaches(root, cuts, seen) for root in roots):
+            continue
+        cut = next((one for one in cuts if graph.reaches(one, None, set())), None)
+        if cut is not None:
+            way = "torch.no_grad()" if id(cut) in graph.blocked else ast.unparse(cut)
+            yield Fault(
+                DETACHED, cut.lineno,
+                f"{way} cuts the network's output off: the backward pass in line {call.lineno} "
+                "reaches none of its parameters",
+                "make outputs and loss with gradients, and call backward on the loss itself",
+            )  # fmt: skip
+            return
+
+
+def _once_an_epoch(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
+    """A step behind the loop over the batches, and none in it."""
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    called = [functions[name_of(call)] for call in calls(loop) if name_of(call) in functions]
+    outer = [one for one in _around(tree, loop) if one is not loop]
+    of_batches = isinstance(loop, ast.For) and (
+        "loader" in ast.unparse(loop.iter).lower() or loader_of(tree, loop) is not None
+    )
+    if not outer or not of_batches or any(steps_of(tree, part) for part in (loop, *called)):
+        return
+    # A closure that sums the gradients of all batches is stepped with on purpose, as LBFGS is.
+    for step in steps_of(tree, outer[-1]):
+        if step.lineno > loop.lineno and not any(ast.unparse(one) in functions for one in step.args):
+            inside = any(methods(loop, "zero_grad"))
+            yield Fault(
+                ONCE_AN_EPOCH, step.lineno,
+                f"{ast.unparse(step)} stands outside of the loop over the batches in line {loop.lineno}: one "
+                f"step an epoch, with the gradients of {'the last batch alone' if inside else 'all batches'}",
+                "step in the loop over the batches, after backward",
+            )  # fmt: skip
+            return
+
+
+def _mirrored_alone(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
+    """Pictures of a batch that are mirrored in the loop, while nothing is done to their targets."""
+    if "cross_entropy" in (text := ast.unparse(tree)) or "CrossEntropy" in text:
+        return  # classes stay the same in a mirror
+    simple = [n for n in ast.walk(loop) if isinstance(n, ast.stmt) and not isinstance(n, (ast.For, ast.With))]
+    for node in simple:
+        if not (isinstance(node, ast.Assign) and MIRRORING.search(ast.unparse(node.value))):
+            continue
+        name = ast.unparse(node.targets[0])
+        mirrored = [c for c in calls(node.value) if re.fullmatch("flip|hflip|fliplr", name_of(c))]
+        own = re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", ast.unparse(node.value))
+        if len(mirrored) != 1 or own is None or TARGETS.search(name):
+            continue
+        # What is done on the same condition, or anywhere to what is mirrored or swapped, may be the targets.
+        around = [n for n in simple if isinstance(n, ast.If) and any(i is node for i in ast.walk(n))]
+        beside = [
+            s for n in around for s in ast.walk(n) if isinstance(s, (ast.Assign, ast.AugAssign, ast.Expr))
+        ]
+        tests = {i.id for n in around for i in ast.walk(n.test) if isinstance(i, ast.Name)} - MODULES
+        others = [n for n in simple if n is not node and n not in around and n not in beside]
+        is_alone = beside in ([], [node]) and not any(
+            MIRRORING.search(ast.unparse(n))
+            or (tests & {i.id for i in ast.walk(n) if isinstance(i, ast.Name)})
+            for n in others
+        )
+        used = {i.id for n in others for i in ast.walk(n) if isinstance(i, ast.Name)} - {name}
+        keys = {str(i.value) for n in others for i in ast.walk(n) if isinstance(i, ast.Constant)}
+        if is_alone and any(TARGETS.search(one) for one in used | keys):
+            yield Fault(
+                MIRRORED_ALONE, node.lineno,
+                f"{ast.unparse(node)} mirrors the pictures, and nothing in the loop mirrors their targets",
+                "mirror the targets too, and exchange their left and right keypoints",
+            )  # fmt: skip
+            return
 
 
 def _made_anew(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
     """An optimizer that is made in the loop it steps in: moments and schedule begin again each time."""
     for outer in _around(tree, loop):
-        for call in _calls(outer):
-            if _name(call).lower() in ("adam", "adamw", "sgd"):
+        for call in calls(outer):
+            if name_of(call).lower() in ("adam", "adamw", "sgd"):
                 yield Fault(
                     MADE_ANEW, call.lineno,
                     f"the optimizer is made in the loop of line {outer.lineno}: its moments, and "
@@ -323,10 +405,10 @@ def _wrong_unit(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
             continue
         words = {word.arg: ast.unparse(word.value) for word in node.value.keywords}
         length = words.get("T_max") or words.get("total_iters")
-        if length is None and _name(node.value) == "CosineAnnealingLR" and len(node.value.args) > 1:
+        if length is None and name_of(node.value) == "CosineAnnealingLR" and len(node.value.args) > 1:
             length = ast.unparse(node.value.args[1])
         owner = ast.unparse(node.targets[0])
-        stepped = next((call for call in _methods(loop, "step") if _owner(call) == owner), None)
+        stepped = next((call for call in methods(loop, "step") if owner_of(call) == owner), None)
         if length is not None and length in epochs and stepped is not None:
             yield Fault(
                 WRONG_UNIT, stepped.lineno,
@@ -340,7 +422,7 @@ def _wrong_unit(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
 def _count(loop: ast.For | ast.While) -> str:
     """``n`` of ``for epoch in range(n)``; "" for another loop."""
     over = loop.iter if isinstance(loop, ast.For) else None
-    is_range = isinstance(over, ast.Call) and _name(over) == "range" and over.args
+    is_range = isinstance(over, ast.Call) and name_of(over) == "range" and over.args
     return ast.unparse(over.args[-1]) if is_range else ""  # type: ignore[union-attr]
 
 
@@ -352,7 +434,7 @@ def _replaced_late(tree: ast.Module, owner: str, made: int) -> Iterator[Fault]:
         target, layer = node.targets[0], ast.unparse(node.value.func)
         of_network = isinstance(target, ast.Attribute) and ast.unparse(target.value) == owner
         is_layer = layer.startswith(("nn.", "torch.nn.")) and not layer.endswith("Loss")
-        if of_network and is_layer and node.lineno > made and not any(_methods(tree, "add_param_group")):
+        if of_network and is_layer and node.lineno > made and not any(methods(tree, "add_param_group")):
             yield Fault(
                 MISSING, node.lineno,
                 f"{ast.unparse(target)} is replaced after the optimizer was made in line {made}: its new "
@@ -363,16 +445,16 @@ def _replaced_late(tree: ast.Module, owner: str, made: int) -> Iterator[Fault]:
 
 def _optimizer_faults(tree: ast.Module, lines: Sequence[str]) -> Iterator[Fault]:
     """An optimizer that is given the parameters of one part: ``Adam(model.head.parameters())``."""
-    made = [call for call in _calls(tree) if _name(call).lower() in ("adam", "adamw", "sgd")]
+    made = [call for call in calls(tree) if name_of(call).lower() in ("adam", "adamw", "sgd")]
     if len(made) != 1 or not made[0].args:
         return
     given = made[0].args[0]
-    if not (isinstance(given, ast.Call) and _name(given) == "parameters"):
+    if not (isinstance(given, ast.Call) and name_of(given) == "parameters"):
         return
-    owner = _owner(given)
+    owner = owner_of(given)
     yield from _replaced_late(tree, owner, made[0].lineno)
     root, _, part = owner.partition(".")
-    if part and root != "self":
+    if part not in ("", "module") and root != "self":  # DistributedDataParallel holds all of it as `module`
         yield Fault(
             MISSING, made[0].lineno,
             f"the optimizer gets {owner}.parameters(): nothing else of {root} is trained",
@@ -381,15 +463,33 @@ def _optimizer_faults(tree: ast.Module, lines: Sequence[str]) -> Iterator[Fault]
         )  # fmt: skip
 
 
-def _loader_faults(tree: ast.Module, lines: Sequence[str]) -> Iterator[Fault]:
-    """The only loader, or the one that is called train, does not shuffle."""
-    loaders = [call for call in _calls(tree) if _name(call) == "DataLoader"]
-    trained = [call for call in loaders if "train" in lines[call.lineno - 1].lower()]
+def _in_order(tree: ast.Module, sampler: ast.expr) -> bool:
+    """Whether a sampler, or all that its name is given, goes through the data in their order."""
+    made = assigned(tree, ast.unparse(sampler)) or [sampler]
+    if any(one is not sampler for one in made):
+        return all(_in_order(tree, one) for one in made)
+    if not isinstance(sampler, ast.Call):
+        return False
+    still = any(
+        w.arg == "shuffle" and isinstance(w.value, ast.Constant) and not w.value.value
+        for w in sampler.keywords
+    )
+    inner = name_of(sampler) in ("BatchSampler", "list") and sampler.args and _in_order(tree, sampler.args[0])
+    return name_of(sampler) in ("SequentialSampler", "range") or still or bool(inner)
+
+
+def _loader_faults(tree: ast.Module, loop: ast.For | ast.While, lines: Sequence[str]) -> Iterator[Fault]:
+    """The loader of the loop, the only one, or the one that is called train, does not shuffle."""
+    loaders = [call for call in calls(tree) if name_of(call) == "DataLoader"]
+    own = loader_of(tree, loop)
+    trained = [own] if own else [call for call in loaders if "train" in lines[call.lineno - 1].lower()]
     for call in trained or (loaders if len(loaders) == 1 else []):
         words = {word.arg: word.value for word in call.keywords}
         shuffle = words.get("shuffle")
         off = shuffle is None or (isinstance(shuffle, ast.Constant) and shuffle.value is False)
-        if off and not {"sampler", "batch_sampler"} & set(words) and len(call.args) < 3:
+        given = [words[name] for name in ("sampler", "batch_sampler") if name in words]
+        in_order = any(_in_order(tree, one) for one in given)
+        if in_order or (off and not given and len(call.args) < 3):
             yield Fault(
                 UNSHUFFLED, call.lineno,
                 "the loader of the training data does not shuffle: every epoch has the same batches",
@@ -398,8 +498,8 @@ def _loader_faults(tree: ast.Module, lines: Sequence[str]) -> Iterator[Fault]:
 
 
 def _optimizer(tree: ast.Module) -> tuple[float | None, str]:
-    for call in _calls(tree):
-        name = _name(call).lower()
+    for call in calls(tree):
+        name = name_of(call).lower()
         if name in ("adam", "adamw", "sgd"):
             value = next((word.value for word in call.keywords if word.arg == "lr"), None)
             value = value or (call.args[1] if len(call.args) > 1 else None)
@@ -407,31 +507,28 @@ def _optimizer(tree: ast.Module) -> tuple[float | None, str]:
     return None, ""
 
 
-def _clip(tree: ast.Module) -> tuple[ast.Call, float] | None:
-    for call in _calls(tree):
-        if _name(call) in ("clip_grad_norm_", "clip_grad_norm"):
-            word = next((word.value for word in call.keywords if word.arg == "max_norm"), None)
-            value = _value(word or (call.args[1] if len(call.args) > 1 else None))
-            return call, value or 0.0
-    return None
+def _clips(tree: ast.Module) -> list[tuple[ast.Call, float, bool]]:
+    """Calls that clip gradients, with their limit (0 where it is no number) and whether it is a norm."""
+    found = []
+    for call in calls(tree):
+        name, words = name_of(call), {word.arg: word.value for word in call.keywords}
+        of_norm = name in ("clip_grad_norm_", "clip_grad_norm") or "max_norm" in words
+        of_value = name in ("clip_grad_value_", "clip_grad_value") or "clip_val" in words
+        if name in ("clamp_", "clip_") and ".grad" in owner_of(call):
+            limit = words.get("max") or next(iter(call.args[1:2]), None)
+        elif of_norm or of_value:
+            names = ("max_norm", "clip_value", "clip_val")
+            limit = next((words[n] for n in names if n in words), next(iter(call.args[1:2]), None))
+        else:
+            continue
+        constants = assigned(tree, limit.id) if isinstance(limit, ast.Name) else []
+        found.append((call, _value(constants[0] if len(constants) == 1 else limit) or 0.0, of_norm))
+    return sorted(found, key=lambda one: one[0].lineno)
 
 
 def _value(node: ast.expr | None) -> float | None:
     is_number = isinstance(node, ast.Constant) and isinstance(node.value, (int, float))
     return float(node.value) if is_number else None  # type: ignore[union-attr,arg-type]
-
-
-def _calls(tree: ast.AST) -> Iterator[ast.Call]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
-
-
-def _name(call: ast.Call) -> str:
-    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-
-
-def _methods(tree: ast.AST, name: str) -> Iterator[ast.Call]:
-    """Calls of a method without arguments that matter: ``x.name(...)``."""
-    return (call for call in _calls(tree) if isinstance(call.func, ast.Attribute) and call.func.attr == name)
 
 
 def _sets_grad_to_none(tree: ast.AST) -> bool:

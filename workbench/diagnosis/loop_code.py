@@ -1,0 +1,217 @@
+"""The calls of a training loop by what they do, and the way from its loss back to the network."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# Calls that make a number or an array of a tensor, or a tensor of a number: gradients end there.
+CUTTING = {"detach", "detach_", "item", "numpy", "tolist", "data"}
+MODULES = {"torch", "F", "nn", "np", "numpy", "math", "TF"}
+PLAIN = {
+    *(
+        "sum",
+        "min",
+        "max",
+        "abs",
+        "len",
+        "zip",
+        "range",
+        "enumerate",
+        "list",
+        "tuple",
+        "dict",
+        "print",
+        "int",
+    ),
+    *(
+        "scale",
+        "append",
+        "extend",
+        "update",
+        "to",
+        "cuda",
+        "float",
+        "long",
+        "half",
+        "view",
+        "reshape",
+        "clone",
+    ),
+    *("permute", "unsqueeze", "squeeze", "flatten", "mean", "pow", "size", "get", "items", "values", "keys"),
+}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What the values of a loop are made of.
+
+    Attributes:
+        values: name -> what it is given: line, column, value, and whether earlier values end there.
+        blocked: ids of nodes that are computed without gradients.
+        begins: line -> line and column at which its statement begins.
+        functions: names of the functions of the file.
+        networks: names of which the file sets the mode or reads the parameters.
+    """
+
+    values: dict[str, list[tuple[int, int, ast.expr, bool]]]
+    blocked: frozenset[int]
+    begins: dict[int, tuple[int, int]]
+    functions: frozenset[str]
+    networks: frozenset[str]
+
+    @classmethod
+    def of(cls, tree: ast.Module, loop: ast.For | ast.While) -> Graph:
+        """Of the statements of a loop."""
+        values: dict[str, list[tuple[int, int, ast.expr, bool]]] = {}
+        blocked: set[int] = set()
+        begins: dict[int, tuple[int, int]] = {}
+        for node in ast.walk(loop):
+            if isinstance(node, ast.stmt) and not getattr(node, "body", ()):
+                lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+                begins |= dict.fromkeys(lines, (node.lineno, node.col_offset))
+            targets: list[ast.expr] = []
+            if isinstance(node, ast.Assign):
+                targets = node.targets
+            elif isinstance(node, (ast.AugAssign, ast.AnnAssign, ast.NamedExpr, ast.For)):
+                targets = [node.target] if node is not loop else []
+            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                # losses.append(x): x is in what losses holds.
+                owner = node.value.func.value if isinstance(node.value.func, ast.Attribute) else None
+                targets = [owner] if isinstance(owner, ast.Name) and node.value.args else []
+            elif isinstance(node, ast.With) and any("no_grad" in ast.unparse(i) for i in node.items):
+                blocked |= {id(inner) for inner in ast.walk(node)}
+            value = node.iter if isinstance(node, ast.For) else getattr(node, "value", None)
+            for target in (inner for one in targets for inner in _unpacked(one)):
+                name = ast.unparse(target.value if isinstance(target, ast.Subscript) else target)
+                ends = isinstance(node, (ast.Assign, ast.AnnAssign)) and not isinstance(target, ast.Subscript)
+                if value is not None:
+                    held = (node.lineno, node.col_offset, value, ends)  # type: ignore[attr-defined]
+                    values.setdefault(name, []).append(held)
+        networks = {owner_of(c) for way in ("parameters", "train", "eval") for c in methods(tree, way)}
+        functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        return cls(values, frozenset(blocked), begins, frozenset(functions), frozenset(networks))
+
+    def before(self, name: str, at: ast.expr) -> list[ast.expr]:
+        """The values that a name can have in an expression, from the last one to the last certain one."""
+        found, (start, depth) = [], self.begins.get(at.lineno, (at.lineno, at.col_offset))
+        for line, column, value, ends in sorted(self.values.get(name, ()), key=lambda v: v[:2], reverse=True):
+            if line < start:
+                found.append(value)
+                if ends and column <= depth:
+                    break
+        return found
+
+    def reaches(self, node: ast.expr, cuts: list[ast.expr] | None, seen: set[int]) -> bool:
+        """Whether a network's output is in a value.
+
+        Args:
+            node: of the value.
+            cuts: is given what ends the gradients; None to look behind that too.
+            seen: ids of the nodes that were looked at.
+        """
+        if id(node) in seen:
+            return False
+        seen.add(id(node))
+        if cuts is not None and (_cuts(node) or id(node) in self.blocked):
+            cuts.append(node)
+            return False
+        if isinstance(node, ast.Call) and self._is_network(node):
+            return True
+        if isinstance(node, (ast.Name, ast.Attribute)) and ast.unparse(node) in self.values:
+            if any(self.reaches(value, cuts, seen) for value in self.before(ast.unparse(node), node)):
+                return True
+        elif isinstance(node, (ast.Name, ast.Attribute)) and ast.unparse(node) in self.networks:
+            return True  # handed to a function, which calls it
+        return any(self.reaches(n, cuts, seen) for n in ast.iter_child_nodes(node))  # type: ignore[arg-type]
+
+    def _is_network(self, call: ast.Call) -> bool:
+        """Whether a call can be that of a network: nothing of torch, no criterion, no method of a tensor."""
+        name, owner = name_of(call), owner_of(call)
+        if name in self.functions or ast.unparse(call.func) in self.networks or owner in self.networks:
+            return True
+        root = ast.unparse(call.func).split(".")[0].split("(")[0]
+        is_loss = re.search("loss|crit|mse", name, re.IGNORECASE) or isinstance(call.func, ast.Call)
+        return not (root in MODULES or name in PLAIN or is_loss or root in self.values or "(" in owner)
+
+
+def _unpacked(target: ast.expr) -> list[ast.expr]:
+    """``a`` and ``b`` of ``a, b = ...``."""
+    inner = target.elts if isinstance(target, (ast.Tuple, ast.List)) else []
+    return [found for one in inner for found in _unpacked(one)] or [target]
+
+
+def _cuts(node: ast.AST) -> bool:
+    """Whether gradients end at a node: it makes a number of a tensor, or a tensor of a number."""
+    if isinstance(node, ast.Attribute):
+        return node.attr == "data"
+    if not isinstance(node, ast.Call):
+        return False
+    way = ast.unparse(node.func)
+    is_method = isinstance(node.func, ast.Attribute) and node.func.attr in CUTTING
+    return is_method or way in ("float", "torch.tensor") or way.startswith(("np.", "numpy."))
+
+
+def calls(tree: ast.AST) -> Iterator[ast.Call]:
+    """All calls of some code."""
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def name_of(call: ast.Call) -> str:
+    """``name`` of ``x.name(...)`` and of ``name(...)``."""
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def methods(tree: ast.AST, name: str) -> Iterator[ast.Call]:
+    """Calls of a method without arguments that matter: ``x.name(...)``."""
+    return (call for call in calls(tree) if isinstance(call.func, ast.Attribute) and call.func.attr == name)
+
+
+def owner_of(call: ast.Call) -> str:
+    """``x`` of ``x.name(...)``."""
+    return ast.unparse(call.func).rpartition(".")[0]
+
+
+def assigned(tree: ast.Module, name: str) -> list[ast.expr]:
+    """Everything that a file assigns to a name."""
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and any(ast.unparse(target) == name for target in node.targets)
+    ]
+
+
+def steps_of(tree: ast.Module, within: ast.AST) -> list[ast.Call]:
+    """Steps of optimizers, whatever their names, and not those of schedulers."""
+    made = {
+        ast.unparse(target)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        for target in node.targets
+        if name_of(node.value).lower() in ("adam", "adamw", "sgd", "rmsprop", "radam", "nadam", "lbfgs")
+    }
+
+    def steps(text: str) -> bool:
+        return text in made or ("opt" in text.lower() and "sched" not in text.lower())
+
+    found = [c for c in methods(within, "step") if any(map(steps, [owner_of(c), *map(ast.unparse, c.args)]))]
+    return sorted(found, key=lambda call: call.lineno)
+
+
+def modes_set(tree: ast.AST, training: bool) -> Iterator[ast.Call]:
+    """Calls that put a network in training mode, or in evaluation mode: ``train(False)`` is ``eval()``."""
+    for call in calls(tree):
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ("train", "eval"):
+            given = [*call.args, *(word.value for word in call.keywords if word.arg == "mode")]
+            off = any(isinstance(one, ast.Constant) and not one.value for one in given)
+            if training == (call.func.attr == "train" and not off):
+                yield call
+
+
+def loader_of(tree: ast.Module, loop: ast.For | ast.While) -> ast.Call | None:
+    """The loader that a loop goes through, where the file makes it under the name that the loop has."""
+    over = {ast.unparse(n) for n in ast.walk(loop.iter)} if isinstance(loop, ast.For) else set()
+    made = [v for name in over for v in assigned(tree, name)]
+    return next((v for v in made if isinstance(v, ast.Call) and name_of(v) == "DataLoader"), None)
