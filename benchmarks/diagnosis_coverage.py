@@ -113,6 +113,7 @@ KINDS: tuple[Kind, ...] = (
         "keypoints outside the box", "keypoints outside the image")),
     Kind("labels", "annotated keypoints: shares or exchanged axes", ("annotated keypoints",)),
     Kind("labels", "counts, ids, areas", ("counts", "annotation ids", "annotated areas",
+                                          "crowd regions with keypoints",
                                           "annotations are inconsistent")),
     _named("labels", "annotated keypoints moved"),
     Kind("labels", "boxes moved or too small", ("annotated boxes do not fit their keypoints",)),
@@ -239,7 +240,7 @@ def verdicts() -> set[str]:
     from workbench.curves import flags, mistakes, schedule
     from workbench.diagnosis import training_code
     from workbench.diagnosis.cause import all_causes
-    from workbench.diagnosis.label_causes import Lints
+    from workbench.diagnosis.lint_causes import Lints
     from workbench.diagnosis.overfit_causes import CAUSE_OF
     from workbench.evaluation.ablation import fault_variants
     from workbench.inspectors.conditioning.findings import ORDER

@@ -87,6 +87,10 @@ FAULTS = {
         each(lambda n, a, w, h: a.update(bbox=centred(a["bbox"]))),
         "boxes look like centre and size",
     ),
+    "y x h w": (
+        each(lambda n, a, w, h: a.update(bbox=np.take(a["bbox"], [1, 0, 3, 2]).tolist())),
+        "boxes look like y, x, height, width",
+    ),
     "unit box": (
         each(lambda n, a, w, h: a.update(bbox=times(a["bbox"], (1 / w, 1 / h)))),
         "12 boxes lie within 1 pixel",

@@ -124,6 +124,48 @@ def test_missing_images_and_those_of_another_size_are_named(linted):
     assert other.instances
 
 
+def test_images_whose_width_and_height_are_exchanged_are_named(linted):
+    def change(raw):
+        raw["images"][6].update(width=raw["images"][6]["height"], height=raw["images"][6]["width"])
+
+    found = only(linted(change), "images of another size")
+    assert found.images == (builtin("scenes-people-val").raw["images"][6]["id"],)
+    assert "is 480 x 360, the file says 360 x 480): the file has width and height exchanged" in (
+        found.finding.evidence
+    )
+
+
+def kept(numbers):
+    """Keypoints of these visibilities alone, as visible ones."""
+
+    def change(raw):
+        for a in raw["annotations"]:
+            points = np.reshape(a["keypoints"], (-1, 3))
+            points[:, 2] = np.where(np.isin(points[:, 2], numbers), 2, 0)
+            a.update(keypoints=points.ravel().tolist(), num_keypoints=int((points[:, 2] > 0).sum()))
+
+    return change
+
+
+def test_a_set_of_hidden_keypoints_alone_is_told_from_one_of_visible_keypoints_alone(linted):
+    assert "as after a conversion that kept hidden keypoints alone" in (
+        only(linted(kept([1]), images=False), "visibility").finding.evidence
+    )
+    for healthy in ([2], [1, 2]):
+        assert "visibility" not in causes(linted(kept(healthy), images=False))
+
+
+def test_single_instances_that_are_called_crowds_are_named(linted):
+    def change(raw, step=3):
+        for a in raw["annotations"][::step]:
+            a["iscrowd"] = 1
+
+    found = only(linted(change, images=False), "crowd regions with keypoints")
+    assert len(found.instances) == len(range(0, len(builtin("scenes-people-val").raw["annotations"]), 3))
+    few = linted(lambda raw: change(raw, 120), images=False)
+    assert "crowd regions with keypoints" not in causes(few)
+
+
 def test_mirror_pairs_and_sigmas_that_the_file_states_are_compared_with_the_published(linted):
     def change(raw):
         raw["categories"][0]["flip_pairs"] = [

@@ -154,6 +154,23 @@ def test_without_pictures_a_leak_needs_the_name_and_the_same_keypoints():
     assert leaked_images(scenes, dataclasses.replace(train, instances=moved), case)[0] == set()
 
 
+def test_mirrored_pictures_in_the_training_are_a_leak(tmp_path):
+    import dataclasses
+
+    from PIL import Image, ImageOps
+
+    scenes = builtin("scenes-val")
+    records = list(scenes.images.values())[:12]
+    for n, record in enumerate(records):
+        with Image.open(record.path) as picture:
+            turned = ImageOps.mirror(picture) if n < 4 else picture.transpose(Image.Transpose.ROTATE_180)
+            turned.save(tmp_path / record.path.name, quality=90)
+    there = {r.id: dataclasses.replace(r, path=tmp_path / r.path.name) for r in records}
+    train = dataclasses.replace(scenes, images=there)
+    found, how = leaked_images(scenes, train, Case(sorted_targets([]), Options()))
+    assert (found, how) == ({r.id for r in records[:4]}, "the same content, 4 of them mirrored")
+
+
 def test_a_path_in_a_config_is_followed_only_beside_the_config(tmp_path):
     outside = tmp_path / "train.json"
     outside.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))

@@ -22,7 +22,7 @@ from workbench.data.coco import read_coco
 from workbench.diagnosis import diagnose
 from workbench.diagnosis.annotated_box_causes import AnnotatedBoxes, frames_of
 from workbench.diagnosis.input_causes import CAUSES as INPUT
-from workbench.diagnosis.label_causes import Lints
+from workbench.diagnosis.lint_causes import Lints
 from workbench.diagnosis.offset_causes import LabelsMoved
 from workbench.diagnosis.placing_causes import SplitRatio
 

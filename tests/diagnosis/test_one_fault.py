@@ -23,6 +23,7 @@ from tests.diagnosis.planted_results import (
     results,
     some_categories,
 )
+from tests.diagnosis.planted_thirds import in_boxes
 from tests.diagnosis.planted_weights import checkpoint, missing, zeroed
 from tests.diagnosis.systems import OTHER_RTMPOSE, OTHER_VITPOSE, RTMPOSE, VITPOSE
 from workbench.diagnosis import diagnose
@@ -32,7 +33,7 @@ from workbench.diagnosis.decoder_causes import OtherDecoder
 from workbench.diagnosis.evaluation_causes import Duplicates, Subset, WrongCategories
 from workbench.diagnosis.input_causes import Input
 from workbench.diagnosis.lab_causes import Grouping
-from workbench.diagnosis.label_causes import Lints
+from workbench.diagnosis.lint_causes import Lints
 from workbench.diagnosis.loading_causes import NotRun, PartlyLoaded
 from workbench.diagnosis.placing_causes import Placing
 from workbench.diagnosis.score_causes import ScoreRule
@@ -147,6 +148,7 @@ BEYOND, SHARES = "keypoints outside the image", "annotated keypoints"
         (in_part(all_hidden, 0.12, 7), RTMPOSE, ["visibility"]),
         (areas_times(0.1), RTMPOSE, ["annotated areas"]),
         (boxes_of_neighbours(0.3), RTMPOSE, ["annotated boxes", "keypoints outside the box"]),
+        (in_boxes(lambda x, y, w, h: (y, x, h, w)), RTMPOSE, ["annotated boxes"]),
         (lambda raw: None, RTMPOSE, []),
     ],
 )

@@ -12,7 +12,8 @@ from workbench.diagnosis.constant_outputs import Collapsed
 from workbench.diagnosis.decoder_causes import OwnDecoding
 from workbench.diagnosis.evidence import Change, Gain
 from workbench.diagnosis.input_causes import Input
-from workbench.diagnosis.label_causes import KeypointOrder, Lints
+from workbench.diagnosis.label_causes import KeypointOrder
+from workbench.diagnosis.lint_causes import Lints
 from workbench.diagnosis.offset_causes import LabelsMoved
 
 

@@ -132,12 +132,20 @@ PLANTED = [
     ("val_evaluator.type", "PCKAccuracy", "val_evaluator.type", "error"),
     ("val_evaluator.use_area", False, "val_evaluator.use_area", "warning"),
     ("val_evaluator.ann_file", "other.json", "val_evaluator.ann_file", "error"),
-    ("train_cfg.max_epochs", 100, "param_scheduler.1.milestones", "warning"),
+    ("train_cfg.max_epochs", 100, "param_scheduler.1.milestones", "error"),
+    ("train_cfg.max_epochs", 190, "param_scheduler.1.milestones", "warning"),
     ("train_cfg.max_epoch", 210, "train_cfg.max_epoch", "warning"),
     ("param_scheduler.0.end", 70000, "param_scheduler.0.end", "error"),
     ("param_scheduler.0.end", 40000, "param_scheduler.0.end", "error"),
     ("param_scheduler.1.milestone", [1], "param_scheduler.1.milestone", "error"),
-    ("train_dataloader.dataset.pipeline.5.use_udp", False, "train_pipeline.TopdownAffine.use_udp", "warning"),
+    ("train_dataloader.dataset.pipeline.5.use_udp", False, "train_pipeline.TopdownAffine.use_udp", "error"),
+    ("val_dataloader.dataset.pipeline.2.use_udp", False, "val_pipeline.TopdownAffine.use_udp", "error"),
+    ("val_dataloader.dataset.pipeline.3", {"type": "RandomHalfBody"}, "val_pipeline.RandomHalfBody", "error"),
+    ("val_dataloader.dataset.pipeline.3", {"type": "Albumentation", "transforms": [{"p": 0.1}]},
+     "val_pipeline.Albumentation", "error"),
+    ("train_dataloader.dataset.metainfo", {"keypoint_info": {0: {"name": "left_eye", "swap": ""}, 1: {
+        "name": "right_eye", "swap": ""}}},
+     "train_dataloader.dataset.metainfo.keypoint_info.0.swap", "error"),
     ("train_dataloader.dataset.pipeline.1.padding", 1.0, "train_pipeline.GetBBoxCenterScale.padding",
      "warning"),
     ("val_dataloader.dataset.pipeline.1.padding", 1.5, "val_pipeline.GetBBoxCenterScale.padding", "error"),
@@ -335,3 +343,39 @@ def test_the_recipe_audited_as_a_whole_differs_from_another_of_its_family(health
     found = {one.field for one in audit(healthy, "vitpose-l-coco").findings}
     assert found >= {"backbone.arch", "backbone.drop_path", "head.in_channels", "optimizer.layer_decay"}
     assert recipe("vitpose-l-coco").get("optimizer.layer_decay") == 0.8
+
+
+EXTRA = {"stage4": {"num_channels": (48, 96, 192, 384), "block": "BASIC"}}
+MIRRORED = {0: {"name": "nose", "swap": ""}, 1: {"name": "left_eye", "swap": "right_eye"},
+            2: {"name": "right_eye", "swap": "left_eye"}}  # fmt: skip
+BACKBONES = {
+    48: {"type": "HRNet", "extra": EXTRA},
+    512: {"type": "ResNet", "depth": 34},
+    2048: {"type": "ResNet", "depth": 50},
+    1024: {"type": "ResNet", "depth": 101, "out_indices": (2,)},
+    768: {"type": "CSPNeXt", "arch": "P5", "widen_factor": 0.75, "out_indices": (4,)},
+}
+
+
+@pytest.mark.parametrize("width", BACKBONES)
+def test_the_width_of_a_backbone_is_what_its_head_takes(width):
+    def said(taken):
+        model = {"backbone": BACKBONES[width], "head": {"type": "HeatmapHead", "in_channels": taken}}
+        found = audit({"model": model, "val_pipeline": [{"type": "RandomFlip", "prob": 0}]})
+        return [one.expected for one in found.findings if one.cause == "backbone and head do not fit"]
+
+    assert (said(width), said(32)) == ([], [width])
+
+
+def test_steps_that_never_act_and_pairs_that_swap_are_let_pass():
+    config = {
+        "val_dataloader": {"dataset": {
+            "metainfo": {"keypoint_info": MIRRORED}, "pipeline": [
+            {"type": "RandomFlip", "prob": 0}, {"type": "RandomChoiceResize", "scales": [(800, 1333)]}]
+        }},
+        "train_pipeline": [{"type": "RandomFlip"}],
+        "model": {"head": {"type": "HeatmapHead"}},
+        "codec": {"type": "MSRAHeatmap", "input_size": (192, 256), "heatmap_size": (48, 64), "sigma": 2},
+    }  # fmt: skip
+    causes = {one.cause for one in audit(config).findings}
+    assert not causes & {"random augmentation in the validation", "mirror pairs contradict the names"}

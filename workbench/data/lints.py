@@ -151,23 +151,30 @@ def _of_frames(looked: Sequence[ImageRecord], limited: str) -> list[Located]:
 
 def duplicate_images(paths: Sequence[Path]) -> list[Path]:
     """The image files that are near duplicates of an earlier one; unreadable files are skipped."""
-    first_copies: list[Path] = []
-    small: list[np.ndarray] = []
+    small = _thumbnails(paths)
+    table = np.array([one.ravel() for _, one in small])
+    return [path for i, (path, _) in enumerate(small) if i and _alike(table[:i], table[i])]
+
+
+def mirrored_images(paths: Sequence[Path], others: Sequence[Path]) -> list[Path]:
+    """The image files of `paths` whose mirror image is a near duplicate of one of `others`."""
+    table = np.array([one.ravel() for _, one in _thumbnails(others)])
+    return [path for path, one in _thumbnails(paths) if len(table) and _alike(table, one[:, ::-1].ravel())]
+
+
+def _thumbnails(paths: Sequence[Path]) -> list[tuple[Path, Float[np.ndarray, "s s"]]]:
+    found = []
     for path in paths:
         current_checkpoint()
         thumbnail = _thumbnail(path)
         if thumbnail is not None and thumbnail.std() >= _PLAIN:
-            first_copies.append(path)
-            small.append(thumbnail.ravel())
-    if len(first_copies) < 2:
-        return []
-    table = np.stack(small)
-    found = []
-    for i in range(1, len(first_copies)):
-        change = table[:i] - table[i]
-        if ((np.abs(change).mean(1) < _SAME) & (change.std(1) < _SAME_SHARE * table[i].std())).any():
-            found.append(first_copies[i])
+            found.append((path, thumbnail))
     return found
+
+
+def _alike(table: Float[np.ndarray, "N p"], one: Float[np.ndarray, " p"]) -> bool:
+    change = table - one
+    return bool(((np.abs(change).mean(1) < _SAME) & (change.std(1) < _SAME_SHARE * one.std())).any())
 
 
 def _thumbnail(path: Path) -> Float[np.ndarray, "s s"] | None:
@@ -397,7 +404,7 @@ def _exchanged(column: _Column) -> _Told:
         return []
     as_is = _share_held(column.keypoints, column.labelled, frames)[usable]
     other = _share_held(column.keypoints[..., ::-1], column.labelled, frames)[usable]
-    if other.mean() < 0.8 or other.mean() - as_is.mean() < 0.4:
+    if other.mean() < 0.8 or other.mean() - as_is.mean() < 0.4 or _boxes_are_turned(column, usable):
         return []
     what = "boxes" if boxed[usable].any() else "images"
     text = (
@@ -405,6 +412,14 @@ def _exchanged(column: _Column) -> _Told:
         f" and {other.mean():.0%} with x and y swapped"
     )
     return [(text, usable)]
+
+
+def _boxes_are_turned(column: _Column, usable: Bool[np.ndarray, " N"]) -> bool:
+    """Of boxes and keypoints that fit only when swapped, the boxes lie outside of more images."""
+    size, points, boxes = column.size[usable], column.extent()[usable], column.boxes[usable]
+    ends = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+    out = [((one[:, 2:] > size + 2) | (one[:, :2] < -2)).any(1).sum() for one in (ends, points)]
+    return bool(out[0] > 2 * out[1])
 
 
 def _boxes(column: _Column, trusted: bool) -> _Told:
@@ -456,16 +471,18 @@ def _layout(column: _Column, boxed: Bool[np.ndarray, " N"]) -> str:
     boxes, extent = column.boxes[rich], column.extent()[rich]
     a, b = boxes[:, :2], boxes[:, 2:]
     readings = {"": (a, a + b), "corners": (a, b), "centres": (a - b / 2, a + b / 2)}
+    readings["turned"] = (a[:, ::-1], (a + b)[:, ::-1])
     fits = {}
     for name, (low, high) in readings.items():
         valid = (high > low).all(1)
         overlap = _overlap(np.concatenate([low, high], 1), extent)
         fits[name] = float(np.median(np.where(valid, overlap, 0.0)))
-    best = max(("corners", "centres"), key=lambda name: fits[name])
+    best = max(("corners", "centres", "turned"), key=lambda name: fits[name])
     # In correct sets the IoU of box and keypoints' extent is .4 to .8.
     if fits[best] < 0.3 or fits[best] - fits[""] < 0.12 or fits[best] < 1.25 * fits[""]:
         return ""
     spelled = {"corners": "two corners (x0, y0, x1, y1)", "centres": "centre and size (cx, cy, w, h)"}
+    spelled["turned"] = "y, x, height, width"
     return (
         f"boxes look like {spelled[best]}: read as x, y, width, height they overlap the keypoints by"
         f" {fits['']:.2f}, read so by {fits[best]:.2f} (median IoU with the keypoints' extent)"

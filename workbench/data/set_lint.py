@@ -17,7 +17,7 @@ import numpy as np
 from workbench.core.finding import Finding, Measurement, ranked
 from workbench.core.job import current_checkpoint
 from workbench.core.report import Report, plain
-from workbench.data.images import upright_size
+from workbench.data.images import image_size, upright_size
 from workbench.data.lints import (
     Located,
     located,
@@ -49,6 +49,7 @@ CHECKS: dict[str, str] = {
     "visibility": "visibility is 0, 1 or 2 as COCO means it",
     "repeated poses": "nobody is annotated twice",
     "counts": "num_keypoints is the number of labelled keypoints",
+    "crowd regions with keypoints": "regions with many instances have no keypoints of their own",
     "annotation ids": "no id is 0",
     "file read in another way than stated": "the file is in COCO's form",
     "missing images": "every image is there",
@@ -66,6 +67,11 @@ WITH_MODEL = "a model is needed: `workbench data lint` with --model CHECKPOINT"
 _FAR = 0.5
 # Nobody labels so many keypoints of which none is seen, but for one instance in some hundred.
 _RICH, _LEAST_HIDDEN, _SOME_HIDDEN = 6, 3, 0.05
+# Single instances that a tool calls crowds are few in correct sets.
+_LEAST_CROWDS, _MOST_CROWDS = 3, 0.02
+# Where hidden keypoints alone were kept, no keypoint is labelled in more of the instances than this, and in
+# the middle instance at most this share of them; where nothing was dropped, both are above .8.
+_SELDOM, _FEW = 0.65, 0.45
 # Two pairs of sides belong together if they point the same way in this share of at least so many instances.
 _AGREE, _LEAST = 0.95, 40
 # Sides nearer to each other than this share of the instance's extent do not tell which is which.
@@ -379,6 +385,21 @@ def _counts(pose_set: PoseSet) -> list[Located]:
     ]
 
 
+def _crowds(pose_set: PoseSet) -> list[Located]:
+    labelled = [a for a in pose_set.instances if a.num_keypoints]
+    found = [a for a in labelled if a.iscrowd]
+    if len(found) < max(_LEAST_CROWDS, _MOST_CROWDS * len(labelled)):
+        return []
+    text = (
+        f"{len(found)} of {len(labelled)} instances with labelled keypoints are called crowds (iscrowd): "
+        "evaluators leave them out, and so does training; COCO's crowds have no keypoints"
+    )
+    finding = Finding(
+        "crowd regions with keypoints", text, "Set iscrowd to 0 for single instances.", severity="warning"
+    )
+    return [located_at(finding, found)]
+
+
 def _outside(pose_set: PoseSet) -> list[Located]:
     chosen = _usual(pose_set)
     counts = outside_image(pose_set, chosen)
@@ -438,7 +459,7 @@ def _visibility(pose_set: PoseSet) -> list[Located]:
         )
         fix = "Write 2 for visible keypoints of these instances too."
         made.append(located_at(Finding("visibility", text, fix, severity="warning"), hidden))
-    seen = np.concatenate([a.truth[:, 2] for a in chosen]) if chosen else np.zeros(0)
+    seen = np.stack([a.truth[:, 2] for a in chosen]) if chosen else np.zeros((0, 1))
     if len(chosen) >= 2 and (seen == 1).any() and not (seen == 2).any():
         text = (
             "every labelled keypoint has visibility 1, which is `hidden` in COCO: evaluators count them, "
@@ -447,6 +468,19 @@ def _visibility(pose_set: PoseSet) -> list[Located]:
         made.append(
             Located(Finding("visibility", text, "Write 2 for visible keypoints.", severity="warning"))
         )
+    if len(chosen) >= _LEAST and not (seen == 1).any():
+        labelled = (seen > 0).astype(float)
+        rates, middle = labelled.mean(0), np.median(labelled.sum(1))
+        # Of a skeleton made of several sets' keypoints, some are never labelled together.
+        together = (labelled.T @ labelled)[np.ix_(rates > 0, rates > 0)].all()
+        if rates.max() < _SELDOM and middle <= _FEW * len(rates) and together:
+            text = (
+                f"no keypoint is labelled in more than {rates.max():.0%} of {len(chosen)} instances, "
+                f"{middle:.0f} of {len(rates)} in the middle one, and none as hidden (visibility 1): as "
+                "after a conversion that kept hidden keypoints alone"
+            )
+            fix = "Compare a picture with its labels; keep keypoints of visibility 1 and of 2."
+            made.append(Located(Finding("visibility", text, fix, severity="warning")))
     return made
 
 
@@ -511,7 +545,13 @@ def _missing(pose_set: PoseSet, absent: Mapping[int, Path]) -> list[Located]:
 
 
 def _sizes(pose_set: PoseSet, most: int = 20_000) -> list[Located]:
-    other, broken = [], []
+    """Findings about image files that cannot be read, or have another size than the annotations state.
+
+    Args:
+        pose_set: the headers of its present images are read.
+        most: number of images to look at.
+    """
+    other, exchanged, broken = [], [], []
     example = ""
     for record in list(pose_set.images.values())[:most]:
         current_checkpoint()
@@ -522,9 +562,10 @@ def _sizes(pose_set: PoseSet, most: int = 20_000) -> list[Located]:
         except (ValueError, OSError):
             broken.append(record.id)
             continue
+        stated_size = record.height, record.width
         # Turned by EXIF: annotated on the stored picture, which is another finding.
-        if {(height, width), (width, height)}.isdisjoint({(record.height, record.width)}):
-            other.append(record.id)
+        if stated_size != (height, width) and stated_size != image_size(record.path):
+            (exchanged if stated_size == (width, height) else other).append(record.id)
             stated = f"{record.width} x {record.height}"
             example = example or f"{record.path.name} is {width} x {height}, the file says {stated}"
     made = []
@@ -533,17 +574,21 @@ def _sizes(pose_set: PoseSet, most: int = 20_000) -> list[Located]:
             f"{len(broken)} image files cannot be read, the first is {pose_set.images[broken[0]].path.name}"
         )
         made.append(Located(Finding("missing images", text), images=tuple(broken)))
-    if other:
-        gone = set(other)
-        behind = tuple(a.annotation_id for a in pose_set.instances if a.image_id in gone)
-        text = f"{len(other)} images have another size than the file states ({example}): keypoints do not fit"
-        fix = "Use the images that were annotated, or scale the annotations."
-        made.append(Located(Finding("images of another size", text, fix), behind, tuple(other)))
+    turned = "the file has width and height exchanged"
+    for gone, what, fix in (
+        (other, "keypoints do not fit", "Use the images that were annotated, or scale the annotations."),
+        (exchanged, turned, "Exchange width and height of these images in the file."),
+    ):
+        if gone:
+            ids = set(gone)
+            behind = tuple(a.annotation_id for a in pose_set.instances if a.image_id in ids)
+            text = f"{len(gone)} images have another size than the file states ({example}): {what}"
+            made.append(Located(Finding("images of another size", text, fix), behind, tuple(gone)))
     return made
 
 
 _OWN: tuple[Callable[[PoseSet], list[Located]], ...] = (
-    _mirror, _sigmas, _repeated, _areas, _counts, _outside, _outside_box, _visibility, _swaps,
+    _mirror, _sigmas, _repeated, _areas, _counts, _crowds, _outside, _outside_box, _visibility, _swaps,
 )  # fmt: skip
 
 _ON_DISK: tuple[Callable[[PoseSet], list[Located]], ...] = (_sizes, located_in_images)

@@ -152,6 +152,11 @@ class AnnotatedBoxes(Undone):
                 "convert cx, cy, w, h to x, y, width, height: x = cx - w / 2, y = cy - h / 2",
                 lambda b: np.concatenate([b[:2] - b[2:] / 2, b[:2] + b[2:] / 2]),
             ),
+            (
+                "boxes read as y, x, height, width",
+                "exchange x with y and width with height in every box",
+                lambda b: _corners(b[[1, 0, 3, 2]]),
+            ),
         ):
             if _looks(pose_set, words.removeprefix("boxes read as ")):
                 boxes = {number: convert(box) for number, box in stated.items()}

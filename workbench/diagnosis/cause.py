@@ -42,6 +42,7 @@ MODULES: tuple[str, ...] = (
     "workbench.diagnosis.norm_statistics",
     "workbench.diagnosis.replaced_weights",
     "workbench.diagnosis.config_causes",
+    "workbench.diagnosis.lint_causes",
     "workbench.diagnosis.label_causes",
     "workbench.diagnosis.set_causes",
     "workbench.diagnosis.annotated_box_causes",

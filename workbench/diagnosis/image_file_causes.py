@@ -12,7 +12,7 @@ import numpy as np
 from workbench.core import Answers, Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Sample
 from workbench.core.finding import Measurement
 from workbench.core.wrapping import Wrapper
-from workbench.data.images import is_within, upright_size
+from workbench.data.images import image_size, is_within, upright_size
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, Evidence
@@ -349,6 +349,14 @@ class OtherSize(Undone):
 
     def test(self, case: Case) -> Answer:
         other = _other_sizes(case)
+        if not other and (turned := _sizes(case)):
+            (stored, stated), of = next(iter(turned.values())), len(case.pose_set().labelled_of_image)
+            return self.found(
+                f"width and height of {len(turned)} of {of} annotated images are exchanged in the "
+                f"annotations: a file of {stored[0]}x{stored[1]} is stated as {stated[0]}x{stated[1]} pixels",
+                fix="exchange width and height in the list of the images",
+                numbers=(Measurement("images of exchanged sides", len(turned), expected=0.0),),
+            )
         if not other:
             return RuledOut("every image file that is there has the size that the annotations state")
         if case.reaches("forward") and (case.given.results or case.given.predictions):
@@ -365,7 +373,15 @@ Size = tuple[int, int]
 
 
 def _other_sizes(case: Case) -> dict[int, tuple[Size, Size]]:
-    """Image id -> (width, height) of the file and of the annotations, where these differ."""
+    """Those of `_sizes` that are not the other's with width and height exchanged."""
+    return {number: (one, other) for number, (one, other) in _sizes(case).items() if one != other[::-1]}
+
+
+def _sizes(case: Case) -> dict[int, tuple[Size, Size]]:
+    """Image id -> (width, height) of the file and of the annotations, where these differ.
+
+    A picture that its EXIF turns may be annotated as it is stored.
+    """
 
     def read() -> dict[int, tuple[Size, Size]]:
         pose_set, found = case.pose_set(), {}
@@ -379,7 +395,8 @@ def _other_sizes(case: Case) -> dict[int, tuple[Size, Size]]:
                 height, width = upright_size(record.path)
             except (ValueError, OSError):
                 continue
-            if {width, height} != {record.width, record.height}:
+            stated = int(record.height), int(record.width)
+            if stated not in ((height, width), image_size(record.path)):
                 found[number] = (width, height), (int(record.width), int(record.height))
         return found
 

@@ -15,7 +15,7 @@ from workbench.core import Answers, Batch, NotAvailable, PoseModel, Sample
 from workbench.core.finding import Measurement
 from workbench.core.wrapping import Wrapper
 from workbench.data.images import is_within, read_image, turned_by_exif
-from workbench.data.lints import duplicate_images, near_duplicates, repeated_annotations
+from workbench.data.lints import duplicate_images, mirrored_images, near_duplicates, repeated_annotations
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
@@ -145,8 +145,9 @@ def _training_set(case: Case, config: Mapping[str, Any], pose_set: PoseSet) -> P
 def leaked_images(pose_set: PoseSet, train: PoseSet, case: Case) -> tuple[set[int], str]:
     """Ids of images of a set that are among the training images, and how that was told.
 
-    By content where the files are there (equal bytes, or equal thumbnails); else by name, where the same name
-    also has an annotation with the same keypoints: sets that number their files share names.
+    By content where the files are there (equal bytes, or equal thumbnails, mirrored ones too); else by name,
+    where the same name also has an annotation with the same keypoints: sets that number their files share
+    names.
 
     Args:
         pose_set: of the validation.
@@ -170,6 +171,11 @@ def leaked_images(pose_set: PoseSet, train: PoseSet, case: Case) -> tuple[set[in
             again = set(duplicate_images([*(r.path for r in there), *(r.path for r in here)]))
             within = set(duplicate_images([r.path for r in here]))
             leaked |= {r.id for r in here if r.path in again - within}
+            turned = set(mirrored_images([r.path for r in here], [r.path for r in there]))
+            mirrored = {r.id for r in here if r.path in turned} - leaked
+            if mirrored:
+                how = f"the same content, {len(mirrored)} of them mirrored"
+                return leaked | mirrored, how
         return leaked, "the same content"
     poses = defaultdict(set)
     for one in train.instances:

@@ -26,6 +26,7 @@ from workbench.recipes.comparison import (
 )
 from workbench.recipes.key_rules import KEY_RULES
 from workbench.recipes.model_rules import MODEL_RULES, check_network, checkpoint_findings
+from workbench.recipes.pipeline_rules import PIPELINE_RULES
 from workbench.recipes.recipe import DIALECTS, Recipe, fields, recipe, recipe_names
 from workbench.recipes.training_rules import TRAINING_RULES
 from workbench.recipes.values import Decisions, decisions_of, devices_of
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 SEVERITY_COLOURS = {"error": "#c0392b", "warning": "#d98a00", "remark": "#8a93a0"}
 """Colours of severities in figures; readable on light and dark."""
 
-RULES: tuple[Rule, ...] = (*MODEL_RULES, *TRAINING_RULES, *KEY_RULES)
+RULES: tuple[Rule, ...] = (*PIPELINE_RULES, *MODEL_RULES, *TRAINING_RULES, *KEY_RULES)
 """What is looked for without a difference from a recipe."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from workbench.recipes.comparison import (
@@ -23,6 +23,7 @@ from workbench.recipes.comparison import (
 )
 from workbench.recipes.recipe import Recipe, fields
 from workbench.recipes.values import Decisions, class_name, look_up
+from workbench.skeletons import mirror_by_names
 
 # Keypoints of mmpose's data sets. Source: mmpose 1.3.2 configs/_base_/datasets.
 KEYPOINTS = {
@@ -195,141 +196,33 @@ def _keypoints(made: Decisions) -> tuple[int, str]:
     return (KEYPOINTS.get(kind, 0), kind) if "KeypointConverter" not in steps else (0, "")
 
 
-def udp_agrees(subject: Subject) -> Iterator[AuditFinding]:
-    """Codec, crop and flip follow one convention of a pixel's place."""
-    made = subject.decisions
-    codec = made.get("codec.type")
-    source = "Huang et al., UDP, arXiv 1911.07524; mmpose 1.3.2 get_udp_warp_matrix"
-    if made.dialect != "mmengine" or codec not in ("UDPHeatmap", "MSRAHeatmap"):
-        return
-    udp = codec == "UDPHeatmap"
-    for name in ("train", "val"):
-        pipeline = look_up(made.config, f"{name}_dataloader.dataset.pipeline")
-        pipeline = pipeline or made.config.get(f"{name}_pipeline")
-        crop = look_up({"p": pipeline}, "p.TopdownAffine")
-        if isinstance(crop, Mapping) and udp != bool(crop.get("use_udp")):
-            yield finding(
-                "warning",
-                f"{name}_pipeline.TopdownAffine.use_udp",
-                crop.get("use_udp"),
-                udp,
-                cause="crop and codec follow two conventions",
-                why="one measures in steps between pixel centres (size - 1), the other in pixels (size): "
-                "keypoints come out up to one input pixel off at the far borders",
-                source=source,
-                fix=f"set use_udp={udp} in the {name} pipeline",
-                field="crop.udp",
-            )
-    if udp and made.get("test.flip") is True and made.get("test.shift_heatmap") is True:
-        yield finding(
-            "error",
-            made.key("test.shift_heatmap"),
-            True,
-            False,
-            cause="flip test shifts a UDP map",
-            why="with UDP the mirrored map lies right as it is: shifted by a cell, the average is half a "
-            "cell off",
-            source=source,
-            fix="set shift_heatmap to False",
-            field="test.shift_heatmap",
-        )
-
-
-def crops_agree(subject: Subject) -> Iterator[AuditFinding]:
-    """Training and validation enlarge and crop the boxes alike."""
-    made = subject.decisions
-    if made.dialect != "mmengine":
-        return
-    steps: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for name in ("train", "val"):
-        pipeline = look_up(made.config, f"{name}_dataloader.dataset.pipeline")
-        pipeline = pipeline or made.config.get(f"{name}_pipeline")
-        entries = pipeline if isinstance(pipeline, (list, tuple)) else ()
-        steps[name] = {class_name(step): step for step in entries if isinstance(step, Mapping)}
-    source = "mmpose 1.3.2 GetBBoxCenterScale and TopdownAffine"
-    for step, key, usual, why in (
-        ("GetBBoxCenterScale", "padding", 1.25, "people are larger or smaller in the test than in training"),
-        ("TopdownAffine", "input_size", None, "the network sees another crop in the test than in training"),
-    ):
-        if step not in steps["train"] or step not in steps["val"]:
-            continue
-        trained, judged = (_listed(steps[name][step].get(key, usual)) for name in ("train", "val"))
-        if trained != judged:
+def mirror_pairs(subject: Subject) -> Iterator[AuditFinding]:
+    """Keypoints swap with the ones that their names say."""
+    for part in ("train", "val"):
+        place = f"{part}_dataloader.dataset.metainfo.keypoint_info"
+        info = look_up(subject.config, place)
+        info = info if isinstance(info, Mapping) else {}
+        names = [str(one.get("name")) for one in info.values() if isinstance(one, Mapping)]
+        partner = [names[k] for k in mirror_by_names(names)] if len(names) == len(info) else names
+        sided = [k for k, name in enumerate(names) if partner[k] != name]
+        swaps = [str(one.get("swap") or "") for one in info.values() if isinstance(one, Mapping)]
+        wrong = [k for k in sided if swaps[k] != partner[k]]
+        if wrong:
+            k = wrong[0]
             yield finding(
                 "error",
-                f"val_pipeline.{step}.{key}",
-                judged,
-                trained,
-                cause="trained on other crops than judged on",
-                why=why,
-                source=source,
-                fix=f"use one {key} in both pipelines",
+                f"{place}.{list(info)[k]}.swap",
+                swaps[k],
+                partner[k],
+                cause="mirror pairs contradict the names",
+                evidence=f"{len(wrong)} of {len(sided)} keypoints that have a left and a right do not swap "
+                f"with their partner: {names[k]} swaps with {swaps[k] or 'none'}",
+                why="flips mirror the picture, and left keypoints keep the names of the left: the network "
+                "learns both sides as one",
+                source="mmpose 1.3.2 configs/_base_/datasets; RandomFlip and flip_test use flip_indices",
+                fix=f"set swap='{partner[k]}' at {names[k]}, and so at every keypoint with a side",
             )
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-# What encoder and decoder say both, and what mmpose takes where one is silent.
-_OF_CODEC = {
-    "type": None, "input_size": None, "heatmap_size": None, "sigma": None, "simcc_split_ratio": 2.0,
-    "normalize": None,
-}  # fmt: skip
-# Heads that have sizes of their own, beside those of their decoder.
-_OF_SIMCC_HEADS = ("RTMCCHead", "RTMWHead", "SimCCHead")
-
-
-def codecs_agree(subject: Subject) -> Iterator[AuditFinding]:
-    """Targets are encoded as outputs are decoded; head and crop have the codec's sizes."""
-    made = subject.decisions
-    head = look_up(made.config, "model.head")
-    decoder = head.get("decoder") if isinstance(head, Mapping) else None
-    if made.dialect != "mmengine" or not isinstance(head, Mapping) or not isinstance(decoder, Mapping):
-        return
-    named: set[str] = set()
-    for split in ("train", "val"):
-        pipeline = look_up(made.config, f"{split}_dataloader.dataset.pipeline")
-        steps = {"p": pipeline or made.config.get(f"{split}_pipeline")}
-        encoder, crop = (look_up(steps, f"p.{name}") for name in ("GenerateTarget.encoder", "TopdownAffine"))
-        if isinstance(encoder, Mapping):
-            cause = "targets encoded otherwise than outputs are decoded"
-            yield from _differing(
-                f"{split}_pipeline.GenerateTarget.encoder", encoder, decoder, _OF_CODEC, cause, named
-            )
-        if isinstance(crop, Mapping) and "input_size" in crop and "input_size" in decoder:
-            place = f"{split}_pipeline.TopdownAffine"
-            yield from _differing(place, crop, decoder, ["input_size"], "config contradicts itself", named)
-    own = [key for key in _OF_CODEC if key in head and key in decoder and key != "type"]
-    if class_name(head) in _OF_SIMCC_HEADS and "simcc_split_ratio" in (*head, *decoder):
-        own.append("simcc_split_ratio")
-    yield from _differing("model.head", head, decoder, own, "config contradicts itself", named)
-
-
-def _differing(
-    place: str,
-    mine: Mapping[str, Any],
-    decoder: Mapping[str, Any],
-    keys: Iterable[str],
-    cause: str,
-    named: set[str],
-) -> Iterator[AuditFinding]:
-    """A finding for each key that a part of a config and the head's decoder give other values, told once."""
-    for key in dict.fromkeys(keys):
-        a, b = (_listed(one.get(key, _OF_CODEC[key])) for one in (mine, decoder))
-        if a != b and key not in named:
-            named.add(key)
-            yield finding(
-                "error",
-                f"{place}.{key}",
-                a,
-                b,
-                cause=cause,
-                evidence=f"{place}.{key} is {shown(a)}, model.head.decoder.{key} is {shown(b)}",
-                why="the network learns maps that the head reads as other coordinates",
-                source="the config itself",
-                fix=f"use one {key} in both places",
-            )
+            return
 
 
 def normalisation(subject: Subject) -> Iterator[AuditFinding]:
@@ -367,9 +260,9 @@ def normalisation(subject: Subject) -> Iterator[AuditFinding]:
 def input_of_head(subject: Subject) -> Iterator[AuditFinding]:
     """The head takes what the backbone gives."""
     made = subject.decisions
-    width, taken = made.get("backbone.embed_dim"), made.get("head.in_channels")
-    both = isinstance(width, int) and isinstance(taken, int) and look_up(made.config, "model.neck") is None
-    if made.get("backbone.type") == "VisionTransformer" and both and width != taken:
+    width, taken = _output_width(made), made.get("head.in_channels")
+    both = width and isinstance(taken, int) and look_up(made.config, "model.neck") is None
+    if both and width != taken:
         yield finding(
             "error",
             made.key("head.in_channels"),
@@ -378,19 +271,42 @@ def input_of_head(subject: Subject) -> Iterator[AuditFinding]:
             cause="backbone and head do not fit",
             evidence=f"the backbone gives {width} channels, the head takes {taken}",
             why="the first forward pass fails",
-            source="mmpretrain vision_transformer.py, arch_zoo",
-            fix=f"set in_channels to {width}",
+            source="mmpose 1.3.2 mmpose/models/backbones; mmpretrain vision_transformer.py, arch_zoo",
+            fix=f"set in_channels to {width}, or take the backbone that the head was made for",
             field="head.in_channels",
         )
 
 
+_RESNETS = ("ResNet", "ResNetV1d", "ResNeXt", "SEResNet", "SEResNeXt", "SCNet")
+
+
+def _output_width(made: Decisions) -> int:
+    """Channels of the one map that a backbone gives; 0 where the config does not tell them."""
+    kind, backbone = made.get("backbone.type"), look_up(made.config, "model.backbone")
+    backbone = backbone if isinstance(backbone, Mapping) else {}
+    out, width = backbone.get("out_indices"), None
+    last = out[0] if isinstance(out, (list, tuple)) and len(out) == 1 else 3 if out is None else None
+    if kind == "VisionTransformer":
+        width = made.get("backbone.embed_dim")
+    elif kind == "HRNet" and look_up(backbone, "extra.upsample") is None:
+        stage, widths = look_up(backbone, "extra.stage4"), made.get("backbone.widths")
+        if isinstance(stage, Mapping) and isinstance(widths, list) and not stage.get("multiscale_output"):
+            width = widths[0] * (4 if stage.get("block") == "BOTTLENECK" else 1) if widths else 0
+    elif kind in _RESNETS and isinstance(last, int) and last < 4:
+        depth, base = backbone.get("depth"), backbone.get("base_channels", 64)
+        if isinstance(depth, int) and isinstance(base, int):
+            width = base * 2**last * (1 if depth < 50 else 4)
+    elif kind == "CSPNeXt" and out and last == 4 and backbone.get("arch", "P5") == "P5":
+        factor = backbone.get("widen_factor", 1.0)
+        width = int(1024 * factor) if isinstance(factor, (int, float)) and 0 < factor < 10 else 0
+    return width if isinstance(width, int) else 0
+
+
 MODEL_RULES = (
-    crops_agree,
+    mirror_pairs,
     sizes,
     sigma,
     head_channels,
-    udp_agrees,
-    codecs_agree,
     normalisation,
     input_of_head,
 )

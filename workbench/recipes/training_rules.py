@@ -116,7 +116,7 @@ def schedule_length(subject: Subject) -> Iterator[AuditFinding]:
         late = [m for m in milestones if isinstance(m, (int, float)) and m >= epochs]
         if late:
             yield finding(
-                "warning",
+                "error" if len(late) == len(milestones) else "warning",
                 f"param_scheduler.{n}.milestones",
                 list(entry["milestones"]),
                 None,
