@@ -269,7 +269,7 @@ def test_a_comparison_of_result_files_ends_before_the_next_file(context, tmp_pat
     for file in files:
         file.write_text("[]")
     with pytest.raises(Cancelled):
-        ResultFiles(context)._compared(job, "data", *map(str, files))
+        ResultFiles(context)._compared(job, "data", *map(str, files), "")
     assert job.step == "reading B"
 
 

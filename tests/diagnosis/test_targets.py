@@ -189,7 +189,7 @@ def test_a_checkpoint_of_unknown_code_asks_first_for_the_code_that_builds_its_mo
         "bbox": [0, 0, 9, 9],
         "area": 50,
     }
-    names = {"id": 1, "name": "bug", "keypoints": ["left_end", "right_end"]}
+    names = {"id": 1, "name": "bug", "keypoints": ["near end", "far end"]}
     image = {"id": 1, "file_name": "a.png", "width": 10, "height": 10}
     whole = {"images": [image], "annotations": [pose], "categories": [names]}
     data = written(tmp_path / "val.json", whole)

@@ -213,7 +213,7 @@ def test_a_map_decides_which_places_are_compared(tmp_path):
         ("map.json", "{", "cannot be read"),
         ("map.json", "[1]", "expected tap in A -> tap in B, got a list"),
         ("map.json", '{"a": 1}', "a: expected the name of a tap in B, got 1"),
-        ("map.toml", "", "names no taps"),
+        ("map.toml", "", "is empty"),
         ("map.toml", "a = [1]", "expected the name"),
         ("map.yaml", "a: b", r"expected a .toml or .json"),
         ("map.json", "[" * 100_000, "cannot be read"),

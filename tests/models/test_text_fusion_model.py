@@ -333,7 +333,9 @@ def test_a_users_own_code_may_register_the_published_names(tmp_path, monkeypatch
         "from mmpose.registry import MODELS\nfrom torch import nn\n"
         "@MODELS.register_module()\nclass TextFusionNeck(nn.Module):\n    pass\n"
     )
-    (tmp_path / "config.py").write_text("custom_imports = dict(imports=['neck_of_a_user'])\n")
+    (tmp_path / "config.py").write_text(
+        "custom_imports = dict(imports=['neck_of_a_user'])\nmodel = dict(type='Any')\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     try:
         run_config(tmp_path / "config.py")

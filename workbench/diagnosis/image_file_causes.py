@@ -183,9 +183,11 @@ class StoredOtherwise(Undone):
     def changes(self, case: Case) -> Iterable[Change]:
         evidence = case.of_model()
         yield from self._dark(case, evidence)
-        for way in WAYS:
-            case.step()
-            looked = _looked(evidence, self._of_all(case, way))
+        changed = [(way, self._of_all(case, way)) for way in WAYS]
+        promises = [_promise(evidence, change) for _, change in changed if not case.step()]
+        for (way, change), promise in zip(changed, promises, strict=True):
+            # Ways that promise something are alike, as orders of channels are: the best of them is looked at.
+            looked = _looked(evidence, change) if promise == max(promises) > PROMISING else None
             if looked is None:
                 continue
             surer, names, margin = looked
@@ -272,14 +274,14 @@ def _some(names: Sequence[str]) -> str:
     return f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
 
 
-def _looked(evidence: Evidence, change: Change) -> tuple[Bool[np.ndarray, " N"], list[str], float] | None:
-    """In which instances the network is surer of the changed image, where those gain and the others lose.
-
-    First on a few instances, and on all where these promise something.
-    """
+def _promise(evidence: Evidence, change: Change) -> float:
+    """Mean gain of a few instances where the network is surer of the changed image."""
     few, rise = _compared(evidence, change, evidence.glance)
-    if not (few * (rise > _margin(rise))).sum() >= PROMISING * len(few):
-        return None
+    return float((few * (rise > _margin(rise))).mean())
+
+
+def _looked(evidence: Evidence, change: Change) -> tuple[Bool[np.ndarray, " N"], list[str], float] | None:
+    """In which instances the network is surer of the changed image, where those gain and the others lose."""
     gained, rise = _compared(evidence, change, None)
     surer = rise > _margin(rise)
     names = _files(_samples(evidence), surer)
