@@ -381,6 +381,7 @@ def test_poses_of_one_image_are_paired_with_the_nearest_centre_once_each():
     paired, instances = paired_rows(found, people)
     assert paired == [2, 1]
     assert [one.annotation_id for one in instances] == [people.instances[i].annotation_id for i in rows]
+    assert paired_rows(found.take(np.zeros(0, int)), people) == ([], [])
 
 
 def test_of_an_image_full_of_poses_the_best_ones_are_compared(monkeypatch):

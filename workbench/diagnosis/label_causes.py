@@ -188,6 +188,8 @@ def paired_rows(found: Predictions, pose_set: PoseSet) -> tuple[list[int], list[
 
 def _nearest(found: Predictions, pose_set: PoseSet) -> tuple[list[int], list[Instance]]:
     rows, paired = [], []
+    if not len(found):  # `np.split` makes one empty part of nothing
+        return rows, paired
     placed = np.any(np.isfinite(found.keypoints).all(-1), axis=1)
     centres = np.full((len(found), 2), np.inf)
     centres[placed] = np.nanmean(found.keypoints[placed], 1)
