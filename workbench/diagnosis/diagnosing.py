@@ -274,7 +274,8 @@ def _cost(case: Case) -> tuple[int, ...]:
 
 def _of_poses(answers: Answered, but: Cause) -> list[Finding]:
     """What other causes that poses tell have found."""
-    found = [a for c, a in answers.items() if c is not but and c.group in TOLD_BY_POSES]
+    groups = (*TOLD_BY_POSES, "conditioning")
+    found = [a for c, a in answers.items() if c is not but and c.group in groups]
     return [one for answer in found if isinstance(answer, list) for one in answer]
 
 

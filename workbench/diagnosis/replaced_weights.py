@@ -33,6 +33,7 @@ from workbench.diagnosis.weight_causes import (
     some_epochs,
 )
 from workbench.diagnosis.weight_sizes import Outsized, outsized
+from workbench.inspectors.conditioning.findings import FLATTENED, MASKED, UNTRAINED
 from workbench.inspectors.conditioning.passes import Switched, without_refiner
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ MOST_PARTS = 3
 # Weights move so fast in the first batches that statistics stay behind them.
 LEAST_BATCHES = 1000
 OF_RESULTS = "the poses are those of a result file; give the checkpoint without it as well"
+WORSE_REFINED = "the refiner makes poses worse than what it is given"
 LOOK_FOR = "look for what wrote into it: noise, a merge, pruning, quantisation, layers begun anew"
 # Numbers of a matrix that are enough to say how many different ones it holds, and that are looked at.
 LEAST_NUMBERS, MOST_NUMBERS = 512, 1 << 16
@@ -158,8 +160,14 @@ class DisturbedPart(Undone):
                 lambda model: Switched(model, switch),
                 fix=f"take the refiner from the trainer's own file, or leave it out; {LOOK_FOR}",
                 least=0.1,
-                facts={"told": "the refiner makes poses worse than what it is given"},
+                facts={"told": WORSE_REFINED},
             )
+
+    def waits_for(self, finding: Finding, others: Sequence[Finding]) -> str:
+        """A refiner that is used wrongly makes poses worse with the weights that it should have."""
+        spoilt = next((one.cause for one in others if one.cause in (FLATTENED, UNTRAINED, MASKED)), "")
+        waits = bool(spoilt) and finding.evidence.startswith(WORSE_REFINED)
+        return f"undo '{spoilt}' first: it spoils what the refiner gives" if waits else ""
 
     def _of_earlier(self, case: Case) -> Iterable[Change]:
         model, before = case.tried_on().model, self._before(case)
