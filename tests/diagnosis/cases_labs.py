@@ -128,7 +128,7 @@ HELD_OUT: tuple[Case, ...] = (
     Case("held: people, epoch 30, BGR", "higherhrnet", whole_images(1.0, "bgr=True", epoch=-2), ("blue and red exchanged (BGR for RGB)",), "strong"),
     Case("held: cape, loss in its log times 5", "cape", checkpoint(with_defects("logged_loss_scaled"), CAPE), APART, "weak"),
     Case("held: cape, weights a little disturbed", "cape", checkpoint(noisy("", 0.5, 3), CAPE), UNLEARNED, "weak", both=(*BIAS, *SUPPORT)),
-    Case("held: text, refiner never trained", "text", text(untouched_refiner), ("untrained refiner",), "strong"),
+    Case("held: text, refiner never trained", "text", text(untouched_refiner), ("untrained refiner",), "strong", both=("layers that never learned",)),
     Case("held: text, softmax on doubtful vectors", "text", switched(r"'softmax': 'none'", "'softmax': 'uncertain'"), ("scores flattened by the refiner",), "weak", both=("score does not rank the poses", "training and predict differ")),
     Case("held: text, refiner on doubtful keypoints alone", "text", switched(r"'mask': 'all'", "'mask': 'uncertain'"), ("refiner masked at inference",), "weak"),
     Case("held: text, γ clipped at 0", "text", switched(r"'mlp': 'linear'", "'mlp': 'linear-relu-dropout'"), ("γ clipped and dropped",), "weak"),

@@ -185,9 +185,10 @@ class StoredOtherwise(Undone):
         yield from self._dark(case, evidence)
         changed = [(way, self._of_all(case, way)) for way in WAYS]
         promises = [_promise(evidence, change) for _, change in changed if not case.step()]
+        # Orders of channels are alike, so several promise something; each costs a pass over all instances.
+        least = max(PROMISING, max(promises) / 2)
         for (way, change), promise in zip(changed, promises, strict=True):
-            # Ways that promise something are alike, as orders of channels are: the best of them is looked at.
-            looked = _looked(evidence, change) if promise == max(promises) > PROMISING else None
+            looked = _looked(evidence, change) if promise >= least else None
             if looked is None:
                 continue
             surer, names, margin = looked
