@@ -68,15 +68,15 @@ class RolloutPage(LabPage[RolloutState]):
     def add_controls(self) -> Controls:
         choice: dict[str, Any] = {"value": None, "allow_custom_value": True}
         with control_row():
-            run = gr.Dropdown([], label="run", min_width=180, **choice)
-            epoch_a = gr.Dropdown([], label="epoch A", min_width=100, **choice)
-            epoch_b = gr.Dropdown([], label="epoch B", min_width=100, **choice)
+            run = gr.Dropdown([], label="run", min_width=190, **choice)
+            epoch_a = gr.Dropdown([], label="epoch A", min_width=130, **choice)
+            epoch_b = gr.Dropdown([], label="epoch B", min_width=130, **choice)
             data = gr.Dropdown([], label="data", min_width=140, **choice)
             back = gr.Button("‹", min_width=34, scale=0, elem_id="rol-back")
             sample = gr.Number(None, label="sample", precision=0, minimum=0, min_width=112, scale=0)
             forth = gr.Button("›", min_width=34, scale=0, elem_id="rol-forth")
-        with control_row():
             keypoint = gr.Dropdown([FIRST], label="keypoint", min_width=130, **choice)
+        with control_row("wb-tight"):
             support = gr.Number(
                 None, label="support", precision=0, minimum=0, min_width=175, scale=0,
                 placeholder="the sample itself",
