@@ -295,8 +295,9 @@ class Lint(QuestionSection[OneSet]):
     ) -> list[Any]:
         pose_set, one = self._sets.get(data, upload), report.found[finding]
         of = {a.annotation_id: a.image_id for a in pose_set.instances}
-        rows = [[str(i), str(of[i]), _name(pose_set, of[i])] for i in one.instances[:LISTED] if i in of]
-        rows = rows or [["", str(n), _name(pose_set, n)] for n in one.images[:LISTED]]
+        listed = [(pose_set.instance_name(i), of[i]) for i in one.instances if i in of]
+        listed = listed or [("", n) for n in one.images]
+        rows = [[str(i), str(pose_set.image_name(n)), _name(pose_set, n)] for i, n in listed[:LISTED]]
         return [rows, *self.one(data, upload, rows[0][0] if rows else "")]
 
     def one(self, data: str | None, upload: str | None, number: str) -> list[Any]:
@@ -305,7 +306,9 @@ class Lint(QuestionSection[OneSet]):
             return ["", gr.update(visible=False)]
         try:
             pose_set = self._sets.get(data, upload)
-            found = [a for a in pose_set.instances if str(a.annotation_id) == str(number)]
+            found = [
+                a for a in pose_set.instances if str(pose_set.instance_name(a.annotation_id)) == str(number)
+            ]
             if not found:
                 raise KeyError(f"{pose_set.name} has no annotation {number}")
             figure, text = annotation_figure(pose_set, found[0])
@@ -502,7 +505,7 @@ def annotation_figure(pose_set: PoseSet, instance: Instance) -> tuple[Figure, st
         H = min(record.height or max(int(points[:, 1].max(initial=0)) + 20, 64), 8192)
         W = min(record.width or max(int(points[:, 0].max(initial=0)) + 20, 64), 8192)
         image = np.full((H, W, 3), 90, np.uint8)
-    title = f"annotation {instance.annotation_id} in {record.path.name}"
+    title = f"annotation {pose_set.instance_name(instance.annotation_id)} in {record.path.name}"
     figure = image_figure(image, title)
     seen = instance.truth[:, 2]
     figure.add_traces(

@@ -90,6 +90,8 @@ class LintReport(Report):
         found: findings with the annotations and images behind them, the most important first.
         not_checked: check -> why it was left out.
         image_names: file name of every image behind a finding.
+        image_texts: image ids as in the file, by number, where they are text.
+        instance_texts: annotation ids, likewise.
     """
 
     name: str
@@ -99,6 +101,8 @@ class LintReport(Report):
     found: tuple[Located, ...]
     not_checked: Mapping[str, str]
     image_names: Mapping[int, str]
+    image_texts: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    instance_texts: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -122,7 +126,7 @@ class LintReport(Report):
             finding = one.finding
             fix = f"; {finding.fix}" if finding.fix else ""
             lines += ["", f"{finding.severity}: {finding.cause}: {finding.evidence}{fix}"]
-            for word, ids in (("annotations", one.instances), ("images", one.images)):
+            for word, ids in zip(("annotations", "images"), self._own_ids(one), strict=True):
                 if ids:
                     more = f" and {len(ids) - 8} more" if len(ids) > 8 else ""
                     lines.append(f"  {word} {', '.join(map(str, ids[:8]))}{more}")
@@ -130,6 +134,12 @@ class LintReport(Report):
         lines += ["", *(f"holds: {text}" for cause, text in CHECKS.items() if cause not in causes)]
         lines += [f"not checked: {cause}: {why}" for cause, why in self.not_checked.items()]
         return "\n".join(lines)
+
+    def _own_ids(self, one: Located) -> tuple[list[int | str], list[int | str]]:
+        """Annotations and images behind a finding, by their ids in the file."""
+        tables = (one.instances, self.instance_texts), (one.images, self.image_texts)
+        annotations, images = ([texts.get(n, n) for n in ids] for ids, texts in tables)
+        return annotations, images
 
     def plot(self) -> Figure:
         from workbench.figures import FINDING_COLOUR, QUIET_COLOUR
@@ -164,10 +174,15 @@ class LintReport(Report):
 
     def to_json(self) -> dict[str, Any]:
         found = [
-            {**one.finding.facts(), "instances": list(one.instances), "images": list(one.images)}
+            {**one.finding.facts(), "instances": ids, "images": images}
             for one in self.found
+            for ids, images in (self._own_ids(one),)
         ]
-        facts = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "found"}
+        left_out = ("found", "image_texts", "instance_texts")
+        facts = {
+            f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in left_out
+        }
+        facts["image_names"] = {self.image_texts.get(n, n): name for n, name in self.image_names.items()}
         holds = [c for c in CHECKS if c not in self.not_checked and c not in {f["cause"] for f in found}]
         return {"summary": self.summary(), **facts, "findings": found, "holds": holds}
 
@@ -232,6 +247,8 @@ def lint(
         tuple(found),
         skipped,
         named,
+        pose_set.id_texts,
+        pose_set.instance_texts,
     )
 
 
