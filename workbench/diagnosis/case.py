@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -53,6 +53,7 @@ class Options:
         budget: seconds; None for no limit.
         family: open the checkpoint as this family.
         skeleton: what the keypoints are.
+        sigmas: OKS constants, one for each keypoint or one for all; () for the model's or the skeleton's.
         device: for the model.
         run_config: whether `config` is run; False reads it.
         sample: instances on which causes are searched; at level ``evaluate`` what is found is then measured
@@ -73,6 +74,7 @@ class Options:
     budget: float | None = None
     family: str | None = None
     skeleton: str | None = None
+    sigmas: tuple[float, ...] = ()
     device: str = "cpu"
     run_config: bool = True
     sample: int = SAMPLE
@@ -353,7 +355,7 @@ class Case:
         return self.once("data", read)
 
     def pose_set(self) -> PoseSet:
-        """The annotated data set, judged by the model's sigmas where it has some.
+        """The annotated data set, judged by the given sigmas, or by the model's where it has some.
 
         Raises:
             NotAvailable: there is none, or none of it is annotated.
@@ -366,12 +368,29 @@ class Case:
                 raise NotAvailable(
                     f"{pose_set.name}: no instance is annotated, so nothing can be compared with the truth"
                 )
+            if self.options.sigmas:
+                return self._judged_as_asked(pose_set)
             try:
                 return judged_by(pose_set, self.model().skeleton)
             except NotAvailable:
                 return pose_set
 
         return self.once("pose set", judged)
+
+    def _judged_as_asked(self, pose_set: PoseSet) -> PoseSet:
+        given, K = self.options.sigmas, len(pose_set.skeleton)
+        if len(given) not in (1, K) or min(given) <= 0:
+            raise ValueError(
+                f"--sigmas: expected one number above 0, or {K}, one for each keypoint of {pose_set.name}, got "
+                f"{len(given)}: {', '.join(f'{one:g}' for one in given[:8])}"
+            )
+        self.notes.append(
+            f"OKS is computed with the given sigmas, {', '.join(f'{one:g}' for one in given[:8])}"
+        )
+        skeleton = replace(
+            pose_set.skeleton, sigmas=given if len(given) == K else given * K, source="--sigmas"
+        )
+        return replace(pose_set, skeleton=skeleton)
 
     def all_results(self) -> Predictions:
         """Every pose of the result file, also those of images and categories that the set does not have.
