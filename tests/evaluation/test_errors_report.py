@@ -35,6 +35,11 @@ def test_a_perfect_result_has_no_findings_and_says_so():
     assert report.counts["good"] == report.judged == 6
     assert "no repair would give back" in report.summary()
     assert all(delta == pytest.approx(0) for delta in report.delta_ap.values())
+    assert [note.text for note in report.plot().layout.annotations] == [
+        "no repair gives AP back", "no keypoint is wrong",
+    ]  # fmt: skip
+    wrong = made([person(1, ONE), person(2, FAR)], [pose(np.add(ONE, 6)), pose(FAR)]).plot()
+    assert not wrong.layout.annotations
 
 
 def test_repairing_all_kinds_of_everything_would_end_at_one():

@@ -449,6 +449,10 @@ COLOURS = dict(
 """Kind of keypoint error -> its colour, the same in every figure."""
 
 
+# AP that a bar of the chart can show.
+SHOWN = 5e-5
+
+
 def overview(title: str, keypoints: Sequence[Mapping[str, Any]], repairs: Mapping[str, float]) -> Figure:
     """AP that each repair would give back, the largest on top, beside the keypoints' errors.
 
@@ -469,6 +473,15 @@ def overview(title: str, keypoints: Sequence[Mapping[str, Any]], repairs: Mappin
     )  # fmt: skip
     for trace in _traces(keypoints):
         figure.add_trace(trace)
+    # Bars of length 0 look like a chart that was not drawn.
+    for axis, empty, words in (
+        ("", not any(abs(delta) > SHOWN for delta in finite.values()), "no repair gives AP back"),
+        ("2", not any(row[kind] for row in keypoints for kind in KINDS[1:]), "no keypoint is wrong"),
+    ):
+        if empty:
+            figure.add_annotation(
+                xref=f"x{axis} domain", yref=f"y{axis} domain", x=0.5, y=0.5, text=words, showarrow=False
+            )
     return figure.update_layout(
         barmode="stack", legend={"y": 1.0, "x": 0.56, "xanchor": "left"},
         xaxis={"domain": [0, 0.36], "title": {"text": "AP given back if repaired"}, "nticks": 5},
