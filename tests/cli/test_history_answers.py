@@ -139,7 +139,7 @@ def test_ids_that_are_text_are_asked_for_and_listed_as_the_file_has_them(workben
     assert code == 0, err
     facts = json.loads(out)
     assert {row["x"] for row in facts["image"]} == {80.0}
-    assert [(row["image_id"], row["annotation_id"]) for row in facts["worst"]][0] == ("img-1", "a-1")
+    assert next((row["image_id"], row["annotation_id"]) for row in facts["worst"]) == ("img-1", "a-1")
     assert facts["instance"][0]["oks"] < 0.01
     assert [row["annotation_id"] for row in facts["instances"]] == ["a-1"]
     out = workbench("history", folder, *words, "--image-id", "img-1")[1]

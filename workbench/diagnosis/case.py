@@ -381,8 +381,8 @@ class Case:
         given, K = self.options.sigmas, len(pose_set.skeleton)
         if len(given) not in (1, K) or min(given) <= 0:
             raise ValueError(
-                f"--sigmas: expected one number above 0, or {K}, one for each keypoint of {pose_set.name}, got "
-                f"{len(given)}: {', '.join(f'{one:g}' for one in given[:8])}"
+                f"--sigmas: expected one number above 0, or {K}, one for each keypoint of {pose_set.name}, "
+                f"got {len(given)}: {', '.join(f'{one:g}' for one in given[:8])}"
             )
         self.notes.append(
             f"OKS is computed with the given sigmas, {', '.join(f'{one:g}' for one in given[:8])}"

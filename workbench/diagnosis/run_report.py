@@ -251,7 +251,7 @@ def gathered_findings(
 ) -> tuple[tuple[str, Finding], ...]:
     """Findings of the log, the errors, the annotations and their audit, the most important first."""
     found = [] if curves is None else [("training log", flag) for _, flag in curves.flags]
-    found += [] if errors is None else [("errors", finding) for finding in errors.findings()]
+    found += [] if errors is None else [("errors", finding) for finding in errors.to_findings()]
     found += [("data set", finding) for finding in lints]
     if comparison is not None and comparison.audit is not None:
         found += [("label audit", suspect.finding()) for suspect in comparison.audit.claims]

@@ -174,7 +174,7 @@ class Errors(Report):
         """`delta_ap` of what can be repaired: without the share that is all that is missing to 1."""
         return {kind: delta for kind, delta in self.delta_ap.items() if kind != FALSE_NEGATIVE}
 
-    def findings(self) -> list[Finding]:
+    def to_findings(self) -> tuple[Finding, ...]:
         """Kinds of errors whose repair gives back WORTH AP or more, the largest first."""
         counts, made = self.counts, []
         for kind, delta in self.repairs.items():
@@ -192,7 +192,7 @@ class Errors(Report):
                     refuted_by="annotations that are wrong at these instances",
                 )
             )
-        return ranked(made)
+        return tuple(ranked(made))
 
     def _evidence(self, kind: str, delta: float) -> str:
         """How many errors of a kind there are, and AP without them.
@@ -302,9 +302,6 @@ class Errors(Report):
     def table(self) -> list[dict[str, Any]]:
         return self.per_keypoint()
 
-    def to_findings(self) -> tuple[Finding, ...]:
-        return tuple(self.findings())
-
     def to_json(self) -> dict[str, Any]:
         """Counts, shares, per_keypoint, delta_ap, slices and findings; instances are told by `instances`."""
         counts = self.counts
@@ -323,7 +320,7 @@ class Errors(Report):
                 "slices": self.by_slice(),
                 "visibility": self.by_visibility(),
                 "strayed_outside_the_image": self.strayed,
-                "findings": [finding.facts() for finding in self.findings()],
+                "findings": [finding.facts() for finding in self.to_findings()],
                 "protocol": self.protocol.to_json(),
             }
         )
