@@ -114,8 +114,7 @@ def command(
     if demo:
         with tempfile.TemporaryDirectory() as folder:
             history = demo_history(Path(folder) if out is None else _new_folder(out))
-            image = _asked_id(image_id, "--image-id")
-            instance = _asked_id(annotation_id, "--annotation-id")
+            image, instance = _asked_ids(image_id, annotation_id)
             _check_asked_ids(history, image, instance)
             answer = _asked(history, image, instance, worst, between, count, [])
             return _with_written(_with_forgetting(answer, history, forgetting, image, right, count), out)
@@ -149,9 +148,7 @@ def command(
     if compact:
         in_job("sorting by image", lambda job: history.index_images(job.progress, job.cancelled))
     written = None if export is None else _exported(export, history, pose_set)
-    image = _asked_id(image_id, "--image-id", int if pose_set is None else pose_set.image_number)
-    number = int if pose_set is None else pose_set.instance_number
-    instance = _asked_id(annotation_id, "--annotation-id", number)
+    image, instance = _asked_ids(image_id, annotation_id, pose_set)
     if pose_set is None or image not in pose_set.images:
         _check_asked_ids(history, image, instance)
     answer = _asked(history, image, instance, worst, between, count, wrong, note, pose_set)
@@ -180,23 +177,25 @@ def _new_folder(out: Path) -> Path:
     return out
 
 
-def _asked_id(text: str | None, option: str, number: Callable[[str], Any] = int) -> int | None:
-    """The integer of an id that is asked for.
-
-    Args:
-        text: as typed; None when nothing is asked.
-        option: its name.
-        number: of the id, by the data set where there is one.
+def _asked_ids(
+    image_id: str | None, annotation_id: str | None, pose_set: PoseSet | None = None
+) -> tuple[int | None, int | None]:
+    """The integers of the image and of the instance that are asked for; None where nothing is asked.
 
     Raises:
-        ValueError: it is text, and no data set has it.
+        ValueError: an id is text, and no data set has it.
     """
-    try:
-        return None if text is None else int(number(text))
-    except ValueError:
-        raise ValueError(
-            f"{option}: expected a number, or an id of the data set that --data names, got {text!r}"
-        ) from None
+    numbers = (int, int) if pose_set is None else (pose_set.image_number, pose_set.instance_number)
+
+    def number(option: str, text: str | None, of: Callable[[str], Any]) -> int | None:
+        try:
+            return None if text is None else int(of(text))
+        except ValueError:
+            raise ValueError(
+                f"{option}: expected a number, or an id of the data set that --data names, got {text!r}"
+            ) from None
+
+    return number("--image-id", image_id, numbers[0]), number("--annotation-id", annotation_id, numbers[1])
 
 
 def _check_asked_ids(history: History, image_id: int | None, annotation_id: int | None) -> None:
