@@ -114,8 +114,7 @@ def command(
     if demo:
         with tempfile.TemporaryDirectory() as folder:
             history = demo_history(Path(folder) if out is None else _new_folder(out))
-            image, instance = _asked_ids(image_id, annotation_id)
-            _check_asked_ids(history, image, instance)
+            image, instance = _asked_ids(history, image_id, annotation_id)
             answer = _asked(history, image, instance, worst, between, count, [])
             return _with_written(_with_forgetting(answer, history, forgetting, image, right, count), out)
     if run is None:
@@ -148,9 +147,7 @@ def command(
     if compact:
         in_job("sorting by image", lambda job: history.index_images(job.progress, job.cancelled))
     written = None if export is None else _exported(export, history, pose_set)
-    image, instance = _asked_ids(image_id, annotation_id, pose_set)
-    if pose_set is None or image not in pose_set.images:
-        _check_asked_ids(history, image, instance)
+    image, instance = _asked_ids(history, image_id, annotation_id, pose_set)
     answer = _asked(history, image, instance, worst, between, count, wrong, note, pose_set)
     answer = _with_forgetting(answer, history, forgetting, image, right, count, pose_set)
     asked = forgetting or any(one is not None for one in (image_id, annotation_id, worst, between))
@@ -178,12 +175,12 @@ def _new_folder(out: Path) -> Path:
 
 
 def _asked_ids(
-    image_id: str | None, annotation_id: str | None, pose_set: PoseSet | None = None
+    history: History, image_id: str | None, annotation_id: str | None, pose_set: PoseSet | None = None
 ) -> tuple[int | None, int | None]:
     """The integers of the image and of the instance that are asked for; None where nothing is asked.
 
     Raises:
-        ValueError: an id is text, and no data set has it.
+        ValueError: an id is text, and no data set has it; or no epoch has a pose of it.
     """
     numbers = (int, int) if pose_set is None else (pose_set.image_number, pose_set.instance_number)
 
@@ -195,7 +192,11 @@ def _asked_ids(
                 f"{option}: expected a number, or an id of the data set that --data names, got {text!r}"
             ) from None
 
-    return number("--image-id", image_id, numbers[0]), number("--annotation-id", annotation_id, numbers[1])
+    image = number("--image-id", image_id, numbers[0])
+    instance = number("--annotation-id", annotation_id, numbers[1])
+    if pose_set is None or image not in pose_set.images:
+        _check_asked_ids(history, image, instance)
+    return image, instance
 
 
 def _check_asked_ids(history: History, image_id: int | None, annotation_id: int | None) -> None:
