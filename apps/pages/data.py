@@ -294,10 +294,11 @@ class Lint(QuestionSection[OneSet]):
         self, report: LintReport, finding: int, data: str | None, upload: str | None
     ) -> list[Any]:
         pose_set, one = self._sets.get(data, upload), report.found[finding]
-        of = {a.annotation_id: a.image_id for a in pose_set.instances}
-        listed = [(pose_set.instance_name(i), of[i]) for i in one.instances if i in of]
-        listed = listed or [("", n) for n in one.images]
-        rows = [[str(i), str(pose_set.image_name(n)), _name(pose_set, n)] for i, n in listed[:LISTED]]
+        of = {pose_set.instance_name(a.annotation_id): a.image_id for a in pose_set.instances}
+        listed = [(i, pose_set.image_name(of[i])) for i in one.instances if i in of]
+        listed = (listed or [("", n) for n in one.images])[:LISTED]
+        names = {pose_set.image_name(n): record.path.name for n, record in pose_set.images.items()}
+        rows = [[str(i), str(n), names.get(n, "")] for i, n in listed]
         return [rows, *self.one(data, upload, rows[0][0] if rows else "")]
 
     def one(self, data: str | None, upload: str | None, number: str) -> list[Any]:
@@ -447,11 +448,6 @@ class Views(QuestionSection[Draws]):
 
 def _lint_of(answer: Answer) -> LintReport:
     return answer.reports[""]  # type: ignore[return-value]
-
-
-def _name(pose_set: PoseSet, image_id: int) -> str:
-    record = pose_set.images.get(image_id)
-    return record.path.name if record is not None else ""
 
 
 def findings_html(report: LintReport) -> str:

@@ -169,13 +169,13 @@ class PoseSet:
         """The integer of an annotation id, as `image_number`."""
         return _number(annotation_id, self._numbers[1])
 
-    def image_name(self, image_id: int) -> int | str:
+    def image_name(self, image_id: int | str) -> int | str:
         """An image id as in the annotation file; result files use it."""
-        return self.id_texts.get(image_id, image_id)
+        return self.id_texts.get(image_id, image_id)  # type: ignore[arg-type]
 
-    def instance_name(self, annotation_id: int) -> int | str:
+    def instance_name(self, annotation_id: int | str) -> int | str:
         """An annotation id as in the annotation file."""
-        return self.instance_texts.get(annotation_id, annotation_id)
+        return self.instance_texts.get(annotation_id, annotation_id)  # type: ignore[arg-type]
 
     def in_own_ids(self, facts: Any) -> Any:
         """Plain facts whose every `image_id` and `annotation_id` is that of the annotation file."""

@@ -90,8 +90,6 @@ class LintReport(Report):
         found: findings with the annotations and images behind them, the most important first.
         not_checked: check -> why it was left out.
         image_names: file name of every image behind a finding.
-        image_texts: image ids as in the file, by number, where they are text.
-        instance_texts: annotation ids, likewise.
     """
 
     name: str
@@ -100,9 +98,7 @@ class LintReport(Report):
     images: int
     found: tuple[Located, ...]
     not_checked: Mapping[str, str]
-    image_names: Mapping[int, str]
-    image_texts: Mapping[int, str] = dataclasses.field(default_factory=dict)
-    instance_texts: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    image_names: Mapping[int | str, str]
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -126,7 +122,7 @@ class LintReport(Report):
             finding = one.finding
             fix = f"; {finding.fix}" if finding.fix else ""
             lines += ["", f"{finding.severity}: {finding.cause}: {finding.evidence}{fix}"]
-            for word, ids in zip(("annotations", "images"), self._own_ids(one), strict=True):
+            for word, ids in (("annotations", one.instances), ("images", one.images)):
                 if ids:
                     more = f" and {len(ids) - 8} more" if len(ids) > 8 else ""
                     lines.append(f"  {word} {', '.join(map(str, ids[:8]))}{more}")
@@ -134,12 +130,6 @@ class LintReport(Report):
         lines += ["", *(f"holds: {text}" for cause, text in CHECKS.items() if cause not in causes)]
         lines += [f"not checked: {cause}: {why}" for cause, why in self.not_checked.items()]
         return "\n".join(lines)
-
-    def _own_ids(self, one: Located) -> tuple[list[int | str], list[int | str]]:
-        """Annotations and images behind a finding, by their ids in the file."""
-        tables = (one.instances, self.instance_texts), (one.images, self.image_texts)
-        annotations, images = ([texts.get(n, n) for n in ids] for ids, texts in tables)
-        return annotations, images
 
     def plot(self) -> Figure:
         from workbench.figures import FINDING_COLOUR, QUIET_COLOUR
@@ -174,15 +164,10 @@ class LintReport(Report):
 
     def to_json(self) -> dict[str, Any]:
         found = [
-            {**one.finding.facts(), "instances": ids, "images": images}
+            {**one.finding.facts(), "instances": list(one.instances), "images": list(one.images)}
             for one in self.found
-            for ids, images in (self._own_ids(one),)
         ]
-        left_out = ("found", "image_texts", "instance_texts")
-        facts = {
-            f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in left_out
-        }
-        facts["image_names"] = {self.image_texts.get(n, n): name for n, name in self.image_names.items()}
+        facts = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "found"}
         holds = [c for c in CHECKS if c not in self.not_checked and c not in {f["cause"] for f in found}]
         return {"summary": self.summary(), **facts, "findings": found, "holds": holds}
 
@@ -238,7 +223,9 @@ def lint(
     progress(total, total)
     order = {id(finding): n for n, finding in enumerate(ranked([one.finding for one in found]))}
     found.sort(key=lambda one: order[id(one.finding)])
-    named = {n: pose_set.images[n].path.name for one in found for n in one.images if n in pose_set.images}
+    images_of = {pose_set.image_name(n): record.path.name for n, record in pose_set.images.items()}
+    found = [one.in_own_ids(pose_set) for one in found]
+    named = {n: images_of[n] for one in found for n in one.images if n in images_of}
     return LintReport(
         pose_set.name,
         pose_set.skeleton.name,
@@ -247,8 +234,6 @@ def lint(
         tuple(found),
         skipped,
         named,
-        pose_set.id_texts,
-        pose_set.instance_texts,
     )
 
 

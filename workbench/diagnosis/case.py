@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -360,7 +360,7 @@ class Case:
         Raises:
             NotAvailable: there is none, or none of it is annotated.
         """
-        from workbench.evaluation.protocol import judged_by
+        from workbench.evaluation.protocol import judged_by, judged_with
 
         def judged() -> PoseSet:
             pose_set = self.read_set()
@@ -368,29 +368,15 @@ class Case:
                 raise NotAvailable(
                     f"{pose_set.name}: no instance is annotated, so nothing can be compared with the truth"
                 )
-            if self.options.sigmas:
-                return self._judged_as_asked(pose_set)
+            if given := self.options.sigmas:
+                self.notes.append(f"OKS is computed with the given sigmas, {', '.join(map(str, given[:8]))}")
+                return judged_with(pose_set, given)
             try:
                 return judged_by(pose_set, self.model().skeleton)
             except NotAvailable:
                 return pose_set
 
         return self.once("pose set", judged)
-
-    def _judged_as_asked(self, pose_set: PoseSet) -> PoseSet:
-        given, K = self.options.sigmas, len(pose_set.skeleton)
-        if len(given) not in (1, K) or min(given) <= 0:
-            raise ValueError(
-                f"--sigmas: expected one number above 0, or {K}, one for each keypoint of {pose_set.name}, "
-                f"got {len(given)}: {', '.join(f'{one:g}' for one in given[:8])}"
-            )
-        self.notes.append(
-            f"OKS is computed with the given sigmas, {', '.join(f'{one:g}' for one in given[:8])}"
-        )
-        skeleton = replace(
-            pose_set.skeleton, sigmas=given if len(given) == K else given * K, source="--sigmas"
-        )
-        return replace(pose_set, skeleton=skeleton)
 
     def all_results(self) -> Predictions:
         """Every pose of the result file, also those of images and categories that the set does not have.
