@@ -347,7 +347,7 @@ class GroupRates(Cause):
         if not parts:
             counted = len(group_factors(config))
             return RuledOut(
-                f"none of {counted} parameter groups with an own rate is below {NEAR_ZERO:g} of the optimizer's"
+                f"none of {counted} groups with an own rate is below {NEAR_ZERO:g} of the optimizer's"
                 if counted
                 else "the config gives every parameter the optimizer's rate"
             )
