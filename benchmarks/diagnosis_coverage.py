@@ -14,7 +14,6 @@ from tests.diagnosis.systems import Case
 BOTTOM_UP = "of bottom-up models alone, and HigherHRNet is the one of the suite"
 SEQUENCE = "of sequence models alone, and cape is the one family"
 TEXT = "of conditioned models alone, and text fusion is the one family"
-SIMCC = "a heatmap has no such number; two runs of RTMPose stand for it"
 NO_DEGREE = "it is there or not"
 OWN_CODE = "read from a script, whatever the network"
 
@@ -88,7 +87,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("input", "boxes normalised"),
     _named("output", "decoder of another codec"),
     _named("output", "output axes exchanged", one_strength=NO_DEGREE),
-    _named("output", "SimCC split ratio", one_system=SIMCC),
+    _named("output", "SimCC split ratio"),
     Kind("output", "stride", ("a wrong stride",)),
     Kind("output", "offset and placing", ("keypoints placed wrongly", "cells placed off",
                                           "own decoding contradicts the codec")),
