@@ -175,7 +175,8 @@ KINDS: tuple[Kind, ...] = (
         one_strength="other factors stand under 'learning rate is not the config's'"),
     Kind("training", "learning rate is not the config's", ("learning rate is not the config's",)),
     Kind("training", "schedule per epoch instead of iteration", (
-        "scheduler counts epochs and is stepped every batch",), one_strength=NO_DEGREE),
+        "scheduler counts epochs and is stepped every batch",
+        "scheduler counts batches and is stepped every epoch"), one_strength=NO_DEGREE),
     _named("training", "the schedule ends before the run", one_strength=NO_DEGREE,
            one_system="it needs a log whose run goes on behind its schedule; configs stand elsewhere"),
     _named("training", "every evaluation gives the same figures"),
@@ -266,6 +267,7 @@ def verdicts() -> set[str]:
         code.DETACHED,
         code.MADE_ANEW,
         code.WRONG_UNIT,
+        code.FEW_STEPS,
         code.UNCLEARED,
         code.CLEARED_EARLY,
         code.EVALUATING,
