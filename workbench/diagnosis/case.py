@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from workbench.core import Groups, NotAvailable, PoseModel
+from workbench.core import Conditioned, Groups, NotAvailable, PoseModel
 from workbench.core.capabilities import RollsOut
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.hooks import count_inputs
@@ -30,6 +30,8 @@ Value = TypeVar("Value")
 
 # Instances on which causes are searched: enough for an interval, seconds on a CPU.
 SAMPLE = 48
+# Instances on which the switches of a conditioned model are measured at most, and where each costs a pass.
+CLINIC_INSTANCES, FEW_INSTANCES = 1024, 32
 # Multiples of it, less whole numbers, fill the unit interval evenly.
 GOLDEN = 0.6180339887498949
 
@@ -380,14 +382,14 @@ class Case:
             NotAvailable: there is none, or it does not fit the data set.
         """
         from workbench.data.coco import read_json
-        from workbench.evaluation.predictions import Predictions, minus_ones, read_predictions, results_of
+        from workbench.evaluation.predictions import Predictions, minus_ones, results_of
 
         def read() -> Predictions:
             path = next(iter((*self.given.predictions, *self.given.results)), None)
             if path is None:
                 raise NotAvailable("no result file was given")
             if self.given.predictions:
-                found = read_predictions(path)[0]
+                found = self.read_predictions()
             else:
                 found = Predictions.from_coco(results_of(self.pose_set(), read_json(path)), path.name)
                 if not len(found):
@@ -396,6 +398,20 @@ class Case:
             return found
 
         return self.once("all results", read)
+
+    def read_predictions(self) -> Predictions:
+        """The poses of the named Parquet file, or of mmpose's dump; nothing in it is run.
+
+        Raises:
+            NotAvailable: it cannot be read.
+        """
+        from workbench.evaluation.exchange_formats import is_dump, read_dump
+        from workbench.evaluation.predictions import read_predictions
+
+        path = self.given.predictions[0]
+        return self.once(
+            "predictions", lambda: read_dump(path) if is_dump(path) else read_predictions(path)[0]
+        )
 
     def results(self) -> Predictions:
         """The poses of the result file that count: of images and categories of the set.
@@ -426,6 +442,22 @@ class Case:
         rest = [i for i in self.pose_set().labelled if i not in set(sample)]
         places = sorted(range(len(rest)), key=lambda place: place * GOLDEN % 1)
         return [*sample, *(rest[place] for place in places)]
+
+    def clinic_instances(self) -> list[int]:
+        """On which the switches of a conditioned model are measured; [] for another model or level.
+
+        All switches act behind the backbone, whose results the evaluation of the whole set uses as well. With
+        a budget they are few, and where the file holds averaged and raw weights: these are two backbones.
+        """
+        if not isinstance(self.model(), Conditioned) or not self.reaches("evaluate"):
+            return []
+        averages = None if self.given.checkpoint is None else self.checkpoint().averages
+        two = averages is not None and averages.averaged and averages.raw
+        if self.options.budget is None and not two:
+            return self.in_order()[:CLINIC_INSTANCES]
+        sample = self.chosen()
+        count = min(FEW_INSTANCES, len(sample))
+        return [sample[i * len(sample) // count] for i in range(count)]
 
     def tried_on(self) -> Evidence:
         """The evidence on which changes are tried: as `evidence`, and people of a bottom-up model.
@@ -465,7 +497,8 @@ class Case:
             return Evidence(pose_set, pose_set.labelled, given=found, stepped=self.step)
         model = self.top_down()
         check_keypoints(len(model.skeleton), pose_set, "the model")
-        evidence = Evidence(pose_set, self.chosen(), model, stepped=self.step)
+        kept = len(self.clinic_instances())
+        evidence = Evidence(pose_set, self.chosen(), model, stepped=self.step, kept=kept)
         self.step()
         started = time.monotonic()
         evidence.measure()

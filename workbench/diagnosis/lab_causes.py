@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from workbench.evaluation.ablation.variants import Variant
     from workbench.models.bottom_up import BottomUp
 
-# Instances on which what a defect of the conditioning costs is measured: several passes over each.
-CLINIC_INSTANCES = 32
 # Share of the parameters below which a network is another one than was trained.
 LEAST_LOADED = 0.99
 # Instances on which the figures that a sequence model logs are compared with their own rules.
@@ -62,30 +60,27 @@ class Conditioning(Cause):
         files = read_other_files(
             loaded.checkpoint, case.given.epochs, () if against is None else against.epochs, None
         )
-        instances, backbone = _of_sample(case) if case.reaches("evaluate") else (None, None)
         report = examine(
             loaded,
             pose_set,
-            instances,
+            case.clinic_instances() or None,
             curves=_curves(case, against),
             files=files,
+            progress=lambda done, total: case.step(),
             stepped=case.step,
-            backbone=backbone,
+            backbone=_backbone(case),
         )
         if not report.findings:
             return RuledOut(report.summary())
         return list(report.findings)
 
 
-def _of_sample(case: Case) -> tuple[list[int], OnceComputed | None]:
-    """Instances on which the cost of a defect is measured, and what the backbone gave for them already."""
-    sample = case.chosen()
-    count = min(CLINIC_INSTANCES, len(sample))
+def _backbone(case: Case) -> OnceComputed | None:
+    """What the backbone gave for the sample already, where switches are measured."""
     try:
-        backbone = case.of_model().backbone
+        return case.of_model().backbone if case.clinic_instances() else None
     except NotAvailable:
-        backbone = None
-    return [sample[i * len(sample) // count] for i in range(count)], backbone
+        return None
 
 
 def _against(case: Case) -> Any:

@@ -17,6 +17,7 @@ from workbench.diagnosis.case import BudgetSpent, Case, check_keypoints
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.fixes import config_diff
 from workbench.diagnosis.lab_causes import learned_samples
+from workbench.diagnosis.report import joined
 from workbench.diagnosis.training_code import EVALUATING, SMALL_CLIP, UNCLEARED, Script, scripts
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ CAUSE_OF = {
     "weight decay": "weight decay too strong",
     "augmentation": "augmentation changes image and keypoints differently",
     "flip": "flip changes image and keypoints differently",
+    # Of sequence models, as the rollout lab names what it measures.
+    "support": "support not read",
+    "support mask": "support not read",
+    "teacher forcing": "exposure bias",
+    "pck coordinates": "coordinates disagree",
+    "loss scale": "loss in the log is scaled",
+    "overfit": "one image cannot be learned",
 }
 
 
@@ -72,7 +80,10 @@ class Overfit(Cause):
         if not found:
             return RuledOut(f"{report.verdict.came}: the network learns one image as it is trained")
         ended = " (the budget ended the search)" if why else ""
-        return [self._finding(case, one, report, setup, ended) for one in found]
+        named = [self._finding(case, one, report, setup, ended) for one in found]
+        return [
+            joined([o for o in named if o.cause == cause]) for cause in dict.fromkeys(o.cause for o in named)
+        ]
 
     def _finding(
         self, case: Case, one: Finding, report: OverfitReport, setup: OverfitSetup, ended: str
@@ -80,12 +91,9 @@ class Overfit(Cause):
         cause = CAUSE_OF.get(one.cause, one.cause)
         rates = setup.plan.settings
         evidence = f"trained on one image from initial weights: {one.evidence}{ended}"
-        if report.culprit == one.cause and report.trials:
-            last = report.trials[-1]
-            evidence = (
-                f"trained on one image from initial weights: {report.verdict.came}; without {one.cause} "
-                f"{last.verdict.came}"
-            )
+        if report.culprit == one.cause and one.effect is not None:
+            without = next(t.verdict.came for t in report.trials if t.without == one.cause)
+            evidence += f"; without {one.cause} {without}"
         edits = {
             "learning rate": {"optim_wrapper.optimizer.lr": _other_rate(rates.learning_rate)},
             "clip": {"optim_wrapper.clip_grad.max_norm": 1.0},

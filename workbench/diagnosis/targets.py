@@ -12,6 +12,7 @@ from typing import Literal
 from workbench.checkpoints.checkpoint_files import CHECKPOINT_ENDINGS
 from workbench.core.errors import USER_ERRORS, beside, sentence
 from workbench.diagnosis.texts import ErrorText, error_in, error_of_file, makes_statements
+from workbench.evaluation.exchange_formats import DUMP_ENDINGS, is_dump
 
 Kind = Literal[
     "checkpoint", "log", "error", "config", "code", "results", "predictions", "annotations", "media",
@@ -20,6 +21,7 @@ Kind = Literal[
 
 _LOGS = (".log", ".txt", ".md", ".markdown", ".csv", ".out", ".err")
 _CONFIGS = (".yaml", ".yml", ".toml")
+_IN_FOLDER = (".py", ".json", ".yaml", ".yml", *DUMP_ENDINGS)
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 MEDIA = (".jpg", ".jpeg", ".png", ".bmp", ".webp", *VIDEOS)
 # Bytes at the beginning and at the end of a json that decide what it is.
@@ -43,7 +45,7 @@ class Given:
         configs: of the folder, and those that were named.
         named_config: the config that was named itself and not found in a folder; None without any.
         results: COCO result files.
-        predictions: Parquet files of predictions.
+        predictions: Parquet files of predictions, and mmpose's dumps (.pkl).
         annotations: COCO-format annotation files.
         errors: messages, pasted or found in texts.
         statements: Markdown texts that make statements about a recipe.
@@ -204,6 +206,8 @@ def kind_of(path: Path) -> tuple[Kind, str]:
         return _python(path)
     if ending == ".parquet":
         return "predictions", ""
+    if is_dump(path):
+        return _pickle(path)
     if ending in _CONFIGS:
         return "config", ""
     if "tfevents" in path.name:
@@ -216,8 +220,26 @@ def kind_of(path: Path) -> tuple[Kind, str]:
         return "media", ""
     return "unknown", (
         "expected a checkpoint, a config (.py, .yaml), a log (.json, .log, .csv, .md), an error message "
-        "(.txt), a COCO result or annotation file (.json), an image, a video, or Python code"
+        "(.txt), a COCO result or annotation file (.json), a dump of mmpose (.pkl), predictions "
+        "(.parquet), an image, a video, or Python code"
     )
+
+
+def _pickle(path: Path) -> tuple[Kind, str]:
+    """The poses that mmpose's ``tools/test.py --dump`` writes, or weights."""
+    from workbench.checkpoints import open_checkpoint
+
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if b"pred_instances" in head:
+        return "predictions", ""
+    try:
+        open_checkpoint(path)
+    except USER_ERRORS as error:
+        return "unknown", (
+            f"holds neither poses of `tools/test.py --dump` (pred_instances) nor weights: {sentence(error)}"
+        )
+    return "checkpoint", ""
 
 
 def _python(path: Path) -> tuple[Kind, str]:
@@ -326,14 +348,12 @@ def _in_folder(folder: Path, notes: list[str], within: Sequence[Path]) -> dict[s
     logs = run_logs(folder)
     if inside := kept(logs):
         found["log"] = inside
-    texts = (
-        path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".py", ".json", ".yaml", ".yml")
-    )
+    texts = (path for path in sorted(folder.iterdir()) if path.suffix.lower() in _IN_FOLDER)
     for path in kept(path for path in texts if path.is_file() and path not in logs):
         kind, why = kind_of(path)
         if kind == "damaged":
             notes.append(f"{path.name} {why}")
-        elif kind in ("config", "results", "annotations"):
+        elif kind in ("config", "results", "predictions", "annotations"):
             found.setdefault(kind, []).append(path)
     if not found:
         notes.append(f"{folder}: no checkpoint, log, config or result file in this folder")

@@ -371,12 +371,13 @@ def _float(value: Any) -> float:
 
 # A dump of 100,000 detections holds some six million values.
 _LIMITS = Limits(opcodes=200_000_000, objects=20_000_000, text=1 << 30)
+DUMP_ENDINGS = (".pkl", ".pickle")
 _BUDGET = {"steps": 200_000_000, "objects": 20_000_000, "nbytes": 2 << 30}
 
 
 def is_dump(path: Path) -> bool:
     """Whether a file is one by its name."""
-    return path.suffix.lower() in (".pkl", ".pickle")
+    return path.suffix.lower() in DUMP_ENDINGS
 
 
 def read_dump(path: Path) -> Predictions:
