@@ -47,7 +47,8 @@ LEVELS: tuple[tuple[str, str], ...] = (
     ("and short trainings", "train"),
 )
 WAITING = (
-    "Choose a run, or drop files: checkpoint, config, log, results, annotations, code, an error message. "
+    "Choose a run, or drop files, such as all those of a run's folder: checkpoints, config, log, results, "
+    "annotations, code, an error message. "
     "Then press Diagnose."
 )
 MORE = (
@@ -317,6 +318,7 @@ class Diagnosing(JobSection):
             claim=claims_of([asked.claim] if asked.claim else None),
             level=cast("Level", asked.level),
             budget=asked.budget,
+            one_run=True,
             progress=job.progress,
             testing=testing,
             cancelled=job.cancelled,

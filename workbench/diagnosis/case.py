@@ -46,6 +46,7 @@ class Options:
         images: folder of its images.
         within: no image, and nothing in a run's folder, may lie outside of these folders, symbolic links
             resolved; no limit when empty.
+        one_run: as of sorted_targets.
         bits: as in ImageReading, as is the next.
         as_stored: likewise.
         config: of the model; named here it is the user's own code and is run.
@@ -66,6 +67,7 @@ class Options:
     data: str | None = None
     images: Path | None = None
     within: tuple[Path, ...] = ()
+    one_run: bool = False
     bits: int = 0
     as_stored: bool = False
     config: Path | None = None

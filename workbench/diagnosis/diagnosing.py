@@ -97,7 +97,7 @@ def diagnose(
             raise Cancelled
 
     chosen = all_causes() if causes is None else tuple(causes)
-    given = sorted_targets(listed, options.get("within", ()))
+    given = sorted_targets(listed, options.get("within", ()), options.get("one_run", False))
     wanted = Options(
         against=None if against is None else Path(against),
         data=None if data is None else str(data),

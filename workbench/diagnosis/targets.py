@@ -92,12 +92,15 @@ class Given:
         return "; ".join(f"{kind} {name}" for kind, name in named.items() if name) or "nothing"
 
 
-def sorted_targets(targets: Iterable[Path | str], within: Sequence[Path] = ()) -> Given:
+def sorted_targets(
+    targets: Iterable[Path | str], within: Sequence[Path] = (), one_run: bool = False
+) -> Given:
     """The targets by kind; what cannot be read or is of no use is noted, and the rest counts.
 
     Args:
         targets: files and run folders in any order.
         within: nothing in a folder may lie outside of these, symbolic links resolved; no limit when empty.
+        one_run: files are those of one run's folder: checkpoints with different numbers are its epochs.
     """
     found: dict[str, list[Path]] = {}
     notes: list[str] = []
@@ -122,6 +125,9 @@ def sorted_targets(targets: Iterable[Path | str], within: Sequence[Path] = ()) -
             _sort_file(path, found, errors, damaged, notes)
             named += [path] if path in found.get("config", ()) else []
     checkpoints = list(dict.fromkeys(found.get("checkpoint", ())))
+    if one_run and not epochs:
+        epochs = _numbered(checkpoints)
+        checkpoints = [*epochs[-1:], *(path for path in checkpoints if path not in epochs)]
     checkpoint = checkpoints[0] if checkpoints else None
     return Given(
         checkpoint=checkpoint,
@@ -387,6 +393,16 @@ def _run_of(ordered: Sequence[Path], notes: list[str]) -> list[Path]:
         except USER_ERRORS as error:
             broken.append(f"{kept[number - 1].name} cannot be opened: {sentence(error)}")
     return kept  # none opens: the last one is examined, and found to be broken
+
+
+def _numbered(checkpoints: Sequence[Path]) -> tuple[Path, ...]:
+    """Checkpoints whose names hold epochs, in the order of training; () where two hold the same one."""
+    from workbench.checkpoints.checkpoint_files import epoch_of, training_order
+
+    named = [(path, *epoch_of(path)) for path in checkpoints]
+    labels = {path: label for path, number, label in named if number is not None}
+    labels = {path: label for path, label in labels.items() if not label.startswith("best")}
+    return tuple(training_order(labels)) if len(set(labels.values())) == len(labels) > 1 else ()
 
 
 def _epochs(checkpoint: Path | None, of_folder: Sequence[Path]) -> tuple[Path, ...]:
