@@ -153,7 +153,7 @@ KINDS: tuple[Kind, ...] = (
     _named("sequence", "support not read", one_system=SEQUENCE),
     _named("sequence", "support read, but not needed",
            no_case="so it is in every sequence model that learned one image"),
-    _named("sequence", "coordinates disagree", one_system=SEQUENCE),
+    _named("sequence", "coordinates disagree", one_system=SEQUENCE, one_strength=NO_DEGREE),
     _named("sequence", "keypoints not learned", one_system=SEQUENCE),
     _named("sequence", "results depend on rounding",
            no_case="it is of a machine and not of a file; tests/inspectors/sequence/test_rounding.py"),

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.diagnosis.planted_trainings import HEALTHY, SCRIPT, STEPS, adapter_text
+from tests.diagnosis.planted_trainings import (
+    DATA_SET,
+    HEALTHY,
+    LIGHTNING,
+    MIRRORED,
+    SCRIPT,
+    STEPS,
+    adapter_text,
+)
 from workbench.core.job import Cancelled
 from workbench.diagnosis import diagnose
 from workbench.diagnosis.overfit_causes import Overfit
@@ -272,26 +280,6 @@ def test_loops_of_other_styles_have_no_fault(tmp_path, text):
     assert script.faults == ()
 
 
-LIGHTNING = """
-class Poses(LightningModule):
-    def __init__(self):
-        self.net, self.teacher = Net(), Net()
-        self.teacher.eval()
-
-    def training_step(self, batch, batch_idx):
-        images, heatmaps = batch
-        opt = self.optimizers()
-        opt.zero_grad()
-        loss = F.mse_loss(self.net(images), heatmaps)
-        self.manual_backward(loss)
-        opt.step()
-        self.log("loss", loss.item())
-
-    def configure_optimizers(self):
-        return AdamW(self.parameters(), lr=1e-3)
-"""
-
-
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -308,23 +296,6 @@ def test_manual_optimization_of_lightning_is_read_from_its_training_step(old, ne
     script = script_in(LIGHTNING.replace(old, new, 1) if old else LIGHTNING, Path("lit.py"))
     assert script is not None
     assert [(fault.cause, fault.line) for fault in script.faults] == said
-
-
-DATA_SET = """
-class Horses(Dataset):
-    def __init__(self, files, transform=None):
-        self.files, self.chance = files, 0.5
-        self.transform = transform
-
-    def __getitem__(self, i):
-        image, keypoints = read(self.files[i]), self.keypoints[i]
-        {made}
-        return image, heatmaps_of(keypoints)
-
-train_transform = A.Compose([A.Normalize(), {step}])
-train_set = Horses(files, transform=train_transform)
-"""
-MIRRORED = "if random() < self.chance:\n            image = image[:, ::-1].copy()"
 
 
 @pytest.mark.parametrize(

@@ -80,20 +80,25 @@ class Overfit(Cause):
         if not found:
             return RuledOut(f"{report.verdict.came}: the network learns one image as it is trained")
         ended = " (the budget ended the search)" if why else ""
-        named = [self._finding(case, one, report, setup, ended) for one in found]
-        return [
+        named = [self._finding(case, one, report, setup) for one in found]
+        each = (
             joined([o for o in named if o.cause == cause]) for cause in dict.fromkeys(o.cause for o in named)
-        ]
+        )
+        trained = "trained on one image from initial weights"
+        return [dataclasses.replace(o, evidence=f"{trained}: {o.evidence}{ended}") for o in each]
 
-    def _finding(
-        self, case: Case, one: Finding, report: OverfitReport, setup: OverfitSetup, ended: str
-    ) -> Finding:
+    def _finding(self, case: Case, one: Finding, report: OverfitReport, setup: OverfitSetup) -> Finding:
         cause = CAUSE_OF.get(one.cause, one.cause)
         rates = setup.plan.settings
-        evidence = f"trained on one image from initial weights: {one.evidence}{ended}"
+        evidence, fix, refuted_by = one.evidence, one.fix, one.refuted_by or self.refuted_by
         if report.culprit == one.cause and one.effect is not None:
             without = next(t.verdict.came for t in report.trials if t.without == one.cause)
             evidence += f"; without {one.cause} {without}"
+        # The name of a switch says what it is about, and not what is wrong with it.
+        evidence, fix = (
+            text.replace(f"without {one.cause} ", f"without '{cause}' ") for text in (evidence, fix)
+        )
+        refuted_by = refuted_by.replace(f"a run with {one.cause} ", f"a run with '{cause}' ")
         edits = {
             "learning rate": {"optim_wrapper.optimizer.lr": _other_rate(rates.learning_rate)},
             "clip": {"optim_wrapper.clip_grad.max_norm": 1.0},
@@ -102,7 +107,8 @@ class Overfit(Cause):
             one,
             cause=cause,
             evidence=evidence,
-            refuted_by=one.refuted_by or self.refuted_by,
+            fix=fix,
+            refuted_by=refuted_by,
             diff=config_diff(case, edits) if edits else "",
         )
 
