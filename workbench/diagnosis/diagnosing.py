@@ -120,7 +120,8 @@ def _repeat(targets: Sequence[Path | str], options: Options) -> dict[str, Any]:
     usual, given = Options(), {}
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
-        if value != getattr(usual, field.name):
+        # What a server keeps to is no part of the question.
+        if field.name != "within" and value != getattr(usual, field.name):
             given[field.name] = str(value.resolve()) if isinstance(value, Path) else value
     named = [str(Path(target).resolve()) if exists(Path(target)) else str(target) for target in targets]
     if options.data is not None and exists(Path(options.data)):
