@@ -246,12 +246,9 @@ def _called(loop: Loop) -> str:
 
 def _around(tree: ast.Module, loop: Loop) -> list[Loop]:
     """The loops that hold a loop, itself among them, the outermost first."""
-    found: list[Loop] = [
-        node
-        for node in ast.walk(tree)
-        if node is loop
-        or (isinstance(node, (ast.For, ast.While)) and any(inner is loop for inner in ast.walk(node)))
-    ]
+    loops = (node for node in ast.walk(tree) if isinstance(node, (ast.For, ast.While)))
+    found: list[Loop] = [node for node in loops if any(inner is loop for inner in ast.walk(node))]
+    found += [] if loop in found else [loop]
     return sorted(found, key=lambda node: node.lineno)
 
 
