@@ -46,7 +46,6 @@ CAUSE_OF = {
     "teacher forcing": "exposure bias",
     "pck coordinates": "coordinates disagree",
     "loss scale": "loss in the log is scaled",
-    "overfit": "one image cannot be learned",
 }
 
 
