@@ -239,6 +239,7 @@ def verdicts() -> set[str]:
     from workbench.core import Outputs
     from workbench.curves import flags, mistakes, schedule
     from workbench.diagnosis import training_code
+    from workbench.diagnosis.augmentation_code import MIRRORED_ALONE
     from workbench.diagnosis.cause import all_causes
     from workbench.diagnosis.lint_causes import Lints
     from workbench.diagnosis.overfit_causes import CAUSE_OF
@@ -275,7 +276,7 @@ def verdicts() -> set[str]:
         code.SMALL_CLIP,
         code.UNSHUFFLED,
         code.ONCE_AN_EPOCH,
-        code.MIRRORED_ALONE,
+        MIRRORED_ALONE,
     }
     return found | set(ORDER) | set(CAUSE_OF.values()) | set(Lints.CHECKED)
 

@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-# Instances on which causes are searched: enough for an interval, seconds on a CPU.
-SAMPLE = 48
-# Instances on which the switches of a conditioned model are measured at most, and where each costs a pass.
-CLINIC_INSTANCES, FEW_INSTANCES = 1024, 32
+# Instances on which causes are searched, and the most on which the clinic tries switches: seconds on a CPU.
+SAMPLE, CLINIC_INSTANCES = 48, 1024
 # Multiples of it, less whole numbers, fill the unit interval evenly.
 GOLDEN = 0.6180339887498949
 
@@ -47,8 +45,7 @@ class Options:
         within: no image, and nothing in a run's folder, may lie outside of these folders, symbolic links
             resolved; no limit when empty.
         one_run: as of sorted_targets.
-        bits: as in ImageReading, as is the next.
-        as_stored: likewise.
+        bits, as_stored: as in ImageReading.
         config: of the model; named here it is the user's own code and is run.
         adapter: the user's own model as a Python file; it is run.
         claim: figure by name that the run should reach or was seen to reach: ``{"AP": .698}``.
@@ -59,8 +56,7 @@ class Options:
         sigmas: OKS constants, one for each keypoint or one for all; () for the model's or the skeleton's.
         device: for the model.
         run_config: whether `config` is run; False reads it.
-        sample: instances on which causes are searched; at level ``evaluate`` what is found is then measured
-            on the whole set.
+        sample: instances on which causes are searched; level ``evaluate`` then measures on the whole set.
         steps: of each overfit attempt at level ``train``; None for what networks of this kind need.
     """
 
@@ -389,6 +385,7 @@ class Case:
             NotAvailable: there is none, or it does not fit the data set.
         """
         from workbench.data.coco import read_json
+        from workbench.evaluation.exchange_formats import read_poses
         from workbench.evaluation.predictions import Predictions, minus_ones, results_of
 
         def read() -> Predictions:
@@ -396,7 +393,7 @@ class Case:
             if path is None:
                 raise NotAvailable("no result file was given")
             if self.given.predictions:
-                found = self.read_predictions()
+                found = read_poses(path)
             else:
                 found = Predictions.from_coco(results_of(self.pose_set(), read_json(path)), path.name)
                 if not len(found):
@@ -405,20 +402,6 @@ class Case:
             return found
 
         return self.once("all results", read)
-
-    def read_predictions(self) -> Predictions:
-        """The poses of the named Parquet file, or of mmpose's dump; nothing in it is run.
-
-        Raises:
-            NotAvailable: it cannot be read.
-        """
-        from workbench.evaluation.exchange_formats import is_dump, read_dump
-        from workbench.evaluation.predictions import read_predictions
-
-        path = self.given.predictions[0]
-        return self.once(
-            "predictions", lambda: read_dump(path) if is_dump(path) else read_predictions(path)[0]
-        )
 
     def results(self) -> Predictions:
         """The poses of the result file that count: of images and categories of the set.
@@ -449,22 +432,6 @@ class Case:
         rest = [i for i in self.pose_set().labelled if i not in set(sample)]
         places = sorted(range(len(rest)), key=lambda place: place * GOLDEN % 1)
         return [*sample, *(rest[place] for place in places)]
-
-    def clinic_instances(self) -> list[int]:
-        """On which the switches of a conditioned model are measured; [] for another model or level.
-
-        All switches act behind the backbone, whose results the evaluation of the whole set uses as well. With
-        a budget they are few, and where the file holds averaged and raw weights: these are two backbones.
-        """
-        if not isinstance(self.model(), Conditioned) or not self.reaches("evaluate"):
-            return []
-        averages = None if self.given.checkpoint is None else self.checkpoint().averages
-        two = averages is not None and averages.averaged and averages.raw
-        if self.options.budget is None and not two:
-            return self.in_order()[:CLINIC_INSTANCES]
-        sample = self.chosen()
-        count = min(FEW_INSTANCES, len(sample))
-        return [sample[i * len(sample) // count] for i in range(count)]
 
     def tried_on(self) -> Evidence:
         """The evidence on which changes are tried: as `evidence`, and people of a bottom-up model.
@@ -504,7 +471,7 @@ class Case:
             return Evidence(pose_set, pose_set.labelled, given=found, stepped=self.step)
         model = self.top_down()
         check_keypoints(len(model.skeleton), pose_set, "the model")
-        kept = len(self.clinic_instances())
+        kept = CLINIC_INSTANCES if isinstance(model, Conditioned) and self.reaches("evaluate") else 0
         evidence = Evidence(pose_set, self.chosen(), model, stepped=self.step, kept=kept)
         self.step()
         started = time.monotonic()

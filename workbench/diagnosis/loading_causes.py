@@ -49,7 +49,7 @@ class NotRead(Cause):
         given = case.given
         damaged = [f"{name} {why}" for name, why in given.damaged]
         readers = [case.config] if case.config_path() is not None or given.configs else []
-        readers += [case.read_predictions] if given.predictions else []
+        readers += [case.all_results] if given.predictions else []
         read = len(readers)
         for reader in readers:
             try:

@@ -49,6 +49,25 @@ Loop = ast.For | ast.While | ast.FunctionDef
 
 
 @dataclass(frozen=True)
+class Fault:
+    """One mistake in a training script.
+
+    Attributes:
+        cause: one of the names above.
+        line: where it shows, from 1.
+        evidence: what the code does, one sentence.
+        fix: what to do.
+        diff: the line that is added or changed.
+    """
+
+    cause: str
+    line: int
+    evidence: str
+    fix: str
+    diff: str = ""
+
+
+@dataclass(frozen=True)
 class Graph:
     """What the values of a loop are made of.
 
@@ -224,3 +243,8 @@ def loader_of(tree: ast.Module, loop: Loop) -> ast.Call | None:
     over = {ast.unparse(n) for n in ast.walk(loop.iter)} if isinstance(loop, ast.For) else set()
     made = [v for name in over for v in assigned(tree, name)]
     return next((v for v in made if isinstance(v, ast.Call) and name_of(v) == "DataLoader"), None)
+
+
+def called(loop: Loop) -> str:
+    """What a person calls it."""
+    return f"{loop.name}()" if isinstance(loop, ast.FunctionDef) else "the loop"

@@ -10,7 +10,6 @@ away again.
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,16 @@ from typing import Any
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Finding
+from workbench.diagnosis.augmentation_code import faults_of_samples, mirrored_alone
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.loop_code import (
-    MODULES,
+    Fault,
     Graph,
     Loop,
     assigned,
     backwards,
+    called,
     calls,
     loader_of,
     methods,
@@ -53,37 +54,7 @@ UNCLEARED, CLEARED_EARLY, EVALUATING, MISSING, LATE_CLIP, SMALL_CLIP, UNSHUFFLED
     "gradient clipping too small",
     "training data not shuffled",
 )
-ONCE_AN_EPOCH, MIRRORED_ALONE = (
-    "optimizer steps once an epoch",
-    "augmentation changes image and keypoints differently",
-)
-TARGETS = re.compile(r"target|heatmap|keypoint|kpt|joint|truth|pose|coord|(^|_)gt(_|$)", re.IGNORECASE)
-MIRRORING = re.compile(r"flip|mirror|swap|\[:, ::-1", re.IGNORECASE)
-POINTS = re.compile(r"heatmap|keypoint|kpt|joint|pose", re.IGNORECASE)
-# Of torchvision and albumentations: what they do to a picture they would have to do to its keypoints.
-MOVING = re.compile(
-    r"(Random)?(Horizontal|Vertical)Flip|Random(Rotation|Affine|Perspective|ResizedCrop|Crop)|Rotate|"
-    r"ShiftScaleRotate|Affine"
-)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One mistake in a training script.
-
-    Attributes:
-        cause: one of the names above.
-        line: where it shows, from 1.
-        evidence: what the code does, one sentence.
-        fix: what to do.
-        diff: the line that is added or changed.
-    """
-
-    cause: str
-    line: int
-    evidence: str
-    fix: str
-    diff: str = ""
+ONCE_AN_EPOCH = "optimizer steps once an epoch"
 
 
 @dataclass(frozen=True)
@@ -138,7 +109,7 @@ def script_in(text: str, path: Path) -> Script | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     loop, lines, clips = _innermost(tree), text.splitlines(), _clips(tree)
-    found = list(_of_samples(tree))
+    found = list(faults_of_samples(tree))
     if loop is None and not found:
         return None
     rate, optimizer = _optimizer(tree)
@@ -172,7 +143,7 @@ def _faults(
     if any(methods(tree, "step")) and not any(methods(tree, "zero_grad")) and not _sets_grad_to_none(tree):
         yield Fault(
             UNCLEARED, backward.lineno,
-            f"{_called(loop)} calls backward and never zero_grad, so each step uses the sum of all gradients "
+            f"{called(loop)} calls backward and never zero_grad, so each step uses the sum of all gradients "
             "so far",
             "clear the gradients before every backward pass",
             f"+{indent}{optimizer}.zero_grad()\n {lines[backward.lineno - 1]}",
@@ -197,7 +168,15 @@ def _faults(
     yield from _made_anew(tree, loop)
     yield from _wrong_unit(tree, loop)
     yield from _once_an_epoch(tree, loop)
-    yield from _mirrored_alone(tree, loop)
+    yield from mirrored_alone(tree, loop)
+    yield from _clip_faults(tree, loop, clips)
+    yield from _loader_faults(tree, loop, lines)
+
+
+def _clip_faults(
+    tree: ast.Module, loop: Loop, clips: Sequence[tuple[ast.Call, float, bool]]
+) -> Iterator[Fault]:
+    """Clipping behind the step, or to nearly nothing."""
     # The last one: a branch without clipping may step before one that clips.
     step = next(reversed(steps_of(tree, loop)), None)
     for clip, value, of_norm in clips:
@@ -216,7 +195,6 @@ def _faults(
                 f"gradients are clipped to {usual.format(value)}",
                 "clip the norm at 1, or not at all",
             )  # fmt: skip
-    yield from _loader_faults(tree, loop, lines)
 
 
 def _changed(line: str, old: str, new: str) -> str:
@@ -237,11 +215,6 @@ def _cleared_early(loop: Loop) -> Iterator[Fault]:
                 f"gradients are cleared after backward in line {backward}: the step in line {step} has none",
                 "clear the gradients before backward",
             )  # fmt: skip
-
-
-def _called(loop: Loop) -> str:
-    """What a person calls it."""
-    return f"{loop.name}()" if isinstance(loop, ast.FunctionDef) else "the loop"
 
 
 def _around(tree: ast.Module, loop: Loop) -> list[Loop]:
@@ -366,82 +339,6 @@ def _once_an_epoch(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
             return
 
 
-def _mirrored_alone(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
-    """Pictures of a batch that are mirrored in the loop, while nothing is done to their targets."""
-    if "cross_entropy" in (text := ast.unparse(tree)) or "CrossEntropy" in text:
-        return  # classes stay the same in a mirror
-    compound = (ast.For, ast.With, ast.FunctionDef)
-    simple = [n for n in ast.walk(loop) if isinstance(n, ast.stmt) and not isinstance(n, compound)]
-    for node in simple:
-        if not (isinstance(node, ast.Assign) and MIRRORING.search(ast.unparse(node.value))):
-            continue
-        name = ast.unparse(node.targets[0])
-        mirrored = [c for c in calls(node.value) if re.fullmatch("flip|hflip|fliplr", name_of(c))]
-        mirrored += re.findall(r"\[:, ::-1", ast.unparse(node.value))
-        own = re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", ast.unparse(node.value))
-        if len(mirrored) != 1 or own is None or TARGETS.search(name):
-            continue
-        # What is done on the same condition, or anywhere to what is mirrored or swapped, may be the targets.
-        around = [n for n in simple if isinstance(n, ast.If) and any(i is node for i in ast.walk(n))]
-        beside = [
-            s for n in around for s in ast.walk(n) if isinstance(s, (ast.Assign, ast.AugAssign, ast.Expr))
-        ]
-        tests = (
-            {i.id for n in around for i in ast.walk(n.test) if isinstance(i, ast.Name)} - MODULES - {"self"}
-        )
-        others = [n for n in simple if n is not node and n not in around and n not in beside]
-        is_alone = beside in ([], [node]) and not any(
-            MIRRORING.search(ast.unparse(n))
-            or (tests & {i.id for i in ast.walk(n) if isinstance(i, ast.Name)})
-            for n in others
-        )
-        used = {i.id for n in others for i in ast.walk(n) if isinstance(i, ast.Name)} - {name}
-        keys = {str(i.value) for n in others for i in ast.walk(n) if isinstance(i, ast.Constant)}
-        if is_alone and any(TARGETS.search(one) for one in used | keys):
-            yield Fault(
-                MIRRORED_ALONE, node.lineno,
-                f"{ast.unparse(node)} mirrors the pictures, and nothing in {_called(loop)} mirrors their "
-                "targets",
-                "mirror the targets too, and exchange their left and right keypoints",
-            )  # fmt: skip
-            return
-
-
-def _of_samples(tree: ast.Module) -> Iterator[Fault]:
-    """Pictures that a data set's ``__getitem__`` moves, while their keypoints stay where they are."""
-    for made in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "__getitem__"):
-        text = ast.unparse(made)
-        if not POINTS.search(text):
-            continue
-        yield from _mirrored_alone(tree, made)
-        for call in calls(made):
-            way = ast.unparse(call.func)
-            moving = [c for v in _meanings(tree, way) for c in calls(v) if MOVING.fullmatch(name_of(c))]
-            given = [*call.args, *(word.value for word in call.keywords)]
-            if (
-                moving
-                and len(given) == 1
-                and text.count(f"{way}(") == 1
-                and not POINTS.search(ast.unparse(given[0]))
-            ):
-                yield Fault(
-                    MIRRORED_ALONE, call.lineno,
-                    f"{ast.unparse(call)} moves the picture ({name_of(moving[0])} in line "
-                    f"{moving[0].lineno}), and its keypoints are not given to it",
-                    "give the keypoints to the same transform, or move them by what it did",
-                )  # fmt: skip
-
-
-def _meanings(tree: ast.Module, name: str) -> list[ast.expr]:
-    """What a name is given in a file, also as an argument of that name."""
-    found = assigned(tree, name)
-    for one in list(found):
-        if isinstance(one, ast.Name):
-            given = [w.value for c in calls(tree) for w in c.keywords if w.arg == one.id]
-            found += [v for g in given for v in (assigned(tree, ast.unparse(g)) or [g])]
-    return found
-
-
 def _made_anew(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     """An optimizer that is made in the loop it steps in: moments and schedule begin again each time."""
     for outer in _around(tree, loop):
@@ -449,7 +346,7 @@ def _made_anew(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
             if name_of(call).lower() in ("adam", "adamw", "sgd"):
                 yield Fault(
                     MADE_ANEW, call.lineno,
-                    f"the optimizer is made in {_called(outer)} of line {outer.lineno}: its moments, and "
+                    f"the optimizer is made in {called(outer)} of line {outer.lineno}: its moments, and "
                     "what a scheduler did to its rate, are lost each time",
                     "make the optimizer once, before the loop",
                 )  # fmt: skip

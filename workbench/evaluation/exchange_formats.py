@@ -24,7 +24,7 @@ from workbench.checkpoints.pickled_objects import Array
 from workbench.checkpoints.torch_files import read_bare_pickle
 from workbench.core.files import write_text
 from workbench.data.coco import read_json
-from workbench.evaluation.predictions import Predictions
+from workbench.evaluation.predictions import Predictions, read_predictions
 from workbench.evaluation.protocol import DEFAULT, pose_scores
 
 if TYPE_CHECKING:
@@ -406,6 +406,11 @@ def read_dump(path: Path) -> Predictions:
     )
     scored = pose_scores(DEFAULT, scores, box_scores)
     return Predictions(images, categories, boxes, points, scores, scored)
+
+
+def read_poses(path: Path) -> Predictions:
+    """The poses of a dump, or of a Parquet file of predictions; raises as the reader of each."""
+    return read_dump(path) if is_dump(path) else read_predictions(path)[0]
 
 
 def _dumped_sample(path: Path, number: int, sample: Any) -> tuple[np.ndarray, ...]:
