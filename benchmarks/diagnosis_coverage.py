@@ -152,7 +152,7 @@ KINDS: tuple[Kind, ...] = (
     _named("sequence", "support not read", one_system=SEQUENCE),
     _named("sequence", "support read, but not needed",
            no_case="so it is in every sequence model that learned one image"),
-    _named("sequence", "coordinates disagree", one_system=SEQUENCE),
+    _named("sequence", "coordinates disagree", one_system=SEQUENCE, one_strength=NO_DEGREE),
     _named("sequence", "keypoints not learned", one_system=SEQUENCE),
     _named("sequence", "results depend on rounding",
            no_case="it is of a machine and not of a file; tests/inspectors/sequence/test_rounding.py"),
@@ -239,6 +239,7 @@ def verdicts() -> set[str]:
     from workbench.core import Outputs
     from workbench.curves import flags, mistakes, schedule
     from workbench.diagnosis import training_code
+    from workbench.diagnosis.augmentation_code import MIRRORED_ALONE
     from workbench.diagnosis.cause import all_causes
     from workbench.diagnosis.lint_causes import Lints
     from workbench.diagnosis.overfit_causes import CAUSE_OF
@@ -276,7 +277,7 @@ def verdicts() -> set[str]:
         code.SMALL_CLIP,
         code.UNSHUFFLED,
         code.ONCE_AN_EPOCH,
-        code.MIRRORED_ALONE,
+        MIRRORED_ALONE,
     }
     return found | set(ORDER) | set(CAUSE_OF.values()) | set(Lints.CHECKED)
 

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.diagnosis.planted_trainings import HEALTHY, SCRIPT, STEPS, adapter_text
+from tests.diagnosis.planted_trainings import (
+    DATA_SET,
+    HEALTHY,
+    LIGHTNING,
+    MIRRORED,
+    SCRIPT,
+    STEPS,
+    adapter_text,
+)
 from workbench.core.job import Cancelled
 from workbench.diagnosis import diagnose
 from workbench.diagnosis.overfit_causes import Overfit
@@ -320,6 +330,43 @@ def test_loops_of_other_styles_have_no_fault(tmp_path, text):
     script = script_in(text, tmp_path / "train.py")
     assert script is not None
     assert script.faults == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("", "", []),
+        ("        opt.zero_grad()\n", "", [("gradients are not cleared", 11)]),
+        ("self.net(images)", "self.net(images).detach()", [("no gradient reaches the network", 11)]),
+        ("opt.zero_grad()", "self.net.eval()\n        opt.zero_grad()",
+         [("network is trained in evaluation mode", 10)]),
+        ("opt.zero_grad()", "opt.zero_grad()\n        optimizer = AdamW(self.parameters())",
+         [("optimizer is made anew in the loop", 11)]),
+    ],
+)  # fmt: skip
+def test_manual_optimization_of_lightning_is_read_from_its_training_step(old, new, said):
+    script = script_in(LIGHTNING.replace(old, new, 1) if old else LIGHTNING, Path("lit.py"))
+    assert script is not None
+    assert [(fault.cause, fault.line) for fault in script.faults] == said
+
+
+@pytest.mark.parametrize(
+    ("made", "step", "line"),
+    [
+        ("image = self.transform(image)", "A.HorizontalFlip(p=0.5)", 9),
+        ('image = self.transform(image=image)["image"]', "A.ShiftScaleRotate()", 9),
+        (MIRRORED, "A.Blur()", 10),
+        ("image = self.transform(image)", "A.RandomBrightnessContrast()", None),
+        ("image, keypoints = moved(self.transform(image=image, keypoints=keypoints))", "A.Rotate()", None),
+        (f"{MIRRORED}\n            keypoints[:, 0] = 191 - keypoints[:, 0]", "A.Blur()", None),
+        ("image = image[..., ::-1]", "A.Blur()", None),
+    ],
+)
+def test_pictures_that_a_data_set_moves_without_their_keypoints_are_read_from_its_code(made, step, line):
+    script = script_in(DATA_SET.replace("{made}", made).replace("{step}", step), Path("horses.py"))
+    faults = () if script is None else script.faults
+    named = "augmentation changes image and keypoints differently"
+    assert [(f.cause, f.line) for f in faults] == ([] if line is None else [(named, line)])
 
 
 def test_the_line_that_is_added_is_shown(tmp_path):
