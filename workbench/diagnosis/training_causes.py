@@ -115,11 +115,17 @@ class LossStays(Cause):
         if fall >= LEAST_FALL:
             return RuledOut(f"the training loss falls by {fall:.0%}, from {first:.3g} to {last:.3g}")
         verb = "rises" if last > 1.2 * first else "stays"
+        fix = (
+            "overfit one image (`workbench overfit`), whose bisector tells apart: a rate that is too large "
+            "or too small, an optimizer without the model's parameters, gradients that are not cleared"
+        )
+        if not value.any():
+            fix = (
+                "look at what the loss is given: targets or weights that are all 0 leave it nothing to lower"
+            )
         return self.found(
             f"the training loss {verb} at {last:.3g} (it began at {first:.3g}) over {len(value)} rows",
-            fix="overfit one image (`workbench overfit`), whose bisector tells apart: a rate that is too "
-            "large or "
-            "too small, an optimizer without the model's parameters, gradients that are not cleared",
+            fix=fix,
             numbers=(Measurement("share by which the loss falls", fall, expected=0.5),),
             confidence="likely",
         )
@@ -138,6 +144,9 @@ class NoGradient(Cause):
         still = float((norm.finite()[1] == 0).mean())
         if still < MOSTLY_STILL:
             return RuledOut(f"{still:.0%} of the gradient norms are 0")
+        loss = own_curves(case).loss
+        if loss is not None and not loss.finite()[1].any():
+            return RuledOut("the gradients are 0 because the loss is 0 from the first row on")
         return self.found(
             f"the gradient norm is 0 in {still:.0%} of {len(norm.finite()[1])} rows",
             fix="see where outputs are detached, made without gradients, or multiplied by 0 (weight, mask)",
