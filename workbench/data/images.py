@@ -524,16 +524,20 @@ _TRIED = 8
 _MOST_FOLDERS = 200
 
 
-def images_folder(path: Path, images: Path | None, entries: Sequence[Any]) -> Path:
-    """The folder of the images: the named one, or the first usual folder that holds one of the first images.
+def images_folder(path: Path, images: Path | None, entries: Sequence[Any]) -> tuple[Path, str]:
+    """The folder of the images: the named one, or the usual folder that holds one of the first images.
 
     Without a named folder, only folders of the data set are searched: the folder of the json, or the one
-    above ``annotations/``, and ``images`` or ``data`` beside the folder of the json.
+    above ``annotations/``, and ``images`` or ``data`` beside the folder of the json. Where several folders
+    hold files of these names (``train/0001.png``, ``val/0001.png``), it is the one named like the json.
 
     Args:
         path: of the annotation file.
         images: folder that the user names; its subfolders are searched, too.
         entries: images of the annotation file.
+
+    Returns:
+        The folder, and a sentence where another one may be meant; otherwise "".
 
     Raises:
         FileNotFoundError: the named folder does not exist.
@@ -545,7 +549,7 @@ def images_folder(path: Path, images: Path | None, entries: Sequence[Any]) -> Pa
     if images is not None:
         if not images.is_dir():
             raise FileNotFoundError(f"{images}: expected the folder of the images")
-        return next((p for p in (images, *_subfolders(images)) if _holds(p, names, path.name)), images)
+        return _chosen((images, *_subfolders(images)), names, path)
     here, top = path.parent, _top(path)
     # Beside the json, or where COCO, AP-10K and CrowdPose put them.
     candidates = [here, here / "images", here.parent / "images", here.parent / "data", top]
@@ -554,7 +558,35 @@ def images_folder(path: Path, images: Path | None, entries: Sequence[Any]) -> Pa
     first = {PureWindowsPath(name).parts[0] for name in names if PureWindowsPath(name).parts}
     if top.resolve().name in first:
         candidates.append(top.resolve().parent)
-    return next((p for p in candidates if _holds(p, names, path.name)), here)
+    return _chosen(candidates, names, path)
+
+
+def _chosen(candidates: Sequence[Path], names: Sequence[str], path: Path) -> tuple[Path, str]:
+    """The first candidate where it holds one of the names, otherwise the likeliest of those that do."""
+    if _held(candidates[0], names, path.name):
+        return candidates[0], ""
+    held = {p: files for p in candidates if (files := _held(p, names, path.name))}
+    if not held:
+        return candidates[0], ""
+
+    # Of val/a.png the folder that has it below val comes before one that has an a.png.
+    def depth(folder: Path) -> int:
+        return max(len(file.relative_to(folder).parts) for file in held[folder])
+
+    deepest = max(map(depth, held))
+    holding: dict[frozenset[Path], Path] = {}  # the same files, by whichever folder they are reached, once
+    for folder in (p for p in held if depth(p) == deepest):
+        holding.setdefault(frozenset(file.resolve() for file in held[folder]), folder)
+    first, *others = holding.values()
+    stem = path.stem.lower()
+    named = [p for p in (first, *others) if p.name.lower() in stem or stem in p.name.lower()]
+    if named or not others:
+        return max(named or [first], key=lambda p: min(len(p.name), len(stem))), ""
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    return first, (
+        f"images are read from the folder {first.name}; other files of the same names lie in "
+        f"{', '.join(p.name for p in others[:3])}{more}: name the folder that is meant with --images"
+    )
 
 
 def folders_of(path: Path) -> list[Path]:
@@ -569,8 +601,9 @@ def _top(path: Path) -> Path:
     return here.parent if _ANNOTATION_FOLDER.search(here.resolve().name) else here
 
 
-def _holds(folder: Path, names: Sequence[str], where: str) -> bool:
-    return any(inside(folder, name, where).is_file() for name in names)
+def _held(folder: Path, names: Sequence[str], where: str) -> list[Path]:
+    """The files of these names in a folder."""
+    return [file for name in names if _is_file(file := inside(folder, name, where))]
 
 
 def _subfolders(folder: Path) -> list[Path]:
