@@ -20,7 +20,8 @@ import numpy as np
 from workbench.core import Sample, Skeleton, nearest
 from workbench.data.coco_dialects import Standard, part_of, part_skeleton, standard_form
 from workbench.data.coco_entries import entry_name, image_records, instance, plain_visibility, whole
-from workbench.data.images import ImageReading, images_folder
+from workbench.data.image_folders import images_folder
+from workbench.data.images import ImageReading
 from workbench.data.pose_set import ImageRecord, PoseSet
 from workbench.skeletons import SKELETONS, skeleton_for
 

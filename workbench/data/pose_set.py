@@ -14,7 +14,8 @@ import numpy as np
 from workbench.core import Sample, Skeleton
 from workbench.core.errors import ReadingNote
 from workbench.core.geometry import checked_box
-from workbench.data.images import ImageReading, common_bits, is_within, may_have_16_bits, read_image
+from workbench.data.image_folders import is_within
+from workbench.data.images import ImageReading, common_bits, may_have_16_bits, read_image
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

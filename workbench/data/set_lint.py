@@ -149,14 +149,8 @@ class LintReport(Report):
 
     def table(self) -> list[dict[str, Any]]:
         return [
-            {
-                "severity": one.finding.severity,
-                "cause": one.finding.cause,
-                "evidence": one.finding.evidence,
-                "fix": one.finding.fix,
-                "instances": len(one.instances),
-                "images": len(one.images),
-            }
+            {key: getattr(one.finding, key) for key in ("severity", "cause", "evidence", "fix")}
+            | {"instances": len(one.instances), "images": len(one.images)}
             for one in self.found
         ]
 
@@ -235,15 +229,8 @@ def lint(
     images_of = {pose_set.image_name(n): record.path.name for n, record in pose_set.images.items()}
     found = [one.in_own_ids(pose_set) for one in found]
     named = {n: images_of[n] for one in found for n in one.images if n in images_of}
-    return LintReport(
-        pose_set.name,
-        pose_set.skeleton.name,
-        len(pose_set),
-        len(pose_set.images),
-        tuple(found),
-        skipped,
-        named,
-    )
+    counts = len(pose_set), len(pose_set.images)
+    return LintReport(pose_set.name, pose_set.skeleton.name, *counts, tuple(found), skipped, named)
 
 
 # Names, mirror pairs and sigmas.
