@@ -38,7 +38,9 @@ HELD = 0.5
 APART = 6.0
 # Images of the smaller group, and its share.
 LEAST_IMAGES, LEAST_SHARE = 3, 0.08
-# Rounds of a fit by least distances.
+# Shares of the images at which a search for the groups begins.
+CUTS = (0.2, 0.5, 0.8)
+# Rounds of a fit by least distances, and of that search.
 ROUNDS = 30
 
 
@@ -423,27 +425,30 @@ def groups_of(
         None where they are one group. The centres stand the larger group's first; their distance is in
         median distances of an image from its own.
     """
-    if len(amounts) < 2 * LEAST_IMAGES:
-        return None
-    middle = np.median(amounts, axis=0)
-    axis = np.linalg.svd(amounts - middle, full_matrices=False)[2][0]
-    second = (amounts - middle) @ axis > np.ptp((amounts - middle) @ axis) / 2 + (
-        (amounts - middle) @ axis
-    ).min()
+    cuts = (amounts[:, axis] > np.quantile(amounts[:, axis], share) for axis in (0, 1) for share in CUTS)
+    found = [group for second in cuts if (group := _settled(amounts, second)) is not None]
+    best = max(found, key=lambda one: one[2], default=None)
+    return best if best is not None and best[2] >= APART else None
+
+
+def _settled(
+    amounts: Float[np.ndarray, "N 2"], second: Bool[np.ndarray, " N"]
+) -> tuple[Bool[np.ndarray, " N"], Float[np.ndarray, "2 2"], float] | None:
+    """As `groups_of`, from a first guess on; each amount goes to the nearer median until none changes."""
+    least = max(LEAST_IMAGES, LEAST_SHARE * len(amounts))
     for _ in range(ROUNDS):
-        if min(second.sum(), (~second).sum()) < max(LEAST_IMAGES, LEAST_SHARE * len(amounts)):
+        if min(second.sum(), (~second).sum()) < least:
             return None
         centres = np.stack([np.median(amounts[~second], axis=0), np.median(amounts[second], axis=0)])
         far = np.linalg.norm(amounts[:, None] - centres, axis=-1)
-        if ((far[:, 1] < far[:, 0]) == second).all():
-            break
-        second = far[:, 1] < far[:, 0]
-    own = np.where(second, far[:, 1], far[:, 0])
-    distance = float(np.linalg.norm(centres[0] - centres[1]))
-    spread = max(float(np.median(own[second])), float(np.median(own[~second])), LEAST_PIXELS / 2)
-    if second.sum() > len(second) / 2:
-        second, centres = ~second, centres[::-1]
-    return (second, centres, distance / spread) if distance >= APART * spread else None
+        before, second = second, far[:, 1] < far[:, 0]
+        if (before == second).all():
+            own = far.min(1)
+            spread = max(*(float(np.median(own[one])) for one in (second, ~second)), LEAST_PIXELS / 2)
+            apart = float(np.linalg.norm(centres[0] - centres[1])) / spread
+            larger = second.sum() > len(second) / 2
+            return (~second, centres[::-1], apart) if larger else (second, centres, apart)
+    return None
 
 
 def _agreed(away: Float[np.ndarray, "N K 2"], seen: Bool[np.ndarray, "N K"]) -> Float[np.ndarray, " 2"]:
