@@ -32,9 +32,13 @@ from tests.diagnosis.planted_logs import (
     without_gradient,
 )
 from tests.diagnosis.planted_trainings import (
+    DATA_SET,
     EVALUATING,
+    LIGHTNING,
+    MIRRORED,
     SIMCC,
     UNCLEARED,
+    code,
     own_training,
     really_trained,
     script,
@@ -64,6 +68,7 @@ OVERFITS = ("loss falls while the metric does not", "validation loss far above t
 OPPOSED, OTHER_LOG = ("AP and AR go opposite ways",), ("log of another run",)
 OWN_DATA, WRONG_RATE = ("validated on the training data",), ("learning rate too high or too low",)
 NO_DECAY_RULE = (r"paramwise_cfg=dict\([^)]*\),", "")
+APART = ("augmentation changes image and keypoints differently",)
 AMP = (r"optim_wrapper = dict\(", "optim_wrapper = dict(dtype='float16', ")
 STILL, SHORT = ("every evaluation gives the same figures",), ("the schedule ends before the run",)
 AGAINST_ITSELF = "config against itself"
@@ -127,6 +132,11 @@ FAULTS: tuple[Case, ...] = (
     Case("log: gradients are 0", "logs", logged(without_gradient), ("no gradient reaches the network",), "strong", "files"),
     Case("script: forward without gradients", "own network", script(("            loss = (model(batch) - targets)", "            with torch.no_grad():\n                out = model(batch)\n            loss = (out - targets)")), ("no gradient reaches the network",), "strong", "files"),
     # Level train.
+    # Code that no loop shows: Lightning's training_step, and how a data set makes its samples.
+    Case("lightning: gradients never cleared", "lightning", code(LIGHTNING, ("        opt.zero_grad()\n", "")), KEPT, "strong", "files", says=(r"training_step\(\) calls backward", "opt.zero_grad")),
+    Case("lightning: loss of outputs that are cut off", "lightning", code(LIGHTNING, ("self.net(images)", "self.net(images).detach()")), ("no gradient reaches the network",), "strong", "files", says=("line 11",)),
+    Case("data set: its transform flips the picture alone", "data set code", code(DATA_SET, ("{made}", "image = self.transform(image)"), ("{step}", "A.HorizontalFlip(p=0.5)")), APART, "strong", "files", plants="flip pairs", says=("HorizontalFlip in line 12",)),
+    Case("data set: the picture alone is mirrored by hand", "data set code", code(DATA_SET, ("{made}", MIRRORED), ("{step}", "A.Blur()")), APART, "weak", "files", plants="flip pairs", says=("line 10",)),
     Case("trained: gradients never cleared", "own network", own_training(UNCLEARED), KEPT, "strong", "train"),
     Case("trained: one bias learns", "own network", own_training(init=FROZEN), MISSING, "strong", "train", plants="optimizer misses parameters"),
     Case("trained: rate of 5e-7", "own network", own_training(("lr=5e-3", "lr=5e-7")), WRONG_RATE, "strong", "train", plants="learning rate 10 times off"),
@@ -168,6 +178,8 @@ CONTROLS: tuple[Case, ...] = (
     Case("script with a scheduler by epoch", "own network", script(("    for epoch in range(10):", SCHEDULER + "    for epoch in range(10):"), ("            optimizer.step()\n", "            optimizer.step()\n        scheduler.step()\n")), level="files"),
     Case("healthy script", "own network", script(), level="files"),
     Case("trained: healthy", "own network", own_training(), level="train"),
+    Case("lightning: healthy", "lightning", code(LIGHTNING), level="files"),
+    Case("data set: picture and keypoints in one transform", "data set code", code(DATA_SET, ("{made}", "image, keypoints = moved(self.transform(image=image, keypoints=keypoints))"), ("{step}", "A.HorizontalFlip(p=0.5)")), level="files"),
     Case("really trained: healthy", "rtmpose", really_trained(""), level="files"),
 )  # fmt: skip
 HELD_CONTROLS: tuple[Case, ...] = (

@@ -99,8 +99,8 @@ FAULTS: tuple[Case, ...] = (
     Case("held: six pixels off", "vitpose, people", own_code(OTHER_VITPOSE, decode="keypoints=p.keypoints - 6 * a[[0, 1], [0, 1]]"), ("keypoints placed wrongly", "own decoding contradicts the codec"), "weak"),
     Case("held: x and y", "rtmpose, new scenes", own_code(NEW_SCENES, decode="keypoints=(((p.keypoints - a[:, 2]) / a[0, 0])[:, ::-1] * a[0, 0]) + a[:, 2]"), ("output axes exchanged", "own decoding contradicts the codec", "width and height exchanged"), "strong"),
     # Labels.
-    Case("held: three keypoints rotated", "rtmpose, other run", labelled(permuted([0, 1, 2, 3, 4, 6, 7, 5, *range(8, 17)]), OTHER_RTMPOSE), ("keypoint order permuted",), "weak"),
-    Case("held: COCO's points in reverse", "vitpose, people", labelled(permuted([16 - k for k in range(17)]), OTHER_VITPOSE), ("keypoint order permuted",), "strong"),
+    Case("held: three keypoints rotated", "rtmpose, other run", labelled(permuted([0, 1, 2, 3, 4, 6, 7, 5, *range(8, 17)]), OTHER_RTMPOSE), ("keypoint order permuted",), "weak", says=("3 keypoints are exchanged: L_Elbow is found where L_Shoulder is labelled",)),
+    Case("held: COCO's points in reverse", "vitpose, people", labelled(permuted([16 - k for k in range(17)]), OTHER_VITPOSE), ("keypoint order permuted",), "strong", says=(r"\[16, 15, 1",)),
     Case("held: sides swapped in a quarter", "results", good_results(swapped_share(0.25, seed=9), system=NEW_SCENES, seed=9), ("left and right exchanged in part of the labels",), "weak"),
     Case("held: boxes as corners", "vitpose, people", labelled(box_corners, OTHER_VITPOSE), ("annotated boxes", "annotated boxes do not fit their keypoints"), "strong"),
     Case("held: boxes of neighbours", "rtmpose, other run", labelled(boxes_of_neighbours(0.2), OTHER_RTMPOSE), ("annotated boxes", "keypoints outside the box"), "weak", both=("annotated boxes", "keypoints outside the box")),
@@ -115,7 +115,7 @@ FAULTS: tuple[Case, ...] = (
     Case("held, results: 12 % too narrow", "results", good_results(nothing, edit_results(lambda p, e: p * [0.88, 1, 1]), NEW_SCENES, seed=9), ("keypoints placed wrongly",), "weak"),
     Case("held, results: a detector that misses a fifth", "rtmpose, other run", results(detector_boxes(0.25, 0.1, 9), OTHER_RTMPOSE), ("detected boxes in place of annotated ones",), "weak"),
     Case("held, results: scores are distances", "results", good_results(nothing, constant_scores, NEW_SCENES, seed=9), ("score does not rank the poses",), "strong"),
-    Case("held, results: sigmas twice as large claimed", "rtmpose, new scenes", claimed(lambda t, d, s, ap: ap(t, d, tuple(2 * v for v in s)).figures["AP"], NEW_SCENES), ("figure comes from other rules",), "weak"),
+    Case("held, results: sigmas twice as large claimed", "rtmpose, new scenes", claimed(lambda t, d, s, ap: ap(t, d, tuple(2 * v for v in s)).figures["AP"], NEW_SCENES), ("figure comes from other rules",), "weak", says=("with sigmas twice as large;",)),
     Case("held: ids of other images", "vitpose, people", results(other_images, OTHER_VITPOSE), ("results of other images",), "strong"),
     # Training.
     Case("held, log: a fifth of the rate", "logs", logged(rate_times(0.2)), ("learning rate is not the config's",), "strong", "files"),

@@ -104,6 +104,21 @@ def test_a_config_that_is_named_is_told_from_one_in_the_folder(tmp_path):
     assert sorted_targets([demo_checkpoints()[-1], own]).named_config == own
 
 
+def test_dropped_checkpoints_of_one_run_are_its_epochs(tmp_path):
+    # A browser sends every file into a folder of its own.
+    made = []
+    for name in ("epoch_10.pth", "epoch_2.pth", "best_epoch_4.pth", "epoch_4.pth"):
+        (tmp_path / name).mkdir()
+        made.append(written(tmp_path / name / name, ""))
+    ten, two, best, four = made
+    given = sorted_targets(made, one_run=True)
+    assert (given.checkpoint, given.epochs, given.others) == (ten, (two, four, ten), (best,))
+    assert sorted_targets([two, ten]).others == (ten,)
+    (tmp_path / "other").mkdir()
+    same = written(tmp_path / "other" / two.name, "")
+    assert sorted_targets([two, same], one_run=True).others == (same,)
+
+
 def test_epochs_are_counted_in_words():
     assert f"; epochs {len(demo_checkpoints())}; " in sorted_targets([demo_run()]).text()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Sample, Skeleton
+from workbench.core.errors import ReadingNote
 from workbench.core.geometry import checked_box
-from workbench.data.images import ImageReading, common_bits, is_within, may_have_16_bits, read_image
+from workbench.data.image_folders import is_within
+from workbench.data.images import ImageReading, common_bits, may_have_16_bits, read_image
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -80,11 +83,13 @@ class PoseSet:
         source: where it came from, one line.
         notes: what was converted while reading, one sentence each.
         id_texts: image ids as in the file, by number, where they are text.
+        instance_texts: annotation ids, likewise.
         parts: of COCO-WholeBody, the parts that its annotations contain; () for other files.
         part: the part of these keypoints.
         within: no image may lie outside of these folders, symbolic links resolved; no limit when empty.
         left_out: missing images that were left out with their annotations, at the user's request.
         reading: what the user states about the image files.
+        folder_doubt: a sentence where another folder holds files of the images' names too.
     """
 
     name: str
@@ -97,10 +102,12 @@ class PoseSet:
     left_out: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     id_texts: Mapping[int, str] = field(default_factory=dict, repr=False)
+    instance_texts: Mapping[int, str] = field(default_factory=dict, repr=False)
     parts: tuple[str, ...] = ()
     part: str = "body"
     within: tuple[Path, ...] = ()
     reading: ImageReading = field(default_factory=ImageReading)
+    folder_doubt: str = ""
 
     def __len__(self) -> int:
         return len(self.instances)
@@ -123,6 +130,8 @@ class PoseSet:
     def image(self, image_id: int) -> UInt8[np.ndarray, "H W 3"]:
         """The pixels of one image (read-only), in the orientation in which it was annotated.
 
+        A `ReadingNote` says where another folder may be meant.
+
         Raises:
             KeyError: no such image id.
             FileNotFoundError: the file is not where it should be.
@@ -140,6 +149,8 @@ class PoseSet:
                 f"{record.path.name}: leads out of the folders that are served; it is not read."
                 " Name the images' own folder with --images"
             )
+        if self.folder_doubt:
+            warnings.warn(self.folder_doubt, ReadingNote, stacklevel=2)
         bits = self._bits if may_have_16_bits(record.path) else 0
         return _annotated_pixels(record, ImageReading(bits, self.reading.as_stored))
 
@@ -152,24 +163,42 @@ class PoseSet:
         return common_bits(path for path in paths if path.is_file() and is_within(path, self.within))
 
     @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {text: number for number, text in self.id_texts.items()}
+    def _numbers(self) -> list[dict[str, int]]:
+        tables = self.id_texts, self.instance_texts
+        return [{text: number for number, text in table.items()} for table in tables]
 
     def image_number(self, image_id: Any) -> Any:
         """The integer of an image id: text by the table of this set, or by its digits.
 
         A value that is no known text is returned unchanged; the caller checks it.
         """
-        if not isinstance(image_id, str):
-            return image_id
-        number = self._numbers.get(image_id)
-        if number is None and image_id.isascii() and image_id.isdigit() and len(image_id) <= 18:
-            number = int(image_id)
-        return image_id if number is None else number
+        return _number(image_id, self._numbers[0])
 
-    def image_name(self, image_id: int) -> int | str:
+    def instance_number(self, annotation_id: Any) -> Any:
+        """The integer of an annotation id, as `image_number`."""
+        return _number(annotation_id, self._numbers[1])
+
+    def image_name(self, image_id: int | str) -> int | str:
         """An image id as in the annotation file; result files use it."""
-        return self.id_texts.get(image_id, image_id)
+        return self.id_texts.get(image_id, image_id)  # type: ignore[arg-type]
+
+    def instance_name(self, annotation_id: int | str) -> int | str:
+        """An annotation id as in the annotation file."""
+        return self.instance_texts.get(annotation_id, annotation_id)  # type: ignore[arg-type]
+
+    def in_own_ids(self, facts: Any) -> Any:
+        """Plain facts whose every `image_id` and `annotation_id` is that of the annotation file."""
+        if not (self.id_texts or self.instance_texts):
+            return facts
+        if isinstance(facts, (list, tuple)):
+            return [self.in_own_ids(one) for one in facts]
+        if not isinstance(facts, Mapping):
+            return facts
+        tables = {"image_id": self.id_texts, "annotation_id": self.instance_texts}
+        return {
+            key: tables[key].get(value, value) if key in tables else self.in_own_ids(value)
+            for key, value in facts.items()
+        }
 
     def sample(self, index: int) -> Sample:
         """One instance with its image, and the other labelled ones of that image under `others`.
@@ -282,6 +311,16 @@ def with_present_images(pose_set: PoseSet) -> PoseSet:
         raw=raw,
         left_out=(*pose_set.left_out, *missing.values()),
     )
+
+
+def _number(value: Any, table: Mapping[str, int]) -> Any:
+    """The integer of an id that may be text; what is no known text and no digits is returned unchanged."""
+    if not isinstance(value, str):
+        return value
+    number = table.get(value)
+    if number is None and value.isascii() and value.isdigit() and len(value) <= 18:
+        number = int(value)
+    return value if number is None else number
 
 
 # Neighbouring samples often share an image: cache a few decoded images, never a whole set.

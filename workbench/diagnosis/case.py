@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from workbench.core import Groups, NotAvailable, PoseModel
+from workbench.core import Conditioned, Groups, NotAvailable, PoseModel
 from workbench.core.capabilities import RollsOut
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.hooks import count_inputs
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-# Instances on which causes are searched: enough for an interval, seconds on a CPU.
-SAMPLE = 48
+# Instances on which causes are searched, and the most on which the clinic tries switches: seconds on a CPU.
+SAMPLE, CLINIC_INSTANCES = 48, 1024
 # Multiples of it, less whole numbers, fill the unit interval evenly.
 GOLDEN = 0.6180339887498949
 
@@ -44,8 +44,8 @@ class Options:
         images: folder of its images.
         within: no image, and nothing in a run's folder, may lie outside of these folders, symbolic links
             resolved; no limit when empty.
-        bits: as in ImageReading, as is the next.
-        as_stored: likewise.
+        one_run: as of sorted_targets.
+        bits, as_stored: as in ImageReading.
         config: of the model; named here it is the user's own code and is run.
         adapter: the user's own model as a Python file; it is run.
         claim: figure by name that the run should reach or was seen to reach: ``{"AP": .698}``.
@@ -53,10 +53,10 @@ class Options:
         budget: seconds; None for no limit.
         family: open the checkpoint as this family.
         skeleton: what the keypoints are.
+        sigmas: OKS constants, one for each keypoint or one for all; () for the model's or the skeleton's.
         device: for the model.
         run_config: whether `config` is run; False reads it.
-        sample: instances on which causes are searched; at level ``evaluate`` what is found is then measured
-            on the whole set.
+        sample: instances on which causes are searched; level ``evaluate`` then measures on the whole set.
         steps: of each overfit attempt at level ``train``; None for what networks of this kind need.
     """
 
@@ -64,6 +64,7 @@ class Options:
     data: str | None = None
     images: Path | None = None
     within: tuple[Path, ...] = ()
+    one_run: bool = False
     bits: int = 0
     as_stored: bool = False
     config: Path | None = None
@@ -73,6 +74,7 @@ class Options:
     budget: float | None = None
     family: str | None = None
     skeleton: str | None = None
+    sigmas: tuple[float, ...] = ()
     device: str = "cpu"
     run_config: bool = True
     sample: int = SAMPLE
@@ -353,12 +355,12 @@ class Case:
         return self.once("data", read)
 
     def pose_set(self) -> PoseSet:
-        """The annotated data set, judged by the model's sigmas where it has some.
+        """The annotated data set, judged by the given sigmas, or by the model's where it has some.
 
         Raises:
             NotAvailable: there is none, or none of it is annotated.
         """
-        from workbench.evaluation.protocol import judged_by
+        from workbench.evaluation.protocol import judged_by, judged_with
 
         def judged() -> PoseSet:
             pose_set = self.read_set()
@@ -366,6 +368,9 @@ class Case:
                 raise NotAvailable(
                     f"{pose_set.name}: no instance is annotated, so nothing can be compared with the truth"
                 )
+            if given := self.options.sigmas:
+                self.notes.append(f"OKS is computed with the given sigmas, {', '.join(map(str, given[:8]))}")
+                return judged_with(pose_set, given)
             try:
                 return judged_by(pose_set, self.model().skeleton)
             except NotAvailable:
@@ -380,14 +385,15 @@ class Case:
             NotAvailable: there is none, or it does not fit the data set.
         """
         from workbench.data.coco import read_json
-        from workbench.evaluation.predictions import Predictions, minus_ones, read_predictions, results_of
+        from workbench.evaluation.exchange_formats import read_poses
+        from workbench.evaluation.predictions import Predictions, minus_ones, results_of
 
         def read() -> Predictions:
             path = next(iter((*self.given.predictions, *self.given.results)), None)
             if path is None:
                 raise NotAvailable("no result file was given")
             if self.given.predictions:
-                found = read_predictions(path)[0]
+                found = read_poses(path)
             else:
                 found = Predictions.from_coco(results_of(self.pose_set(), read_json(path)), path.name)
                 if not len(found):
@@ -465,7 +471,8 @@ class Case:
             return Evidence(pose_set, pose_set.labelled, given=found, stepped=self.step)
         model = self.top_down()
         check_keypoints(len(model.skeleton), pose_set, "the model")
-        evidence = Evidence(pose_set, self.chosen(), model, stepped=self.step)
+        kept = CLINIC_INSTANCES if isinstance(model, Conditioned) and self.reaches("evaluate") else 0
+        evidence = Evidence(pose_set, self.chosen(), model, stepped=self.step, kept=kept)
         self.step()
         started = time.monotonic()
         evidence.measure()

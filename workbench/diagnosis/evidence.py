@@ -224,9 +224,10 @@ class Evidence:
         batch_size: crops in one forward pass.
         stepped: called before every forward pass; what it raises ends the measurement.
         within: evidence of the same model on some of these instances, whose outputs are used.
+        kept: instances for which the backbone's results are kept; these alone by default.
 
     Attributes:
-        backbone: what it gave for the instances of the sample; None where the network has no such part.
+        backbone: what it gave for the instances that are kept; None where the network has no such part.
     """
 
     def __init__(
@@ -241,6 +242,7 @@ class Evidence:
         batch_size: int = 16,
         stepped: Callable[[], None] = lambda: None,
         within: Evidence | None = None,
+        kept: int = 0,
     ) -> None:
         self.pose_set, self.model, self.given = pose_set, model, given
         self.indices = tuple(indices)
@@ -253,7 +255,8 @@ class Evidence:
         self._forwards: dict[tuple[Change, ...], list[Forward]] = {} if within is None else within._forwards
         self._samples: dict[int, Sample] = {} if within is None else within._samples
         # Weights behind the backbone are changed without another pass of the backbone.
-        self.backbone = within.backbone if within is not None else _backbone(model, len(self.indices))
+        most = max(kept, len(self.indices))
+        self.backbone = within.backbone if within is not None else _backbone(model, most)
         glance = self.indices[:: max(1, len(self.indices) // GLANCE)][:GLANCE]
         # Batches end where one of these ends, so that each is made of whole batches.
         looks = (glance[:: GLANCE // FIRST], glance, self._half(glance), self.indices)

@@ -42,19 +42,20 @@ class NotOpened(Cause):
 
 
 class NotRead(Cause):
-    """A file that was named is damaged: a config, a json, code, or a checkpoint beside the examined one."""
+    """A file that was named is damaged: a config, a json, code, predictions, or a second checkpoint."""
 
-    name, group, needs = "file cannot be read", "file", ("a config, a json, code, or several checkpoints",)
+    name, group, needs = "file cannot be read", "file", ("a config, json, code, predictions or checkpoints",)
     refuted_by = "another program that reads the same file"
 
     def test(self, case: Case) -> Answer:
         given = case.given
         damaged = [f"{name} {why}" for name, why in given.damaged]
-        read = 0
-        if case.config_path() is not None or given.configs:
-            read += 1
+        readers = [case.config] if case.config_path() is not None or given.configs else []
+        readers += [case.all_results] if given.predictions else []
+        read = len(readers)
+        for reader in readers:
             try:
-                case.config()
+                reader()
             except Failed as error:
                 damaged.append(str(error))
         for path in given.others:
@@ -66,7 +67,7 @@ class NotRead(Cause):
         if damaged:
             return [self.found(why, fix="mend the named place, or get the file again") for why in damaged]
         if not read:
-            raise NotAvailable("no config and no second checkpoint was given")
+            raise NotAvailable("no config, no predictions and no second checkpoint was given")
         return RuledOut(f"{read} further {'file' if read == 1 else 'files'} can be read")
 
 

@@ -180,7 +180,10 @@ class OverfitRun:
         self.setup, self._expectation, self._folder = setup, expectation, folder
         wrong = setup.recipe.wrong if setup.recipe else ()
         seen = before_training(model, setup.samples, plan, setup.device)
-        self.before: tuple[Evidence, ...] = (*(Evidence(text) for text in wrong), *seen)
+        self.before: tuple[Evidence, ...] = (
+            *(Evidence(text, name="config contradicts itself") for text in wrong),
+            *seen,
+        )
         self._first = ModelState(model) if bisect else None
         self.session = new_session(
             model, setup.samples, plan, folder=folder, pause_at=pause_at, on_row=on_row, device=setup.device
@@ -352,7 +355,7 @@ class OverfitReport(Report):
         """What is wrong besides the verdict, in words."""
         return "; ".join(one.text for one in self.evidence if not one.remark)
 
-    def findings(self) -> tuple[Finding, ...]:
+    def to_findings(self) -> tuple[Finding, ...]:
         """Everything that is wrong, the cause of a failure first."""
         found = [one.finding() for one in self.evidence]
         if self.verdict.learned:
@@ -425,9 +428,6 @@ class OverfitReport(Report):
             }
             for t in attempts
         ]
-
-    def to_findings(self) -> tuple[Finding, ...]:
-        return self.findings()
 
     def to_json(self) -> dict[str, Any]:
         """The facts under the names of the command line."""
