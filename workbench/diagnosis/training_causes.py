@@ -18,7 +18,7 @@ from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut
 from workbench.diagnosis.fixes import config_diff
 from workbench.diagnosis.rate_causes import Rate
 from workbench.diagnosis.run_logs import log_origin, logged_runs, own_curves
-from workbench.diagnosis.training_code import DETACHED
+from workbench.diagnosis.training_code import DETACHED, TIGHT_CLIP
 
 if TYPE_CHECKING:
     pass
@@ -140,9 +140,20 @@ class Clipping(Cause):
         most = clip.get("max_norm") if isinstance(clip, Mapping) else None
         if not isinstance(most, (int, float)):
             return RuledOut("the config clips no gradients")
-        norm = own_curves(case).get("grad_norm")
-        if norm is None or not len(norm.finite()[1]):
-            raise NotAvailable("the log holds no gradient norm")
+        try:
+            norm = own_curves(case).get("grad_norm")
+            missing = "" if norm is not None and len(norm.finite()[1]) else "the log holds no gradient norm"
+        except NotAvailable as error:
+            norm, missing = None, str(error)
+        if norm is None or missing:
+            if most >= TIGHT_CLIP:
+                raise NotAvailable(missing)
+            return self.found(
+                f"gradients are clipped at a norm of {most:g}; published recipes clip at 0.1 to 35",
+                fix="clip the norm at 1, or not at all",
+                diff=config_diff(case, {"optim_wrapper.clip_grad.max_norm": 1.0}),
+                confidence="likely",
+            )
         usual = float(np.median(norm.finite()[1]))
         if most >= CLIPPED * usual:
             return RuledOut(f"gradients have a norm of {usual:.3g} and are clipped at {most:g}")
