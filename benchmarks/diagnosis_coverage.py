@@ -14,7 +14,6 @@ from tests.diagnosis.systems import Case
 BOTTOM_UP = "of bottom-up models alone, and HigherHRNet is the one of the suite"
 SEQUENCE = "of sequence models alone, and cape is the one family"
 TEXT = "of conditioned models alone, and text fusion is the one family"
-SIMCC = "a heatmap has no such number; two runs of RTMPose stand for it"
 NO_DEGREE = "it is there or not"
 OWN_CODE = "read from a script, whatever the network"
 
@@ -88,7 +87,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("input", "boxes normalised"),
     _named("output", "decoder of another codec"),
     _named("output", "output axes exchanged", one_strength=NO_DEGREE),
-    _named("output", "SimCC split ratio", one_system=SIMCC),
+    _named("output", "SimCC split ratio"),
     Kind("output", "stride", ("a wrong stride",)),
     Kind("output", "offset and placing", ("keypoints placed wrongly", "cells placed off",
                                           "own decoding contradicts the codec")),
@@ -176,7 +175,8 @@ KINDS: tuple[Kind, ...] = (
         one_strength="other factors stand under 'learning rate is not the config's'"),
     Kind("training", "learning rate is not the config's", ("learning rate is not the config's",)),
     Kind("training", "schedule per epoch instead of iteration", (
-        "scheduler counts epochs and is stepped every batch",), one_strength=NO_DEGREE),
+        "scheduler counts epochs and is stepped every batch",
+        "scheduler counts batches and is stepped every epoch"), one_strength=NO_DEGREE),
     _named("training", "the schedule ends before the run", one_strength=NO_DEGREE,
            one_system="it needs a log whose run goes on behind its schedule; configs stand elsewhere"),
     _named("training", "every evaluation gives the same figures"),
@@ -268,6 +268,7 @@ def verdicts() -> set[str]:
         code.DETACHED,
         code.MADE_ANEW,
         code.WRONG_UNIT,
+        code.FEW_STEPS,
         code.UNCLEARED,
         code.CLEARED_EARLY,
         code.EVALUATING,

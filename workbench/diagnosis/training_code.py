@@ -10,6 +10,7 @@ away again.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,9 @@ UNCLEARED, CLEARED_EARLY, EVALUATING, MISSING, LATE_CLIP, SMALL_CLIP, UNSHUFFLED
     "gradient clipping too small",
     "training data not shuffled",
 )
+FEW_STEPS = "scheduler counts batches and is stepped every epoch"
+BATCHES = re.compile(r"len\(\w*(loader|batches|dl)\b", re.IGNORECASE)
+SHUFFLED = re.compile(r"shuffle|perm|choice|randint|random|sampler", re.IGNORECASE)
 ONCE_AN_EPOCH = "optimizer steps once an epoch"
 
 
@@ -186,7 +190,18 @@ def _clip_faults(
                 f"gradients are clipped in line {clip.lineno}, after line {step.lineno} took the step",
                 "clip between backward and step",
             )  # fmt: skip
-        if 0 < value < (TIGHT_CLIP if of_norm else TIGHT_VALUE):
+        # The last backward pass before it: another branch may do without the scale.
+        passes = sorted(c.lineno for c in methods(loop, "backward") if c.lineno < clip.lineno)
+        scaled = [c for c in methods(loop, "backward") if "scale(" in owner_of(c) and c.lineno in passes[-1:]]
+        off = any("GradScaler(" in (made := ast.unparse(c)) and "enabled=False" in made for c in calls(tree))
+        if scaled and not off and not any(c.lineno < clip.lineno for c in methods(loop, "unscale_")):
+            yield Fault(
+                SMALL_CLIP, clip.lineno,
+                f"gradients are clipped in line {clip.lineno} while they still carry the loss scale of line "
+                f"{scaled[0].lineno}, 65536 at first: once it is taken off, next to nothing is left of them",
+                "call scaler.unscale_(optimizer) before gradients are clipped",
+            )  # fmt: skip
+        elif 0 < value < (TIGHT_CLIP if of_norm else TIGHT_VALUE):
             usual = (
                 "a norm of {:g}; published recipes clip at 0.1 to 35" if of_norm else "values of {:g} each"
             )
@@ -261,28 +276,42 @@ def _modes(tree: ast.Module, outer: Loop) -> tuple[set[str], list[tuple[str, int
     return back, left
 
 
-def _frozen(tree: ast.Module) -> Iterator[Fault]:
-    """Parts of the network whose parameters are set to need no gradient, and never set back."""
-    found: list[tuple[str, int]] = []
-    freed: set[str] = set()
+def _settings(tree: ast.Module) -> Iterator[tuple[str, int, bool]]:
+    """Where parameters of which part are set to need a gradient, or none: owner, line, whether one."""
     for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.For)
-            and isinstance(node.iter, ast.Call)
-            and name_of(node.iter) == "parameters"
-        ):
-            for one in ast.walk(node):
-                if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]).endswith(".requires_grad"):
-                    off = isinstance(one.value, ast.Constant) and one.value.value is False
-                    found += [(owner_of(node.iter), one.lineno)] if off else []
-                    freed |= set() if off else {owner_of(node.iter)}
+        over = node.iter if isinstance(node, ast.For) else None
+        if not (isinstance(over, ast.Call) and name_of(over) == "parameters"):
+            continue
+        variable = ast.unparse(node.target)  # type: ignore[union-attr] - `over` is of a loop
+        for one in ast.walk(node):
+            if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]).endswith(".requires_grad"):
+                yield owner_of(over), one.lineno, not _is_false(one.value)
+            elif isinstance(one, ast.Call) and ast.unparse(one.func) == f"{variable}.requires_grad_":
+                yield owner_of(over), one.lineno, not any(map(_is_false, one.args))
     for call in methods(tree, "requires_grad_"):
-        off = bool(call.args) and isinstance(call.args[0], ast.Constant) and call.args[0].value is False
-        found += [(owner_of(call), call.lineno)] if off else []
-        freed |= set() if off else {owner_of(call)}
+        yield owner_of(call), call.lineno, not any(map(_is_false, call.args))
+
+
+def _is_false(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is False
+
+
+def _frozen(tree: ast.Module) -> Iterator[Fault]:
+    """Parts of the network whose parameters are set to need no gradient, and never set back in time."""
+    settings = list(_settings(tree))
+    freed = {owner: line for owner, line, is_free in settings if is_free}
     made = [call for call in calls(tree) if name_of(call).lower() in ("adam", "adamw", "sgd")]
     trained = {owner_of(inner) for call in made for inner in methods(call, "parameters")}
-    for owner, line in found:
+    # An optimizer that was given what needed a gradient then does not learn of what does later.
+    filtered = made[0].lineno if len(made) == 1 and "requires_grad" in ast.unparse(made[0]) else 0
+    for owner, line in [(owner, line) for owner, line, is_free in settings if not is_free]:
+        if line < filtered < freed.get(owner, 0) and not any(methods(tree, "add_param_group")):
+            yield Fault(
+                MISSING, freed[owner],
+                f"{owner} is set free in line {freed[owner]}, and the optimizer of line {filtered} was given "
+                "only the parameters that needed a gradient then: these are never trained",
+                "give the optimizer all parameters, or add_param_group where they are set free",
+            )  # fmt: skip
         # A teacher, or a copy for the average, is no part of what is trained.
         if owner.rpartition(".")[0] in trained and owner not in freed:
             yield Fault(
@@ -354,7 +383,7 @@ def _made_anew(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
 
 
 def _wrong_unit(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
-    """A scheduler whose length is the number of epochs, and which is stepped after every batch."""
+    """A scheduler that counts epochs and is stepped after every batch, or the other way round."""
     epochs = [_count(outer) for outer in _around(tree, loop) if outer is not loop]
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
@@ -365,6 +394,15 @@ def _wrong_unit(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
             length = ast.unparse(node.value.args[1])
         owner = ast.unparse(node.targets[0])
         stepped = next((call for call in methods(loop, "step") if owner_of(call) == owner), None)
+        of_batches = "steps_per_epoch" in words or any(BATCHES.search(text) for text in words.values())
+        late = [c for one in _around(tree, loop) for c in methods(one, "step") if owner_of(c) == owner]
+        if of_batches and stepped is None and late:
+            yield Fault(
+                FEW_STEPS, late[0].lineno,
+                f"{owner} has a length in batches and is stepped once an epoch: of its schedule the run sees "
+                "the first steps alone",
+                "step it after every batch, or give it the number of epochs",
+            )  # fmt: skip
         if length is not None and length in epochs and stepped is not None:
             yield Fault(
                 WRONG_UNIT, stepped.lineno,
@@ -435,7 +473,27 @@ def _in_order(tree: ast.Module, sampler: ast.expr) -> bool:
 
 
 def _loader_faults(tree: ast.Module, loop: Loop, lines: Sequence[str]) -> Iterator[Fault]:
-    """The loader of the loop, the only one, or the one that is called train, does not shuffle."""
+    """The loader of the loop, the only one, or the one that is called train, does not shuffle.
+
+    Batches that are cut out of a tensor are in its order where nothing in the file is drawn by chance.
+    """
+    over = loop.iter if isinstance(loop, ast.For) else None
+    cut = over is not None and any(
+        name_of(call) in ("split", "chunk", "array_split")
+        or (name_of(call) == "range" and len(call.args) == 3 and "len(" in ast.unparse(call))
+        for call in calls(over)
+    )
+    # A loader that the loop does not go through may shuffle as it likes.
+    simple = [n for n in ast.walk(tree) if isinstance(n, ast.stmt) and not getattr(n, "body", ())]
+    drawn = any(SHUFFLED.search(text) for n in simple if "DataLoader(" not in (text := ast.unparse(n)))
+    epochs = [one for one in _around(tree, loop) if one is not loop]
+    if cut and epochs and all(map(_count, epochs)) and not drawn:
+        yield Fault(
+            UNSHUFFLED, loop.lineno,
+            f"{ast.unparse(over or loop)} cuts batches in the order of the data, and nothing shuffles them: "
+            "every epoch has the same batches",
+            "draw a new order for each epoch: images[torch.randperm(len(images))].split(8)",
+        )  # fmt: skip
     loaders = [call for call in calls(tree) if name_of(call) == "DataLoader"]
     own = loader_of(tree, loop)
     trained = [own] if own else [call for call in loaders if "train" in lines[call.lineno - 1].lower()]
