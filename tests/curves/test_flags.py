@@ -156,6 +156,13 @@ def test_percentages_are_judged_as_fractions(tmp_path):
     assert run(tmp_path, rows).flags == ()
 
 
+def test_an_ap_that_is_written_with_one_digit_is_not_called_a_share_of_keypoints(tmp_path):
+    values = (0.3, 0.4, 0.5, 0.5, 0.6, 0.7, 0.7, 0.8, 0.7, 0.8)
+    for name, found in (("val/AP", []), ("val/PCK", [flags.COARSE])):
+        rows = [{"epoch": e, "loss": 1 / e, name: v} for e, v in enumerate(values, 1)]
+        assert [kind for kind in kinds(run(tmp_path, rows)) if kind == flags.COARSE] == found
+
+
 def test_the_text_of_seed_000_gives_its_true_flags(shared):
     base, v2 = read_runs(shared / "seeds" / "000.md")
     assert kinds(base) == [flags.BEST_BELOW]

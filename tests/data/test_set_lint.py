@@ -228,6 +228,22 @@ def test_few_instances_do_not_tell_swaps_and_the_report_says_so():
     assert "fewer than 40" in report.not_checked["left/right swaps"]
 
 
+def test_what_a_set_does_not_hold_is_not_said_to_hold(people, tmp_path):
+    """Without sigmas and sides neither is judged; a check that asks nothing is not passed."""
+    raw = copy.deepcopy(people.raw)
+    raw["categories"][0]["keypoints"] = [f"point {k}" for k in range(17)]
+    path = tmp_path / "numbered.json"
+    path.write_text(json.dumps(raw))
+    report = lint(read_coco(path), images=False)
+    assert report.found == ()
+    for cause in ("sigmas", "mirror pairs", "left/right swaps"):
+        assert cause in report.not_checked
+        assert f"holds: {CHECKS[cause]}" not in report.text()
+    assert "two pairs of left and right" in report.not_checked["left/right swaps"]
+    healthy = lint(people, images=False)
+    assert not {"sigmas", "mirror pairs", "left/right swaps"} & healthy.not_checked.keys()
+
+
 def test_a_set_without_images_is_one_sentence(people, tmp_path):
     path = tmp_path / "alone.json"
     path.write_text(json.dumps(people.raw))

@@ -14,7 +14,7 @@ import numpy as np
 from workbench.core.finding import Finding, Measurement
 from workbench.curves.mistakes import STANDS_STILL, begun_again, in_order, stands_still
 from workbench.curves.pasted import comparable
-from workbench.curves.quantities import role_of, scale_of, short
+from workbench.curves.quantities import is_coco, role_of, scale_of, short
 from workbench.curves.schedule import (
     ended_early,
     rate_steps,
@@ -459,7 +459,8 @@ def _denominator(value: np.ndarray) -> int:
 
 
 def _coarse(series: Series) -> list[Finding]:
-    if role_of(series.name) != "metric":
+    # An AP is no share of keypoints: its steps come from the digits of the log.
+    if role_of(series.name) != "metric" or is_coco(series.name):
         return []
     x, value = _judged(series)
     n = _denominator(value)

@@ -12,7 +12,8 @@ import numpy as np
 from workbench.core import Answers, Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Sample
 from workbench.core.finding import Measurement
 from workbench.core.wrapping import Wrapper
-from workbench.data.images import image_size, is_within, upright_size
+from workbench.data.image_folders import is_within
+from workbench.data.images import image_size, upright_size
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, Evidence

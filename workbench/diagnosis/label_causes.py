@@ -52,6 +52,10 @@ class OrderByName(Cause):
                 f"({pose_set.name})",
                 fix="choose the data set, or the head, that has the same keypoints",
             )
+        if case.loaded().model is not case.model():
+            raise NotAvailable(
+                "the model's file gives its keypoints no names; they are called as in the data set"
+            )
         if own == theirs or set(own) != set(theirs):
             same = "in the same order" if own == theirs else "under names of their own"
             return RuledOut(f"model and data set have {len(own)} keypoints {same}")

@@ -331,7 +331,7 @@ def _in_folder(folder: Path, notes: list[str], within: Sequence[Path]) -> dict[s
     """What a run's folder holds, checkpoints in the order of training."""
     from workbench.checkpoints.checkpoint_files import index_of, models_in, training_order
     from workbench.curves import run_logs
-    from workbench.data.images import is_within
+    from workbench.data.image_folders import is_within
 
     def kept(paths: Iterable[Path]) -> list[Path]:
         inside: dict[bool, list[Path]] = {True: [], False: []}
