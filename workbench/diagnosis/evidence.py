@@ -7,6 +7,7 @@ change and without. `separate` tells several causes at once apart: each alone, a
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -261,6 +262,12 @@ class Evidence:
         # Batches end where one of these ends, so that each is made of whole batches.
         looks = (glance[:: GLANCE // FIRST], glance, self._half(glance), self.indices)
         self._looks: tuple[tuple[int, ...], ...] = looks if within is None else within._looks
+
+    def with_sigmas(self, sigmas: Sequence[float]) -> Evidence:
+        """The same poses, judged with other OKS constants."""
+        other = copy.copy(self)
+        other.sigmas, other._measured = tuple(sigmas), {}
+        return other
 
     @property
     def first(self) -> tuple[int, ...]:
