@@ -79,20 +79,38 @@ class Input(Undone):
     def _contradiction(self, case: Case, measured: RuledOut) -> Finding | None:
         """The mean is a published one and the std is not the one that belongs to it."""
         mean, std = _normalisation(case)
-        published = [(n, m, np.array(s)) for n, (m, s) in NORMALISATIONS.items() if any(m)]
+        published = [(n, np.array(m), np.array(s)) for n, (m, s) in NORMALISATIONS.items() if any(m)]
+        exchanged = [(n, m, s) for n, m, s in published if np.allclose(mean, s, rtol=0.005)
+                     and np.allclose(std, m, rtol=0.005) and not np.allclose(m, s, rtol=0.005)]  # fmt: skip
+        if exchanged:
+            return self._of_numbers(
+                f"pixels have the std of '{exchanged[0][0]}' subtracted and are divided by its mean",
+                f"give mean ({_listed(exchanged[0][1])}) and std ({_listed(exchanged[0][2])})",
+                measured,
+            )
         same_mean = [(n, s) for n, m, s in published if np.allclose(mean, m, rtol=0.005)]
         if not same_mean or any(np.allclose(std, s, rtol=0.05) for _, s in same_mean):
             return None
         name, usual = same_mean[0]
-        own, right = (", ".join(f"{v:.4g}" for v in values) for values in (std, usual))
+        return self._of_numbers(
+            f"pixels have the mean of '{name}' subtracted and are divided by ({_listed(std)}), not by its "
+            f"({_listed(usual)})",
+            f"divide by ({_listed(usual)}), or state the std that the training had",
+            measured,
+        )
+
+    def _of_numbers(self, seen: str, fix: str, measured: RuledOut) -> Finding:
         return self.found(
-            f"pixels have the mean of '{name}' subtracted and are divided by ({own}), not by its "
-            f"({right}); what it costs is not told from chance: {measured.evidence}",
-            fix=f"divide by ({right}), or state the std that the training had",
-            refuted_by="a training config with this std",
+            f"{seen}; what it costs is not told from chance: {measured.evidence}",
+            fix=fix,
+            refuted_by="a training config with these numbers",
             severity="warning",
             confidence="likely",
         )
+
+
+def _listed(values: Sequence[float] | np.ndarray) -> str:
+    return ", ".join(f"{v:.4g}" for v in values)
 
 
 def _of_whole_images(case: Case, name: str) -> Answer:

@@ -202,11 +202,11 @@ class Evaluation(Report):
         if self.crowding:
             figures = "  ".join(f"{name} {figure_text(value)}" for name, value in self.crowding.items())
             lines.append(f"{figures}   ({RULE})")
-        lines += ["", f"{'keypoint':<20} labelled    OKS    PCK  error px   ({self.pairing}; {self.pck})"]
+        lines += ["", f"{'keypoint':<20} labelled    OKS    PCK  median px   ({self.pairing}; {self.pck})"]
         for row in self.per_keypoint:
             error = "-" if math.isnan(row["error_px"]) else f"{row['error_px']:.1f}"
             oks, pck = figure_text(row["oks"]), figure_text(row["pck"])
-            lines.append(f"{row['keypoint']:<20} {row['labelled']:8d}  {oks}  {pck}  {error:>8}")
+            lines.append(f"{row['keypoint']:<20} {row['labelled']:8d}  {oks}  {pck}  {error:>9}")
         categories = self.per_category
         if len(categories) > 1:
             lines += ["", f"{'category':<20}      AP      AR"]
