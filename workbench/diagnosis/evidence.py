@@ -515,3 +515,12 @@ def only(pose_set: PoseSet, instances: Sequence[Instance]) -> PoseSet:
 def with_points(predictions: Predictions, keypoints: Float[np.ndarray, "N K 2"]) -> Predictions:
     """The same poses with other keypoints, (x, y) in image pixels."""
     return dataclasses.replace(predictions, keypoints=keypoints)
+
+
+def check_keypoints(count: int, pose_set: PoseSet, what: str) -> None:
+    """Raise NotAvailable where poses have another number of keypoints than the data set."""
+    if count != len(pose_set.skeleton):
+        raise NotAvailable(
+            f"{what} has {count} keypoints and {pose_set.name} {len(pose_set.skeleton)}, so they cannot be "
+            "compared; give a set with the same keypoints"
+        )
