@@ -13,7 +13,7 @@ ARGS   ?=
 # Workers, kernels and started verbs share what one of them compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: app test test-slow suite style types venv lint check bench diagnosis-suite demo notebooks browser clean
+.PHONY: app test test-slow suite style types venv lint check bench pictures diagnosis-suite demo notebooks browser clean
 
 app: venv
 	$(BIN)/workbench app $(if $(ROOT),"$(ROOT)") --port $(PORT) $(ARGS)
@@ -74,6 +74,10 @@ browser:
 
 bench: venv
 	$(BIN)/python -m benchmarks.run
+
+# The README's pictures; look at them before they are committed.
+pictures: venv browser
+	$(BIN)/python -m apps.screenshots.take
 
 demo: venv
 	$(BIN)/python checkpoints/make_demo.py

@@ -106,7 +106,7 @@ check
 # depend on the weights.
 
 # %%
-check.findings()
+check.to_findings()
 
 # %% [markdown]
 # ## Attention of a transformer

@@ -45,10 +45,10 @@ print(matrix.text())
 # %% [markdown]
 # `verdict` is `own` (nothing else has more AP), `within` (something has, within the interval that holds
 # for all variants at once) or `better`. A flip test is not among the rivals of a reading without one:
-# it costs a second pass. `findings()` names what is read wrongly, if anything is.
+# it costs a second pass. `to_findings()` names what is read wrongly, if anything is.
 
 # %%
-print(matrix.verdict, [finding.cause for finding in matrix.findings()])
+print(matrix.verdict, [finding.cause for finding in matrix.to_findings()])
 
 # %% [markdown]
 # ## Where does another decoder move the keypoints?
@@ -117,6 +117,6 @@ class Perfect(TopDown):
 skeleton = replace(scenes.skeleton, mirror=())  # its maps come from annotations: nothing to mirror
 declared = Perfect(torch.nn.Identity(), skeleton, replace(taught, decoder="argmax"), device="cpu")
 wrong = codec_matrix(declared, scenes, images, title="read with argmax", resamples=200)
-for finding in wrong.findings():
+for finding in wrong.to_findings():
     print(finding.text())
 wrong

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 def summary(checkpoint: Checkpoint) -> str:
     """What the file is, in one sentence."""
+    from workbench.checkpoints.loading import millions
+
     identity = checkpoint.identity
     what = str(identity) or "unknown network"
     when = "" if checkpoint.epoch is None else f", epoch {checkpoint.epoch}"
@@ -45,7 +47,7 @@ def summary(checkpoint: Checkpoint) -> str:
     validated = any(name.startswith(("val/", "best_score")) for name, _ in judged[:2])
     note = f" ({checkpoint.metrics_note})" if validated and checkpoint.metrics_note else ""
     return (
-        f"{what}: {checkpoint.parameters / 1e6:.2f} M parameters in {checkpoint.format}{when}{metrics}{note}."
+        f"{what}: {millions(checkpoint.parameters)} parameters in {checkpoint.format}{when}{metrics}{note}."
     )
 
 
@@ -107,17 +109,17 @@ def parts_figure(checkpoint: Checkpoint) -> Figure:
     share = parts[most] / max(1, sum(parts.values())) if largest else 0
     figure = new_figure(
         f"{most} holds {share:.0%} of the parameters",
-        x="parameters, millions",
+        x="parameters",
         height=130 + 26 * max(3, len(largest)),
     )
     figure.add_bar(
-        x=np.array([parts[name] / 1e6 for name in largest], np.float32),
+        x=np.array([parts[name] for name in largest], np.float32),
         y=largest,
         orientation="h",
         marker={"color": RUN_COLOURS[0]},
-        hovertemplate="%{y}: %{x:.3f} M<extra></extra>",
+        hovertemplate="%{y}: %{x:,.0f}<extra></extra>",
     )
-    return figure
+    return figure.update_xaxes(tickformat="~s")
 
 
 def tensor_sheet(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -294,9 +294,11 @@ class Lint(QuestionSection[OneSet]):
         self, report: LintReport, finding: int, data: str | None, upload: str | None
     ) -> list[Any]:
         pose_set, one = self._sets.get(data, upload), report.found[finding]
-        of = {a.annotation_id: a.image_id for a in pose_set.instances}
-        rows = [[str(i), str(of[i]), _name(pose_set, of[i])] for i in one.instances[:LISTED] if i in of]
-        rows = rows or [["", str(n), _name(pose_set, n)] for n in one.images[:LISTED]]
+        of = {pose_set.instance_name(a.annotation_id): a.image_id for a in pose_set.instances}
+        listed = [(i, pose_set.image_name(of[i])) for i in one.instances if i in of]
+        listed = (listed or [("", n) for n in one.images])[:LISTED]
+        names = {pose_set.image_name(n): record.path.name for n, record in pose_set.images.items()}
+        rows = [[str(i), str(n), names.get(n, "")] for i, n in listed]
         return [rows, *self.one(data, upload, rows[0][0] if rows else "")]
 
     def one(self, data: str | None, upload: str | None, number: str) -> list[Any]:
@@ -305,7 +307,9 @@ class Lint(QuestionSection[OneSet]):
             return ["", gr.update(visible=False)]
         try:
             pose_set = self._sets.get(data, upload)
-            found = [a for a in pose_set.instances if str(a.annotation_id) == str(number)]
+            found = [
+                a for a in pose_set.instances if str(pose_set.instance_name(a.annotation_id)) == str(number)
+            ]
             if not found:
                 raise KeyError(f"{pose_set.name} has no annotation {number}")
             figure, text = annotation_figure(pose_set, found[0])
@@ -446,11 +450,6 @@ def _lint_of(answer: Answer) -> LintReport:
     return answer.reports[""]  # type: ignore[return-value]
 
 
-def _name(pose_set: PoseSet, image_id: int) -> str:
-    record = pose_set.images.get(image_id)
-    return record.path.name if record is not None else ""
-
-
 def findings_html(report: LintReport) -> str:
     """The findings as a table; what holds and what was not checked below it."""
     from workbench.data.set_lint import CHECKS
@@ -502,7 +501,7 @@ def annotation_figure(pose_set: PoseSet, instance: Instance) -> tuple[Figure, st
         H = min(record.height or max(int(points[:, 1].max(initial=0)) + 20, 64), 8192)
         W = min(record.width or max(int(points[:, 0].max(initial=0)) + 20, 64), 8192)
         image = np.full((H, W, 3), 90, np.uint8)
-    title = f"annotation {instance.annotation_id} in {record.path.name}"
+    title = f"annotation {pose_set.instance_name(instance.annotation_id)} in {record.path.name}"
     figure = image_figure(image, title)
     seen = instance.truth[:, 2]
     figure.add_traces(

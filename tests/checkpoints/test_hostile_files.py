@@ -460,6 +460,10 @@ def test_names_that_no_network_has_are_refused(tmp_path):
 def test_folders_and_missing_files_are_told(tmp_path, net):
     with pytest.raises(FileNotFoundError, match="no file"):
         open_checkpoint(tmp_path / "nothing.pth")
+    with pytest.raises(
+        FileNotFoundError, match="an option stands before each NAME=VALUE: --assume mean=0 --"
+    ):
+        open_checkpoint(tmp_path / "std=255")
     with pytest.raises(ValueError, match="is a folder, not a checkpoint; it holds none"):
         open_checkpoint(tmp_path)
     for epoch in (1, 2):

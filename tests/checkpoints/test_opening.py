@@ -155,6 +155,8 @@ def test_quantised_sparse_and_ragged_tensors_are_counted_and_the_others_read(tmp
 
 
 def test_weights_that_tensors_share_are_counted_once_and_named(tmp_path):
+    from apps.pages.checkpoint import summary as page_summary
+
     table = torch.zeros(10, 4)
     state = {"embed.weight": table, "head.weight": table, "row.weight": table[2:5],
              "own.weight": torch.ones(3), "wide.weight": torch.ones(1, 3).expand(5, 3)}  # fmt: skip
@@ -165,6 +167,7 @@ def test_weights_that_tensors_share_are_counted_once_and_named(tmp_path):
         got = open_checkpoint(tmp_path / "tied.pth")
         assert got.parts() == {"embed": 40, "head": 0, "row": 0, "own": 3, "wide": 3, "flat": 12}
         assert got.parameters == 58
+        assert ": 58 parameters in " in page_summary(got)
         assert got.shared == ("head.weight", "row.weight", "flat.c")
     assert "3 tensors hold weights that others hold too, counted once" in as_text(facts_of(got))
 

@@ -106,3 +106,60 @@ def test_a_models_own_sigmas_count_in_every_verb_that_reads_its_predictions(work
         assert "0.6" in out, words
     code, _, err = workbench("score", one, *data, "--sigmas", "0")
     assert code == 2, err
+
+
+def test_ids_that_are_text_are_asked_for_and_listed_as_the_file_has_them(workbench, tmp_path: Path) -> None:
+    names = [f"left {k}" if k else "nose" for k in range(4)]
+    poses = [[10 * i + 20, 10 * k + 20, 2][j] for i in range(3) for k in range(4) for j in range(3)]
+    content = {
+        "images": [{"id": f"img-{i}", "file_name": f"{i}.jpg", "width": 96, "height": 96} for i in range(3)],
+        "categories": [{"id": 1, "name": "animal", "keypoints": names}],
+        "annotations": [
+            {"id": f"a-{i}", "image_id": f"img-{i}", "category_id": 1, "bbox": [5, 5, 60, 60],
+             "area": 0 if i == 2 else 900, "keypoints": poses[12 * i : 12 * i + 12], "num_keypoints": 4}
+            for i in range(3)
+        ],
+    }  # fmt: skip
+    data = tmp_path / "set.json"
+    data.write_text(json.dumps(content))
+    results = [
+        {"image_id": f"img-{i}", "category_id": 1, "score": 0.9, "keypoints": poses[12 * i : 12 * i + 12]}
+        for i in range(3)
+    ]
+    results[1]["keypoints"] = [v + 50 * (j % 3 < 2) for j, v in enumerate(poses[12:24])]
+    folder = tmp_path / "epochs"
+    folder.mkdir()
+    (tmp_path / "1.json").write_text(json.dumps(results))
+
+    words = ("--data", data, "--sigmas", "0.05")
+    start = ("history", folder, *words, "--import", f"1={tmp_path / '1.json'}")
+    code, out, err = workbench(
+        *start, "--image-id", "img-1", "--annotation-id", "a-1", "--worst", 1, "--json"
+    )
+    assert code == 0, err
+    facts = json.loads(out)
+    assert {row["x"] for row in facts["image"]} == {80.0}
+    assert next((row["image_id"], row["annotation_id"]) for row in facts["worst"]) == ("img-1", "a-1")
+    assert facts["instance"][0]["oks"] < 0.01
+    assert [row["annotation_id"] for row in facts["instances"]] == ["a-1"]
+    out = workbench("history", folder, *words, "--image-id", "img-1")[1]
+    assert "image img-1 over the epochs:" in out
+    assert "instances of image img-1:" in out
+    code, _, err = workbench("history", folder, "--image-id", "img-1")
+    assert code == 2
+    assert "an id of the data set that --data names, got 'img-1'" in err
+
+    listed = json.loads(workbench("data", "lint", data, "--no-images", "--json")[1])["findings"]
+    assert [(one["instances"], one["images"]) for one in listed if one["cause"] == "annotated areas"] == [
+        (["a-2"], ["img-2"])
+    ]
+    assert "annotations a-2\n  images img-2\n" in workbench("data", "lint", data, "--no-images")[1]
+    out = workbench("errors", tmp_path / "1.json", *words, "--list", "undetected")[1]
+    assert "image img-1  annotation a-1" in out
+    better = tmp_path / "2.json"
+    better.write_text(
+        json.dumps([{**one, "keypoints": poses[12 * i : 12 * i + 12]} for i, one in enumerate(results)])
+    )
+    out = workbench("compare", tmp_path / "1.json", better, *words, "--json")[1]
+    gained = json.loads(out)["gained"]
+    assert [(row["image_id"], row["annotation_id"]) for row in gained] == [("img-1", "a-1")]

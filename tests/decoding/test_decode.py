@@ -193,6 +193,14 @@ def test_a_number_that_is_not_finite_is_named(decoder, number, lowest):
         read(maps, heatmap_codec(decoder))
 
 
+@pytest.mark.parametrize("decoder", ["quarter", "dark", "udp"])
+def test_the_sample_is_counted_over_all_blocks(decoder):
+    maps = np.zeros((80, 17, 32, 32), np.float32)  # more cells than are read in one go
+    maps[70, 4, 3, 2] = np.nan
+    with pytest.raises(ValueError, match=r"sample 70, keypoint 4 .* not finite \(1 in all\)"):
+        read(maps, heatmap_codec(decoder))
+
+
 def test_a_cell_of_minus_infinity_cannot_be_chosen_and_harms_no_other():
     maps = bumps(0)
     before = read(maps, heatmap_codec("quarter"))

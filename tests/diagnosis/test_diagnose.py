@@ -15,8 +15,10 @@ from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_run
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect
 from workbench.diagnosis import Cause, Diagnosis, RuledOut, all_causes, diagnose
+from workbench.diagnosis.case import Case, Options
 from workbench.diagnosis.loading_causes import PartlyLoaded
 from workbench.diagnosis.report import ASIDE, by_proof
+from workbench.diagnosis.targets import Given
 
 # A third of the suite: all that reads files alone, but for the network that has to be trained first.
 FAST = [
@@ -337,3 +339,14 @@ def test_a_text_without_figures_is_told(tmp_path):
     answer = diagnose([text], level="files")
     assert not answer.findings
     assert not answer.ruled_out
+
+
+def test_given_sigmas_judge_everything_and_are_told():
+    case = Case(Given(), Options(data="scenes-val", sigmas=(0.05,)))
+    assert case.pose_set().skeleton.sigmas == (0.05,) * 17
+    assert case.notes == ["OKS is computed with the given sigmas, 0.05"]
+    for sigmas in ((0.05, 0.06), (-1.0,)):
+        with pytest.raises(
+            NotAvailable, match="one number above 0, or 17, one for each keypoint of scenes-val"
+        ):
+            diagnose([], data="scenes-val", sigmas=sigmas)

@@ -31,10 +31,15 @@ def made(people, poses, images=((1, 640, 480),), skeleton=THREE, categories=None
 def test_a_perfect_result_has_no_findings_and_says_so():
     report = made([person(1, ONE), person(2, FAR)], [pose(ONE), pose(FAR)])
     assert report.ap == pytest.approx(1)
-    assert report.findings() == []
+    assert report.to_findings() == ()
     assert report.counts["good"] == report.judged == 6
     assert "no repair would give back" in report.summary()
     assert all(delta == pytest.approx(0) for delta in report.delta_ap.values())
+    assert [note.text for note in report.plot().layout.annotations] == [
+        "no repair gives AP back", "no keypoint is wrong",
+    ]  # fmt: skip
+    wrong = made([person(1, ONE), person(2, FAR)], [pose(np.add(ONE, 6)), pose(FAR)]).plot()
+    assert not wrong.layout.annotations
 
 
 def test_repairing_all_kinds_of_everything_would_end_at_one():
@@ -54,7 +59,7 @@ def test_the_kind_that_costs_most_is_named_with_what_to_do():
     report = made(people, exchanged)
     assert "inversion costs most" in report.summary()
     assert "mirror pairs" in report.summary()
-    (first, *_) = report.findings()
+    (first, *_) = report.to_findings()
     assert first.cause == "inversion errors"
     assert first.effect.delta == pytest.approx(report.delta_ap["inversion"])
 
@@ -106,7 +111,7 @@ def test_scores_that_rank_poses_of_different_images_wrongly_cost_ap_with_no_scor
     assert report.counts[SCORING] == 0
     assert report.found.oks.min() == pytest.approx(math.exp(-0.36))  # .698: wrong from .70 to .95, 6 of 10
     assert report.delta_ap[SCORING] == pytest.approx(6 / 10 * 51 / 101 / 2)
-    found = next(one for one in report.findings() if one.cause == "scoring errors")
+    found = next(one for one in report.to_findings() if one.cause == "scoring errors")
     assert "ranks the poses of all images; in 0 instances a worse pose" in found.evidence
     assert "all images ranked by OKS" in report.text()
 
@@ -198,7 +203,7 @@ class TestOddInput:
         report = made([person(1, ONE, (0, 0, 0))], [pose(ONE)])
         assert math.isnan(report.ap)
         assert "no instance that counts" in report.summary()
-        assert report.findings() == []
+        assert report.to_findings() == ()
         assert report.text() == report.summary()
         json.dumps(report.to_json(), allow_nan=False)
 

@@ -24,6 +24,11 @@ def curves():
     return toy.a_run("simcc")
 
 
+def without_truth(run):
+    samples = [dataclasses.replace(s, truth=None) for s in run.samples]
+    return dataclasses.replace(run, samples=samples, batch=run.model.prepare(samples))
+
+
 def with_predictions(run, points, scores=(1.0, 1.0)):
     prediction = Prediction(np.array(points, float), np.array(scores, float))
     return dataclasses.replace(run, predictions=(prediction,) * len(run.samples))
@@ -50,6 +55,12 @@ class TestOverlay:
         report = overlay.compute(with_predictions(heat, [[10, 10], [7, 9]]), overlay.Params())
         assert report.swapped.all()
         assert "left and right seem exchanged at left_nose, right_tail" in report.summary()
+
+    def test_sides_are_not_known_where_nothing_is_annotated(self, heat):
+        report = overlay.compute(without_truth(heat), overlay.Params())
+        assert [row["swapped"] for row in report.table()] == [None, None]
+        assert [row["swapped"] for row in overlay.compute(heat, overlay.Params()).table()] == [False, False]
+        assert "exchanged" not in report.summary()
 
     def test_sides_are_not_judged_where_both_annotations_lie_within_the_oks_tolerance(self, heat):
         # The two annotations lie 3.2 px apart: a nose of sigma .1 on a person of 900 px forgives 7 px.

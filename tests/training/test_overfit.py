@@ -74,7 +74,7 @@ def test_a_planted_codec_with_too_few_steps_is_what_helped_most_and_more_steps_p
     assert few.helped.startswith("without codec PCK rises most, from 0.00 to 0.67, but the steps are too few")
     assert f"none of {', '.join(t.without for t in few.trials)} is the cause on its own" in few.summary()
     assert few.summary().endswith("try without codec and with more steps")
-    (likely,) = [one for one in few.findings() if one.cause == "codec"]
+    (likely,) = [one for one in few.to_findings() if one.cause == "codec"]
     assert (likely.confidence, likely.severity) == ("likely", "error")
     assert attempt(60).culprit == "codec"
 
@@ -82,9 +82,9 @@ def test_a_planted_codec_with_too_few_steps_is_what_helped_most_and_more_steps_p
 def test_findings_say_cause_effect_and_confidence():
     model = Tiny(dropout=0.1)
     report = overfit(model, [picture()], PLANTED["ema"](PLAN, model), title="tiny")
-    first = report.findings()[0]
+    first = report.to_findings()[0]
     assert (first.cause, first.confidence, first.severity) == ("ema", "proved", "error")
     assert first.effect.delta == pytest.approx(report.trials[-1].verdict.pck - report.verdict.pck)
     assert "without ema it learns" in first.fix
     healthy = overfit(Tiny(), [picture()], PLAN, title="tiny")
-    assert healthy.findings() == ()
+    assert healthy.to_findings() == ()

@@ -206,7 +206,8 @@ def contents_of(path: Path, limits: Limits, budget: Budget) -> Contents:
         LookupError: the file is ONNX and the package onnx is not installed.
     """
     if not path.exists():
-        raise FileNotFoundError(f"no file {path}")
+        hint = "; an option stands before each NAME=VALUE: --assume mean=0 --assume std=255"
+        raise FileNotFoundError(f"no file {path}{hint if '=' in path.name else ''}")
     if not path.is_file():
         raise ValueError(f"{path} is no regular file; {_WANTED}")
     size = path.stat().st_size

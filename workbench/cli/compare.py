@@ -104,7 +104,9 @@ def command(
     lines = [f"{truth.name}: {report.text()}", *(f"mind: {note}" for note in notes)]
     if resumed:
         lines.append(f"read from {out}, predicted by an earlier call: {', '.join(resumed)}")
-    return Answer({**report.to_json(), "resumed": resumed, "notes": notes}, "\n".join(lines))
+    return Answer(
+        {**truth.in_own_ids(report.to_json()), "resumed": resumed, "notes": notes}, "\n".join(lines)
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,8 +17,10 @@ from workbench.cli.options import (
     ImageOptions,
     Images,
     Out,
+    Sigmas,
     SkeletonName,
     argument,
+    numbers_of,
     option,
 )
 from workbench.cli.output import Answer, as_text, check_file, in_job
@@ -68,6 +70,7 @@ def command(
     level: Level = None,
     family: Family = None,
     skeleton: SkeletonName = None,
+    sigmas: Sigmas = None,
     device: Device = "cpu",
     *,
     pictures: ImageOptions,
@@ -104,6 +107,7 @@ def command(
             sample=DEMO_SAMPLE if demo else SAMPLE,
             family=family,
             skeleton=skeleton,
+            sigmas=tuple(() if sigmas is None else numbers_of(sigmas)),
             device=device,
             progress=job.progress,
             cancelled=job.cancelled,

@@ -103,7 +103,7 @@ def command(
         )
     )
     report = errors(evaluation, pose_set, repair)  # type: ignore[arg-type]
-    answer = answered(report, name, listed, keypoint, out)
+    answer = answered(report, name, pose_set, listed, keypoint, out)
     return Answer({**answer.facts, "note": note}, f"{answer.text}\nmind: {note}") if note else answer
 
 
@@ -183,7 +183,9 @@ def of_checkpoint(
     return loaded.title, evaluate(pose_set, predictions, protocol, **counting), pose_set
 
 
-def answered(report: Errors, name: str, listed: str | None, keypoint: str | None, out: Path | None) -> Answer:
+def answered(
+    report: Errors, name: str, pose_set: PoseSet, listed: str | None, keypoint: str | None, out: Path | None
+) -> Answer:
     """Facts and text; with --list the instances of one kind of error.
 
     Raises:
@@ -193,7 +195,7 @@ def answered(report: Errors, name: str, listed: str | None, keypoint: str | None
     lines = [f"{name}: {report.text()}", "", f"protocol: {report.protocol.text()}"]
     if listed is not None:
         k = -1 if keypoint is None else report.skeleton.index(keypoint)
-        rows = report.instances(listed, k)
+        rows = pose_set.in_own_ids(report.instances(listed, k))
         facts["instances"] = rows
         lines += ["", f"{len(rows)} instances with {listed}" + (f" of {keypoint}" if keypoint else "")]
         lines += [_line(row) for row in rows[:50]]

@@ -42,8 +42,8 @@ Folder = Annotated[
     Path | None,
     option("--out", "A folder for a run's predictions: one .parquet per epoch, and manifest.json."),
 ]
-Image = Annotated[int | None, option("--image-id", "One image through all epochs.")]
-Instance = Annotated[int | None, option("--annotation-id", "One instance: its OKS and score in every epoch.")]
+Image = Annotated[str | None, option("--image-id", "One image through all epochs.")]
+Instance = Annotated[str | None, option("--annotation-id", "One instance: its OKS and score in every epoch.")]
 Worst = Annotated[int | None, option("--worst", "The worst instances of this epoch.")]
 Between = Annotated[
     str | None, option("--between", "Two epochs, A,B: instances gained and lost, keypoints that got worse.")
@@ -114,9 +114,9 @@ def command(
     if demo:
         with tempfile.TemporaryDirectory() as folder:
             history = demo_history(Path(folder) if out is None else _new_folder(out))
-            _check_asked_ids(history, image_id, annotation_id)
-            answer = _asked(history, image_id, annotation_id, worst, between, count, [])
-            return _with_written(_with_forgetting(answer, history, forgetting, image_id, right, count), out)
+            image, instance = _asked_ids(history, image_id, annotation_id)
+            answer = _asked(history, image, instance, worst, between, count, [])
+            return _with_written(_with_forgetting(answer, history, forgetting, image, right, count), out)
     if run is None:
         raise ValueError("history: expected a folder of predictions or of a run, or --demo")
     if not run.is_dir():
@@ -147,10 +147,9 @@ def command(
     if compact:
         in_job("sorting by image", lambda job: history.index_images(job.progress, job.cancelled))
     written = None if export is None else _exported(export, history, pose_set)
-    if pose_set is None or image_id not in pose_set.images:
-        _check_asked_ids(history, image_id, annotation_id)
-    answer = _asked(history, image_id, annotation_id, worst, between, count, wrong, note)
-    answer = _with_forgetting(answer, history, forgetting, image_id, right, count)
+    image, instance = _asked_ids(history, image_id, annotation_id, pose_set)
+    answer = _asked(history, image, instance, worst, between, count, wrong, note, pose_set)
+    answer = _with_forgetting(answer, history, forgetting, image, right, count, pose_set)
     asked = forgetting or any(one is not None for one in (image_id, annotation_id, worst, between))
     return _with_written(answer, written, alone=not asked)
 
@@ -173,6 +172,31 @@ def _new_folder(out: Path) -> Path:
         raise ValueError(f"--out: {out} holds predictions already; name another folder for those of the demo")
     check_room(out / "epoch.parquet")
     return out
+
+
+def _asked_ids(
+    history: History, image_id: str | None, annotation_id: str | None, pose_set: PoseSet | None = None
+) -> tuple[int | None, int | None]:
+    """The integers of the image and of the instance that are asked for; None where nothing is asked.
+
+    Raises:
+        ValueError: an id is text, and no data set has it; or no epoch has a pose of it.
+    """
+    numbers = (int, int) if pose_set is None else (pose_set.image_number, pose_set.instance_number)
+
+    def number(option: str, text: str | None, of: Callable[[str], Any]) -> int | None:
+        try:
+            return None if text is None else int(of(text))
+        except ValueError:
+            raise ValueError(
+                f"{option}: expected a number, or an id of the data set that --data names, got {text!r}"
+            ) from None
+
+    image = number("--image-id", image_id, numbers[0])
+    instance = number("--annotation-id", annotation_id, numbers[1])
+    if pose_set is None or image not in pose_set.images:
+        _check_asked_ids(history, image, instance)
+    return image, instance
 
 
 def _check_asked_ids(history: History, image_id: int | None, annotation_id: int | None) -> None:
@@ -371,6 +395,7 @@ def _asked(
     count: int,
     wrong: list[str],
     note: str = "",
+    pose_set: PoseSet | None = None,
 ) -> Answer:
     """The epochs, and the answers to what was asked; the note tells which part of the set was predicted."""
     epochs, differences = history.epochs(), history.differences
@@ -382,16 +407,18 @@ def _asked(
     lines += [f"mind: {what}" for what in wrong]
 
     def add(name: str, title: str, rows: list[dict[str, Any]], most: int = count) -> None:
-        facts[name] = rows
+        rows = facts[name] = rows if pose_set is None else pose_set.in_own_ids(rows)
         shown = rows[:most]
         lines.extend(["", f"{title}:" if rows else f"{title}: none", *as_columns(shown)])
         if len(rows) > most:
             lines.append(f"{len(rows) - most} more: see --json or --count")
 
     if image_id is not None:
-        add("image", f"image {image_id} over the epochs", history.image(image_id))
+        name = image_id if pose_set is None else pose_set.image_name(image_id)
+        add("image", f"image {name} over the epochs", history.image(image_id))
     if annotation_id is not None:
-        add("instance", f"instance {annotation_id} over the epochs", history.of(annotation_id), 1000)
+        name = annotation_id if pose_set is None else pose_set.instance_name(annotation_id)
+        add("instance", f"instance {name} over the epochs", history.of(annotation_id), 1000)
     if worst is not None:
         add("worst", f"worst instances of epoch {worst}", history.worst(worst, count))
     if between is not None:
@@ -408,7 +435,13 @@ def _asked(
 
 
 def _with_forgetting(
-    answer: Answer, history: History, wanted: bool, image_id: int | None, right: float, count: int
+    answer: Answer,
+    history: History,
+    wanted: bool,
+    image_id: int | None,
+    right: float,
+    count: int,
+    pose_set: PoseSet | None = None,
 ) -> Answer:
     """The answer with what is forgotten over the epochs, and when the instances of an image are right."""
     from workbench.evaluation.forgetting import check_threshold, forgetting
@@ -419,11 +452,13 @@ def _with_forgetting(
         return answer
     report = forgetting(history, right)
     facts, lines = dict(answer.facts), [answer.text]
+    named: Callable[[Any], Any] = (lambda rows: rows) if pose_set is None else pose_set.in_own_ids
     if image_id is not None:
-        facts["instances"] = report.of_image(image_id)
-        lines += ["", f"instances of image {image_id}:", *as_columns(facts["instances"])]
+        facts["instances"] = named(report.of_image(image_id))
+        name = image_id if pose_set is None else pose_set.image_name(image_id)
+        lines += ["", f"instances of image {name}:", *as_columns(facts["instances"])]
     if wanted:
-        forgotten = facts["forgetting"] = report.to_json()
+        forgotten = facts["forgetting"] = named(report.to_json())
         most = sorted(forgotten["events"], key=lambda row: -row["forgotten"])[:count]
         lines += ["", report.summary(), "", *as_columns(sorted(most, key=lambda row: row["epoch"]))]
         shown = forgotten["instances"][:count]

@@ -496,6 +496,18 @@ def check_limit(limit: int | None) -> None:
         raise ValueError(f"--limit: expected at least 1 image, got {limit}")
 
 
+def numbers_of(text: str) -> list[float]:
+    """The numbers of --sigmas.
+
+    Raises:
+        ValueError: not numbers with commas between.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--sigmas: expected numbers with commas between, got {text!r}") from None
+
+
 def constants(text: str | None, count: int) -> Sequence[float] | None:
     """OKS constants as people type them; None for the skeleton's own.
 
@@ -508,10 +520,7 @@ def constants(text: str | None, count: int) -> Sequence[float] | None:
     """
     if text is None:
         return None
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"--sigmas: expected numbers with commas between, got {text!r}") from None
+    values = numbers_of(text)
     if len(values) not in (1, count):
         raise ValueError(f"--sigmas: expected one number or {count}, got {len(values)}")
     return values * count if len(values) == 1 else values

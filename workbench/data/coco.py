@@ -184,6 +184,7 @@ def _assembled(
         str(path),
         notes=tuple(notes),
         id_texts=standard.image_ids.texts(),
+        instance_texts=standard.own_ids.texts(),
         parts=standard.parts,
         part=part or "body",
         within=tuple(folder.resolve() for folder in within),

@@ -212,12 +212,14 @@ class Standard:
         raw: images, annotations, categories; entries that needed no change are the file's own.
         notes: one sentence for each way in which it differed.
         image_ids: numbers of image ids that are text.
+        own_ids: of annotation ids, likewise.
         parts: of COCO-WholeBody, what its annotations hold.
     """
 
     raw: dict[str, Any]
     notes: tuple[str, ...]
     image_ids: Ids
+    own_ids: Ids
     parts: tuple[str, ...] = ()
 
 
@@ -272,7 +274,7 @@ def standard_form(raw: Any, where: str, part: str | None = None) -> Standard:
         # Limbs of the file are the body's.
         categories = [_with(c, keypoints=names, skeleton=[]) for c in categories if isinstance(c, Mapping)]
     standard = {**raw, "images": images, "annotations": read, "categories": categories}
-    return Standard(standard, tuple(notes), image_ids, parts if len(parts) > 1 else ())
+    return Standard(standard, tuple(notes), image_ids, own_ids, parts if len(parts) > 1 else ())
 
 
 def _part_keys(entries: Sequence[Any], part: str | None, where: str) -> str | None:

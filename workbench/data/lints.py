@@ -45,8 +45,13 @@ class Located:
     """
 
     finding: Finding
-    instances: tuple[int, ...] = ()
-    images: tuple[int, ...] = ()
+    instances: tuple[int | str, ...] = ()
+    images: tuple[int | str, ...] = ()
+
+    def in_own_ids(self, pose_set: PoseSet) -> Located:
+        """The same with the ids of the annotation file."""
+        instances, images = map(pose_set.instance_name, self.instances), map(pose_set.image_name, self.images)
+        return Located(self.finding, tuple(instances), tuple(images))
 
 
 def image_lints(pose_set: PoseSet, most: int = 1000) -> tuple[str, ...]:

@@ -80,6 +80,7 @@ class PoseSet:
         source: where it came from, one line.
         notes: what was converted while reading, one sentence each.
         id_texts: image ids as in the file, by number, where they are text.
+        instance_texts: annotation ids, likewise.
         parts: of COCO-WholeBody, the parts that its annotations contain; () for other files.
         part: the part of these keypoints.
         within: no image may lie outside of these folders, symbolic links resolved; no limit when empty.
@@ -97,6 +98,7 @@ class PoseSet:
     left_out: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     id_texts: Mapping[int, str] = field(default_factory=dict, repr=False)
+    instance_texts: Mapping[int, str] = field(default_factory=dict, repr=False)
     parts: tuple[str, ...] = ()
     part: str = "body"
     within: tuple[Path, ...] = ()
@@ -152,24 +154,42 @@ class PoseSet:
         return common_bits(path for path in paths if path.is_file() and is_within(path, self.within))
 
     @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {text: number for number, text in self.id_texts.items()}
+    def _numbers(self) -> list[dict[str, int]]:
+        tables = self.id_texts, self.instance_texts
+        return [{text: number for number, text in table.items()} for table in tables]
 
     def image_number(self, image_id: Any) -> Any:
         """The integer of an image id: text by the table of this set, or by its digits.
 
         A value that is no known text is returned unchanged; the caller checks it.
         """
-        if not isinstance(image_id, str):
-            return image_id
-        number = self._numbers.get(image_id)
-        if number is None and image_id.isascii() and image_id.isdigit() and len(image_id) <= 18:
-            number = int(image_id)
-        return image_id if number is None else number
+        return _number(image_id, self._numbers[0])
 
-    def image_name(self, image_id: int) -> int | str:
+    def instance_number(self, annotation_id: Any) -> Any:
+        """The integer of an annotation id, as `image_number`."""
+        return _number(annotation_id, self._numbers[1])
+
+    def image_name(self, image_id: int | str) -> int | str:
         """An image id as in the annotation file; result files use it."""
-        return self.id_texts.get(image_id, image_id)
+        return self.id_texts.get(image_id, image_id)  # type: ignore[arg-type]
+
+    def instance_name(self, annotation_id: int | str) -> int | str:
+        """An annotation id as in the annotation file."""
+        return self.instance_texts.get(annotation_id, annotation_id)  # type: ignore[arg-type]
+
+    def in_own_ids(self, facts: Any) -> Any:
+        """Plain facts whose every `image_id` and `annotation_id` is that of the annotation file."""
+        if not (self.id_texts or self.instance_texts):
+            return facts
+        if isinstance(facts, (list, tuple)):
+            return [self.in_own_ids(one) for one in facts]
+        if not isinstance(facts, Mapping):
+            return facts
+        tables = {"image_id": self.id_texts, "annotation_id": self.instance_texts}
+        return {
+            key: tables[key].get(value, value) if key in tables else self.in_own_ids(value)
+            for key, value in facts.items()
+        }
 
     def sample(self, index: int) -> Sample:
         """One instance with its image, and the other labelled ones of that image under `others`.
@@ -282,6 +302,16 @@ def with_present_images(pose_set: PoseSet) -> PoseSet:
         raw=raw,
         left_out=(*pose_set.left_out, *missing.values()),
     )
+
+
+def _number(value: Any, table: Mapping[str, int]) -> Any:
+    """The integer of an id that may be text; what is no known text and no digits is returned unchanged."""
+    if not isinstance(value, str):
+        return value
+    number = table.get(value)
+    if number is None and value.isascii() and value.isdigit() and len(value) <= 18:
+        number = int(value)
+    return value if number is None else number
 
 
 # Neighbouring samples often share an image: cache a few decoded images, never a whole set.

@@ -98,7 +98,7 @@ class LintReport(Report):
     images: int
     found: tuple[Located, ...]
     not_checked: Mapping[str, str]
-    image_names: Mapping[int, str]
+    image_names: Mapping[int | str, str]
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -223,7 +223,9 @@ def lint(
     progress(total, total)
     order = {id(finding): n for n, finding in enumerate(ranked([one.finding for one in found]))}
     found.sort(key=lambda one: order[id(one.finding)])
-    named = {n: pose_set.images[n].path.name for one in found for n in one.images if n in pose_set.images}
+    images_of = {pose_set.image_name(n): record.path.name for n, record in pose_set.images.items()}
+    found = [one.in_own_ids(pose_set) for one in found]
+    named = {n: images_of[n] for one in found for n in one.images if n in images_of}
     return LintReport(
         pose_set.name,
         pose_set.skeleton.name,

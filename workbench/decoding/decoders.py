@@ -88,15 +88,17 @@ def quarter(maps: Maps, codec: Codec, peaks: Peaks) -> Cells:
     Source: mmpose 1.3.2 codecs/utils/refinement.py refine_keypoints.
     """
     (h, w), (x, y) = maps.shape[-2:], peaks
-    cells = maps.reshape(-1)
-    here = np.arange(0, cells.size, h * w).reshape(x.shape) + y * w + x
+    here = np.arange(0, maps.size, h * w).reshape(x.shape) + y * w + x
+    # Of a cell at the border this reads another row or map, which the bounds do not use.
+    right, left, below, above = maps.reshape(-1).take([here + 1, here - 1, here + w, here - w], mode="clip")
     found = np.empty((*x.shape, 2))
-    for axis, (to, own, side, other) in enumerate(((1, x, w, y), (w, y, h, x))):
-        # Of a cell at the border this reads another row or map, which the bounds do not use.
-        higher, lower = (cells.take(at, mode="clip") for at in (here + to, here - to))
+    for axis, (higher, lower, own, side, other) in enumerate(
+        ((right, left, x, w, y), (below, above, y, h, x))
+    ):
+        step = np.zeros_like(higher)
         with np.errstate(invalid="ignore"):  # both -inf: `decode` refuses the nan
-            step = np.where((own > 1) & (own < side - 1) & (other > 0), np.sign(higher - lower), 0)
-        np.add(own, step * np.float32(0.25), out=found[..., axis])
+            np.subtract(higher, lower, out=step, where=(own > 1) & (own < side - 1) & (other > 0))
+        np.add(own, np.sign(step, out=step) * np.float32(0.25), out=found[..., axis])
     return found
 
 
@@ -310,7 +312,6 @@ DECODERS: dict[str, Decoder] = {
         "a quarter cell towards the higher neighbour",
         quarter,
         at_peak=True,
-        block=4 * _AROUND,
         local=True,
     ),
     "dark": Decoder(
@@ -405,10 +406,16 @@ def decode(
         maps = _array("heatmap", outputs.heatmaps)
         step = max(1, chosen.block // maps[0].size) if chosen.block else len(maps)
         fields = _offsets(outputs, maps) if chosen.offsets else None
-        parts = [
-            _read_maps(chosen, maps[n : n + step], codec, None if fields is None else fields[n : n + step])
-            for n in range(0, len(maps), step)
-        ]
+        try:
+            parts = [
+                _read_maps(
+                    chosen, maps[n : n + step], codec, None if fields is None else fields[n : n + step]
+                )
+                for n in range(0, len(maps), step)
+            ]
+        except ValueError:
+            _check_finite("heatmap", maps)  # counts samples over all blocks
+            raise
         cells, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
         if not np.isfinite(cells).all():
             _check_finite("heatmap", maps)
@@ -482,8 +489,6 @@ def _array(what: str, tensor: object) -> Float[np.ndarray, "N K *size"]:
 
 # Numbers looked at in one go, 4 MB: a second look finds them in the cache.
 _BLOCK = 1 << 20
-# Numbers in half a page of memory; processors do not read ahead across pages of 4 KB.
-_HALF_PAGE = 1 << 9
 
 
 def _highest(
@@ -501,15 +506,13 @@ def _highest(
     """
     maps = array.reshape(-1, math.prod(array.shape[2:]))
     best, lowest = np.empty(len(maps), np.int64), 0.0
-    step = max(1, _BLOCK // maps.shape[1])
+    step = len(maps) if local else max(1, _BLOCK // maps.shape[1])
     for start in range(0, len(maps), step):
         block = maps[start : start + step]
-        # Pages of memory are waited for together and not one after the other: a quarter of the time.
-        block.view(np.uint32).reshape(-1)[::_HALF_PAGE].max()
         block.argmax(-1, out=best[start : start + step])  # of nan where there is one
         if not local:
             lowest = min(lowest, block.min())
-    peaks = maps[np.arange(len(maps)), best]
+    peaks = maps.reshape(-1).take(np.arange(0, maps.size, maps.shape[1]) + best)
     if lowest == -math.inf or not np.isfinite(peaks).all():
         _check_finite(what, array)
     return best.reshape(array.shape[:2]), peaks.reshape(array.shape[:2])

@@ -53,6 +53,7 @@ class Options:
         budget: seconds; None for no limit.
         family: open the checkpoint as this family.
         skeleton: what the keypoints are.
+        sigmas: OKS constants, one for each keypoint or one for all; () for the model's or the skeleton's.
         device: for the model.
         run_config: whether `config` is run; False reads it.
         sample: instances on which causes are searched; at level ``evaluate`` what is found is then measured
@@ -73,6 +74,7 @@ class Options:
     budget: float | None = None
     family: str | None = None
     skeleton: str | None = None
+    sigmas: tuple[float, ...] = ()
     device: str = "cpu"
     run_config: bool = True
     sample: int = SAMPLE
@@ -353,12 +355,12 @@ class Case:
         return self.once("data", read)
 
     def pose_set(self) -> PoseSet:
-        """The annotated data set, judged by the model's sigmas where it has some.
+        """The annotated data set, judged by the given sigmas, or by the model's where it has some.
 
         Raises:
             NotAvailable: there is none, or none of it is annotated.
         """
-        from workbench.evaluation.protocol import judged_by
+        from workbench.evaluation.protocol import judged_by, judged_with
 
         def judged() -> PoseSet:
             pose_set = self.read_set()
@@ -366,6 +368,9 @@ class Case:
                 raise NotAvailable(
                     f"{pose_set.name}: no instance is annotated, so nothing can be compared with the truth"
                 )
+            if given := self.options.sigmas:
+                self.notes.append(f"OKS is computed with the given sigmas, {', '.join(map(str, given[:8]))}")
+                return judged_with(pose_set, given)
             try:
                 return judged_by(pose_set, self.model().skeleton)
             except NotAvailable:

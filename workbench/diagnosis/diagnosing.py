@@ -77,6 +77,7 @@ def diagnose(
 
     Raises:
         ValueError: a level, claim or budget that there is not.
+        NotAvailable: sigmas were given, and they do not fit the data set, or there is none.
         FileNotFoundError: none of the targets exists.
         Cancelled: as asked for.
 
@@ -110,6 +111,8 @@ def diagnose(
         **options,
     )
     case = Case(given, wanted, chosen, stepped)
+    if wanted.sigmas:
+        case.pose_set()
     answers = _asked(case, chosen, progress, testing)
     report = _report(case, answers, time.monotonic() - started)
     return dataclasses.replace(report, repeat=_repeat(listed, wanted))

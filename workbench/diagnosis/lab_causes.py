@@ -135,7 +135,7 @@ class Rollout(Cause):
             more = [pose_set.sample(i) for i in spread(pose_set, LOGGED_INSTANCES)]
             compared = coordinates.compute(run(model, more), coordinates.Params())
             report = dataclasses.replace(report, coordinates=compared)
-        found = [one for one in report.findings() if one.severity != "remark"]
+        found = [one for one in report.to_findings() if one.severity != "remark"]
         usual = float("nan") if learned else of_usual_pose(pose_set, chosen)
         if report.steps.pck_forced >= LEAST_OF_USUAL * usual:
             # Nothing says that these images were learned, and a healthy model may not know others.

@@ -60,7 +60,7 @@ class Overfit(Cause):
         # An attempt that ended early says nothing; one whose cause was not found yet does.
         if why and (run.session.status().state == "stopped" or not isinstance(why[0], BudgetSpent)):
             raise why[0]
-        found = [one for one in report.findings() if one.severity != "remark"]
+        found = [one for one in report.to_findings() if one.severity != "remark"]
         if report.culprit == STEP_LIMIT:
             # The steps are those of this attempt, and no fault of the training.
             longer = report.trials[-1].verdict.came

@@ -347,7 +347,9 @@ class GroupRates(Cause):
         if not parts:
             counted = len(group_factors(config))
             return RuledOut(
-                f"none of {counted} groups with a rate of its own gets less than {NEAR_ZERO:g} of it"
+                f"none of {counted} groups with an own rate is below {NEAR_ZERO:g} of the optimizer's"
+                if counted
+                else "the config gives every parameter the optimizer's rate"
             )
         return self.found(
             f"{'; '.join(parts)}: these parameters keep the values that they begin with",

@@ -72,8 +72,8 @@ class WorstCase:
         note: why there is no picture.
     """
 
-    annotation_id: int
-    image_id: int
+    annotation_id: int | str
+    image_id: int | str
     oks: Float[np.ndarray, " E"]
     picture: UInt8[np.ndarray, "H W 3"] | None
     corner: tuple[float, float]
@@ -251,7 +251,7 @@ def gathered_findings(
 ) -> tuple[tuple[str, Finding], ...]:
     """Findings of the log, the errors, the annotations and their audit, the most important first."""
     found = [] if curves is None else [("training log", flag) for _, flag in curves.flags]
-    found += [] if errors is None else [("errors", finding) for finding in errors.findings()]
+    found += [] if errors is None else [("errors", finding) for finding in errors.to_findings()]
     found += [("data set", finding) for finding in lints]
     if comparison is not None and comparison.audit is not None:
         found += [("label audit", suspect.finding()) for suspect in comparison.audit.claims]
@@ -284,8 +284,9 @@ def worst_cases(
         picture, corner, note = _picture(pose_set, image_id, truth.keypoints[g], poses[g])
         found.append(
             WorstCase(
-                int(truth.ids[g]), image_id, np.array([one.oks[g] for one in evaluations]), picture, corner,
-                truth.keypoints[g], poses[g], note,
+                pose_set.instance_name(int(truth.ids[g])), pose_set.image_name(image_id),
+                np.array([one.oks[g] for one in evaluations]), picture, corner, truth.keypoints[g], poses[g],
+                note,
             )
         )  # fmt: skip
     return tuple(found)

@@ -174,7 +174,7 @@ class Errors(Report):
         """`delta_ap` of what can be repaired: without the share that is all that is missing to 1."""
         return {kind: delta for kind, delta in self.delta_ap.items() if kind != FALSE_NEGATIVE}
 
-    def findings(self) -> list[Finding]:
+    def to_findings(self) -> tuple[Finding, ...]:
         """Kinds of errors whose repair gives back WORTH AP or more, the largest first."""
         counts, made = self.counts, []
         for kind, delta in self.repairs.items():
@@ -192,7 +192,7 @@ class Errors(Report):
                     refuted_by="annotations that are wrong at these instances",
                 )
             )
-        return ranked(made)
+        return tuple(ranked(made))
 
     def _evidence(self, kind: str, delta: float) -> str:
         """How many errors of a kind there are, and AP without them.
@@ -302,9 +302,6 @@ class Errors(Report):
     def table(self) -> list[dict[str, Any]]:
         return self.per_keypoint()
 
-    def to_findings(self) -> tuple[Finding, ...]:
-        return tuple(self.findings())
-
     def to_json(self) -> dict[str, Any]:
         """Counts, shares, per_keypoint, delta_ap, slices and findings; instances are told by `instances`."""
         counts = self.counts
@@ -323,7 +320,7 @@ class Errors(Report):
                 "slices": self.by_slice(),
                 "visibility": self.by_visibility(),
                 "strayed_outside_the_image": self.strayed,
-                "findings": [finding.facts() for finding in self.findings()],
+                "findings": [finding.facts() for finding in self.to_findings()],
                 "protocol": self.protocol.to_json(),
             }
         )
@@ -449,6 +446,10 @@ COLOURS = dict(
 """Kind of keypoint error -> its colour, the same in every figure."""
 
 
+# AP that a bar of the chart can show.
+SHOWN = 5e-5
+
+
 def overview(title: str, keypoints: Sequence[Mapping[str, Any]], repairs: Mapping[str, float]) -> Figure:
     """AP that each repair would give back, the largest on top, beside the keypoints' errors.
 
@@ -469,6 +470,15 @@ def overview(title: str, keypoints: Sequence[Mapping[str, Any]], repairs: Mappin
     )  # fmt: skip
     for trace in _traces(keypoints):
         figure.add_trace(trace)
+    # Bars of length 0 look like a chart that was not drawn.
+    for axis, empty, words in (
+        ("", not any(abs(delta) > SHOWN for delta in finite.values()), "no repair gives AP back"),
+        ("2", not any(row[kind] for row in keypoints for kind in KINDS[1:]), "no keypoint is wrong"),
+    ):
+        if empty:
+            figure.add_annotation(
+                xref=f"x{axis} domain", yref=f"y{axis} domain", x=0.5, y=0.5, text=words, showarrow=False
+            )
     return figure.update_layout(
         barmode="stack", legend={"y": 1.0, "x": 0.56, "xanchor": "left"},
         xaxis={"domain": [0, 0.36], "title": {"text": "AP given back if repaired"}, "nticks": 5},

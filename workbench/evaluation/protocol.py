@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -371,6 +371,22 @@ def judged_by(pose_set: PoseSet, model: Skeleton) -> PoseSet:
         source=", ".join(filter(None, ("the model's own sigmas", model.source))),
     )
     return replace(pose_set, skeleton=skeleton)
+
+
+def judged_with(pose_set: PoseSet, sigmas: Sequence[float]) -> PoseSet:
+    """The set with given OKS constants: one for each keypoint, or one for all.
+
+    Raises:
+        ValueError: another number of them, or one that is not above 0.
+    """
+    given, K = tuple(sigmas), len(pose_set.skeleton)
+    if len(given) not in (1, K) or not min(given) > 0:
+        raise ValueError(
+            f"--sigmas: expected one number above 0, or {K}, one for each keypoint of {pose_set.name}, got "
+            f"{len(given)}: {', '.join(f'{one:g}' for one in given[:8])}"
+        )
+    given = given if len(given) == K else given * K
+    return replace(pose_set, skeleton=replace(pose_set.skeleton, sigmas=given, source="--sigmas"))
 
 
 def judged_as(pose_set: PoseSet, protocols: Iterable[Protocol | None]) -> PoseSet:

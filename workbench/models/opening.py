@@ -112,9 +112,12 @@ def _number(text: str, least: float = -1e6) -> float:
 
 
 def _three(text: str, least: float = -1e6) -> tuple[float, ...]:
-    values = tuple(_number(part, least) for part in text.split(","))
+    try:
+        values = tuple(_number(part, least) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"{error}; one number for all channels, or three as in 0.5,0.5,0.5") from None
     if len(values) not in (1, 3):
-        raise ValueError(f"expected one number or three, got {text!r}")
+        raise ValueError(f"expected one number for all channels, or three as in 0.5,0.5,0.5, got {text!r}")
     return values * 3 if len(values) == 1 else values
 
 

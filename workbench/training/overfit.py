@@ -352,7 +352,7 @@ class OverfitReport(Report):
         """What is wrong besides the verdict, in words."""
         return "; ".join(one.text for one in self.evidence if not one.remark)
 
-    def findings(self) -> tuple[Finding, ...]:
+    def to_findings(self) -> tuple[Finding, ...]:
         """Everything that is wrong, the cause of a failure first."""
         found = [one.finding() for one in self.evidence]
         if self.verdict.learned:
@@ -425,9 +425,6 @@ class OverfitReport(Report):
             }
             for t in attempts
         ]
-
-    def to_findings(self) -> tuple[Finding, ...]:
-        return self.findings()
 
     def to_json(self) -> dict[str, Any]:
         """The facts under the names of the command line."""

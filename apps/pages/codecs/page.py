@@ -151,7 +151,7 @@ def verdict_html(found: CodecMatrix) -> str:
     items = "".join(
         f'<li data-testid="codec-finding"><b>{html.escape(one.cause)}</b>: {html.escape(one.evidence)}. '
         f"<i>{html.escape(one.fix)}</i></li>"
-        for one in found.findings()
+        for one in found.to_findings()
     )
     listed = f'<ul class="cod-findings">{items}</ul>' if items else ""
     return f'<div data-testid="codec-verdict">{sentence_html(answer)}{listed}</div>'

@@ -37,7 +37,7 @@ def test_a_healthy_run_keeps_its_own_reading_and_has_no_finding(healthy):
     assert healthy.own.ap > 0.95
     assert healthy.own.near_px < 0.3
     assert healthy.verdict in ("own", "within")
-    assert healthy.findings() == []
+    assert healthy.to_findings() == ()
     assert "Keep" in healthy.summary()
 
 
@@ -51,7 +51,7 @@ def test_a_decoder_that_does_not_fit_is_found(mismatched):
     found = mismatched
     assert found.verdict == "better"
     assert found.best.way.decoder in ("dark", "udp", "soft-argmax")
-    (finding,) = found.findings()
+    (finding,) = found.to_findings()
     assert finding.cause == "decoder does not fit the output"
     assert finding.effect.low > 0
     assert f"decode with {found.changes[0].way.decoder} instead of argmax" in finding.fix
@@ -63,7 +63,7 @@ def test_a_decoder_that_does_not_fit_is_found(mismatched):
 def test_cells_placed_by_the_wrong_rule_are_found(pose_set):
     found = matrix(dots.model("dark", udp=True, cells="plain", warp_udp=False), pose_set)
     assert found.best.way.cells == "plain"
-    (finding,) = [f for f in found.findings() if "cells" in f.cause]
+    (finding,) = [f for f in found.to_findings() if "cells" in f.cause]
     assert "read the heatmaps in plain cells" in finding.fix
     # Cell i lies at pixel 4 i and is read at 47 / 11 i and 48 / 47 of it: 9 % too far, 24 px in the middle.
     bias = found.own.bias_px
@@ -76,7 +76,7 @@ def test_udp_read_as_udp_is_healthy(pose_set):
     found = matrix(dots.model("udp", udp=True), pose_set)
     assert found.own.ap > 0.95
     assert found.verdict in ("own", "within")
-    assert found.findings() == []
+    assert found.to_findings() == ()
     # A network of UDP's cells is symmetric: the mirrored maps need no shift.
     plain, shifted = (found.variant(f"udp, {flip}") for flip in (FLIP, SHIFTED))
     assert abs(plain.bias_px[0]) < 0.1
@@ -89,11 +89,11 @@ def test_a_missing_shift_of_the_flip_test_is_found_by_its_bias(pose_set):
     assert found.own.name == "dark, flip"
     assert found.own.bias_px[0] == pytest.approx(-1.5, abs=0.15)
     assert found.variant("dark, flip shifted").bias_px[0] == pytest.approx(0.5, abs=0.15)
-    (finding,) = [f for f in found.findings() if "shifted" in f.cause]
+    (finding,) = [f for f in found.to_findings() if "shifted" in f.cause]
     assert "use 'flip shifted' instead of 'flip'" in finding.fix
     right = matrix(dots.model("dark", shift=True), pose_set, flip=True)
     assert right.own.name == "dark, flip shifted"
-    assert [f for f in right.findings() if "shifted" in f.cause] == []
+    assert [f for f in right.to_findings() if "shifted" in f.cause] == []
 
 
 def test_figures_are_those_of_predicting_each_variant_alone(healthy, pose_set):

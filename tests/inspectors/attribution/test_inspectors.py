@@ -163,7 +163,7 @@ class TestIntegratedGradients:
         expected[4, 3] = weight[4 - y + 4, 3 - x + 4]  # the one lit red pixel, of value 1
         np.testing.assert_allclose(report.map, expected, atol=1e-6)
         assert report.error == pytest.approx(0, abs=1e-5)
-        assert report.findings() == []
+        assert report.to_findings() == ()
 
     def test_the_sum_is_the_rise_from_baseline_to_image(self):
         run = toy.a_run("seventeen", n=1)
@@ -186,10 +186,10 @@ class TestIntegratedGradients:
             integrated_gradients.compute(run, integrated_gradients.Params(keypoint="left_nose", steps=s))
             for s in (4, 200)
         )
-        assert [finding.cause for finding in few.findings()] == ["too few steps"]
+        assert [finding.cause for finding in few.to_findings()] == ["too few steps"]
         assert few.to_json()["findings"][0]["fix"]
         assert "too few steps" in few.summary()
-        assert many.findings() == []
+        assert many.to_findings() == ()
 
     def test_a_baseline_that_is_the_image_itself_is_refused(self):
         model = toy.ToyHeatmaps()

@@ -62,7 +62,7 @@ def bright():
 @pytest.mark.parametrize("order", ["cascading", "all at once"])
 def test_maps_that_need_the_weights_are_no_finding(deep, method, order):
     report = inspector.compute(deep, inspector.Params(method=method, order=order))
-    assert report.findings() == []
+    assert report.to_findings() == ()
     assert abs(report.medians[-1]) < 0.5
     assert "may be read" in report.summary()
 
@@ -77,7 +77,7 @@ def test_places_outside_of_the_receptive_field_do_not_count():
 
 def test_maps_that_ignore_the_weights_are_a_finding(bright):
     report = inspector.compute(bright, inspector.Params(method="occlusion", order="all at once"))
-    (finding,) = report.findings()
+    (finding,) = report.to_findings()
     assert finding.cause == "the map does not depend on the weights"
     assert finding.numbers[0].value > 0.9
     assert finding.fix
@@ -148,7 +148,7 @@ def test_maps_of_zeros_cannot_be_compared():
     run = make_run(model, toy.samples(model, 1))
     report = inspector.compute(run, inspector.Params(method="gradient"))
     assert "cannot be compared" in report.summary()
-    assert report.findings() == []
+    assert report.to_findings() == ()
     assert report.plot().data
 
 

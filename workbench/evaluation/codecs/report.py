@@ -147,7 +147,7 @@ class CodecMatrix(Report):
             raise KeyError(f"no variant {name!r}; nearest: {nearest(name, names)}")
         return names[name]
 
-    def findings(self) -> list[Finding]:
+    def to_findings(self) -> tuple[Finding, ...]:
         """What is read wrongly: the best change of one thing each, where it gains beyond its interval.
 
         A flip test that is left out is a choice of speed, and no finding.
@@ -161,7 +161,7 @@ class CodecMatrix(Report):
                 continue
             if interval.low > 0 and interval.delta >= LEAST_GAIN:
                 found[what] = self._finding(what, variant, interval)
-        return list(found.values())
+        return tuple(found.values())
 
     def _finding(self, what: str, variant: Variant, interval: Interval) -> Finding:
         mine, other = (str(v).replace("_", " ") for v in (
@@ -205,7 +205,7 @@ class CodecMatrix(Report):
                 else ": within the interval, so nothing shows that it is better. Keep the own reading"
             )
         text += f".{self._flip_text()}"
-        causes = [finding.cause for finding in self.findings()]
+        causes = [finding.cause for finding in self.to_findings()]
         found = f" Found: {'; '.join(causes)}." if causes else ""
         return f"{text}{found} Protocol of the own reading: {self.protocol.text()}."
 
@@ -292,9 +292,6 @@ class CodecMatrix(Report):
             rows.append({"keypoint": keypoint, "found": len(here), "error_px": error, "bias_px": bias})
         return plain(rows)
 
-    def to_findings(self) -> tuple[Finding, ...]:
-        return tuple(self.findings())
-
     def to_json(self) -> dict[str, Any]:
         best = self.best
         strict = self.best_interval
@@ -307,7 +304,7 @@ class CodecMatrix(Report):
             "verdict": self.verdict,
             "best_interval": plain(strict),
             "variants": self.table(),
-            "findings": [finding.facts() for finding in self.findings()],
+            "findings": [finding.facts() for finding in self.to_findings()],
             "left_out": list(self.left_out),
             "per_keypoint": {v.name: self.per_keypoint(v.name) for v in (self.own, best) if v is not None},
             "images": self.images,
@@ -335,7 +332,7 @@ class CodecMatrix(Report):
             )
         hidden = len(rows) - len(shown)
         more = f"{hidden} more, which change several things with the scores, are in --json" if hidden else ""
-        findings = [f"found: {finding.text()}" for finding in self.findings()]
+        findings = [f"found: {finding.text()}" for finding in self.to_findings()]
         note = [f"not varied: {why}" for why in self.left_out]
         return "\n".join([self.summary(), "", *lines, *filter(None, [more]), *note, *findings])
 

@@ -96,8 +96,8 @@ class IntegratedGradients(Report):
             f"Integrated gradients of {self.keypoint} ({UNITS[self.target]}): from "
             f"{self.value_of_baseline:.3g} without image to {self.value:.3g}"
         )
-        if self.findings():
-            return f"{head}; {self.findings()[0].text()}"
+        if self.to_findings():
+            return f"{head}; {self.to_findings()[0].text()}"
         if not np.isfinite(self.near):
             return f"{head}, and no pixel contributes: this output does not depend on the image"
         place = f"{self.near:.0%} of the attribution lies within {NEAR:.0%} of the box from it"
@@ -105,24 +105,24 @@ class IntegratedGradients(Report):
             place += f", and the steps suffice ({self.error:.1%} of the rise is missing)"
         return f"{head}; {place}; what lies further away, the keypoint is inferred from"
 
-    def findings(self) -> list[Finding]:
-        """What makes the map unreliable; [] for nothing."""
+    def to_findings(self) -> tuple[Finding, ...]:
+        """What makes the map unreliable; () for nothing."""
         if not np.isfinite(self.error) or self.error <= LARGEST_ERROR:
-            return []
+            return ()
         numbers = (
             Measurement(
                 "missing share of the rise", self.error, expected=0.0, protocol=f"{self.steps} steps"
             ),
         )
-        return [
+        return (
             Finding(
                 "too few steps",
                 f"the map misses {self.error:.0%} of the rise with {self.steps} steps",
                 "take more steps before reading it",
                 numbers,
                 severity="warning",
-            )
-        ]
+            ),
+        )
 
     def plot(self) -> Figure:
         H, W = self.crop.shape[:2]
@@ -146,11 +146,8 @@ class IntegratedGradients(Report):
     def table(self) -> list[dict[str, Any]]:
         return rows(within_share_of_box=RINGS, share_of_attribution=self.rings)
 
-    def to_findings(self) -> tuple[Finding, ...]:
-        return tuple(self.findings())
-
     def to_json(self) -> dict[str, Any]:
-        return {**super().to_json(), "findings": [finding.facts() for finding in self.findings()]}
+        return {**super().to_json(), "findings": [finding.facts() for finding in self.to_findings()]}
 
 
 def compute(run: Run, params: Params) -> IntegratedGradients:

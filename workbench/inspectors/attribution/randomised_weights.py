@@ -96,16 +96,16 @@ class RandomisedWeights(Report):
             ]
         )
 
-    def findings(self) -> list[Finding]:
-        """The map does not depend on the weights; [] where it does, or where nothing can be compared."""
+    def to_findings(self) -> tuple[Finding, ...]:
+        """The map does not depend on the weights; () where it does, or where nothing can be compared."""
         last = float(self.medians[-1])
         if not last > UNCHANGED:
-            return []
+            return ()
         numbers = (
             Measurement("median rank correlation, all weights shuffled", last, expected=0.0,
                         protocol=f"{self.method}, {len(self.keypoints)} keypoints, sample {self.key}"),
         )  # fmt: skip
-        return [
+        return (
             Finding(
                 "the map does not depend on the weights",
                 f"{self.method} maps of the network with all weights shuffled have the median rank "
@@ -114,8 +114,8 @@ class RandomisedWeights(Report):
                 numbers,
                 refuted_by="a correlation near 0 for other seeds and samples",
                 severity="warning",
-            )
-        ]
+            ),
+        )
 
     def summary(self) -> str:
         last = self.medians[-1]
@@ -124,7 +124,7 @@ class RandomisedWeights(Report):
                 f"{self.method} maps cannot be compared: they are constant before or after the weights are "
                 "shuffled; choose another layer or method"
             )
-        if found := self.findings():
+        if found := self.to_findings():
             return found[0].text()
         first = next((s for s, m in enumerate(self.medians) if m <= UNCHANGED), len(self.stages) - 1)
         return (
@@ -144,7 +144,7 @@ class RandomisedWeights(Report):
                 line={"color": colours[k], "width": 1}, marker={"size": 4},
                 hovertemplate="%{x}<br>%{y:.2f}<extra>%{fullData.name}</extra>",
             )  # fmt: skip
-        ink = FINDING_COLOUR if self.findings() else QUIET_COLOUR
+        ink = FINDING_COLOUR if self.to_findings() else QUIET_COLOUR
         medians = np.concatenate([[1.0], self.medians]).astype(np.float32)
         figure.add_scatter(
             x=stages, y=medians, mode="lines+markers", name="median", line={"color": ink, "width": 3}
@@ -167,11 +167,8 @@ class RandomisedWeights(Report):
             )
         ]
 
-    def to_findings(self) -> tuple[Finding, ...]:
-        return tuple(self.findings())
-
     def to_json(self) -> dict[str, Any]:
-        return {**super().to_json(), "findings": [finding.facts() for finding in self.findings()]}
+        return {**super().to_json(), "findings": [finding.facts() for finding in self.to_findings()]}
 
 
 def _extreme(of: Any, row: Float[np.ndarray, " T"]) -> float | None:

@@ -114,10 +114,7 @@ class TagValues(Report):
         return f"Confused at tag threshold {self.threshold:g}: {first}{more}; {spread}{lost}"
 
     def to_findings(self) -> tuple[Finding, ...]:
-        return tuple(self.findings())
-
-    def findings(self) -> list[Finding]:
-        """Confused people and keypoints that would start another person; [] where the tags are correct."""
+        """Confused people and keypoints that would start another person; () where the tags are correct."""
         found, pairs, strays = [], self.confused(), int(self.strays.sum())
         if pairs:
             least = Measurement("smallest difference of mean tags", pairs[0][2], expected=self.threshold)
@@ -145,7 +142,7 @@ class TagValues(Report):
                     refuted_by="other images in which the tags of one person lie within the threshold",
                 )
             )
-        return ranked(found)
+        return tuple(ranked(found))
 
     def plot(self) -> Figure:
         first = "" if self.numbers == 1 else f", first of {self.numbers} numbers"

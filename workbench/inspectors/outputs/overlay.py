@@ -63,8 +63,8 @@ class Overlay(Report):
     Attributes:
         key: the sample's name.
         corners: of the region that the network was given.
-        swapped: at most half as far from the mirror partner's annotation as from its own, where the two lie
-            apart by more than OKS forgives.
+        swapped: 1 where at most half as far from the mirror partner's annotation as from its own, and the two
+            lie apart by more than OKS forgives; 0 where not; nan where that is not known.
         layer: heatmap on input cells, with the image pixels of its outer edges; empty without one.
     """
 
@@ -75,7 +75,7 @@ class Overlay(Report):
     drawn: Bool[np.ndarray, " K"]
     truth: Float[np.ndarray, "K 2"]
     errors: Float[np.ndarray, " K"]
-    swapped: Bool[np.ndarray, " K"]
+    swapped: Float[np.ndarray, " K"]
     box: tuple[float, float, float, float]
     corners: Float[np.ndarray, "4 2"]
     view: str
@@ -100,8 +100,8 @@ class Overlay(Report):
             f" ({100 * self.errors[far] / side:.0f} % of the box's longer side);"
             f" the mean error of {int(known.sum())} annotated keypoints is {self.errors[known].mean():.1f} px"
         )
-        if self.swapped.any():
-            text += f"; left and right seem exchanged at {', '.join(np.array(names)[self.swapped][:4])}"
+        if (self.swapped == 1).any():
+            text += f"; left and right seem exchanged at {', '.join(np.array(names)[self.swapped == 1][:4])}"
         return text
 
     def plot(self) -> Figure:
@@ -132,7 +132,7 @@ class Overlay(Report):
             truth_x=self.truth[:, 0],
             truth_y=self.truth[:, 1],
             error_px=self.errors,
-            swapped=self.swapped,
+            swapped=[None if np.isnan(one) else bool(one) for one in self.swapped],
         )
 
 
@@ -158,8 +158,10 @@ def swapped_sides(
     truth: Float[np.ndarray, "K 2"],
     mirror: tuple[int, ...],
     tolerance: Float[np.ndarray, " K"],
-) -> Bool[np.ndarray, " K"]:
-    """Keypoints at most half as far from their mirror partner's annotation as from their own.
+) -> Float[np.ndarray, " K"]:
+    """1 for keypoints at most half as far from their mirror partner's annotation as from their own, else 0.
+
+    nan where it is not known: without a prediction, one of the two annotations, or mirror pairs.
 
     Args:
         points: predicted, image pixels; nan where there is none.
@@ -168,11 +170,11 @@ def swapped_sides(
         tolerance: image pixels. Where both annotations lie nearer to each other, nobody can tell sides.
     """
     if not mirror:
-        return np.zeros(len(points), bool)
+        return np.full(len(points), np.nan)
     partner = truth[list(mirror)]
     own, other = np.linalg.norm(points - truth, axis=1), np.linalg.norm(points - partner, axis=1)
     apart = np.linalg.norm(truth - partner, axis=1)
-    return np.asarray((other < own / 2) & (apart > tolerance))  # nan compares as False
+    return np.where(np.isfinite(own) & np.isfinite(other), (other < own / 2) & (apart > tolerance), np.nan)
 
 
 def side_tolerance(sample: Sample, skeleton: Skeleton) -> Float[np.ndarray, " K"]:

@@ -62,8 +62,8 @@ class Rollout(Report):
             further.append(self.coordinates.summary())
         return further
 
-    def findings(self) -> list[Finding]:
-        """Everything that is wrong, the most important first; [] for a model without problems."""
+    def to_findings(self) -> tuple[Finding, ...]:
+        """Everything that is wrong, the most important first; () for a model without problems."""
         steps, found = self.steps, []
         pck = (
             Measurement("PCK, teacher-forced", steps.pck_forced, protocol=steps.rule),
@@ -91,16 +91,13 @@ class Rollout(Report):
             for claim in self.coordinates.claims
             if not claim.agrees
         ]
-        return ranked(found)
+        return tuple(ranked(found))
 
     def plot(self) -> Figure:
         return self.steps.plot()
 
     def table(self) -> list[dict[str, Any]]:
         return self.steps.table()
-
-    def to_findings(self) -> tuple[Finding, ...]:
-        return tuple(self.findings())
 
     def to_json(self) -> dict[str, Any]:
         """The facts, with the keys of the command line."""
@@ -125,7 +122,7 @@ class Rollout(Report):
                 "support_moved": dict(zip(uses.kinds, uses.moved, strict=True)) if uses else None,
                 "types": self.types.to_json() if self.types else None,
                 "coordinates": self.coordinates.table(),
-                "findings": [finding.facts() for finding in self.findings()],
+                "findings": [finding.facts() for finding in self.to_findings()],
                 "missing": self.missing,
             }
         )
