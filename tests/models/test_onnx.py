@@ -431,6 +431,14 @@ def test_a_small_graph_of_hours_of_arithmetic_is_refused_by_a_process_that_ends(
             opened(tmp_path / "slow.onnx")
 
 
+def test_an_equation_that_onnx_never_returns_from_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.core.onnx_graph.TRY_SECONDS", 1)
+    node = helper.make_node("Einsum", ["c", "w"], ["heatmaps"], equation="ij.,jk->")
+    graph_file(tmp_path / "dot.onnx", [node], [])
+    with pytest.raises(ValueError, match=r"dot.onnx: "):
+        open_model(tmp_path / "dot.onnx")
+
+
 def test_a_sparse_weight_that_fills_memory_once_written_out_is_refused(tmp_path):
     graph_file(tmp_path / "full.onnx", [helper.make_node("Add", ["c", "mean"], ["heatmaps"])], [])
     model = onnx.load(tmp_path / "full.onnx")

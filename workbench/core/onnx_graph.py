@@ -269,12 +269,11 @@ def _add(model: ModelProto, costs: _Costs, path: Path) -> None:
         costs: changed.
         path: of the file, for errors.
     """
-    import onnx
     from onnx import helper, numpy_helper
 
-    graph, versions = model.graph, list(model.opset_import)
-    sets = {one.domain: one.version for one in versions}
-    types, values = {}, {}
+    graph = model.graph
+    types: dict[str, TypeProto] = {}
+    values: dict[str, np.ndarray] = {}
     for one in graph.input:
         types[one.name] = one.type
         for i, side in enumerate(one.type.tensor_type.shape.dim):
@@ -283,19 +282,12 @@ def _add(model: ModelProto, costs: _Costs, path: Path) -> None:
     for one in graph.initializer:
         types[one.name] = helper.make_tensor_type_proto(one.data_type, list(one.dims))
         if math.prod(one.dims) <= _SIZES and one.data_location != one.EXTERNAL:
-            values[one.name] = numpy_helper.to_array(one)
+            with contextlib.suppress(*_INCONSISTENT):
+                values[one.name] = numpy_helper.to_array(one)
     constants = {weight.name for weight in graph.initializer}
     for node in graph.node:
         taken, given = [name for name in node.input if name], [name for name in node.output if name]
-        try:
-            schema = onnx.defs.get_schema(node.op_type, sets.get(node.domain, 0), node.domain)
-            known = {name: numpy_helper.from_array(values[name]) for name in taken if name in values}
-            found = onnx.shape_inference.infer_node_outputs(
-                schema, node, {name: types[name] for name in taken}, known,
-                opset_imports=versions, ir_version=model.ir_version,
-            )  # fmt: skip
-        except (KeyError, RuntimeError, ValueError, onnx.defs.SchemaError):
-            found = {}  # it follows one of unknown shape, or onnxruntime says what is wrong with it
+        found = _inferred(node, model, types, values)
         sides = {name: _sides(types[name]) for name in taken if name in types}
         sides |= {name: _sides(found[name]) for name in given if name in found}
         shapes: Shapes = {name: one for name, one in sides.items() if one is not None}
@@ -325,6 +317,36 @@ def _add(model: ModelProto, costs: _Costs, path: Path) -> None:
             values[given[0]] = value
 
 
+_EQUATION = re.compile(rb"[A-Za-z, ]*(?:->[A-Za-z ]*)?")
+# What onnx and numpy raise for parts that contradict each other; onnxruntime says what is wrong with them.
+_INCONSISTENT = (ValueError, IndexError, TypeError, KeyError, RuntimeError)
+
+
+def _inferred(
+    node: NodeProto, model: ModelProto, types: Mapping[str, TypeProto], values: Mapping[str, np.ndarray]
+) -> dict[str, TypeProto]:
+    """Types of what a node gives; none where it follows one of unknown type, or has branches."""
+    import onnx
+    from onnx import numpy_helper
+
+    versions = list(model.opset_import)
+    version = next((one.version for one in versions if one.domain == node.domain), 0)
+    taken = [name for name in node.input if name]
+    # onnx never returns from an equation with another character, which may stand in a branch, too.
+    equations = [a.s for a in node.attribute if a.name == "equation"]
+    if any(a.HasField("g") for a in node.attribute) or not all(map(_EQUATION.fullmatch, equations)):
+        return {}
+    try:
+        return onnx.shape_inference.infer_node_outputs(
+            onnx.defs.get_schema(node.op_type, version, node.domain), node,
+            {name: types[name] for name in taken},
+            {name: numpy_helper.from_array(values[name]) for name in taken if name in values},
+            opset_imports=versions, ir_version=model.ir_version,
+        )  # fmt: skip
+    except (*_INCONSISTENT, onnx.defs.SchemaError):
+        return {}
+
+
 def _sides(kind: TypeProto) -> tuple[int, ...] | None:
     """Shape of a tensor; None where a side is not known, or it is none."""
     tensor = kind.tensor_type
@@ -334,20 +356,24 @@ def _sides(kind: TypeProto) -> tuple[int, ...] | None:
 
 def _value(node: NodeProto, shapes: Shapes, values: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """The few numbers that a node gives, where it is one that sizes are computed with; else None."""
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     named = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    if node.op_type == "Constant":
-        return numpy_helper.to_array(named["value"]) if "value" in named else None
     if node.op_type == "Shape":
         return np.array(shapes[node.input[0]][named.get("start", 0) : named.get("end")], np.int64)
     read = [values.get(name) for name in node.input]
     compute = _COMPUTED.get(node.op_type)
     if compute is None or any(one is None for one in read):
         return None
-    with contextlib.suppress(ValueError, IndexError, TypeError, KeyError), np.errstate(all="ignore"):
+    with contextlib.suppress(*_INCONSISTENT), np.errstate(all="ignore"):
         return np.asarray(compute(named, *read))
     return None
+
+
+def _constant(named: Mapping[str, Any]) -> np.ndarray:
+    from onnx import numpy_helper
+
+    return numpy_helper.to_array(named["value"])
 
 
 def _axes(named: Mapping[str, Any], axes: Any) -> Any:
@@ -369,6 +395,7 @@ _COMPUTED: dict[str, Callable[..., Any]] = {
     "Add": lambda _, a, b: a + b,
     "Cast": lambda named, a: a.astype(_CAST[named["to"]]),
     "Concat": lambda named, *parts: np.concatenate(parts, named["axis"]),
+    "Constant": _constant,
     "Div": lambda _, a, b: a // b if np.issubdtype(a.dtype, np.integer) else a / b,
     "Floor": lambda _, a: np.floor(a),
     "Gather": lambda named, a, i: np.take(a, i, named.get("axis", 0)),
@@ -433,7 +460,7 @@ def _products(node: NodeProto, shapes: Shapes) -> int | None:
         sizes = {
             c: n for term, shape in zip(terms, read, strict=False) for c, n in zip(term, shape, strict=False)
         }
-        return None if any("." in term for term in terms) else math.prod(sizes.values())
+        return math.prod(sizes.values())
     return None
 
 
