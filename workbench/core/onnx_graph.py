@@ -184,7 +184,9 @@ def _tried(path: Path, size: int) -> str:
         f"{memory >> 20} MB of memory, far more than pose networks of its size"
     )
     try:
-        done = subprocess.run(command, capture_output=True, timeout=6 * seconds, check=False, **own_imports())
+        done = subprocess.run(
+            command, capture_output=True, timeout=60 + seconds, check=False, **own_imports()
+        )
     except subprocess.TimeoutExpired:
         return too_much
     return too_much if done.returncode else ""
@@ -343,7 +345,10 @@ def _inferred(
             {name: numpy_helper.from_array(values[name]) for name in taken if name in values},
             opset_imports=versions, ir_version=model.ir_version,
         )  # fmt: skip
-    except (*_INCONSISTENT, onnx.defs.SchemaError):
+    except (
+        *_INCONSISTENT, onnx.defs.SchemaError, onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+    ):  # fmt: skip
         return {}
 
 
