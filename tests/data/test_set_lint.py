@@ -76,13 +76,16 @@ def test_every_finding_names_its_annotations(linted):
         found[7]["area"] = 0
         found[11]["keypoints"][0:3] = [0, 0, 2]
         found[12]["num_keypoints"] = 3
+        found[14]["keypoints"][0:3] = [-1, -1, 1]
         found.append({**found[30], "id": 99999})
 
     report = linted(change, images=False)
     ids = [a["id"] for a in builtin("scenes-people-val").raw["annotations"]]
     assert only(report, "annotated boxes").instances == (ids[5],)
     assert only(report, "annotated areas").instances == (ids[7],)
-    assert only(report, "visibility").instances == (ids[11],)
+    placed = [one for one in report.found if one.finding.cause == "visibility"]
+    assert [one.instances for one in placed] == [(ids[11],), (ids[14],)]
+    assert "at (-1, -1), where tools put what is not labelled" in placed[1].finding.evidence
     assert ids[12] in only(report, "counts").instances
     assert only(report, "repeated poses").instances == (99999,)
     assert report.found[0].finding.severity == "error"

@@ -169,7 +169,7 @@ FAULTS: tuple[Case, ...] = (
     Case("fourth: heatmaps of 16, mirrored maps not moved by a cell", "heatmaps", on(LAST, heatmaps("shift_heatmap=False", cells=16)), SHIFT, "strong"),
     Case("fourth, results: scores clipped at 1", "results", good_results(nothing, saturated, low=0.02, high=0.12, **GOOD), SCORE, "weak"),
     # Labels.
-    Case("fourth, results: people, sides exchanged in an eighth", "results", good_results(swapped_share(0.125, "coco-17", 71), **PERSONS), IN_PART, "weak"),
+    Case("fourth, results: people, sides exchanged in an eighth", "results", good_results(swapped_share(0.125, "coco-17", 71), **PERSONS), IN_PART, "weak", fast=True),
     Case("fourth: vitpose, people, labels in OpenPose's order", OTHER_VITPOSE.name, labelled(permuted(OPENPOSE), OTHER_VITPOSE), PERMUTED, "strong"),
     Case("fourth, results: paws exchanged in two fifths", "results", good_results(paws_exchanged(0.4), **GOOD), (*PERMUTED, *IN_PART), "weak"),
     Case("fourth: people, sigmas of 1/17", CROWD.name, checkpoint(with_skeleton(sigmas=lambda s: [1 / 17] * 17), CROWD), ("sigmas of another skeleton",), "weak"),
@@ -195,9 +195,9 @@ FAULTS: tuple[Case, ...] = (
     Case("fourth, printed log: loss of four gathered batches", "printed logs", written_as(printed, loss_times(0.25)), SCALED, "strong", "files"),
     Case("fourth, events: schedule begun anew", "tensorboard", as_events(begun_anew_at(0.6)), ANEW, "strong", "files", plants="resume restarted the schedule"),
     # Configs.
-    Case("fourth, vitpose config: clipping at .001", "vitpose config", vitpose_config((r"max_norm=1\.", "max_norm=0.001")), CLIP, "strong", "files"),
+    Case("fourth, vitpose config: clipping at .001", "vitpose config", vitpose_config((r"max_norm=1\.", "max_norm=0.001")), CLIP, "strong", "files", fast=True),
     Case("fourth, hrnet config: warm-up of 500 epochs", "hrnet config", published(HRNET_W32, (r"start_factor=0\.001,\s+by_epoch=False", "start_factor=0.001")), WARM, "strong", "files", plants="warm-up longer than the run"),
-    Case("fourth, hrnet config: mirrored maps not moved", "hrnet config", published(HRNET_W32, (r"shift_heatmap=True", "shift_heatmap=False")), (*SHIFT, "flip test does not shift its maps", "config contradicts itself", "not the published protocol"), "weak", "files", plants="flip shift"),
+    Case("fourth, hrnet config: mirrored maps not moved", "hrnet config", published(HRNET_W32, (r"shift_heatmap=True", "shift_heatmap=False")), (*SHIFT, "flip test does not shift its maps", "config contradicts itself", "not the published protocol"), "weak", "files", fast=True, plants="flip shift"),
     # Scripts.
     Case("fourth, script: zero_grad never called", "own network", script(("zero_grad()", "zero_grad")), KEPT, "strong", "files"),
     Case("fourth, script: frozen first, unfrozen without the optimizer", "own network", script((MADE, FILTERED), (LOOP, UNFROZEN)), MISSING, "strong", "files", plants="optimizer misses parameters"),

@@ -16,7 +16,7 @@ from workbench.diagnosis.exchanged_tensors import moved_tensors, orders_of_block
 from workbench.diagnosis.image_id_causes import other_orders
 from workbench.diagnosis.initial_weights import started
 from workbench.diagnosis.loading_causes import modules_without_weights
-from workbench.diagnosis.norm_statistics import fits_of, misfits_of
+from workbench.diagnosis.norm_statistics import OFF_ALL, fits_of, median_off, misfits_of
 from workbench.diagnosis.weight_causes import scattered_zeros
 from workbench.diagnosis.weight_sizes import block_of, outsized
 
@@ -46,6 +46,22 @@ def trained():
 def told(network, images):
     model: Any = SimpleNamespace(module=network, forward=network)
     return [(one.part, one.kind) for one in misfits_of(fits_of(model, images.split(32)))]
+
+
+def off(network, images):
+    model: Any = SimpleNamespace(module=network, forward=network)
+    return median_off(fits_of(model, images.split(32)))
+
+
+def test_statistics_of_other_weights_in_all_layers_show_in_the_median_and_wrong_colours_do_not():
+    network, images = trained()
+    assert off(network, images) < OFF_ALL / 4
+    assert off(network, 3 * images + 1) < OFF_ALL / 4
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d) and isinstance(layer.running_var, torch.Tensor):
+            layer.running_var *= 2
+    assert told(network, images) == []  # no part is worse than the others
+    assert off(network, images) > OFF_ALL
 
 
 def of_stage(network, number, kind) -> list[Any]:

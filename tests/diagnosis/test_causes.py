@@ -86,6 +86,9 @@ def test_points_of_a_stored_picture_go_where_pillow_turns_it(orientation, tmp_pa
         (("torchvision", "0.28.0"), ("torch", "2.13.0+cpu"), False),
         (("mmengine", "0.10.7"), ("setuptools", "82.0.0"), True),
         (("mmengine", "0.10.7"), ("setuptools", "81.0.0"), False),
+        (("torch", "2.1.2+cu121"), ("numpy", "2.0.1"), True),
+        (("torch", "2.3.0"), ("numpy", "2.0.1"), False),
+        (("torch", "1.13.1"), ("numpy", "1.26.4"), False),
     ],
 )
 def test_pairs_break_in_the_versions_in_which_they_were_seen_to(first, second, breaks):

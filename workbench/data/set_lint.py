@@ -64,6 +64,8 @@ CHECKS: dict[str, str] = {
 OF_IMAGES = ("images of another size", "repeated images", "turned images", "images of several frames")
 WITH_MODEL = "a model is needed: `workbench data lint` with --model CHECKPOINT"
 
+# Where both coordinates have this value, nothing was labelled: COCO's 0, and the -1 of converters.
+_PLACEHOLDERS = (0, -1)
 # A visible keypoint farther outside than this share of the box's longer side is of another box.
 _FAR = 0.5
 # Nobody labels so many keypoints of which none is seen, but for one instance in some hundred.
@@ -436,14 +438,14 @@ def _outside_box(pose_set: PoseSet) -> list[Located]:
 
 def _visibility(pose_set: PoseSet) -> list[Located]:
     chosen = _usual(pose_set)
-    corner = [a for a in chosen if ((a.truth[:, 2] > 0) & (a.truth[:, :2] == 0).all(1)).any()]
     made = []
-    if corner:
-        text = (
-            f"{len(corner)} instances have labelled keypoints at (0, 0), where COCO puts what is not labelled"
-        )
-        fix = "Give keypoints at (0, 0) visibility 0."
-        made.append(located_at(Finding("visibility", text, fix), corner))
+    for value in _PLACEHOLDERS:
+        at = [a for a in chosen if ((a.truth[:, 2] > 0) & (a.truth[:, :2] == value).all(1)).any()]
+        if at:
+            place, by = f"({value}, {value})", "COCO puts" if value == 0 else "tools put"
+            text = f"{len(at)} instances have labelled keypoints at {place}, where {by} what is not labelled"
+            fix = f"Give keypoints at {place} visibility 0."
+            made.append(located_at(Finding("visibility", text, fix), at))
     placed = [a for a in pose_set.instances if not a.iscrowd and a.truth[:, :2].any()]
     if placed and not chosen:
         text = (

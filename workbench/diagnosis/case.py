@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from workbench.checkpoints.loading import percent
 from workbench.core import Conditioned, Groups, NotAvailable, PoseModel
 from workbench.core.capabilities import RollsOut
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.hooks import count_inputs
 from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
-from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Mended, spread
+from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Mended, check_keypoints, spread
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, PeopleEvidence, whole_images
 from workbench.diagnosis.separation import EVALUATIONS, Separated, nothing_chosen, separated, varying
 from workbench.diagnosis.targets import Given
@@ -30,7 +31,9 @@ Value = TypeVar("Value")
 
 # Instances on which causes are searched, and the most on which the clinic tries switches: seconds on a CPU.
 SAMPLE, CLINIC_INSTANCES = 48, 1024
-# Multiples of it, less whole numbers, fill the unit interval evenly.
+# Share of a model's parameters below which a file is one of another model.
+LEAST_LOADED = 0.05
+# Multiples of this, less whole numbers, fill the unit interval evenly.
 GOLDEN = 0.6180339887498949
 
 
@@ -233,7 +236,12 @@ class Case:
     def _open_as_given(self) -> LoadedModel:
         """With the named config; where it builds no model, with the one of the checkpoint, and a note."""
         try:
-            return self._open(remap=False)
+            found = self._open(remap=False)
+            load = found.load if self.config_path() is not None else None
+            if load is not None and not load.remap and load.loaded_fraction < LEAST_LOADED:
+                share = percent(load.loaded_fraction)
+                raise ValueError(f"it is another one's: {share} of its parameters come from the file")
+            return found
         except (*USER_ERRORS, RuntimeError) as error:
             failure, path = sentence(error), self.config_path()
             if path is None or self.given.checkpoint is None or isinstance(error, NotAvailable):
@@ -244,7 +252,7 @@ class Case:
                 raise error from None
             self._kept["config failure"] = failure
             self.notes.append(
-                f"{path.name} builds no model; the rest is tested with the checkpoint's own config"
+                f"{path.name} does not fit; the rest is tested with the checkpoint's own config"
             )
             return found
 
@@ -589,12 +597,3 @@ class Case:
         elif change.stage in (*NEEDS_FORWARD, "outputs"):
             made._kept["model"] = change.of(self.model())
         return made
-
-
-def check_keypoints(count: int, pose_set: PoseSet, what: str) -> None:
-    """Raise NotAvailable where poses have another number of keypoints than the data set."""
-    if count != len(pose_set.skeleton):
-        raise NotAvailable(
-            f"{what} has {count} keypoints and {pose_set.name} {len(pose_set.skeleton)}, so they cannot be "
-            "compared; give a set with the same keypoints"
-        )

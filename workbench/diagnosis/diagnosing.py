@@ -226,6 +226,8 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
             symptom_of |= {finding.cause: cause.symptom_of for finding in answer}
         groups.setdefault(cause.name, cause.group)
     findings = _with_diffs(case, _each_once(by_cause))
+    if (pose_set := case.peek("data")) is not None and not pose_set.labelled:
+        case.notes.append(f"{pose_set.name}: no instance is annotated, so nothing is compared with the truth")
     if case.reaches("forward") and (scores := note_of_scores(case)):
         case.notes.append(scores)
     figures, protocol, sample, together = _measured(case)

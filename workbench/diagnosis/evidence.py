@@ -7,6 +7,7 @@ change and without. `separate` tells several causes at once apart: each alone, a
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -262,6 +263,12 @@ class Evidence:
         looks = (glance[:: GLANCE // FIRST], glance, self._half(glance), self.indices)
         self._looks: tuple[tuple[int, ...], ...] = looks if within is None else within._looks
 
+    def with_sigmas(self, sigmas: Sequence[float]) -> Evidence:
+        """The same poses, judged with other OKS constants."""
+        other = copy.copy(self)
+        other.sigmas, other._measured = tuple(sigmas), {}
+        return other
+
     @property
     def first(self) -> tuple[int, ...]:
         """The instances of a first look, spread over the sample."""
@@ -504,3 +511,12 @@ def only(pose_set: PoseSet, instances: Sequence[Instance]) -> PoseSet:
 def with_points(predictions: Predictions, keypoints: Float[np.ndarray, "N K 2"]) -> Predictions:
     """The same poses with other keypoints, (x, y) in image pixels."""
     return dataclasses.replace(predictions, keypoints=keypoints)
+
+
+def check_keypoints(count: int, pose_set: PoseSet, what: str) -> None:
+    """Raise NotAvailable where poses have another number of keypoints than the data set."""
+    if count != len(pose_set.skeleton):
+        raise NotAvailable(
+            f"{what} has {count} keypoints and {pose_set.name} {len(pose_set.skeleton)}, so they cannot be "
+            "compared; give a set with the same keypoints"
+        )

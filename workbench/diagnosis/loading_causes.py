@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoints import open_checkpoint
+from workbench.checkpoints.config_reader import read_config
 from workbench.checkpoints.loading import percent
 from workbench.core import NotAvailable, PartMissing
 from workbench.core.errors import USER_ERRORS, sentence
@@ -88,6 +90,8 @@ class Contradiction(Cause):
                 fix=f"get the file of epoch {named[1]}, or compare this one with figures of epoch {epoch}",
                 severity="warning",
             )
+        if others := _of_other_config(case):
+            return self.found(others, fix="name the config of this run")
         if absent := modules_without_weights(checkpoint):
             part, other = next(iter(absent.items()))
             return self.found(
@@ -105,6 +109,30 @@ class Contradiction(Cause):
             fix="use the file for what its tensors are, or get the one that the name promises",
             severity="warning",
         )
+
+
+def _of_other_config(case: Case) -> str:
+    """What the named config describes and the one inside the checkpoint denies; "" where they agree."""
+    path, text = case.config_path(), case.checkpoint().config_text
+    if path is None or not text:
+        return ""
+    try:
+        named, own = (_types(config) for config in (case.config(), read_config(text)))
+    except (NotAvailable, *USER_ERRORS):
+        return ""  # one of them cannot be read, which another cause tells
+    if not named or not own or named == own:
+        return ""
+    other, mine = (" with ".join(types) for types in (named, own))
+    return f"{path.name} describes {other}, and {case.checkpoint().path.name} was trained with {mine}"
+
+
+def _types(config: Mapping[str, Any]) -> list[str]:
+    """Types of backbone and head."""
+    model = config.get("model")
+    parts = [model.get(name) for name in ("backbone", "head")] if isinstance(model, Mapping) else []
+    return [
+        str(part["type"]).rpartition(".")[2] for part in parts if isinstance(part, Mapping) and "type" in part
+    ]
 
 
 def modules_without_weights(checkpoint: Checkpoint) -> dict[str, str]:

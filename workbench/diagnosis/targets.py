@@ -124,7 +124,7 @@ def sorted_targets(
         else:
             _sort_file(path, found, errors, damaged, notes)
             named += [path] if path in found.get("config", ()) else []
-    checkpoints = list(dict.fromkeys(found.get("checkpoint", ())))
+    checkpoints = _opening_first(list(dict.fromkeys(found.get("checkpoint", ()))))
     if one_run and not epochs:
         epochs = _numbered(checkpoints)
         checkpoints = [*epochs[-1:], *(path for path in checkpoints if path not in epochs)]
@@ -393,6 +393,19 @@ def _run_of(ordered: Sequence[Path], notes: list[str]) -> list[Path]:
         except USER_ERRORS as error:
             broken.append(f"{kept[number - 1].name} cannot be opened: {sentence(error)}")
     return kept  # none opens: the last one is examined, and found to be broken
+
+
+def _opening_first(checkpoints: list[Path]) -> list[Path]:
+    """Checkpoints in the order of their names, those that do not open behind the first that does."""
+    from workbench.checkpoints import open_checkpoint
+
+    for number, path in enumerate(checkpoints if len(checkpoints) > 1 else ()):
+        try:
+            open_checkpoint(path)
+        except USER_ERRORS:
+            continue
+        return [*checkpoints[number:], *checkpoints[:number]]
+    return checkpoints
 
 
 def _numbered(checkpoints: Sequence[Path]) -> tuple[Path, ...]:

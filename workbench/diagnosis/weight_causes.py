@@ -198,6 +198,8 @@ class NeverLearned(Cause):
             )
             return self.found(evidence, fix=fix)
         share = len(still) / len(weights)
+        moved = {_part(change.name) for change in weights if not change.equal}
+        parts = sorted({".".join(n.split(".")[: 3 if _part(n) in moved else 2]) for n in still})
         evidence = (
             f"{len(still)} of {len(weights)} weights are bit for bit those of {before.path.name} "
             f"({', '.join(parts[:4])}{' ...' if len(parts) > 4 else ''}), the others moved"
