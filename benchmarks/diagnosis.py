@@ -28,7 +28,7 @@ NOTES = Path(__file__).with_name("diagnosis_notes.md")
 """What people wrote about the cases that were missed, put on the page as it is."""
 
 TUNED, HELD_OUT, FRESH, LATER = "in-sample", "held-out", "fresh", "later fresh"
-THIRD = "third fresh"
+THIRD, FOURTH = "third fresh", "fourth fresh"
 FAILURES = (*USER_ERRORS, RuntimeError, TypeError, AttributeError)
 """What ends one case and not the whole run: a fault of the suite or of diagnose, told in the case's row."""
 CASES: dict[str, tuple[Case, ...]] = {
@@ -37,6 +37,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     FRESH: suite.FRESH,
     LATER: suite.LATER,
     THIRD: suite.THIRD,
+    FOURTH: suite.FOURTH,
 }
 
 

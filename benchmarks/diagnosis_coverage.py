@@ -14,7 +14,6 @@ from tests.diagnosis.systems import Case
 BOTTOM_UP = "of bottom-up models alone, and HigherHRNet is the one of the suite"
 SEQUENCE = "of sequence models alone, and cape is the one family"
 TEXT = "of conditioned models alone, and text fusion is the one family"
-SIMCC = "a heatmap has no such number; two runs of RTMPose stand for it"
 NO_DEGREE = "it is there or not"
 OWN_CODE = "read from a script, whatever the network"
 
@@ -88,7 +87,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("input", "boxes normalised"),
     _named("output", "decoder of another codec"),
     _named("output", "output axes exchanged", one_strength=NO_DEGREE),
-    _named("output", "SimCC split ratio", one_system=SIMCC),
+    _named("output", "SimCC split ratio"),
     Kind("output", "stride", ("a wrong stride",)),
     Kind("output", "offset and placing", ("keypoints placed wrongly", "cells placed off",
                                           "own decoding contradicts the codec")),
@@ -153,7 +152,7 @@ KINDS: tuple[Kind, ...] = (
     _named("sequence", "support not read", one_system=SEQUENCE),
     _named("sequence", "support read, but not needed",
            no_case="so it is in every sequence model that learned one image"),
-    _named("sequence", "coordinates disagree", one_system=SEQUENCE),
+    _named("sequence", "coordinates disagree", one_system=SEQUENCE, one_strength=NO_DEGREE),
     _named("sequence", "keypoints not learned", one_system=SEQUENCE),
     _named("sequence", "results depend on rounding",
            no_case="it is of a machine and not of a file; tests/inspectors/sequence/test_rounding.py"),
@@ -176,7 +175,8 @@ KINDS: tuple[Kind, ...] = (
         one_strength="other factors stand under 'learning rate is not the config's'"),
     Kind("training", "learning rate is not the config's", ("learning rate is not the config's",)),
     Kind("training", "schedule per epoch instead of iteration", (
-        "scheduler counts epochs and is stepped every batch",), one_strength=NO_DEGREE),
+        "scheduler counts epochs and is stepped every batch",
+        "scheduler counts batches and is stepped every epoch"), one_strength=NO_DEGREE),
     _named("training", "the schedule ends before the run", one_strength=NO_DEGREE,
            one_system="it needs a log whose run goes on behind its schedule; configs stand elsewhere"),
     _named("training", "every evaluation gives the same figures"),
@@ -239,6 +239,7 @@ def verdicts() -> set[str]:
     from workbench.core import Outputs
     from workbench.curves import flags, mistakes, schedule
     from workbench.diagnosis import training_code
+    from workbench.diagnosis.augmentation_code import MIRRORED_ALONE
     from workbench.diagnosis.cause import all_causes
     from workbench.diagnosis.lint_causes import Lints
     from workbench.diagnosis.overfit_causes import CAUSE_OF
@@ -267,6 +268,7 @@ def verdicts() -> set[str]:
         code.DETACHED,
         code.MADE_ANEW,
         code.WRONG_UNIT,
+        code.FEW_STEPS,
         code.UNCLEARED,
         code.CLEARED_EARLY,
         code.EVALUATING,
@@ -275,7 +277,7 @@ def verdicts() -> set[str]:
         code.SMALL_CLIP,
         code.UNSHUFFLED,
         code.ONCE_AN_EPOCH,
-        code.MIRRORED_ALONE,
+        MIRRORED_ALONE,
     }
     return found | set(ORDER) | set(CAUSE_OF.values()) | set(Lints.CHECKED)
 

@@ -47,7 +47,8 @@ LEVELS: tuple[tuple[str, str], ...] = (
     ("and short trainings", "train"),
 )
 WAITING = (
-    "Choose a run, or drop files: checkpoint, config, log, results, annotations, code, an error message. "
+    "Choose a run, or drop files, such as all those of a run's folder: checkpoints, config, log, results, "
+    "annotations, code, an error message. "
     "Then press Diagnose."
 )
 MORE = (
@@ -308,7 +309,7 @@ class Diagnosing(JobSection):
         if asked.targets and asked.targets[0].is_dir():
             around = {*registry.served.folders.values()}
             own = {"config": settings.config, "adapter": settings.adapter, "family": settings.family}
-        return diagnose(
+        found = diagnose(
             [*asked.targets, *([asked.message] if asked.message else [])],
             data=data,
             images=images,
@@ -317,6 +318,7 @@ class Diagnosing(JobSection):
             claim=claims_of([asked.claim] if asked.claim else None),
             level=cast("Level", asked.level),
             budget=asked.budget,
+            one_run=True,
             progress=job.progress,
             testing=testing,
             cancelled=job.cancelled,
@@ -325,6 +327,7 @@ class Diagnosing(JobSection):
             as_stored=settings.reading.as_stored,
             **own,
         )
+        return by_names(found, [path for path in asked.targets if path.is_file()])
 
     def job(self, *asked: Any) -> Job | None:
         return self._results.job(*asked)
@@ -402,6 +405,34 @@ def so_far_html(answers: Answered) -> str:
         if items
     ]
     return f'<div class="dgn-report" data-testid="diagnose-so-far">{"".join(parts)}</div>' if parts else ""
+
+
+def by_names(report: Diagnosis, dropped: Sequence[Path]) -> Diagnosis:
+    """The report with dropped files by their names: the folders of an upload mean nothing to its reader.
+
+    Args:
+        report: the diagnosis.
+        dropped: the files; of two with one name both stay as they are.
+    """
+    if len({path.name for path in dropped}) < len(dropped):
+        return report
+    folders = dict.fromkeys(str(one) for path in dropped for one in (path.parent, path.parent.resolve()))
+
+    def short(text: str) -> str:
+        for folder in folders:
+            text = text.replace(f"{folder}/", "")
+        return text
+
+    title = report.title
+    for path in dropped:
+        title = title.removeprefix(f"{path.parent.name}, ")
+    return dataclasses.replace(
+        report,
+        title=title,
+        commands=tuple(dataclasses.replace(one, line=short(one.line)) for one in report.commands),
+        repeat={**report.repeat, "targets": [short(one) for one in report.repeat["targets"]]},
+        experiment={k: short(v) if isinstance(v, str) else v for k, v in report.experiment.items()},
+    )
 
 
 def first_choice(context: Context) -> tuple[str, str, str]:

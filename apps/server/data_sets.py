@@ -80,7 +80,7 @@ class DataSets:
         return () if found is None else tuple(self._folders_of(found))
 
     def _folders_of(self, path: Path) -> list[Path]:
-        from workbench.data.images import folders_of
+        from workbench.data.image_folders import folders_of
 
         if self.images is not None:
             return [self.images]

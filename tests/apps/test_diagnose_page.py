@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,12 +83,22 @@ def test_a_pasted_error_message_is_explained(api):
     assert "flatten is missing before a linear layer" in answered(api, key)
 
 
-def test_dropped_files_count_whatever_run_is_chosen(api):
+def test_dropped_files_count_whatever_run_is_chosen(api, tmp_path, monkeypatch):
     from gradio_client import handle_file
 
     files = [handle_file(str(other_log()))]
     key, _ = api.predict(files, "my-run", "no data set", "", "", "files", "", "", api_name="/diagnose")
     assert "no checkpoint was given" in answered(api, key)
+    # The notebook names the files as their user does, and runs beside them.
+    (tmp_path / other_log().name).write_bytes(other_log().read_bytes())
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads(api.predict(key, api_name="/diagnose_notebook"))["cells"]
+    made: dict[str, Any] = {}
+    for cell in cells[1:4]:
+        if cell["cell_type"] == "code":
+            exec(cell["source"], made)
+    assert made["report"].given == f"log {other_log().name}"
+    assert "workbench-uploads" not in api.predict(key, api_name="/diagnose_html")
     chosen = api.predict(api_name="/diagnose_dropped")
     assert list(chosen)[:3] == ["the files dropped here", "no data set", ""]
 

@@ -55,6 +55,18 @@ def test_codec_compares_two_sizes(workbench):
     assert "dark 96x128/24x32 σ1.5" in text, "one sigma is for both"
 
 
+def test_codec_takes_sigmas_for_keypoints_that_have_none(workbench, files):
+    words, data = (
+        ("codec", "--input", "48x64", "--codec", "argmax", "--json"),
+        ("--data", files / "dots.json"),
+    )
+    assert "one for each: --sigmas" in workbench(*words, *data)[2]
+    tight, wide = (json.loads(workbench(*words, *data, "--sigmas", s)[1]) for s in ("0.01", "0.1"))
+    assert tight["codecs"][0]["oks"] < wide["codecs"][0]["oks"] < 1
+    code, _, err = workbench(*words, "--sigmas", "0.05")
+    assert (code, "expected --data" in err) == (2, True)
+
+
 def test_codec_measures_the_ceiling_on_annotations(workbench, files):
     code, text, _ = workbench(
         "codec", "--input", "48x64", "--codec", "argmax", "--data", files / "dots.json", "--json"

@@ -11,6 +11,7 @@ import re
 import pytest
 import torch
 
+from workbench.checkpoints.demo import demo_checkpoints
 from workbench.cli.look import SUBVERBS, knob_options
 from workbench.cli.output import as_columns
 from workbench.inspectors import ALL, folder_of, get
@@ -145,6 +146,13 @@ def test_weights_of_a_file_are_looked_at_without_a_model(workbench, tmp_path):
     assert "100 % of the weights in b.fc are not finite" in facts["summary"]
     assert facts["samples"] == []
     assert "no model was built" in facts["notes"][0]
+    content = torch.load(demo_checkpoints()[-1], map_location="cpu", weights_only=False)
+    content["state_dict"] = {f"module.{name}": value for name, value in content["state_dict"].items()}
+    torch.save(content, tmp_path / "wrapped.pth")
+    code, out, err = workbench("look", "weights", str(tmp_path / "wrapped.pth"), "--json")
+    assert code == 0, err
+    assert "no model was built: wrapped.pth does not fill the model" in json.loads(out)["notes"][0]
+    assert workbench("look", "peaks", str(tmp_path / "wrapped.pth"), "--demo")[0] == 2
     code, _, err = workbench("look", "peaks", str(tmp_path / "w.pth"))
     assert code == 2
     assert "--adapter" in err

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from workbench.core.files import csv_text, remove_abandoned_folders, replacing, resolved, write_text
-from workbench.data.images import is_within
+from workbench.data.image_folders import is_within
 
 LONG_AGO = 1_000_000_000
 

@@ -156,6 +156,28 @@ def test_percentages_are_judged_as_fractions(tmp_path):
     assert run(tmp_path, rows).flags == ()
 
 
+def test_an_ap_that_is_written_with_one_digit_is_not_called_a_share_of_keypoints(tmp_path):
+    values = (0.3, 0.4, 0.5, 0.5, 0.6, 0.7, 0.7, 0.8, 0.7, 0.8)
+    for name, found in (("val/AP", []), ("val/PCK", [flags.COARSE])):
+        rows = [{"epoch": e, "loss": 1 / e, name: v} for e, v in enumerate(values, 1)]
+        assert [kind for kind in kinds(run(tmp_path, rows)) if kind == flags.COARSE] == found
+
+
+def test_a_loss_that_does_not_fall_is_named_unless_the_run_learned_all_the_same(tmp_path):
+    def flagged(loss, **figures):
+        rows = [{"epoch": e, "loss": loss(e)} | {k: v(e) for k, v in figures.items()} for e in range(1, 11)]
+        return [f.evidence for f in run(tmp_path, rows).flags if f.cause == mistakes.NOT_FALLING]
+
+    rises = "the training loss rises from 0.175 to 0.575 over 10 rows"
+    assert flagged(lambda e: 0.1 + 0.05 * e, PCK=lambda e: 0.3 + 0.003 * e) == [rises]
+    assert flagged(lambda e: 0.1 + 0.05 * e) == [rises]
+    assert "stays where it is, from 0.5 to 0.5" in flagged(lambda e: 0.5, PCK=lambda e: 0.01)[0]
+    assert flagged(lambda e: 0.5, PCK=lambda e: 1 + 0.1 * e)[0]  # per cent: 2 of 100 were reached
+    assert flagged(lambda e: 0.5, NME=lambda e: 0.9)[0]  # an error of .9 is nothing that was reached
+    assert flagged(lambda e: 0.5, PCK=lambda e: 0.05 * e) == []
+    assert flagged(lambda e: 1 / e) == []
+
+
 def test_the_text_of_seed_000_gives_its_true_flags(shared):
     base, v2 = read_runs(shared / "seeds" / "000.md")
     assert kinds(base) == [flags.BEST_BELOW]

@@ -515,3 +515,11 @@ def test_a_table_with_decimal_commas_and_nested_objects_are_read(tmp_path):
     curves = read_curves(written(tmp_path, "b.jsonl", rows))
     assert points(curves, "loss/kpt", "train") == [(100, 0.5)]
     assert points(curves, "AP", "val") == [(100, 0.1)]
+
+
+def test_a_csv_that_is_called_a_log_is_the_log_of_its_folder(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "predictions.csv").write_text("image,x\na.png,3\n")
+    written(tmp_path / "run", "log.csv", "epoch,loss,val_AP\n1,1.0,0.25\n2,0.5,0.5\n")
+    curves = read_curves(tmp_path / "run")
+    assert (curves.title, points(curves, "AP")) == ("run", [(1, 0.25), (2, 0.5)])

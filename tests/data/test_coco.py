@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from workbench.data import read_coco
 from workbench.data.boxes import whole_images
 from workbench.data.images import write_image
+from workbench.data.set_lint import lint
 
 NAMES = ["nose", "tail", "paw"]
 
@@ -131,6 +133,18 @@ def test_images_are_found_in_the_usual_places_and_in_flat_folders(written, tmp_p
     path.write_text(json.dumps(value))
     assert read_coco(path).sample(0).image.max() == 0
     assert read_coco(path, tmp_path / "images").sample(0).path == str(tmp_path / "images" / "b.png")
+
+
+def test_a_name_with_its_folder_is_looked_for_there_before_its_last_part_is(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    for grey, folder in enumerate(("train", "val"), 1):
+        (tmp_path / folder).mkdir()
+        write_image(tmp_path / folder / "b.png", np.full((30, 40, 3), 50 * grey, np.uint8))
+    value = content(images=[{"id": 7, "file_name": "train/b.png", "width": 40, "height": 30}])
+    path = tmp_path / "annotations" / "val.json"
+    path.write_text(json.dumps(value))
+    found = read_coco(path)
+    assert (found.sample(0).image.max(), found.folder_doubt) == (50, "")
 
 
 def test_absent_images_are_listed_and_only_an_error_when_read(written):
@@ -304,3 +318,33 @@ def test_a_size_that_the_file_does_not_state_is_that_of_the_upright_picture(writ
     upright = read_image(tmp_path / f"turned.{ending}")
     assert (found.image(7) == upright).all()
     assert (found.images[7].height, found.images[7].width) == upright.shape[:2]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "folders", "named", "read", "doubt"),
+    [
+        ("val.json", ("train", "val"), None, "val", ""),
+        ("val.json", ("train", "val"), ".", "val", ""),
+        ("val.json", ("train", "val"), "train", "train", ""),
+        ("annotations/person_keypoints_val2017.json", ("train2017", "val2017"), None, "val2017", ""),
+        ("annotations/val.json", ("images/train", "images/validation"), None, "images/validation", ""),
+        ("gt.json", ("a", "b", "c"), None, "a", "folder a; other files of the same names lie in b, c: name"),
+    ],
+)
+def test_of_folders_with_files_of_the_same_names_the_one_named_like_the_json_is_read(
+    tmp_path, annotations, folders, named, read, doubt
+):
+    for grey, folder in enumerate(folders):
+        (tmp_path / folder).mkdir(parents=True)
+        write_image(tmp_path / folder / "a.png", np.full((30, 40, 3), 50 * grey, np.uint8))
+    (tmp_path / annotations).parent.mkdir(exist_ok=True)
+    (tmp_path / annotations).write_text(json.dumps(content()))
+    found = read_coco(tmp_path / annotations, None if named is None else tmp_path / named)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert found.sample(0).image.max() == 50 * folders.index(read)
+    assert [doubt in str(one.message) for one in said] == [True] * bool(doubt)
+    report = lint(found)
+    assert [one.finding.cause for one in report.found if "folder" in one.finding.cause] == [
+        "folder of the images"
+    ] * bool(doubt)

@@ -76,13 +76,16 @@ def test_every_finding_names_its_annotations(linted):
         found[7]["area"] = 0
         found[11]["keypoints"][0:3] = [0, 0, 2]
         found[12]["num_keypoints"] = 3
+        found[14]["keypoints"][0:3] = [-1, -1, 1]
         found.append({**found[30], "id": 99999})
 
     report = linted(change, images=False)
     ids = [a["id"] for a in builtin("scenes-people-val").raw["annotations"]]
     assert only(report, "annotated boxes").instances == (ids[5],)
     assert only(report, "annotated areas").instances == (ids[7],)
-    assert only(report, "visibility").instances == (ids[11],)
+    placed = [one for one in report.found if one.finding.cause == "visibility"]
+    assert [one.instances for one in placed] == [(ids[11],), (ids[14],)]
+    assert "at (-1, -1), where tools put what is not labelled" in placed[1].finding.evidence
     assert ids[12] in only(report, "counts").instances
     assert only(report, "repeated poses").instances == (99999,)
     assert report.found[0].finding.severity == "error"
@@ -226,6 +229,22 @@ def test_sides_that_point_against_the_rest_of_the_set_are_named():
 def test_few_instances_do_not_tell_swaps_and_the_report_says_so():
     report = lint(builtin("astronaut"), images=False)
     assert "fewer than 40" in report.not_checked["left/right swaps"]
+
+
+def test_what_a_set_does_not_hold_is_not_said_to_hold(people, tmp_path):
+    """Without sigmas and sides neither is judged; a check that asks nothing is not passed."""
+    raw = copy.deepcopy(people.raw)
+    raw["categories"][0]["keypoints"] = [f"point {k}" for k in range(17)]
+    path = tmp_path / "numbered.json"
+    path.write_text(json.dumps(raw))
+    report = lint(read_coco(path), images=False)
+    assert report.found == ()
+    for cause in ("sigmas", "mirror pairs", "left/right swaps"):
+        assert cause in report.not_checked
+        assert f"holds: {CHECKS[cause]}" not in report.text()
+    assert "two pairs of left and right" in report.not_checked["left/right swaps"]
+    healthy = lint(people, images=False)
+    assert not {"sigmas", "mirror pairs", "left/right swaps"} & healthy.not_checked.keys()
 
 
 def test_a_set_without_images_is_one_sentence(people, tmp_path):

@@ -1,7 +1,8 @@
-"""How a diagnosis is judged against the planted cause: its rank, and what was said that is not true."""
+"""How a diagnosis is judged against the planted cause: its rank, what it tells, and what is not true."""
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.diagnosis.systems import Case
+from workbench.core.finding import Finding
 from workbench.diagnosis import Diagnosis, diagnose
 
 
@@ -18,7 +20,8 @@ class Outcome:
 
     Attributes:
         case: the case.
-        rank: of the true cause among the findings, from 1; 0 where it is not there, or for a control.
+        rank: of the true cause among the findings, from 1; 0 where it is not there or does not tell what
+            the case asks of it, or for a control.
         false: causes that were named and are not there.
         seconds: that the diagnosis took.
         report: the diagnosis.
@@ -44,7 +47,16 @@ def judged(case: Case, **more: Any) -> Outcome:
         report = diagnose(targets, level=case.level, **{**options, **more})  # type: ignore[arg-type]
         seconds = time.perf_counter() - started
     # Remarks and warnings are no causes: they say what is worth a look.
-    named = [f.cause for f in report.findings if f.severity != "remark"]
-    true = [rank for rank, cause in enumerate(named, 1) if cause in case.cause]
-    false = tuple(c for c in named if c not in (*case.cause, *case.both))
-    return Outcome(case, true[0] if true else 0, false, seconds, report)
+    found = [finding for finding in report.findings if finding.severity != "remark"]
+    named = [(rank, finding, untold(finding, case)) for rank, finding in enumerate(found, 1)]
+    true = [rank for rank, finding, left in named if finding.cause in case.cause and not left]
+    false = [f.cause for f in found if f.cause not in (*case.cause, *case.both)]
+    if not true:
+        false += [f"{f.cause}, without {left}" for _, f, left in named if f.cause in case.cause]
+    return Outcome(case, true[0] if true else 0, tuple(false), seconds, report)
+
+
+def untold(finding: Finding, case: Case) -> str:
+    """The first thing that the case asks of its finding and the finding does not tell; "" for none."""
+    text = "\n".join((finding.evidence, finding.fix, finding.diff, finding.where))
+    return next((wanted for wanted in case.says if re.search(wanted, text) is None), "")

@@ -65,6 +65,40 @@ HEALTHY = SCRIPT.format(rate="5e-3", clip="1.0")
 UNCLEARED = ("            optimizer.zero_grad()\n", "")
 EVALUATING = ("model.train()", "model.eval()")
 STEPS = 120
+# Code of Lightning with manual optimization, and a data set that moves its pictures.
+LIGHTNING = """
+class Poses(LightningModule):
+    def __init__(self):
+        self.net, self.teacher = Net(), Net()
+        self.teacher.eval()
+
+    def training_step(self, batch, batch_idx):
+        images, heatmaps = batch
+        opt = self.optimizers()
+        opt.zero_grad()
+        loss = F.mse_loss(self.net(images), heatmaps)
+        self.manual_backward(loss)
+        opt.step()
+        self.log("loss", loss.item())
+
+    def configure_optimizers(self):
+        return AdamW(self.parameters(), lr=1e-3)
+"""
+DATA_SET = """
+class Horses(Dataset):
+    def __init__(self, files, transform=None):
+        self.files, self.chance = files, 0.5
+        self.transform = transform
+
+    def __getitem__(self, i):
+        image, keypoints = read(self.files[i]), self.keypoints[i]
+        {made}
+        return image, heatmaps_of(keypoints)
+
+train_transform = A.Compose([A.Normalize(), {step}])
+train_set = Horses(files, transform=train_transform)
+"""
+MIRRORED = "if random() < self.chance:\n            image = image[:, ::-1].copy()"
 
 
 def edited_script(*edits):
@@ -74,6 +108,20 @@ def edited_script(*edits):
         assert old in text, old
         text = text.replace(old, new)
     return text
+
+
+def code(text, *edits):
+    """A text of code with parts replaced, each (old, new)."""
+
+    def make(folder):
+        made = text
+        for old, new in edits:
+            assert old in made, old
+            made = made.replace(old, new, 1)
+        (folder / "code.py").write_text(made)
+        return [folder / "code.py"], {}
+
+    return make
 
 
 def script(*edits):

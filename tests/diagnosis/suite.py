@@ -15,6 +15,7 @@ from tests.diagnosis import (
     cases_input,
     cases_labs,
     cases_training,
+    fourth_fresh_cases,
     fresh_cases,
     held_out,
     later_fresh_cases,
@@ -60,3 +61,4 @@ HELD_OUT: tuple[Case, ...] = (
 FRESH: tuple[Case, ...] = (*fresh_cases.FAULTS, *fresh_cases.CONTROLS)
 LATER: tuple[Case, ...] = (*later_fresh_cases.FAULTS, *later_fresh_cases.CONTROLS)
 THIRD: tuple[Case, ...] = (*third_fresh_cases.FAULTS, *third_fresh_cases.CONTROLS)
+FOURTH: tuple[Case, ...] = (*fourth_fresh_cases.FAULTS, *fourth_fresh_cases.CONTROLS)

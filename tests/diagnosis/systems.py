@@ -31,6 +31,8 @@ class Case:
         fast: part of the default suite.
         both: findings that are true as well: symptoms of the planted cause, or planted together with it.
         plants: its row of the coverage table, where the name of the finding says less: ``stride``.
+        says: what its finding must tell besides the name, each as a regular expression: the rule, the
+            keypoint, the figure.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Case:
     fast: bool = False
     both: tuple[str, ...] = field(default=())
     plants: str = ""
+    says: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

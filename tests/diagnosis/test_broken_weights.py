@@ -10,10 +10,14 @@ import pytest
 import torch
 from torch import nn
 
+from workbench.checkpoints import open_checkpoint
 from workbench.data import builtin
+from workbench.diagnosis.exchanged_tensors import moved_tensors, orders_of_blocks, places_of_earlier
 from workbench.diagnosis.image_id_causes import other_orders
 from workbench.diagnosis.initial_weights import started
-from workbench.diagnosis.norm_statistics import fits_of, misfits_of
+from workbench.diagnosis.loading_causes import modules_without_weights
+from workbench.diagnosis.norm_statistics import OFF_ALL, fits_of, median_off, misfits_of
+from workbench.diagnosis.weight_causes import scattered_zeros
 from workbench.diagnosis.weight_sizes import block_of, outsized
 
 
@@ -42,6 +46,22 @@ def trained():
 def told(network, images):
     model: Any = SimpleNamespace(module=network, forward=network)
     return [(one.part, one.kind) for one in misfits_of(fits_of(model, images.split(32)))]
+
+
+def off(network, images):
+    model: Any = SimpleNamespace(module=network, forward=network)
+    return median_off(fits_of(model, images.split(32)))
+
+
+def test_statistics_of_other_weights_in_all_layers_show_in_the_median_and_wrong_colours_do_not():
+    network, images = trained()
+    assert off(network, images) < OFF_ALL / 4
+    assert off(network, 3 * images + 1) < OFF_ALL / 4
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d) and isinstance(layer.running_var, torch.Tensor):
+            layer.running_var *= 2
+    assert told(network, images) == []  # no part is worse than the others
+    assert off(network, images) > OFF_ALL
 
 
 def of_stage(network, number, kind) -> list[Any]:
@@ -158,3 +178,51 @@ def test_orders_of_file_names_are_tried_both_ways():
     assert [as_text[n] for n in ids[:3]] == [ids[0], ids[9], ids[99]]
     back = orders["numbered from 1, not as text"]
     assert all(back[as_text[n]] == n for n in ids)
+
+
+def test_blocks_in_each_others_place_are_told_by_the_earlier_epoch_and_put_back():
+    before = blocks().state_dict()
+    own = {n: t + 0.3 * t.std() * torch.randn(t.shape) for n, t in before.items()}
+    assert places_of_earlier(own, before) == {}
+    there = {"layers.1": "layers.4", "layers.4": "layers.2", "layers.2": "layers.1"}
+    wrong = {**own, **moved_tensors(own, {place: part for part, place in there.items()})}
+    assert places_of_earlier(wrong, before) == there
+    right = {**wrong, **moved_tensors(wrong, there)}
+    assert all(torch.equal(right[name], own[name]) for name in own)
+    # Of weights that have nothing in common with the earlier ones nothing is said.
+    torch.manual_seed(1)
+    assert places_of_earlier({n: torch.randn_like(t) for n, t in own.items()}, before) == {}
+
+
+def test_without_an_earlier_epoch_blocks_are_tried_in_pairs_and_sorted_as_text():
+    six = list(orders_of_blocks(blocks().state_dict()))
+    assert len(six) == 15
+    assert {"layers.0": "layers.5", "layers.5": "layers.0"} in six
+    twelve = {f"layers.{n}.weight": torch.zeros(4, 4) for n in range(12)}
+    *_, as_text, back = orders_of_blocks(twelve)
+    assert (as_text["layers.2"], back["layers.10"]) == ("layers.10", "layers.2")
+    # Blocks of several builds, and those that hold little of the network, are left alone.
+    assert not list(orders_of_blocks({**twelve, "head.weight": torch.zeros(17, 4096)}))
+
+
+def test_zeros_all_over_a_matrix_are_pruning_and_zero_units_or_few_levels_are_not():
+    weight = torch.randn(64, 48, generator=torch.Generator().manual_seed(0))
+    assert scattered_zeros(weight) == 0
+    pruned = weight.where(weight.abs() > weight.abs().flatten().quantile(0.3), 0.0)
+    assert scattered_zeros(pruned) == pytest.approx(0.3, abs=0.001)
+    dead = weight.clone()
+    dead[:20] = 0
+    assert scattered_zeros(dead) == 0
+    assert scattered_zeros((weight * 2).round()) == 0
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_block_that_the_file_lists_and_has_no_weights_of_is_told(tmp_path, wrapped):
+    parts = [(str(n), nn.ModuleDict({"attn": nn.Linear(8, 8), "act": nn.ReLU()})) for n in range(3)]
+    network = nn.ModuleDict({"layers": nn.Sequential(OrderedDict(parts)), "act": nn.Sequential(nn.ReLU())})
+    for leave_out, found in (("layers.2.", {"layers.2": "layers.0"}), ("none", {})):
+        state = network.state_dict()
+        for name in [n for n in state if n.startswith(leave_out)]:
+            del state[name]
+        torch.save({"state_dict": state} if wrapped else state, tmp_path / "file.pth")
+        assert modules_without_weights(open_checkpoint(tmp_path / "file.pth")) == found

@@ -14,6 +14,7 @@ from workbench.diagnosis.codec_causes import CodecCeiling, MaskPassesNothing, ma
 from workbench.diagnosis.config_causes import MisplacedKeys
 from workbench.diagnosis.lab_causes import Rollout
 from workbench.diagnosis.loading_causes import NotOpened, NotRun
+from workbench.diagnosis.overfit_causes import Overfit
 from workbench.diagnosis.package_causes import PackageVersions
 from workbench.diagnosis.text_causes import ErrorMessage, HeadOfRecipe, Statements
 from workbench.doctor import examination
@@ -30,7 +31,10 @@ def test_case_000_the_fusion_run_is_explained_and_every_view_is_one_command_away
     for cause in ("score does not rank the poses", "neck skipped in predict", "γ clipped and dropped",
                   "one vector for all", "AP changes alone"):  # fmt: skip
         assert cause in found
-    assert report.findings[0].effect is not None
+    effect = report.findings[0].effect
+    assert effect is not None
+    # Of all 230 instances; of 32 alone the interval begins at .03.
+    assert effect.low > 0.05
     assert "230 annotated instances" in report.protocol
     assert {"open", "curves", "clinic", "film", "paths"} <= commands(report)
 
@@ -73,6 +77,26 @@ def test_case_003_the_sequence_run_is_explained_and_every_view_is_one_command_aw
     assert "support not read" in found
     assert "coordinates disagree" in found
     assert {"open", "curves", "rollout"} <= commands(report)
+
+
+@pytest.mark.long
+def test_case_003_the_bisector_names_the_switch_beside_what_the_lab_measures():
+    causes = [NotOpened(), Rollout(), Overfit()]
+    report = diagnose(
+        demo_run("cape-demo-defects"), data="scenes-val", level="train", causes=causes, steps=200
+    )
+    found = {finding.cause: finding for finding in report.findings}
+    assert next(iter(found)) == "support not read", report.text()
+    first = found["support not read"]
+    assert (first.confidence, report.groups["support not read"]) == ("proved", "sequence")
+    assert "without 'support not read' PCK" in first.evidence
+    assert "no answer moves when it is replaced" in first.evidence
+    assert first.effect is not None
+    assert first.effect.delta > 0.2
+    assert "logged PCK is" in found["coordinates disagree"].evidence
+    assert "it is 5 times the mean error" in found["loss in the log is scaled"].evidence
+    assert "teacher-forced" in found["exposure bias"].evidence
+    assert len(found) == len(report.findings)
 
 
 # Case 002: an error message, a config that somebody wrote, a checkpoint, a video.

@@ -12,18 +12,21 @@ import torch
 from tests.diagnosis.planted_code import vitpose_config
 from tests.diagnosis.planted_labels import leaked, other_training_set
 from tests.diagnosis.planted_results import at_most, good_poses, good_results, mixed_up_sides, pck
-from tests.diagnosis.planted_thirds import by_image, mean_oks, pck_of_diagonal, unlabelled_too
+from tests.diagnosis.planted_thirds import by_image, exported, mean_oks, pck_of_diagonal, unlabelled_too
 from tests.diagnosis.planted_weights import checkpoint, missing
 from tests.diagnosis.systems import RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
+from workbench.core import NotAvailable
 from workbench.data import builtin
 from workbench.diagnosis import diagnose, evaluation_causes
 from workbench.diagnosis.box_causes import InstancesLeftOut, best_overlap, extents_stated
 from workbench.diagnosis.case import Case, Options
+from workbench.diagnosis.cause import NotTestable
 from workbench.diagnosis.claim_causes import ClaimByOtherRules, rules_of
 from workbench.diagnosis.config_causes import Audit, RateOfRecipe, WeightDecayOnNorms
 from workbench.diagnosis.evidence import Evidence, only
-from workbench.diagnosis.label_causes import KeypointOrder, paired_rows
+from workbench.diagnosis.label_causes import KeypointOrder, OrderByName, paired_rows
+from workbench.diagnosis.norm_statistics import NormStatistics
 from workbench.diagnosis.package_causes import PAIRS, PackageVersions
 from workbench.diagnosis.placing_causes import SidesExchanged
 from workbench.diagnosis.precision_causes import LossScaled, MixedPrecision
@@ -83,6 +86,9 @@ def test_points_of_a_stored_picture_go_where_pillow_turns_it(orientation, tmp_pa
         (("torchvision", "0.28.0"), ("torch", "2.13.0+cpu"), False),
         (("mmengine", "0.10.7"), ("setuptools", "82.0.0"), True),
         (("mmengine", "0.10.7"), ("setuptools", "81.0.0"), False),
+        (("torch", "2.1.2+cu121"), ("numpy", "2.0.1"), True),
+        (("torch", "2.3.0"), ("numpy", "2.0.1"), False),
+        (("torch", "1.13.1"), ("numpy", "1.26.4"), False),
     ],
 )
 def test_pairs_break_in_the_versions_in_which_they_were_seen_to(first, second, breaks):
@@ -434,3 +440,15 @@ def test_instances_left_out_are_explained_by_a_rule_or_not_at_all(tmp_path, edit
     targets, options = good_results(lambda raw: None, edit)(tmp_path)
     report = diagnose(targets, level="forward", causes=[InstancesLeftOut()], **options)
     assert [rule in one.evidence for one in report.findings] == [True] * bool(rule)
+
+
+def test_what_an_exported_file_does_not_hold_is_not_ruled_out(tmp_path):
+    """ONNX holds no normalisation, its convolutions have taken it in, and no names of keypoints."""
+    (path,), options = exported(RTMPOSE, None)(tmp_path)
+    cause = NormStatistics()
+    case = Case(sorted_targets([path]), Options(data=options["data"], level="forward", sample=8), [cause])
+    with pytest.raises(NotAvailable, match="keypoints no names"):
+        OrderByName().test(case)
+    answer = cause.test(case)
+    assert isinstance(answer, NotTestable), answer
+    assert answer.needs == "the network has no batch normalisation"

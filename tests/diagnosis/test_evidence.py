@@ -108,3 +108,12 @@ def test_a_change_that_cannot_be_measured_is_told(scenes):
     broken = Change("broken", "broken", "poses", refuse)
     apart = Separation(evidence(scenes, perfect(scenes, 0.02)), [broken]).result()
     assert apart.failed[broken] == "the maps have another shape"
+
+
+def test_other_sigmas_judge_the_same_poses_and_leave_the_evidence_as_it_is(scenes):
+    held = evidence(scenes, perfect(scenes, 0.05))
+    sigmas = [2 * value for value in scenes.skeleton.sigmas]
+    twice = held.with_sigmas(sigmas).measure()
+    assert twice.mean_oks > held.measure().mean_oks + 0.05
+    same = Evidence(scenes, scenes.labelled, given=held.given, sigmas=sigmas).measure()
+    assert twice.ap.figures == same.ap.figures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from tests.diagnosis.systems import RTMPOSE, VITPOSE
 from workbench.core import Batch, Outputs, Sample
 from workbench.core.wrapping import Wrapper
 from workbench.diagnosis import diagnose
+from workbench.diagnosis.file_groups import groups_of_files
 from workbench.diagnosis.image_file_causes import (
     Edited,
     OtherSize,
@@ -20,6 +22,9 @@ from workbench.diagnosis.image_file_causes import (
     Surer,
     grey,
     mirrored,
+    of_gamma,
+    of_hue,
+    of_luma,
     red_and_blue,
     turned,
 )
@@ -40,6 +45,38 @@ def test_each_edit_undoes_itself_and_moves_the_pixels_that_it_says():
 def test_grey_has_the_weights_of_rec_601():
     # .299 * 200 + .587 * 100 + .114 * 50
     assert np.array_equal(grey(np.array([[[200, 100, 50]]], np.uint8))[0, 0], [124, 124, 124])
+
+
+def test_colours_of_other_spaces_come_back():
+    image = np.array([[[200, 100, 50], [50, 200, 100]], [[200, 50, 90], [120, 120, 120]]], np.uint8)
+    for scaled in (cv2.COLOR_RGB2HSV_FULL, cv2.COLOR_RGB2HSV):
+        assert np.abs(of_hue(cv2.cvtColor(image, scaled)).astype(int) - image).max() <= 6
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]]
+    assert np.abs(of_luma(luma).astype(int) - image).max() <= 3
+    # 255 * (100 / 255) ** .5
+    assert of_gamma(image, 0.5)[0, 0, 1] == 160
+
+
+def of_level(levels):
+    """Samples of noise about each level."""
+    random = np.random.default_rng(0)
+    return [
+        Sample(
+            np.clip(random.normal(v, 20, (24, 24, 3)), 0, 255).astype(np.uint8), (0, 0, 4, 4), path=f"{i}.jpg"
+        )
+        for i, v in enumerate(levels)
+    ]
+
+
+def test_files_are_two_groups_where_nothing_lies_between():
+    levels = np.random.default_rng(1).normal(150, 12, 40)
+    assert groups_of_files(of_level(levels)) == []
+    dark = np.arange(40) % 3 == 0
+    groups = groups_of_files(of_level(np.where(dark, levels / 3, levels)))
+    assert "brightness" in [one.statistic for one in groups]
+    assert all(np.array_equal(one.chosen, dark) for one in groups)
+    # A few at one end are no group.
+    assert groups_of_files(of_level(np.where(np.arange(40) < 3, levels / 3, levels))) == []
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from workbench.data.coco import read_coco
 from workbench.diagnosis import Cause, diagnose
 from workbench.diagnosis.annotated_box_causes import fit_of
 from workbench.diagnosis.image_id_causes import recovered_ids, recovered_poses
-from workbench.diagnosis.offset_causes import offset_of
+from workbench.diagnosis.offset_causes import groups_of, offset_of
+from workbench.diagnosis.placing_causes import Placing
 from workbench.diagnosis.report import by_proof
 from workbench.evaluation.predictions import Predictions
 
@@ -247,3 +249,55 @@ def test_boxes_are_moved_by_a_share_of_their_size_or_by_pixels(tmp_path):
     fit = fit_of(read_coco(path, images))
     assert not fit.by_size
     np.testing.assert_allclose(fit.offset, (40, -30), atol=4)
+
+
+def of_moved_poses(folder, amount):
+    """Findings of poses near the truth, each moved by `amount` of its instance."""
+    pose_set = RTMPOSE.pose_set()
+    found = good_poses(pose_set)
+    for i, entry in zip(pose_set.labelled, found, strict=True):
+        moved = np.reshape(entry["keypoints"], (-1, 3))
+        moved[:, :2] += amount(pose_set.instances[i])
+        entry["keypoints"] = moved.ravel().tolist()
+    (folder / "results.json").write_text(json.dumps(found))
+    return diagnose(
+        folder / "results.json", level="forward", causes=[Placing()], **RTMPOSE.options()
+    ).findings
+
+
+def test_a_margin_of_the_box_that_was_not_taken_off_is_undone(tmp_path):
+    def margin(one):
+        x0, y0, x1, y1 = one.box
+        return 0.4 * max(0, y1 - y0 - x1 + x0), 0.4 * max(0, x1 - x0 - y1 + y0)
+
+    (finding,) = of_moved_poses(tmp_path, margin)
+    assert re.search(
+        r"x by -0\.(39|40|41) \* what it is higher than wide; y by -0\.(39|40|41) \* what it is wider",
+        finding.evidence,
+    )
+    assert finding.confidence == "proved"
+
+
+def test_poses_of_part_of_the_images_moved_by_one_amount_are_undone(tmp_path):
+    (finding,) = of_moved_poses(tmp_path, lambda one: (30, -20) if one.image_id % 3 == 0 else (0, 0))
+    assert "two groups" in finding.evidence
+    assert "moved by (-30." in finding.evidence or "moved by (-29." in finding.evidence
+    assert finding.confidence == "proved"
+    assert of_moved_poses(tmp_path, lambda one: (0, 0)) == ()
+
+
+def test_one_cloud_of_offsets_is_no_two_groups():
+    random = np.random.default_rng(0)
+    for drawn in (
+        random.normal(0, 4, (60, 2)),
+        random.uniform(-9, 9, (60, 2)),
+        random.standard_t(3, (60, 2)),
+    ):
+        assert groups_of(drawn) is None
+    apart = random.normal(0, 2, (60, 2))
+    apart[:12] += [30, 10]
+    second, centres, _ = groups_of(apart) or (None, None, None)
+    assert second is not None
+    assert centres is not None
+    assert second.tolist() == [True] * 12 + [False] * 48
+    assert np.abs(centres - [[0, 0], [30, 10]]).max() < 1.5

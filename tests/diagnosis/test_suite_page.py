@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import asdict
 
 from benchmarks.diagnosis import CASES, FRESH, HELD_OUT, TUNED, Row, judged_row, page, read_rows, totals
 from benchmarks.diagnosis_coverage import CONTAINERS, KINDS, coverage, kind_of, verdicts
+from tests.diagnosis.judging import judged
 from tests.diagnosis.systems import Case
 from workbench.diagnosis import all_causes
 
@@ -72,3 +74,10 @@ def test_every_planted_case_has_a_row_and_a_strength():
     planted = [case for cases in CASES.values() for case in cases if case.cause]
     assert [case.name for case in planted if kind_of(case) is None] == []
     assert [case.name for case in planted if case.strength not in ("strong", "weak")] == []
+
+
+def test_a_finding_that_does_not_tell_what_its_case_asks_for_is_a_miss():
+    case = next(case for case in CASES[TUNED] if case.name == "config: clipping at .001")
+    assert judged(case).rank == 1
+    outcome = judged(dataclasses.replace(case, says=(*case.says, "clipped at 7")))
+    assert (outcome.rank, outcome.false) == (0, ("gradient clipping too small, without clipped at 7",))

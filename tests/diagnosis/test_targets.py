@@ -10,7 +10,7 @@ import torch
 
 from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_log, demo_run
 from workbench.diagnosis import diagnose
-from workbench.diagnosis.loading_causes import NotOpened
+from workbench.diagnosis.loading_causes import Contradiction, NotOpened, NotRead, NotRun
 from workbench.diagnosis.package_causes import PackageVersions
 from workbench.diagnosis.replaced_weights import Against
 from workbench.diagnosis.targets import kind_of, sorted_targets
@@ -104,6 +104,21 @@ def test_a_config_that_is_named_is_told_from_one_in_the_folder(tmp_path):
     assert sorted_targets([demo_checkpoints()[-1], own]).named_config == own
 
 
+def test_dropped_checkpoints_of_one_run_are_its_epochs(tmp_path):
+    # A browser sends every file into a folder of its own.
+    made = []
+    for name in ("epoch_10.pth", "epoch_2.pth", "best_epoch_4.pth", "epoch_4.pth"):
+        (tmp_path / name).mkdir()
+        made.append(written(tmp_path / name / name, ""))
+    ten, two, best, four = made
+    given = sorted_targets(made, one_run=True)
+    assert (given.checkpoint, given.epochs, given.others) == (ten, (two, four, ten), (best,))
+    assert sorted_targets([two, ten]).others == (ten,)
+    (tmp_path / "other").mkdir()
+    same = written(tmp_path / "other" / two.name, "")
+    assert sorted_targets([two, same], one_run=True).others == (same,)
+
+
 def test_epochs_are_counted_in_words():
     assert f"; epochs {len(demo_checkpoints())}; " in sorted_targets([demo_run()]).text()
 
@@ -171,6 +186,41 @@ def test_a_damaged_file_beside_a_good_checkpoint_is_the_first_finding(tmp_path, 
     report = diagnose([demo_checkpoints()[-1], damaged], level="files")
     assert report.findings[0].cause == "file cannot be read", report.text()
     assert report.findings[0].evidence.startswith(why)
+
+
+def test_a_damaged_checkpoint_that_is_named_first_leaves_the_good_one_to_be_examined(tmp_path):
+    damaged = written(tmp_path / "cut.pth", "hello")
+    report = diagnose([damaged, demo_checkpoints()[-1]], level="files", causes=[NotOpened(), NotRead()])
+    assert report.subject.startswith("epoch_40.pth is RTMPose")
+    assert [finding.cause for finding in report.findings] == ["file cannot be read"]
+    assert report.findings[0].evidence.startswith("cut.pth is a text file")
+
+
+def test_a_config_of_another_model_is_told_and_the_rest_is_tested_without_it(tmp_path):
+    codec = "dict(type='MSRAHeatmap', input_size=(192, 256), heatmap_size=(48, 64), sigma=2)"
+    other = written(
+        tmp_path / "resnet.py",
+        "model = dict(type='TopdownPoseEstimator', backbone=dict(type='ResNet', depth=18), "
+        f"head=dict(type='HeatmapHead', in_channels=512, out_channels=17, decoder={codec}))\n",
+    )
+    given = [demo_checkpoints()[-1], other]
+    report = diagnose(given, data="scenes-val", level="forward", causes=[Contradiction(), NotRun()], sample=4)
+    assert [finding.cause for finding in report.findings] == [Contradiction.name, NotRun.name]
+    said = "describes ResNet with HeatmapHead, and epoch_40.pth was trained with CSPNeXt with RTMCCHead"
+    assert report.findings[0].evidence == f"resnet.py {said}"
+    assert "0.0 % of its parameters come from the file" in report.findings[1].evidence
+    assert "resnet.py does not fit; the rest is tested with the checkpoint's own config" in report.notes
+    assert report.figures["AP"] > 0
+
+
+def test_a_set_without_annotations_is_told(tmp_path):
+    from workbench.data import builtin
+
+    known = builtin("scenes-val")
+    none = written(tmp_path / "none.json", {**known.raw, "annotations": []})
+    images = next(iter(known.images.values())).path.parent
+    report = diagnose(demo_checkpoints()[-1], data=none, images=images, level="forward", causes=[NotRun()])
+    assert "none: no instance is annotated, so nothing is compared with the truth" in report.notes
 
 
 def test_weights_that_cannot_be_compared_are_told_with_the_reason(tmp_path):

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.diagnosis.planted_trainings import HEALTHY, SCRIPT, STEPS, adapter_text
+from tests.diagnosis.planted_trainings import (
+    DATA_SET,
+    HEALTHY,
+    LIGHTNING,
+    MIRRORED,
+    SCRIPT,
+    STEPS,
+    adapter_text,
+)
 from workbench.core.job import Cancelled
 from workbench.diagnosis import diagnose
 from workbench.diagnosis.overfit_causes import Overfit
@@ -118,6 +128,7 @@ for epoch in range(9):
             continue
         scaler.scale(loss).backward()
         if i % 4 == 3:
+            scaler.unscale_(opt)
             clip_grad_value_(net.parameters(), 0.1)
             scaler.step(opt)
             opt.zero_grad()
@@ -188,6 +199,30 @@ for x in loader:
     g_loss.backward()
     g_opt.step()
 """
+FREED_IN_TIME = """
+for p in net.stem.parameters():
+    p.requires_grad = False
+opt = SGD([p for p in net.parameters() if p.requires_grad], 0.1)
+for epoch in range(9):
+    if epoch == 3:
+        for p in net.stem.parameters():
+            p.requires_grad = True
+        opt.add_param_group({"params": net.stem.parameters()})
+    for x, y in loader:
+        opt.zero_grad()
+        (net(x) - y).abs().mean().backward()
+        opt.step()
+"""
+DRAWN_ANEW = """
+schedule = OneCycleLR(opt, 0.1, total_steps=9 * len(loader))
+for epoch in range(9):
+    order = torch.randperm(len(images))
+    for i in range(0, len(images), 8):
+        opt.zero_grad()
+        (net(images[order[i : i + 8]]) - 1).abs().mean().backward()
+        opt.step()
+        schedule.step()
+"""
 
 
 @pytest.mark.parametrize(
@@ -231,10 +266,37 @@ for x in loader:
             "augmentation changes image and keypoints differently",
             12,
         ),
+        (
+            BACK,
+            f"scaler.scale(loss).backward()\n{DEEP}scaler.unscale(loss)",
+            "gradient clipping too small",
+            14,
+        ),
+        ("in loader", "in torch.split(images, 8)", "training data not shuffled", 9),
+        ("in loader", "in range(0, len(images), 8)", "training data not shuffled", 9),
+        (
+            f"{DEEP}optimizer.step()\n",
+            f"{DEEP}optimizer.step()\n        schedule.step()\n"
+            "schedule = CosineAnnealingLR(optimizer, T_max=10 * len(train_loader))\n",
+            "scheduler counts batches and is stepped every epoch",
+            15,
+        ),
+        (
+            "model.parameters(), lr",
+            "[p for p in model.parameters() if p.requires_grad], lr=0.1)\n"
+            "    model.head.requires_grad_(True)\n    dict(lr",
+            "optimizer misses parameters",
+            8,
+        ),
     ],
 )
 def test_a_fault_of_the_loop_is_read_from_its_code(tmp_path, old, new, cause, line):
-    script = script_in(HEALTHY.replace(old, new), tmp_path / "train.py")
+    text = (
+        HEALTHY.replace("    loader", "    model.head.requires_grad_(False); loader")
+        if "True)" in new
+        else HEALTHY
+    )
+    script = script_in(text.replace(old, new), tmp_path / "train.py")
     assert script is not None
     assert [(fault.cause, fault.line) for fault in script.faults] == [(cause, line)]
 
@@ -262,12 +324,49 @@ def test_a_healthy_loop_has_no_fault(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [PARTS_OF_A_BATCH, ALL_BATCHES_IN_A_CLOSURE, ACCUMULATED, SPLIT_OVER_METHODS, MIRRORED_TOGETHER,
-     PICTURES_ALONE, CLIPPED_IN_ONE_BRANCH, TWO_NETWORKS],
+     PICTURES_ALONE, CLIPPED_IN_ONE_BRANCH, TWO_NETWORKS, FREED_IN_TIME, DRAWN_ANEW],
 )  # fmt: skip
 def test_loops_of_other_styles_have_no_fault(tmp_path, text):
     script = script_in(text, tmp_path / "train.py")
     assert script is not None
     assert script.faults == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("", "", []),
+        ("        opt.zero_grad()\n", "", [("gradients are not cleared", 11)]),
+        ("self.net(images)", "self.net(images).detach()", [("no gradient reaches the network", 11)]),
+        ("opt.zero_grad()", "self.net.eval()\n        opt.zero_grad()",
+         [("network is trained in evaluation mode", 10)]),
+        ("opt.zero_grad()", "opt.zero_grad()\n        optimizer = AdamW(self.parameters())",
+         [("optimizer is made anew in the loop", 11)]),
+    ],
+)  # fmt: skip
+def test_manual_optimization_of_lightning_is_read_from_its_training_step(old, new, said):
+    script = script_in(LIGHTNING.replace(old, new, 1) if old else LIGHTNING, Path("lit.py"))
+    assert script is not None
+    assert [(fault.cause, fault.line) for fault in script.faults] == said
+
+
+@pytest.mark.parametrize(
+    ("made", "step", "line"),
+    [
+        ("image = self.transform(image)", "A.HorizontalFlip(p=0.5)", 9),
+        ('image = self.transform(image=image)["image"]', "A.ShiftScaleRotate()", 9),
+        (MIRRORED, "A.Blur()", 10),
+        ("image = self.transform(image)", "A.RandomBrightnessContrast()", None),
+        ("image, keypoints = moved(self.transform(image=image, keypoints=keypoints))", "A.Rotate()", None),
+        (f"{MIRRORED}\n            keypoints[:, 0] = 191 - keypoints[:, 0]", "A.Blur()", None),
+        ("image = image[..., ::-1]", "A.Blur()", None),
+    ],
+)
+def test_pictures_that_a_data_set_moves_without_their_keypoints_are_read_from_its_code(made, step, line):
+    script = script_in(DATA_SET.replace("{made}", made).replace("{step}", step), Path("horses.py"))
+    faults = () if script is None else script.faults
+    named = "augmentation changes image and keypoints differently"
+    assert [(f.cause, f.line) for f in faults] == ([] if line is None else [(named, line)])
 
 
 def test_the_line_that_is_added_is_shown(tmp_path):

@@ -91,6 +91,13 @@ def test_pck_auc_epe_and_nme_are_those_of_mmpose(written, theirs, seed):
     assert report.value == pytest.approx(nme, rel=1e-6)
     assert value(report, "AUC") == pytest.approx(theirs.keypoint_auc(pred, truth[..., :2], mask, 30.0))
     assert value(report, "EPE") == pytest.approx(theirs.keypoint_epe(pred, truth[..., :2], mask), rel=1e-6)
+    # AUC and EPE name no length, so there is no PCK and no NME of a keypoint beside them.
+    for metric in ("auc", "epe"):
+        alone = measure(pose_set, found, metric)
+        pixels = [[row["epe"] for row in one.per_keypoint] for one in (alone, report)]
+        np.testing.assert_array_equal(pixels[0], pixels[1])
+        assert all(np.isnan(row["pck"]) and np.isnan(row["nme"]) for row in alone.per_keypoint)
+        assert alone.plot().layout.xaxis.title.text == "mean error (px)"
     steps = [theirs.keypoint_pck_accuracy(pred, truth[..., :2], mask, t, longest.copy())[1]
              for t in figures.MPCK_THRESHOLDS]  # fmt: skip
     assert value(report, "mPCK") == pytest.approx(np.mean(steps))

@@ -12,7 +12,11 @@ import pytest
 from tests.apps import painted
 from tests.evaluation.test_comparison_details import people_set, sees, true_points
 from tests.mutation import survivors
+from workbench.checkpoints.demo import demo_config
 from workbench.data.coco import read_coco
+from workbench.diagnosis import diagnose
+from workbench.diagnosis.image_id_causes import OtherImages
+from workbench.diagnosis.loading_causes import NotRead
 from workbench.evaluation import Predictions, evaluate
 from workbench.evaluation.exchange_formats import read_dump
 from workbench.evaluation.predictions import results_of
@@ -61,6 +65,30 @@ def test_a_dump_is_compared_with_a_result_file(tmp_path, found, workbench):
     code, out, err = workbench(*words, "--json")
     assert code == 0, err
     assert [row["title"] for row in json.loads(out)["epochs"]] == ["a", "b"]
+
+
+def test_a_dump_is_diagnosed_as_the_results_that_it_is(tmp_path, found):
+    given, pose_set = found
+    run = tmp_path / "run"
+    run.mkdir()
+    path = dump(run / "results.pkl", given)
+    for targets in ([path], [run]):
+        report = diagnose(targets, data=pose_set.source, level="forward", causes=[NotRead(), OtherImages()])
+        assert report.given == "predictions results.pkl"
+        assert "file cannot be read" in report.ruled_out
+        assert report.figures["AP"] == pytest.approx(1)
+
+
+def test_a_dump_that_is_cut_off_and_another_pickle_are_told_and_the_rest_is_tested(tmp_path, found):
+    path = dump(tmp_path / "results.pkl", found[0])
+    path.write_bytes(path.read_bytes()[:-40])
+    other = tmp_path / "index.pkl"
+    other.write_bytes(pickle.dumps(["a", "b"]))
+    report = diagnose([path, other, demo_config()], level="files", causes=[NotRead()])
+    assert [finding.cause for finding in report.findings] == ["file cannot be read"]
+    assert "results.pkl" in report.findings[0].evidence
+    note = next(note for note in report.notes if note.startswith("index.pkl"))
+    assert "holds neither poses of `tools/test.py --dump` (pred_instances) nor weights" in note
 
 
 class Shell:

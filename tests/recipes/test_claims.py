@@ -31,6 +31,7 @@ def test_a_field_is_judged_by_its_name_its_place_and_its_word(tmp_path):
         ("codec.input_size", "wrong", [768, 1024]),
         ("colour", "not checked", None),
     ]
+    assert [one.claim.line for one in found] == [2, 5, 8, 11]
     assert "exchanged" in found[2].why
     assert all("sapiens@3e829ac" in one.source for one in found[:3])
 

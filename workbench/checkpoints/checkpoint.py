@@ -41,6 +41,7 @@ class Checkpoint:
             model's number of keypoints.
         unread: tensors of the state dict whose numbers are not read (quantised, sparse ...), by name.
         left: further weights in the files that are not among the tensors, in words.
+        modules: of the network that wrote the file, as torch lists them beside its weights; () without it.
     """
 
     paths: tuple[Path, ...]
@@ -57,6 +58,7 @@ class Checkpoint:
     expert: int | None = None
     unread: Mapping[str, Unread] = field(default_factory=dict)
     left: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _ROW = 26  # screen pixels per module in the figure
 
 
+class NotFilled(ValueError):  # noqa: N818 - reads as what happened
+    """A file does not fill the model that was built for it."""
+
+
 @dataclass(frozen=True)
 class Mismatch:
     """A tensor whose shape in the file is not the model's.
@@ -145,12 +149,12 @@ class LoadReport(Report):
             allow_partial: accept a model that is not.
 
         Raises:
-            ValueError: it is not, and `allow_partial` is not set.
+            NotFilled: it is not, and `allow_partial` is not set.
         """
         if self.another and not allow_partial:
-            raise ValueError(f"{self.another} ({self.loaded} of {self.tensors} tensors fit)")
+            raise NotFilled(f"{self.another} ({self.loaded} of {self.tensors} tensors fit)")
         if not self.complete and not allow_partial:
-            raise ValueError(
+            raise NotFilled(
                 f"{self.file} does not fill the model: {self.summary()} (or go on with --allow-partial)"
             )
 

@@ -16,7 +16,7 @@ from workbench.checkpoints.checkpoint_files import files_of, merged
 from workbench.checkpoints.exported_files import read_onnx, read_tflite
 from workbench.checkpoints.history import history_of
 from workbench.checkpoints.numpy_files import read_npz
-from workbench.checkpoints.pickled_objects import Fields
+from workbench.checkpoints.pickled_objects import Fields, Ordered
 from workbench.checkpoints.safetensors_file import is_safetensors, read_safetensors
 from workbench.checkpoints.state_dicts import Finder, Found, common_prefix, find_state_dict
 from workbench.checkpoints.tensors import Contents, FileRange, TensorInfo
@@ -86,7 +86,15 @@ def _one(path: Path, wrapper: str, limits: Limits) -> Checkpoint:
         facts=contents.facts,
         unread=found.unread,
         left=found.left,
+        modules=_modules(contents.value, found.wrapper),
     )
+
+
+def _modules(value: object, wrapper: str) -> tuple[str, ...]:
+    """Modules of the network, as torch lists them beside the weights under a key."""
+    for key in wrapper.split(".") if wrapper else ():
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value.modules if isinstance(value, Ordered) else ()
 
 
 def _refuse_multiplied(tensors: Mapping[str, TensorInfo], path: Path, limits: Limits) -> None:

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from workbench.checkpoints.budget import Budget, Limits, TooExpensive
-from workbench.checkpoints.pickled_objects import Array, Fields, Inert, LongBytes, NumpyType, Symbol, resolve
+from workbench.checkpoints.pickled_objects import (
+    Array,
+    Fields,
+    Inert,
+    LongBytes,
+    NumpyType,
+    Ordered,
+    Symbol,
+    resolve,
+)
 from workbench.checkpoints.tensors import ByteSource
 
 # Byte strings of this size and longer stay on disk: weights that are numpy arrays are written as such.
@@ -276,7 +285,11 @@ class _Machine:
                 instance.order = state[1]
         elif isinstance(instance, Array):
             instance.fill(state)
-        # Attributes of dicts (the _metadata of a state dict) and of tensors carry no weights: left out.
+        elif isinstance(instance, Ordered) and isinstance(state, dict):
+            record = state.get("_metadata")
+            names = record if isinstance(record, dict) else ()
+            instance.modules = tuple(name for name in names if isinstance(name, str))
+        # Other attributes of dicts and of tensors carry no weights: left out.
 
     def resolve_persistent(self, key: Any) -> Any:
         """The value of a persistent id: for torch's files a storage."""

@@ -72,6 +72,16 @@ class Fields(dict[Any, Any]):
     of: str = ""
 
 
+class Ordered(dict[Any, Any]):
+    """An OrderedDict; one that torch made as a state dict lists the modules of its network (``_metadata``).
+
+    Attributes:
+        modules: their names, those without weights of their own among them.
+    """
+
+    modules: tuple[str, ...] = ()
+
+
 @dataclass(eq=False)
 class NumpyType:
     """A numpy dtype, as its code."""
@@ -244,6 +254,10 @@ def _as_dict(*args: Any) -> dict[Any, Any]:
     ):
         raise ValueError("the pickle fills a dict with what are no pairs")
     return dict(pairs)
+
+
+def _ordered(*args: Any) -> Ordered:
+    return Ordered(_as_dict(*args))
 
 
 def _is_key(value: Any) -> bool:
@@ -440,7 +454,6 @@ _PASSING = (
     "builtins.frozenset",
 )
 _DICTS = (
-    "collections.OrderedDict",
     "builtins.dict",
     "mmengine.config.config.ConfigDict",
     "mmcv.utils.config.ConfigDict",
@@ -494,6 +507,7 @@ _KNOWN: dict[str, Symbol] = {
         **{name: (lambda *_, of=name: _fields_of(of)) for name in _FIELDS},
         "collections.defaultdict": _default_dict,
         "collections.Counter": _as_dict,
+        "collections.OrderedDict": _ordered,
         "collections.deque": lambda *args: args[0] if args and isinstance(args[0], list) else [],
         "torch._utils._rebuild_tensor": _tensor,
         "torch._utils._rebuild_tensor_v2": _tensor,

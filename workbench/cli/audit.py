@@ -127,7 +127,7 @@ def claims_text(report: ClaimsReport) -> str:
     for one in report.judgements:
         if one.verdict == "wrong":
             lines += [
-                f"wrong  line {one.claim.line}, {one.claim.key}: {shown(one.claim.value)}; "
+                f"wrong  {one.claim.place}{one.claim.key}: {shown(one.claim.value)}; "
                 f"upstream: {shown(one.expected)}",
                 f"       why     {one.why}",
                 f"       source  {one.source}",
@@ -135,11 +135,10 @@ def claims_text(report: ClaimsReport) -> str:
     for one in report.judgements:
         if one.verdict == "right":
             said = f"{one.claim.key}: {shown(one.claim.value)}"
-            lines.append(f"right  line {one.claim.line}, {said} ({one.source})")
+            lines.append(f"right  {one.claim.place}{said} ({one.source})")
     unknown = [one for one in report.judgements if one.verdict == "not checked"]
     lines += [
-        f"not checked  line {one.claim.line}: {one.claim.text[:90]} ({one.why})"
-        for one in unknown[:_MOST_UNKNOWN]
+        f"not checked  {one.claim.place}{one.claim.text[:90]} ({one.why})" for one in unknown[:_MOST_UNKNOWN]
     ]
     if len(unknown) > _MOST_UNKNOWN:
         lines.append(f"not checked  {len(unknown) - _MOST_UNKNOWN} more statements (--json lists them)")

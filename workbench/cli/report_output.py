@@ -63,14 +63,17 @@ def answer(
     Raises:
         ValueError: options that contradict each other.
         NotAvailable: the model, or with `--demo` no demo model, can answer.
+        NotFilled: the file does not fill the model, and its tensors alone do not answer.
     """
+    from workbench.checkpoints.loading import NotFilled
+
     check_file(out, *REPORT_ENDINGS)
     if demo:
         run, report, notes = _demonstrated(inspector, params, subject)
     else:
         try:
             run, report, notes = _made(inspector, params, subject)
-        except NotAvailable as no_model:
+        except (NotAvailable, NotFilled) as no_model:
             if inspector.of_file is None or subject.model.adapter is not None or not subject.file:
                 raise
             return _of_file(inspector, params, subject, out, str(no_model))

@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from workbench.core.finding import Finding, Measurement
-from workbench.curves.mistakes import STANDS_STILL, begun_again, in_order, stands_still
+from workbench.curves.mistakes import STANDS_STILL, begun_again, in_order, not_falling, stands_still
 from workbench.curves.pasted import comparable
-from workbench.curves.quantities import role_of, scale_of, short
+from workbench.curves.quantities import is_coco, role_of, scale_of, short
 from workbench.curves.schedule import (
     ended_early,
     rate_steps,
@@ -68,7 +68,8 @@ def with_flags(curves: Curves) -> Curves:
 def flags_of(curves: Curves) -> list[Finding]:
     """What one run shows, in the order in which a person should read it."""
     judged = curves.headline
-    found = [*_not_finite(curves), *restarted(curves), *begun_again(curves), *stands_still(curves)]
+    found = [*_not_finite(curves), *not_falling(curves), *restarted(curves), *begun_again(curves)]
+    found += stands_still(curves)
     # What is evaluated is not what is trained: the figures say nothing more.
     still = any(flag.cause == STANDS_STILL for flag in found)
     if judged is not None and len(judged.by_epoch()[0]) > 1 and not still:
@@ -459,7 +460,8 @@ def _denominator(value: np.ndarray) -> int:
 
 
 def _coarse(series: Series) -> list[Finding]:
-    if role_of(series.name) != "metric":
+    # An AP is no share of keypoints: its steps come from the digits of the log.
+    if role_of(series.name) != "metric" or is_coco(series.name):
         return []
     x, value = _judged(series)
     n = _denominator(value)

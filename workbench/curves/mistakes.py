@@ -1,7 +1,7 @@
 """Mistakes of a training that its loss and its evaluations show together.
 
-Weights that were lost while the counting went on, evaluations of other weights than those that are trained,
-and data that come in the same order in every epoch.
+A loss that does not fall, weights that were lost while the counting went on, evaluations of other weights
+than those that are trained, and data that come in the same order in every epoch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from workbench.curves.table import Curves, Series
 
 STANDS_STILL = "every evaluation gives the same figures"
 IN_ORDER = "training data not shuffled"
+NOT_FALLING = "training loss does not fall"
 
 # A metric below this has nothing to lose.
 LEAST = 0.1
@@ -25,6 +26,10 @@ BACK, LOST = 0.6, 0.3
 SAME_COUNT, MOVES = 5, 0.05
 # The loss repeats itself in each epoch: part of its variance, its range in parts of the loss, epochs needed.
 REPEATED, SWING, EPOCHS = 0.5, 0.1, 5
+# A loss that falls by less than this share does not fall, one that ends above so many times its start rises.
+LEAST_FALL, RISES, LOSS_ROWS = 0.05, 1.2, 6
+# A run that reached so much of its metric learned, however flat its loss lies.
+LEARNED = 0.1
 
 
 def _place(series: Series, place: float) -> str:
@@ -103,6 +108,43 @@ def stands_still(curves: Curves) -> list[Finding]:
             severity="warning",
             where=f"{judged.unit} {x[-count]:g} to {x[-1]:g}",
             refuted_by="checkpoints of two of these epochs that give other figures when evaluated again",
+        )
+    ]
+
+
+def start_and_end(loss: Series) -> tuple[float, float]:
+    """Medians of a loss over the first and the last tenth of its rows, of two rows at least."""
+    _, value = loss.finite()
+    part = max(2, len(value) // 10)
+    return float(np.median(value[:part])), float(np.median(value[-part:]))
+
+
+def not_falling(curves: Curves) -> list[Finding]:
+    """A training loss that stays or rises in a run whose figure is low."""
+    loss = curves.loss
+    if loss is None or len(loss.finite()[1]) < LOSS_ROWS:
+        return []
+    first, last = start_and_end(loss)
+    fall = 1 - last / first if first else 0.0
+    value = np.zeros(0) if curves.headline is None else curves.headline.by_epoch()[1]
+    learned = (
+        curves.headline is not None
+        and role_of(curves.headline.name) == "metric"
+        and len(value) > 0
+        and value.max() >= LEARNED * scale_of(value)
+    )
+    if fall >= LEAST_FALL or (learned and last <= RISES * first):
+        return []
+    moves = "rises from" if last > RISES * first else "stays where it is, from"
+    return [
+        Finding(
+            NOT_FALLING,
+            f"the training loss {moves} {first:.3g} to {last:.3g} over {len(loss.finite()[1])} rows",
+            "overfit one image (`workbench overfit`), whose bisector tells apart: a rate that is too large "
+            "or too small, an optimizer without the model's parameters, gradients that are not cleared",
+            (Measurement("share by which the loss falls", fall, expected=0.5),),
+            confidence="likely",
+            refuted_by="a loss that falls when one image is learned by heart (`workbench overfit`)",
         )
     ]
 

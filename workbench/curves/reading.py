@@ -80,8 +80,8 @@ def read_runs(path: Path, title: str = "") -> tuple[Curves, ...]:
         if not files:
             raise NotAvailable(
                 f"{path}: no log in this folder; expected scalars.json, *.log.json, *.log, "
-                "events.out.tfevents.*, *.wandb, metrics.csv, results.csv or *.jsonl, there or below "
-                "(links out of it are not followed)"
+                "events.out.tfevents.*, *.wandb, metrics.csv, results.csv, *log*.csv or *.jsonl, there or "
+                "below (links out of it are not followed)"
             )
         runs = read_logs(files, title or path.resolve().name)
         if not others:
@@ -177,7 +177,7 @@ def _format_of(source: Source, head: bytes) -> LogFormat | None:
 
 def _title_of(path: Path) -> str:
     """The run's folder for a log of a fixed name, else the file's own name."""
-    generic = {"scalars.json", "metrics.csv", "results.csv", "log.jsonl", "history.json"}
+    generic = {"scalars.json", "metrics.csv", "results.csv", "log.jsonl", "log.csv", "history.json"}
     folder = path.resolve().parent
     if path.name not in generic and not path.name.startswith("events.out.tfevents"):
         return path.name.split(".")[0] or path.name
@@ -212,7 +212,9 @@ def _own_files(run: Path, folder: Path, pattern: str) -> list[Path]:
 
 
 # Of other trainers, and of mmengine's without the folders around it; the first kind that is there.
-_OTHERS = ("scalars.json", "metrics.csv", "results.csv", "*.jsonl", "events.out.tfevents.*", "*.wandb")
+_OTHERS = (
+    "scalars.json", "metrics.csv", "results.csv", "*log*.csv", "*.jsonl", "events.out.tfevents.*", "*.wandb",
+)  # fmt: skip
 _BELOW = ("", "*/", "*/*/")
 
 

@@ -20,7 +20,8 @@ import numpy as np
 from workbench.core import Sample, Skeleton, nearest
 from workbench.data.coco_dialects import Standard, part_of, part_skeleton, standard_form
 from workbench.data.coco_entries import entry_name, image_records, instance, plain_visibility, whole
-from workbench.data.images import ImageReading, images_folder
+from workbench.data.image_folders import images_folder
+from workbench.data.images import ImageReading
 from workbench.data.pose_set import ImageRecord, PoseSet
 from workbench.skeletons import SKELETONS, skeleton_for
 
@@ -91,11 +92,11 @@ def pose_set_of(
     """The data set of the parsed content of a json file; other arguments and errors as `read_coco`."""
     standard = standard_form(content, path.name, part)
     categories = _categories(standard.raw["categories"], path.name, category)
-    records = _records(standard, path, images, within, reading)
+    records, doubt = _records(standard, path, images, within, reading)
     found = _assembled(
         standard, standard.raw["annotations"], categories, records, path, part, within, category
     )
-    return found if reading is None else replace(found, reading=reading)
+    return replace(found, reading=reading or found.reading, folder_doubt=doubt)
 
 
 def read_by_category(path: Path, images: Path | None = None) -> list[PoseSet]:
@@ -110,15 +111,16 @@ def read_by_category(path: Path, images: Path | None = None) -> list[PoseSet]:
     every = standard.raw["categories"]
     if not every:
         raise ValueError(f"{path.name}: expected COCO annotations with categories")
-    records = _records(standard, path, images, ())
+    records, doubt = _records(standard, path, images, ())
     entries: dict[Any, list[Any]] = {}
     for entry in standard.raw["annotations"]:
         entries.setdefault(_category_of(entry), []).append(entry)
     listed = {number: entry for number, entry in _listed(every, path.name).items() if entries.get(number)}
-    return [
+    found = [
         _assembled(standard, entries[number], {number: entry}, records, path, None, (), number)
         for number, entry in listed.items()
     ]
+    return [replace(one, folder_doubt=doubt) for one in found]
 
 
 def _records(
@@ -127,9 +129,11 @@ def _records(
     images: Path | None,
     within: Sequence[Path],
     reading: ImageReading | None = None,
-) -> dict[int, ImageRecord]:
+) -> tuple[dict[int, ImageRecord], str]:
+    """The images by id, and a sentence where another folder may be meant."""
     entries = standard.raw["images"]
-    return image_records(entries, images_folder(path, images, entries), path.name, within, reading)
+    folder, doubt = images_folder(path, images, entries)
+    return image_records(entries, folder, path.name, within, reading), doubt
 
 
 def _assembled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Sample, Skeleton
+from workbench.core.errors import ReadingNote
 from workbench.core.geometry import checked_box
-from workbench.data.images import ImageReading, common_bits, is_within, may_have_16_bits, read_image
+from workbench.data.image_folders import is_within
+from workbench.data.images import ImageReading, common_bits, may_have_16_bits, read_image
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -86,6 +89,7 @@ class PoseSet:
         within: no image may lie outside of these folders, symbolic links resolved; no limit when empty.
         left_out: missing images that were left out with their annotations, at the user's request.
         reading: what the user states about the image files.
+        folder_doubt: a sentence where another folder holds files of the images' names too.
     """
 
     name: str
@@ -103,6 +107,7 @@ class PoseSet:
     part: str = "body"
     within: tuple[Path, ...] = ()
     reading: ImageReading = field(default_factory=ImageReading)
+    folder_doubt: str = ""
 
     def __len__(self) -> int:
         return len(self.instances)
@@ -125,6 +130,8 @@ class PoseSet:
     def image(self, image_id: int) -> UInt8[np.ndarray, "H W 3"]:
         """The pixels of one image (read-only), in the orientation in which it was annotated.
 
+        A `ReadingNote` says where another folder may be meant.
+
         Raises:
             KeyError: no such image id.
             FileNotFoundError: the file is not where it should be.
@@ -142,6 +149,8 @@ class PoseSet:
                 f"{record.path.name}: leads out of the folders that are served; it is not read."
                 " Name the images' own folder with --images"
             )
+        if self.folder_doubt:
+            warnings.warn(self.folder_doubt, ReadingNote, stacklevel=2)
         bits = self._bits if may_have_16_bits(record.path) else 0
         return _annotated_pixels(record, ImageReading(bits, self.reading.as_stored))
 

@@ -53,6 +53,7 @@ CHECKS: dict[str, str] = {
     "annotation ids": "no id is 0",
     "file read in another way than stated": "the file is in COCO's form",
     "missing images": "every image is there",
+    "folder of the images": "one folder alone can be meant",
     "images of another size": "every image has the size that the file states",
     "repeated images": "no image is there twice",
     "turned images": "no image is turned by its EXIF orientation",
@@ -63,6 +64,8 @@ CHECKS: dict[str, str] = {
 OF_IMAGES = ("images of another size", "repeated images", "turned images", "images of several frames")
 WITH_MODEL = "a model is needed: `workbench data lint` with --model CHECKPOINT"
 
+# Where both coordinates have this value, nothing was labelled: COCO's 0, and the -1 of converters.
+_PLACEHOLDERS = (0, -1)
 # A visible keypoint farther outside than this share of the box's longer side is of another box.
 _FAR = 0.5
 # Nobody labels so many keypoints of which none is seen, but for one instance in some hundred.
@@ -148,14 +151,8 @@ class LintReport(Report):
 
     def table(self) -> list[dict[str, Any]]:
         return [
-            {
-                "severity": one.finding.severity,
-                "cause": one.finding.cause,
-                "evidence": one.finding.evidence,
-                "fix": one.finding.fix,
-                "instances": len(one.instances),
-                "images": len(one.images),
-            }
+            {key: getattr(one.finding, key) for key in ("severity", "cause", "evidence", "fix")}
+            | {"instances": len(one.instances), "images": len(one.images)}
             for one in self.found
         ]
 
@@ -197,9 +194,15 @@ def lint(
     skipped: dict[str, str] = {}
     if "keypoint order" not in checked:
         skipped["keypoint order"] = (not_checked or {}).get("keypoint order", WITH_MODEL)
-    if "left/right swaps" not in checked and len(_usual(pose_set)) < _LEAST:
-        few = f"the set has fewer than {_LEAST} labelled instances, and {WITH_MODEL}"
+    pairs = sum(k < partner for k, partner in enumerate(_partners(pose_set)))
+    if "left/right swaps" not in checked and (pairs < 2 or len(_usual(pose_set)) < _LEAST):
+        what = f"{_LEAST} labelled instances" if pairs >= 2 else "two pairs of left and right keypoints"
+        few = f"the set has fewer than {what}, and {WITH_MODEL}"
         skipped["left/right swaps"] = (not_checked or {}).get("left/right swaps", few)
+    if not pairs and not _stated_mirror(pose_set, pose_set.skeleton):
+        skipped["mirror pairs"] = "neither the names of the keypoints nor the file tell any"
+    if not pose_set.skeleton.sigmas and not _stated(pose_set, "sigmas", "kpt_oks_sigmas"):
+        skipped["sigmas"] = "the file states none, and none are known for these keypoints"
     checks: list[Callable[[PoseSet], list[Located]]] = [located, *_OWN]
     found = list(beside)
     total = len(checks) + len(_ON_DISK) * images
@@ -209,7 +212,7 @@ def lint(
     absent = missing_images(pose_set)
     if not images:
         skipped |= dict.fromkeys(OF_IMAGES, "images were not to be looked at")
-        skipped["missing images"] = skipped[OF_IMAGES[0]]
+        skipped |= dict.fromkeys(("missing images", "folder of the images"), skipped[OF_IMAGES[0]])
     elif pose_set.images and len(absent) == len(pose_set.images):
         raise FileNotFoundError(
             f"{pose_set.name}: {pose_set.absent_text(absent.values())}; name the folder of the images with "
@@ -217,6 +220,8 @@ def lint(
         )
     else:
         found += _missing(pose_set, absent)
+        if doubt := pose_set.folder_doubt:
+            found.append(Located(Finding("folder of the images", doubt, severity="warning")))
         for done, check in enumerate(_ON_DISK, len(checks)):
             progress(done, total)
             found += check(pose_set)
@@ -226,15 +231,8 @@ def lint(
     images_of = {pose_set.image_name(n): record.path.name for n, record in pose_set.images.items()}
     found = [one.in_own_ids(pose_set) for one in found]
     named = {n: images_of[n] for one in found for n in one.images if n in images_of}
-    return LintReport(
-        pose_set.name,
-        pose_set.skeleton.name,
-        len(pose_set),
-        len(pose_set.images),
-        tuple(found),
-        skipped,
-        named,
-    )
+    counts = len(pose_set), len(pose_set.images)
+    return LintReport(pose_set.name, pose_set.skeleton.name, *counts, tuple(found), skipped, named)
 
 
 # Names, mirror pairs and sigmas.
@@ -248,6 +246,11 @@ def _stated(pose_set: PoseSet, *keys: str) -> Any:
                 if entry.get(key) is not None:
                     return entry[key]
     return None
+
+
+def _partners(pose_set: PoseSet) -> tuple[int, ...]:
+    """Each keypoint's partner on the other side: the skeleton's, otherwise the names'."""
+    return tuple(pose_set.skeleton.mirror) or mirror_by_names(pose_set.skeleton.keypoints)
 
 
 def _mirror(pose_set: PoseSet) -> list[Located]:
@@ -333,7 +336,7 @@ def _sigmas(pose_set: PoseSet) -> list[Located]:
     if values and (min(values) <= 0 or max(values) > 0.5):
         text = f"sigmas lie between {min(values):g} and {max(values):g}; expected .01 to .3"
         made.append(Located(Finding("sigmas", text, "COCO's are .025 (eyes) to .107 (hips).")))
-    mirror = tuple(skeleton.mirror) or mirror_by_names(skeleton.keypoints)
+    mirror = _partners(pose_set)
     sided = [(k, p) for k, p in enumerate(mirror) if k < p] if values else []
     uneven = [k for k, p in sided if not np.isclose(values[k], values[p])]
     if uneven:
@@ -435,14 +438,14 @@ def _outside_box(pose_set: PoseSet) -> list[Located]:
 
 def _visibility(pose_set: PoseSet) -> list[Located]:
     chosen = _usual(pose_set)
-    corner = [a for a in chosen if ((a.truth[:, 2] > 0) & (a.truth[:, :2] == 0).all(1)).any()]
     made = []
-    if corner:
-        text = (
-            f"{len(corner)} instances have labelled keypoints at (0, 0), where COCO puts what is not labelled"
-        )
-        fix = "Give keypoints at (0, 0) visibility 0."
-        made.append(located_at(Finding("visibility", text, fix), corner))
+    for value in _PLACEHOLDERS:
+        at = [a for a in chosen if ((a.truth[:, 2] > 0) & (a.truth[:, :2] == value).all(1)).any()]
+        if at:
+            place, by = f"({value}, {value})", "COCO puts" if value == 0 else "tools put"
+            text = f"{len(at)} instances have labelled keypoints at {place}, where {by} what is not labelled"
+            fix = f"Give keypoints at {place} visibility 0."
+            made.append(located_at(Finding("visibility", text, fix), at))
     placed = [a for a in pose_set.instances if not a.iscrowd and a.truth[:, :2].any()]
     if placed and not chosen:
         text = (
@@ -491,8 +494,7 @@ def _visibility(pose_set: PoseSet) -> list[Located]:
 
 def _swaps(pose_set: PoseSet) -> list[Located]:
     """Instances in which one pair of sides points against the pairs that it goes with in all others."""
-    mirror = tuple(pose_set.skeleton.mirror) or mirror_by_names(pose_set.skeleton.keypoints)
-    pairs = [(k, p) for k, p in enumerate(mirror) if k < p]
+    pairs = [(k, p) for k, p in enumerate(_partners(pose_set)) if k < p]
     chosen = _usual(pose_set)
     if len(pairs) < 2 or len(chosen) < _LEAST:
         return []

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from workbench.core import Groups, NotAvailable, PoseModel
+from workbench.checkpoints.loading import percent
+from workbench.core import Conditioned, Groups, NotAvailable, PoseModel
 from workbench.core.capabilities import RollsOut
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.hooks import count_inputs
 from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
-from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Mended, spread
+from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Mended, check_keypoints, spread
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, PeopleEvidence, whole_images
 from workbench.diagnosis.separation import EVALUATIONS, Separated, nothing_chosen, separated, varying
 from workbench.diagnosis.targets import Given
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-# Instances on which causes are searched: enough for an interval, seconds on a CPU.
-SAMPLE = 48
-# Multiples of it, less whole numbers, fill the unit interval evenly.
+# Instances on which causes are searched, and the most on which the clinic tries switches: seconds on a CPU.
+SAMPLE, CLINIC_INSTANCES = 48, 1024
+# Share of a model's parameters below which a file is one of another model.
+LEAST_LOADED = 0.05
+# Multiples of this, less whole numbers, fill the unit interval evenly.
 GOLDEN = 0.6180339887498949
 
 
@@ -44,8 +47,8 @@ class Options:
         images: folder of its images.
         within: no image, and nothing in a run's folder, may lie outside of these folders, symbolic links
             resolved; no limit when empty.
-        bits: as in ImageReading, as is the next.
-        as_stored: likewise.
+        one_run: as of sorted_targets.
+        bits, as_stored: as in ImageReading.
         config: of the model; named here it is the user's own code and is run.
         adapter: the user's own model as a Python file; it is run.
         claim: figure by name that the run should reach or was seen to reach: ``{"AP": .698}``.
@@ -56,8 +59,7 @@ class Options:
         sigmas: OKS constants, one for each keypoint or one for all; () for the model's or the skeleton's.
         device: for the model.
         run_config: whether `config` is run; False reads it.
-        sample: instances on which causes are searched; at level ``evaluate`` what is found is then measured
-            on the whole set.
+        sample: instances on which causes are searched; level ``evaluate`` then measures on the whole set.
         steps: of each overfit attempt at level ``train``; None for what networks of this kind need.
     """
 
@@ -65,6 +67,7 @@ class Options:
     data: str | None = None
     images: Path | None = None
     within: tuple[Path, ...] = ()
+    one_run: bool = False
     bits: int = 0
     as_stored: bool = False
     config: Path | None = None
@@ -233,7 +236,12 @@ class Case:
     def _open_as_given(self) -> LoadedModel:
         """With the named config; where it builds no model, with the one of the checkpoint, and a note."""
         try:
-            return self._open(remap=False)
+            found = self._open(remap=False)
+            load = found.load if self.config_path() is not None else None
+            if load is not None and not load.remap and load.loaded_fraction < LEAST_LOADED:
+                share = percent(load.loaded_fraction)
+                raise ValueError(f"it is another one's: {share} of its parameters come from the file")
+            return found
         except (*USER_ERRORS, RuntimeError) as error:
             failure, path = sentence(error), self.config_path()
             if path is None or self.given.checkpoint is None or isinstance(error, NotAvailable):
@@ -244,7 +252,7 @@ class Case:
                 raise error from None
             self._kept["config failure"] = failure
             self.notes.append(
-                f"{path.name} builds no model; the rest is tested with the checkpoint's own config"
+                f"{path.name} does not fit; the rest is tested with the checkpoint's own config"
             )
             return found
 
@@ -385,14 +393,15 @@ class Case:
             NotAvailable: there is none, or it does not fit the data set.
         """
         from workbench.data.coco import read_json
-        from workbench.evaluation.predictions import Predictions, minus_ones, read_predictions, results_of
+        from workbench.evaluation.exchange_formats import read_poses
+        from workbench.evaluation.predictions import Predictions, minus_ones, results_of
 
         def read() -> Predictions:
             path = next(iter((*self.given.predictions, *self.given.results)), None)
             if path is None:
                 raise NotAvailable("no result file was given")
             if self.given.predictions:
-                found = read_predictions(path)[0]
+                found = read_poses(path)
             else:
                 found = Predictions.from_coco(results_of(self.pose_set(), read_json(path)), path.name)
                 if not len(found):
@@ -470,7 +479,8 @@ class Case:
             return Evidence(pose_set, pose_set.labelled, given=found, stepped=self.step)
         model = self.top_down()
         check_keypoints(len(model.skeleton), pose_set, "the model")
-        evidence = Evidence(pose_set, self.chosen(), model, stepped=self.step)
+        kept = CLINIC_INSTANCES if isinstance(model, Conditioned) and self.reaches("evaluate") else 0
+        evidence = Evidence(pose_set, self.chosen(), model, stepped=self.step, kept=kept)
         self.step()
         started = time.monotonic()
         evidence.measure()
@@ -587,12 +597,3 @@ class Case:
         elif change.stage in (*NEEDS_FORWARD, "outputs"):
             made._kept["model"] = change.of(self.model())
         return made
-
-
-def check_keypoints(count: int, pose_set: PoseSet, what: str) -> None:
-    """Raise NotAvailable where poses have another number of keypoints than the data set."""
-    if count != len(pose_set.skeleton):
-        raise NotAvailable(
-            f"{what} has {count} keypoints and {pose_set.name} {len(pose_set.skeleton)}, so they cannot be "
-            "compared; give a set with the same keypoints"
-        )

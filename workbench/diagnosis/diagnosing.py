@@ -27,7 +27,7 @@ from workbench.diagnosis.cause import (
 from workbench.diagnosis.commands import commands_of
 from workbench.diagnosis.fixes import diff_of_change, edits_of_change
 from workbench.diagnosis.pictures import note_of_scores
-from workbench.diagnosis.report import Diagnosis, by_proof
+from workbench.diagnosis.report import Diagnosis, by_proof, joined
 from workbench.diagnosis.run_logs import of_this_log
 from workbench.diagnosis.targets import exists, sorted_targets
 from workbench.diagnosis.texts import is_message
@@ -98,7 +98,7 @@ def diagnose(
             raise Cancelled
 
     chosen = all_causes() if causes is None else tuple(causes)
-    given = sorted_targets(listed, options.get("within", ()))
+    given = sorted_targets(listed, options.get("within", ()), options.get("one_run", False))
     wanted = Options(
         against=None if against is None else Path(against),
         data=None if data is None else str(data),
@@ -123,7 +123,8 @@ def _repeat(targets: Sequence[Path | str], options: Options) -> dict[str, Any]:
     usual, given = Options(), {}
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
-        if value != getattr(usual, field.name):
+        # What a server keeps to is no part of the question.
+        if field.name != "within" and value != getattr(usual, field.name):
             given[field.name] = str(value.resolve()) if isinstance(value, Path) else value
     named = [str(Path(target).resolve()) if exists(Path(target)) else str(target) for target in targets]
     if options.data is not None and exists(Path(options.data)):
@@ -201,7 +202,7 @@ def _tested(case: Case, cause: Cause) -> list[Finding] | RuledOut | NotTestable:
 
 def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
     groups: dict[str, str] = {}
-    findings: list[Finding] = []
+    by_cause: list[list[Finding]] = []
     ruled_out: dict[str, str] = {}
     not_testable: dict[str, str] = {}
     symptom_of: dict[str, tuple[str, ...]] = {}
@@ -220,11 +221,13 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
                 else:
                     stay.append(finding)
             found = [_refutable(finding, cause) for finding in stay]
-            findings += [of_this_log(case, finding) for finding in found] if "log" in cause.needs else found
-            groups |= {finding.cause: cause.group for finding in answer}
+            by_cause.append([of_this_log(case, one) if "log" in cause.needs else one for one in found])
+            groups = {finding.cause: cause.group for finding in answer} | groups
             symptom_of |= {finding.cause: cause.symptom_of for finding in answer}
         groups.setdefault(cause.name, cause.group)
-    findings = _with_diffs(case, findings)
+    findings = _with_diffs(case, _each_once(by_cause))
+    if (pose_set := case.peek("data")) is not None and not pose_set.labelled:
+        case.notes.append(f"{pose_set.name}: no instance is annotated, so nothing is compared with the truth")
     if case.reaches("forward") and (scores := note_of_scores(case)):
         case.notes.append(scores)
     figures, protocol, sample, together = _measured(case)
@@ -248,6 +251,19 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
         commands=commands_of(case),
         experiment=_experiment(case, findings),
     )
+
+
+def _each_once(by_cause: Sequence[Sequence[Finding]]) -> list[Finding]:
+    """All findings; what the tests of two causes name alike is one, with the evidence of both."""
+    found: list[Finding] = []
+    for new in by_cause:
+        alike = [one for one in found if any(one.cause == other.cause for other in new)]
+        found = [
+            joined([one, *(other for other in new if other.cause == one.cause)]) if one in alike else one
+            for one in found
+        ]
+        found += [other for other in new if all(other.cause != one.cause for one in alike)]
+    return found
 
 
 def _measured(case: Case) -> tuple[dict[str, float], str, tuple[int, ...], tuple[float, ...]]:

@@ -7,6 +7,7 @@ change and without. `separate` tells several causes at once apart: each alone, a
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -224,9 +225,10 @@ class Evidence:
         batch_size: crops in one forward pass.
         stepped: called before every forward pass; what it raises ends the measurement.
         within: evidence of the same model on some of these instances, whose outputs are used.
+        kept: instances for which the backbone's results are kept; these alone by default.
 
     Attributes:
-        backbone: what it gave for the instances of the sample; None where the network has no such part.
+        backbone: what it gave for the instances that are kept; None where the network has no such part.
     """
 
     def __init__(
@@ -241,6 +243,7 @@ class Evidence:
         batch_size: int = 16,
         stepped: Callable[[], None] = lambda: None,
         within: Evidence | None = None,
+        kept: int = 0,
     ) -> None:
         self.pose_set, self.model, self.given = pose_set, model, given
         self.indices = tuple(indices)
@@ -253,11 +256,18 @@ class Evidence:
         self._forwards: dict[tuple[Change, ...], list[Forward]] = {} if within is None else within._forwards
         self._samples: dict[int, Sample] = {} if within is None else within._samples
         # Weights behind the backbone are changed without another pass of the backbone.
-        self.backbone = within.backbone if within is not None else _backbone(model, len(self.indices))
+        most = max(kept, len(self.indices))
+        self.backbone = within.backbone if within is not None else _backbone(model, most)
         glance = self.indices[:: max(1, len(self.indices) // GLANCE)][:GLANCE]
         # Batches end where one of these ends, so that each is made of whole batches.
         looks = (glance[:: GLANCE // FIRST], glance, self._half(glance), self.indices)
         self._looks: tuple[tuple[int, ...], ...] = looks if within is None else within._looks
+
+    def with_sigmas(self, sigmas: Sequence[float]) -> Evidence:
+        """The same poses, judged with other OKS constants."""
+        other = copy.copy(self)
+        other.sigmas, other._measured = tuple(sigmas), {}
+        return other
 
     @property
     def first(self) -> tuple[int, ...]:
@@ -501,3 +511,12 @@ def only(pose_set: PoseSet, instances: Sequence[Instance]) -> PoseSet:
 def with_points(predictions: Predictions, keypoints: Float[np.ndarray, "N K 2"]) -> Predictions:
     """The same poses with other keypoints, (x, y) in image pixels."""
     return dataclasses.replace(predictions, keypoints=keypoints)
+
+
+def check_keypoints(count: int, pose_set: PoseSet, what: str) -> None:
+    """Raise NotAvailable where poses have another number of keypoints than the data set."""
+    if count != len(pose_set.skeleton):
+        raise NotAvailable(
+            f"{what} has {count} keypoints and {pose_set.name} {len(pose_set.skeleton)}, so they cannot be "
+            "compared; give a set with the same keypoints"
+        )

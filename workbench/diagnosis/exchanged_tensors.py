@@ -1,14 +1,26 @@
-"""A model with some of its tensors exchanged while it runs."""
+"""A model with some of its tensors exchanged while it runs, and blocks in each other's place."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from workbench.core import Answers, Batch, Outputs, PoseModel
 from workbench.core.wrapping import Wrapper
+
+# Numbers of a matrix that tell whose it is.
+LEAST_NUMBERS = 512
+# Correlation with the earlier weights of another block from which a block is that one, where that with its
+# own is less than half of it: weights of one block correlate over an epoch, those of two blocks do not.
+ITS_OWN = 0.5
+# Pairs of blocks that are tried where no earlier epoch tells which; each costs a look at a few instances.
+MOST_PAIRS = 15
+# Blocks whose numbers sorted as text are in another order.
+AS_TEXT = 11
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,3 +67,96 @@ class WithTensors(Wrapper):
             finally:
                 for name, tensor in before.items():
                     own[name].copy_(tensor)
+
+
+def siblings(tensors: Mapping[str, Any]) -> list[dict[str, dict[str, str]]]:
+    """Groups of parts of one parent that hold tensors of the same names and shapes.
+
+    Args:
+        tensors: by name.
+
+    Returns:
+        For each group: part -> name inside it -> name of the tensor.
+    """
+    parts: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in tensors:
+        words = name.split(".")
+        for depth in range(1, len(words)):
+            parts[".".join(words[:depth])][".".join(words[depth:])] = name
+    groups: dict[Any, dict[str, dict[str, str]]] = defaultdict(dict)
+    for part, inside in parts.items():
+        build = frozenset((suffix, tuple(tensors[name].shape)) for suffix, name in inside.items())
+        groups[part.rpartition(".")[0], build][part] = inside
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def places_of_earlier(own: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, str]:
+    """Part -> the other one whose weights it holds, told by those of an earlier epoch.
+
+    Args:
+        own: tensors by name.
+        before: the same of the earlier epoch.
+    """
+    both = {n: t for n, t in own.items() if n in before and before[n].shape == t.shape}
+    found: dict[str, str] = {}
+    for group in siblings(both):
+        matrices = {s: n for s, n in next(iter(group.values())).items()
+                    if both[n].ndim > 1 and both[n].numel() >= LEAST_NUMBERS}  # fmt: skip
+        if not matrices or any(part.startswith(tuple(f"{one}." for one in found)) for part in group):
+            continue
+        suffix = max(matrices, key=lambda s: both[matrices[s]].numel())
+        names = [inside[suffix] for inside in group.values()]
+        mine, theirs = (_directions([of[name] for name in names]) for of in (both, before))
+        alike = (mine @ theirs.T).numpy()
+        parts = list(group)
+        moved = {parts[i]: parts[int(row.argmax())] for i, row in enumerate(alike)
+                 if row.max() > ITS_OWN and row[i] < row.max() / 2}  # fmt: skip
+        if moved and set(moved) == set(moved.values()):
+            found |= moved
+    return found
+
+
+def _directions(tensors: Sequence[Any]) -> Any:
+    """Each tensor less its mean, as a row of length 1."""
+    import torch
+
+    rows = torch.stack([t.detach().float().cpu().flatten() for t in tensors])
+    return torch.nn.functional.normalize(rows - rows.mean(1, keepdim=True), dim=1)
+
+
+def moved_tensors(own: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
+    """Tensors by the names at which they belong.
+
+    Args:
+        own: tensors by name.
+        places: part -> the part to which its tensors belong.
+    """
+    return {
+        f"{there}{name.removeprefix(part)}": tensor.clone()
+        for part, there in places.items()
+        for name, tensor in own.items()
+        if name.startswith(f"{part}.")
+    }
+
+
+def orders_of_blocks(own: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Other orders of the blocks that hold most of a network: some in each other's place, sorted as text.
+
+    Args:
+        own: tensors by name.
+    """
+    every = sum(tensor.numel() for tensor in own.values())
+    for group in siblings(own):
+        blocks = list(group)
+        held = sum(own[name].numel() for inside in group.values() for name in inside.values())
+        if 2 * held < every or not all(part.rpartition(".")[2].isdigit() for part in blocks):
+            continue
+        blocks.sort(key=lambda part: int(part.rpartition(".")[2]))
+        pairs = list(itertools.combinations(blocks, 2))
+        if len(pairs) > MOST_PAIRS:
+            pairs = list(itertools.pairwise(blocks))[:MOST_PAIRS]
+        yield from ({a: b, b: a} for a, b in pairs)
+        if len(blocks) >= AS_TEXT:
+            as_text = sorted(blocks)
+            yield dict(zip(blocks, as_text, strict=True))
+            yield dict(zip(as_text, blocks, strict=True))

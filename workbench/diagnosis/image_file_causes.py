@@ -1,4 +1,4 @@
-"""Causes in part of the image files: other channels, turned, mirrored, negative, dark, grey, another size."""
+"""Causes in part of the image files: other channels or colours, turned, dark, coarse, grey, another size."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from workbench.core import Answers, Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Sample
-from workbench.core.finding import Measurement
+from workbench.core.finding import Finding, Measurement
 from workbench.core.wrapping import Wrapper
-from workbench.data.images import image_size, is_within, upright_size
+from workbench.data.image_folders import is_within
+from workbench.data.images import image_size, upright_size
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, Evidence
+from workbench.diagnosis.file_groups import groups_of_files
 from workbench.diagnosis.input_causes import Input
 from workbench.diagnosis.set_causes import MOST_HEADERS
 
@@ -34,7 +36,8 @@ SURER = 0.25
 # Standard errors by which the other images must lose: else the change is good for all, or for none.
 SURE = 2.0
 # Changing an image that is right costs about what it gives to one that is not. Of a change that is good for
-# all, the images in which the network happens to be less sure lose little.
+# all, the images in which the network happens to be less sure lose little; and these are few, so that of a
+# change in which the network is surer of less than half of the images half of it is enough.
 LEAST_LOST = 0.5
 # Contrast (or brightness) of an image this many times lower than that of the usual one.
 DARKER = 2.5
@@ -42,6 +45,12 @@ DARKER = 2.5
 LEAST_LOSS = 0.02
 # As many times the sample's instances are looked at beside it where these leave that open.
 MORE = 2
+# Standard errors by which OKS of files that a statistic sets apart must be lower where nothing undoes it.
+LOWER = 3.0
+# Of cameras and screens; of sRGB but for its darkest end.
+GAMMA = 2.2
+# The hue of an image in steps of two degrees ends here, with what JPEG adds; others go on to 255.
+HALF_HUE = 190
 
 
 def red_and_blue(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
@@ -75,6 +84,27 @@ def grey(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
     return np.repeat(level[..., None], 3, axis=-1)
 
 
+def of_hue(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """The colours of an image that holds hue, saturation and value, as PIL or as OpenCV scales the hue."""
+    import cv2
+
+    half = image[..., 0].max() <= HALF_HUE
+    held = image if not half else np.concatenate([np.minimum(image[..., :1], 179), image[..., 1:]], axis=-1)
+    return cv2.cvtColor(held, cv2.COLOR_HSV2RGB if half else cv2.COLOR_HSV2RGB_FULL)
+
+
+def of_luma(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """The colours of an image that holds luma and the differences of blue and red, as in a JPEG."""
+    import cv2
+
+    return cv2.cvtColor(np.ascontiguousarray(image[..., [0, 2, 1]]), cv2.COLOR_YCrCb2RGB)
+
+
+def of_gamma(image: UInt8[np.ndarray, "H W 3"], power: float) -> UInt8[np.ndarray, "H W 3"]:
+    """The image with its values, as shares of 255, to a power."""
+    return np.rint(255 * (np.arange(256) / 255) ** power).astype(np.uint8)[image]
+
+
 @dataclass(frozen=True)
 class Stored:
     """One way in which part of the files may be stored, and what undoes it.
@@ -103,6 +133,16 @@ WAYS: tuple[Stored, ...] = (
     Stored("turned by 180 degrees", turned, "turn these files, or their annotations, by 180 degrees"),
     Stored("mirrored", mirrored, "mirror these files, or their annotations"),
     Stored("top and bottom exchanged", upside_down, "turn these files over, or their annotations"),
+    Stored("hue, saturation and value taken as such", of_hue, "store these files as RGB: they are HSV"),
+    Stored("luma and colour differences taken as such", of_luma, "store these files as RGB: they are YCbCr"),
+    *(
+        Stored(
+            f"to the power of {power:.2g}",
+            lambda image, power=power: of_gamma(image, power),
+            "write these files with the gamma of the others (a linear camera, or a gamma applied twice)",
+        )
+        for power in (1 / GAMMA, GAMMA)
+    ),
     Stored(
         "dark and light exchanged", negative, "store 255 less each value of these files: they are negatives"
     ),
@@ -247,11 +287,36 @@ class StoredOtherwise(Undone):
             },
         )  # fmt: skip
 
+    def _worse(self, case: Case) -> Finding | None:
+        """Files that a statistic sets apart and that are found worse, where nothing undoes it."""
+        evidence = case.of_model()
+        samples = _samples(evidence)
+        oks = np.concatenate([_oks_of(evidence, one.rows) for one in evidence.forwards()])
+        for group in groups_of_files(samples):
+            own, rest = oks[group.chosen], oks[~group.chosen]
+            lower = float(rest.mean() - own.mean())
+            error = float(np.hypot(_error(own), _error(rest)))
+            if lower < max(LEAST_LOSS, LOWER * error):
+                continue
+            names = _files(samples, group.chosen)
+            return self.found(
+                f"{len(names)} images of the {len(samples)} instances looked at are {group.text()}; their "
+                f"mean OKS is {own.mean():.3f}, that of the others {rest.mean():.3f} (standard error of the "
+                f"difference {error:.3f}); nothing that was tried gives it back",
+                fix=f"look at these files, and write them anew from their sources: {_some(names)}",
+                numbers=(Measurement("mean OKS of these images", float(own.mean())),),
+            )
+        return None
+
     def seen(self, case: Case, change: Change) -> str:
         facts = change.facts
         return f"{facts['count']} images of the {facts['of']} instances looked at are {facts['how']}"
 
     def test(self, case: Case) -> Answer:
+        answer = self._undone(case)
+        return (self._worse(case) or answer) if isinstance(answer, RuledOut) else answer
+
+    def _undone(self, case: Case) -> Answer:
         case.of_model()
         if not case.changes_of(self) and not case.no_changes_of(self):
             return RuledOut(
@@ -259,6 +324,11 @@ class StoredOtherwise(Undone):
                 "while the rest does worse"
             )
         return super().test(case)
+
+
+def _oks_of(evidence: Evidence, rows: Sequence[int]) -> Float[np.ndarray, " n"]:
+    ids = [evidence.pose_set.instances[i].annotation_id for i in rows]
+    return _by_instance(evidence, (), None, ids)[0]
 
 
 def _samples(evidence: Evidence) -> list[Sample]:
@@ -289,7 +359,8 @@ def _looked(evidence: Evidence, change: Change) -> tuple[Bool[np.ndarray, " N"],
     if len(names) < LEAST_IMAGES or surer.mean() > MOST_OF_ALL:
         return None
     gain, rest = gained[surer].mean(), gained[~surer]
-    loses = len(rest) > 1 and rest.mean() < -max(SURE * _error(rest), LEAST_LOST * gain)
+    share = LEAST_LOST * (1.0 if surer.mean() > 0.5 else 0.5)
+    loses = len(rest) > 1 and rest.mean() < -max(SURE * _error(rest), share * gain)
     return (surer, names, _margin(rise)) if loses and gain > 0 else None
 
 

@@ -15,7 +15,7 @@ from workbench.core import Conditioned, Groups, NotAvailable, Outputs
 from workbench.core.capabilities import RollsOut
 from workbench.core.finding import Measurement
 from workbench.core.hooks import OnceComputed
-from workbench.diagnosis.case import Case
+from workbench.diagnosis.case import CLINIC_INSTANCES, Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import spread
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, whole_images
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from workbench.evaluation.ablation.variants import Variant
     from workbench.models.bottom_up import BottomUp
 
-# Instances on which what a defect of the conditioning costs is measured: several passes over each.
-CLINIC_INSTANCES = 32
+# Instances of the clinic where each of its switches costs a pass.
+FEW_INSTANCES = 32
 # Share of the parameters below which a network is another one than was trained.
 LEAST_LOADED = 0.99
 # Instances on which the figures that a sequence model logs are compared with their own rules.
@@ -62,30 +62,43 @@ class Conditioning(Cause):
         files = read_other_files(
             loaded.checkpoint, case.given.epochs, () if against is None else against.epochs, None
         )
-        instances, backbone = _of_sample(case) if case.reaches("evaluate") else (None, None)
         report = examine(
             loaded,
             pose_set,
-            instances,
+            clinic_instances(case) or None,
             curves=_curves(case, against),
             files=files,
+            progress=lambda done, total: case.step(),
             stepped=case.step,
-            backbone=backbone,
+            backbone=_backbone(case),
         )
         if not report.findings:
             return RuledOut(report.summary())
         return list(report.findings)
 
 
-def _of_sample(case: Case) -> tuple[list[int], OnceComputed | None]:
-    """Instances on which the cost of a defect is measured, and what the backbone gave for them already."""
+def clinic_instances(case: Case) -> list[int]:
+    """On which the switches of a conditioned model are measured; [] below level evaluate.
+
+    All switches act behind the backbone, whose results the evaluation of the whole set uses as well. With a
+    budget they are few, and where the file holds averaged and raw weights: these are two backbones.
+    """
+    if not case.reaches("evaluate"):
+        return []
+    averages = None if case.given.checkpoint is None else case.checkpoint().averages
+    if case.options.budget is None and not (averages is not None and averages.averaged and averages.raw):
+        return case.in_order()[:CLINIC_INSTANCES]
     sample = case.chosen()
-    count = min(CLINIC_INSTANCES, len(sample))
+    count = min(FEW_INSTANCES, len(sample))
+    return [sample[i * len(sample) // count] for i in range(count)]
+
+
+def _backbone(case: Case) -> OnceComputed | None:
+    """What the backbone gave for the sample already, where switches are measured."""
     try:
-        backbone = case.of_model().backbone
+        return case.of_model().backbone if clinic_instances(case) else None
     except NotAvailable:
-        backbone = None
-    return [sample[i * len(sample) // count] for i in range(count)], backbone
+        return None
 
 
 def _against(case: Case) -> Any:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoints import open_checkpoint
+from workbench.checkpoints.config_reader import read_config
 from workbench.checkpoints.loading import percent
 from workbench.core import NotAvailable, PartMissing
 from workbench.core.errors import USER_ERRORS, sentence
@@ -16,6 +19,7 @@ from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import Evidence, gain
 
 if TYPE_CHECKING:
+    from workbench.checkpoints.checkpoint import Checkpoint
     from workbench.models import LoadedModel
 
 
@@ -40,19 +44,20 @@ class NotOpened(Cause):
 
 
 class NotRead(Cause):
-    """A file that was named is damaged: a config, a json, code, or a checkpoint beside the examined one."""
+    """A file that was named is damaged: a config, a json, code, predictions, or a second checkpoint."""
 
-    name, group, needs = "file cannot be read", "file", ("a config, a json, code, or several checkpoints",)
+    name, group, needs = "file cannot be read", "file", ("a config, json, code, predictions or checkpoints",)
     refuted_by = "another program that reads the same file"
 
     def test(self, case: Case) -> Answer:
         given = case.given
         damaged = [f"{name} {why}" for name, why in given.damaged]
-        read = 0
-        if case.config_path() is not None or given.configs:
-            read += 1
+        readers = [case.config] if case.config_path() is not None or given.configs else []
+        readers += [case.all_results] if given.predictions else []
+        read = len(readers)
+        for reader in readers:
             try:
-                case.config()
+                reader()
             except Failed as error:
                 damaged.append(str(error))
         for path in given.others:
@@ -64,7 +69,7 @@ class NotRead(Cause):
         if damaged:
             return [self.found(why, fix="mend the named place, or get the file again") for why in damaged]
         if not read:
-            raise NotAvailable("no config and no second checkpoint was given")
+            raise NotAvailable("no config, no predictions and no second checkpoint was given")
         return RuledOut(f"{read} further {'file' if read == 1 else 'files'} can be read")
 
 
@@ -85,6 +90,18 @@ class Contradiction(Cause):
                 fix=f"get the file of epoch {named[1]}, or compare this one with figures of epoch {epoch}",
                 severity="warning",
             )
+        if others := _of_other_config(case):
+            return self.found(others, fix="name the config of this run")
+        if absent := modules_without_weights(checkpoint):
+            part, other = next(iter(absent.items()))
+            return self.found(
+                f"the file lists the modules of the network that wrote it, and {part} has no weights in it, "
+                f"while {other}, which is built alike, has"
+                + (f"; likewise {', '.join(list(absent)[1:5])}" if len(absent) > 1 else "")
+                + f"; the tensors are those of {identity}",
+                fix=f"get the file with the weights of {part}; look for a filter of names in what wrote it",
+                numbers=(Measurement("modules without their weights", len(absent), expected=0.0),),
+            )
         if not identity.contradictions:
             return RuledOut(f"{identity}: name, config and tensors agree")
         return self.found(
@@ -92,6 +109,60 @@ class Contradiction(Cause):
             fix="use the file for what its tensors are, or get the one that the name promises",
             severity="warning",
         )
+
+
+def _of_other_config(case: Case) -> str:
+    """What the named config describes and the one inside the checkpoint denies; "" where they agree."""
+    path, text = case.config_path(), case.checkpoint().config_text
+    if path is None or not text:
+        return ""
+    try:
+        named, own = (_types(config) for config in (case.config(), read_config(text)))
+    except (NotAvailable, *USER_ERRORS):
+        return ""  # one of them cannot be read, which another cause tells
+    if not named or not own or named == own:
+        return ""
+    other, mine = (" with ".join(types) for types in (named, own))
+    return f"{path.name} describes {other}, and {case.checkpoint().path.name} was trained with {mine}"
+
+
+def _types(config: Mapping[str, Any]) -> list[str]:
+    """Types of backbone and head."""
+    model = config.get("model")
+    parts = [model.get(name) for name in ("backbone", "head")] if isinstance(model, Mapping) else []
+    return [
+        str(part["type"]).rpartition(".")[2] for part in parts if isinstance(part, Mapping) and "type" in part
+    ]
+
+
+def modules_without_weights(checkpoint: Checkpoint) -> dict[str, str]:
+    """Module that the file lists and has no weights of -> one of the same build that has; outermost ones.
+
+    Args:
+        checkpoint: whose names are compared. Modules are of one build where names differ in numbers alone
+            and the modules inside have the same names.
+    """
+    inside: dict[str, set[str]] = defaultdict(set)
+    for name in checkpoint.modules:
+        parts = name.split(".")
+        for depth in range(1, len(parts)):
+            inside[".".join(parts[:depth])].add(".".join(parts[depth:]))
+    filled = {
+        ".".join(parts[:depth])
+        for parts in (name.split(".") for name in checkpoint.tensors)
+        for depth in range(1, len(parts))
+    }
+    found: dict[str, str] = {}
+    for part, within in sorted(inside.items()):
+        # Numbers alone are those of any Sequential, which may hold nothing that has weights.
+        if part in filled or part.startswith(tuple(f"{one}." for one in found)):
+            continue
+        pattern = re.compile(re.sub(r"(?<![^.])[0-9]+(?![^.])", "[0-9]+", re.escape(part)))
+        if len(within) > 1 and any(not word.isdigit() for one in within for word in one.split(".")):
+            alike = (o for o in inside if o in filled and pattern.fullmatch(o) and inside[o] == within)
+            if (other := next(alike, None)) is not None:
+                found[part] = other
+    return found
 
 
 class PartlyLoaded(Cause):

@@ -44,6 +44,29 @@ PLAIN = {
 }
 
 
+Loop = ast.For | ast.While | ast.FunctionDef
+"""Where a batch is learned: a loop, or the ``training_step`` that Lightning calls for each batch."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One mistake in a training script.
+
+    Attributes:
+        cause: one of the names above.
+        line: where it shows, from 1.
+        evidence: what the code does, one sentence.
+        fix: what to do.
+        diff: the line that is added or changed.
+    """
+
+    cause: str
+    line: int
+    evidence: str
+    fix: str
+    diff: str = ""
+
+
 @dataclass(frozen=True)
 class Graph:
     """What the values of a loop are made of.
@@ -63,7 +86,7 @@ class Graph:
     networks: frozenset[str]
 
     @classmethod
-    def of(cls, tree: ast.Module, loop: ast.For | ast.While) -> Graph:
+    def of(cls, tree: ast.Module, loop: Loop) -> Graph:
         """Of the statements of a loop."""
         values: dict[str, list[tuple[int, int, ast.expr, bool]]] = {}
         blocked: set[int] = set()
@@ -169,6 +192,11 @@ def methods(tree: ast.AST, name: str) -> Iterator[ast.Call]:
     return (call for call in calls(tree) if isinstance(call.func, ast.Attribute) and call.func.attr == name)
 
 
+def backwards(tree: ast.AST) -> Iterator[ast.Call]:
+    """Backward passes: ``loss.backward()``, ``self.manual_backward(loss)`` of Lightning."""
+    return (call for way in ("backward", "manual_backward") for call in methods(tree, way))
+
+
 def owner_of(call: ast.Call) -> str:
     """``x`` of ``x.name(...)``."""
     return ast.unparse(call.func).rpartition(".")[0]
@@ -210,8 +238,13 @@ def modes_set(tree: ast.AST, training: bool) -> Iterator[ast.Call]:
                 yield call
 
 
-def loader_of(tree: ast.Module, loop: ast.For | ast.While) -> ast.Call | None:
+def loader_of(tree: ast.Module, loop: Loop) -> ast.Call | None:
     """The loader that a loop goes through, where the file makes it under the name that the loop has."""
     over = {ast.unparse(n) for n in ast.walk(loop.iter)} if isinstance(loop, ast.For) else set()
     made = [v for name in over for v in assigned(tree, name)]
     return next((v for v in made if isinstance(v, ast.Call) and name_of(v) == "DataLoader"), None)
+
+
+def called(loop: Loop) -> str:
+    """What a person calls it."""
+    return f"{loop.name}()" if isinstance(loop, ast.FunctionDef) else "the loop"

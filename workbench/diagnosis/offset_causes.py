@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,13 @@ from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, RuledOut, Undone
 from workbench.diagnosis.constant_outputs import check_varying
 from workbench.diagnosis.evidence import Change, Evidence, with_points
+from workbench.diagnosis.label_causes import paired_rows
 from workbench.evaluation.probes.intervention import Moved
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-    from workbench.data.pose_set import PoseSet
+    from workbench.data.pose_set import Instance, PoseSet
     from workbench.evaluation.predictions import Predictions
 
 # Less than this many input pixels is measured by the half-pixel probe.
@@ -32,6 +33,15 @@ LEAST_INSTANCES = 8
 LESS = 0.95
 # Share of the labelled keypoints that crops must hold for an amount to mean anything.
 HELD = 0.5
+# Images fall into two groups where the amounts of the groups are this many times as far apart as images are
+# from their own group's (median). One cloud cut in two has 2 (normal) to 4 (even).
+APART = 6.0
+# Images of the smaller group, and its share.
+LEAST_IMAGES, LEAST_SHARE = 3, 0.08
+# Shares of the images at which a search for the groups begins.
+CUTS = (0.2, 0.5, 0.8)
+# Rounds of a fit by least distances, and of that search.
+ROUNDS = 30
 
 
 @dataclass(frozen=True)
@@ -275,6 +285,170 @@ def offset_of_results(
         return None
     x, y = _agreed(truth[..., :2] - points, seen)
     return (float(x), float(y)) if max(abs(x), abs(y)) >= LEAST_PIXELS else None
+
+
+def box_offset(case: Case, cause: str) -> Iterable[Change]:
+    """The change that moves poses of a result file by what goes with the shape of their box.
+
+    So does a margin of a letterbox that was not taken off. Each half of the poses is moved by what the other
+    half asks for.
+
+    Args:
+        case: of a result file.
+        cause: that it undoes.
+    """
+    pose_set = case.pose_set()
+    found = case.evidence().poses()
+    rows, held = paired_rows(found, pose_set)
+    if len(rows) < 2 * LEAST_INSTANCES:
+        return
+    away = _away(found, rows, held)
+    known = np.isfinite(away).all(1)
+    shape = _shape_of([one.box for one in held])
+    halves = [known & (np.arange(len(rows)) % 2 == n) for n in (0, 1)]
+    if min(half.sum() for half in halves) < LEAST_INSTANCES:
+        return
+    fits = [_nearest_fit(shape[half], away[half]) for half in halves]
+    moved = [shape @ fit for fit in fits]
+    whole = (moved[0] + moved[1]) / 2
+    varying = np.abs(whole - np.median(whole, axis=0)).mean(axis=0)
+    apart = np.abs(moved[0] - moved[1]).mean(axis=0)
+    if not (varying >= LEAST_PIXELS).any() or (apart > HALVES * np.maximum(varying, LEAST_PIXELS)).any():
+        return
+    place = {one.annotation_id: n for n, one in enumerate(held)}
+
+    def undone(found: Predictions) -> Predictions:
+        points = found.keypoints.copy()
+        for row, one in zip(*paired_rows(found, pose_set), strict=True):
+            points[row] += moved[1 - place.get(one.annotation_id, 0) % 2][place.get(one.annotation_id, 0)]
+        return with_points(found, points)
+
+    fit = (fits[0] + fits[1]) / 2
+    words = "; ".join(
+        f"{axis} by {' '.join(parts)}"
+        for axis, own in zip("xy", fit.T, strict=True)
+        if (parts := [f"{k:+.2f} * {what}" for k, what in zip(own[1:], _SHAPE, strict=True) if abs(k) > 0.05])
+    )
+    yield Change(
+        cause,
+        f"keypoints moved by what goes with the box ({words})",
+        "poses",
+        undone,
+        fix="take off the margin that made the input of the box (a letterbox) before keypoints are scaled "
+        "back: poses are off by an amount that goes with the width and height of their box",
+        least=0.03,
+    )  # fmt: skip
+
+
+_SHAPE = ("the shorter side", "what it is higher than wide", "what it is wider than high")
+
+
+def _shape_of(boxes: Sequence[Sequence[float]]) -> Float[np.ndarray, "N 4"]:
+    """1, the shorter side, and by how much a box (x0, y0, x1, y1) is higher than wide and wider than high."""
+    x0, y0, x1, y1 = np.array(boxes, float).T
+    w, h = x1 - x0, y1 - y0
+    return np.stack([np.ones_like(w), np.minimum(w, h), np.maximum(h - w, 0), np.maximum(w - h, 0)], 1)
+
+
+def _nearest_fit(given: Float[np.ndarray, "N F"], wanted: Float[np.ndarray, "N 2"]) -> Any:
+    """Coefficients [F, 2] of the linear function with the least sum of distances (reweighted squares)."""
+    weight = np.ones(len(given))
+    fit = np.zeros((given.shape[1], 2))
+    for _ in range(ROUNDS):
+        root = np.sqrt(weight)[:, None]
+        fit = np.linalg.lstsq(given * root, wanted * root, rcond=None)[0]
+        weight = 1 / np.maximum(np.linalg.norm(wanted - given @ fit, axis=1), LEAST_PIXELS)
+    return fit
+
+
+def _away(found: Predictions, rows: Sequence[int], held: Sequence[Instance]) -> Float[np.ndarray, "N 2"]:
+    """From each pose to its labels in image pixels, the median over labelled keypoints; nan without any."""
+    truth = np.stack([np.asarray(one.truth, float) for one in held])
+    points = found.keypoints[list(rows)]
+    seen = (truth[..., 2] > 0) & np.isfinite(points).all(-1)
+    away = np.where(seen[..., None], truth[..., :2] - points, np.nan)
+    return np.stack([np.nanmedian(one, axis=0) if yes.any() else np.full(2, np.nan)
+                     for one, yes in zip(away, seen, strict=True)])  # fmt: skip
+
+
+def two_offsets(case: Case, cause: str) -> Iterable[Change]:
+    """The change that moves poses of two groups of images, each by an amount of its own.
+
+    Args:
+        case: of a result file.
+        cause: that it undoes.
+    """
+    pose_set, found = case.pose_set(), case.evidence().poses()
+    rows, held = paired_rows(found, pose_set)
+    if len(rows) < LEAST_INSTANCES:
+        return
+    away, images = _away(found, rows, held), np.array([one.image_id for one in held])
+    amounts = {n: np.nanmedian(own, axis=0) for n in dict.fromkeys(images.tolist())
+               if np.isfinite(own := away[images == n]).any()}  # fmt: skip
+    groups = groups_of(np.array(list(amounts.values())).reshape(-1, 2))
+    if groups is None:
+        return
+    second, centres, apart = groups
+    moved = {n: centres[int(b)] for n, b in zip(amounts, second, strict=True)}
+    (x, y), (u, v) = centres
+    names = [pose_set.images[n].path.name for n, b in zip(amounts, second, strict=True) if b]
+    yield Change(
+        cause,
+        f"keypoints of {int(second.sum())} images moved by ({u:+.1f}, {v:+.1f}) pixels, of the other "
+        f"{int((~second).sum())} by ({x:+.1f}, {y:+.1f})",
+        "poses",
+        lambda found: with_points(
+            found,
+            found.keypoints
+            + np.array([moved.get(n, (0.0, 0.0)) for n in found.image_id.tolist()]).reshape(-1, 1, 2),
+        ),
+        fix="look for what cropped or padded part of the images before they were predicted, and add its "
+        f"corner to their keypoints: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}",
+        least=0.03,
+        facts={
+            "told": f"images fall into two groups, whose keypoints lie off by ({-x:+.1f}, {-y:+.1f}) and "
+            f"({-u:+.1f}, {-v:+.1f}) pixels (x, y), {apart:.0f} times as far apart as images are from their "
+            "own group's"
+        },
+    )
+
+
+def groups_of(
+    amounts: Float[np.ndarray, "N 2"],
+) -> tuple[Bool[np.ndarray, " N"], Float[np.ndarray, "2 2"], float] | None:
+    """Which amounts belong to the smaller one of two groups, both centres, and how far these are apart.
+
+    Args:
+        amounts: (x, y) by which keypoints of each image are off.
+
+    Returns:
+        None where they are one group. The centres stand the larger group's first; their distance is in
+        median distances of an image from its own.
+    """
+    cuts = (amounts[:, axis] > np.quantile(amounts[:, axis], share) for axis in (0, 1) for share in CUTS)
+    found = [group for second in cuts if (group := _settled(amounts, second)) is not None]
+    best = max(found, key=lambda one: one[2], default=None)
+    return best if best is not None and best[2] >= APART else None
+
+
+def _settled(
+    amounts: Float[np.ndarray, "N 2"], second: Bool[np.ndarray, " N"]
+) -> tuple[Bool[np.ndarray, " N"], Float[np.ndarray, "2 2"], float] | None:
+    """As `groups_of`, from a first guess on; each amount goes to the nearer median until none changes."""
+    least = max(LEAST_IMAGES, LEAST_SHARE * len(amounts))
+    for _ in range(ROUNDS):
+        if min(second.sum(), (~second).sum()) < least:
+            return None
+        centres = np.stack([np.median(amounts[~second], axis=0), np.median(amounts[second], axis=0)])
+        far = np.linalg.norm(amounts[:, None] - centres, axis=-1)
+        before, second = second, far[:, 1] < far[:, 0]
+        if (before == second).all():
+            own = far.min(1)
+            spread = max(*(float(np.median(own[one])) for one in (second, ~second)), LEAST_PIXELS / 2)
+            apart = float(np.linalg.norm(centres[0] - centres[1])) / spread
+            larger = second.sum() > len(second) / 2
+            return (~second, centres[::-1], apart) if larger else (second, centres, apart)
+    return None
 
 
 def _agreed(away: Float[np.ndarray, "N K 2"], seen: Bool[np.ndarray, "N K"]) -> Float[np.ndarray, " 2"]:

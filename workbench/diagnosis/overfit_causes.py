@@ -17,6 +17,7 @@ from workbench.diagnosis.case import BudgetSpent, Case, check_keypoints
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.fixes import config_diff
 from workbench.diagnosis.lab_causes import learned_samples
+from workbench.diagnosis.report import joined
 from workbench.diagnosis.training_code import EVALUATING, SMALL_CLIP, UNCLEARED, Script, scripts
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ CAUSE_OF = {
     "weight decay": "weight decay too strong",
     "augmentation": "augmentation changes image and keypoints differently",
     "flip": "flip changes image and keypoints differently",
+    # Of sequence models, as the rollout lab names what it measures.
+    "support": "support not read",
+    "support mask": "support not read",
+    "teacher forcing": "exposure bias",
+    "pck coordinates": "coordinates disagree",
+    "loss scale": "loss in the log is scaled",
 }
 
 
@@ -72,20 +79,25 @@ class Overfit(Cause):
         if not found:
             return RuledOut(f"{report.verdict.came}: the network learns one image as it is trained")
         ended = " (the budget ended the search)" if why else ""
-        return [self._finding(case, one, report, setup, ended) for one in found]
+        named = [self._finding(case, one, report, setup) for one in found]
+        each = (
+            joined([o for o in named if o.cause == cause]) for cause in dict.fromkeys(o.cause for o in named)
+        )
+        trained = "trained on one image from initial weights"
+        return [dataclasses.replace(o, evidence=f"{trained}: {o.evidence}{ended}") for o in each]
 
-    def _finding(
-        self, case: Case, one: Finding, report: OverfitReport, setup: OverfitSetup, ended: str
-    ) -> Finding:
+    def _finding(self, case: Case, one: Finding, report: OverfitReport, setup: OverfitSetup) -> Finding:
         cause = CAUSE_OF.get(one.cause, one.cause)
         rates = setup.plan.settings
-        evidence = f"trained on one image from initial weights: {one.evidence}{ended}"
-        if report.culprit == one.cause and report.trials:
-            last = report.trials[-1]
-            evidence = (
-                f"trained on one image from initial weights: {report.verdict.came}; without {one.cause} "
-                f"{last.verdict.came}"
-            )
+        evidence, fix, refuted_by = one.evidence, one.fix, one.refuted_by or self.refuted_by
+        if report.culprit == one.cause and one.effect is not None:
+            without = next(t.verdict.came for t in report.trials if t.without == one.cause)
+            evidence += f"; without {one.cause} {without}"
+        # The name of a switch says what it is about, and not what is wrong with it.
+        evidence, fix = (
+            text.replace(f"without {one.cause} ", f"without '{cause}' ") for text in (evidence, fix)
+        )
+        refuted_by = refuted_by.replace(f"a run with {one.cause} ", f"a run with '{cause}' ")
         edits = {
             "learning rate": {"optim_wrapper.optimizer.lr": _other_rate(rates.learning_rate)},
             "clip": {"optim_wrapper.clip_grad.max_norm": 1.0},
@@ -94,7 +106,8 @@ class Overfit(Cause):
             one,
             cause=cause,
             evidence=evidence,
-            refuted_by=one.refuted_by or self.refuted_by,
+            fix=fix,
+            refuted_by=refuted_by,
             diff=config_diff(case, edits) if edits else "",
         )
 

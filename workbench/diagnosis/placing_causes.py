@@ -20,7 +20,7 @@ from workbench.diagnosis.decoder_causes import Recoded, followed_codec, stated_c
 from workbench.diagnosis.evidence import Change
 from workbench.diagnosis.keypoint_causes import beyond_single_keypoints
 from workbench.diagnosis.label_causes import paired_points
-from workbench.diagnosis.offset_causes import crop_offset, offset_of_results
+from workbench.diagnosis.offset_causes import box_offset, crop_offset, offset_of_results, two_offsets
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.probes.intervention import Moved, Transposed
 
@@ -131,7 +131,8 @@ class Placing(Undone):
 
     def seen(self, case: Case, change: Change) -> str:
         offset = change.facts.get("offset")
-        return super().seen(case, change) if offset is None else offset.text()
+        seen = super().seen(case, change) if offset is None else offset.text()
+        return change.facts.get("told", seen)
 
     def _moved(self, words: str, **how: Any) -> Change:
         fix = (
@@ -171,6 +172,8 @@ class Placing(Undone):
                 fix="look for half a cell, a border or a corner that was left out when keypoints were taken "
                 f"back to the image: all are off by ({0.0 - x:+.1f}, {0.0 - y:+.1f}) pixels (x, y)",
             )  # fmt: skip
+        yield from box_offset(case, self.name)
+        yield from two_offsets(case, self.name)
         fitted = fitted_placing(case)
         if fitted is not None:
             scale, offset = fitted

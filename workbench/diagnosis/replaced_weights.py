@@ -12,7 +12,12 @@ from workbench.core.finding import Effect, Finding, Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, gain
-from workbench.diagnosis.exchanged_tensors import WithTensors
+from workbench.diagnosis.exchanged_tensors import (
+    WithTensors,
+    moved_tensors,
+    orders_of_blocks,
+    places_of_earlier,
+)
 from workbench.diagnosis.norm_statistics import (
     Misfit,
     layer_fits,
@@ -22,6 +27,10 @@ from workbench.diagnosis.norm_statistics import (
 )
 from workbench.diagnosis.people_evidence import PeopleEvidence
 from workbench.diagnosis.weight_causes import (
+    LEAST_NUMBERS,
+    MOST_LEVELS,
+    MOST_NUMBERS,
+    PRUNED,
     UNRELATED,
     PartChange,
     changed_parts,
@@ -30,6 +39,7 @@ from workbench.diagnosis.weight_causes import (
     is_of,
     moved_back,
     scaled_parts,
+    scattered_zeros,
     some_epochs,
 )
 from workbench.diagnosis.weight_sizes import Outsized, outsized
@@ -53,10 +63,8 @@ LEAST_BATCHES = 1000
 OF_RESULTS = "the poses are those of a result file; give the checkpoint without it as well"
 WORSE_REFINED = "the refiner makes poses worse than what it is given"
 LOOK_FOR = "look for what wrote into it: noise, a merge, pruning, quantisation, layers begun anew"
-# Numbers of a matrix that are enough to say how many different ones it holds, and that are looked at.
-LEAST_NUMBERS, MOST_NUMBERS = 512, 1 << 16
-# Values that 8 bits hold, and up to which the loss is large: trained weights are nearly all different.
-MOST_LEVELS, COARSE = 256, 32
+# Different values up to which the loss is large: trained weights are nearly all different.
+COARSE = 32
 
 
 class Against(Undone):
@@ -111,6 +119,8 @@ class DisturbedPart(Undone):
     of_people = True
 
     def changes(self, case: Case) -> Iterable[Change]:
+        yield from self._out_of_place(case)
+        yield from self._pruned(case)
         yield from self._of_earlier(case) if case.earlier() else self._of_this_file(case)
         people = isinstance(case.tried_on(), PeopleEvidence)
         for one in _spoilt(case):
@@ -131,6 +141,64 @@ class DisturbedPart(Undone):
                 last_resort=first,
                 facts={"told": one.text()},
             )
+
+    def _out_of_place(self, case: Case) -> Iterable[Change]:
+        """Parts of one build in each other's place, as an earlier epoch shows them, or tried in turn."""
+        model = case.tried_on().model
+        if model is None:
+            raise NotAvailable(OF_RESULTS)
+        own, earlier = model.module.state_dict(), case.earlier()
+        told = ", told by the weights of the epoch before"
+        if earlier:
+            found = places_of_earlier(own, earlier[-1].state_dict())
+            orders = [found] if found else []
+        else:
+            orders, told = list(orders_of_blocks(own)), ""
+        for places in orders:
+            listed = ", ".join(f"{part} in the place of {there}" for part, there in list(places.items())[:4])
+            tensors = moved_tensors(own, places)
+            yield Change(
+                self.name,
+                f"{listed}{' ...' if len(places) > 4 else ''}",
+                "weights",
+                lambda model, tensors=tensors: WithTensors(model, tensors),
+                fix=f"write {listed}; look for what sorted or renamed them",
+                shown=bool(told),
+                facts={"told": f"{', '.join(list(places)[:4])} are not at their own place{told}"},
+            )
+
+    def _pruned(self, case: Case) -> Iterable[Change]:
+        """Zeros all over the matrices: filled from an earlier epoch, or with new statistics behind them."""
+        model, earlier = case.tried_on().model, case.earlier()
+        own = model.module.state_dict() if model is not None else {}
+        shares = {name: scattered_zeros(tensor) for name, tensor in own.items() if tensor.is_floating_point()}
+        pruned = [name for name, share in shares.items() if share >= PRUNED]
+        if not pruned:
+            return
+        before = earlier[-1].state_dict() if earlier else {}
+        known = [n for n in own if n in before and before[n].shape == own[n].shape and own[n].ndim > 1]
+        filled = {n: own[n].where(own[n] != 0, before[n].to(own[n])) for n in known}
+        filled = {n: t for n, t in filled.items() if not t.equal(own[n])}
+        tensors, words = filled, f"zeros of {len(filled)} matrices filled from the epoch before"
+        if not earlier and norms_of(model.module):  # type: ignore[union-attr] - with tensors it is one
+            tensors, words = measured_statistics(layer_fits(case)), "statistics estimated anew"
+        if not tensors:
+            return
+        most = max(shares[name] for name in pruned)
+        yield Change(
+            self.name,
+            words,
+            "weights",
+            lambda model: WithTensors(model, tensors),
+            fix="take the file from before the pruning, or train on after it; what is tried here gives back "
+            "a part of it alone",
+            least=0.03,
+            shown=True,
+            facts={
+                "told": f"{len(pruned)} of {len(shares)} tensors hold zeros all over, {most:.0%} of "
+                f"{max(pruned, key=lambda name: shares[name])}, as pruning leaves them and training does not"
+            },
+        )
 
     def _of_this_file(self, case: Case) -> Iterable[Change]:
         """Ways to do without weights that look disturbed, where no earlier epoch has better ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -374,6 +375,18 @@ def by_proof(
             explanation = order.pop(at)
             order.insert(order.index(finding), explanation)
     return order
+
+
+def joined(alike: Sequence[Finding]) -> Finding:
+    """Findings of one cause as one: the best proved, with what the others show behind its own evidence.
+
+    Args:
+        alike: one or more.
+    """
+    first, *others = by_proof(alike)
+    shown = "; ".join(dict.fromkeys(one.evidence for one in (first, *others)))
+    numbers = tuple(number for one in (first, *others) for number in one.numbers)
+    return dataclasses.replace(first, evidence=shown, numbers=numbers)
 
 
 def severity_of(finding: Finding) -> int:

@@ -12,6 +12,7 @@ from typing import Literal
 from workbench.checkpoints.checkpoint_files import CHECKPOINT_ENDINGS
 from workbench.core.errors import USER_ERRORS, beside, sentence
 from workbench.diagnosis.texts import ErrorText, error_in, error_of_file, makes_statements
+from workbench.evaluation.exchange_formats import DUMP_ENDINGS, is_dump
 
 Kind = Literal[
     "checkpoint", "log", "error", "config", "code", "results", "predictions", "annotations", "media",
@@ -20,6 +21,7 @@ Kind = Literal[
 
 _LOGS = (".log", ".txt", ".md", ".markdown", ".csv", ".out", ".err")
 _CONFIGS = (".yaml", ".yml", ".toml")
+_IN_FOLDER = (".py", ".json", ".yaml", ".yml", *DUMP_ENDINGS)
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 MEDIA = (".jpg", ".jpeg", ".png", ".bmp", ".webp", *VIDEOS)
 # Bytes at the beginning and at the end of a json that decide what it is.
@@ -43,7 +45,7 @@ class Given:
         configs: of the folder, and those that were named.
         named_config: the config that was named itself and not found in a folder; None without any.
         results: COCO result files.
-        predictions: Parquet files of predictions.
+        predictions: Parquet files of predictions, and mmpose's dumps (.pkl).
         annotations: COCO-format annotation files.
         errors: messages, pasted or found in texts.
         statements: Markdown texts that make statements about a recipe.
@@ -90,12 +92,15 @@ class Given:
         return "; ".join(f"{kind} {name}" for kind, name in named.items() if name) or "nothing"
 
 
-def sorted_targets(targets: Iterable[Path | str], within: Sequence[Path] = ()) -> Given:
+def sorted_targets(
+    targets: Iterable[Path | str], within: Sequence[Path] = (), one_run: bool = False
+) -> Given:
     """The targets by kind; what cannot be read or is of no use is noted, and the rest counts.
 
     Args:
         targets: files and run folders in any order.
         within: nothing in a folder may lie outside of these, symbolic links resolved; no limit when empty.
+        one_run: files are those of one run's folder: checkpoints with different numbers are its epochs.
     """
     found: dict[str, list[Path]] = {}
     notes: list[str] = []
@@ -119,7 +124,10 @@ def sorted_targets(targets: Iterable[Path | str], within: Sequence[Path] = ()) -
         else:
             _sort_file(path, found, errors, damaged, notes)
             named += [path] if path in found.get("config", ()) else []
-    checkpoints = list(dict.fromkeys(found.get("checkpoint", ())))
+    checkpoints = _opening_first(list(dict.fromkeys(found.get("checkpoint", ()))))
+    if one_run and not epochs:
+        epochs = _numbered(checkpoints)
+        checkpoints = [*epochs[-1:], *(path for path in checkpoints if path not in epochs)]
     checkpoint = checkpoints[0] if checkpoints else None
     return Given(
         checkpoint=checkpoint,
@@ -204,6 +212,8 @@ def kind_of(path: Path) -> tuple[Kind, str]:
         return _python(path)
     if ending == ".parquet":
         return "predictions", ""
+    if is_dump(path):
+        return _pickle(path)
     if ending in _CONFIGS:
         return "config", ""
     if "tfevents" in path.name:
@@ -216,8 +226,26 @@ def kind_of(path: Path) -> tuple[Kind, str]:
         return "media", ""
     return "unknown", (
         "expected a checkpoint, a config (.py, .yaml), a log (.json, .log, .csv, .md), an error message "
-        "(.txt), a COCO result or annotation file (.json), an image, a video, or Python code"
+        "(.txt), a COCO result or annotation file (.json), a dump of mmpose (.pkl), predictions "
+        "(.parquet), an image, a video, or Python code"
     )
+
+
+def _pickle(path: Path) -> tuple[Kind, str]:
+    """The poses that mmpose's ``tools/test.py --dump`` writes, or weights."""
+    from workbench.checkpoints import open_checkpoint
+
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if b"pred_instances" in head:
+        return "predictions", ""
+    try:
+        open_checkpoint(path)
+    except USER_ERRORS as error:
+        return "unknown", (
+            f"holds neither poses of `tools/test.py --dump` (pred_instances) nor weights: {sentence(error)}"
+        )
+    return "checkpoint", ""
 
 
 def _python(path: Path) -> tuple[Kind, str]:
@@ -303,7 +331,7 @@ def _in_folder(folder: Path, notes: list[str], within: Sequence[Path]) -> dict[s
     """What a run's folder holds, checkpoints in the order of training."""
     from workbench.checkpoints.checkpoint_files import index_of, models_in, training_order
     from workbench.curves import run_logs
-    from workbench.data.images import is_within
+    from workbench.data.image_folders import is_within
 
     def kept(paths: Iterable[Path]) -> list[Path]:
         inside: dict[bool, list[Path]] = {True: [], False: []}
@@ -326,14 +354,12 @@ def _in_folder(folder: Path, notes: list[str], within: Sequence[Path]) -> dict[s
     logs = run_logs(folder)
     if inside := kept(logs):
         found["log"] = inside
-    texts = (
-        path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".py", ".json", ".yaml", ".yml")
-    )
+    texts = (path for path in sorted(folder.iterdir()) if path.suffix.lower() in _IN_FOLDER)
     for path in kept(path for path in texts if path.is_file() and path not in logs):
         kind, why = kind_of(path)
         if kind == "damaged":
             notes.append(f"{path.name} {why}")
-        elif kind in ("config", "results", "annotations"):
+        elif kind in ("config", "results", "predictions", "annotations"):
             found.setdefault(kind, []).append(path)
     if not found:
         notes.append(f"{folder}: no checkpoint, log, config or result file in this folder")
@@ -367,6 +393,29 @@ def _run_of(ordered: Sequence[Path], notes: list[str]) -> list[Path]:
         except USER_ERRORS as error:
             broken.append(f"{kept[number - 1].name} cannot be opened: {sentence(error)}")
     return kept  # none opens: the last one is examined, and found to be broken
+
+
+def _opening_first(checkpoints: list[Path]) -> list[Path]:
+    """Checkpoints in the order of their names, those that do not open behind the first that does."""
+    from workbench.checkpoints import open_checkpoint
+
+    for number, path in enumerate(checkpoints if len(checkpoints) > 1 else ()):
+        try:
+            open_checkpoint(path)
+        except USER_ERRORS:
+            continue
+        return [*checkpoints[number:], *checkpoints[:number]]
+    return checkpoints
+
+
+def _numbered(checkpoints: Sequence[Path]) -> tuple[Path, ...]:
+    """Checkpoints whose names hold epochs, in the order of training; () where two hold the same one."""
+    from workbench.checkpoints.checkpoint_files import epoch_of, training_order
+
+    named = [(path, *epoch_of(path)) for path in checkpoints]
+    labels = {path: label for path, number, label in named if number is not None}
+    labels = {path: label for path, label in labels.items() if not label.startswith("best")}
+    return tuple(training_order(labels)) if len(set(labels.values())) == len(labels) > 1 else ()
 
 
 def _epochs(checkpoint: Path | None, of_folder: Sequence[Path]) -> tuple[Path, ...]:

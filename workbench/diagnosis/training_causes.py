@@ -11,27 +11,24 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Finding, Measurement
+from workbench.curves.mistakes import LEAST_FALL, LOSS_ROWS, NOT_FALLING, not_falling, start_and_end
 from workbench.curves.schedule import ENDED_EARLY, LONG_WARM_UP
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut
 from workbench.diagnosis.fixes import config_diff
 from workbench.diagnosis.rate_causes import Rate
 from workbench.diagnosis.run_logs import log_origin, logged_runs, own_curves
-from workbench.diagnosis.training_code import DETACHED
+from workbench.diagnosis.training_code import DETACHED, TIGHT_CLIP
 
 if TYPE_CHECKING:
     pass
 
-# A training loss that falls less than this share is said not to fall.
-LEAST_FALL = 0.05
-# What curves of healthy runs show as well: worth a look on the Curves page, no cause of anything.
+# What curves of healthy runs show as well, or what is a cause of its own.
 OBSERVED = ("best is not "
 "last", "plateau", "sudden jump", "metric moves in coarse steps", "learning rate step",
-            "late start")  # fmt: skip
+            "late start", NOT_FALLING)  # fmt: skip
 # What a schedule shows that is followed in another way than its config says: a cause of its own.
 OF_RATE = (LONG_WARM_UP, ENDED_EARLY)
-# A run that reached so much of its figure learned, however flat its loss lies.
-LEARNED = 0.1
 # Part of the rows without any gradient; some steps of a healthy run may have none.
 MOSTLY_STILL = 0.5
 # Clipping leaves less than this share of the usual gradient.
@@ -96,33 +93,19 @@ def _rate_is_explained(case: Case) -> bool:
 class LossStays(Cause):
     """The training loss does not fall: nothing is learned."""
 
-    name, group, needs = "training loss does not fall", "training", ("log",)
-    refuted_by = "a loss that falls when one image is learned by heart (`workbench overfit`)"
+    name, group, needs = NOT_FALLING, "training", ("log",)
 
     def test(self, case: Case) -> Answer:
         loss = own_curves(case).loss
-        if loss is None or len(loss.finite()[1]) < 6:
+        if loss is None or len(loss.finite()[1]) < LOSS_ROWS:
             raise NotAvailable("the log holds no training loss, or too few rows of it")
-        _, value = loss.finite()
-        part = max(2, len(value) // 10)
-        first, last = float(np.median(value[:part])), float(np.median(value[-part:]))
-        fall = 1 - last / first if first else 0.0
-        judged = own_curves(case).best
-        if judged is not None and judged[1] >= LEARNED and last <= 1.2 * first:
-            return RuledOut(
-                f"the loss goes from {first:.3g} to {last:.3g}, and the run reaches {judged[1]:.3f}"
-            )
-        if fall >= LEAST_FALL:
+        if found := not_falling(own_curves(case)):
+            return found[0]
+        first, last = start_and_end(loss)
+        fall, best = 1 - last / first if first else 0.0, own_curves(case).best
+        if fall >= LEAST_FALL or best is None:
             return RuledOut(f"the training loss falls by {fall:.0%}, from {first:.3g} to {last:.3g}")
-        verb = "rises" if last > 1.2 * first else "stays"
-        return self.found(
-            f"the training loss {verb} at {last:.3g} (it began at {first:.3g}) over {len(value)} rows",
-            fix="overfit one image (`workbench overfit`), whose bisector tells apart: a rate that is too "
-            "large or "
-            "too small, an optimizer without the model's parameters, gradients that are not cleared",
-            numbers=(Measurement("share by which the loss falls", fall, expected=0.5),),
-            confidence="likely",
-        )
+        return RuledOut(f"the loss goes from {first:.3g} to {last:.3g}, and the run reaches {best[1]:.3f}")
 
 
 class NoGradient(Cause):
@@ -157,9 +140,20 @@ class Clipping(Cause):
         most = clip.get("max_norm") if isinstance(clip, Mapping) else None
         if not isinstance(most, (int, float)):
             return RuledOut("the config clips no gradients")
-        norm = own_curves(case).get("grad_norm")
-        if norm is None or not len(norm.finite()[1]):
-            raise NotAvailable("the log holds no gradient norm")
+        try:
+            norm = own_curves(case).get("grad_norm")
+            missing = "" if norm is not None and len(norm.finite()[1]) else "the log holds no gradient norm"
+        except NotAvailable as error:
+            norm, missing = None, str(error)
+        if norm is None or missing:
+            if most >= TIGHT_CLIP:
+                raise NotAvailable(missing)
+            return self.found(
+                f"gradients are clipped at a norm of {most:g}; published recipes clip at 0.1 to 35",
+                fix="clip the norm at 1, or not at all",
+                diff=config_diff(case, {"optim_wrapper.clip_grad.max_norm": 1.0}),
+                confidence="likely",
+            )
         usual = float(np.median(norm.finite()[1]))
         if most >= CLIPPED * usual:
             return RuledOut(f"gradients have a norm of {usual:.3g} and are clipped at {most:g}")

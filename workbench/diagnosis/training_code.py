@@ -18,12 +18,16 @@ from typing import Any
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Finding
+from workbench.diagnosis.augmentation_code import faults_of_samples, mirrored_alone
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.loop_code import (
-    MODULES,
+    Fault,
     Graph,
+    Loop,
     assigned,
+    backwards,
+    called,
     calls,
     loader_of,
     methods,
@@ -51,31 +55,10 @@ UNCLEARED, CLEARED_EARLY, EVALUATING, MISSING, LATE_CLIP, SMALL_CLIP, UNSHUFFLED
     "gradient clipping too small",
     "training data not shuffled",
 )
-ONCE_AN_EPOCH, MIRRORED_ALONE = (
-    "optimizer steps once an epoch",
-    "augmentation changes image and keypoints differently",
-)
-TARGETS = re.compile(r"target|heatmap|keypoint|kpt|joint|truth|pose|coord|(^|_)gt(_|$)", re.IGNORECASE)
-MIRRORING = re.compile(r"flip|mirror|swap", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One mistake in a training script.
-
-    Attributes:
-        cause: one of the names above.
-        line: where it shows, from 1.
-        evidence: what the code does, one sentence.
-        fix: what to do.
-        diff: the line that is added or changed.
-    """
-
-    cause: str
-    line: int
-    evidence: str
-    fix: str
-    diff: str = ""
+FEW_STEPS = "scheduler counts batches and is stepped every epoch"
+BATCHES = re.compile(r"len\(\w*(loader|batches|dl)\b", re.IGNORECASE)
+SHUFFLED = re.compile(r"shuffle|perm|choice|randint|random|sampler", re.IGNORECASE)
+ONCE_AN_EPOCH = "optimizer steps once an epoch"
 
 
 @dataclass(frozen=True)
@@ -119,7 +102,7 @@ def scripts(case: Case) -> tuple[Script, ...]:
 
 
 def script_in(text: str, path: Path) -> Script | None:
-    """What a script says of its loop; None for code without a backward pass in a loop.
+    """What a script says of its loop; None for code without one and without a fault in how samples are made.
 
     Args:
         text: of the file.
@@ -129,50 +112,58 @@ def script_in(text: str, path: Path) -> Script | None:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    loop = _innermost(tree)
-    if loop is None:
+    loop, lines, clips = _innermost(tree), text.splitlines(), _clips(tree)
+    found = list(faults_of_samples(tree))
+    if loop is None and not found:
         return None
-    lines = text.splitlines()
     rate, optimizer = _optimizer(tree)
-    clips = _clips(tree)
-    faults = sorted(_faults(tree, loop, lines, clips), key=lambda fault: fault.line)
+    found += [] if loop is None else _faults(tree, loop, lines, clips)
+    faults = sorted(found, key=lambda fault: fault.line)
     norms = [value for _, value, of_norm in clips if of_norm]
     return Script(path, tuple(faults), rate, optimizer, norms[0] if norms else 0.0)
 
 
-def _innermost(tree: ast.AST) -> ast.For | ast.While | None:
-    """The innermost loop with a backward pass."""
-    loops = [node for node in ast.walk(tree) if isinstance(node, (ast.For, ast.While))]
-    with_backward = [loop for loop in loops if any(methods(loop, "backward"))]
+def _innermost(tree: ast.AST) -> Loop | None:
+    """The innermost loop with a backward pass; else the ``training_step`` with one."""
+    nodes = list(ast.walk(tree))
+    loops: list[Loop] = [node for node in nodes if isinstance(node, (ast.For, ast.While))]
+    with_backward = [loop for loop in loops if any(backwards(loop))]
+    if not with_backward:
+        steps = (n for n in nodes if isinstance(n, ast.FunctionDef) and n.name == "training_step")
+        return next((step for step in steps if any(backwards(step))), None)
     return max(with_backward, key=lambda loop: loop.lineno, default=None)
 
 
 def _faults(
     tree: ast.Module,
-    loop: ast.For | ast.While,
+    loop: Loop,
     lines: Sequence[str],
     clips: Sequence[tuple[ast.Call, float, bool]],
 ) -> Iterator[Fault]:
-    backward = next(methods(loop, "backward"))
+    backward = next(backwards(loop))
     indent = " " * backward.col_offset
+    optimizer = next((owner_of(step) for step in steps_of(tree, loop)), "optimizer")
     # Without a step, the gradients themselves may be what is wanted.
     if any(methods(tree, "step")) and not any(methods(tree, "zero_grad")) and not _sets_grad_to_none(tree):
         yield Fault(
             UNCLEARED, backward.lineno,
-            "the loop calls backward and never zero_grad, so each step uses the sum of all gradients so far",
+            f"{called(loop)} calls backward and never zero_grad, so each step uses the sum of all gradients "
+            "so far",
             "clear the gradients before every backward pass",
-            f"+{indent}optimizer.zero_grad()\n {lines[backward.lineno - 1]}",
+            f"+{indent}{optimizer}.zero_grad()\n {lines[backward.lineno - 1]}",
         )  # fmt: skip
     yield from _cleared_early(loop)
     yield from _left_in_evaluation(tree, loop)
-    evaluating = next((call for call in modes_set(tree, False) if call.lineno < backward.lineno), None)
+    # Lightning sets the mode of the network before it calls training_step.
+    within = loop if isinstance(loop, ast.FunctionDef) else tree
+    evaluating = next((call for call in modes_set(within, False) if call.lineno < backward.lineno), None)
     if evaluating is not None and not any(modes_set(tree, True)):
         name, line = owner_of(evaluating), lines[evaluating.lineno - 1]
         yield Fault(
             EVALUATING, evaluating.lineno,
-            f"{ast.unparse(evaluating)} is called before the loop and {name}.train() never: batch "
+            f"{ast.unparse(evaluating)} is called before the backward pass and {name}.train() never: batch "
             "normalisation keeps its statistics and dropout is off while the network is trained",
-            "put the network in training mode before the loop",
+            "put the network in training mode before it is trained",
             _changed(line, line[evaluating.col_offset : evaluating.end_col_offset], f"{name}.train()"),
         )  # fmt: skip
     yield from _optimizer_faults(tree, lines)
@@ -181,7 +172,15 @@ def _faults(
     yield from _made_anew(tree, loop)
     yield from _wrong_unit(tree, loop)
     yield from _once_an_epoch(tree, loop)
-    yield from _mirrored_alone(tree, loop)
+    yield from mirrored_alone(tree, loop)
+    yield from _clip_faults(tree, loop, clips)
+    yield from _loader_faults(tree, loop, lines)
+
+
+def _clip_faults(
+    tree: ast.Module, loop: Loop, clips: Sequence[tuple[ast.Call, float, bool]]
+) -> Iterator[Fault]:
+    """Clipping behind the step, or to nearly nothing."""
     # The last one: a branch without clipping may step before one that clips.
     step = next(reversed(steps_of(tree, loop)), None)
     for clip, value, of_norm in clips:
@@ -191,7 +190,18 @@ def _faults(
                 f"gradients are clipped in line {clip.lineno}, after line {step.lineno} took the step",
                 "clip between backward and step",
             )  # fmt: skip
-        if 0 < value < (TIGHT_CLIP if of_norm else TIGHT_VALUE):
+        # The last backward pass before it: another branch may do without the scale.
+        passes = sorted(c.lineno for c in methods(loop, "backward") if c.lineno < clip.lineno)
+        scaled = [c for c in methods(loop, "backward") if "scale(" in owner_of(c) and c.lineno in passes[-1:]]
+        off = any("GradScaler(" in (made := ast.unparse(c)) and "enabled=False" in made for c in calls(tree))
+        if scaled and not off and not any(c.lineno < clip.lineno for c in methods(loop, "unscale_")):
+            yield Fault(
+                SMALL_CLIP, clip.lineno,
+                f"gradients are clipped in line {clip.lineno} while they still carry the loss scale of line "
+                f"{scaled[0].lineno}, 65536 at first: once it is taken off, next to nothing is left of them",
+                "call scaler.unscale_(optimizer) before gradients are clipped",
+            )  # fmt: skip
+        elif 0 < value < (TIGHT_CLIP if of_norm else TIGHT_VALUE):
             usual = (
                 "a norm of {:g}; published recipes clip at 0.1 to 35" if of_norm else "values of {:g} each"
             )
@@ -200,7 +210,6 @@ def _faults(
                 f"gradients are clipped to {usual.format(value)}",
                 "clip the norm at 1, or not at all",
             )  # fmt: skip
-    yield from _loader_faults(tree, loop, lines)
 
 
 def _changed(line: str, old: str, new: str) -> str:
@@ -208,9 +217,9 @@ def _changed(line: str, old: str, new: str) -> str:
     return f"-{line}\n+{line.replace(old, new, 1)}"
 
 
-def _cleared_early(loop: ast.For | ast.While) -> Iterator[Fault]:
+def _cleared_early(loop: Loop) -> Iterator[Fault]:
     """Backward, zero_grad and step of one optimizer, in this order."""
-    backward, *_ = sorted(call.lineno for call in methods(loop, "backward"))
+    backward, *_ = sorted(call.lineno for call in backwards(loop))
     steps = {owner_of(call): call.lineno for call in reversed([*methods(loop, "step")])}
     for call in methods(loop, "zero_grad"):
         step = steps.get(owner_of(call), 0)
@@ -223,17 +232,15 @@ def _cleared_early(loop: ast.For | ast.While) -> Iterator[Fault]:
             )  # fmt: skip
 
 
-def _around(tree: ast.Module, loop: ast.For | ast.While) -> list[ast.For | ast.While]:
+def _around(tree: ast.Module, loop: Loop) -> list[Loop]:
     """The loops that hold a loop, itself among them, the outermost first."""
-    found = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.For, ast.While)) and any(inner is loop for inner in ast.walk(node))
-    ]
+    loops = (node for node in ast.walk(tree) if isinstance(node, (ast.For, ast.While)))
+    found: list[Loop] = [node for node in loops if any(inner is loop for inner in ast.walk(node))]
+    found += [] if loop in found else [loop]
     return sorted(found, key=lambda node: node.lineno)
 
 
-def _left_in_evaluation(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
+def _left_in_evaluation(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     """A network that is trained in training mode once, and evaluated in a loop that never goes back.
 
     What a function of the file does to its arguments is done where the loop calls it.
@@ -252,7 +259,7 @@ def _left_in_evaluation(tree: ast.Module, loop: ast.For | ast.While) -> Iterator
             )  # fmt: skip
 
 
-def _modes(tree: ast.Module, outer: ast.For | ast.While) -> tuple[set[str], list[tuple[str, int, str]]]:
+def _modes(tree: ast.Module, outer: Loop) -> tuple[set[str], list[tuple[str, int, str]]]:
     """Networks that a loop puts in training mode, and those in evaluation mode with line and way."""
     back = {owner_of(call) for call in modes_set(outer, True)}
     left = [(owner_of(call), call.lineno, "") for call in modes_set(outer, False)]
@@ -269,28 +276,42 @@ def _modes(tree: ast.Module, outer: ast.For | ast.While) -> tuple[set[str], list
     return back, left
 
 
-def _frozen(tree: ast.Module) -> Iterator[Fault]:
-    """Parts of the network whose parameters are set to need no gradient, and never set back."""
-    found: list[tuple[str, int]] = []
-    freed: set[str] = set()
+def _settings(tree: ast.Module) -> Iterator[tuple[str, int, bool]]:
+    """Where parameters of which part are set to need a gradient, or none: owner, line, whether one."""
     for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.For)
-            and isinstance(node.iter, ast.Call)
-            and name_of(node.iter) == "parameters"
-        ):
-            for one in ast.walk(node):
-                if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]).endswith(".requires_grad"):
-                    off = isinstance(one.value, ast.Constant) and one.value.value is False
-                    found += [(owner_of(node.iter), one.lineno)] if off else []
-                    freed |= set() if off else {owner_of(node.iter)}
+        over = node.iter if isinstance(node, ast.For) else None
+        if not (isinstance(over, ast.Call) and name_of(over) == "parameters"):
+            continue
+        variable = ast.unparse(node.target)  # type: ignore[union-attr] - `over` is of a loop
+        for one in ast.walk(node):
+            if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]).endswith(".requires_grad"):
+                yield owner_of(over), one.lineno, not _is_false(one.value)
+            elif isinstance(one, ast.Call) and ast.unparse(one.func) == f"{variable}.requires_grad_":
+                yield owner_of(over), one.lineno, not any(map(_is_false, one.args))
     for call in methods(tree, "requires_grad_"):
-        off = bool(call.args) and isinstance(call.args[0], ast.Constant) and call.args[0].value is False
-        found += [(owner_of(call), call.lineno)] if off else []
-        freed |= set() if off else {owner_of(call)}
+        yield owner_of(call), call.lineno, not any(map(_is_false, call.args))
+
+
+def _is_false(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is False
+
+
+def _frozen(tree: ast.Module) -> Iterator[Fault]:
+    """Parts of the network whose parameters are set to need no gradient, and never set back in time."""
+    settings = list(_settings(tree))
+    freed = {owner: line for owner, line, is_free in settings if is_free}
     made = [call for call in calls(tree) if name_of(call).lower() in ("adam", "adamw", "sgd")]
     trained = {owner_of(inner) for call in made for inner in methods(call, "parameters")}
-    for owner, line in found:
+    # An optimizer that was given what needed a gradient then does not learn of what does later.
+    filtered = made[0].lineno if len(made) == 1 and "requires_grad" in ast.unparse(made[0]) else 0
+    for owner, line in [(owner, line) for owner, line, is_free in settings if not is_free]:
+        if line < filtered < freed.get(owner, 0) and not any(methods(tree, "add_param_group")):
+            yield Fault(
+                MISSING, freed[owner],
+                f"{owner} is set free in line {freed[owner]}, and the optimizer of line {filtered} was given "
+                "only the parameters that needed a gradient then: these are never trained",
+                "give the optimizer all parameters, or add_param_group where they are set free",
+            )  # fmt: skip
         # A teacher, or a copy for the average, is no part of what is trained.
         if owner.rpartition(".")[0] in trained and owner not in freed:
             yield Fault(
@@ -301,13 +322,14 @@ def _frozen(tree: ast.Module) -> Iterator[Fault]:
             )  # fmt: skip
 
 
-def _detached(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
+def _detached(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     """A loss of outputs that are cut off from the network: detached, as numbers, or without gradients."""
     graph = Graph.of(tree, loop)
-    for call in methods(loop, "backward"):
+    for call in backwards(loop):
         # accelerator.backward(loss) has its loss as an argument.
         cuts: list[ast.expr] = []
-        roots = [call.func.value, *call.args]  # type: ignore[attr-defined]
+        owner = [call.func.value] if name_of(call) == "backward" else []  # type: ignore[attr-defined]
+        roots = [*owner, *call.args]
         seen: set[int] = set()
         if any(graph.reaches(root, cuts, seen) for root in roots):
             continue
@@ -323,7 +345,7 @@ def _detached(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
             return
 
 
-def _once_an_epoch(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
+def _once_an_epoch(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     """A step behind the loop over the batches, and none in it."""
     functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     called = [functions[name_of(call)] for call in calls(loop) if name_of(call) in functions]
@@ -346,59 +368,22 @@ def _once_an_epoch(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Faul
             return
 
 
-def _mirrored_alone(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
-    """Pictures of a batch that are mirrored in the loop, while nothing is done to their targets."""
-    if "cross_entropy" in (text := ast.unparse(tree)) or "CrossEntropy" in text:
-        return  # classes stay the same in a mirror
-    simple = [n for n in ast.walk(loop) if isinstance(n, ast.stmt) and not isinstance(n, (ast.For, ast.With))]
-    for node in simple:
-        if not (isinstance(node, ast.Assign) and MIRRORING.search(ast.unparse(node.value))):
-            continue
-        name = ast.unparse(node.targets[0])
-        mirrored = [c for c in calls(node.value) if re.fullmatch("flip|hflip|fliplr", name_of(c))]
-        own = re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", ast.unparse(node.value))
-        if len(mirrored) != 1 or own is None or TARGETS.search(name):
-            continue
-        # What is done on the same condition, or anywhere to what is mirrored or swapped, may be the targets.
-        around = [n for n in simple if isinstance(n, ast.If) and any(i is node for i in ast.walk(n))]
-        beside = [
-            s for n in around for s in ast.walk(n) if isinstance(s, (ast.Assign, ast.AugAssign, ast.Expr))
-        ]
-        tests = {i.id for n in around for i in ast.walk(n.test) if isinstance(i, ast.Name)} - MODULES
-        others = [n for n in simple if n is not node and n not in around and n not in beside]
-        is_alone = beside in ([], [node]) and not any(
-            MIRRORING.search(ast.unparse(n))
-            or (tests & {i.id for i in ast.walk(n) if isinstance(i, ast.Name)})
-            for n in others
-        )
-        used = {i.id for n in others for i in ast.walk(n) if isinstance(i, ast.Name)} - {name}
-        keys = {str(i.value) for n in others for i in ast.walk(n) if isinstance(i, ast.Constant)}
-        if is_alone and any(TARGETS.search(one) for one in used | keys):
-            yield Fault(
-                MIRRORED_ALONE, node.lineno,
-                f"{ast.unparse(node)} mirrors the pictures, and nothing in the loop mirrors their targets",
-                "mirror the targets too, and exchange their left and right keypoints",
-            )  # fmt: skip
-            return
-
-
-def _made_anew(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
+def _made_anew(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     """An optimizer that is made in the loop it steps in: moments and schedule begin again each time."""
     for outer in _around(tree, loop):
         for call in calls(outer):
             if name_of(call).lower() in ("adam", "adamw", "sgd"):
                 yield Fault(
                     MADE_ANEW, call.lineno,
-                    f"the optimizer is made in the loop of line {outer.lineno}: its moments, and "
-                    "what a scheduler "
-                    "did to its rate, are lost each time",
+                    f"the optimizer is made in {called(outer)} of line {outer.lineno}: its moments, and "
+                    "what a scheduler did to its rate, are lost each time",
                     "make the optimizer once, before the loop",
                 )  # fmt: skip
                 return
 
 
-def _wrong_unit(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
-    """A scheduler whose length is the number of epochs, and which is stepped after every batch."""
+def _wrong_unit(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
+    """A scheduler that counts epochs and is stepped after every batch, or the other way round."""
     epochs = [_count(outer) for outer in _around(tree, loop) if outer is not loop]
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
@@ -409,6 +394,15 @@ def _wrong_unit(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
             length = ast.unparse(node.value.args[1])
         owner = ast.unparse(node.targets[0])
         stepped = next((call for call in methods(loop, "step") if owner_of(call) == owner), None)
+        of_batches = "steps_per_epoch" in words or any(BATCHES.search(text) for text in words.values())
+        late = [c for one in _around(tree, loop) for c in methods(one, "step") if owner_of(c) == owner]
+        if of_batches and stepped is None and late:
+            yield Fault(
+                FEW_STEPS, late[0].lineno,
+                f"{owner} has a length in batches and is stepped once an epoch: of its schedule the run sees "
+                "the first steps alone",
+                "step it after every batch, or give it the number of epochs",
+            )  # fmt: skip
         if length is not None and length in epochs and stepped is not None:
             yield Fault(
                 WRONG_UNIT, stepped.lineno,
@@ -419,7 +413,7 @@ def _wrong_unit(tree: ast.Module, loop: ast.For | ast.While) -> Iterator[Fault]:
             )  # fmt: skip
 
 
-def _count(loop: ast.For | ast.While) -> str:
+def _count(loop: Loop) -> str:
     """``n`` of ``for epoch in range(n)``; "" for another loop."""
     over = loop.iter if isinstance(loop, ast.For) else None
     is_range = isinstance(over, ast.Call) and name_of(over) == "range" and over.args
@@ -478,8 +472,28 @@ def _in_order(tree: ast.Module, sampler: ast.expr) -> bool:
     return name_of(sampler) in ("SequentialSampler", "range") or still or bool(inner)
 
 
-def _loader_faults(tree: ast.Module, loop: ast.For | ast.While, lines: Sequence[str]) -> Iterator[Fault]:
-    """The loader of the loop, the only one, or the one that is called train, does not shuffle."""
+def _loader_faults(tree: ast.Module, loop: Loop, lines: Sequence[str]) -> Iterator[Fault]:
+    """The loader of the loop, the only one, or the one that is called train, does not shuffle.
+
+    Batches that are cut out of a tensor are in its order where nothing in the file is drawn by chance.
+    """
+    over = loop.iter if isinstance(loop, ast.For) else None
+    cut = over is not None and any(
+        name_of(call) in ("split", "chunk", "array_split")
+        or (name_of(call) == "range" and len(call.args) == 3 and "len(" in ast.unparse(call))
+        for call in calls(over)
+    )
+    # A loader that the loop does not go through may shuffle as it likes.
+    simple = [n for n in ast.walk(tree) if isinstance(n, ast.stmt) and not getattr(n, "body", ())]
+    drawn = any(SHUFFLED.search(text) for n in simple if "DataLoader(" not in (text := ast.unparse(n)))
+    epochs = [one for one in _around(tree, loop) if one is not loop]
+    if cut and epochs and all(map(_count, epochs)) and not drawn:
+        yield Fault(
+            UNSHUFFLED, loop.lineno,
+            f"{ast.unparse(over or loop)} cuts batches in the order of the data, and nothing shuffles them: "
+            "every epoch has the same batches",
+            "draw a new order for each epoch: images[torch.randperm(len(images))].split(8)",
+        )  # fmt: skip
     loaders = [call for call in calls(tree) if name_of(call) == "DataLoader"]
     own = loader_of(tree, loop)
     trained = [own] if own else [call for call in loaders if "train" in lines[call.lineno - 1].lower()]
@@ -512,17 +526,20 @@ def _clips(tree: ast.Module) -> list[tuple[ast.Call, float, bool]]:
     found = []
     for call in calls(tree):
         name, words = name_of(call), {word.arg: word.value for word in call.keywords}
-        of_norm = name in ("clip_grad_norm_", "clip_grad_norm") or "max_norm" in words
+        of_norm = name in ("clip_grad_norm_", "clip_grad_norm") or {"max_norm", "gradient_clip_val"} & set(
+            words
+        )
         of_value = name in ("clip_grad_value_", "clip_grad_value") or "clip_val" in words
         if name in ("clamp_", "clip_") and ".grad" in owner_of(call):
             limit = words.get("max") or next(iter(call.args[1:2]), None)
         elif of_norm or of_value:
-            names = ("max_norm", "clip_value", "clip_val")
+            names = ("max_norm", "gradient_clip_val", "clip_value", "clip_val")
             limit = next((words[n] for n in names if n in words), next(iter(call.args[1:2]), None))
         else:
             continue
         constants = assigned(tree, limit.id) if isinstance(limit, ast.Name) else []
-        found.append((call, _value(constants[0] if len(constants) == 1 else limit) or 0.0, of_norm))
+        value = _value(constants[0] if len(constants) == 1 else limit) or 0.0
+        found.append((call, value, bool(of_norm)))
     return sorted(found, key=lambda one: one[0].lineno)
 
 

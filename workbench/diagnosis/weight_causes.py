@@ -19,6 +19,8 @@ from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from workbench.checkpoints.checkpoint import Checkpoint
 
 # The largest number of half precision.
@@ -32,6 +34,12 @@ SCALED, BEYOND_CHANGE = 1.45, 2.5
 LAGS = 0.02
 # A part whose direction changed by this many times its size has nothing in common with the earlier one.
 UNRELATED = 3.0
+# Share of a matrix that is 0, all-zero units aside, from which it was pruned; trained ones have none.
+PRUNED = 0.1
+# Numbers of a matrix of which a share is said.
+LEAST_NUMBERS = 512
+# Numbers of a matrix that are enough to say how many different ones it holds; values that 8 bits hold.
+MOST_NUMBERS, MOST_LEVELS = 1 << 16, 256
 # Earlier epochs of which every tensor is read.
 MOST_EPOCHS = 6
 # A group of two name levels with more than this share of the weights is taken apart one level deeper.
@@ -190,6 +198,8 @@ class NeverLearned(Cause):
             )
             return self.found(evidence, fix=fix)
         share = len(still) / len(weights)
+        moved = {_part(change.name) for change in weights if not change.equal}
+        parts = sorted({".".join(n.split(".")[: 3 if _part(n) in moved else 2]) for n in still})
         evidence = (
             f"{len(still)} of {len(weights)} weights are bit for bit those of {before.path.name} "
             f"({', '.join(parts[:4])}{' ...' if len(parts) > 4 else ''}), the others moved"
@@ -237,7 +247,7 @@ class DeadUnits(Cause):
         checkpoint = case.checkpoint()
         found: dict[str, tuple[int, int]] = {}
         outputs: dict[str, list[int]] = {}
-        total = 0
+        total = pruned = 0
         for name, info in checkpoint.tensors.items():
             units = next(iter(info.shape), 0)
             # A scale of 0 in the batch normalisation is a dead unit too; float16 rounds small ones to 0.
@@ -247,13 +257,20 @@ class DeadUnits(Cause):
                 continue
             case.step()
             total += 1
-            zero = (~checkpoint.read(name).reshape(units, -1).any(1)).nonzero().flatten().tolist()
+            values = checkpoint.read(name)
+            pruned += scattered_zeros(values) >= PRUNED
+            zero = (~values.reshape(units, -1).any(1)).nonzero().flatten().tolist()
             dead = len(zero)
             # A layer that is zero as a whole is another cause.
             if 0 < dead < units and _is_output(name, units, checkpoint):
                 outputs[name] = zero
             elif DEAD_SHARE * units <= dead < units:
                 found[name] = dead, units
+        if pruned:
+            return RuledOut(
+                f"{pruned} of {total} layers hold zeros all over, as pruning leaves them, units as a whole "
+                "among them"
+            )
         if outputs:
             return self._outputs(outputs, checkpoint)
         if not found:
@@ -282,6 +299,21 @@ class DeadUnits(Cause):
             "or for a keypoint that no training image has",
             numbers=(share,),
         )
+
+
+def scattered_zeros(values: Tensor) -> float:
+    """Share of a matrix that is 0, units that are 0 as a whole left out; 0 for what is too small to say.
+
+    Args:
+        values: weights, the first axis of which are units.
+    """
+    if values.ndim < 2 or values.numel() < LEAST_NUMBERS:
+        return 0.0
+    rows = values.flatten(1)
+    rows = rows[rows.any(1)]
+    share = float((rows == 0).float().mean()) if len(rows) else 0.0
+    # Quantised weights, of which 0 is one of few values, are a cause of their own.
+    return share if share and len(rows.flatten()[:MOST_NUMBERS].unique()) > MOST_LEVELS else 0.0
 
 
 def _is_output(name: str, units: int, checkpoint: Checkpoint) -> bool:

@@ -122,7 +122,8 @@ class Evaluation(Report):
         if not len(self.ap.detections):
             return f"AP 0: no pose was predicted. Protocol: {self.protocol.text()}."
         worst = min((r for r in self.per_keypoint if r["labelled"]), key=lambda row: row["oks"], default=None)
-        weakest = f"; weakest keypoint {worst['keypoint']} (OKS {worst['oks']:.3f})" if worst else ""
+        mean_oks = f"OKS {worst['oks']:.3f}, {self.pairing}" if worst else ""
+        weakest = f"; weakest keypoint {worst['keypoint']} ({mean_oks})" if worst else ""
         categories = len(self.ap.per_category)
         mean = f", mean over {categories} categories" if categories > 1 else ""
         warning = (
@@ -201,11 +202,11 @@ class Evaluation(Report):
         if self.crowding:
             figures = "  ".join(f"{name} {figure_text(value)}" for name, value in self.crowding.items())
             lines.append(f"{figures}   ({RULE})")
-        lines += ["", f"{'keypoint':<20} labelled    OKS    PCK  error px   ({self.pairing}; {self.pck})"]
+        lines += ["", f"{'keypoint':<20} labelled    OKS    PCK  median px   ({self.pairing}; {self.pck})"]
         for row in self.per_keypoint:
             error = "-" if math.isnan(row["error_px"]) else f"{row['error_px']:.1f}"
             oks, pck = figure_text(row["oks"]), figure_text(row["pck"])
-            lines.append(f"{row['keypoint']:<20} {row['labelled']:8d}  {oks}  {pck}  {error:>8}")
+            lines.append(f"{row['keypoint']:<20} {row['labelled']:8d}  {oks}  {pck}  {error:>9}")
         categories = self.per_category
         if len(categories) > 1:
             lines += ["", f"{'category':<20}      AP      AR"]

@@ -24,7 +24,7 @@ from workbench.checkpoints.pickled_objects import Array
 from workbench.checkpoints.torch_files import read_bare_pickle
 from workbench.core.files import write_text
 from workbench.data.coco import read_json
-from workbench.evaluation.predictions import Predictions
+from workbench.evaluation.predictions import Predictions, read_predictions
 from workbench.evaluation.protocol import DEFAULT, pose_scores
 
 if TYPE_CHECKING:
@@ -371,12 +371,13 @@ def _float(value: Any) -> float:
 
 # A dump of 100,000 detections holds some six million values.
 _LIMITS = Limits(opcodes=200_000_000, objects=20_000_000, text=1 << 30)
+DUMP_ENDINGS = (".pkl", ".pickle")
 _BUDGET = {"steps": 200_000_000, "objects": 20_000_000, "nbytes": 2 << 30}
 
 
 def is_dump(path: Path) -> bool:
     """Whether a file is one by its name."""
-    return path.suffix.lower() in (".pkl", ".pickle")
+    return path.suffix.lower() in DUMP_ENDINGS
 
 
 def read_dump(path: Path) -> Predictions:
@@ -405,6 +406,11 @@ def read_dump(path: Path) -> Predictions:
     )
     scored = pose_scores(DEFAULT, scores, box_scores)
     return Predictions(images, categories, boxes, points, scores, scored)
+
+
+def read_poses(path: Path) -> Predictions:
+    """The poses of a dump, or of a Parquet file of predictions; raises as the reader of each."""
+    return read_dump(path) if is_dump(path) else read_predictions(path)[0]
 
 
 def _dumped_sample(path: Path, number: int, sample: Any) -> tuple[np.ndarray, ...]:

@@ -111,7 +111,7 @@ class Measures(Report):
     Attributes:
         metric: the one asked for, a key of METRICS.
         rows: of every metric: metric, value, rule; the one asked for first.
-        per_keypoint: keypoint, labelled, pck, epe (pixels), nme.
+        per_keypoint: keypoint, labelled, pck, epe (pixels), nme; pck and nme are nan beside AUC and EPE.
         missing: labelled keypoints that were not predicted: wrong for PCK and AUC, left out of EPE and NME.
         labelled: labelled keypoints of all instances with a length.
         without_length: instances whose normalising length is not known, which count nowhere.
@@ -152,12 +152,15 @@ class Measures(Report):
     def plot(self) -> Figure:
         from workbench.figures import new_figure
 
-        rows = sorted((r for r in self.per_keypoint if r["labelled"]), key=lambda row: -row["pck"])
+        key, axis, high = ("pck", "PCK (0 to 1)", 1.0)
+        if any(math.isnan(r["pck"]) for r in self.per_keypoint if r["labelled"]):
+            key, axis, high = ("epe", "mean error (px)", None)
+        rows = sorted((r for r in self.per_keypoint if r["labelled"]), key=lambda row: -row[key])
         title = f"{self.rows[0]['metric']} {_figure_text(self.value)}"
-        figure = new_figure(title, x="PCK (0 to 1)", height=140 + 22 * max(len(rows), 4))
-        x, y = np.array([r["pck"] for r in rows], np.float32), [r["keypoint"] for r in rows]
+        figure = new_figure(title, x=axis, height=140 + 22 * max(len(rows), 4))
+        x, y = np.array([r[key] for r in rows], np.float32), [r["keypoint"] for r in rows]
         figure.add_bar(x=x, y=y, orientation="h", showlegend=False)
-        figure.update_xaxes(range=[0, 1])
+        figure.update_xaxes(range=[0, high])
         return figure
 
     def table(self) -> list[dict[str, Any]]:
@@ -239,10 +242,14 @@ def measure(
         left_out=len(pose_set.left_out),
     )
     own = predictions.annotation_id is not None
+    rows = _rows(metric, parts, pixels, normaliser, limit, thresholds, pose_set, threshold, normalise)
+    # AUC and EPE are measured in pixels: there is no length of which PCK and NME would be a part.
+    ruled = any(row["metric"] == "NME" for row in rows)
+    per_keypoint = _per_keypoint(pose_set.skeleton.keypoints, parts if ruled else None, pixels, limit)
     return Measures(
         metric=metric,
-        rows=_rows(metric, parts, pixels, normaliser, limit, thresholds, pose_set, threshold, normalise),
-        per_keypoint=_per_keypoint(pose_set.skeleton.keypoints, parts, pixels, limit),
+        rows=rows,
+        per_keypoint=per_keypoint,
         missing=int(np.isinf(parts).sum()),
         labelled=int((~np.isnan(parts)).sum()),
         without_length=int(np.isnan(lengths).sum()),
@@ -283,16 +290,19 @@ def _paired(
 
 
 def _per_keypoint(
-    names: Sequence[str], parts: Float[np.ndarray, "N K"], pixels: Float[np.ndarray, "N K"], limit: float
+    names: Sequence[str],
+    parts: Float[np.ndarray, "N K"] | None,
+    pixels: Float[np.ndarray, "N K"],
+    limit: float,
 ) -> tuple[dict[str, Any], ...]:
-    right = pck_by_keypoint(parts, limit)
+    right = np.full(len(names), np.nan) if parts is None else pck_by_keypoint(parts, limit)
     return tuple(
         {
             "keypoint": name,
-            "labelled": int((~np.isnan(parts[:, k])).sum()),
+            "labelled": int((~np.isnan(pixels if parts is None else parts))[:, k].sum()),
             "pck": float(right[k]),
             "epe": figures.mean_distance(pixels[:, k]),
-            "nme": figures.mean_distance(parts[:, k]),
+            "nme": math.nan if parts is None else figures.mean_distance(parts[:, k]),
         }
         for k, name in enumerate(names)
     )

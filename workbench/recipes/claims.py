@@ -41,6 +41,11 @@ class Claim:
     line: int = 0
     recipe: str = ""
 
+    @property
+    def place(self) -> str:
+        """Where it stands, to begin a sentence with: "line 3, ", or nothing."""
+        return f"line {self.line}, " if self.line else ""
+
 
 @dataclass(frozen=True)
 class Judgement:

@@ -404,6 +404,9 @@ def content_of(path: Path) -> str:
         raise ValueError(f"{path.name} is no text in UTF-8 (byte {error.start})") from error
 
 
+_TABLE = re.compile(r"\s*\[\[\s*claim\s*\]\]\s*(#.*)?$")
+
+
 def _toml_claims(text: str, name: str) -> tuple[list[Claim], str]:
     from workbench.checkpoints.config_reader import config_budget
     from workbench.checkpoints.config_values import plain_values
@@ -415,14 +418,18 @@ def _toml_claims(text: str, name: str) -> tuple[list[Claim], str]:
     entries = content.get("claim", [])
     if not isinstance(entries, list) or not all(isinstance(one, Mapping) and "key" in one for one in entries):
         raise ValueError(f"{name}: expected [[claim]] tables with key and value")
+    lines = [n for n, line in enumerate(text.splitlines(), 1) if _TABLE.match(line)]
+    if len(lines) != len(entries):  # an array of inline tables, or a header inside a text
+        lines = [0] * len(entries)
     claims = [
         Claim(
             str(one.get("text", f"{one['key']} = {shown(one.get('value'))}")),
             field_named(str(one["key"])),
             one.get("value"),
-            recipe=str(one.get("recipe", "")),
+            line,
+            str(one.get("recipe", "")),
         )
-        for one in entries
+        for one, line in zip(entries, lines, strict=True)
     ]
     return claims, str(content.get("recipe", ""))
 

@@ -45,17 +45,20 @@ def udp_agrees(subject: Subject) -> Iterator[AuditFinding]:
             fix=f"set use_udp={udp} in the {name} pipeline",
             field="crop.udp",
         )
-    if udp and made.get("test.flip") is True and made.get("test.shift_heatmap") is True:
+    if made.get("test.flip") is True and made.get("test.shift_heatmap") is udp:
         yield finding(
             "error",
             made.key("test.shift_heatmap"),
-            True,
-            False,
-            cause="flip test shifts a UDP map",
+            udp,
+            not udp,
+            cause="flip test shifts a UDP map" if udp else "flip test does not shift its maps",
             why="with UDP the mirrored map lies right as it is: shifted by a cell, the average is half a "
+            "cell off"
+            if udp
+            else "without UDP the mirrored map lies a cell off: unless it is shifted, the average is half a "
             "cell off",
             source=source,
-            fix="set shift_heatmap to False",
+            fix=f"set shift_heatmap to {not udp}",
             field="test.shift_heatmap",
         )
 

@@ -24,6 +24,7 @@ from workbench.training.switches import STEP_LIMIT, SWITCHES, Switch, suspected,
 from workbench.training.trainer import Diverged
 from workbench.training.verdict import Evidence, Expectation, Verdict, diverged, judge
 
+UNREAD_NAME, WRONG_LOG, GROWING = "support not read", "coordinates disagree", "exposure bias"
 UNREAD = "the output does not depend on the support: with its points moved elsewhere no keypoint changes"
 
 
@@ -119,11 +120,11 @@ def observed(
         rows: of the attempt.
     """
     batch = model.prepare(samples)
-    found = [one.text for one in _untrained(model, batch, plan)]
-    found += [UNREAD] if is_unread(model, batch) else []
-    found += [complaint.text() for complaint in complaints(rows)]
+    found = [Evidence(one.text, name=one.name) for one in _untrained(model, batch, plan)]
+    found += [Evidence(UNREAD, name=UNREAD_NAME)] if is_unread(model, batch) else []
+    found += [Evidence(complaint.text(), name=WRONG_LOG) for complaint in complaints(rows)]
     grows = growth_text(error_gain(model, batch))
-    return tuple(map(Evidence, [*found, grows] if grows else found))
+    return (*found, Evidence(grows, name=GROWING)) if grows else tuple(found)
 
 
 def evidence(
@@ -145,7 +146,7 @@ def evidence(
         if is_unread(model, batch):
             # With the attempt's weights: initial weights give the anchors alone, whatever is read.
             ends = (s for s in _each_removed(trained, plan) if not is_unread(model, batch))
-            found.append(_named(UNREAD, ends, "the output follows the support"))
+            found.append(_named(UNREAD, ends, "the output follows the support", UNREAD_NAME))
         for complaint in complaints(rows):
             # With initial weights, whose errors are large enough for a wrong log to show.
             ends = (
@@ -153,7 +154,7 @@ def evidence(
                 for s in _each_removed(first, plan, of_log=True)
                 if not _still_wrong(model, batch, complaint.column)
             )
-            found.append(_named(complaint.text(), ends, "it reports what was measured"))
+            found.append(_named(complaint.text(), ends, "it reports what was measured", WRONG_LOG))
         return tuple(found)
     finally:
         trained.restore()
@@ -162,7 +163,7 @@ def evidence(
 def _untrained(model: PoseModel, batch: Any, plan: Plan) -> Iterator[Evidence]:
     """What is wrong whatever was learned."""
     if text := reach_text(model, batch):
-        yield Evidence(text)
+        yield Evidence(text, name="keypoints out of reach")
     changes = {"augmentation": plan.augment, "flip": plan.flip}
     for switch in SWITCHES:
         if text := apart_text(changes.get(switch.name), batch.samples, model.skeleton.mirror):
@@ -184,9 +185,10 @@ def _still_wrong(model: PoseModel, batch: Any, column: str) -> bool:
     return any(complaint.column == column for complaint in complaints([row]))
 
 
-def _named(text: str, ends: Iterator[Switch], mended: str) -> Evidence:
+def _named(text: str, ends: Iterator[Switch], mended: str, name: str) -> Evidence:
     switch = next(ends, None)
-    return Evidence(text) if switch is None else Evidence(text, switch.name, switch.why, mended)
+    known = ("", "", "") if switch is None else (switch.name, switch.why, mended)
+    return Evidence(text, *known, name=name)
 
 
 def found_cause(
@@ -223,7 +225,7 @@ def found_cause(
         tried = bisected(first, samples, plan, passed=_learned_and_steady, mended="errors die away", **more)
     if grows:
         known = (tried.culprit, tried.why, tried.mended) if verdict.learned else ("", "", "")
-        proofs = (*proofs, Evidence(grows, *known))
+        proofs = (*proofs, Evidence(grows, *known, name=GROWING))
     named = tried if tried.culprit else next((proof for proof in proofs if proof.culprit), tried)
     helped = "" if named.culprit or verdict.learned else helped_most(verdict, tried.trials)
     return Cause(named.culprit, named.why, named.mended, tried.trials, proofs, helped)

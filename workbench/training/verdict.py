@@ -85,7 +85,7 @@ class Evidence:
         """The evidence as a finding."""
         fix = f"without {self.culprit} {self.mended}: {self.why}" if self.culprit else ""
         return Finding(
-            cause=self.culprit or self.name or "overfit",
+            cause=self.culprit or self.name or "one image cannot be learned",
             evidence=self.text,
             fix=fix,
             severity="remark" if self.remark else "error",

@@ -100,6 +100,14 @@ def test_maps_with_a_second_peak_on_the_other_side_are_named(samples):
     assert all(p.doubled > 0.8 for p in found.pairs)
 
 
+def test_flat_maps_of_a_network_that_learned_little_have_no_second_peak(samples):
+    flat = discs.model(sided=True, shift_heatmap=True)
+    flat.module.register_forward_hook(lambda module, given, maps: maps + 3 * maps.max())
+    found = probe_flip(flat, samples)
+    assert not found.findings
+    assert not any(np.isfinite(p.doubled) for p in found.pairs)
+
+
 def test_sides_that_the_network_does_not_tell_apart_are_said_to_be_undecided(samples):
     """Without sides every map of a pair has both discs: the same peak answers for both keypoints."""
     blind = discs.model(shift_heatmap=True)

@@ -301,7 +301,7 @@ def codec_errors(
     wanted = [(name, setup, setup.codec(name)) for setup in setups for name in chosen]
     used = skeleton or (SKELETONS["coco-17"] if pose_set is None else pose_set.skeleton)
     if not used.sigmas:
-        raise ValueError(f"codec: no sigmas are known for {used.name}; OKS needs them")
+        raise ValueError(f"codec: no sigmas are known for {used.name}; OKS needs one for each: --sigmas")
     ids = None if image_ids is None else list(image_ids)
     errors = []
     for done, (name, setup, codec) in enumerate(wanted):

@@ -79,7 +79,9 @@ def codec_matrix(
     own = own_way(model, flip, score_rule)
     ways, left_out = ways_for(model, own)
     if not pose_set.skeleton.sigmas and not (evaluator or {}).get("sigmas"):
-        raise ValueError(f"decode: no sigmas are known for {pose_set.skeleton.name}; OKS needs them")
+        raise ValueError(
+            f"decode: no sigmas are known for {pose_set.skeleton.name}; OKS needs one for each: --sigmas"
+        )
     # Instances that are judged, and what is predicted of them: themselves, or a detector's boxes.
     judged, chosen = _chosen(pose_set, image_ids, boxes)
     read, reported = Readings(model, ways), _Progress(progress, cancelled, len(ways))

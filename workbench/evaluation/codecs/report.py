@@ -320,7 +320,7 @@ class CodecMatrix(Report):
         shown = [r for r in rows if _same(r, own, ("keypoint_score", "pose_score"))]
         shown += [r for r in rows[1:] if r not in shown and _same(r, own, ("decoder", "cells", "flip"))]
         width = max(len(r["name"]) for r in shown)
-        lines = [f"{'variant':<{width}}     AP  change of AP              error px  found px  bias px (x, y)"]
+        lines = [f"{'variant':<{width}}     AP  change of AP               mean px  found px  bias px (x, y)"]
         for row in shown:
             change = (
                 "" if row["low"] is None else f"{row['delta']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"

@@ -210,7 +210,11 @@ def _doubled(
     affines: np.ndarray,
     declared: Sequence[int],
 ) -> Float[np.ndarray, "n K"]:
-    """Value of each map at its partner's labelled place, as a share of its peak; nan where not measured."""
+    """Value of each map at its partner's labelled place, as a share of its peak; nan where not measured.
+
+    Nor is it where the map is half as high at the places of other keypoints: it is flat, as of a network that
+    has learned little, and has no second peak.
+    """
     made = np.full((len(samples), len(declared)), np.nan)
     if outputs.heatmaps is None or model.codec is None or isinstance(model, Groups):
         return made
@@ -220,13 +224,23 @@ def _doubled(
     for n, (sample, affine) in enumerate(zip(samples, affines, strict=True)):
         truth = np.asarray(sample.truth, float)
         inside = transform(inverse(affine), truth[:, :2])
+        labelled, places = truth[:, 2] > 0, np.round(inside * [w / W, h / H])
         for k, partner in enumerate(declared):
-            apart = np.hypot(*(inside[k] - inside[partner])) > _APART * max(H, W)
-            if partner == k or not apart or truth[k, 2] == 0 or truth[partner, 2] == 0:
+            apart = np.hypot(*(inside - inside[k]).T) > _APART * max(H, W)
+            if not (apart[partner] and labelled[k] and labelled[partner]):
                 continue
-            x, y = round(inside[partner, 0] * w / W), round(inside[partner, 1] * h / H)
+            near_partner = np.hypot(*(inside - inside[partner]).T) <= _APART * max(H, W)
             peak = maps[n, k].max()
-            if 0 <= x < w and 0 <= y < h and peak > 0:
-                here = maps[n, k, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].max()
-                made[n, k] = here / peak
+            others = [_at(maps[n, k], places[j]) for j in np.flatnonzero(apart & labelled & ~near_partner)]
+            if peak > 0 and np.median([v for v in others if math.isfinite(v)] or [0.0]) <= peak / 2:
+                made[n, k] = _at(maps[n, k], places[partner]) / peak
     return made
+
+
+def _at(heatmap: Float[np.ndarray, "h w"], place: Float[np.ndarray, " 2"]) -> float:
+    """The highest value of the cells around a place (x, y) in cells; nan outside the map."""
+    x, y = (int(v) for v in place)
+    h, w = heatmap.shape
+    if not (0 <= x < w and 0 <= y < h):
+        return math.nan
+    return float(heatmap[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].max())

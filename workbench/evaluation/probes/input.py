@@ -282,7 +282,7 @@ def _cut_again(colours: Colours, alike: float) -> Intervention:
         "crops cut again where the affine says", "crops differ from their affine",
         f"crops that show what their affine says; the model's own are not these (correlation {alike:.2f})",
         "Look for what changes pixels after the crop and leaves the affine as it is: a flip, a shift, "
-        "another resize.",
+        "another resize, an augmentation that erases a part.",
         functools.partial(Recropped, colours=colours, region=_same),
     )  # fmt: skip
 

@@ -111,7 +111,9 @@ class Colours:
 
 
 def colours_of(model: PoseModel, sample: Sample) -> Colours:
-    """What a model makes of colours, measured on images of one colour.
+    """What a model makes of colours, measured on images of one colour: the median over the input.
+
+    Places that are the same for black and for white (beyond the image, or erased) are left out.
 
     Args:
         model: any.
@@ -122,21 +124,29 @@ def colours_of(model: PoseModel, sample: Sample) -> Colours:
     """
     shape = sample.image.shape
 
-    def centre(colour: Sequence[int]) -> np.ndarray:
+    def given(colour: Sequence[int]) -> np.ndarray:
         image = np.broadcast_to(np.array(colour, np.uint8), shape)
         plain = dataclasses.replace(sample, image=np.ascontiguousarray(image), others=())
         pixels = model.prepare([plain]).pixels
         if pixels.ndim != 4 or pixels.shape[1] != 3:
             raise NotAvailable(f"colours: the network's input has shape {tuple(pixels.shape)}, not N 3 H W")
-        return pixels[0, :, pixels.shape[2] // 2, pixels.shape[3] // 2].double().cpu().numpy()
+        return pixels[0].flatten(1).double().cpu().numpy()
 
-    offset = centre((0, 0, 0))
-    columns = [(centre(c) - offset) / 255 for c in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    black = given((0, 0, 0))
+    shown = (given((255, 255, 255)) != black).any(0)
+    if not shown.any():
+        raise NotAvailable("colours: the network's input is the same for a black image and for a white one")
+
+    def middle(colour: Sequence[int]) -> np.ndarray:
+        return np.median(given(colour)[:, shown], axis=1)
+
+    offset = np.median(black[:, shown], axis=1)
+    columns = [(middle(c) - offset) / 255 for c in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
     matrix = np.stack(columns, 1)
     expected, size = matrix @ _CHECK + offset, np.abs(matrix).max() * 255
     # The condition is dimensionless: a network fed with 0..1 has a small matrix.
     flat = size == 0 or abs(np.linalg.det(matrix * 255 / size)) < 1e-6
-    if flat or np.abs(centre(_CHECK) - expected).max() > _TOLERANCE * size:
+    if flat or np.abs(middle(_CHECK) - expected).max() > _TOLERANCE * size:
         raise NotAvailable(
             "colours: what the model makes of an image's colours is no affine function of them"
         )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # Pixels that rounding can move a point; and the unit of such comparisons.
 NOTHING_OFF = 0.1
 OFF = "px off"
+LOGGED_LOSS = "logged coordinate loss"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class Claim:
     found: float
     agrees: bool
     why: str
+
+    @property
+    def cause(self) -> str:
+        """Of a disagreement, as a finding has it."""
+        return "loss in the log is scaled" if self.what == LOGGED_LOSS else "coordinates disagree"
 
     def text(self) -> str:
         """The disagreement in words."""
@@ -142,7 +148,7 @@ def _logged(
         found = logged["loss_coordinates"]
         factor = found / loss if loss else 1.0
         claims.append(
-            Claim("logged coordinate loss", "mean error per coordinate, share of the input", loss, found,
+            Claim(LOGGED_LOSS, "mean error per coordinate, share of the input", loss, found,
                   abs(factor - 1) < 0.02,
                   f"it is {factor:.2g} times the mean error; log the loss without its weight")
         )  # fmt: skip

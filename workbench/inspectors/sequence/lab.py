@@ -87,7 +87,7 @@ class Rollout(Report):
             cause = "results depend on rounding"
             found.append(Finding(cause, steps.rounding_warning, fix, severity="remark"))
         found += [
-            Finding("coordinates disagree", claim.text(), claim.why)
+            Finding(claim.cause, claim.text(), claim.why)
             for claim in self.coordinates.claims
             if not claim.agrees
         ]

@@ -1,0 +1,161 @@
+"""Where the image files of an annotation file lie.
+
+An annotation file can name only files below its data set's folder, or below the folder that the user names.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from workbench.core.files import resolved
+
+
+def is_within(file: Path, folders: Sequence[Path]) -> bool:
+    """Whether a file lies below one of the folders, symbolic links resolved; always true without folders."""
+    if not folders:
+        return True
+    try:
+        target = resolved(file)
+    except OSError:
+        return False
+    return any(target.is_relative_to(folder.resolve()) for folder in folders)
+
+
+def inside(folder: Path, file_name: str, where: str) -> Path:
+    """The path below a folder of a file that an annotation file names.
+
+    Absolute names come from another machine: only their end is used. For ``/data/val2017/1.jpg`` the files
+    ``val2017/1.jpg`` and ``1.jpg`` below the folder are tried.
+
+    Args:
+        folder: of the images.
+        file_name: as the annotation file has it.
+        where: file and entry, for messages.
+
+    Raises:
+        ValueError: the name leaves the folder (``..``), or is too long for a file system.
+    """
+    name = PureWindowsPath(file_name)  # knows both separators
+    parts = [part for part in name.parts if part != name.anchor]
+    if not parts or ".." in parts or "\0" in file_name:
+        raise ValueError(
+            f"{where}: file_name {file_name!r:.200} leaves the images' folder; nothing outside is read"
+        )
+    # Limits of file systems; a longer name raises OSError wherever it is looked up.
+    if len(file_name) > 3000 or any(len(part.encode(errors="replace")) > 255 for part in parts):
+        raise ValueError(f"{where}: expected a file_name, got one of {len(file_name)} characters")
+    whole_name = parts[-1:] if name.anchor else parts
+    if len(parts) > 1:
+        for start in range(len(parts)):
+            file = folder.joinpath(*parts[start:])
+            if _is_file(file):
+                return file
+    return folder.joinpath(*whole_name)
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # the name is longer than the file system allows
+        return False
+
+
+# Names of folders that hold annotation files; the folders of the images lie beside them.
+_ANNOTATION_FOLDER = re.compile("ann?ot|anno|label|^(gt|jsons?|splits?|meta|keypoints)$", re.IGNORECASE)
+# How many image names are tried in a folder; the first ones may be missing.
+_TRIED = 8
+# How many folders are searched; a data set has a few.
+_MOST_FOLDERS = 200
+
+
+def images_folder(path: Path, images: Path | None, entries: Sequence[Any]) -> tuple[Path, str]:
+    """The folder of the images: the named one, or the usual folder that holds one of the first images.
+
+    Without a named folder, only folders of the data set are searched: the folder of the json, or the one
+    above ``annotations/``, and ``images`` or ``data`` beside the folder of the json. Where several folders
+    hold files of these names (``train/0001.png``, ``val/0001.png``), it is the one named like the json.
+
+    Args:
+        path: of the annotation file.
+        images: folder that the user names; its subfolders are searched, too.
+        entries: images of the annotation file.
+
+    Returns:
+        The folder, and a sentence where another one may be meant; otherwise "".
+
+    Raises:
+        FileNotFoundError: the named folder does not exist.
+    """
+    names = [
+        e["file_name"] for e in entries if isinstance(e, Mapping) and isinstance(e.get("file_name"), str)
+    ]
+    names = [name for name in names if name and "\0" not in name][:_TRIED]
+    if images is not None:
+        if not images.is_dir():
+            raise FileNotFoundError(f"{images}: expected the folder of the images")
+        return _chosen((images, *_subfolders(images)), names, path)
+    here, top = path.parent, _top(path)
+    # Beside the json, or where COCO, AP-10K and CrowdPose put them.
+    candidates = [here, here / "images", here.parent / "images", here.parent / "data", top]
+    candidates += [*_subfolders(top), *_subfolders(top / "images"), *_subfolders(top / "data")]
+    # Human-Art names its images from the folder above its own: Human-Art/images/...
+    first = {PureWindowsPath(name).parts[0] for name in names if PureWindowsPath(name).parts}
+    if top.resolve().name in first:
+        candidates.append(top.resolve().parent)
+    return _chosen(candidates, names, path)
+
+
+def _chosen(candidates: Sequence[Path], names: Sequence[str], path: Path) -> tuple[Path, str]:
+    """The first candidate where it holds one of the names, otherwise the likeliest of those that do."""
+    if _held(candidates[0], names, path.name):
+        return candidates[0], ""
+    held = {p: files for p in candidates if (files := _held(p, names, path.name))}
+    if not held:
+        return candidates[0], ""
+
+    # Of val/a.png the folder that has it below val comes before one that has an a.png.
+    def depth(folder: Path) -> int:
+        return max(len(file.relative_to(folder).parts) for file in held[folder])
+
+    deepest = max(map(depth, held))
+    holding: dict[frozenset[Path], Path] = {}  # the same files, by whichever folder they are reached, once
+    for folder in (p for p in held if depth(p) == deepest):
+        holding.setdefault(frozenset(file.resolve() for file in held[folder]), folder)
+    first, *others = holding.values()
+    stem = path.stem.lower()
+    named = [p for p in (first, *others) if p.name.lower() in stem or stem in p.name.lower()]
+    if named or not others:
+        return max(named or [first], key=lambda p: min(len(p.name), len(stem))), ""
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    return first, (
+        f"images are read from the folder {first.name}; other files of the same names lie in "
+        f"{', '.join(p.name for p in others[:3])}{more}: name the folder that is meant with --images"
+    )
+
+
+def folders_of(path: Path) -> list[Path]:
+    """The folders below which `images_folder` searches for the images of an annotation file."""
+    top, here = _top(path), path.parent
+    return [folder for folder in (top, here.parent / "images", here.parent / "data") if folder.is_dir()]
+
+
+def _top(path: Path) -> Path:
+    """The folder of the data set: that of the json, or the one above ``annotations/``."""
+    here = path.parent
+    return here.parent if _ANNOTATION_FOLDER.search(here.resolve().name) else here
+
+
+def _held(folder: Path, names: Sequence[str], where: str) -> list[Path]:
+    """The files of these names in a folder."""
+    return [file for name in names if _is_file(file := inside(folder, name, where))]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    found = sorted(p for p in itertools.islice(folder.iterdir(), 5000) if p.is_dir())
+    return found[:_MOST_FOLDERS]
