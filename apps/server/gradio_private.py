@@ -33,6 +33,7 @@ from gradio.queueing import Queue
 from gradio.routes import App
 from gradio.server_messages import EventMessage, LogMessage, ProcessCompletedMessage, UnexpectedErrorMessage
 from gradio.state_holder import SessionState, StateHolder
+from python_multipart.exceptions import FormParserError
 from starlette.routing import Mount
 
 from workbench.core import NotAvailable
@@ -327,7 +328,11 @@ def finish(app: gr.Blocks, gradio_app: App) -> None:
     gradio_app.add_exception_handler(RequestValidationError, _malformed)
     gradio_app.add_exception_handler(TypeError, _wrong_arguments)
     gradio_app.add_exception_handler(KeyError, _wrong_arguments)
+    gradio_app.add_exception_handler(FormParserError, _wrong_arguments)
     queue = app._queue
+    # No record of what was called: it is shown under /monitoring alone, which is closed, and one session
+    # named by half a character made its summary, and with it the end of every later call, an error.
+    queue.ANALYTICS_MAX_EVENTS = 0
     queue.send_message = functools.partial(_send_escaped, queue)  # type: ignore[method-assign]
 
 
@@ -341,12 +346,16 @@ async def _malformed(_: Request, error: Exception) -> Response:
     return JSONResponse({"detail": said.encode("utf-8", "replace").decode()}, 422)
 
 
+# Where a handler may be named by its number.
+_NUMBERED = ("/gradio_api/queue/join", "/gradio_api/run/", "/gradio_api/api/")
+
+
 async def _wrong_arguments(request: Request, error: Exception) -> Response:
-    """422 where a call lacks an argument or names another (``call/v2``), or a handler that there is not."""
+    """422 where a call lacks an argument or names another, or a handler that there is not; a wrong upload."""
     path = request.url.path
-    if isinstance(error, KeyError) and path == "/gradio_api/queue/join":
+    if isinstance(error, KeyError) and path.startswith(_NUMBERED):
         error = ValueError(f"no handler has the number {error}")
-    elif not path.startswith("/gradio_api/call/v2/"):
+    elif not path.startswith(("/gradio_api/upload", "/gradio_api/call/v2/")):
         raise error
     return JSONResponse({"detail": str(error)[:500].encode("utf-8", "replace").decode()}, 422)
 

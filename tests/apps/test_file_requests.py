@@ -20,6 +20,7 @@ import pytest
 
 from apps.server.address_filter import names
 from apps.server.gradio_private import SESSIONS, only_uploads, upload_folder
+from tests import waiting
 from tests.conftest import ROOT
 
 INSPECTORS = {
@@ -311,6 +312,30 @@ def test_a_malformed_body_is_no_error_of_the_server(server, path):
         answer = httpx.post(f"{server}gradio_api/{path}", content=body)
         assert answer.status_code in (400, 422), (body, answer.text)
         assert "detail" in answer.json()
+
+
+@pytest.mark.parametrize("path", ["run/checkpoint", "api/checkpoint"])
+def test_a_number_that_no_handler_has_is_no_error_of_the_server(server, path):
+    answer = httpx.post(f"{server}gradio_api/{path}", json={"data": [], "fn_index": -1})
+    assert (answer.status_code, answer.json()) == (422, {"detail": "no handler has the number -1"})
+
+
+@pytest.mark.parametrize("boundary", ["b", "b" * 10_000])
+def test_a_malformed_upload_is_no_error_of_the_server(server, boundary):
+    head = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    text = b'--b\r\nContent-Disposition: form-data; name="files"\r\n\r\nno file\r\n--b--\r\n'
+    answer = httpx.post(f"{server}gradio_api/upload", content=text, headers=head)
+    assert (answer.status_code, "detail" in answer.json()) == (422, True)
+
+
+def test_a_call_of_a_session_named_by_half_a_character_ends_like_any_other(server, gradio_app, capfd):
+    number = next(fn._id for fn in gradio_app.fns.values() if fn.api_name == "checkpoint")
+    body = b'{"data":["nothing"],"fn_index":%d,"session_hash":"\\ud800"}' % number
+    event = httpx.post(
+        f"{server}gradio_api/queue/join", content=body, headers={"Content-Type": "application/json"}
+    ).json()["event_id"]
+    waiting.until(lambda: event not in gradio_app._queue.event_ids_to_events, seconds=20)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("session", ["../..", "%00", "of-an-earlier-server"])
