@@ -64,6 +64,18 @@ def test_a_folder_gives_an_instance_for_each_image_and_a_folder_of_drawings(work
     assert read_image(tmp_path / "drawn/lit.png")[20, 8].max() > 150
 
 
+def test_a_link_in_the_folder_of_drawings_is_replaced_and_not_written_through(workbench, tmp_path):
+    for folder in ("in", "drawn"):
+        (tmp_path / folder).mkdir()
+    write_image(tmp_path / "in/lit.png", lit())
+    own = tmp_path / "own.txt"
+    own.write_text("own")
+    (tmp_path / "drawn/lit.png").symlink_to(own)
+    words = ["--image", tmp_path / "in", "--box", BOX, "--out", tmp_path / "drawn"]
+    assert workbench("predict", "--adapter", TINY, *words)[0] == 0
+    assert (own.read_text(), (tmp_path / "drawn/lit.png").is_symlink()) == ("own", False)
+
+
 def test_images_of_one_name_in_two_folders_are_drawn_into_two_files(workbench, tmp_path):
     for place in ("horse/0001.png", "zebra/0001.png", "zebra/0002.png"):
         (tmp_path / "in" / place).parent.mkdir(parents=True, exist_ok=True)

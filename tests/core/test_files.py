@@ -10,7 +10,14 @@ import time
 
 import pytest
 
-from workbench.core.files import csv_text, remove_abandoned_folders, replacing, resolved, write_text
+from workbench.core.files import (
+    csv_text,
+    locked_folder,
+    remove_abandoned_folders,
+    replacing,
+    resolved,
+    write_text,
+)
 from workbench.data.image_folders import is_within
 
 LONG_AGO = 1_000_000_000
@@ -74,6 +81,15 @@ def test_a_link_is_followed_and_the_mode_of_the_file_is_kept(tmp_path):
     write_text(tmp_path / "link.txt", "new")
     assert (tmp_path / "link.txt").is_symlink()
     assert (real.read_text(), real.stat().st_mode & 0o777) == ("new", 0o640)
+
+
+def test_the_lock_of_a_folder_makes_no_file_elsewhere(tmp_path):
+    """A link of its name came with the folder."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"), locked_folder(tmp_path / "run", "busy"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_links_in_a_circle_are_one_sentence_on_every_python(tmp_path):

@@ -136,7 +136,7 @@ def written(report: Diagnosis, facts: dict[str, Any], out: Path | None) -> list[
         write_text(out, notebook(report))
     else:
         write_text(out, document(report))
-        files.append(write_text(out.with_suffix(".ipynb"), notebook(report)))
+        files.append(write_text(out.with_suffix(".ipynb"), notebook(report), follow=False))
     facts["written"] = [str(path) for path in files]
     return ["", f"written: {', '.join(map(str, files))}"]
 

@@ -193,7 +193,7 @@ class Drawings:
             write_image(self.out, canvas)
         else:
             number = "" if picture.frame is None else f"_{picture.frame:06d}"
-            write_image(self.out / f"{self._names[picture.path]}{number}.png", canvas)
+            write_image(self.out / f"{self._names[picture.path]}{number}.png", canvas, follow=False)
 
 
 # Keypoints drawn into the pixels of a picture, for files that other programs show.

@@ -128,13 +128,18 @@ def write_text(path: Path | str, text: str, follow: bool = True) -> Path:
     return Path(path)
 
 
-def write_bytes(path: Path | str, data: bytes) -> Path:
+def write_bytes(path: Path | str, data: bytes, follow: bool = True) -> Path:
     """Write bytes, whole or not at all; return the path.
+
+    Args:
+        path: the target.
+        data: of the file.
+        follow: see `replacing`.
 
     Raises:
         OSError: see `replacing`.
     """
-    with replacing(path) as part:
+    with replacing(path, follow) as part:
         part.write_bytes(data)
     return Path(path)
 
@@ -230,9 +235,12 @@ def locked_folder(folder: Path, busy: str) -> Iterator[None]:
 
     Raises:
         ValueError: another process has locked it.
+        OSError: its ``.lock`` is a link, which may point to any file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as lock:
+    # O_NOFOLLOW is 0 where the system has none.
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    with open(os.open(folder / ".lock", flags, 0o666), "a+") as lock:  # noqa: PTH123 - of a descriptor
         try:
             _lock(lock.fileno())
         except OSError as taken:

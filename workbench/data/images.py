@@ -442,8 +442,13 @@ def images_in(folder: Path | str) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def write_image(path: Path | str, image: UInt8[np.ndarray, "H W 3"]) -> Path:
+def write_image(path: Path | str, image: UInt8[np.ndarray, "H W 3"], follow: bool = True) -> Path:
     """Write RGB pixels; the ending chooses the format. The file appears whole or not at all.
+
+    Args:
+        path: the target.
+        image: its pixels.
+        follow: see `workbench.core.files.replacing`.
 
     Raises:
         ValueError: the ending is no image format.
@@ -456,4 +461,4 @@ def write_image(path: Path | str, image: UInt8[np.ndarray, "H W 3"]) -> Path:
     # 92: artefacts of drawn edges are no longer visible, and 1200 scenes stay near 60 MB.
     options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix.lower() in (".jpg", ".jpeg") else []
     _, data = cv2.imencode(path.suffix, cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR), options)
-    return write_bytes(path, data.tobytes())
+    return write_bytes(path, data.tobytes(), follow)

@@ -306,6 +306,10 @@ def test_another_models_config_json_is_not_overwritten(tmp_path):
         write_demo(tmp_path, "hf")
     assert json.loads((tmp_path / "config.json").read_text()) == {"model_type": "bert"}
     assert not (tmp_path / "model.safetensors").exists()
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").symlink_to(tmp_path / "elsewhere")  # came with the folder
+    write_demo(tmp_path, "hf")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_network_in_memory_is_brought_to_common_names(tmp_path):

@@ -135,7 +135,7 @@ def convert(
         write_weights(out, pieces, metadata={"format": "pt"}, wrapper="state_dict", meta=meta)
     files = [str(out)]
     if config is not None and out.name in _LOOKED_FOR:
-        files.append(str(write_text(out.parent / "config.json", _as_text(config))))
+        files.append(str(write_text(out.parent / "config.json", _as_text(config), follow=False)))
     found = Conversion(
         where, weights.naming, target, len(checkpoint.infos()), len(pieces), tuple(files),
         expert=VITPOSE_PLUS[stated.expert][0] if stated.expert in VITPOSE_PLUS else "",
@@ -205,7 +205,7 @@ def _as_text(config: dict[str, Any]) -> str:
 
 def _refuse_other_config(out: Path, config: dict[str, Any]) -> None:
     path = out.parent / "config.json"
-    if path.exists() and path.read_bytes() != _as_text(config).encode():
+    if path.is_file() and path.read_bytes() != _as_text(config).encode():
         raise ValueError(
             f"{out.name} needs a {path.name} beside it, and the one in {out.parent} says something else; "
             "choose a folder of its own, or another name for the weights"
