@@ -458,3 +458,9 @@ def test_frames_of_a_small_file_that_claims_millions_are_counted_to_a_limit(tmp_
     assert read_image_with_notes(tmp_path / "many.gif")[1] == (
         "many.gif: has 10,000 or more frames, of which the first alone is read",
     )
+
+
+def test_a_header_that_pillow_refuses_as_a_value_is_told_with_the_name_of_the_file(tmp_path):
+    (tmp_path / "wide.ppm").write_bytes(b"P3\n99999999999999999999 1\n255\n0 0 0")
+    with pytest.raises(ValueError, match=r"wide\.ppm: expected an image, but its header is broken"):
+        image_size(tmp_path / "wide.ppm")

@@ -115,3 +115,5 @@ def test_no_names_and_repeated_names_are_refused():
         skeleton_for([])
     with pytest.raises(ValueError, match="'nose' repeat"):
         skeleton_for(["nose", "nose"])
+    with pytest.raises(ValueError, match="200000 keypoints; at most 10000"):
+        skeleton_for([f"k{k}" for k in range(200_000)])

@@ -285,7 +285,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
         raise ValueError(f"{path.name}: too many pixels to be read ({reason})") from None
     except PermissionError:  # says nothing about the header
         raise
-    except (OSError, SyntaxError) as reason:  # Pillow raises either on a broken header
+    except (OSError, SyntaxError, ValueError) as reason:  # Pillow raises any on a broken header
         raise ValueError(f"{path.name}: expected an image, but its header is broken ({reason})") from None
 
 

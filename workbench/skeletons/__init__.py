@@ -9,6 +9,7 @@ but meaningless figures.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from workbench.core import Skeleton
@@ -58,6 +59,10 @@ _ALIASES: dict[str, Mapping[str, str]] = {
 }
 
 
+MOST_KEYPOINTS = 10_000
+"""Names of one list that are read; far more than any skeleton has (whole bodies 133, dense faces 478)."""
+
+
 def skeleton_for(names: Sequence[str], limbs: Sequence[tuple[int, int]] = ()) -> Skeleton:
     """The skeleton of a list of keypoint names.
 
@@ -71,7 +76,7 @@ def skeleton_for(names: Sequence[str], limbs: Sequence[tuple[int, int]] = ()) ->
         named ``own-K`` without sigmas, and with those mirror pairs that its names tell.
 
     Raises:
-        ValueError: no names, or a repeated one.
+        ValueError: no names, a repeated one, or more than `MOST_KEYPOINTS`.
 
     Example:
         >>> skeleton_for(["left_front_paw", "nose"]).name
@@ -82,7 +87,9 @@ def skeleton_for(names: Sequence[str], limbs: Sequence[tuple[int, int]] = ()) ->
     names = tuple(str(name) for name in names)
     if not names:
         raise ValueError("skeleton: expected keypoint names, got none")
-    twice = sorted({name for name in names if names.count(name) > 1})
+    if len(names) > MOST_KEYPOINTS:
+        raise ValueError(f"skeleton: {len(names)} keypoints; at most {MOST_KEYPOINTS} are read")
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         repeated = ", ".join(map(repr, twice[:3]))
         raise ValueError(f"skeleton: keypoint names must differ, but {repeated} repeat")
