@@ -17,6 +17,7 @@ import importlib
 import inspect
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -27,6 +28,7 @@ import gradio as gr
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from gradio import processing_utils
 from gradio.queueing import Queue
 from gradio.routes import App
 from gradio.server_messages import EventMessage, LogMessage, ProcessCompletedMessage, UnexpectedErrorMessage
@@ -137,6 +139,9 @@ def upload_folder() -> Path:
     parent = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
     parent.mkdir(parents=True, exist_ok=True)
     remove_folders_of_dead_processes(parent, UPLOADS)
+    # Names the folder of each upload, with its content; Gradio's own lies in a file among its code, perhaps
+    # that of an image which others have too. Only who uploaded a file knows where it is.
+    processing_utils.hash_seed = secrets.token_bytes(32)
     folder = Path(tempfile.mkdtemp(prefix=of_this_process(UPLOADS), dir=parent)).resolve()
     # Read by Gradio at every use; components read it when they are built.
     os.environ["GRADIO_TEMP_DIR"] = str(folder)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from workbench.core.files import files_in
 from workbench.core.job import LruCache, version_of
-from workbench.core.processes import own_imports
+from workbench.core.processes import limit, own_imports
 
 PROCESSOR_SECONDS = 10
 """Processor time for one file; one of 1 GB takes a tenth of a second, as its tensors stay on disk."""
@@ -144,7 +144,7 @@ def main() -> None:
     answers = sys.stdout
     sys.stdout = sys.stderr  # whatever a library prints is no answer
     for line in sys.stdin:
-        _limit()
+        limit(PROCESSOR_SECONDS, MEMORY_BYTES)
         reason = _outcome(Path(json.loads(line)))
         print(json.dumps(reason), file=answers, flush=True)
 
@@ -156,19 +156,6 @@ def _outcome(path: Path) -> str:
     with ThreadPoolExecutor(1) as pool:
         error = pool.submit(_read, path).exception()
     return "" if error is None else f"it cannot be read ({type(error).__name__}: {sentence(error)})"
-
-
-def _limit() -> None:
-    """Processor time for the next file, memory for all of them."""
-    try:
-        import resource
-    except ImportError:  # not on Windows; the wall clock remains
-        return
-    used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used) + PROCESSOR_SECONDS + 1, hard))
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, hard))
 
 
 if __name__ == "__main__":

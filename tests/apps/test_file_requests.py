@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
@@ -353,6 +355,22 @@ def test_an_upload_is_served_back_and_can_be_looked_at(server, client, tmp_path)
     facts = client.endpoints[client._infer_fn_index("/overlay_json", None)].parameters_info
     rest = [one["parameter_default"] for one in facts[len(subject) :]]
     assert '"own.png"' in client.predict(*subject, *rest, api_name="/overlay_json")
+
+
+def test_only_who_uploaded_a_file_can_name_it(server):
+    """Its folder is a keyed digest of 256 bits; no address lists what is there, not even the own folder."""
+    from gradio.utils import get_hash_seed
+
+    content = b"12345"  # whoever guesses it does not know where it lies
+    (path,) = httpx.post(f"{server}gradio_api/upload", files={"files": ("own.txt", content)}).json()
+    folder = Path(path).parent
+    assert re.fullmatch("[0-9a-f]{64}", folder.name)
+    for seed in (b"", get_hash_seed().encode()):
+        assert folder.name != hashlib.sha256(seed + content).hexdigest()
+    assert folder.parent == upload_folder()
+    for address in (path, folder, f"{folder}/", upload_folder(), f"{upload_folder()}/", "", "."):
+        answer = httpx.get(f"{server}gradio_api/file={address}")
+        assert answer.content == content if address == path else answer.status_code == 404
 
 
 def test_the_names_that_can_be_called_are_these():

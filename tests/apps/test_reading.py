@@ -62,7 +62,7 @@ def test_the_processor_time_of_a_file_is_limited(tmp_path):
     """The process ends itself, whatever the machine is doing beside."""
     script = (
         "from apps.server import reading\nreading.PROCESSOR_SECONDS = 0\n"
-        "sys.stdin.readline()\nreading._limit()\n"
+        "sys.stdin.readline()\nreading.limit(1, 2 << 30)\n"
     )
     found = _Reader([sys.executable, "-c", f"import sys\n{script}while True: pass"], 60)
     assert "processor time" in found.reason(tmp_path / "x")

@@ -155,6 +155,19 @@ def test_a_backbone_that_would_give_something_else_is_computed_again(change):
         torch.testing.assert_close(found, network(pixels))
 
 
+def test_a_whole_network_is_asked_once_for_the_same_inputs_with_the_same_weights():
+    network, given = two_parts()
+    asked, pixels = OnceComputed(network, 1).remembering(network), torch.randn(2, 3, 2, 2)
+    with torch.no_grad():
+        first = asked(pixels)
+        assert asked(pixels.clone()) is first
+        asked(pixels + 1)
+        asked(pixels + 1)  # one result is kept
+        assert given == [2, 2, 2]
+        network.head.bias.data.add_(1)
+        torch.testing.assert_close(asked(pixels), first + 1)
+
+
 def test_a_network_whose_first_part_is_small_has_nothing_to_share():
     head = nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(3)))
     assert OnceComputed.of(nn.Sequential(nn.Conv2d(3, 4, 1), head), 4) is None

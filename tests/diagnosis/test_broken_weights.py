@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,10 +15,10 @@ from torch import nn
 from workbench.checkpoints import open_checkpoint
 from workbench.data import builtin
 from workbench.diagnosis.exchanged_tensors import moved_tensors, orders_of_blocks, places_of_earlier
-from workbench.diagnosis.image_id_causes import other_orders
+from workbench.diagnosis.image_id_causes import OtherPictures, other_orders
 from workbench.diagnosis.initial_weights import started
 from workbench.diagnosis.loading_causes import modules_without_weights
-from workbench.diagnosis.norm_statistics import fits_of, misfits_of
+from workbench.diagnosis.norm_statistics import OFF_ALL, fits_of, median_off, misfits_of
 from workbench.diagnosis.weight_causes import scattered_zeros
 from workbench.diagnosis.weight_sizes import block_of, outsized
 
@@ -46,6 +48,22 @@ def trained():
 def told(network, images):
     model: Any = SimpleNamespace(module=network, forward=network)
     return [(one.part, one.kind) for one in misfits_of(fits_of(model, images.split(32)))]
+
+
+def off(network, images):
+    model: Any = SimpleNamespace(module=network, forward=network)
+    return median_off(fits_of(model, images.split(32)))
+
+
+def test_statistics_of_other_weights_in_all_layers_show_in_the_median_and_wrong_colours_do_not():
+    network, images = trained()
+    assert off(network, images) < OFF_ALL / 4
+    assert off(network, 3 * images + 1) < OFF_ALL / 4
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d) and isinstance(layer.running_var, torch.Tensor):
+            layer.running_var *= 2
+    assert told(network, images) == []  # no part is worse than the others
+    assert off(network, images) > OFF_ALL
 
 
 def of_stage(network, number, kind) -> list[Any]:
@@ -162,6 +180,33 @@ def test_orders_of_file_names_are_tried_both_ways():
     assert [as_text[n] for n in ids[:3]] == [ids[0], ids[9], ids[99]]
     back = orders["numbered from 1, not as text"]
     assert all(back[as_text[n]] == n for n in ids)
+
+
+@pytest.mark.parametrize(("first", "how"), [(8, "one place further on"), (0, "")])
+def test_the_place_from_which_labels_stand_one_image_off_is_found(first, how):
+    ids = [7, 3, 5, 11, *range(20, 36)]
+    records = {n: SimpleNamespace(path=Path(f"{n}.jpg"), width=4, height=4) for n in ids}
+    pose_set = SimpleNamespace(images=records)
+    place, right = np.arange(20), other_orders(pose_set)["one place further on"]
+    truth = SimpleNamespace(image=place, image_ids=sorted(ids), ignored=np.zeros(20, bool))
+
+    class Given:
+        """Poses that lie on their labels before a place, and with the images moved on from it on."""
+
+        def measure(self, changes=()):
+            there = (place < first) != bool(changes) if first else np.full(20, not changes)
+            return SimpleNamespace(counted=0.8 * there, ap=SimpleNamespace(truth=truth))
+
+    cause, given = OtherPictures(), Given()
+    assert cause._breaks_off(given, pose_set) == bool(first)
+    change = cause._change(pose_set, "all", right)
+    found = list(cause._of_part(given, pose_set, change, how))
+    assert len(found) == bool(first)
+    for one in found:
+        ordered, moved = sorted(ids), one.facts["right"]
+        assert [moved[n] for n in ordered[:8]] == ordered[:8]
+        assert [moved[n] for n in ordered[8:]] == [*ordered[9:], ordered[0]]
+        assert one.name == f"the images from {ordered[8]}.jpg on {how}"
 
 
 def test_blocks_in_each_others_place_are_told_by_the_earlier_epoch_and_put_back():

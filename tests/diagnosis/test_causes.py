@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,14 +17,16 @@ from tests.diagnosis.planted_thirds import by_image, exported, mean_oks, pck_of_
 from tests.diagnosis.planted_weights import checkpoint, missing
 from tests.diagnosis.systems import RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
-from workbench.core import NotAvailable
+from workbench.core import Batch, NotAvailable, Outputs
 from workbench.data import builtin
+from workbench.decoding.grouping import HIGHERHRNET
 from workbench.diagnosis import diagnose, evaluation_causes
 from workbench.diagnosis.box_causes import InstancesLeftOut, best_overlap, extents_stated
 from workbench.diagnosis.case import Case, Options
 from workbench.diagnosis.cause import NotTestable
 from workbench.diagnosis.claim_causes import ClaimByOtherRules, rules_of
 from workbench.diagnosis.config_causes import Audit, RateOfRecipe, WeightDecayOnNorms
+from workbench.diagnosis.constant_outputs import MirroredAlike
 from workbench.diagnosis.evidence import Evidence, only
 from workbench.diagnosis.label_causes import KeypointOrder, OrderByName, paired_rows
 from workbench.diagnosis.norm_statistics import NormStatistics
@@ -38,10 +41,12 @@ from workbench.diagnosis.set_causes import (
     leaked_images,
     upright_points,
 )
+from workbench.diagnosis.tag_fit import AGREE, TagsMoved, tag_fit
 from workbench.diagnosis.targets import sorted_targets
 from workbench.diagnosis.weight_causes import PartChange, scaled_parts
 from workbench.doctor import examination
 from workbench.doctor.examination import numbers
+from workbench.evaluation.ablation.variants import TagMaps
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.keypoint_ap import keypoint_ap
 from workbench.evaluation.predictions import Predictions
@@ -440,6 +445,102 @@ def test_instances_left_out_are_explained_by_a_rule_or_not_at_all(tmp_path, edit
     targets, options = good_results(lambda raw: None, edit)(tmp_path)
     report = diagnose(targets, level="forward", causes=[InstancesLeftOut()], **options)
     assert [rule in one.evidence for one in report.findings] == [True] * bool(rule)
+
+
+MIRRORED = """
+import dataclasses
+import torch
+from torch import nn
+from workbench.core import Codec, Outputs
+from workbench.models import TopDown
+from workbench.skeletons import SKELETONS
+
+
+def load(checkpoint, device):
+    skeleton = SKELETONS["ap10k-17"]
+    torch.manual_seed(0)
+    network, pairs = nn.Conv2d(3, 17, 3, 2, 1, padding_mode="circular"), list(skeleton.mirror)
+
+    def of(pixels):
+        return network(pixels)
+
+    def call(pixels):
+        other = of(pixels.flip(-1))
+        return Outputs(heatmaps=(of(pixels) + {other}) / 2)
+
+    codec = Codec("heatmap", (32, 32), (16, 16), sigma=(2.0, 2.0), decoder="quarter")
+    return TopDown(network, skeleton, codec, call=call)
+"""
+
+
+@pytest.mark.parametrize(
+    ("other", "cause"),
+    [
+        ("other", "mirrored maps that are not mirrored back"),
+        ("other.flip(-1)", "mirrored maps whose left and right are not exchanged back"),
+        ("other.flip(-1)[:, pairs]", None),
+        ("of(pixels)", None),
+    ],
+    ids=["as they are", "mirrored back", "exchanged as well", "no mirrored pass"],
+)
+def test_maps_averaged_with_mirrored_ones_are_told_by_the_outputs_of_mirrored_images(other, cause, tmp_path):
+    path = tmp_path / "adapter.py"
+    path.write_text(MIRRORED.replace("{other}", other))
+    report = diagnose(
+        [], adapter=path, data="scenes-val", level="forward", sample=4, causes=[MirroredAlike()]
+    )  # fmt: skip
+    assert [one.cause for one in report.findings] == ([cause] if cause else []), report.text()
+
+
+class Tagged:
+    """A network of three keypoints whose tags, 2 and 8, lie around the labels of two people, moved aside."""
+
+    skeleton, tags, tag_size, module = range(3), 3, 1, torch.nn.Identity()
+    grouping = HIGHERHRNET
+
+    def __init__(self, points, moved=(0, 0), copied=False):
+        self.maps = torch.randn(len(points), 3, 60, 60, generator=torch.Generator().manual_seed(0)) * 3
+        for image, people in enumerate(points):
+            for person, tag in zip(people, (2.0, 8.0), strict=True):
+                for k, (x, y, _) in enumerate(person.astype(int)):
+                    self.maps[image, k, y - 2 : y + 3, x - 2 : x + 3] = tag
+        self.maps = self.maps.roll(moved, (3, 2))
+        if copied:
+            self.maps = self.maps[:, :1].expand(-1, 3, -1, -1)
+
+    def prepare(self, samples):
+        return Batch(torch.zeros(1, 3, 60, 60), np.array([[[1.0, 0, 0], [0, 1, 0]]]), tuple(samples))
+
+    def forward(self, batch):
+        own = self.maps[batch.samples[0] // 2][None]
+        return Outputs(heatmaps=own, tags=own)
+
+
+@pytest.mark.parametrize(
+    ("how", "moved", "copies"),
+    [({}, None, 0), ({"moved": (-10, 3)}, (10, -3), 0), ({"copied": True}, None, 2)],
+    ids=["right", "moved", "one for all"],
+)
+def test_tags_are_looked_for_where_those_of_one_person_agree(how, moved, copies):
+    places = np.random.default_rng(1).uniform(16, 44, (8, 2, 3, 2))
+    points = np.concatenate([places, np.full((8, 2, 3, 1), 2.0)], -1)
+    people = [SimpleNamespace(truth=person) for image in points for person in image]
+    rows = {n: [2 * n, 2 * n + 1] for n in range(8)}
+    pose_set = SimpleNamespace(labelled_of_image=rows, instances=people, sample=lambda index: index)
+    assert tag_fit(Tagged(points, **how), pose_set, [0]) is None  # two people agree anywhere by chance
+    fit = tag_fit(Tagged(points, **how), pose_set, list(rows))
+    assert fit is not None
+    assert (fit.moved, fit.copies) == (moved is not None, copies)
+    # Tags lie in five cells around each label.
+    assert moved is None or np.abs(np.subtract(fit.cells, moved)).max() <= 1
+    assert (fit.own < AGREE) == (how == {})
+    if fit.moved:
+        given = TagMaps(np.zeros((3, 60, 60, 2), np.float32), 0)
+        given.tags[:, 20, 30] = 1
+        put = TagsMoved(10 / 60, -3 / 60, mirrored=True)(given)
+        # Values of the mirrored pass move the other way.
+        assert put[0, 17, 40, 0] == put[0, 17, 20, 1] == 1
+        assert put.sum() == given.tags.sum()
 
 
 def test_what_an_exported_file_does_not_hold_is_not_ruled_out(tmp_path):

@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from tests.diagnosis.planted_code import own_code
+from tests.diagnosis.fresh_cases import plain
+from tests.diagnosis.planted_code import heatmaps, own_code, whole_images
 from tests.diagnosis.planted_labels import labelled, unit_boxes
-from tests.diagnosis.systems import RTMPOSE
+from tests.diagnosis.systems import CAPE, RTMPOSE, TEXT, VITPOSE
 from workbench.core import Codec
 from workbench.data import builtin
 from workbench.diagnosis import diagnose
@@ -111,16 +112,34 @@ def test_crops_without_their_keypoints_say_nothing_about_a_constant_offset(adapt
     assert "mend the boxes first" in report.not_testable["annotated keypoints moved"]
 
 
+BGR = "bgr=not model.bgr"
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("fault", ["", "bgr=not model.bgr"], ids=["healthy", "faulty"])
-def test_level_evaluate_costs_about_two_evaluations(fault, tmp_path):
-    targets, options = own_code(RTMPOSE, fault)(tmp_path)
+@pytest.mark.parametrize(
+    ("make", "first"),
+    [
+        (own_code(RTMPOSE), None),
+        (own_code(RTMPOSE, BGR), "channel order"),
+        (heatmaps(), None),
+        (heatmaps(BGR), "channel order"),
+        (own_code(VITPOSE, "padding=1.7"), "crop padding"),
+        (plain(TEXT), None),
+        (plain(CAPE), None),
+        (whole_images(change="bgr=True"), "blue and red exchanged (BGR for RGB)"),
+        (whole_images(claim={"AP": 0.048}), "simplified inference script"),
+    ],
+    ids=["RTMPose", "BGR", "heatmaps", "BGR heatmaps", "ViTPose", "text", "sequence", "people", "claim"],
+)
+def test_level_evaluate_costs_at_most_two_evaluations(make, first, tmp_path):
+    targets, options = make(tmp_path)
     report = diagnose(targets, level="evaluate", **options)
     given, size = report.cost
-    assert size == len(RTMPOSE.pose_set().labelled)
-    # A fault that costs much makes other causes look promising; the sample is a fifth of this small set.
-    assert given <= (2.5 if fault else 2) * size, report.text()
-    assert [f.cause for f in report.findings[:1]] == (["channel order"] if fault else [])
+    assert 0 < given <= 2 * size, report.text()
+    errors = [finding.cause for finding in report.findings if finding.severity == "error"]
+    assert errors[:1] == ([first] if first else [])
+    if report.sample and not isinstance(first, str):
+        assert report.sample[0] == report.sample[1] == size  # the whole set is evaluated all the same
 
 
 def test_a_pasted_error_message_is_explained_without_torch():

@@ -9,7 +9,7 @@ import pytest
 
 from workbench.data import builtin
 from workbench.diagnosis.evidence import Change, Evidence, gain
-from workbench.diagnosis.label_causes import recovered_order
+from workbench.diagnosis.label_causes import orders_of_categories, recovered_order
 from workbench.diagnosis.separation import Separation
 from workbench.evaluation.predictions import Predictions
 
@@ -99,6 +99,18 @@ def test_a_permutation_of_keypoints_is_recovered(scenes):
     recovered = recovered_order(spoilt, scenes)
     assert recovered is not None
     np.testing.assert_array_equal(order[recovered], np.arange(17))
+
+
+def test_the_order_of_one_category_is_recovered(scenes):
+    found, order = perfect(scenes, 0.02), np.array([0, 1, 2, 4, 3, *range(5, 17)])
+    assert orders_of_categories(found, scenes) == {}
+    of = {one.annotation_id: one.category_id for one in scenes.instances}
+    own = np.array([of[number] == 3 for number in found.annotation_id.tolist()])
+    for changed, expected in ((order, {3: order.tolist()}), (np.array(scenes.skeleton.mirror), {})):
+        points = found.keypoints.copy()
+        points[own] = points[own][:, changed]
+        told = orders_of_categories(dataclasses.replace(found, keypoints=points), scenes)
+        assert {number: one.tolist() for number, one in told.items()} == expected
 
 
 def test_a_change_that_cannot_be_measured_is_told(scenes):

@@ -142,8 +142,24 @@ def test_the_rule_by_which_one_keypoint_is_moved_is_recovered(edit, told):
     [found] = moved_against(points, truth, boxes)
     assert found.keypoint == KEYPOINT
     assert told in found.way.text()
-    back = found.way(found.way(points[:, KEYPOINT], boxes), boxes, back=True)
+    back = found.way(found.way(points[:, KEYPOINT], boxes, points), boxes, points, back=True)
     assert np.allclose(back, points[:, KEYPOINT])
+
+
+def test_a_keypoint_that_lies_on_the_way_to_another_one_is_recovered():
+    points, truth, boxes = keypoints_near_the_truth()
+    truth[:, KEYPOINT, :2] += 0.4 * (truth[:, 3, :2] - truth[:, KEYPOINT, :2])
+    [found] = moved_against(points, truth, boxes)
+    assert (found.keypoint, found.way.keypoint) == (KEYPOINT, 3)
+    assert found.way.share == pytest.approx(0.4, abs=0.02)
+    names = [f"part {k}" for k in range(17)]
+    assert found.way.text(names) == "moved by 0.4 of the way to part 3"
+    labels = truth[..., :2]
+    right = found.way(labels[:, KEYPOINT], boxes, labels, back=True)
+    assert np.median(np.linalg.norm(right - points[:, KEYPOINT], axis=1)) < 4
+    # Where the other one is not known, the label stays.
+    unknown = np.full_like(labels, np.nan)
+    np.testing.assert_array_equal(found.way(labels[:, KEYPOINT], boxes, unknown), labels[:, KEYPOINT])
 
 
 def test_a_keypoint_that_is_hard_to_find_is_moved_by_no_rule():

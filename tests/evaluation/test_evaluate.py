@@ -188,6 +188,7 @@ class TestInstances:
         labelled = np.isfinite(report.oks)
         assert (report.oks[labelled] == 1).sum() >= len(pose_set.labelled)
         assert report.pairing == "poses matched at OKS .5"
+        assert f", {report.pairing}). Protocol: " in report.summary()
         none = evaluate(pose_set, detected.take([]))
         assert np.nanmax(none.oks) == 0
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ from onnx import TensorProto, helper
 
 from workbench.core import Answers, DecodeOptions, NotAvailable, Sample, Skeleton
 from workbench.core.run import run
+from workbench.data.detectors import OnnxDetector
 from workbench.data.images import write_image
 from workbench.models import open_model
 from workbench.models.exported import roles_of
@@ -390,6 +392,88 @@ def test_a_graph_that_asks_for_gigabytes_is_refused_before_it_runs(tmp_path):
         open_model(tmp_path / "bomb.onnx")
 
 
+def square_of(name, *nodes, side, kind=TensorProto.INT64):
+    """What makes a square tensor out of its shape alone, the nodes that follow, and the initializer."""
+    value = helper.make_tensor("v", TensorProto.FLOAT, (1,), [1e-3])
+    made = helper.make_node("ConstantOfShape", [name], ["a"], value=value)
+    return [*nodes, made], helper.make_tensor("sides", kind, (2,), [side, side])
+
+
+READ = helper.make_node("ReduceMean", ["input"], ["r"], keepdims=0)
+COSTLY = {
+    "constants": (*square_of("sides", side=3000), "a", 400),
+    "one product": (*square_of("sides", side=8000), "a", 1),
+    "of the image": (*square_of("sides", READ, side=3000), "b", 400),
+    "sizes from the image": (
+        *square_of(
+            "shape", READ, helper.make_node("Add", ["sides", "r"], ["real"]),
+            helper.make_node("Cast", ["real"], ["shape"], to=TensorProto.INT64),
+            side=3000, kind=TensorProto.FLOAT,
+        ), "a", 400,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind", ["constants", *(pytest.param(one, marks=pytest.mark.long) for one in [*COSTLY][1:])]
+)
+def test_a_small_graph_of_hours_of_arithmetic_is_refused_by_a_process_that_ends(tmp_path, monkeypatch, kind):
+    """What no timer ends from within: onnxruntime looks at it between nodes of a run alone."""
+    monkeypatch.setattr("workbench.core.onnx_graph.TRY_SECONDS", 1)
+    nodes, sides, name, count = COSTLY[kind]
+    nodes = [*nodes, helper.make_node("Add", ["a", "r"], ["b"])] if name == "b" else [*nodes]
+    nodes += [helper.make_node("MatMul", [f"m{i - 1}" if i else name, name], [f"m{i}"]) for i in range(count)]
+    nodes += [helper.make_node("ReduceMean", [f"m{count - 1}"], ["mean"], keepdims=0)]
+    nodes += [helper.make_node("Add", ["c", "mean"], ["heatmaps"])]
+    graph_file(tmp_path / "slow.onnx", nodes, [sides])
+    for opened in (open_model, lambda path: OnnxDetector(path, (0,), 0.3, "auto", 0.5)):
+        with pytest.raises(ValueError, match=r"slow.onnx: opening it .* more than 1 s of processor time or"):
+            opened(tmp_path / "slow.onnx")
+
+
+def test_an_equation_that_onnx_never_returns_from_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.core.onnx_graph.TRY_SECONDS", 1)
+    node = helper.make_node("Einsum", ["c", "w"], ["heatmaps"], equation="ij.,jk->")
+    graph_file(tmp_path / "dot.onnx", [node], [])
+    with pytest.raises(ValueError, match=r"dot.onnx: "):
+        open_model(tmp_path / "dot.onnx")
+
+
+def test_a_sparse_weight_that_fills_memory_once_written_out_is_refused(tmp_path):
+    graph_file(tmp_path / "full.onnx", [helper.make_node("Add", ["c", "mean"], ["heatmaps"])], [])
+    model = onnx.load(tmp_path / "full.onnx")
+    index = helper.make_tensor("i", TensorProto.INT64, (1,), [0])
+    sparse = helper.make_tensor("a", TensorProto.FLOAT, (1,), [1])
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(sparse, index, [20_000, 20_000]))
+    model.graph.node.insert(0, helper.make_node("ReduceMean", ["a"], ["mean"], keepdims=0))
+    onnx.save(model, tmp_path / "full.onnx")
+    with pytest.raises(ValueError, match="or 512 MB of memory"):
+        open_model(tmp_path / "full.onnx")
+
+
+def test_sizes_that_exporters_compute_in_the_graph_are_known_and_the_graph_opened_at_once(
+    tmp_path, monkeypatch
+):
+    """As torch writes nn.MultiheadAttention: the shape, its parts by computed bounds, joined again."""
+    monkeypatch.setattr("workbench.core.onnx_graph._tried", None)
+    number = {"two": [2], "three": [3], "one": [1], "zero": [0], "rest": [256], "end": [2**62]}
+    nodes = [
+        helper.make_node("Shape", ["c"], ["shape"]),
+        helper.make_node("Mod", ["two", "three"], ["at"]),
+        helper.make_node("Reshape", ["at", "one"], ["bound"]),
+        helper.make_node("Slice", ["shape", "zero", "bound"], ["before"]),
+        helper.make_node("Slice", ["shape", "bound", "end"], ["after"]),
+        helper.make_node("Concat", ["before", "rest"], ["flat"], axis=0),
+        helper.make_node("Concat", ["before", "after"], ["back"], axis=0),
+        helper.make_node("Reshape", ["c", "flat"], ["tokens"]),
+        helper.make_node("Softmax", ["tokens"], ["shares"]),
+        helper.make_node("Reshape", ["shares", "back"], ["heatmaps"]),
+    ]
+    weights = [helper.make_tensor(name, TensorProto.INT64, (1,), value) for name, value in number.items()]
+    graph_file(tmp_path / "tokens.onnx", nodes, weights)
+    assert len(open_model(tmp_path / "tokens.onnx").model.skeleton) == 17
+
+
 @pytest.mark.parametrize(
     ("depth", "called", "says"),
     [(40, [1, 1], "more than 1e\\+06 times"), (60, [1], "more than 50 deep"), (1, [0], "or themselves")],
@@ -439,6 +523,13 @@ def test_a_graph_that_loops_for_ever_is_ended(tmp_path, monkeypatch):
     true = helper.make_tensor("t", TensorProto.BOOL, (), [True])
     loop = helper.make_node("Loop", ["n", "t", "c"], ["heatmaps"], body=body)
     graph_file(tmp_path / "loop.onnx", [loop], [count, true])
-    monkeypatch.setattr("workbench.models.onnx.FIRST_ANSWER", 0.3)
-    with pytest.raises(ValueError, match="no answer for one blank image within"):
+    with monkeypatch.context() as patched:
+        patched.setattr("workbench.core.onnx_graph.TRY_SECONDS", 1)
+        with pytest.raises(ValueError, match=r"more than 1 s of processor time"):
+            open_model(tmp_path / "loop.onnx")
+    # One that began to loop with another image is ended here.
+    monkeypatch.setattr("workbench.core.onnx_graph._tried", lambda *_: "")
+    monkeypatch.setattr("workbench.core.onnx_graph.SECONDS", 0.3)
+    os.utime(tmp_path / "loop.onnx", (0, 0))
+    with pytest.raises(ValueError, match="no answer within"):
         open_model(tmp_path / "loop.onnx")

@@ -96,6 +96,16 @@ def test_an_encoder_is_found_by_name_below_the_named_folder(folder, monkeypatch)
     assert encoder_named(str(folder)).name == "mine"
 
 
+def test_a_name_alone_is_no_folder_of_the_current_one(folder, monkeypatch):
+    """Which somebody else may have filled, and called like an encoder; a path says what is meant."""
+    monkeypatch.delenv("WORKBENCH_ENCODERS", raising=False)
+    monkeypatch.chdir(folder.parent)
+    for name in ("mine", "..", ""):
+        with pytest.raises(NotAvailable, match="not on this machine"):
+            encoder_named(name)
+    assert encoder_named("./mine").folder == folder
+
+
 def test_an_encoder_that_is_not_here_is_refused_in_one_sentence(monkeypatch, capsys):
     monkeypatch.delenv("WORKBENCH_ENCODERS", raising=False)
     with pytest.raises(NotAvailable, match=r"encoder 'BioBERT': not on this machine.*nothing is downloaded"):

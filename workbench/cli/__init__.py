@@ -92,9 +92,9 @@ def main(argv: list[str] | None = None) -> int:
 def entry() -> None:
     """Entry point of the installed script."""
     from workbench.cli import signals
+    from workbench.core.processes import import_nothing_from_the_current_folder
 
-    # What multiprocessing and other libraries start imports nothing from the current folder, too.
-    os.environ.setdefault("PYTHONSAFEPATH", "1")
+    import_nothing_from_the_current_folder()
     signals.listen()
     try:
         code = main()

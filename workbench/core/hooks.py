@@ -148,6 +148,27 @@ class OnceComputed:
             finally:
                 del self.part.forward
 
+    def remembering(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """A function of inputs that runs the part, with what it gave for the very same ones before.
+
+        Args:
+            function: from a batch of inputs to what is kept as it is.
+        """
+        import torch
+
+        def given(inputs: Tensor) -> Any:
+            if torch.is_grad_enabled() or not self._as_at_first():
+                return function(inputs)
+            key = _digest(inputs)
+            if key in self._kept:
+                return self._kept[key]
+            made = function(inputs)
+            if len(self._kept) < self.most:
+                self._kept[key] = made
+            return made
+
+        return given
+
     def forget(self) -> None:
         """Drop all kept results."""
         self._kept.clear()

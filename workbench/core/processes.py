@@ -15,3 +15,35 @@ def own_imports() -> dict[str, Any]:
     """
     paths = os.pathsep.join(map(os.path.abspath, sys.path))
     return {"cwd": sys.prefix, "env": {**os.environ, "PYTHONPATH": paths}}
+
+
+def import_nothing_from_the_current_folder(safe_path: bool = sys.version_info >= (3, 11)) -> None:
+    """Of Python processes that multiprocessing and other libraries start from here.
+
+    Args:
+        safe_path: Python reads PYTHONSAFEPATH. Before 3.11 workers are started with -I, without the current
+            folder; they take the paths of this process before they import anything of its.
+    """
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
+    if not safe_path:
+        from multiprocessing import util
+
+        flags = util._args_from_interpreter_flags  # type: ignore[attr-defined]
+        util._args_from_interpreter_flags = lambda: [*flags(), "-I"]  # type: ignore[attr-defined]
+
+
+def limit(seconds: int, memory: int) -> None:
+    """Bound what this process takes from now on; on Windows nothing is.
+
+    Args:
+        seconds: of processor time.
+        memory: bytes of data in all, what it has already among them.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+    for kind, most in ((resource.RLIMIT_CPU, int(used) + seconds + 1), (resource.RLIMIT_DATA, memory)):
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (most, hard))

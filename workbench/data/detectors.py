@@ -14,12 +14,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from workbench.core import NotAvailable, Skeleton, reason
+from workbench.core import NotAvailable, Skeleton
 from workbench.core.geometry import Box
+from workbench.core.onnx_graph import outputs as answers
+from workbench.core.onnx_graph import session
 from workbench.data.boxes import without_overlaps
 
 if TYPE_CHECKING:
@@ -205,7 +207,7 @@ class OnnxDetector:
     def __init__(
         self, path: Path, labels: tuple[int, ...], threshold: float, kind: str, overlap: float
     ) -> None:
-        self._session = _session(path)
+        self._session = session(path)
         self._path, self._labels, self._threshold, self._overlap = path, labels, threshold, overlap
         inputs = self._session.get_inputs()
         shape = list(inputs[0].shape) if len(inputs) == 1 else []
@@ -229,7 +231,7 @@ class OnnxDetector:
         if self.kind == "rtmdet":
             pixels = (pixels - _MEAN) / _DEVIATION
         fed = {self._input: np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])}
-        outputs = dict(zip(self._outputs, self._session.run(None, fed), strict=True))
+        outputs = dict(zip(self._outputs, answers(self._session, self._path, fed), strict=True))
         boxes, scores, labels = self._read(outputs)
         wanted = np.isin(labels, self._labels) & (scores >= self._threshold)
         return boxes_in_image(boxes[wanted], scores[wanted], ratio, image.shape)
@@ -263,27 +265,6 @@ class OnnxDetector:
         # One-class exports may omit the labels.
         found = np.zeros(dets.shape[1], int) if labels is None else np.asarray(labels)[0].astype(int)
         return dets[0, :, :4], dets[0, :, 4], found
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[attr-defined]
-
-    # onnxruntime's exceptions have no common base class; invalid files raise these.
-    refusals = (
-        state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile,
-        state.NotImplemented, state.RuntimeException, RuntimeError,
-    )  # fmt: skip
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = (
-        4  # what it raises says the same; its log repeats names of the file as they are
-    )
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except refusals as error:
-        raise ValueError(
-            f"{path.name}: expected an ONNX graph that onnxruntime can run: {reason(error)}"
-        ) from None
 
 
 class MMDetDetector:

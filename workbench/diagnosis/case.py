@@ -15,7 +15,7 @@ from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.hooks import count_inputs
 from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Mended, check_keypoints, spread
-from workbench.diagnosis.people_evidence import WHOLE_IMAGES, PeopleEvidence, whole_images
+from workbench.diagnosis.people_evidence import WHOLE_IMAGES, PeopleEvidence, remembering, whole_images
 from workbench.diagnosis.separation import EVALUATIONS, Separated, nothing_chosen, separated, varying
 from workbench.diagnosis.targets import Given
 from workbench.diagnosis.texts import quoted_config
@@ -328,7 +328,7 @@ class Case:
             pose_set = self.read_set()
         except NotAvailable:
             return loaded.model
-        return self.once("model", lambda: loaded.named_as(pose_set).model)
+        return self.once("model", lambda: remembering(loaded.named_as(pose_set).model))
 
     def top_down(self) -> PoseModel:
         """The model, if it sees one crop at a time and finds all keypoints at once.

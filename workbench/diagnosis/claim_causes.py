@@ -21,6 +21,8 @@ from workbench.core.finding import Effect, Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evaluation_causes import without_repeated
+from workbench.diagnosis.people_evidence import WHOLE_IMAGES, whole_images
+from workbench.diagnosis.separation import EVALUATIONS
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.ground_truth import BOX_SHARE, GroundTruth
 from workbench.evaluation.keypoint_ap import ABSENT, FIGURES, KeypointAP, curves, keypoint_ap
@@ -29,11 +31,15 @@ from workbench.evaluation.predictions import Predictions, extent
 from workbench.skeletons import SKELETONS
 
 if TYPE_CHECKING:
+    from workbench.core import Outputs
     from workbench.data.pose_set import PoseSet
+    from workbench.evaluation.ablation import Ablation, Variant
     from workbench.models.bottom_up import BottomUp
 
 # Two figures are one where they differ by less.
 SAME = 0.006
+# A claim is explained by a step that gives nearly the same AP.
+NEAR = 0.01
 # How far a figure of all its digits may lie from what is computed here: evaluators round.
 ROUNDED = 0.0005
 # What fits a claim is named where so many fits are expected by chance, or fewer.
@@ -513,34 +519,55 @@ class ClaimByGrouping(Cause):
         model: Any = case.model()
         if not isinstance(model, Groups):
             raise NotAvailable("this is about bottom-up models, whose protocol has many steps")
-        from workbench.evaluation.ablation import grouping_variants, sweep
-
-        model = cast("BottomUp", model)
-        case.step()
-        report = sweep(
-            model,
-            case.pose_set(),
-            lambda outputs: grouping_variants(model, outputs, flip=True),
-            flip=True,
-            progress=lambda done, total: case.step(),
-        )
-        best, near = report.match(claim)
-        own = report.reference.ap
-        if best is report.reference or not near or abs(best.ap - own) < SAME:
+        plain, added, images = _swept_for_claim(case, cast("BottomUp", model))
+        own, *others = (plain.reference, *plain.variants)
+        found = [(one.name, one.about, one.ap) for one in others]
+        of_images, rules = f"{plain.images} images", f"the model's own rules give AP {own.ap:.3f}"
+        if added:
+            with_it = f"with the mirrored pass, estimated from {images} images"
+            rules += f", and {own.ap + added:.3f} {with_it}"
+            found += [(f"{name} ({with_it})", about, ap + added) for name, about, ap in found]
+        name, about, ap = min(found, key=lambda one: abs(one[2] - claim))
+        nearest = min((own.ap, own.ap + added), key=lambda value: abs(value - claim))
+        if abs(ap - claim) > NEAR or abs(nearest - claim) <= max(abs(ap - claim), SAME):
             return RuledOut(
-                f"the published protocol gives AP {own:.3f} on {report.images} images, and no single step "
-                "changes "
-                f"it to {claim:.3f} (nearest {best.name}: {best.ap:.3f})"
+                f"{rules} on {of_images}, and no single step changes it to {claim:.3f} (nearest {name}: "
+                f"{ap:.3f})"
             )
         return self.found(
-            f"with {best.name} ({best.about}) AP is {best.ap:.3f} on {report.images} images, as claimed; "
-            "by the published "
-            f"protocol it is {own:.3f}",
-            fix=f"put the step back: {best.name}",
-            effect=Effect("AP", own - best.ap, protocol=f"{report.data}, {report.images} images, flip"),
-            numbers=(Measurement("AP claimed", claim), Measurement(f"AP with {best.name}", best.ap)),
+            f"with {name} ({about}) AP is {ap:.3f} on {of_images}, as claimed; {rules}",
+            fix=f"put the step back: {name}",
+            effect=Effect("AP", nearest - ap, protocol=f"{plain.data}, {of_images}"),
+            numbers=(Measurement("AP claimed", claim), Measurement(f"AP with {name}", ap)),
             confidence="likely",
         )
+
+
+def _swept_for_claim(case: Case, model: BottomUp) -> tuple[Ablation, float, int]:
+    """Every step changed, without the mirrored pass; the AP that this pass adds, and on how many images.
+
+    All images are looked at once; the mirrored ones as far as two evaluations allow.
+    """
+    from workbench.evaluation.ablation import grouping_variants, reference, sweep
+
+    def swept(flip: bool, count: int, variants: Callable[[Outputs], Sequence[Variant]]) -> Ablation:
+        return sweep(
+            model,
+            case.pose_set(),
+            variants,
+            image_ids=whole_images(case.pose_set(), count),
+            flip=flip,
+            progress=lambda done, total: case.step(),
+        )
+
+    size = case.evaluation_size()
+    plain = swept(False, size, lambda outputs: grouping_variants(model, outputs, flip=False))
+    if not model.aggregation.flip or not model.skeleton.mirror:
+        return plain, 0.0, 0
+    # Of the first images both passes were made before.
+    count = max(WHOLE_IMAGES, min(int(EVALUATIONS * size - case.forwarded) // 2, size))
+    both = swept(True, count, lambda _: [reference(model, False), reference(model, True).but("mirrored", "")])
+    return plain, both.variants[0].ap - both.reference.ap, both.images
 
 
 CAUSES: tuple[Cause, ...] = (ClaimOfOther(), ClaimByOtherRules(), ClaimByGrouping())

@@ -1,13 +1,16 @@
-"""Outputs that are the same whatever the image: nothing can be read off them, and no place be blamed."""
+"""Outputs that are the same whatever the image, or whether it is mirrored."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from workbench.core import NotAvailable, Outputs
+from workbench.core.finding import Finding, Measurement
+from workbench.core.run import evaluating
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import Change
 
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
 
     from workbench.diagnosis.case import Case
 
+# Difference of two outputs, as a share of that between images, up to which one is a copy of the other.
+COPIED = 0.01
+# What the conditioning clinic calls features of which little is left.
+LOST_FEATURES = ("features destroyed", "random initialisation")
 # Spread over images, relative to all of it, below which outputs are constant; and images that say so.
 CONSTANT, LEAST_IMAGES = 0.02, 5
 
@@ -36,6 +43,12 @@ class Collapsed(Cause):
                 fix="check that the input reaches the network and that its weights are those of the file",
             )
         return RuledOut(f"outputs vary by {varies:.0%} of their spread over {images} images")
+
+    def waits_for(self, finding: Finding, others: Sequence[Finding]) -> str:
+        """Features that the condition destroys leave nothing that could vary."""
+        del finding
+        first = next((one.cause for one in others if one.cause in LOST_FEATURES), "")
+        return f"undo '{first}' first: what is left of the features says little of the image" if first else ""
 
 
 def variation(case: Case, changes: Sequence[Change] = ()) -> tuple[float, int]:
@@ -75,4 +88,58 @@ def _maps(outputs: Outputs) -> Float[np.ndarray, "N K ..."]:
     return tensor.float().numpy()
 
 
-CAUSES: Sequence[Cause] = (Collapsed(),)
+class MirroredAlike(Cause):
+    """Maps averaged with those of the mirrored image, which were not mirrored, or not exchanged, back."""
+
+    name, group, level = "mirrored maps that are not mirrored back", "output", "forward"
+    needs = ("model", "data")
+    refuted_by = "an image and its mirror image whose outputs are no copies of each other"
+    SIDES = "mirrored maps whose left and right are not exchanged back"
+
+    def test(self, case: Case) -> Answer:
+        import torch
+
+        check_varying(case)
+        evidence = case.of_model()
+        model, parts = evidence.model, evidence.forwards(rows=evidence.first)
+        assert model is not None
+        case.step()
+        own = np.concatenate([_maps(one.outputs) for one in parts])
+        with torch.no_grad(), evaluating(model.module):
+            mirrored = np.concatenate(
+                [
+                    _maps(model.forward(dataclasses.replace(one.batch, pixels=one.batch.pixels.flip(-1))))
+                    for one in parts
+                ]
+            )
+        usual = float(np.abs(own[1:] - own[:-1]).mean())
+        order = list(model.skeleton.mirror) or list(range(own.shape[1]))
+        paired = float(np.abs(own - own[:, order]).mean())
+
+        def apart(other: Float[np.ndarray, "N K ..."]) -> float:
+            return float(np.abs(own - other).mean()) / max(usual, 1e-12)
+
+        same, back = apart(mirrored), apart(mirrored[..., ::-1])
+        told = f"of what the outputs of {len(own)} images differ by"
+        if same < COPIED:
+            return self.found(
+                f"an image and its mirror image give the same output: {same:.2%} {told}",
+                fix="mirror the maps of the mirrored image back, and exchange left and right, before they "
+                "are averaged with those of the image",
+                numbers=(Measurement("difference of the two outputs", same, expected=1.0),),
+            )
+        if back < COPIED and paired > COPIED * usual:
+            found = self.found(
+                "the outputs of an image and of its mirror image mirror each other, keypoint by keypoint, to "
+                f"{back:.2%} {told}: left stays left",
+                fix="exchange the maps of left and right once the mirrored ones are mirrored back",
+                numbers=(Measurement("difference of the two outputs", back, expected=1.0),),
+            )
+            return dataclasses.replace(found, cause=self.SIDES)
+        return RuledOut(
+            f"the outputs of an image and of its mirror image differ by {same:.0%}, mirrored back by "
+            f"{back:.0%} {told}"
+        )
+
+
+CAUSES: Sequence[Cause] = (Collapsed(), MirroredAlike())

@@ -311,6 +311,10 @@ class Evidence:
             self._measured[key] = self._measure(chosen, self.indices if rows is None else rows)
         return self._measured[key]
 
+    def is_measured(self, changes: Iterable[Change]) -> bool:
+        """Whether `measure` has these changes on all instances already."""
+        return (tuple(sorted(changes, key=lambda change: STAGES.index(change.stage))), None) in self._measured
+
     def passes_of(self, changes: Iterable[Change]) -> int:
         """Forward passes over all instances that were made with some of these changes and no others."""
         allowed = set(changes)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LEAST_IMAGES, MOST_OF_ALL = 3, 0.9
 # Mean OKS of the few instances of a second look from which all are looked at.
 PROMISING = 0.005
+# These instances are looked at where the ones of least OKS, as many as this, gain so much.
+WORST, PROMISING_WORST = 6, 0.03
 # The network is surer of a changed image where its score rises by more than this share of how much scores
 # change in the median: a score that hardly changes decides nothing.
 SURER = 0.25
@@ -224,12 +226,13 @@ class StoredOtherwise(Undone):
         evidence = case.of_model()
         yield from self._dark(case, evidence)
         changed = [(way, self._of_all(case, way)) for way in WAYS]
-        promises = [_promise(evidence, change) for _, change in changed if not case.step()]
         # Orders of channels are alike, so several promise something; each costs a pass over all instances.
-        least = max(PROMISING, max(promises) / 2)
-        for (way, change), promise in zip(changed, promises, strict=True):
-            looked = _looked(evidence, change) if promise >= least else None
-            if looked is None:
+        for rows, enough in ((_worst(evidence), PROMISING_WORST), (evidence.glance, PROMISING)):
+            promises = [_promise(evidence, change, rows) for _, change in changed if not case.step()]
+            least = max(enough, max(promises, default=0.0) / 2)
+            changed = [one for one, promise in zip(changed, promises, strict=True) if promise >= least]
+        for way, change in changed:
+            if (looked := _looked(evidence, change)) is None:
                 continue
             surer, names, margin = looked
             yield Change(
@@ -345,9 +348,22 @@ def _some(names: Sequence[str]) -> str:
     return f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
 
 
-def _promise(evidence: Evidence, change: Change) -> float:
+def _rows(evidence: Evidence) -> list[int]:
+    """The instances in the order of `_samples`."""
+    return [row for one in evidence.forwards() for row in one.rows]
+
+
+def _worst(evidence: Evidence) -> tuple[int, ...]:
+    """The instances of least OKS: where part of the files is stored otherwise, theirs are among them."""
+    rows = _rows(evidence)
+    ids = [evidence.pose_set.instances[row].annotation_id for row in rows]
+    oks = _by_instance(evidence, [], None, ids)[0]
+    return tuple(rows[i] for i in np.argsort(oks, kind="stable")[:WORST])
+
+
+def _promise(evidence: Evidence, change: Change, rows: tuple[int, ...]) -> float:
     """Mean gain of a few instances where the network is surer of the changed image."""
-    few, rise = _compared(evidence, change, evidence.glance)
+    few, rise = _compared(evidence, change, rows)
     return float((few * (rise > _margin(rise))).mean())
 
 
@@ -372,12 +388,10 @@ def _compared(
     evidence: Evidence, change: Change, rows: tuple[int, ...] | None
 ) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     """OKS that a change gives to each instance, and by how much the network's score rises with it."""
-    ids = [
-        evidence.pose_set.instances[i].annotation_id for one in evidence.forwards((), rows) for i in one.rows
-    ]
-    (oks, score), (own_oks, own_score) = (
-        _by_instance(evidence, changes, rows, ids) for changes in ([change], [])
-    )
+    chosen = _rows(evidence) if rows is None else rows
+    ids = [evidence.pose_set.instances[i].annotation_id for i in chosen]
+    oks, score = _by_instance(evidence, [change], rows, ids)
+    own_oks, own_score = _by_instance(evidence, [], None, ids)
     return oks - own_oks, score - own_score
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, RuledOut, Undone
-from workbench.diagnosis.evidence import Change
+from workbench.diagnosis.evidence import Change, Evidence, Measured
 from workbench.diagnosis.image_file_causes import Edited
 from workbench.evaluation.predictions import Predictions
 
@@ -33,6 +33,8 @@ GOOD_FIT, OWN_SHARE = 0.5, 0.5
 # Results of a part of the images: so many poses, and so large a part of all, must fit another image well and
 # their own at most by OWN_SHARE of that; in no constant order also about as well as the others fit theirs.
 LEAST_MOVED, LEAST_PART, AS_WELL = 6, 0.05, 0.8
+# Poses that lie on no label have less mean OKS than this; moved ones gain so much each.
+LOST_OKS, LEAST_OF_PART = 0.2, 0.1
 # Mean OKS from which poses lie on the labels of their own images.
 FITS = 0.45
 # Distance at which a keypoint fits by exp(-1/2), in roots of the box's area: as a sigma of .05 has in OKS.
@@ -122,21 +124,61 @@ class OtherPictures(Undone):
 
     def changes(self, case: Case) -> Iterable[Change]:
         evidence, pose_set = case.of_model(), case.pose_set()
-        if (oks := evidence.measure().mean_oks) >= FITS:
+        oks, in_part = evidence.measure().mean_oks, self._breaks_off(evidence, pose_set)
+        if oks >= FITS and not in_part:
             raise NotAvailable(f"mean OKS is {oks:.2f}: the poses lie on the labels of their own images")
         if pose_set.within or len(pose_set.images) < LEAST_IMAGES:
             return
         for how, right in other_orders(pose_set).items():
-            yield Change(
-                self.name,
-                f"the images {how}",
-                "input",
-                lambda model, right=right: Edited(model, lambda s: pose_set.image(right[s.image_id])),
-                fix="write the file name of the image that was annotated, not of a list in another order: "
-                f"{_some(right)}",
-                least=0.05,
-                facts={"right": right},
-            )
+            change = self._change(pose_set, f"the images {how}", right)
+            if oks < FITS:
+                yield change
+            if in_part and how.startswith("one place"):
+                yield from self._of_part(evidence, pose_set, change, how)
+
+    def _change(self, pose_set: PoseSet, name: str, right: Mapping[int, int]) -> Change:
+        return Change(
+            self.name,
+            name,
+            "input",
+            lambda model: Edited(model, lambda s: pose_set.image(right[s.image_id])),
+            fix="write the file name of the image that was annotated, not of a list in another order: "
+            f"{_some(right)}",
+            least=0.05,
+            facts={"right": right},
+        )
+
+    def _breaks_off(self, evidence: Evidence, pose_set: PoseSet) -> bool:
+        """Whether poses lie on their labels on one side of a place in the list of images alone."""
+        oks, place = _in_list(evidence.measure(), pose_set)
+        parts = [(oks[place < cut], oks[place >= cut]) for cut in np.unique(place)]
+        return any(
+            min(len(a), len(b)) >= LEAST_MOVED
+            and min(a.mean(), b.mean()) < min(LOST_OKS, OWN_SHARE * max(a.mean(), b.mean()))
+            for a, b in parts
+        )
+
+    def _of_part(self, evidence: Evidence, pose_set: PoseSet, change: Change, how: str) -> Iterable[Change]:
+        """The same up to a place in the list of images, or from it on: an image was lost there, or put in."""
+        before, place = _in_list(evidence.measure(), pose_set)
+        gained = _in_list(evidence.measure([change]), pose_set)[0] - before
+        sums = {
+            (cut, after): float(gained[(place >= cut) == after].sum())
+            for cut in np.unique(place)[1:].tolist()
+            for after in (True, False)
+        }
+        (cut, after), most = max(sums.items(), key=lambda pair: pair[1])
+        own = (place >= cut) == after
+        if own.sum() < LEAST_MOVED or most < LEAST_OF_PART * own.sum():
+            return
+        ids, right = sorted(pose_set.images), change.facts["right"]
+        moved = {n: right[n] if (i >= cut) == after else n for i, n in enumerate(ids)}
+        where = (
+            f"from {pose_set.images[ids[cut]].path.name} on"
+            if after
+            else (f"before {pose_set.images[ids[cut]].path.name}")
+        )
+        yield self._change(pose_set, f"the images {where} {how}", moved)
 
     def seen(self, case: Case, change: Change) -> str:
         images, right = case.pose_set().images, change.facts["right"]
@@ -150,6 +192,14 @@ class OtherPictures(Undone):
         if (told := case.no_changes_of(self)) and case.of_model().measure().mean_oks >= FITS:
             return RuledOut(told)
         return super().test(case)
+
+
+def _in_list(measured: Measured, pose_set: PoseSet) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """OKS of the instances that count, and the place of the image of each in the list of images."""
+    place = {number: i for i, number in enumerate(sorted(pose_set.images))}
+    truth = measured.ap.truth
+    images = np.array(truth.image_ids)[truth.image[~truth.ignored]]
+    return measured.counted, np.array([place[number] for number in images.tolist()])
 
 
 def other_orders(pose_set: PoseSet) -> dict[str, dict[int, int]]:

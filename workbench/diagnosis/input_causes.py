@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,10 +56,15 @@ class Input(Undone):
     def _changes(self, case: Case) -> Iterable[Change]:
         if self.name in GROSS and (oks := case.of_model().measure().mean_oks) >= LEARNED:
             raise NotAvailable(f"mean OKS is {oks:.2f} as it is, and this would leave next to nothing")
+        meant = ""
+        if self.name == "normalisation":
+            with suppress(NotAvailable):
+                meant = _exchanged(*_normalisation(case))
         for one in _tried(case)[0]:
             if one.cause == self.name and not one.fine:
-                stage = "outputs" if one.decode_only else "input"
-                yield Change(self.name, one.name, stage, one.apply, one.fix, facts={"about": one.about})
+                stage, shown = "outputs" if one.decode_only else "input", one.name == meant
+                facts = {"about": one.about}
+                yield Change(self.name, one.name, stage, one.apply, one.fix, facts=facts, shown=shown)
 
     def seen(self, case: Case, change: Change) -> str:
         return f"the network does better on {change.facts['about']}"
@@ -79,13 +85,12 @@ class Input(Undone):
     def _contradiction(self, case: Case, measured: RuledOut) -> Finding | None:
         """The mean is a published one and the std is not the one that belongs to it."""
         mean, std = _normalisation(case)
-        published = [(n, np.array(m), np.array(s)) for n, (m, s) in NORMALISATIONS.items() if any(m)]
-        exchanged = [(n, m, s) for n, m, s in published if np.allclose(mean, s, rtol=0.005)
-                     and np.allclose(std, m, rtol=0.005) and not np.allclose(m, s, rtol=0.005)]  # fmt: skip
-        if exchanged:
+        published = [(n, m, np.array(s)) for n, (m, s) in NORMALISATIONS.items() if any(m)]
+        if exchanged := _exchanged(mean, std):
+            numbers = ", std ".join(f"({_listed(values)})" for values in NORMALISATIONS[exchanged])
             return self._of_numbers(
-                f"pixels have the std of '{exchanged[0][0]}' subtracted and are divided by its mean",
-                f"give mean ({_listed(exchanged[0][1])}) and std ({_listed(exchanged[0][2])})",
+                f"pixels have the std of '{exchanged}' subtracted and are divided by its mean",
+                f"give mean {numbers}",
                 measured,
             )
         same_mean = [(n, s) for n, m, s in published if np.allclose(mean, m, rtol=0.005)]
@@ -107,6 +112,14 @@ class Input(Undone):
             severity="warning",
             confidence="likely",
         )
+
+
+def _exchanged(mean: Float[np.ndarray, " 3"], std: Float[np.ndarray, " 3"]) -> str:
+    """The published normalisation whose mean and std stand in each other's place; "" where none does."""
+    for name, (m, s) in NORMALISATIONS.items():
+        if any(m) and not np.allclose(m, s) and np.allclose([mean, std], [s, m], rtol=0.005):
+            return name
+    return ""
 
 
 def _listed(values: Sequence[float] | np.ndarray) -> str:

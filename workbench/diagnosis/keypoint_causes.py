@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -41,6 +41,8 @@ SHIFTED, SHIFTED_BY, LEFT_OF_SHIFTED = 1.2, 0.06, 0.7
 LEAST_SEEN = 12
 # Factors so near to 1 are 1; smaller and larger ones than these are no mistake of a program.
 ONE, LEAST_FACTOR, MOST_FACTOR = 0.06, 0.2, 5.0
+# Shares of the way to another keypoint: less is none, more is that keypoint itself.
+LEAST_SHARE, MOST_SHARE = 0.1, 0.8
 # A way as simple as another is taken even where it leaves so many times as much.
 SIMPLER = 1.1
 # Labels, or poses, lie outside their boxes: so many of them, and so many times as many as of the other.
@@ -216,9 +218,21 @@ class Way:
     shape: float | None = None
 
     def __call__(
-        self, points: Float[np.ndarray, "N 2"], boxes: Float[np.ndarray, "N 4"], back: bool = False
+        self,
+        points: Float[np.ndarray, "N 2"],
+        boxes: Float[np.ndarray, "N 4"],
+        others: Float[np.ndarray, "N K 2"],
+        back: bool = False,
     ) -> Float[np.ndarray, "N 2"]:
-        """Points moved, each with its box (x0, y0, x1, y1); from labels to poses where `back`."""
+        """Points moved, each with its box (x0, y0, x1, y1); from labels to poses where `back`.
+
+        Args:
+            points: of one keypoint.
+            boxes: of the same instances.
+            others: all keypoints of the same instances.
+            back: from labels to poses.
+        """
+        del others
         centre, size = frame(boxes, self.shape)
         places, factor, offset = (points - centre) / size, np.array(self.factor), np.array(self.offset)
         if back:
@@ -228,8 +242,9 @@ class Way:
             places = places * factor + offset
         return places * size + centre
 
-    def text(self) -> str:
+    def text(self, names: Sequence[str] = ()) -> str:
         """What is done to the poses, in a few words."""
+        del names
         said = ["x and y exchanged"] if self.exchanged else []
         unit = " pixels" if self.shape is None else " of the box's size"
         for axis, factor, offset in zip("xy", self.factor, self.offset, strict=True):
@@ -245,6 +260,38 @@ class Way:
     def terms(self) -> int:
         """How much it takes to say it: fewer terms are the simpler explanation."""
         return self.exchanged + sum(f != 1 for f in self.factor) + sum(o != 0 for o in self.offset)
+
+
+@dataclass(frozen=True)
+class Towards:
+    """Another way: a share of the way to another keypoint, as where the neck is put at the withers.
+
+    Attributes:
+        keypoint: the other one.
+        share: of the way to it; negative away from it.
+    """
+
+    keypoint: int
+    share: float
+    terms: ClassVar[int] = 2
+
+    def __call__(
+        self,
+        points: Float[np.ndarray, "N 2"],
+        boxes: Float[np.ndarray, "N 4"],
+        others: Float[np.ndarray, "N K 2"],
+        back: bool = False,
+    ) -> Float[np.ndarray, "N 2"]:
+        """As `Way`; where the other keypoint is not known the point stays."""
+        del boxes
+        to = others[:, self.keypoint]
+        moved = (points - self.share * to) / (1 - self.share) if back else points + self.share * (to - points)
+        return np.where(np.isfinite(to).all(-1, keepdims=True), moved, points)
+
+    def text(self, names: Sequence[str] = ()) -> str:
+        """What is done to the poses, in a few words."""
+        to = names[self.keypoint] if names else f"keypoint {self.keypoint}"
+        return f"moved by {self.share:.2g} of the way to {to}"
 
 
 def frame(
@@ -274,7 +321,7 @@ class MovedKeypoint:
     """
 
     keypoint: int
-    way: Way
+    way: Way | Towards
     before: float
     left: float
     others: float
@@ -336,7 +383,8 @@ def moved_against(
         at = np.flatnonzero(seen[:, k])
         p, t, b, r = points[at, k], truth[at, k, :2], boxes[at], root[at]
         test = np.arange(len(at)) % 2 == 1
-        ways = [(way, np.linalg.norm(way(p, b) - t, axis=-1) / r) for way in _ways(p, t, b, ~test)]
+        tried = [*_ways(p, t, b, ~test), *_ways_between(points[at], t, k, ~test)]
+        ways = [(way, np.linalg.norm(way(p, b, points[at]) - t, axis=-1) / r) for way in tried]
         least = min(float(np.median(left[test])) for _, left in ways)
         way, left = min(
             ((way, float(np.median(left[test]))) for way, left in ways),
@@ -391,6 +439,21 @@ def _ways(
                 yield Way(factor=(pair[0][0], pair[1][0]), offset=(pair[0][1], pair[1][1]), shape=shape)
 
 
+def _ways_between(
+    points: Float[np.ndarray, "N K 2"], truth: Float[np.ndarray, "N 2"], k: int, read: Bool[np.ndarray, " N"]
+) -> Iterator[Towards]:
+    """Ways to each other keypoint, by the share that part of the instances has in the median."""
+    for other in range(points.shape[1]):
+        way, off = points[read, other] - points[read, k], truth[read] - points[read, k]
+        length = (way**2).sum(-1)
+        known = np.isfinite(length) & (length > 1.0)
+        if other == k or known.sum() < LEAST_POSES / 2:
+            continue
+        share = float(np.median((way * off).sum(-1)[known] / length[known]))
+        if LEAST_SHARE < abs(share) < MOST_SHARE:
+            yield Towards(other, share)
+
+
 def _line(p: Float[np.ndarray, " n"], t: Float[np.ndarray, " n"]) -> tuple[float, float]:
     """Factor and offset from points to labels; no factor where the labels hardly depend on the points."""
     factor, offset = line_through(p, t)
@@ -418,14 +481,14 @@ class KeypointMoved(Undone):
             rows, instances = paired_rows(found, pose_set)
             boxes, points = np.array([one.box for one in instances], float), found.keypoints.copy()
             for one in moved:
-                points[rows, one.keypoint] = one.way(points[rows, one.keypoint], boxes)
+                points[rows, one.keypoint] = one.way(points[rows, one.keypoint], boxes, found.keypoints[rows])
             return dataclasses.replace(found, keypoints=points)
 
         yield self._change(case, moved, "poses", mended)
 
     def _change(self, case: Case, moved: Sequence[MovedKeypoint], stage: Stage, of: Callable) -> Change:
         names = case.pose_set().skeleton.keypoints
-        ways = ", ".join(f"{one.way.text()} in the poses of {names[one.keypoint]}" for one in moved)
+        ways = ", ".join(f"{one.way.text(names)} in the poses of {names[one.keypoint]}" for one in moved)
         return Change(
             self.name,
             ways,
@@ -445,7 +508,7 @@ class KeypointMoved(Undone):
         return "; ".join(
             f"{names[one.keypoint]} (keypoint {one.keypoint}, counted from 0) lies {one.before:.3f} from its "
             f"label, the others {one.others:.3f} (medians, in roots of the box's area); with "
-            f"{one.way.text()} it lies {one.left:.3f} from it, in instances from which that was not read"
+            f"{one.way.text(names)} it lies {one.left:.3f} from it, in instances from which that was not read"
             for one in change.facts["moved"]
         )
 
@@ -473,10 +536,11 @@ class KeypointMislabelled(KeypointMoved):
 
         def edit(truth: Float[np.ndarray, "K 3"], instance: Instance) -> Float[np.ndarray, "K 3"]:
             box = np.array([instance.box], float)
+            labels = np.where(truth[:, 2:] > 0, truth[:, :2], np.nan)[None]
             for one in moved:
                 if truth[one.keypoint, 2] > 0:
                     at = truth[one.keypoint, :2][None]
-                    truth[one.keypoint, :2] = one.way(at, box, back=True)[0]
+                    truth[one.keypoint, :2] = one.way(at, box, labels, back=True)[0]
             return truth
 
         yield self._change(case, moved, "labels", lambda given: _relabelled(given, edit, boxed=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,13 +14,14 @@ import numpy as np
 from workbench.checkpoints.loading import percent
 from workbench.core import Conditioned, Groups, NotAvailable, Outputs
 from workbench.core.capabilities import RollsOut
-from workbench.core.finding import Measurement
+from workbench.core.finding import Finding, Measurement
 from workbench.core.hooks import OnceComputed
 from workbench.diagnosis.case import CLINIC_INSTANCES, Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import spread
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, whole_images
 from workbench.diagnosis.separation import EVALUATIONS, MORE_IMAGES
+from workbench.diagnosis.tag_fit import AGREE, TagFit, TagsMoved, tag_fit
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from workbench.evaluation.ablation.variants import Variant
     from workbench.models.bottom_up import BottomUp
 
+# Samples on which its passes are compared, each of them some eight times.
+CLINIC_SAMPLES = 4
 # Instances of the clinic where each of its switches costs a pass.
 FEW_INSTANCES = 32
 # Share of the parameters below which a network is another one than was trained.
@@ -37,6 +41,8 @@ LOGGED_INSTANCES = 8
 # The same, where nothing says which images were learned; and the part of the PCK of one pose for every box
 # that a model has of them which learned anything at all.
 UNSEEN_INSTANCES, LEAST_OF_USUAL = 8, 0.67
+# What a mistake is called whose undoing takes another pass.
+CHANNELS = "blue and red"
 UNLEARNED = "keypoints not learned"
 
 
@@ -66,6 +72,7 @@ class Conditioning(Cause):
             loaded,
             pose_set,
             clinic_instances(case) or None,
+            samples=CLINIC_SAMPLES,
             curves=_curves(case, against),
             files=files,
             progress=lambda done, total: case.step(),
@@ -211,13 +218,63 @@ class Grouping(Cause):
         report = _swept(case, model, pose_set, WHOLE_IMAGES)
         if not report.suspects and (undecided := report.undecided):
             # Something gains, and these images are too few to say whether by chance: more of them decide.
-            report = _swept(case, model, pose_set, MORE_IMAGES, undecided)
+            each = 2 * (1 + any(CHANNELS in fault for fault in undecided))
+            more = int(min(MORE_IMAGES, left_of_images(case) // each))
+            if more > report.images:
+                report = _swept(case, model, pose_set, more, undecided)
         found = [suspect.finding() for suspect in _separate(case, model, pose_set, report)]
+        if (copied := self._copied_maps(case, model)) is not None:
+            # Where keypoints read a map that is not theirs, no unit or place of the tags is right.
+            found = [copied, *(one for one in found if not one.cause.startswith("tags "))]
         if not found:
             return RuledOut(
                 f"{len(report.variants)} mistakes undone on {report.images} images, none gives AP back"
             )
         return [dataclasses.replace(one, refuted_by=one.refuted_by or self.refuted_by) for one in found]
+
+    def _copied_maps(self, case: Case, model: BottomUp) -> Finding | None:
+        """Tag maps that are copies of others, where the tags of one person do not agree."""
+        fit = fit_of_tags(case, model)
+        if fit is None or not fit.copies or fit.own < AGREE:
+            return None
+        every = fit.copies == fit.maps - 1
+        return Finding(
+            f"one tag map for {'all' if every else 'several'} keypoints",
+            f"{fit.copies} of the {fit.maps} tag maps are another one in every cell, and the tags of one "
+            f"person vary by {fit.own:.0%} of what all of an image do, at their labels",
+            "give every keypoint its own tag map: an index or a slice takes one channel for all of them",
+            numbers=(Measurement("tag maps that are copies", fit.copies, expected=0.0),),
+            refuted_by="a network that was trained with one tag map for all keypoints",
+        )
+
+
+def fit_of_tags(case: Case, model: BottomUp) -> TagFit | None:
+    """How the tags fit the labels of the first images; None where this cannot be said."""
+    pose_set = case.pose_set()
+    chosen = whole_images(pose_set, WHOLE_IMAGES)
+    ids = list(pose_set.labelled_of_image if chosen is None else chosen)
+    return case.once("fit of tags", lambda: tag_fit(model, pose_set, ids))
+
+
+def _faults(case: Case, model: BottomUp, outputs: Outputs, flip: bool) -> list[Variant]:
+    """Variants that undo frequent mistakes, and one that moves tags to where they agree."""
+    from workbench.evaluation.ablation import fault_variants
+
+    found = fault_variants(model, outputs, flip=flip)
+    fit = fit_of_tags(case, model)
+    if fit is not None and fit.moved:
+        (x, y), rules = fit.cells, found[0].aggregation
+        moved = TagsMoved(x / fit.width, y / fit.width, rules.flip and rules.flip_tags)
+        found.append(moved.variant(found[0], fit.cells))
+    return found
+
+
+def left_of_images(case: Case) -> float:
+    """How many images the network may still be given at level evaluate, but for those that a claim needs."""
+    if not case.reaches("evaluate"):
+        return math.inf
+    size = case.evaluation_size()
+    return max(EVALUATIONS * size - case.forwarded - size * bool(case.options.claim), 0)
 
 
 def _mended(case: Case, model: Any) -> Any:
@@ -235,12 +292,12 @@ def _swept(
 
     The mirrored pass is made where a mistake is one of it, or where all are tried.
     """
-    from workbench.evaluation.ablation import fault_variants, sweep
+    from workbench.evaluation.ablation import sweep
 
     flip = bool(model.skeleton.mirror) and (faults is None or any("mirrored" in fault for fault in faults))
 
     def variants(outputs: Outputs) -> list[Variant]:
-        every = fault_variants(model, outputs, flip=flip)
+        every = _faults(case, model, outputs, flip)
         return [one for one in every if faults is None or one.undoes in ("", *faults)]
 
     return sweep(
@@ -255,7 +312,7 @@ def _swept(
 
 def _separate(case: Case, model: BottomUp, pose_set: PoseSet, report: Ablation) -> list[Suspect]:
     """The mistakes that still cost something once the one that costs most is undone, and that one first."""
-    from workbench.evaluation.ablation import fault_variants, sweep
+    from workbench.evaluation.ablation import sweep
 
     suspects = report.suspects
     if len(suspects) < 2:
@@ -263,7 +320,7 @@ def _separate(case: Case, model: BottomUp, pose_set: PoseSet, report: Ablation) 
     first, flip = suspects[0], bool(model.skeleton.mirror)
 
     def variants(outputs: Outputs) -> list[Variant]:
-        every = fault_variants(model, outputs, flip=flip)
+        every = _faults(case, model, outputs, flip)
         by_name = {one.name: one for one in every}
         own, best = every[0], by_name[first.undone_by]
         both = [on_top(own, best, by_name[one.undone_by]) for one in suspects[1:]]

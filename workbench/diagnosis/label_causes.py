@@ -89,6 +89,7 @@ class KeypointOrder(Undone):
             return
         order = recovered_order(evidence.poses(), case.pose_set())
         if order is None:
+            yield from self._of_categories(case, evidence.poses())
             return
         names = case.pose_set().skeleton.keypoints
         moved = [k for k in range(len(order)) if order[k] != k]
@@ -100,6 +101,40 @@ class KeypointOrder(Undone):
             fix=f"read the channels in this order: {list(map(int, order))}, or correct the order in the "
             "annotations",
             facts={"moved": [(names[k], names[order[k]]) for k in moved]},
+        )
+
+    def _of_categories(self, case: Case, found: Predictions) -> Iterable[Change]:
+        """Categories, such as species, whose labels have another order than those of the others."""
+        pose_set = case.pose_set()
+        if not (orders := orders_of_categories(found, pose_set)):
+            return
+
+        def reordered(given: Predictions) -> Predictions:
+            rows, instances = paired_rows(given, pose_set)
+            points, scores = given.keypoints.copy(), given.scores.copy()
+            for row, one in zip(rows, instances, strict=True):
+                if (order := orders.get(one.category_id)) is not None:
+                    points[row], scores[row] = points[row, order], scores[row, order]
+            return dataclasses.replace(given, keypoints=points, scores=scores)
+
+        names = pose_set.skeleton.keypoints
+        listed = {_category(pose_set, number): order.tolist() for number, order in orders.items()}
+        yield Change(
+            self.name,
+            f"the recovered order of {', '.join(listed)}",
+            "poses",
+            reordered,
+            fix=f"correct the order of the annotated keypoints of these categories: {listed} says which of "
+            "the others' keypoints stands at each place",
+            least=0.005,
+            facts={
+                "moved": [
+                    (names[k], names[order[k]])
+                    for order in orders.values()
+                    for k in range(len(order))
+                    if order[k] != k
+                ]
+            },
         )
 
     def _of_maps(self, case: Case, evidence: PeopleEvidence) -> Iterable[Change]:
@@ -141,9 +176,62 @@ def recovered_order(found: Predictions, pose_set: PoseSet) -> Int[np.ndarray, " 
         order[k]: the predicted channel that lies at keypoint k's label. A channel moves only where it clearly
         lies nearer to another label.
     """
+    points, truth, scale, _ = paired_points(found, pose_set)
+    return _order_of(points, truth, scale)
+
+
+def orders_of_categories(found: Predictions, pose_set: PoseSet) -> dict[int, Int[np.ndarray, " K"]]:
+    """Category -> order as of `recovered_order`; that of each half of its instances suits the other half.
+
+    Only of categories whose order is not that of the others; an exchange of partners alone is one of sides.
+
+    Args:
+        found: one pose for each annotation.
+        pose_set: the annotations.
+    """
+    _, instances = paired_rows(found, pose_set)
+    category = np.array([one.category_id for one in instances])
+    if len(set(category.tolist())) < 2:
+        return {}
+    points, truth, scale, _ = paired_points(found, pose_set)
+    mirror, orders = np.array(pose_set.skeleton.mirror or range(points.shape[1])), {}
+    for number in sorted(set(category.tolist())):
+        own = np.flatnonzero(category == number)
+        whole, halves = _order_of(points[own], truth[own], scale[own]), (own[::2], own[1::2])
+        moved = () if whole is None else np.flatnonzero(whole != np.arange(len(mirror)))
+        if whole is None or (whole[moved] == mirror[moved]).all():
+            continue
+        if all(
+            _brings_nearer(_order_of(points[one], truth[one], scale[one]), points[other], truth[other])
+            for one, other in (halves, halves[::-1])
+        ):
+            orders[number] = whole
+    return orders
+
+
+def _brings_nearer(
+    order: Int[np.ndarray, " K"] | None, points: Float[np.ndarray, "N K 2"], truth: Float[np.ndarray, "N K 3"]
+) -> bool:
+    """Whether an order brings the keypoints that it moves nearer to the labels of these poses."""
+    if order is None:
+        return False
+    moved = np.flatnonzero(order != np.arange(len(order)))
+    seen = truth[:, moved, 2] > 0
+    before = np.linalg.norm(points[:, moved] - truth[:, moved, :2], axis=-1)[seen]
+    after = np.linalg.norm(points[:, order[moved]] - truth[:, moved, :2], axis=-1)[seen]
+    return bool(len(before)) and bool(np.nanmedian(after) < NEARER * np.nanmedian(before))
+
+
+def _category(pose_set: PoseSet, number: int) -> str:
+    return str(pose_set.categories.get(number, number))
+
+
+def _order_of(
+    points: Float[np.ndarray, "N K 2"], truth: Float[np.ndarray, "N K 3"], scale: Float[np.ndarray, " N"]
+) -> Int[np.ndarray, " K"] | None:
+    """As `recovered_order`, of poses beside their annotations."""
     from scipy.optimize import linear_sum_assignment
 
-    points, truth, scale, _ = paired_points(found, pose_set)
     if len(points) < LEAST_VOTES:
         return None
     seen = truth[..., 2] > 0

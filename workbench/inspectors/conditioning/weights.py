@@ -466,12 +466,10 @@ def _load_from(own: Checkpoint) -> str:
 
 
 def _loaded_first(own: Checkpoint) -> Path | None:
-    """That file, below the checkpoint's folder or the present one; None where it is not there."""
+    """That file, below the checkpoint's folder; None where it is not there."""
     named = Path(_load_from(own))
     if not named.name or named.is_absolute() or ".." in named.parts:
         return None
-    for folder in (own.path.resolve().parent, Path.cwd()):
-        found = (folder / named).resolve()
-        if found.is_file() and found.is_relative_to(folder.resolve()):
-            return found
-    return None
+    folder = own.path.resolve().parent
+    found = (folder / named).resolve()
+    return found if found.is_file() and found.is_relative_to(folder) else None

@@ -1,0 +1,538 @@
+"""ONNX graphs run by onnxruntime, with limits on what a graph may cost when it is opened and run.
+
+A file of 1 kB can ask for gigabytes, for hours of arithmetic, or loop for ever. What the sizes of its tensors
+prove to be cheap is opened here; any other graph first in a process of its own, with limits that grow with
+the size of the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import math
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.core.errors import reason
+from workbench.core.job import LruCache, version_of
+from workbench.core.processes import limit, own_imports
+
+if TYPE_CHECKING:
+    from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TypeProto
+
+Shapes = dict[str, tuple[int, ...]]
+
+# Elements of one intermediate tensor for one image: 1 GB as float32. The largest of Sapiens-2B, attention of
+# 3,072 patches in 24 heads, has 2.3e8.
+LARGEST = 1 << 28
+# Seconds for one image. The largest pose networks take a few on one core.
+SECONDS = 30.0
+# Nodes once the file's own functions are written out, and how deep these may call each other. The largest
+# exported networks have some ten thousand and two or three.
+NODES, DEPTH = 1 << 20, 50
+# Of these functions, nodes that onnxruntime writes out in a second; its time grows with their square.
+_WRITTEN_OUT = 2000
+# Numbers in a tensor that may hold sizes of others.
+_SIZES = 1024
+# Height and width of an input that leaves them open, when costs are estimated.
+_SIDE = 256
+
+
+@dataclass
+class _Costs:
+    """What a graph takes for one image, as far as its shapes tell.
+
+    Attributes:
+        bytes: of the file and of those with its external data.
+        elements: of all tensors between nodes.
+        products: multiplications of all nodes.
+        constant_elements: of tensors that no image changes; onnxruntime computes them when it opens a file.
+        constant_products: multiplications of their nodes.
+        known: every node and shape could be estimated.
+    """
+
+    bytes: int
+    elements: int = 0
+    products: int = 0
+    constant_elements: int = 0
+    constant_products: int = 0
+    known: bool = True
+
+    def cheap(self) -> bool:
+        """Whether all is known and within what networks with so many weights take.
+
+        HRNet-W48 at 384x288 has 3.3e10 products and ViTPose-H, 2.5 GB, 1.2e11; either makes no more from
+        constants than masks, positions, and weights that were quantised or split.
+        """
+        return (
+            self.known
+            and self.elements <= (1 << 28) + 8 * self.bytes
+            and self.products <= (1 << 36) + 1024 * self.bytes
+            and self.constant_elements <= (1 << 25) + 2 * self.bytes
+            and self.constant_products <= (1 << 34) + 64 * self.bytes
+        )
+
+
+def session(path: Path, provider: str = "CPUExecutionProvider") -> Any:
+    """An InferenceSession of a file whose cost is bounded.
+
+    Args:
+        path: of the file; its external data beside it.
+        provider: onnxruntime's name of what runs it.
+
+    Raises:
+        ValueError: it is no graph that onnxruntime can run, or a small file that asks for far more time or
+            memory than a pose network of its size.
+    """
+    with one_sentence(path):
+        costs = _costs(path)
+        if not costs.cheap():
+            why = _tries().get(version_of(path), lambda: _tried(path, costs.bytes))
+            if why:
+                raise ValueError(f"{path.name}: {why}")
+        return _session(path, provider)
+
+
+def _session(path: Path, provider: str, threads: int = 0) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # What it raises says the same; its log repeats names of the file as they are.
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(path), options, providers=[provider])
+
+
+def outputs(session: Any, path: Path, fed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """All outputs of a session for some images; ended where these take `SECONDS` each.
+
+    Args:
+        session: of `session`.
+        path: of its file, for errors.
+        fed: name of an input -> images.
+
+    Raises:
+        ValueError: onnxruntime refuses the input, or the time is over.
+    """
+    images = max((len(array) for array in fed.values() if array.ndim), default=1)
+    with _ended_after(SECONDS * images, path) as options, one_sentence(path):
+        return session.run(None, dict(fed), options)
+
+
+@contextlib.contextmanager
+def _ended_after(seconds: float, path: Path) -> Iterator[Any]:
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+
+    def end() -> None:
+        options.terminate = True
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield options
+    except ValueError:
+        if not options.terminate:
+            raise
+        raise ValueError(
+            f"{path.name}: no answer within {seconds:g} s; the graph may loop for ever"
+        ) from None
+    finally:
+        timer.cancel()
+
+
+# The process that tries a graph: session and one blank image, one thread.
+
+# Processor time and bytes of a file without weights.
+TRY_SECONDS, TRY_MEMORY = 4, 1 << 29
+
+
+@functools.cache
+def _tries() -> LruCache[str]:
+    return LruCache(200)
+
+
+def _tried(path: Path, size: int) -> str:
+    """Why a graph is not opened here; "" where it may be, or where onnxruntime will say it here, too.
+
+    Args:
+        path: of the file.
+        size: bytes of it and its external data.
+    """
+    seconds, memory = TRY_SECONDS + size // 20_000_000, TRY_MEMORY + 8 * size
+    command = [
+        sys.executable,
+        "-m",
+        "workbench.core.onnx_graph",
+        str(path.resolve()),
+        str(seconds),
+        str(memory),
+    ]
+    too_much = (
+        f"opening it and reading one blank image takes more than {seconds} s of processor time or "
+        f"{memory >> 20} MB of memory, far more than pose networks of its size"
+    )
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=60 + seconds, check=False, **own_imports()
+        )
+    except subprocess.TimeoutExpired:
+        return too_much
+    return too_much if done.returncode else ""
+
+
+def _try(path: Path, seconds: int, memory: int) -> int:
+    """Open a graph and run it on zeros within limits; 1 where memory does not suffice."""
+    import onnxruntime  # noqa: F401 - before the limit, which is for the graph
+
+    limit(seconds, memory)
+    try:
+        with one_sentence(path):
+            found = _session(path, "CPUExecutionProvider", threads=1)
+            fed = {}
+            for one in found.get_inputs():
+                sides = [
+                    n if isinstance(n, int) and n > 0 else _SIDE if i else 1 for i, n in enumerate(one.shape)
+                ]
+                fed[one.name] = np.zeros(sides, TYPES.get(one.type, np.float32))
+            found.run(None, fed)
+    except MemoryError:
+        return 1
+    except ValueError as error:  # met again, and said, by the caller; but for memory, of which it has more
+        return int("alloc" in str(error))  # "Failed to allocate memory", "std::bad_alloc"
+    return 0
+
+
+TYPES = {
+    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8, "tensor(int32)": np.int32, "tensor(int64)": np.int64,
+}  # fmt: skip
+"""Types of inputs that hold images."""
+
+
+# Estimates from shapes; nothing is run.
+
+
+def _costs(path: Path) -> _Costs:
+    """What a graph costs.
+
+    Raises:
+        ValueError: a tensor larger, or more nodes, than any pose network's.
+    """
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    written_out = _check_functions(model, path)
+    costs = _Costs(_stored(path, model))
+    weights = sum(math.prod(weight.dims) for weight in model.graph.initializer)
+    # Some are packed two to a byte. Parts of external data may be named more than once, zeros left out.
+    costs.known = weights <= 2 * costs.bytes and not model.graph.sparse_initializer
+    if model.functions:
+        costs.known = costs.known and written_out <= _WRITTEN_OUT
+        if not costs.known:
+            return costs
+        import onnx.inliner
+
+        model = onnx.inliner.inline_local_functions(model)
+    _add(model, costs, path)
+    return costs
+
+
+def _stored(path: Path, model: ModelProto) -> int:
+    """Bytes of a file and of those that hold its external data."""
+    names = {
+        entry.value
+        for weight in model.graph.initializer
+        for entry in weight.external_data
+        if entry.key == "location"
+    }
+    beside = [path.parent / name for name in names if "\0" not in name and len(name) < 255]
+    return path.stat().st_size + sum(one.stat().st_size for one in beside if one.is_file())
+
+
+def _add(model: ModelProto, costs: _Costs, path: Path) -> None:
+    """Add the costs of the nodes of a graph, one after the other.
+
+    Shapes that the file states between its nodes are not read: nothing checks them.
+
+    Args:
+        model: without functions of its own.
+        costs: changed.
+        path: of the file, for errors.
+    """
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    types: dict[str, TypeProto] = {}
+    values: dict[str, np.ndarray] = {}
+    for one in graph.input:
+        types[one.name] = one.type
+        for i, side in enumerate(one.type.tensor_type.shape.dim):
+            if side.dim_value <= 0:
+                side.dim_value = _SIDE if i else 1
+    for one in graph.initializer:
+        types[one.name] = helper.make_tensor_type_proto(one.data_type, list(one.dims))
+        if math.prod(one.dims) <= _SIZES and one.data_location != one.EXTERNAL:
+            with contextlib.suppress(*_INCONSISTENT):
+                values[one.name] = numpy_helper.to_array(one)
+    constants = {weight.name for weight in graph.initializer}
+    for node in graph.node:
+        taken, given = [name for name in node.input if name], [name for name in node.output if name]
+        found = _inferred(node, model, types, values)
+        sides = {name: _sides(types[name]) for name in taken if name in types}
+        sides |= {name: _sides(found[name]) for name in given if name in found}
+        shapes: Shapes = {name: one for name, one in sides.items() if one is not None}
+        if len(shapes) < len({*taken, *given}):
+            costs.known = False
+            continue
+        types |= found
+        sizes = {name: math.prod(shapes[name]) for name in given}
+        for name, size in sizes.items():
+            if size > LARGEST:
+                raise ValueError(
+                    f"{path.name}: {name[:80]!r} has the size {list(shapes[name])}, {size:.2g} "
+                    f"numbers; a pose network has at most {LARGEST:.2g} in one tensor"
+                )
+        products = _products(node, shapes)
+        if products is None:
+            costs.known = False
+            continue
+        if node.op_type != "Constant":
+            costs.elements += sum(sizes.values())
+            costs.products += products
+        if constants.issuperset(taken) or node.op_type in ("Shape", "Size"):
+            constants |= set(given)
+            costs.constant_elements += sum(sizes.values())
+            costs.constant_products += products
+        if sum(sizes.values()) <= _SIZES and (value := _value(node, shapes, values)) is not None:
+            values[given[0]] = value
+
+
+_EQUATION = re.compile(rb"[A-Za-z, ]*(?:->[A-Za-z ]*)?")
+# What onnx and numpy raise for parts that contradict each other; onnxruntime says what is wrong with them.
+_INCONSISTENT = (ValueError, IndexError, TypeError, KeyError, RuntimeError)
+
+
+def _inferred(
+    node: NodeProto, model: ModelProto, types: Mapping[str, TypeProto], values: Mapping[str, np.ndarray]
+) -> dict[str, TypeProto]:
+    """Types of what a node gives; none where it follows one of unknown type, or has branches."""
+    import onnx
+    from onnx import numpy_helper
+
+    versions = list(model.opset_import)
+    version = next((one.version for one in versions if one.domain == node.domain), 0)
+    taken = [name for name in node.input if name]
+    # onnx never returns from an equation with another character, which may stand in a branch, too.
+    equations = [a.s for a in node.attribute if a.name == "equation"]
+    if any(a.HasField("g") for a in node.attribute) or not all(map(_EQUATION.fullmatch, equations)):
+        return {}
+    try:
+        return onnx.shape_inference.infer_node_outputs(
+            onnx.defs.get_schema(node.op_type, version, node.domain), node,
+            {name: types[name] for name in taken},
+            {name: numpy_helper.from_array(values[name]) for name in taken if name in values},
+            opset_imports=versions, ir_version=model.ir_version,
+        )  # fmt: skip
+    except (
+        *_INCONSISTENT, onnx.defs.SchemaError, onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+    ):  # fmt: skip
+        return {}
+
+
+def _sides(kind: TypeProto) -> tuple[int, ...] | None:
+    """Shape of a tensor; None where a side is not known, or it is none."""
+    tensor = kind.tensor_type
+    sides = tuple(side.dim_value if side.HasField("dim_value") else -1 for side in tensor.shape.dim)
+    return sides if tensor.HasField("shape") and -1 not in sides else None
+
+
+def _value(node: NodeProto, shapes: Shapes, values: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """The few numbers that a node gives, where it is one that sizes are computed with; else None."""
+    from onnx import helper
+
+    named = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type == "Shape":
+        return np.array(shapes[node.input[0]][named.get("start", 0) : named.get("end")], np.int64)
+    read = [values.get(name) for name in node.input]
+    compute = _COMPUTED.get(node.op_type)
+    if compute is None or any(one is None for one in read):
+        return None
+    with contextlib.suppress(*_INCONSISTENT), np.errstate(all="ignore"):
+        return np.asarray(compute(named, *read))
+    return None
+
+
+def _constant(named: Mapping[str, Any]) -> np.ndarray:
+    from onnx import numpy_helper
+
+    return numpy_helper.to_array(named["value"])
+
+
+def _axes(named: Mapping[str, Any], axes: Any) -> Any:
+    """Of (un)squeeze: an attribute before opset 13, then an input."""
+    chosen = named.get("axes") if axes is None else axes.tolist()
+    return None if chosen is None else tuple(chosen)
+
+
+def _sliced(_: Any, data: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Any:
+    axes = range(len(starts)) if axes is None else axes
+    steps = np.ones(len(starts), int) if steps is None else steps
+    kept = [slice(None)] * data.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        kept[axis] = slice(start, None if step < 0 and end < -data.shape[axis] else end, step)
+    return data[tuple(kept)]
+
+
+_COMPUTED: dict[str, Callable[..., Any]] = {
+    "Add": lambda _, a, b: a + b,
+    "Cast": lambda named, a: a.astype(_CAST[named["to"]]),
+    "Concat": lambda named, *parts: np.concatenate(parts, named["axis"]),
+    "Constant": _constant,
+    "Div": lambda _, a, b: a // b if np.issubdtype(a.dtype, np.integer) else a / b,
+    "Floor": lambda _, a: np.floor(a),
+    "Gather": lambda named, a, i: np.take(a, i, named.get("axis", 0)),
+    "Identity": lambda _, a: a,
+    "Mod": lambda _, a, b: np.mod(a, b),
+    "Mul": lambda _, a, b: a * b,
+    "Reshape": lambda _, a, sides: a.reshape(sides),
+    "Slice": _sliced,
+    "Squeeze": lambda named, a, axes=None: np.squeeze(a, _axes(named, axes)),
+    "Sub": lambda _, a, b: a - b,
+    "Unsqueeze": lambda named, a, axes=None: np.expand_dims(a, _axes(named, axes)),
+}
+# ONNX's numbers of the types of sizes and scales.
+_CAST = {1: np.float32, 6: np.int32, 7: np.int64, 11: np.float64}
+
+# Nodes whose work is of the order of what they read and write.
+_LINEAR = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    Abs Acos Add And ArgMax ArgMin Atan BatchNormalization BitShift BitwiseAnd BitwiseNot BitwiseOr
+    Cast CastLike Ceil Celu Clip Concat Constant ConstantOfShape Cos CumSum DepthToSpace
+    DequantizeLinear Div Dropout DynamicQuantizeLinear Elu Equal Erf Exp Expand EyeLike Flatten
+    Floor Gather GatherElements GatherND Gelu GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual
+    GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization IsInf IsNaN
+    LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax Max Mean MeanVarianceNormalization
+    Min Mish Mod Mul Neg Not OneHot Or PRelu Pad Pow QuantizeLinear Range Reciprocal ReduceL1
+    ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+    ReduceSumSquare Relu Reshape RMSNormalization Round ScatterElements ScatterND Selu Shape Sigmoid
+    Sign Sin Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tan
+    Tanh ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Where Xor
+    """,
+    )
+)
+# Convolutions and products of matrices -> which input holds the weights, or the left matrix.
+_CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1}
+_MATRICES = frozenset({"MatMul", "MatMulInteger", "QLinearMatMul", "Gemm"})
+_POOLS = frozenset({"AveragePool", "MaxPool", "LpPool"})
+
+
+def _products(node: NodeProto, shapes: Shapes) -> int | None:
+    """Multiplications of a node, or values that it touches; None where that is not known."""
+    read = [shapes[name] if name else () for name in node.input]
+    made = math.prod(shapes[node.output[0]]) if node.output else 0
+    named = {a.name: a for a in node.attribute}
+    if node.domain not in ("", "ai.onnx"):
+        return None
+    if node.op_type in _LINEAR:
+        return sum(map(math.prod, read)) + made
+    if node.op_type in _CONVOLUTIONS and len(read) > _CONVOLUTIONS[node.op_type]:
+        weights = math.prod(read[_CONVOLUTIONS[node.op_type]][1:])
+        return (math.prod(read[0]) if node.op_type == "ConvTranspose" else made) * weights
+    if node.op_type in _MATRICES and read[0]:
+        turned = "transA" in named and named["transA"].i
+        return made * read[0][-2 if turned and len(read[0]) > 1 else -1]
+    if node.op_type in _POOLS and "kernel_shape" in named:
+        return made * math.prod(named["kernel_shape"].ints)
+    if node.op_type == "Resize":  # at most cubic, where it does not average over what it leaves out
+        return None if "antialias" in named and named["antialias"].i else 16 * made
+    if node.op_type == "Einsum":
+        terms = named["equation"].s.decode("ascii", "replace").partition("->")[0].replace(" ", "").split(",")
+        sizes = {
+            c: n for term, shape in zip(terms, read, strict=False) for c, n in zip(term, shape, strict=False)
+        }
+        return math.prod(sizes.values())
+    return None
+
+
+def _check_functions(model: ModelProto, path: Path) -> int:
+    """Nodes once the functions of a file are written out.
+
+    Raises:
+        ValueError: they call themselves, or each other more often than memory can hold.
+    """
+    functions = {(one.domain, one.name): one for one in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(owner: GraphProto | FunctionProto, depth: int) -> int:
+        if depth > DEPTH:
+            raise ValueError(
+                f"{path.name}: its functions call each other more than {DEPTH} deep, or themselves"
+            )
+        count = 0
+        for node in (node for graph in _graphs(owner) for node in graph.node):
+            key = node.domain, node.op_type
+            if key in functions and key not in sizes:
+                sizes[key] = size(functions[key], depth + 1)
+            count += sizes.get(key, 1)
+        if count > NODES:
+            raise ValueError(
+                f"{path.name}: its functions call each other more than {NODES:.2g} times; a pose network has "
+                "some ten thousand nodes"
+            )
+        return count
+
+    return size(model.graph, 0)
+
+
+def _graphs(graph: GraphProto | FunctionProto) -> Iterator[GraphProto | FunctionProto]:
+    """A graph, or a function, and the graphs of its loops and branches."""
+    waiting = [graph]
+    while waiting:
+        one = waiting.pop()
+        yield one
+        waiting += [a.g for node in one.node for a in node.attribute if a.HasField("g")]
+
+
+@contextlib.contextmanager
+def one_sentence(path: Path) -> Iterator[None]:
+    """Tell onnxruntime's own exceptions, which share no base but Exception, as a user's mistake."""
+    from google.protobuf.message import DecodeError
+
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    names = (
+        "EPFail",
+        "Fail",
+        "InvalidArgument",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "ModelLoadCanceled",
+        "ModelLoaded",
+        "NoModel",
+        "NoSuchFile",
+        "NotImplemented",
+        "RuntimeException",
+    )
+    refusals = tuple(getattr(state, name) for name in names if hasattr(state, name))
+    try:
+        yield
+    except (*refusals, DecodeError, RuntimeError) as error:
+        raise ValueError(f"{path.name}: onnxruntime refuses it: {reason(error)}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(_try(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
