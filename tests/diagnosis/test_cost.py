@@ -135,7 +135,7 @@ def test_level_evaluate_costs_about_two_evaluations(make, first, tmp_path, reque
     targets, options = make(tmp_path)
     report = diagnose(targets, level="evaluate", **options)
     given, size = report.cost
-    # A small set on which many ways to store image files are looked at, or a clinic is asked, costs some more.
+    # Many ways to store image files, or a clinic, cost a small set some more.
     assert 0 < given <= (2.2 if request.node.callspec.id in DEARER else 2) * size, report.text()
     errors = [finding.cause for finding in report.findings if finding.severity == "error"]
     assert errors[:1] == ([first] if first else [])
