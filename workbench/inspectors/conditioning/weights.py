@@ -110,8 +110,8 @@ class AveragedAndRaw:
         measured = "" if self.gain is None else f" (AP of the averaged set {self.gain} against the raw one)"
         return (
             "averaged and raw weights: whether they are exchanged cannot be decided from "
-            f"{self.earlier or 'this file alone'}{measured}; keep another earlier epoch beside the checkpoint, "
-            f"or measure AP of both sets{' on more images' if measured else ''}"
+            f"{self.earlier or 'this file alone'}{measured}; keep another earlier epoch beside the "
+            f"checkpoint, or measure AP of both sets{' on more images' if measured else ''}"
         )
 
     def facts(self) -> dict[str, Any]:
