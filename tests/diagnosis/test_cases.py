@@ -82,9 +82,7 @@ def test_case_003_the_sequence_run_is_explained_and_every_view_is_one_command_aw
 @pytest.mark.long
 def test_case_003_the_bisector_names_the_switch_beside_what_the_lab_measures():
     causes = [NotOpened(), Rollout(), Overfit()]
-    report = diagnose(
-        demo_run("cape-demo-defects"), data="scenes-val", level="train", causes=causes, steps=200
-    )
+    report = diagnose(demo_run("cape-demo-defects"), data="scenes-val", level="train", causes=causes)
     found = {finding.cause: finding for finding in report.findings}
     assert next(iter(found)) == "support not read", report.text()
     first = found["support not read"]

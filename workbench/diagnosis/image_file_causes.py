@@ -31,7 +31,9 @@ LEAST_IMAGES, MOST_OF_ALL = 3, 0.9
 # Mean OKS of the few instances of a second look from which all are looked at.
 PROMISING = 0.005
 # These instances are looked at where the ones of least OKS, as many as this, gain so much.
-WORST, PROMISING_WORST = 6, 0.03
+WORST, PROMISING_WORST = 4, 0.03
+# Ways that are looked at again after each look: each costs a pass.
+AT_MOST = 3
 # The network is surer of a changed image where its score rises by more than this share of how much scores
 # change in the median: a score that hardly changes decides nothing.
 SURER = 0.25
@@ -230,7 +232,8 @@ class StoredOtherwise(Undone):
         for rows, enough in ((_worst(evidence), PROMISING_WORST), (evidence.glance, PROMISING)):
             promises = [_promise(evidence, change, rows) for _, change in changed if not case.step()]
             least = max(enough, max(promises, default=0.0) / 2)
-            changed = [one for one, promise in zip(changed, promises, strict=True) if promise >= least]
+            best = sorted(zip(promises, changed, strict=True), key=lambda one: -one[0])[:AT_MOST]
+            changed = [one for promise, one in best if promise >= least]
         for way, change in changed:
             if (looked := _looked(evidence, change)) is None:
                 continue

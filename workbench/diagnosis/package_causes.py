@@ -61,7 +61,11 @@ PAIRS: tuple[Pair, ...] = (
          "mmpretrain cannot be imported beside transformers 5, so VisionTransformer is not registered",
          'pip install "transformers<5"'),
 )  # fmt: skip
-"""What was measured with these packages; versions that lie between the tested ones are not named."""
+"""What was measured with these packages; versions that lie between the tested ones are not named.
+
+torch with numpy 2 was not measured here: torch's own thread on numpy 2 (pytorch issue 107302) has 2.3.0 as
+the first that works, and 2.2.2 answers "Numpy is not available" (openfederatedlearning issue 999).
+"""
 
 # What files call a distribution otherwise.
 _OTHER_NAMES = {"pytorch": "torch", "mmcv-full": "mmcv", "mmcv-lite": "mmcv"}

@@ -362,7 +362,8 @@ class OverfitReport(Report):
             return tuple(found)
         gains = [(trial.verdict.pck - self.verdict.pck, trial) for trial in self.trials]
         if self.culprit:
-            removed = next((gain for gain in gains if gain[1].without == self.culprit), None)
+            # What a switch that was named by other evidence did to the learning is no effect of its removal.
+            removed = next((g for g in gains if g[1].without == self.culprit and g[1].passed), None)
             fix, confidence = f"without {self.culprit} {self.mended}: {self.why}", "proved"
         elif self.helped:
             removed, fix, confidence = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 from tests.models.text_fusion_net import config, written
 from workbench.checkpoints import open_checkpoint
 from workbench.checkpoints.demo import demo_checkpoints
+from workbench.evaluation.bootstrap import Interval
 from workbench.inspectors.conditioning.findings import EXCHANGED, HEAD_BEHIND
 from workbench.inspectors.conditioning.weights import averaged_and_raw, read_other_files
 
@@ -103,6 +105,13 @@ def test_weights_that_return_towards_their_start_are_no_exchange(tmp_path):
     # A single earlier state decides nothing: AP of both sets would have to confirm it.
     assert read_other_files(healthy, [first]).findings == []
     assert "cannot be decided from epoch_1.pth" in read_other_files(healthy, [first]).averages.undecided
+    # Nor does an AP that leaves it open; one that is higher does.
+    seen = read_other_files(healthy, [first]).averages
+    assert (
+        "on more images"
+        in dataclasses.replace(seen, gain=Interval(0.01, -0.02, 0.04, 0.95, 999, 0)).undecided
+    )
+    assert not dataclasses.replace(seen, gain=Interval(0.03, 0.01, 0.05, 0.95, 999, 0)).undecided
     assert read_other_files(healthy, [first, last]).findings == []
     # An average over many epochs lags behind the last one, but not behind the first.
     slow = open_checkpoint(saved(tmp_path / "epoch_11.pth", state(0.2), state(0.7), epoch=11))

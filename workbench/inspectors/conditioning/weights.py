@@ -103,13 +103,15 @@ class AveragedAndRaw:
     @property
     def undecided(self) -> str:
         """Why a suspicion cannot be decided, and what would; "" where there is none."""
-        suspect = self.differ and not self.exchanged and self.states < 2 and self.gain is None
+        better = self.gain is not None and self.gain.low > 0
+        suspect = self.differ and not self.exchanged and self.states < 2 and not better
         if not suspect or not (self.farther >= AGREE or (np.isnan(self.farther) and self.larger >= AGREE)):
             return ""
+        measured = "" if self.gain is None else f" (AP of the averaged set {self.gain} against the raw one)"
         return (
             "averaged and raw weights: whether they are exchanged cannot be decided from "
-            f"{self.earlier or 'this file alone'}; keep another earlier epoch beside the checkpoint, or "
-            "measure AP of both sets"
+            f"{self.earlier or 'this file alone'}{measured}; keep another earlier epoch beside the "
+            f"checkpoint, or measure AP of both sets{' on more images' if measured else ''}"
         )
 
     def facts(self) -> dict[str, Any]:
