@@ -533,3 +533,32 @@ def test_a_graph_that_loops_for_ever_is_ended(tmp_path, monkeypatch):
     os.utime(tmp_path / "loop.onnx", (0, 0))
     with pytest.raises(ValueError, match="no answer within"):
         open_model(tmp_path / "loop.onnx")
+
+
+@pytest.mark.parametrize("kind", ["weight", "constant"])
+@pytest.mark.parametrize("place", ["../secret.bin", "link.bin", "/dev/zero"])
+def test_numbers_outside_the_folder_of_a_graph_are_not_read(tmp_path, monkeypatch, kind, place):
+    from workbench.core.onnx_graph import session
+
+    (tmp_path / "secret.bin").write_bytes(b"\0" * 16)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/link.bin").symlink_to(tmp_path / "secret.bin")
+    value = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    value.external_data.add(key="location", value=place)
+    node = helper.make_node("Constant", [], ["w"], value=helper.make_tensor("t", TensorProto.FLOAT, [1], [0]))
+    node.attribute[0].t.CopyFrom(value)
+    nodes = [helper.make_node("Identity", ["w"], ["y"])]
+    given = ([], [value]) if kind == "weight" else ([node], [])
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])
+    model = helper.make_model(helper.make_graph([*given[0], *nodes], "g", [], [output], given[1]))
+    path = tmp_path / "model/m.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=r"w lies in .*, outside the model's folder; it is not read"):
+        session(path)
+    monkeypatch.chdir(tmp_path)
+    value.external_data[0].value = "secret.bin"  # not beside the model, but in the current folder
+    node.attribute[0].t.CopyFrom(value)
+    model = helper.make_model(helper.make_graph([node, *nodes], "g", [], [output]))
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match="onnxruntime refuses it"):
+        session(path)

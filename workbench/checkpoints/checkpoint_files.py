@@ -14,7 +14,7 @@ from workbench.checkpoints.budget import Limits
 from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.identity import Identity, identify_shapes
 from workbench.checkpoints.state_dicts import common_prefix, unwrapped
-from workbench.core.files import resolved
+from workbench.core.files import belongs
 
 WEIGHT_ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar")
 """Endings, lower case, of files that hold weights by name."""
@@ -149,27 +149,6 @@ def _in_index(index: Path, limits: Limits) -> list[Path]:
     if not parts:
         raise ValueError(f"{index.name} names no files")
     return parts
-
-
-def belongs(path: Path, folder: Path) -> bool:
-    """A file that a model names lies in the model's folder, also once symbolic links are followed.
-
-    The cache of huggingface_hub keeps ``snapshots/<revision>/<name>`` as links to ``blobs/<hash>`` of the
-    same repository: these belong to the folder too.
-
-    Args:
-        path: the file, as the model names it below its folder.
-        folder: the model's, links followed.
-    """
-    try:
-        target = resolved(path)
-    except (OSError, ValueError):  # links in a circle, a NUL in the name
-        return False
-    if target.is_relative_to(folder):
-        return True
-    snapshots = next((parent for parent in folder.parents if parent.name == "snapshots"), None)
-    named_inside = Path(os.path.normpath(path)).is_relative_to(folder)
-    return snapshots is not None and named_inside and target.parent == snapshots.parent / "blobs"
 
 
 # -- the order of the checkpoints of a run

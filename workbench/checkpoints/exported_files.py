@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoints.budget import Budget
-from workbench.checkpoints.checkpoint_files import belongs
 from workbench.checkpoints.tensors import (
     ITEMSIZE,
     ByteSource,
@@ -27,6 +26,7 @@ from workbench.checkpoints.tensors import (
     checked,
     contiguous,
 )
+from workbench.core.files import belongs
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto, ValueInfoProto

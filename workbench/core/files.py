@@ -36,6 +36,27 @@ def resolved(path: Path) -> Path:
     return found
 
 
+def belongs(path: Path, folder: Path) -> bool:
+    """A file that a model names lies in the model's folder, also once symbolic links are followed.
+
+    The cache of huggingface_hub keeps ``snapshots/<revision>/<name>`` as links to ``blobs/<hash>`` of the
+    same repository: these belong to the folder too.
+
+    Args:
+        path: the file, as the model names it below its folder.
+        folder: the model's, links followed.
+    """
+    try:
+        target = resolved(path)
+    except (OSError, ValueError):  # links in a circle, a NUL in the name
+        return False
+    if target.is_relative_to(folder):
+        return True
+    snapshots = next((parent for parent in folder.parents if parent.name == "snapshots"), None)
+    named_inside = Path(os.path.normpath(path)).is_relative_to(folder)
+    return snapshots is not None and named_inside and target.parent == snapshots.parent / "blobs"
+
+
 @contextlib.contextmanager
 def replacing(path: Path | str, follow: bool = True) -> Iterator[Path]:
     """Give a temporary path in the target's folder; rename it to the target when the block ends well.

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.errors import reason
+from workbench.core.files import belongs
 from workbench.core.job import LruCache, version_of
 from workbench.core.processes import limit, own_imports
 
@@ -233,6 +234,7 @@ def _costs(path: Path) -> _Costs:
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)
+    _check_places(model, path)
     written_out = _check_functions(model, path)
     costs = _Costs(_stored(path, model))
     weights = sum(math.prod(weight.dims) for weight in model.graph.initializer)
@@ -247,6 +249,21 @@ def _costs(path: Path) -> _Costs:
         model = onnx.inliner.inline_local_functions(model)
     _add(model, costs, path)
     return costs
+
+
+def _check_places(model: ModelProto, path: Path) -> None:
+    """Raise ValueError where numbers lie outside the model's folder; not every onnxruntime looks at links."""
+    folder = path.parent.resolve()
+    graphs = [graph for owner in (model.graph, *model.functions) for graph in _graphs(owner)]
+    weights = [weight for graph in graphs for weight in getattr(graph, "initializer", ())]
+    given = [a for graph in graphs for node in graph.node for a in node.attribute]
+    for tensor in (*weights, *(t for a in given for t in (a.t, *a.tensors))):
+        for entry in tensor.external_data:
+            if entry.key == "location" and not belongs(folder / entry.value, folder):
+                raise ValueError(
+                    f"{path.name}: {tensor.name[:80]} lies in {entry.value[:200]!r}, outside the model's "
+                    "folder; it is not read"
+                )
 
 
 def _stored(path: Path, model: ModelProto) -> int:
@@ -378,7 +395,10 @@ def _value(node: NodeProto, shapes: Shapes, values: Mapping[str, np.ndarray]) ->
 def _constant(named: Mapping[str, Any]) -> np.ndarray:
     from onnx import numpy_helper
 
-    return numpy_helper.to_array(named["value"])
+    value = named["value"]
+    if value.data_location == value.EXTERNAL:  # onnx would look for it in the current folder
+        raise ValueError(f"the numbers of {value.name[:80]} lie in another file")
+    return numpy_helper.to_array(value)
 
 
 def _axes(named: Mapping[str, Any], axes: Any) -> Any:

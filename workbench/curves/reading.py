@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from workbench.checkpoints.checkpoint_files import CHECKPOINT_ENDINGS, belongs
+from workbench.checkpoints.checkpoint_files import CHECKPOINT_ENDINGS
 from workbench.core import NotAvailable
-from workbench.core.files import files_in
+from workbench.core.files import belongs, files_in
 from workbench.curves.csv_table import is_csv, read_csv
 from workbench.curves.flags import with_flags
 from workbench.curves.json_lines import is_json_lines, read_json_lines

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workbench.checkpoints.checkpoint_files import belongs
 from workbench.checkpoints.pieces import Pieces
 from workbench.checkpoints.remap import VITPOSE_PLUS, Rule
 from workbench.checkpoints.vit_names import NAMINGS, grid_of_positions, has_class_position
 from workbench.core import Codec, NotAvailable, PartMissing, Skeleton, reason
 from workbench.core.capabilities import Attention
+from workbench.core.files import belongs
 from workbench.models.families import FreshOptions
 from workbench.models.opening import Opening, skeleton_from_plain
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
