@@ -31,9 +31,7 @@ from workbench.evaluation.predictions import Predictions, extent
 from workbench.skeletons import SKELETONS
 
 if TYPE_CHECKING:
-    from workbench.core import Outputs
     from workbench.data.pose_set import PoseSet
-    from workbench.evaluation.ablation import Ablation, Variant
     from workbench.models.bottom_up import BottomUp
 
 # Two figures are one where they differ by less.
@@ -519,16 +517,22 @@ class ClaimByGrouping(Cause):
         model: Any = case.model()
         if not isinstance(model, Groups):
             raise NotAvailable("this is about bottom-up models, whose protocol has many steps")
-        plain, added, images = _swept_for_claim(case, cast("BottomUp", model))
-        own, *others = (plain.reference, *plain.variants)
-        found = [(one.name, one.about, one.ap) for one in others]
-        of_images, rules = f"{plain.images} images", f"the model's own rules give AP {own.ap:.3f}"
-        if added:
-            with_it = f"with the mirrored pass, estimated from {images} images"
-            rules += f", and {own.ap + added:.3f} {with_it}"
-            found += [(f"{name} ({with_it})", about, ap + added) for name, about, ap in found]
+        steps, images = _swept_for_claim(case, cast("BottomUp", model))
+        total = case.evaluation_size()
+        of_images = f"{total} images"
+        own = {
+            mirrored: steps.pop(("", mirrored))[1] for mirrored in (False, True) if ("", mirrored) in steps
+        }
+        with_it = "with the mirrored pass" + f", estimated from {images} images" * (images < total)
+        rules = f"the model's own rules give AP {own[False]:.3f}"
+        if True in own:
+            rules += f", and {own[True]:.3f} {with_it}"
+        found = [
+            (f"{name} ({with_it})" if mirrored else name, about, ap)
+            for (name, mirrored), (about, ap) in steps.items()
+        ]
         name, about, ap = min(found, key=lambda one: abs(one[2] - claim))
-        nearest = min((own.ap, own.ap + added), key=lambda value: abs(value - claim))
+        nearest = min(own.values(), key=lambda value: abs(value - claim))
         if abs(ap - claim) > NEAR or abs(nearest - claim) <= max(abs(ap - claim), SAME):
             return RuledOut(
                 f"{rules} on {of_images}, and no single step changes it to {claim:.3f} (nearest {name}: "
@@ -537,37 +541,46 @@ class ClaimByGrouping(Cause):
         return self.found(
             f"with {name} ({about}) AP is {ap:.3f} on {of_images}, as claimed; {rules}",
             fix=f"put the step back: {name}",
-            effect=Effect("AP", nearest - ap, protocol=f"{plain.data}, {of_images}"),
+            effect=Effect("AP", nearest - ap, protocol=f"{case.pose_set().name}, {of_images}"),
             numbers=(Measurement("AP claimed", claim), Measurement(f"AP with {name}", ap)),
             confidence="likely",
         )
 
 
-def _swept_for_claim(case: Case, model: BottomUp) -> tuple[Ablation, float, int]:
-    """Every step changed, without the mirrored pass; the AP that this pass adds, and on how many images.
+def _swept_for_claim(case: Case, model: BottomUp) -> tuple[dict[tuple[str, bool], tuple[str, float]], int]:
+    """What each step, changed, gives with and without the mirrored pass, and on how many images it was made.
 
-    All images are looked at once; the mirrored ones as far as two evaluations allow.
+    All images are looked at once; the mirrored ones as far as two evaluations allow. Where these are not all,
+    a step's AP with the mirrored pass is that on all images without it, and what it adds on some.
+
+    Returns:
+        (step, mirrored pass) -> what it changes, and AP; the model's own rules under "".
     """
-    from workbench.evaluation.ablation import grouping_variants, reference, sweep
+    from workbench.evaluation.ablation import grouping_variants, sweep
 
-    def swept(flip: bool, count: int, variants: Callable[[Outputs], Sequence[Variant]]) -> Ablation:
-        return sweep(
+    def swept(flip: bool, count: int) -> dict[str, tuple[str, float]]:
+        found = sweep(
             model,
             case.pose_set(),
-            variants,
+            lambda outputs: grouping_variants(model, outputs, flip=flip),
             image_ids=whole_images(case.pose_set(), count),
             flip=flip,
             progress=lambda done, total: case.step(),
         )
+        return {"": ("", found.reference.ap)} | {one.name: (one.about, one.ap) for one in found.variants}
 
     size = case.evaluation_size()
-    plain = swept(False, size, lambda outputs: grouping_variants(model, outputs, flip=False))
+    plain = swept(False, size)
+    steps = {(name, False): one for name, one in plain.items()}
     if not model.aggregation.flip or not model.skeleton.mirror:
-        return plain, 0.0, 0
+        return steps, 0
     # Of the first images both passes were made before.
-    count = max(WHOLE_IMAGES, min(int(EVALUATIONS * size - case.forwarded) // 2, size))
-    both = swept(True, count, lambda _: [reference(model, False), reference(model, True).but("mirrored", "")])
-    return plain, both.variants[0].ap - both.reference.ap, both.images
+    count = min(max(WHOLE_IMAGES, int(EVALUATIONS * size - case.forwarded) // 3), size)
+    few = plain if count == size else swept(False, count)
+    for name, (about, ap) in swept(True, count).items():
+        base = name if name in plain else ""
+        steps[name, True] = about, plain[base][1] + ap - few[base][1]
+    return steps, count
 
 
 CAUSES: tuple[Cause, ...] = (ClaimOfOther(), ClaimByOtherRules(), ClaimByGrouping())

@@ -97,10 +97,10 @@ class MirroredAlike(Cause):
     SIDES = "mirrored maps whose left and right are not exchanged back"
 
     def test(self, case: Case) -> Answer:
-        import torch
-
         check_varying(case)
         evidence = case.of_model()
+        import torch
+
         model, parts = evidence.model, evidence.forwards(rows=evidence.first)
         assert model is not None
         case.step()

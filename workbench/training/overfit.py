@@ -363,7 +363,9 @@ class OverfitReport(Report):
         gains = [(trial.verdict.pck - self.verdict.pck, trial) for trial in self.trials]
         if self.culprit:
             # What a switch that was named by other evidence did to the learning is no effect of its removal.
-            removed = next((g for g in gains if g[1].without == self.culprit and g[1].passed), None)
+            removed = next(
+                (g for g in gains if g[1].without == self.culprit and (g[1].passed or g[0] > 0)), None
+            )
             fix, confidence = f"without {self.culprit} {self.mended}: {self.why}", "proved"
         elif self.helped:
             removed, fix, confidence = (
