@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.core import Groups, NotAvailable, Sample
+from workbench.core import Conditioned, Groups, NotAvailable, Sample
 from workbench.core.finding import Finding
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
@@ -208,8 +208,8 @@ class Flip(Cause):
 
     name, group, level, needs = "flip test", "input", "forward", ("model", "data")
     refuted_by = "other labelled images on which the flip test is right as it is"
-    # Instances, and instances where those leave another shift undecided.
-    LEAST, MOST = 24, 96
+    # Instances; beside the clinic, which needs inputs too; and where these leave another shift undecided.
+    LEAST, FEW, MOST = 24, 12, 96
 
     def test(self, case: Case) -> Answer:
         evidence = case.of_model()
@@ -220,7 +220,9 @@ class Flip(Cause):
         case.step()
         parts = evidence.forwards()
         seen = np.cumsum([len(one.rows) for one in parts])
-        parts = parts[: int(np.searchsorted(seen, self.LEAST)) + 1]
+        beside_clinic = case.reaches("evaluate") and isinstance(case.model(), Conditioned)
+        least = self.FEW if beside_clinic else self.LEAST
+        parts = parts[: int(np.searchsorted(seen, least)) + 1]
         samples = [sample for one in parts for sample in one.samples]
         made = [(one.samples, one.batch, one.outputs) for one in parts]
         report = probe_flip(case.model(), samples, made=made)
