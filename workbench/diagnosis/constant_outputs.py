@@ -11,7 +11,7 @@ import numpy as np
 from workbench.core import NotAvailable, Outputs
 from workbench.core.finding import Finding, Measurement
 from workbench.core.run import evaluating
-from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut
 from workbench.diagnosis.evidence import Change
 
 if TYPE_CHECKING:
@@ -88,6 +88,10 @@ def _maps(outputs: Outputs) -> Float[np.ndarray, "N K ..."]:
     return tensor.float().numpy()
 
 
+# Mean difference of inputs and their mirror images, in their spread, below which they are alike.
+SYMMETRIC = 0.1
+
+
 class MirroredAlike(Cause):
     """Maps averaged with those of the mirrored image, which were not mirrored, or not exchanged, back."""
 
@@ -103,6 +107,9 @@ class MirroredAlike(Cause):
 
         model, parts = evidence.model, evidence.forwards(rows=evidence.first)
         assert model is not None
+        pixels = torch.cat([one.batch.pixels.float() for one in parts])
+        if (pixels - pixels.flip(-1)).abs().mean() < SYMMETRIC * pixels.std():
+            return NotTestable("the inputs are their own mirror images, as of a single pixel enlarged")
         case.step()
         own = np.concatenate([_maps(one.outputs) for one in parts])
         with torch.no_grad(), evaluating(model.module):

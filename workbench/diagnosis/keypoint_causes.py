@@ -41,8 +41,8 @@ SHIFTED, SHIFTED_BY, LEFT_OF_SHIFTED = 1.2, 0.06, 0.7
 LEAST_SEEN = 12
 # Factors so near to 1 are 1; smaller and larger ones than these are no mistake of a program.
 ONE, LEAST_FACTOR, MOST_FACTOR = 0.06, 0.2, 5.0
-# Shares of the way to another keypoint: less is none, more is that keypoint itself.
-LEAST_SHARE, MOST_SHARE = 0.1, 0.8
+# Shares of the way to another keypoint: less is chance among so many ways, more is that keypoint itself.
+LEAST_SHARE, MOST_SHARE = 0.2, 0.8
 # A way as simple as another is taken even where it leaves so many times as much.
 SIMPLER = 1.1
 # Labels, or poses, lie outside their boxes: so many of them, and so many times as many as of the other.
@@ -268,7 +268,7 @@ class Towards:
 
     Attributes:
         keypoint: the other one.
-        share: of the way to it; negative away from it.
+        share: of the way to it.
     """
 
     keypoint: int
@@ -450,7 +450,7 @@ def _ways_between(
         if other == k or known.sum() < LEAST_POSES / 2:
             continue
         share = float(np.median((way * off).sum(-1)[known] / length[known]))
-        if LEAST_SHARE < abs(share) < MOST_SHARE:
+        if LEAST_SHARE < share < MOST_SHARE:
             yield Towards(other, share)
 
 
