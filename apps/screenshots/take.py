@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PATIENCE = 600_000  # ms: figures are computed anew where no cache has them
+PATIENCE = 600_000  # ms, of what is computed anew
+SETTLED = 15_000  # ms: pages go on asking for news, so their network is never idle
 
 
 def _diagnose(page: Any) -> None:
@@ -74,12 +75,10 @@ def main(names: list[str]) -> int:
             address, height, act = PICTURES[name]
             page = browser.new_page(viewport={"width": 1280, "height": height}, color_scheme="light")
             page.goto(base + address)
-            page.wait_for_load_state("networkidle", timeout=PATIENCE)
+            page.wait_for_timeout(SETTLED)
             if act:
                 act(page)
-            page.wait_for_function("!document.querySelector('.generating, .progress-text')", timeout=PATIENCE)
-            page.wait_for_load_state("networkidle", timeout=PATIENCE)
-            page.wait_for_timeout(2000)  # plotly draws after its data came
+                page.wait_for_timeout(SETTLED)
             page.screenshot(path=HERE / f"{name}.png")
             page.close()
         browser.close()
