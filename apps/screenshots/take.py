@@ -29,7 +29,7 @@ def _overfit(page: Any) -> None:
     page.get_by_label("plant a fault").click()
     page.get_by_role("option", name="codec", exact=True).click()
     page.locator("#ovf-start").click()
-    page.locator("[data-testid=overfit-verdict]").wait_for(timeout=PATIENCE)
+    page.locator("[data-testid=overfit-culprit]").wait_for(timeout=PATIENCE)
 
 
 PICTURES: dict[str, tuple[str, int, Callable[[Any], None] | None]] = {
@@ -40,7 +40,7 @@ PICTURES: dict[str, tuple[str, int, Callable[[Any], None] | None]] = {
     ),
     "diagnose": ("diagnose", 900, _diagnose),
     "checkpoint": ("checkpoint", 900, None),
-    "look": ("look?tab=simcc&run=rtmpose-demo&epoch=40&data=scenes-val&sample=000114/221", 900, None),
+    "look": ("simcc_curves?run=rtmpose-demo&epoch=40&data=scenes-val&sample=000114/221", 900, None),
     "errors": ("errors", 900, None),
     "curves": ("curves?runs=rtmpose-demo", 900, None),
     "overfit": ("overfit", 1100, _overfit),
@@ -61,7 +61,7 @@ def main(names: list[str]) -> int:
     from apps.server.application import build
     from apps.server.settings import Settings
 
-    app = build(Settings(root=HERE.parents[1] / "checkpoints", port=0))
+    app = build(Settings(root=Path("checkpoints"), port=0))  # relative: commands on the pages show it
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
     threading.Thread(target=server.run, daemon=True).start()
     while not server.started:
