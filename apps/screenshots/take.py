@@ -25,6 +25,10 @@ def _diagnose(page: Any) -> None:
     page.get_by_text("What it is:").wait_for(timeout=PATIENCE)
 
 
+def _simcc(page: Any) -> None:
+    page.get_by_role("link", name="SimCC curves").first.click()
+
+
 def _overfit(page: Any) -> None:
     page.get_by_label("plant a fault").click()
     page.get_by_role("option", name="codec", exact=True).click()
@@ -40,7 +44,7 @@ PICTURES: dict[str, tuple[str, int, Callable[[Any], None] | None]] = {
     ),
     "diagnose": ("diagnose", 900, _diagnose),
     "checkpoint": ("checkpoint", 900, None),
-    "look": ("simcc_curves?run=rtmpose-demo&epoch=40&data=scenes-val&sample=000114/221", 900, None),
+    "look": ("look?run=rtmpose-demo&epoch=40&data=scenes-val&sample=000114/221", 900, _simcc),
     "errors": ("errors", 900, None),
     "curves": ("curves?runs=rtmpose-demo", 900, None),
     "overfit": ("overfit", 1100, _overfit),
@@ -61,7 +65,7 @@ def main(names: list[str]) -> int:
     from apps.server.application import build
     from apps.server.settings import Settings
 
-    app = build(Settings(root=Path("checkpoints"), port=0))  # relative: commands on the pages show it
+    app = build(Settings(root=HERE.parents[1] / "checkpoints", port=0))
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
     threading.Thread(target=server.run, daemon=True).start()
     while not server.started:
