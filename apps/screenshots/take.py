@@ -78,7 +78,9 @@ def main(names: list[str]) -> int:
         for name in names or PICTURES:
             address, height, act = PICTURES[name]
             page = browser.new_page(viewport={"width": 1280, "height": height}, color_scheme="light")
-            page.goto(base + address)
+            answer = page.goto(base + address)
+            if answer is None or not answer.ok:  # or the page that says so becomes the picture
+                raise SystemExit(f"{name}: there is no page at /{address}")
             page.wait_for_timeout(SETTLED)
             if act:
                 act(page)
