@@ -141,16 +141,20 @@ class ResultFiles(JobSection):
     def _compared(self, job: Job, data: str, a: str, b: str, demo: str) -> Comparison:
         from workbench.evaluation import compare
         from workbench.evaluation.label_audit import runs_of_files
+        from workbench.evaluation.predicted_part import pairing_note, with_own_annotations
         from workbench.evaluation.predictions import minus_ones
 
         paths = demo_epochs() if demo else [Path(a), Path(b)]
         pose_set = builtin(demo_data()) if demo else self._context.registry.sets.get(data, whole=True)
-        found, protocols = [], []
+        found, protocols, notes = [], [], []
         for done, (title, path) in enumerate(zip(TITLES, paths, strict=True)):
             job.progress(done, 10)
             job.step = f"{'predicting' if demo else 'reading'} {title}"
             job.checkpoint()
             poses, protocol = demo_poses(path, pose_set) if demo else (poses_of(path, pose_set), None)
+            notes += minus_ones(poses, f"{title}: {path.stem}")
+            poses, why = with_own_annotations(pose_set, poses)
+            notes += [pairing_note(f"{title}: {path.stem}", why)] if why else []
             found.append((f"{title}: {path.stem}", poses))
             protocols.append(protocol)
         job.step = "comparing"
@@ -167,7 +171,6 @@ class ResultFiles(JobSection):
             progress=lambda done, total: job.progress(done + len(found), total + len(found)),
         )
         job.step = "drawing the instances that changed"
-        notes = [note for label, poses in found for note in minus_ones(poses, label)]
         cards = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
         cards += change_html(report, [poses for _, poses in found], pose_set)
         self._cards.get(_key(data, a, b, demo), lambda: cards)

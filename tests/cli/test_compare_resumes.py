@@ -10,6 +10,7 @@ import pytest
 import workbench.evaluation
 from workbench.checkpoints.demo import demo_checkpoints
 from workbench.data import builtin
+from workbench.evaluation import Predictions
 
 
 @pytest.fixture
@@ -102,3 +103,59 @@ def test_poses_of_another_skeleton_are_named_with_their_file(workbench, small, t
     code, _, err = workbench("compare", *files, "--data", data, "--resamples", 20)
     assert code == 2
     assert "workbench: other.json has 5 keypoints and small 17" in err
+
+
+class TestOnePairing:
+    """Poses are paired alike, whatever format their file has; where that cannot be, a sentence says why."""
+
+    FIGURES = ("epochs", "calibration", "changes", "delta", "gained", "lost", "most_changed", "per_keypoint")
+
+    @pytest.fixture
+    def files(self, workbench, small, tmp_path):
+        """Words for the set, and the predictions of two epochs as Parquet and as result files."""
+        data, images = small
+        words = ["--data", data, "--images", images, "--resamples", 20]
+        epochs = [demo_checkpoints()[1], demo_checkpoints()[-1]]
+        assert workbench("compare", *epochs, *words, "--out", tmp_path / "kept")[0] == 0
+        kept = [tmp_path / "kept" / f"{path.stem}.parquet" for path in epochs]
+        (tmp_path / "lists").mkdir()
+        lists = [tmp_path / "lists" / f"{path.stem}.json" for path in kept]
+        for file, path in zip(lists, kept, strict=True):
+            file.write_text(json.dumps(Predictions.from_parquet(path)[0].to_coco()))
+        return words, kept, lists
+
+    def test_result_files_give_the_figures_of_the_predictions(self, workbench, files):
+        words, kept, lists = files
+        parquet, listed = (
+            json.loads(workbench("compare", *two, *words, "--json")[1]) for two in (kept, lists)
+        )
+        assert listed["notes"] == parquet["notes"] == []
+        for facts in (parquet, listed):  # how poses were made stands in Parquet files alone
+            for one in facts["calibration"].values():
+                assert one.pop("protocol")
+        assert {n: listed[n] for n in self.FIGURES} == {n: parquet[n] for n in self.FIGURES}
+        assert listed["calibration"]
+
+    @pytest.mark.parametrize(
+        ("change", "why"),
+        [
+            (lambda poses: [one.pop("bbox") for one in poses], "it has no box for each pose"),
+            (
+                lambda poses: poses[0]["bbox"].__setitem__(2, poses[0]["bbox"][2] + 1),
+                "its boxes are not those",
+            ),
+            (lambda poses: poses.pop(), "1 of "),
+            (lambda poses: poses.append(poses[0]), "its boxes are not those"),
+        ],
+    )
+    def test_what_tells_no_annotation_is_said(self, workbench, files, change, why):
+        words, _, lists = files
+        poses = json.loads(lists[0].read_text())
+        change(poses)
+        lists[0].write_text(json.dumps(poses))
+        facts = json.loads(workbench("compare", *lists, *words, "--json")[1])
+        (note,) = facts["notes"][-1:]
+        assert note.startswith(f"{lists[0].name}: poses are paired with annotations by falling OKS")
+        assert why in note
+        text = workbench("compare", *lists, *words)[1]
+        assert f"mind: {note}" in text

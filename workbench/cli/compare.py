@@ -145,7 +145,7 @@ def judged_epochs(
     from workbench.evaluation import check_evaluable
     from workbench.evaluation.exchange_formats import is_dump
     from workbench.evaluation.label_audit import runs_of_files
-    from workbench.evaluation.predicted_part import part_of_predictions
+    from workbench.evaluation.predicted_part import pairing_note, part_of_predictions, with_own_annotations
     from workbench.evaluation.predictions import keypoint_count, minus_ones
     from workbench.evaluation.protocol import judged_as, judged_by
 
@@ -185,7 +185,14 @@ def judged_epochs(
     part = part_of_predictions(truth, found, protocols, paths)
     runs = runs_of_files(paths, ["" if one is None else one.sha256 for one in protocols])
     epochs = [dataclasses.replace(one, run=run) for one, run in zip(epochs, runs, strict=True)]
+    paired = [with_own_annotations(truth, one) for one in found]
+    epochs = [dataclasses.replace(one, predictions=own) for one, (own, _) in zip(epochs, paired, strict=True)]
     notes = [f"{path.name} is passed over: {sentence(mistake)}" for path, mistake in broken.items()]
+    notes += [
+        pairing_note(path.name, why)
+        for path, (_, why) in zip(paths, paired, strict=True)
+        if why and (path in given or is_dump(path))
+    ]
     notes += [part.sentence] if part.sentence else []
     notes += [note for path, one in zip(paths, found, strict=True) for note in minus_ones(one, path.name)]
     return truth, epochs, {**counting, "indices": part.indices}, notes
