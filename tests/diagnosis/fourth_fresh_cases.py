@@ -8,8 +8,8 @@ mistakes beside the list. What each costs was measured before its diagnosis.
 from __future__ import annotations
 
 from tests.diagnosis.cases_labs import text
+from tests.diagnosis.cases_training import ANEW, RATE, WARM
 from tests.diagnosis.fresh_cases import edited_poses, nothing, on, plain
-from tests.diagnosis.later_fresh_cases import printed, several, written_as
 from tests.diagnosis.planted_code import (
     HRNET_W32,
     heatmaps,
@@ -56,6 +56,7 @@ from tests.diagnosis.planted_labels import (
     moved_boxes,
     narrow,
     permuted,
+    stored_as,
     swapped_share,
 )
 from tests.diagnosis.planted_logs import (
@@ -69,7 +70,7 @@ from tests.diagnosis.planted_results import (
     claimed,
     good_results,
 )
-from tests.diagnosis.planted_thirds import stored_as
+from tests.diagnosis.planted_seconds import printed, several, written_as
 from tests.diagnosis.planted_trainings import script
 from tests.diagnosis.planted_weights import (
     checkpoint,
@@ -108,13 +109,6 @@ ABSENT = ("detected boxes in place of annotated ones", "instances without a pose
 CATEGORIES = ("wrong category ids",)
 SUPPORT, UNLEARNED = ("support not read",), ("keypoints not learned", "exposure bias")
 DESTROYED = ("features destroyed", "random initialisation")
-RATE = ("learning rate is not the config's",)
-ANEW = (*RATE, "resume restarted the schedule", "training began anew")
-WARM = (
-    "warm-up longer than the run",
-    "warm-up is long for this run",
-    "warm-up or schedule keeps the learning rate too small",
-)
 SCALED, HALVED = ("loss in the log is scaled",), ("half precision overflows in training",)
 OVERFITS = ("loss falls while the metric does not", "validation loss far above training loss")
 CLIP = ("gradient clipping too small",)

@@ -8,12 +8,14 @@ after that run: a case that is missed stays as it is.
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tests.diagnosis import vitpose_run
 from tests.diagnosis.cases_labs import text
+from tests.diagnosis.cases_training import ANEW, RATE, WARM
 from tests.diagnosis.planted_code import heatmaps, own_code, whole_images
 from tests.diagnosis.planted_labels import (
     areas_times,
@@ -55,26 +57,18 @@ from tests.diagnosis.planted_weights import (
     with_mirror,
     with_sigmas,
 )
-from tests.diagnosis.systems import CAPE, HIGHERHRNET, TEXT, Case, System, drawn
+from tests.diagnosis.systems import CAPE, HIGHERHRNET, TEXT, Case, System, drawn, of_demo
 from workbench.checkpoints.demo import demo_checkpoints, demo_log
 from workbench.skeletons import SKELETONS
 
 # Runs, epochs and pictures that no other case has.
 
 
-def animals():
-    """Newly drawn animals."""
-    return drawn("animals", 60, 401)
-
-
-def people():
-    """Newly drawn people."""
-    return drawn("people", 36, 402)
-
-
-EPOCH_20 = System("rtmpose, epoch 20", lambda: demo_checkpoints("rtmpose-demo")[:-1], animals)
-EPOCH_10 = System("rtmpose, epoch 10", lambda: demo_checkpoints("rtmpose-demo")[:-2], animals)
-BASE = System("rtmpose, text base", lambda: demo_checkpoints("rtmpose-text-base"), animals)
+animals = partial(drawn, "animals", 60, 401)
+people = partial(drawn, "people", 36, 402)
+EPOCH_20 = of_demo("rtmpose, epoch 20", animals, epochs=slice(-1))
+EPOCH_10 = of_demo("rtmpose, epoch 10", animals, epochs=slice(-2))
+BASE = of_demo("rtmpose, text base", animals, "rtmpose-text-base")
 EPOCH_80 = System(
     "vitpose, epoch 80",
     lambda: vitpose_run.checkpoints("scenes-people-val", 1)[:-1],
@@ -289,13 +283,6 @@ SIDES = ("left and right exchanged", "own decoding contradicts the codec", "keyp
 IN_PART = ("left and right exchanged in part of the labels",)
 BOXES = ("annotated boxes", "annotated boxes do not fit their keypoints", "keypoints outside the box")
 RULES = ("figure comes from other rules",)
-RATE = ("learning rate is not the config's",)
-ANEW = (*RATE, "resume restarted the schedule", "training began anew")
-WARM = (
-    "warm-up longer than the run",
-    "warm-up is long for this run",
-    "warm-up or schedule keeps the learning rate too small",
-)
 ONE_ROW = "one keypoint: axes exchanged, mirrored, scaled, moved"
 HALF_LARGE = [0.5 * v for v in SKELETONS["ap10k-17"].sigmas]
 LEFT_UP = "heatmaps=torch.nn.functional.pad(found.heatmaps, (0, 1, 0, 1))[..., 1:, 1:]"

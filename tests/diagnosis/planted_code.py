@@ -31,6 +31,17 @@ def configured(*edits: tuple[str, str]):
 
 # Adapters: the user's own code around the network.
 
+OWN_CLASS = """
+class Own(Wrapper):
+    def prepare(self, samples):
+        batch = self.model.prepare(samples)
+        return dataclasses.replace(batch, pixels=batch.pixels{pixels})
+
+    def decode(self, outputs, batch, options):
+        found = self.model.decode(outputs, batch, options)
+        return tuple(dataclasses.replace(p, {decode}) for p, a in zip(found, batch.to_image))
+"""
+
 ADAPTER = """
 import dataclasses
 import numpy as np
@@ -51,14 +62,7 @@ def maps(inner):
         return Outputs(heatmaps=torch.sqrt(y[..., :, None] * x[..., None, :]))
     return call
 
-class Own(Wrapper):
-    def prepare(self, samples):
-        batch = self.model.prepare(samples)
-        return dataclasses.replace(batch, pixels=batch.pixels{pixels})
-
-    def decode(self, outputs, batch, options):
-        found = self.model.decode(outputs, batch, options)
-        return tuple(dataclasses.replace(p, {decode}) for p, a in zip(found, batch.to_image))
+{class}
 
 def load(checkpoint, device):
     inner = open_model({path!r}).model
@@ -94,14 +98,7 @@ import numpy as np
 from workbench.core.wrapping import Wrapper
 from workbench.models import open_model
 
-class Own(Wrapper):
-    def prepare(self, samples):
-        batch = self.model.prepare(samples)
-        return dataclasses.replace(batch, pixels=batch.pixels{pixels})
-
-    def decode(self, outputs, batch, options):
-        found = self.model.decode(outputs, batch, options)
-        return tuple(dataclasses.replace(p, {decode}) for p, a in zip(found, batch.to_image))
+{class}
 
 def load(checkpoint, device):
     model = open_model({path!r}).model
@@ -119,7 +116,11 @@ def _adapted(text, system, change, decode, pixels, weights, labels):
     def make(folder):
         path = system.last() if weights is None else edited(folder, weights, system.last())
         own = bool(decode or pixels)
-        code = text.replace("{change}", change).replace("{decode}", decode or "keypoints=p.keypoints")
+        code = (
+            text.replace("{class}", OWN_CLASS.strip())
+            .replace("{change}", change)
+            .replace("{decode}", decode or "keypoints=p.keypoints")
+        )
         code = code.replace("{pixels}", pixels).replace("{path!r}", repr(str(path)))
         (folder / "adapter.py").write_text(code.replace("{own}", str(own)))
         options = system.options()

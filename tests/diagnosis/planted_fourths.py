@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import json
+from functools import partial
 
 import numpy as np
 
-from tests.diagnosis import vitpose_run
-from tests.diagnosis.planted_labels import _with_exif, annotation_file, each, in_part
+from tests.diagnosis.planted_labels import _with_exif, annotation_file, each, in_part, leaked_copies
 from tests.diagnosis.planted_results import good_poses
-from tests.diagnosis.systems import HIGHERHRNET, TEXT, System, drawn
-from workbench.checkpoints.demo import demo_checkpoints
+from tests.diagnosis.systems import HIGHERHRNET, TEXT, System, drawn, of_demo, of_vitpose
 
 # Pictures and runs that no other case has.
 
 
-def animals():
-    """Newly drawn animals."""
-    return drawn("animals", 60, 701)
-
-
-def people():
-    """Newly drawn people."""
-    return drawn("people", 36, 702)
-
-
-LAST = System("rtmpose, fourth animals", lambda: demo_checkpoints("rtmpose-demo"), animals)
-EPOCH_20 = System("rtmpose, epoch 20, fourth animals", lambda: demo_checkpoints("rtmpose-demo")[:-1], animals)
-BASE = System("rtmpose, text base, fourth animals", lambda: demo_checkpoints("rtmpose-text-base"), animals)
-SEED_7 = System("vitpose, seed 7", lambda: vitpose_run.checkpoints("scenes-val", 7), lambda: "scenes-val")
+animals = partial(drawn, "animals", 60, 701)
+people = partial(drawn, "people", 36, 702)
+LAST = of_demo("rtmpose, fourth animals", animals)
+EPOCH_20 = of_demo("rtmpose, epoch 20, fourth animals", animals, epochs=slice(-1))
+BASE = of_demo("rtmpose, text base, fourth animals", animals, "rtmpose-text-base")
+SEED_7 = of_vitpose(7)
 CROWD = System("higherhrnet, fourth people", HIGHERHRNET.checkpoints, people)
 WORDS = System("text", TEXT.checkpoints, animals)
 GOOD = {"system": LAST, "seed": 71}
@@ -88,25 +77,15 @@ def paws_exchanged(share):
 def leaked_smaller(share, system):
     """Training pictures that are validation pictures of half the size."""
 
-    def make(folder):
-        from PIL import Image
-
-        pose_set, raw = system.pose_set(), copy.deepcopy(system.pose_set().raw)
-        (folder / "train" / "images").mkdir(parents=True)
-        raw["images"] = raw["images"][: round(share * len(raw["images"]))]
-        kept = {image["id"] for image in raw["images"]}
-        raw["annotations"] = [entry for entry in raw["annotations"] if entry["image_id"] in kept]
+    def change(raw):
         each(raw, lambda points, _: points * [0.5, 0.5, 1])
         for image in raw["images"]:
-            image["file_name"] = f"small_{image['id']}.jpg"
-            with Image.open(pose_set.images[image["id"]].path) as picture:
-                small = picture.resize((picture.width // 2, picture.height // 2))
-                small.save(folder / "train" / "images" / image["file_name"])
             image["width"], image["height"] = image["width"] // 2, image["height"] // 2
-        (folder / "train" / "train.json").write_text(json.dumps(raw))
-        return [folder / "train" / "train.json"], system.options()
 
-    return make
+    def save(picture, path):
+        picture.resize((picture.width // 2, picture.height // 2)).save(path)
+
+    return leaked_copies(share, system, "small_{}.jpg", save, change)
 
 
 # Mistakes in results.

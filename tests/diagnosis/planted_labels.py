@@ -298,6 +298,36 @@ def leaked(share, system=RTMPOSE, content=True, seed=0, with_checkpoint=True):
     return make
 
 
+def leaked_copies(share, system, name, save, change=lambda raw: None):
+    """Annotations of a training set whose pictures are changed copies of validation pictures.
+
+    Args:
+        share: of the validation pictures, the first ones.
+        system: whose data.
+        name: of a copy's file, with ``{}`` for the picture's id.
+        save: writes the copy of an open picture to a path.
+        change: of the annotations, so that they fit the copies.
+    """
+
+    def make(folder):
+        from PIL import Image
+
+        pose_set, raw = system.pose_set(), copy.deepcopy(system.pose_set().raw)
+        (folder / "train" / "images").mkdir(parents=True)
+        raw["images"] = raw["images"][: round(share * len(raw["images"]))]
+        ids = {image["id"] for image in raw["images"]}
+        raw["annotations"] = [entry for entry in raw["annotations"] if entry["image_id"] in ids]
+        change(raw)
+        for image in raw["images"]:
+            image["file_name"] = name.format(image["id"])
+            with Image.open(pose_set.images[image["id"]].path) as picture:
+                save(picture, folder / "train" / "images" / image["file_name"])
+        (folder / "train" / "train.json").write_text(json.dumps(raw))
+        return [folder / "train" / "train.json"], system.options()
+
+    return make
+
+
 def other_training_set(system=RTMPOSE):
     """Annotations of a training set with the same file names and other pictures: no leak."""
 
@@ -504,3 +534,26 @@ def darkened(image):
 def half_as_large(image):
     """Every second pixel of every second row."""
     return np.ascontiguousarray(image[::2, ::2])
+
+
+def stored_as(system, change, save):
+    """Nothing wrong: pictures in another form; `save(picture, folder, name)` gives the file's name."""
+
+    def make(folder):
+        from PIL import Image
+
+        (folder / "images").mkdir()
+        names = {}
+        for record in system.pose_set().images.values():
+            with Image.open(record.path) as picture:
+                names[record.id] = save(picture.convert("RGB"), folder / "images", record.path.stem)
+
+        def renamed(raw):
+            change(raw)
+            for image in raw["images"]:
+                image["file_name"] = names[image["id"]]
+
+        path, _ = annotation_file(folder, renamed, system)
+        return [system.last()], {"data": path, "images": folder / "images"}
+
+    return make

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import json
+from functools import partial
 
 import numpy as np
 
-from tests.diagnosis import vitpose_run
 from tests.diagnosis.planted_labels import (
-    annotation_file,
     each,
     image_files,
+    leaked_copies,
 )
 from tests.diagnosis.planted_logs import (
     training_rows,
@@ -21,27 +20,19 @@ from tests.diagnosis.planted_weights import (
     edited,
     state,
 )
-from tests.diagnosis.systems import HIGHERHRNET, System, drawn
-from workbench.checkpoints.demo import demo_checkpoints, demo_config
+from tests.diagnosis.systems import HIGHERHRNET, System, drawn, of_demo, of_vitpose
+from workbench.checkpoints.demo import demo_config
 from workbench.skeletons import SKELETONS
 
 # Pictures and runs that no other case has.
 
 
-def animals():
-    """Newly drawn animals."""
-    return drawn("animals", 64, 601)
-
-
-def people():
-    """Newly drawn people."""
-    return drawn("people", 36, 602)
-
-
-LAST = System("rtmpose, third animals", lambda: demo_checkpoints("rtmpose-demo"), animals)
-FIRST = System("rtmpose, epoch 1, third animals", lambda: demo_checkpoints("rtmpose-demo")[:1], animals)
-BASE = System("rtmpose, text base, third animals", lambda: demo_checkpoints("rtmpose-text-base"), animals)
-SEED_11 = System("vitpose, seed 11", lambda: vitpose_run.checkpoints("scenes-val", 11), lambda: "scenes-val")
+animals = partial(drawn, "animals", 64, 601)
+people = partial(drawn, "people", 36, 602)
+LAST = of_demo("rtmpose, third animals", animals)
+FIRST = of_demo("rtmpose, epoch 1, third animals", animals, epochs=slice(1))
+BASE = of_demo("rtmpose, text base, third animals", animals, "rtmpose-text-base")
+SEED_11 = of_vitpose(11)
 CROWD = System("higherhrnet, third people", HIGHERHRNET.checkpoints, people)
 GOOD = {"system": LAST, "seed": 61}
 NAMES = SKELETONS["ap10k-17"].keypoints
@@ -247,25 +238,17 @@ def seen_as_hidden(raw):
 def leaked_mirrored(share, system):
     """Training pictures that are mirrored validation pictures, as after an augmentation before the split."""
 
-    def make(folder):
-        from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-        pose_set, raw = system.pose_set(), copy.deepcopy(system.pose_set().raw)
-        (folder / "train" / "images").mkdir(parents=True)
-        raw["images"] = raw["images"][: round(share * len(raw["images"]))]
-        kept = {image["id"] for image in raw["images"]}
-        raw["annotations"] = [entry for entry in raw["annotations"] if entry["image_id"] in kept]
+    def change(raw):
         each(raw, lambda points, _: (points * [-1, 1, 1] + [479, 0, 0] * (points[:, 2:] > 0))[MIRROR])
         for entry in raw["annotations"]:
             entry["bbox"][0] = 480 - entry["bbox"][0] - entry["bbox"][2]
-        for image in raw["images"]:
-            image["file_name"] = f"aug_{image['id']}.jpg"
-            with Image.open(pose_set.images[image["id"]].path) as picture:
-                ImageOps.mirror(picture).save(folder / "train" / "images" / image["file_name"], quality=92)
-        (folder / "train" / "train.json").write_text(json.dumps(raw))
-        return [folder / "train" / "train.json"], system.options()
 
-    return make
+    def save(picture, path):
+        ImageOps.mirror(picture).save(path, quality=92)
+
+    return leaked_copies(share, system, "aug_{}.jpg", save, change)
 
 
 def hue_first(image):
@@ -297,29 +280,6 @@ def thumbnail(image):
     picture = Image.fromarray(image)
     small = picture.resize((picture.width // 16, picture.height // 16))
     return np.array(small.resize(picture.size, Image.Resampling.BICUBIC))
-
-
-def stored_as(system, change, save):
-    """Nothing wrong: pictures in another form; `save(picture, folder, name)` gives the file's name."""
-
-    def make(folder):
-        from PIL import Image
-
-        (folder / "images").mkdir()
-        names = {}
-        for record in system.pose_set().images.values():
-            with Image.open(record.path) as picture:
-                names[record.id] = save(picture.convert("RGB"), folder / "images", record.path.stem)
-
-        def renamed(raw):
-            change(raw)
-            for image in raw["images"]:
-                image["file_name"] = names[image["id"]]
-
-        path, _ = annotation_file(folder, renamed, system)
-        return [system.last()], {"data": path, "images": folder / "images"}
-
-    return make
 
 
 def as_png(picture, folder, name):

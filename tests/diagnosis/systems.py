@@ -90,6 +90,27 @@ def drawn(kind: str, count: int, seed: int) -> str:
     return str(folder / "annotations.json")
 
 
+def of_demo(
+    name: str, data: Callable[[], str], demo: str = "rtmpose-demo", epochs: slice = slice(None)
+) -> System:
+    """A demo run examined on other data.
+
+    Args:
+        name: of the system.
+        data: as a system has it.
+        demo: whose checkpoints.
+        epochs: which of them are there.
+    """
+    return System(name, lambda: demo_checkpoints(demo)[epochs], data)
+
+
+def of_vitpose(seed: int) -> System:
+    """The ViTPose of the suite, trained from another seed."""
+    return System(
+        f"vitpose, seed {seed}", lambda: vitpose_run.checkpoints("scenes-val", seed), lambda: "scenes-val"
+    )
+
+
 RTMPOSE = System("rtmpose", lambda: demo_checkpoints("rtmpose-demo"), lambda: "scenes-val")
 VITPOSE = System("vitpose", vitpose_run.checkpoints, lambda: "scenes-val")
 HIGHERHRNET = System("higherhrnet", lambda: demo_checkpoints("higherhrnet-demo"), lambda: "scenes-people-val")
@@ -97,14 +118,10 @@ CAPE = System("cape", lambda: demo_checkpoints("cape-demo-cured"), lambda: "scen
 TEXT = System("text", cached_runs.text_run, lambda: "scenes-val")
 
 # Of the held-out cases: another run of RTMPose on newly drawn animals, another ViTPose with people.
-OTHER_RTMPOSE = System(
-    "rtmpose, other run", lambda: demo_checkpoints("rtmpose-text-base"), lambda: drawn("animals", 80, 77)
-)
+OTHER_RTMPOSE = of_demo("rtmpose, other run", lambda: drawn("animals", 80, 77), "rtmpose-text-base")
 OTHER_VITPOSE = System(
     "vitpose, people",
     lambda: vitpose_run.checkpoints("scenes-people-val", 1),
     lambda: "scenes-people-val",
 )
-NEW_SCENES = System(
-    "rtmpose, new scenes", lambda: demo_checkpoints("rtmpose-demo")[:-1], lambda: drawn("animals", 80, 77)
-)
+NEW_SCENES = of_demo("rtmpose, new scenes", OTHER_RTMPOSE.data, epochs=slice(-1))

@@ -8,8 +8,8 @@ ports, soups of weights, appended logs, own loops. What each costs was measured 
 from __future__ import annotations
 
 from tests.diagnosis.cases_labs import text
+from tests.diagnosis.cases_training import ANEW, RATE
 from tests.diagnosis.fresh_cases import edited_poses, nothing, on, plain
-from tests.diagnosis.later_fresh_cases import plain_lines, printed, several, tensors, written_as
 from tests.diagnosis.planted_code import (
     HRNET_W32,
     heatmaps,
@@ -24,6 +24,7 @@ from tests.diagnosis.planted_labels import (
     in_part,
     labelled,
     one_in,
+    stored_as,
 )
 from tests.diagnosis.planted_logs import (
     csv_logged,
@@ -33,6 +34,7 @@ from tests.diagnosis.planted_logs import (
     rate_times,
 )
 from tests.diagnosis.planted_results import claimed, good_results, results
+from tests.diagnosis.planted_seconds import plain_lines, printed, several, tensors, written_as
 from tests.diagnosis.planted_thirds import (
     BASE,
     CROWD,
@@ -81,7 +83,6 @@ from tests.diagnosis.planted_thirds import (
     same_ap,
     seen_as_hidden,
     sides_exchanged,
-    stored_as,
     targets_of_zero,
     thumbnail,
     transposed_places,
@@ -135,8 +136,6 @@ ABSENT = (
     "only part of the images has results",
 )
 SCORE, RULES = ("score does not rank the poses",), ("figure comes from other rules",)
-RATE = ("learning rate is not the config's",)
-ANEW = (*RATE, "resume restarted the schedule", "training began anew")
 FLAT = ("training loss does not fall",)
 OVERFITS = ("loss falls while the metric does not", "validation loss far above training loss")
 EVAL = ("network is trained in evaluation mode", "batch-norm statistics not updated")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from tests.diagnosis.cases_labs import text
 from tests.diagnosis.fresh_cases import on
-from tests.diagnosis.later_fresh_cases import CROWD, LAST, SEED_7
 from tests.diagnosis.planted_code import whole_images
 from tests.diagnosis.planted_labels import image_files, labelled
+from tests.diagnosis.planted_seconds import CROWD, LAST, SEED_7
 from tests.diagnosis.planted_weights import checkpoint, noisy, state
 from tests.diagnosis.systems import CAPE, VITPOSE, Case
 
