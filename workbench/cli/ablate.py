@@ -18,7 +18,9 @@ from workbench.cli.options import (
     ModelOptions,
     Out,
     Rule,
+    Sigmas,
     check_limit,
+    judged,
     model_files,
     option,
     with_demo,
@@ -67,6 +69,7 @@ class SweepOptions:
     rule: Rule = None
     flip: Flip = FLIP_BY_DEFAULT
     limit: Limit = None
+    sigmas: Sigmas = None
     out: Out = None
     demo: Demo = False
 
@@ -108,7 +111,6 @@ def _sweep(
     """Evaluate the variants of one question and write what was asked for."""
     from workbench.evaluation import check_evaluable
     from workbench.evaluation.ablation import sweep
-    from workbench.evaluation.protocol import judged_by
 
     file, data, limit = model_files(asked.files), asked.data, asked.limit
     if asked.demo:
@@ -122,7 +124,7 @@ def _sweep(
     check_file(asked.out, *REPORT_ENDINGS)
     loaded = asked.model.open(file, asked.rule)
     model = require_bottom_up(loaded.model, f"ablate {question.split()[0]}")
-    pose_set = judged_by(data.open("ablate"), loaded.model.skeleton)
+    pose_set = judged(data.open("ablate"), loaded.model.skeleton, asked.sigmas)
     check_evaluable(pose_set)
     # The mirrored pass is a variant of grouping even where the reference goes without it.
     flip = asked.flip or (question in ("grouping", "faults") and bool(model.skeleton.mirror))
@@ -204,11 +206,11 @@ def conditioning(
     *,
     options: conditioned.ConditionedOptions,
     limit: conditioned.Limit = None,
+    sigmas: Sigmas = None,
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
     """AP with and without every part, compared with the same path with the part."""
-    from workbench.evaluation.protocol import judged_by
     from workbench.inspectors.conditioning.ablation import ablation, predicted, ranking
     from workbench.inspectors.conditioning.passes import spread
 
@@ -216,7 +218,7 @@ def conditioning(
     if demo:
         files, limit = files or [demo_file()], limit or DEMO_LIMIT
     loaded = options.open(newest(files))
-    pose_set = judged_by(options.pose_set(), loaded.model.skeleton)
+    pose_set = judged(options.pose_set(), loaded.model.skeleton, sigmas)
     found = run_in_job(
         f"all paths through {loaded.title}", predicted, loaded.model, pose_set, spread(pose_set, limit),
         title=loaded.title,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from workbench.cli.conditioned import ConditionedOptions, Limit, Samples
-from workbench.cli.options import Demo, Files, Out, option
+from workbench.cli.options import Demo, Files, Out, Sigmas, judged, option
 from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, in_job, written
 from workbench.core.files import write_text
 
@@ -39,13 +39,13 @@ def command(
     start: Start = None,
     samples: Samples = 8,
     limit: Limit = None,
+    sigmas: Sigmas = None,
     measure: Measure = True,
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
     """Name the defects of a conditioned network with their evidence, what costs most first."""
     from workbench.cli.conditioned import BASE, DEMO_LIMIT, STARTED_FROM, demo_file, newest
-    from workbench.evaluation.protocol import judged_by
     from workbench.inspectors.conditioning.clinic import document, examine
     from workbench.inspectors.conditioning.passes import spread
 
@@ -59,7 +59,7 @@ def command(
     file = newest(files)
     curves = _curves(file, against)
     loaded = options.open(file)
-    pose_set = judged_by(options.pose_set(), loaded.model.skeleton)
+    pose_set = judged(options.pose_set(), loaded.model.skeleton, sigmas)
     files_beside = _other_files(loaded, file, against, start)
     report = in_job(
         f"all paths through {loaded.title}",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from workbench.cli.options import DataOptions, Demo, Limit, Out, Sigmas, check_limit, constants, option
+from workbench.cli.options import DataOptions, Demo, Limit, Out, Sigmas, check_limit, numbers_of, option
 from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, run_in_job, written
 
 if TYPE_CHECKING:
@@ -73,13 +72,13 @@ def command(
     check_file(out, *REPORT_ENDINGS)
     setups = _setups(size or ["192x256"], heatmap, sigma, split, simcc_sigma, blur)
     from workbench.evaluation.codecs import codec_errors
+    from workbench.evaluation.protocol import judged_with
 
     pose_set = data.open("codec") if data.data is not None else None
     if pose_set is None and sigmas is not None:
         raise ValueError("--sigmas: expected --data, whose keypoints they are; --person is judged by COCO's")
     if pose_set is not None and sigmas is not None:
-        own = constants(sigmas, len(pose_set.skeleton))
-        pose_set = replace(pose_set, skeleton=replace(pose_set.skeleton, sigmas=tuple(own or ())))
+        pose_set = judged_with(pose_set, numbers_of(sigmas))
     ids = None if pose_set is None or limit is None else list(pose_set.labelled_of_image)[:limit]
     report = run_in_job(
         "encoding and decoding", codec_errors, setups, codec, person=_person(person, padding),

@@ -21,6 +21,7 @@ from workbench.core.model import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
     from workbench.cli.output import Answer
+    from workbench.core import Skeleton
     from workbench.data.boxes import FoundBox
     from workbench.data.images import ImageReading
     from workbench.data.pose_set import PoseSet
@@ -455,6 +456,22 @@ def same_keypoints(
         pose_set = judged_by(pose_set, loaded.model.skeleton)
     check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
     return loaded, pose_set
+
+
+def judged(pose_set: PoseSet, model: Skeleton, sigmas: str | None) -> PoseSet:
+    """The set with the OKS constants that count: those of --sigmas, else a model's own.
+
+    Args:
+        pose_set: the annotations.
+        model: keypoints of the model.
+        sigmas: as people type them; None where the option was not given.
+
+    Raises:
+        ValueError: not numbers above 0, or neither one nor one for each keypoint.
+    """
+    from workbench.evaluation.protocol import judged_by, judged_with
+
+    return judged_by(pose_set, model) if sigmas is None else judged_with(pose_set, numbers_of(sigmas))
 
 
 def loading_note(loaded: LoadedModel) -> list[str]:

@@ -16,7 +16,9 @@ from workbench.cli.options import (
     Limit,
     ModelOptions,
     Out,
+    Sigmas,
     check_limit,
+    judged,
     model_files,
     with_loading,
 )
@@ -42,6 +44,7 @@ def command(
     boxes: BoxOptions,
     flip: Flip = FLIP_BY_DEFAULT,
     limit: Limit = None,
+    sigmas: Sigmas = None,
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
@@ -55,10 +58,9 @@ def command(
     check_limit(limit)
     check_file(out, ".html")
     from workbench.evaluation import check_evaluable
-    from workbench.evaluation.protocol import judged_by
 
     loaded = model.open(file)
-    pose_set = judged_by(data.open("oracle"), loaded.model.skeleton)
+    pose_set = judged(data.open("oracle"), loaded.model.skeleton, sigmas)
     check_evaluable(pose_set)
     report = waterfall(loaded, pose_set, boxes, flip, limit)
     facts: dict[str, Any] = {**report.to_json(), "checkpoint": loaded.title, "data": pose_set.name}

@@ -13,8 +13,10 @@ from workbench.cli.options import (
     ModelOptions,
     Out,
     Rule,
+    Sigmas,
     check_limit,
     demo_run,
+    judged,
     model_files,
     option,
     same_keypoints,
@@ -53,11 +55,14 @@ def subcommand(name: str) -> Callable[..., Answer]:
         model: ModelOptions,
         rule: Rule = None,
         limit: Limit = None,
+        sigmas: Sigmas = None,
         seed: Seed = 0,
         out: Out = None,
         demo: Demo = False,
     ) -> Answer:
-        loaded, pose_set, indices = _opened(f"probe {name}", files, data, model, rule, limit, out, demo)
+        loaded, pose_set, indices = _opened(
+            f"probe {name}", files, data, model, rule, limit, sigmas, out, demo
+        )
         what, probed = _PROBES[name]
         report = in_job(f"{what} {loaded.title}", lambda job: probed(loaded, pose_set, indices, seed, job))
         answer = Answer({**report.to_json(), "checkpoint": loaded.title}, report.text())
@@ -73,6 +78,7 @@ def _opened(
     model: ModelOptions,
     rule: list[str] | None,
     limit: int | None,
+    sigmas: str | None,
     out: Path | None,
     demo: bool,
 ) -> tuple[LoadedModel, PoseSet, list[int]]:
@@ -93,7 +99,8 @@ def _opened(
     # The demo's config comes with its checkpoints: it is read, and not run.
     loaded = model.open(file, rule, run_config=not demo)
     pose_set = data.open(verb, len(loaded.model.skeleton))
-    loaded, pose_set = same_keypoints(loaded, pose_set)
+    loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas=True)
+    pose_set = judged(pose_set, loaded.model.skeleton, sigmas)
     chosen = list(pose_set.labelled_of_image)[: IMAGES if limit is None else limit]
     if not chosen:
         raise ValueError(f"{pose_set.name}: {verb} needs labelled instances with boxes, and there are none")
