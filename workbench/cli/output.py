@@ -65,6 +65,7 @@ def reading_notes() -> Iterator[list[str]]:
 
 def with_notes(answer: Answer, notes: list[str]) -> Answer:
     """The answer with what is to be said about the files that were read, under ``notes`` and in words."""
+    notes = [note for note in notes if note not in answer.text]  # `data` and `score` say it as a finding
     if not notes:
         return answer
     more = len(notes) - _MOST_NOTES

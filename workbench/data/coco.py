@@ -10,6 +10,8 @@ is listed in the notes of the set.
 from __future__ import annotations
 
 import json
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.core import Sample, Skeleton, nearest
+from workbench.core import ReadingNote, Sample, Skeleton, nearest
 from workbench.data.coco_dialects import Standard, part_of, part_skeleton, standard_form
 from workbench.data.coco_entries import entry_name, image_records, instance, plain_visibility, whole
 from workbench.data.image_folders import images_folder
@@ -152,6 +154,7 @@ def _assembled(
     if part not in (None, "body"):
         skeleton = part_skeleton(part)
     instances, read = [], []
+    bare: Counter[Any] = Counter()
     for position, entry in enumerate(entries):
         where = f"{path.name}, annotation {entry_name(entry, position)}"
         number = _category_of(entry)
@@ -167,6 +170,8 @@ def _assembled(
         found = instance(entry, where, skeleton, records)
         if found is not None:
             instances.append(found)
+        elif chosen is None or number in categories:
+            bare[number] += 1
         if found is not None or chosen is None:
             read.append(entry)
     if entries and not any("keypoints" in e for e in entries if isinstance(e, Mapping)):
@@ -174,7 +179,7 @@ def _assembled(
             f"{path.name}: expected keypoints, but none of its {len(entries)} annotations has any;"
             " COCO keeps them in person_keypoints_*.json, boxes alone in instances_*.json"
         )
-    notes = list(standard.notes)
+    notes = [*standard.notes, *_without_keypoints(bare, len(entries), raw["categories"])]
     instances = plain_visibility(instances, notes)
     # Evaluators read `raw`, which must not contain the other categories.
     listed = raw["categories"] if chosen is None else list(categories.values())
@@ -193,6 +198,29 @@ def _assembled(
         part=part or "body",
         within=tuple(folder.resolve() for folder in within),
     )
+
+
+def _without_keypoints(
+    bare: Mapping[Any, int], total: int, categories: Sequence[Mapping[str, Any]]
+) -> tuple[str, ...]:
+    """How many annotations were left out because they have no keypoints; a `ReadingNote` says it, too.
+
+    Args:
+        bare: number of them by category id.
+        total: annotations in the file.
+        categories: of the file.
+    """
+    if not bare:
+        return ()
+    names = {entry["id"]: str(entry.get("name", entry["id"])) for entry in categories}
+    kinds = [f"{names.get(number, number)!s:.60} {count}" for number, count in Counter(bare).most_common(5)]
+    more = f" and {len(bare) - 5} more categories" if len(bare) > 5 else ""
+    sentence = (
+        f"{sum(bare.values())} of {total} annotations have no keypoints and are left out "
+        f"({', '.join(kinds)}{more})"
+    )
+    warnings.warn(sentence, ReadingNote, stacklevel=2)
+    return (sentence,)
 
 
 def read_json(path: Path) -> Any:

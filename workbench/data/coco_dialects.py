@@ -8,13 +8,14 @@ a file with two possible readings is refused.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench.core import Skeleton
+from workbench.core import ReadingNote, Skeleton
 from workbench.data.coco_entries import entry_name, numbers
 from workbench.skeletons import SKELETONS
 
@@ -374,6 +375,7 @@ def _categories(found: Any, annotations: Sequence[Any], where: str, notes: list[
             f"{count} annotations are of a category that the file does not list ({shown}): left out, as"
             " pycocotools leaves them out"
         )
+        warnings.warn(notes[-1], ReadingNote, stacklevel=2)
         return categories
     notes.append(
         f"{count} annotations name categories that the file does not list ({shown}); they were added here."
