@@ -27,6 +27,7 @@ from workbench.checkpoints.tensors import (
     contiguous,
 )
 from workbench.core.files import belongs
+from workbench.core.onnx_graph import read_graph
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto, ValueInfoProto
@@ -58,7 +59,7 @@ def read_onnx(path: Path) -> Contents:
         LookupError: the package onnx is missing.
     """
     try:
-        import onnx
+        import onnx  # noqa: F401 - to say that it is missing
         from google.protobuf.message import DecodeError
     except ImportError as error:
         raise LookupError(
@@ -70,7 +71,7 @@ def read_onnx(path: Path) -> Contents:
             f"{path.name} is no ONNX model: these end at 2 GB, it has {path.stat().st_size} bytes"
         )
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        model = read_graph(path)
     except DecodeError as error:
         raise ValueError(f"{path.name} is no ONNX model, or it is cut off or damaged") from error
     graph = model.graph

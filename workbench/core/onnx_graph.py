@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,16 +25,17 @@ import numpy as np
 from workbench.core.errors import reason
 from workbench.core.files import belongs
 from workbench.core.job import LruCache, version_of
+from workbench.core.onnx_values import INCONSISTENT, Shapes, value_of
 from workbench.core.processes import limit, own_imports
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TypeProto
 
-Shapes = dict[str, tuple[int, ...]]
-
 # Elements of one intermediate tensor for one image: 1 GB as float32. The largest of Sapiens-2B, attention of
 # 3,072 patches in 24 heads, has 2.3e8.
 LARGEST = 1 << 28
+# Numbers that one call of a graph is fed with: 268 MB as float32, 113 crops of 384x288 or one of 4096x4096.
+LARGEST_INPUT = 1 << 26
 # Seconds for one image. The largest pose networks take a few on one core.
 SECONDS = 30.0
 # Nodes once the file's own functions are written out, and how deep these may call each other. The largest
@@ -76,7 +77,7 @@ class _Costs:
         """
         return (
             self.known
-            and self.elements <= (1 << 28) + 8 * self.bytes
+            and self.elements <= (1 << 26) + 8 * self.bytes
             and self.products <= (1 << 36) + 1024 * self.bytes
             and self.constant_elements <= (1 << 25) + 2 * self.bytes
             and self.constant_products <= (1 << 34) + 64 * self.bytes
@@ -100,13 +101,49 @@ def session(path: Path, provider: str = "CPUExecutionProvider") -> Any:
             why = _tries().get(version_of(path), lambda: _tried(path, costs.bytes))
             if why:
                 raise ValueError(f"{path.name}: {why}")
+            # What it takes may depend on what the image shows, which no blank one tells.
+            return _bounded_session(path, provider, _memory(costs.bytes))
         return _session(path, provider)
 
 
-def _session(path: Path, provider: str, threads: int = 0) -> Any:
+def read_graph(path: Path) -> ModelProto:
+    """The graph of a file, without numbers that lie in other files.
+
+    Raises:
+        google.protobuf.message.DecodeError: it is no ONNX file.
+    """
+    import onnx
+
+    # Without the format onnx chooses a parser by the ending: of text for model.textproto, of JSON for .json.
+    return onnx.load(str(path), format="protobuf", load_external_data=False)
+
+
+def _memory(size: int) -> int:
+    """Bytes that a graph may take which was not proven to be cheap; `size` of its file and external data."""
+    return TRY_MEMORY + 8 * size
+
+
+_registering = threading.Lock()
+
+
+def _bounded_session(path: Path, provider: str, memory: int) -> Any:
+    """A session that asks for at most so many bytes between the nodes of its graph, whatever it is fed."""
+    import onnxruntime as ort
+
+    place = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    # 1: grow by what is asked for, not by doubling.
+    arena = ort.OrtArenaCfg({"max_mem": memory, "arena_extend_strategy": 1})
+    with _registering:  # a session keeps the arena that was registered last when it was made
+        ort.create_and_register_allocator(place, arena)
+        return _session(path, provider, arena=True)
+
+
+def _session(path: Path, provider: str, threads: int = 0, arena: bool = False) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if arena:
+        options.add_session_config_entry("session.use_env_allocators", "1")
     # What it raises says the same; its log repeats names of the file as they are.
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
@@ -122,11 +159,29 @@ def outputs(session: Any, path: Path, fed: Mapping[str, np.ndarray]) -> list[np.
         fed: name of an input -> images.
 
     Raises:
-        ValueError: onnxruntime refuses the input, or the time is over.
+        ValueError: onnxruntime refuses the input, the time is over, or one image takes too much memory.
     """
     images = max((len(array) for array in fed.values() if array.ndim), default=1)
-    with _ended_after(SECONDS * images, path) as options, one_sentence(path):
-        return session.run(None, dict(fed), options)
+    try:
+        with _ended_after(SECONDS * images, path) as options, one_sentence(path):
+            return session.run(None, dict(fed), options)
+    except ValueError as error:
+        if _ARENA_IS_FULL not in str(error):
+            raise
+    if images > 1 and not any(isinstance(one.shape[0], int) for one in session.get_inputs()):
+        # Together they take more than their session may; one after the other they need not.
+        parts = [
+            outputs(session, path, {name: array[[n]] for name, array in fed.items()}) for n in range(images)
+        ]
+        return [np.concatenate(one) for one in zip(*parts, strict=True)]
+    raise ValueError(
+        f"{path.name}: one image takes more memory than its file allows, far more than pose networks of its "
+        "size"
+    )
+
+
+# onnxruntime/core/framework/bfc_arena.cc, BFCArena::AllocateRawInternal and Extend.
+_ARENA_IS_FULL = "bfc_arena"
 
 
 @contextlib.contextmanager
@@ -171,7 +226,7 @@ def _tried(path: Path, size: int) -> str:
         path: of the file.
         size: bytes of it and its external data.
     """
-    seconds, memory = TRY_SECONDS + size // 20_000_000, TRY_MEMORY + 8 * size
+    seconds, memory = TRY_SECONDS + size // 20_000_000, _memory(size)
     command = [
         sys.executable,
         "-m",
@@ -231,9 +286,7 @@ def _costs(path: Path) -> _Costs:
     Raises:
         ValueError: a tensor larger, or more nodes, than any pose network's.
     """
-    import onnx
-
-    model = onnx.load(str(path), load_external_data=False)
+    model = read_graph(path)
     _check_places(model, path)
     written_out = _check_functions(model, path)
     costs = _Costs(_stored(path, model))
@@ -293,15 +346,11 @@ def _add(model: ModelProto, costs: _Costs, path: Path) -> None:
     graph = model.graph
     types: dict[str, TypeProto] = {}
     values: dict[str, np.ndarray] = {}
-    for one in graph.input:
-        types[one.name] = one.type
-        for i, side in enumerate(one.type.tensor_type.shape.dim):
-            if side.dim_value <= 0:
-                side.dim_value = _SIDE if i else 1
+    _add_inputs(graph, types, costs, path)
     for one in graph.initializer:
         types[one.name] = helper.make_tensor_type_proto(one.data_type, list(one.dims))
         if math.prod(one.dims) <= _SIZES and one.data_location != one.EXTERNAL:
-            with contextlib.suppress(*_INCONSISTENT):
+            with contextlib.suppress(*INCONSISTENT):
                 values[one.name] = numpy_helper.to_array(one)
     constants = {weight.name for weight in graph.initializer}
     for node in graph.node:
@@ -332,13 +381,27 @@ def _add(model: ModelProto, costs: _Costs, path: Path) -> None:
             constants |= set(given)
             costs.constant_elements += sum(sizes.values())
             costs.constant_products += products
-        if sum(sizes.values()) <= _SIZES and (value := _value(node, shapes, values)) is not None:
+        if sum(sizes.values()) <= _SIZES and (value := value_of(node, shapes, values)) is not None:
             values[given[0]] = value
 
 
+def _add_inputs(graph: GraphProto, types: dict[str, TypeProto], costs: _Costs, path: Path) -> None:
+    """Fill in the open sides of the inputs, and add what these take; raises as `_costs`."""
+    for one in graph.input:
+        types[one.name] = one.type
+        for i, side in enumerate(one.type.tensor_type.shape.dim):
+            if side.dim_value <= 0:
+                side.dim_value = _SIDE if i else 1
+        fed = _sides(one.type) or ()
+        if math.prod(fed) > LARGEST_INPUT:
+            raise ValueError(
+                f"{path.name}: takes {list(fed)}, {math.prod(fed):.2g} numbers at once; a pose network takes "
+                f"at most {LARGEST_INPUT:.2g}"
+            )
+        costs.elements += math.prod(fed)
+
+
 _EQUATION = re.compile(rb"[A-Za-z, ]*(?:->[A-Za-z ]*)?")
-# What onnx and numpy raise for parts that contradict each other; onnxruntime says what is wrong with them.
-_INCONSISTENT = (ValueError, IndexError, TypeError, KeyError, RuntimeError)
 
 
 def _inferred(
@@ -363,7 +426,7 @@ def _inferred(
             opset_imports=versions, ir_version=model.ir_version,
         )  # fmt: skip
     except (
-        *_INCONSISTENT, onnx.defs.SchemaError, onnx.checker.ValidationError,
+        *INCONSISTENT, onnx.defs.SchemaError, onnx.checker.ValidationError,
         onnx.shape_inference.InferenceError,
     ):  # fmt: skip
         return {}
@@ -375,66 +438,6 @@ def _sides(kind: TypeProto) -> tuple[int, ...] | None:
     sides = tuple(side.dim_value if side.HasField("dim_value") else -1 for side in tensor.shape.dim)
     return sides if tensor.HasField("shape") and -1 not in sides else None
 
-
-def _value(node: NodeProto, shapes: Shapes, values: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The few numbers that a node gives, where it is one that sizes are computed with; else None."""
-    from onnx import helper
-
-    named = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    if node.op_type == "Shape":
-        return np.array(shapes[node.input[0]][named.get("start", 0) : named.get("end")], np.int64)
-    read = [values.get(name) for name in node.input]
-    compute = _COMPUTED.get(node.op_type)
-    if compute is None or any(one is None for one in read):
-        return None
-    with contextlib.suppress(*_INCONSISTENT), np.errstate(all="ignore"):
-        return np.asarray(compute(named, *read))
-    return None
-
-
-def _constant(named: Mapping[str, Any]) -> np.ndarray:
-    from onnx import numpy_helper
-
-    value = named["value"]
-    if value.data_location == value.EXTERNAL:  # onnx would look for it in the current folder
-        raise ValueError(f"the numbers of {value.name[:80]} lie in another file")
-    return numpy_helper.to_array(value)
-
-
-def _axes(named: Mapping[str, Any], axes: Any) -> Any:
-    """Of (un)squeeze: an attribute before opset 13, then an input."""
-    chosen = named.get("axes") if axes is None else axes.tolist()
-    return None if chosen is None else tuple(chosen)
-
-
-def _sliced(_: Any, data: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Any:
-    axes = range(len(starts)) if axes is None else axes
-    steps = np.ones(len(starts), int) if steps is None else steps
-    kept = [slice(None)] * data.ndim
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        kept[axis] = slice(start, None if step < 0 and end < -data.shape[axis] else end, step)
-    return data[tuple(kept)]
-
-
-_COMPUTED: dict[str, Callable[..., Any]] = {
-    "Add": lambda _, a, b: a + b,
-    "Cast": lambda named, a: a.astype(_CAST[named["to"]]),
-    "Concat": lambda named, *parts: np.concatenate(parts, named["axis"]),
-    "Constant": _constant,
-    "Div": lambda _, a, b: a // b if np.issubdtype(a.dtype, np.integer) else a / b,
-    "Floor": lambda _, a: np.floor(a),
-    "Gather": lambda named, a, i: np.take(a, i, named.get("axis", 0)),
-    "Identity": lambda _, a: a,
-    "Mod": lambda _, a, b: np.mod(a, b),
-    "Mul": lambda _, a, b: a * b,
-    "Reshape": lambda _, a, sides: a.reshape(sides),
-    "Slice": _sliced,
-    "Squeeze": lambda named, a, axes=None: np.squeeze(a, _axes(named, axes)),
-    "Sub": lambda _, a, b: a - b,
-    "Unsqueeze": lambda named, a, axes=None: np.expand_dims(a, _axes(named, axes)),
-}
-# ONNX's numbers of the types of sizes and scales.
-_CAST = {1: np.float32, 6: np.int32, 7: np.int64, 11: np.float64}
 
 # Nodes whose work is of the order of what they read and write.
 _LINEAR = frozenset(

@@ -21,7 +21,7 @@ import numpy as np
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.geometry import Box
 from workbench.core.onnx_graph import outputs as answers
-from workbench.core.onnx_graph import session
+from workbench.core.onnx_graph import read_graph, session
 from workbench.data.boxes import without_overlaps
 
 if TYPE_CHECKING:
@@ -242,9 +242,7 @@ class OnnxDetector:
             last = self._session.get_outputs()[0].shape[-1]
             if last != 5:
                 return "yolox"
-        import onnx
-
-        graph = onnx.load(str(self._path), load_external_data=False).graph
+        graph = read_graph(self._path).graph
         first = {node.op_type for node in graph.node if self._input in node.input}
         return "yolox" if "Slice" in first else "rtmdet"
 

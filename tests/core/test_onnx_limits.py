@@ -1,0 +1,83 @@
+"""What an ONNX graph may take, whatever its name, its batch and what images show."""
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from onnx import TensorProto, helper  # noqa: E402
+
+from workbench.checkpoints import open_checkpoint  # noqa: E402
+from workbench.core import onnx_graph  # noqa: E402
+
+
+def saved(path, nodes, batch, weights=()):
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        list(weights),
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def numbers_for_the_brightest(path):
+    """The mean of each image, as many times as the brightest pixel of all says; the sum of them."""
+    one = helper.make_tensor("one", TensorProto.INT64, (1,), [1])
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["count"], to=TensorProto.INT64),
+        helper.make_node("Unsqueeze", ["count", "last"], ["counts"]),
+        helper.make_node("Concat", ["one", "counts"], ["shape"], axis=0),
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("ReduceMean", ["mean"], ["means"], axes=[1], keepdims=1),
+        helper.make_node("Expand", ["means", "shape"], ["many"]),
+        helper.make_node("ReduceSum", ["many", "one"], ["y"], keepdims=0),
+    ]
+    return saved(path, nodes, "N", [one, helper.make_tensor("last", TensorProto.INT64, (1,), [0])])
+
+
+def images(*brightest):
+    array = np.zeros((len(brightest), 3, 8, 8), np.float32)
+    array[:, 0, 0, 0] = brightest
+    return {"x": array}
+
+
+def test_an_image_that_asks_for_gigabytes_is_refused_though_a_blank_one_asks_for_nothing(tmp_path):
+    path = numbers_for_the_brightest(tmp_path / "grows.onnx")
+    opened = onnx_graph.session(path)
+    assert onnx_graph.outputs(opened, path, images(1920.0))[0].tolist() == [pytest.approx(1920 * 10.0)]
+    with pytest.raises(ValueError, match=r"grows\.onnx: one image takes more memory than its file allows"):
+        onnx_graph.outputs(opened, path, images(float(1 << 30)))
+    # The session answers as before.
+    assert onnx_graph.outputs(opened, path, images(1920.0))[0].tolist() == [pytest.approx(1920 * 10.0)]
+
+
+def test_images_that_take_too_much_together_are_read_one_after_the_other(tmp_path, monkeypatch):
+    path = numbers_for_the_brightest(tmp_path / "grows.onnx")
+    monkeypatch.setattr(onnx_graph, "_tried", lambda *_: "")
+    monkeypatch.setattr(onnx_graph, "TRY_MEMORY", 40 << 20)
+    opened = onnx_graph.session(path)
+    count = float(1 << 22)  # 16 MB an image, 48 MB together
+    found = onnx_graph.outputs(opened, path, images(count, count, count))[0]
+    np.testing.assert_allclose(found, count * count / 192, rtol=0.01)  # 4 million float32 are added
+    assert found.shape == (3,)
+
+
+def test_a_fixed_batch_of_gigabytes_is_refused_before_it_is_made(tmp_path):
+    path = saved(tmp_path / "batch.onnx", [helper.make_node("Relu", ["x"], ["y"])], 1_000_000)
+    with pytest.raises(ValueError, match=r"takes \[1000000, 3, 8, 8\], 1.9e\+08 numbers at once"):
+        onnx_graph.session(path)
+
+
+@pytest.mark.parametrize("ending", ["textproto", "pbtxt", "onnxtxt", "onnxjson", "json"])
+def test_an_onnx_file_is_read_as_one_whatever_its_name_ends_with(tmp_path, ending):
+    weight = helper.make_tensor("w", TensorProto.FLOAT, (3, 3, 1, 1), [0.0] * 9)
+    path = saved(tmp_path / f"m.{ending}", [helper.make_node("Conv", ["x", "w"], ["y"])], 1, [weight])
+    assert open_checkpoint(path).tensors["w"].shape == (3, 3, 1, 1)
+    path.write_bytes(b"\x08garbage \x01 { text")
+    with pytest.raises(ValueError, match=rf"m\.{ending} is no ONNX model, or it is cut off or damaged"):
+        open_checkpoint(path)

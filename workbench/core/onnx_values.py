@@ -1,0 +1,77 @@
+"""The few numbers of an ONNX graph that sizes are computed with: shapes and their arithmetic."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+Shapes = dict[str, tuple[int, ...]]
+# What onnx and numpy raise for parts that contradict each other; onnxruntime says what is wrong with them.
+INCONSISTENT = (ValueError, IndexError, TypeError, KeyError, RuntimeError)
+
+
+def value_of(node: NodeProto, shapes: Shapes, values: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """The few numbers that a node gives, where it is one that sizes are computed with; else None."""
+    from onnx import helper
+
+    named = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type == "Shape":
+        return np.array(shapes[node.input[0]][named.get("start", 0) : named.get("end")], np.int64)
+    read = [values.get(name) for name in node.input]
+    compute = _COMPUTED.get(node.op_type)
+    if compute is None or any(one is None for one in read):
+        return None
+    with contextlib.suppress(*INCONSISTENT), np.errstate(all="ignore"):
+        return np.asarray(compute(named, *read))
+    return None
+
+
+def _constant(named: Mapping[str, Any]) -> np.ndarray:
+    from onnx import numpy_helper
+
+    value = named["value"]
+    if value.data_location == value.EXTERNAL:  # onnx would look for it in the current folder
+        raise ValueError(f"the numbers of {value.name[:80]} lie in another file")
+    return numpy_helper.to_array(value)
+
+
+def _axes(named: Mapping[str, Any], axes: Any) -> Any:
+    """Of (un)squeeze: an attribute before opset 13, then an input."""
+    chosen = named.get("axes") if axes is None else axes.tolist()
+    return None if chosen is None else tuple(chosen)
+
+
+def _sliced(_: Any, data: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Any:
+    axes = range(len(starts)) if axes is None else axes
+    steps = np.ones(len(starts), int) if steps is None else steps
+    kept = [slice(None)] * data.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        kept[axis] = slice(start, None if step < 0 and end < -data.shape[axis] else end, step)
+    return data[tuple(kept)]
+
+
+_COMPUTED: dict[str, Callable[..., Any]] = {
+    "Add": lambda _, a, b: a + b,
+    "Cast": lambda named, a: a.astype(_CAST[named["to"]]),
+    "Concat": lambda named, *parts: np.concatenate(parts, named["axis"]),
+    "Constant": _constant,
+    "Div": lambda _, a, b: a // b if np.issubdtype(a.dtype, np.integer) else a / b,
+    "Floor": lambda _, a: np.floor(a),
+    "Gather": lambda named, a, i: np.take(a, i, named.get("axis", 0)),
+    "Identity": lambda _, a: a,
+    "Mod": lambda _, a, b: np.mod(a, b),
+    "Mul": lambda _, a, b: a * b,
+    "Reshape": lambda _, a, sides: a.reshape(sides),
+    "Slice": _sliced,
+    "Squeeze": lambda named, a, axes=None: np.squeeze(a, _axes(named, axes)),
+    "Sub": lambda _, a, b: a - b,
+    "Unsqueeze": lambda named, a, axes=None: np.expand_dims(a, _axes(named, axes)),
+}
+# ONNX's numbers of the types of sizes and scales.
+_CAST = {1: np.float32, 6: np.int32, 7: np.int64, 11: np.float64}
