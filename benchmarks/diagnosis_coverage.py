@@ -183,9 +183,20 @@ KINDS: tuple[Kind, ...] = (
     _named("training", "every evaluation gives the same figures"),
     _named("training", "optimizer is made anew in the loop", one_strength=NO_DEGREE, one_system=OWN_CODE),
     _named("training", "no gradient reaches the network", one_strength=NO_DEGREE),
-    _named("training", "optimizer steps once an epoch", one_strength=NO_DEGREE, one_system=OWN_CODE),
+    _named("training", "optimizer steps once an epoch", "optimizer never steps",
+           one_strength=NO_DEGREE, one_system=OWN_CODE),
+    Kind("training", "half precision without its loss scale", (
+        "half precision without a loss scale", "loss scale is never taken off the gradients"),
+        one_system=OWN_CODE),
+    Kind("training", "scheduler that does not do its work", (
+        "scheduler is never stepped", "scheduler waits for the wrong direction",
+        "milestones after the end of the run"), one_system=OWN_CODE),
+    Kind("training", "loss that does not fit what it is given", (
+        "loss does not fit the outputs", "keypoints without labels are learned"), one_system=OWN_CODE),
+    _named("training", "only part of the data is trained on", one_system=OWN_CODE),
+    _named("training", "network is used in training mode", one_strength=NO_DEGREE, one_system=OWN_CODE),
     Kind("training", "resume restarted the schedule", (
-        "resume restarted the schedule", "training began anew")),
+        "resume restarted the schedule", "training began anew", "resume lost the optimizer's state")),
     Kind("training", "warm-up longer than the run", (
         "warm-up longer than the run", "warm-up is long for this run",
         "warm-up or schedule keeps the learning rate too small")),
@@ -239,8 +250,15 @@ def verdicts() -> set[str]:
 
     from workbench.core import Outputs
     from workbench.curves import flags, mistakes, schedule
-    from workbench.diagnosis import training_code
-    from workbench.diagnosis.augmentation_code import MIRRORED_ALONE
+    from workbench.diagnosis import (
+        augmentation_code,
+        gradient_code,
+        loss_code,
+        parameter_code,
+        picture_code,
+        schedule_code,
+        training_code,
+    )
     from workbench.diagnosis.cause import all_causes
     from workbench.diagnosis.lint_causes import Lints
     from workbench.diagnosis.overfit_causes import CAUSE_OF
@@ -264,22 +282,13 @@ def verdicts() -> set[str]:
     found |= {flags.LOSS_WITHOUT_METRIC, flags.AGAINST, flags.BEST_BELOW, flags.NOT_FINITE, flags.GAP}
     found |= {schedule.LONG_WARM_UP, schedule.RESTARTED, schedule.BEGUN_ANEW, schedule.ENDED_EARLY}
     found |= {mistakes.STANDS_STILL, mistakes.IN_ORDER}
-    code = training_code
-    found |= {
-        code.DETACHED,
-        code.MADE_ANEW,
-        code.WRONG_UNIT,
-        code.FEW_STEPS,
-        code.UNCLEARED,
-        code.CLEARED_EARLY,
-        code.EVALUATING,
-        code.MISSING,
-        code.LATE_CLIP,
-        code.SMALL_CLIP,
-        code.UNSHUFFLED,
-        code.ONCE_AN_EPOCH,
-        MIRRORED_ALONE,
-    }
+    code = (
+        training_code, augmentation_code, gradient_code, loss_code, parameter_code, picture_code,
+        schedule_code,
+    )  # fmt: skip
+    # The names of causes are the texts among the constants of these modules.
+    constants = [value for module in code for name, value in vars(module).items() if name.isupper()]
+    found |= {value for value in constants if isinstance(value, str)}
     return found | set(ORDER) | set(CAUSE_OF.values()) | set(Lints.CHECKED)
 
 

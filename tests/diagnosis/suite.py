@@ -14,6 +14,7 @@ from tests.diagnosis import (
     cases_files,
     cases_input,
     cases_labs,
+    cases_scripts,
     cases_training,
     fourth_fresh_cases,
     fresh_cases,
@@ -48,7 +49,9 @@ def _on_few(case: Case) -> Case:
 IN_SAMPLE: tuple[Case, ...] = (
     *planting.FAULTS,
     *(_on_few(case) for module in _MORE for case in module.FAULTS),
+    *cases_scripts.FAULTS,
     *planting.CONTROLS,
+    *cases_scripts.CONTROLS,
     *cases_training.CONTROLS,
 )
 HELD_OUT: tuple[Case, ...] = (

@@ -283,7 +283,7 @@ for epoch in range(9):
         ),
         (
             "model.parameters(), lr",
-            "[p for p in model.parameters() if p.requires_grad], lr=0.1)\n"
+            "[p for p in model.parameters() if p.requires_grad], lr=0.01)\n"
             "    model.head.requires_grad_(True)\n    dict(lr",
             "optimizer misses parameters",
             8,
@@ -358,7 +358,8 @@ def test_manual_optimization_of_lightning_is_read_from_its_training_step(old, ne
         (MIRRORED, "A.Blur()", 10),
         ("image = self.transform(image)", "A.RandomBrightnessContrast()", None),
         ("image, keypoints = moved(self.transform(image=image, keypoints=keypoints))", "A.Rotate()", None),
-        (f"{MIRRORED}\n            keypoints[:, 0] = 191 - keypoints[:, 0]", "A.Blur()", None),
+        (f"{MIRRORED}\n            keypoints[:, 0] = 191 - keypoints[:, 0]", "A.Blur()", 11),
+        (f"{MIRRORED}\n            keypoints[:, 0] = 191 - keypoints[PAIRS, 0]", "A.Blur()", None),
         ("image = image[..., ::-1]", "A.Blur()", None),
     ],
 )

@@ -7,8 +7,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from workbench.core.finding import Severity
+
+OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "radam", "nadam", "lbfgs")
 # Calls that make a number or an array of a tensor, or a tensor of a number: gradients end there.
-CUTTING = {"detach", "detach_", "item", "numpy", "tolist", "data"}
+CUTTING = {"detach", "detach_", "item", "numpy", "tolist", "data", "argmax", "argmin", "argsort", "long"}
 MODULES = {"torch", "F", "nn", "np", "numpy", "math", "TF"}
 PLAIN = {
     *(
@@ -58,6 +61,7 @@ class Fault:
         evidence: what the code does, one sentence.
         fix: what to do.
         diff: the line that is added or changed.
+        severity: as of a finding; what may be wanted is a remark.
     """
 
     cause: str
@@ -65,6 +69,7 @@ class Fault:
     evidence: str
     fix: str
     diff: str = ""
+    severity: Severity = "error"
 
 
 @dataclass(frozen=True)
@@ -218,7 +223,7 @@ def steps_of(tree: ast.Module, within: ast.AST) -> list[ast.Call]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
         for target in node.targets
-        if name_of(node.value).lower() in ("adam", "adamw", "sgd", "rmsprop", "radam", "nadam", "lbfgs")
+        if name_of(node.value).lower() in OPTIMIZERS
     }
 
     def steps(text: str) -> bool:
@@ -248,3 +253,73 @@ def loader_of(tree: ast.Module, loop: Loop) -> ast.Call | None:
 def called(loop: Loop) -> str:
     """What a person calls it."""
     return f"{loop.name}()" if isinstance(loop, ast.FunctionDef) else "the loop"
+
+
+def optimizers_of(tree: ast.Module) -> dict[str, ast.Call]:
+    """Optimizers that a file makes, by the name that they are given."""
+    return {
+        ast.unparse(node.targets[0]): node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Call)
+        and name_of(node.value).lower() in OPTIMIZERS
+    }
+
+
+def used_elsewhere(tree: ast.Module, name: str) -> bool:
+    """Whether a value is handed on: to a function, a list or a caller, and not to a scheduler alone.
+
+    Args:
+        tree: of the file.
+        name: of the value, as it is written.
+    """
+    apart: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and re.search("LR$|schedul|Plateau|Restarts", name_of(node)):
+            apart |= {id(inner) for inner in ast.walk(node)}
+        elif isinstance(node, ast.Attribute):
+            apart.add(id(node.value))
+        elif isinstance(node, ast.Assign):
+            apart |= {id(target) for target in node.targets}
+    return any(
+        isinstance(node, (ast.Name, ast.Attribute)) and id(node) not in apart and ast.unparse(node) == name
+        for node in ast.walk(tree)
+    )
+
+
+def reached(tree: ast.Module, loop: ast.AST) -> list[ast.AST]:
+    """A loop and the functions of the file that are named in it, and in those in turn."""
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    found: list[ast.AST] = [loop]
+    for part in found:
+        names = {n.id for n in ast.walk(part) if isinstance(n, ast.Name)}
+        names |= {n.attr for n in ast.walk(part) if isinstance(n, ast.Attribute)}
+        found += [f for name, f in functions.items() if name in names and f not in found]
+    return found
+
+
+def uses_framework(tree: ast.Module) -> bool:
+    """Whether a framework does parts of the loop by itself: Lightning, accelerate, apex, DeepSpeed."""
+    names = [
+        *(a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names),
+        *(n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)),
+    ]
+    return any(re.match("(pytorch_)?lightning|accelerate|apex|deepspeed|mmengine|mmcv", n) for n in names)
+
+
+def number_of(tree: ast.Module, node: ast.expr | None) -> float | None:
+    """The number that an expression is: itself, a constant of the file, or a default of a parameter."""
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        inner = number_of(tree, node.operand)
+        return None if inner is None else -inner
+    if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
+        return float(node.value)
+    if not isinstance(node, ast.Name):
+        return None
+    values = assigned(tree, node.id)
+    for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
+        args = function.args
+        named = [*args.posonlyargs, *args.args][-len(args.defaults) :] if args.defaults else []
+        values += [v for arg, v in zip(named, args.defaults, strict=True) if arg.arg == node.id]
+    is_alone = len(values) == 1 and isinstance(values[0], ast.Constant)
+    return number_of(tree, values[0]) if is_alone else None

@@ -21,6 +21,7 @@ from workbench.core.finding import Finding
 from workbench.diagnosis.augmentation_code import faults_of_samples, mirrored_alone
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.gradient_code import faults_of_gradients
 from workbench.diagnosis.loop_code import (
     Fault,
     Graph,
@@ -36,6 +37,10 @@ from workbench.diagnosis.loop_code import (
     owner_of,
     steps_of,
 )
+from workbench.diagnosis.loss_code import faults_of_data, faults_of_losses
+from workbench.diagnosis.parameter_code import faults_of_modules, faults_of_parameters, is_pretrained
+from workbench.diagnosis.picture_code import faults_of_pictures
+from workbench.diagnosis.schedule_code import faults_of_rates
 
 # A gradient norm to which nobody clips on purpose; published recipes clip at .1 to 35.
 TIGHT_CLIP = 0.01
@@ -113,12 +118,13 @@ def script_in(text: str, path: Path) -> Script | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     loop, lines, clips = _innermost(tree), text.splitlines(), _clips(tree)
-    found = list(faults_of_samples(tree))
+    found = [*faults_of_samples(tree), *faults_of_pictures(tree), *faults_of_modules(tree)]
     if loop is None and not found:
         return None
     rate, optimizer = _optimizer(tree)
     found += [] if loop is None else _faults(tree, loop, lines, clips)
-    faults = sorted(found, key=lambda fault: fault.line)
+    # What two rules say in the same words is said once.
+    faults = sorted({f.cause: f for f in reversed(found)}.values(), key=lambda fault: fault.line)
     norms = [value for _, value, of_norm in clips if of_norm]
     return Script(path, tuple(faults), rate, optimizer, norms[0] if norms else 0.0)
 
@@ -175,6 +181,11 @@ def _faults(
     yield from mirrored_alone(tree, loop)
     yield from _clip_faults(tree, loop, clips)
     yield from _loader_faults(tree, loop, lines)
+    yield from faults_of_gradients(tree, loop)
+    yield from faults_of_parameters(tree, loop)
+    yield from faults_of_rates(tree, loop)
+    yield from faults_of_losses(tree, loop)
+    yield from faults_of_data(tree, loop)
 
 
 def _clip_faults(
@@ -319,6 +330,7 @@ def _frozen(tree: ast.Module) -> Iterator[Fault]:
                 f"{owner} is frozen: its parameters need no gradient and keep the values that they "
                 "begin with",
                 "train it too, or keep it frozen on purpose, with weights that were trained before",
+                severity="remark" if is_pretrained(tree) else "error",
             )  # fmt: skip
 
 
@@ -503,7 +515,9 @@ def _loader_faults(tree: ast.Module, loop: Loop, lines: Sequence[str]) -> Iterat
         off = shuffle is None or (isinstance(shuffle, ast.Constant) and shuffle.value is False)
         given = [words[name] for name in ("sampler", "batch_sampler") if name in words]
         in_order = any(_in_order(tree, one) for one in given)
-        if in_order or (off and not given and len(call.args) < 3):
+        # Words in a dictionary, **kwargs, may say it.
+        told = not given and len(call.args) < 3 and None not in words
+        if in_order or (off and told):
             yield Fault(
                 UNSHUFFLED, call.lineno,
                 "the loader of the training data does not shuffle: every epoch has the same batches",
@@ -568,7 +582,7 @@ class TrainingScript(Cause):
                 refuted_by=self.refuted_by,
                 where=f"{script.path.name}, line {fault.line}",
                 diff=fault.diff,
-                severity="warning" if fault.cause == UNSHUFFLED else "error",
+                severity="warning" if fault.cause == UNSHUFFLED else fault.severity,
             )
             for script in scripts(case)
             for fault in script.faults
