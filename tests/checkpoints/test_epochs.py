@@ -62,10 +62,13 @@ def test_an_order_that_no_shell_makes_is_the_users():
     assert as_typed(two_runs) == two_runs
 
 
-def checkpoint(name, epoch, validations, kind="mmengine", **metrics):
+def checkpoint(name, epoch, validations, kind="mmengine", after_validation=None, **metrics):
     series = {"train/loss": [1.0] * 7, "val/time": [0.1] * 50, "val/coco/AP": [0.1] * validations}
     history = History(
-        epoch=epoch, metrics={"val/coco/AP": 0.1, **metrics}, series=series if validations else {}
+        epoch=epoch,
+        metrics={"val/coco/AP": 0.1, **metrics},
+        series=series if validations else {},
+        after_validation=after_validation,
     )
     return Checkpoint((Path(name),), "torch zip", kind, {}, history=history)
 
@@ -80,6 +83,10 @@ def checkpoint(name, epoch, validations, kind="mmengine", **metrics):
         (("epoch_10.pth", 10, 10), ""),
         (("epoch_1.pth", 1, 0), ""),
         (("epoch_10.pth", 10, 9, "lightning"), ""),
+        # Saved again as the best of all, every second epoch being validated.
+        (("epoch_4.pth", 4, 2, "mmengine", True), ""),
+        (("copy_of_the_best.pth", 8, 4, "mmengine", True), ""),
+        (("best_of_my_runs.pth", 5, 2, "mmengine", False), "of an earlier validation, not of epoch 5"),
     ],
 )
 def test_the_figure_of_the_epoch_before_says_so(given, said):
@@ -98,3 +105,74 @@ def test_open_and_the_page_say_whose_figure_it_is(workbench, root):
     opened = open_checkpoint(file)
     assert "of epoch 9, not of epoch 10" in summary(opened)
     assert dict(facts(opened))["of which epoch"] == opened.metrics_note
+
+
+@pytest.mark.long
+def test_the_note_is_right_for_every_file_that_mmengine_writes(tmp_path):
+    """mmengine's own runner, validating every second epoch: the figure of each file against its own log."""
+    import logging
+
+    import torch
+
+    from workbench.checkpoints import open_checkpoint
+    from workbench.models import mmpose_compat
+
+    mmpose_compat.install()  # before mmengine, which imports torchvision
+    from mmengine.evaluator import BaseMetric
+    from mmengine.model import BaseModel
+    from mmengine.runner import Runner
+    from torch.utils.data import DataLoader
+
+    shown = {2: 0.1, 4: 0.3, 6: 0.2, 8: 0.5, 9: 0.4}  # the last epoch is validated, too
+
+    class Tiny(BaseModel):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(1, 1)
+
+        def forward(self, inputs, mode="tensor"):
+            return {"loss": self.head(inputs).sum()} if mode == "loss" else [inputs]
+
+    class Planned(BaseMetric):
+        default_prefix = "coco"
+
+        def process(self, data_batch, data_samples):
+            self.results.append(0)
+
+        def compute_metrics(self, results):
+            return {"AP": shown[runner.epoch]}
+
+    def loader():
+        return DataLoader([{"inputs": torch.ones(1)}], batch_size=1)
+
+    runner = Runner(
+        Tiny(),
+        str(tmp_path),
+        train_dataloader=loader(),
+        val_dataloader=loader(),
+        train_cfg={"by_epoch": True, "max_epochs": 9, "val_interval": 2},
+        val_cfg={},
+        val_evaluator=[Planned()],
+        optim_wrapper={"optimizer": {"type": "SGD", "lr": 1e-3}},
+        default_hooks={
+            "checkpoint": {
+                "type": "CheckpointHook", "interval": 1, "save_best": "coco/AP", "rule": "greater",
+                "max_keep_ckpts": -1,
+            }
+        },
+        default_scope="mmengine",
+        log_level=logging.ERROR,
+        experiment_name=tmp_path.name,
+    )  # fmt: skip
+    runner.train()
+    files = models_in(tmp_path)
+    assert len(files) == 10, files  # nine epochs and the best
+    for path in files:
+        opened = open_checkpoint(path)
+        figure, own = opened.metrics.get("val/coco/AP"), shown.get(opened.epoch)
+        # A file before the first validation has no figure, thus no note either.
+        assert bool(opened.metrics_note) == (figure is not None and figure != own), path.name
+    assert open_checkpoint(tmp_path / "epoch_4.pth").metrics["val/coco/AP"] == 0.3
+    assert not open_checkpoint(tmp_path / "epoch_4.pth").metrics_note
+    assert open_checkpoint(tmp_path / "epoch_6.pth").metrics["val/coco/AP"] == 0.3
+    assert "not of epoch 6" in open_checkpoint(tmp_path / "epoch_6.pth").metrics_note

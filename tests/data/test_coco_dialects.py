@@ -225,7 +225,9 @@ def whole_body():
 @pytest.mark.parametrize(
     ("part", "count"), [("wholebody", 133), ("foot", 6), ("face", 68), ("lefthand", 21), ("body", 17)]
 )
-def test_parts_of_whole_bodies_are_scored_as_xtcocotools_scores_them(tmp_path, extended, part, count):
+def test_parts_of_whole_bodies_are_scored_as_xtcocotools_scores_them(
+    workbench, tmp_path, extended, part, count
+):
     COCO, COCOeval = extended
     data = whole_body()
     path = tmp_path / "whole.json"
@@ -257,6 +259,25 @@ def test_parts_of_whole_bodies_are_scored_as_xtcocotools_scores_them(tmp_path, e
     assert report.ap.stats[:1] == pytest.approx(evaluator.stats[:1])
     np.testing.assert_allclose(report.ap.stats, evaluator.stats, atol=1e-12)
     assert 0 < report.ap.stats[0] < 1
+    # The command line takes the named part of results in parts and of results in one list of 133.
+    keys = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
+    whole = [
+        {
+            "image_id": one["image_id"],
+            "category_id": 1,
+            "keypoints": [value for key in keys for value in one[key]],
+            "score": one[f"{part}_score"],
+            "bbox": one["bbox"],
+        }
+        for one in results
+    ]
+    file = tmp_path / "results.json"
+    for written in (results, whole):
+        file.write_text(json.dumps(written))
+        for verb in ("score", "errors"):
+            code, out, err = workbench(verb, file, "--data", f"{path}#{part}", "--json")
+            assert code == 0, err
+            assert json.loads(out)["AP"] == pytest.approx(evaluator.stats[0])
 
 
 def test_a_result_file_of_133_keypoints_takes_the_whole_body_and_one_of_17_the_body(workbench, tmp_path):

@@ -90,9 +90,12 @@ class Checkpoint:
         """A sentence where validation metrics in the file belong to other weights than these; else "".
 
         mmengine and mmcv write the checkpoint of an epoch before they validate it: what the file holds is the
-        figure of the weights before. Only the file of a best epoch is written after its validation.
+        figure of the weights before. The file of a best epoch is written after its validation, and mmengine
+        then writes that epoch's own file again. Where the file states its stage, that decides; its name else.
         """
-        if self.path.stem.lower().startswith("best") or self.format not in ("mmengine", "mmcv 0.x"):
+        if self.format not in ("mmengine", "mmcv 0.x") or self.history.after_validation:
+            return ""
+        if self.history.after_validation is None and self.path.stem.lower().startswith("best"):
             return ""
         counts = [
             len(numbers)

@@ -187,6 +187,8 @@ class History:
         versions: package -> version, as the file says.
         config_text: the training config as text; never run.
         optimizer: kind, learning rate and size of its state, in words; None without one.
+        after_validation: whether mmengine wrote the file while it validated these weights, as it does for the
+            best epoch's file and once more for that epoch's own; None when the file does not say.
     """
 
     meta: dict[str, Any] = field(default_factory=dict)
@@ -198,6 +200,7 @@ class History:
     versions: dict[str, str] = field(default_factory=dict)
     config_text: str | None = None
     optimizer: str | None = None
+    after_validation: bool | None = None
 
 
 def history_of(value: Any, facts: Mapping[str, Any], shown: int) -> History:
@@ -231,6 +234,7 @@ def history_of(value: Any, facts: Mapping[str, Any], shown: int) -> History:
         versions=_versions(meta, facts),
         config_text=config,
         optimizer=_optimizer(value),
+        after_validation=_after_validation(value),
     )
 
 
@@ -264,6 +268,18 @@ def _rows(value: Mapping[str, Any]) -> dict[str, list[float]]:
         if numbers and isinstance(name, str):
             found[name[:_NAME]] = numbers
     return found
+
+
+def _after_validation(value: Mapping[str, Any]) -> bool | None:
+    """Whether the file was written in mmengine's validation stage; None when it does not say.
+
+    Source: mmengine 0.10.7 hooks/runtime_info_hook.py (``loop_stage``) and hooks/checkpoint_hook.py, which
+    saves the epoch's file again once it is the best.
+    """
+    hub = value.get("message_hub")
+    info = hub.get("runtime_info") if isinstance(hub, Mapping) else None
+    stage = info.get("loop_stage") if isinstance(info, Mapping) else None
+    return {"val": True, "train": False}.get(stage) if isinstance(stage, str) else None
 
 
 def _metrics(value: Mapping[str, Any], rows: Mapping[str, list[float]]) -> dict[str, float]:

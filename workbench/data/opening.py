@@ -18,7 +18,7 @@ from workbench.core import nearest
 from workbench.core.errors import beside
 from workbench.core.files import remove_abandoned_folders, write_text
 from workbench.data.coco import read_coco
-from workbench.data.coco_dialects import PARTS, WHOLE
+from workbench.data.coco_dialects import PARTS, WHOLE, part_of
 from workbench.data.images import ImageReading
 from workbench.data.pose_set import PoseSet
 from workbench.data.scenes import VERSION, SceneSet, write_scenes
@@ -117,7 +117,9 @@ def open_data_for(
         KeyError, FileNotFoundError, ValueError: as `open_data`.
     """
     pose_set = open_data(name, images, category, progress, within, reading)
-    whole = keypoints == len(SKELETONS["coco-wholebody-133"])
+    # A part that the user names is kept.
+    named = part_of(name)[1] is not None
+    whole = not named and keypoints == len(SKELETONS["coco-wholebody-133"])
     if whole and len(pose_set.skeleton) != keypoints and set(pose_set.parts) == set(PARTS):
         return open_data(f"{name}#{WHOLE}", images, category, progress, within, reading)
     return pose_set

@@ -14,7 +14,7 @@ import numpy as np
 
 from workbench import __version__
 from workbench.core.files import replacing
-from workbench.data.coco_dialects import PARTS, WHOLE, flat, keypoints_of_part
+from workbench.data.coco_dialects import PARTS, WHOLE, flat, keypoints_of_part, part_places
 from workbench.evaluation.ground_truth import check_finite, integers, quadruples, triplets
 from workbench.evaluation.prediction_footer import (
     SHAPE_KEY,
@@ -562,6 +562,17 @@ def of_categories(pose_set: PoseSet, results: Any) -> tuple[Any, int]:
     return (chosen, len(results) - len(chosen)) if chosen else (results, 0)
 
 
+def _of_part(pose_set: PoseSet, keypoints: Any) -> Any:
+    """Of a whole body's 133 keypoints in one list, those of the part that the set was opened for."""
+    whole = 3 * len(part_places(WHOLE))
+    if not pose_set.parts or pose_set.part == WHOLE or not isinstance(keypoints, list):
+        return keypoints
+    if len(keypoints) != whole:
+        return keypoints
+    places = part_places(pose_set.part)
+    return keypoints[3 * places.start : 3 * places.stop]
+
+
 def _result(pose_set: PoseSet, entry: Any, position: int) -> Any:
     if not isinstance(entry, Mapping):
         return entry
@@ -576,6 +587,8 @@ def _result(pose_set: PoseSet, entry: Any, position: int) -> Any:
         changes["keypoints"] = keypoints_of_part(entry, part, f"results, detection {position}")
         # xtcocotools takes a part's own score where there is one.
         changes["score"] = entry.get(f"{part}_score", entry.get("score"))
-    elif (keypoints := flat(entry.get("keypoints"))) is not entry.get("keypoints"):
-        changes["keypoints"] = keypoints
+    else:
+        keypoints = _of_part(pose_set, flat(entry.get("keypoints")))
+        if keypoints is not entry.get("keypoints"):
+            changes["keypoints"] = keypoints
     return {**entry, **changes} if changes else entry

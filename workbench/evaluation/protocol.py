@@ -110,11 +110,19 @@ class Protocol:
             "no NMS" if math.isnan(self.nms) else f"OKS NMS {self.nms:g}",
             f"maxDets {self.max_dets}",
             "" if self.area == "annotated" else f"area {self.area}",
+            self._given_sigmas(),
             f"{self.data}: {self.instances} instances, {self.images} images" if self.data else "",
             f"{self.left_out} missing images left out" if self.left_out else "",
             f"{self.unseen} of them missed for want of a box with a size" if self.unseen else "",
         ]
         return ", ".join(part for part in parts if part)
+
+    def _given_sigmas(self) -> str:
+        """The OKS constants where the user chose them; "" for those of the skeleton, which its name tells."""
+        if not self.oks_sigmas or not (self.sigmas == "given" or self.sigmas.endswith("--sigmas")):
+            return ""
+        low, high = min(self.oks_sigmas), max(self.oks_sigmas)
+        return f"OKS sigmas {low:g}" if low == high else f"OKS sigmas as given, {low:g} to {high:g}"
 
     def _warning(self) -> str:
         # 99.96 % would be printed as all of them.
