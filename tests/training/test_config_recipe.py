@@ -9,7 +9,7 @@ import torch
 
 from tests.training.tiny import Tiny, picture
 from workbench.core import Codec
-from workbench.training.config_recipe import encoder_text, recipe_of, written_codec
+from workbench.training.config_recipe import encoder_text, recipe_of, schedule_of, written_codec
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
 from workbench.training.settings import Settings
@@ -81,6 +81,24 @@ def test_epochs_and_milestones_are_compressed_too():
     schedule = [{"type": "MultiStepLR", "milestones": [20, 30], "gamma": 0.1, "by_epoch": True, "end": 40}]
     settings = recipe(config(param_scheduler=schedule)).settings
     assert [round(factor(settings, s), 3) for s in (0, 39, 40, 59, 60, 79)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
+
+
+@pytest.mark.parametrize("steps", [20, 60, 100, 200, 400])
+@pytest.mark.parametrize("epochs, warm_up, start", [(210, 500, 1e-3), (420, 1000, 1e-5)])
+@pytest.mark.parametrize("kind", ["LinearLR", "ConstantLR"])
+def test_a_warm_up_shorter_than_a_step_of_the_attempt_ends(kind, epochs, warm_up, start, steps):
+    start_of = {"LinearLR": "start_factor", "ConstantLR": "factor"}[kind]
+    schedule = [
+        {"type": kind, "begin": 0, "end": warm_up, start_of: start, "by_epoch": False},
+        {"type": "MultiStepLR", "milestones": [epochs * 0.8], "end": epochs, "by_epoch": True},
+    ]
+    rates = schedule_of(
+        {"train_cfg": {"max_epochs": epochs}, "param_scheduler": schedule}, steps, 2e-3, [], [], []
+    )["rates"]
+    last = round(steps * 0.8)
+    assert rates[0] == pytest.approx(start)
+    assert rates[1:last] == pytest.approx([1] * (last - 1))
+    assert rates[last:] == pytest.approx([0.1] * (steps - last))
 
 
 def test_the_last_rate_of_a_cosine_is_a_rate_and_no_factor():

@@ -27,6 +27,9 @@ SCHEDULERS = (
 WARM_UPS = ("LinearLR", "ConstantLR")
 # Per config; recipes have two or three. Each is evaluated step by step.
 MOST_SCHEDULERS = 50
+# Steps of one entry at least. mmengine's LinearLR and ConstantLR reach their last value after end - begin - 1
+# steps, so an entry of a single step never would: the rate stayed at start_factor for the whole attempt.
+SHORTEST = 2
 # Steps of an epoch where neither data set nor schedule state it: COCO has 584 with 256 crops per batch.
 EPOCH_STEPS = 500
 
@@ -135,7 +138,8 @@ def _rates(
         options = {k: v for k, v in entry.items() if k not in ("type", "by_epoch", "convert_to_iter_based")}
         begin = at(options.pop("begin", 0) or 0)
         end = options.pop("end", None)
-        options |= {"begin": begin, "end": max(begin + 1, at(end)) if end and math.isfinite(end) else steps}
+        end = max(begin + SHORTEST, at(end)) if end and math.isfinite(end) else max(begin + SHORTEST, steps)
+        options |= {"begin": begin, "end": end}
         if "T_max" in options:
             options["T_max"] = max(1, at(options["T_max"]))
         if "milestones" in options:
