@@ -84,7 +84,7 @@ def test_epochs_and_milestones_are_compressed_too():
 
 
 @pytest.mark.parametrize("steps", [20, 60, 100, 200, 400])
-@pytest.mark.parametrize("epochs, warm_up, start", [(210, 500, 1e-3), (420, 1000, 1e-5)])
+@pytest.mark.parametrize(("epochs", "warm_up", "start"), [(210, 500, 1e-3), (420, 1000, 1e-5)])
 @pytest.mark.parametrize("kind", ["LinearLR", "ConstantLR"])
 def test_a_warm_up_shorter_than_a_step_of_the_attempt_ends(kind, epochs, warm_up, start, steps):
     start_of = {"LinearLR": "start_factor", "ConstantLR": "factor"}[kind]
