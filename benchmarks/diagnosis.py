@@ -201,13 +201,13 @@ def totals(rows: Sequence[Row]) -> str:
 
 def cost(rows: Sequence[Row]) -> str:
     """Processor seconds by level, one line."""
-    told = []
+    lines = []
     for level in LEVELS:
         values = sorted(row.cpu for row in rows if row.level == level)
         if values:
             middle, most = values[len(values) // 2], values[-1]
-            told.append(f"{level} {middle:.1f} (most {most:.1f}, {len(values)} cases)")
-    return f"Processor seconds of one diagnosis, median: {'; '.join(told)}."
+            lines.append(f"{level} {middle:.1f} (most {most:.1f}, {len(values)} cases)")
+    return f"Processor seconds of one diagnosis, median: {'; '.join(lines)}."
 
 
 def page(rows: Sequence[Row]) -> str:

@@ -334,12 +334,12 @@ class Planted:
     def outdated(self) -> str:
         """A reason for something that is planted all the same; "" for none."""
         kind = self.kind
-        told = (
+        reasons = (
             (kind.no_case, bool(self.where)),
             (kind.one_system, len(self.where) > 1),
             (kind.one_strength, len(self.strengths) > 1),
         )
-        return "; ".join(reason for reason, there in told if reason and there)
+        return "; ".join(reason for reason, there in reasons if reason and there)
 
     def text(self) -> str:
         """The row of the page."""

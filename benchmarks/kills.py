@@ -102,11 +102,11 @@ def trial(verb: Verb, moment: float, reference: dict[str, Any], rows: list[Any],
         whole = whole_files(folder, tally)
         tally.kept += bool(whole)
         again = start(verb, folder)
-        told, errors = again.communicate()
+        printed, errors = again.communicate()
         if again.returncode != 0:
             tally.failures.append(f"the second run ended with {again.returncode}: {errors.strip()[-200:]}")
             return
-        different = differing(json.loads(told), reference, verb.changing)
+        different = differing(json.loads(printed), reference, verb.changing)
         if different:
             tally.failures.append(f"after a kill at {moment:.2f} s: {', '.join(different)} differ")
         if rows and read_rows(folder) != rows:
@@ -183,14 +183,14 @@ def interrupted(verb: Verb, number: signal.Signals, moment: float) -> str | None
             return None
         process.send_signal(number)
         try:
-            told, errors = process.communicate(timeout=20)
+            printed, errors = process.communicate(timeout=20)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
             return f"{verb.name}: did not end within 20 s of {number.name} at {moment:.2f} s"
         expected = 128 + number
         last = (errors.strip().splitlines() or [""])[-1]
-        if process.returncode != expected or "Traceback" in errors or told:
+        if process.returncode != expected or "Traceback" in errors or printed:
             return f"{verb.name}: {number.name} at {moment:.2f} s ended with {process.returncode}: {last}"
         if not last.startswith("workbench: "):
             return f"{verb.name}: {number.name} at {moment:.2f} s ended without a sentence: {last!r}"
@@ -210,10 +210,10 @@ def full_disk(verb: Verb) -> str | None:
 
     try:
         process = start(verb, folder, limit)
-        told, errors = process.communicate()
+        printed, errors = process.communicate()
         last = (errors.strip().splitlines() or [""])[-1]
         left = sorted(p.name for p in folder.rglob("*") if p.is_file() and p.name not in (".lock", *RECORDS))
-        if process.returncode != 2 or "Traceback" in errors or told:
+        if process.returncode != 2 or "Traceback" in errors or printed:
             return f"{verb.name}: a full disk ended it with {process.returncode}: {last}"
         return f"{verb.name}: a full disk left {', '.join(left)}" if left else None
     finally:
@@ -226,7 +226,7 @@ def two_at_once(verb: Verb, reference: dict[str, Any]) -> str | None:
     try:
         both = [start(verb, folder) for _ in range(2)]
         answers = [(*process.communicate(), process.returncode) for process in both]
-        done = [json.loads(told) for told, _, code in answers if code == 0]
+        done = [json.loads(printed) for printed, _, code in answers if code == 0]
         for _, errors, code in answers:
             if code not in (0, 2) or "Traceback" in errors:
                 return f"{verb.name}: of two processes one ended with {code}: {errors.strip()[-200:]}"
@@ -250,10 +250,10 @@ def measure(count: int, seed: int, *, kills_alone: bool = False) -> tuple[list[T
     for verb in VERBS:
         folder = Path(tempfile.mkdtemp(prefix="workbench-kill-"))
         started = time.monotonic()
-        told, errors = start(verb, folder).communicate()
-        if not told:
+        printed, errors = start(verb, folder).communicate()
+        if not printed:
             raise RuntimeError(f"{verb.name} gave no answer: {errors.strip()[-300:]}")
-        references.append((json.loads(told), read_rows(folder), time.monotonic() - started))
+        references.append((json.loads(printed), read_rows(folder), time.monotonic() - started))
         shutil.rmtree(folder)
     for verb, (reference, _, lasts) in zip(VERBS, references, strict=True):
         if kills_alone:

@@ -121,14 +121,14 @@ async def answered(client: httpx.AsyncClient, session: str, asked: Asked) -> tup
     async with client.stream("GET", "gradio_api/queue/data", params={"session_hash": session}) as stream:
         async for line in stream.aiter_lines():
             if line.startswith("data: ") and '"process_completed"' in line[:200] and event in line[:200]:
-                told = json.loads(line[6:])
+                answer = json.loads(line[6:])
                 break
         else:
             return time.perf_counter() - started, None
     taken = time.perf_counter() - started
-    if not told["success"]:
+    if not answer["success"]:
         return taken, None
-    line, figure, _, code, where, *_ = told["output"]["data"]
+    line, figure, _, code, where, *_ = answer["output"]["data"]
     return taken, [line, code, where, len(json.dumps(figure))]
 
 
@@ -144,10 +144,10 @@ async def loaded(address: str, asked: list[Asked], sessions: int, seconds: float
             for question in itertools.islice(itertools.cycle(asked), number, None):
                 if time.perf_counter() > end:
                     return
-                taken, told = await answered(client, f"load{number}", question)
+                taken, answer = await answered(client, f"load{number}", question)
                 found.seconds.append(taken)
-                found.failed += told is None
-                found.wrong += told is not None and told != question.expected
+                found.failed += answer is None
+                found.wrong += answer is not None and answer != question.expected
                 started = time.perf_counter()
                 answer = await client.get("workbench/api/compare", params=compare["asked"])
                 found.compare.append(time.perf_counter() - started)
@@ -181,7 +181,7 @@ async def fresh(address: str, asked: Asked, sessions: int) -> list[float]:
             for n in range(sessions)
         ]
         found = await asyncio.gather(*ask)
-    if any(told is None for _, told in found):
+    if any(answer is None for _, answer in found):
         raise OSError("a question that nobody asked before was not answered")
     return [seconds for seconds, _ in found]
 
@@ -255,8 +255,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--tree", type=Path, default=Path(__file__).parents[1])
     parser.add_argument("--python", default=sys.executable)
-    told = parser.parse_args()
-    print(json.dumps(measured(told.tree.resolve(), told.python, told.sessions, told.seconds)))
+    options = parser.parse_args()
+    print(json.dumps(measured(options.tree.resolve(), options.python, options.sessions, options.seconds)))
 
 
 if __name__ == "__main__":

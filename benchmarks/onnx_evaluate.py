@@ -106,8 +106,8 @@ def write(folder: Path) -> tuple[Path, Path, Path]:
         if len(annotations) == PEOPLE:
             break
     category = {"id": 1, "name": "person", "keypoints": list(scenes.skeleton.keypoints)}
-    told = {"images": images, "annotations": annotations, "categories": [category]}
-    (folder / "set.json").write_text(json.dumps(told))
+    content = {"images": images, "annotations": annotations, "categories": [category]}
+    (folder / "set.json").write_text(json.dumps(content))
     return path, folder / "set.json", folder
 
 

@@ -67,14 +67,14 @@ class Counts:
     slowest: float = 0.0
     examples: list[str] = field(default_factory=list)
 
-    def add(self, told: dict[str, Any]) -> None:
+    def add(self, row: dict[str, Any]) -> None:
         """Count one file."""
         self.files += 1
         for name in ("accepted", "compared", "other_values", "executions", "tracebacks", "hangs", "memory"):
-            setattr(self, name, getattr(self, name) + bool(told.get(name)))
-        self.slowest = max(self.slowest, told.get("seconds", 0.0))
-        if told.get("example") and len(self.examples) < 5:
-            self.examples.append(told["example"])
+            setattr(self, name, getattr(self, name) + bool(row.get(name)))
+        self.slowest = max(self.slowest, row.get("seconds", 0.0))
+        if row.get("example") and len(self.examples) < 5:
+            self.examples.append(row["example"])
 
 
 class Hang(BaseException):
@@ -160,15 +160,15 @@ def worked(name: str, first: int, count: int, seed: int) -> None:
             if number < first:
                 continue
             sample = samples[which]
-            told = _read(sample, Path(folder) / sample.name, data, wanted[which], watching)
-            if "example" in told:
-                told["example"] = f"{sample.name} {number}: {told['example']}"
-            print(json.dumps(told), flush=True)
+            row = _read(sample, Path(folder) / sample.name, data, wanted[which], watching)
+            if "example" in row:
+                row["example"] = f"{sample.name} {number}: {row['example']}"
+            print(json.dumps(row), flush=True)
 
 
 def _read(sample: Sample, path: Path, data: bytes, wanted: Any, watching: Any) -> dict[str, Any]:
     path.write_bytes(data)
-    told: dict[str, Any] = {}
+    row: dict[str, Any] = {}
     Path("/proc/self/clear_refs").write_text("5")  # the peak of memory begins anew
     before, began = _memory("VmRSS"), time.process_time()
     signal.signal(signal.SIGVTALRM, _late)
@@ -176,27 +176,27 @@ def _read(sample: Sample, path: Path, data: bytes, wanted: Any, watching: Any) -
     watching.on = True
     try:
         given = sample.read(path)
-        told["accepted"] = True
+        row["accepted"] = True
         if sample.same is not None:
-            told["compared"] = True
-            told["other_values"] = not sample.same(given, wanted)
-            if told["other_values"]:
-                told["example"] = "other values"
+            row["compared"] = True
+            row["other_values"] = not sample.same(given, wanted)
+            if row["other_values"]:
+                row["example"] = "other values"
     except sample.errors:
         pass
     except Hang:
-        told |= {"hangs": True, "example": "a hang"}
+        row |= {"hangs": True, "example": "a hang"}
     except BaseException as error:  # noqa: BLE001 - whatever comes is what is counted here
-        told |= {"tracebacks": True, "example": f"{type(error).__name__}: {error}"[:300]}
+        row |= {"tracebacks": True, "example": f"{type(error).__name__}: {error}"[:300]}
     finally:
         watching.on = False
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-    told["seconds"] = round(time.process_time() - began, 4)
-    told["memory"] = _memory("VmHWM") - before > MEGABYTES
+    row["seconds"] = round(time.process_time() - began, 4)
+    row["memory"] = _memory("VmHWM") - before > MEGABYTES
     if watching.seen:
-        told |= {"executions": True, "example": watching.seen[0]}
+        row |= {"executions": True, "example": watching.seen[0]}
         watching.seen.clear()
-    return told
+    return row
 
 
 def _late(number: int, frame: Any) -> None:

@@ -98,8 +98,8 @@ def of_predictions() -> Row:
 def _named(requests: list[str]) -> str:
     """How many requests, and to which calls: ``3 requests (2 image, 1 compare/track)``."""
     calls = [urllib.parse.urlsplit(url).path.partition("/api/")[2] or url for url in requests]
-    told = ", ".join(f"{calls.count(call)} {call}" for call in dict.fromkeys(calls))
-    return f"{len(calls)} requests{f' ({told})' if told else ''}"
+    counts = ", ".join(f"{calls.count(call)} {call}" for call in dict.fromkeys(calls))
+    return f"{len(calls)} requests{f' ({counts})' if counts else ''}"
 
 
 def write_epochs(folder: Path, epochs: int, images: int) -> Path:

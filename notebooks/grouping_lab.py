@@ -102,11 +102,13 @@ def perfect_ap(model, pose_set, image_ids):
             aggregation = dataclasses.replace(model.aggregation, **changed)
             people[name] += model.group(perfect, seen.batch, aggregation=aggregation)
     truth = truth_of(pose_set).on_images(image_ids)
-    told = {}
+    reached = {}
     for name, groups in people.items():
         found = predictions_of(image_ids, groups, category_of(pose_set), len(pose_set.skeleton))
-        told[name] = round(keypoint_ap(truth, found.detections(), pose_set.skeleton.sigmas).figures["AP"], 3)
-    return told
+        reached[name] = round(
+            keypoint_ap(truth, found.detections(), pose_set.skeleton.sigmas).figures["AP"], 3
+        )
+    return reached
 
 
 # Sides are rounded up to multiples of 64: 384 x 256 for a picture of 480 x 360, and 43 columns show nothing.

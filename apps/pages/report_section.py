@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import json
 import math
+import shlex
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,6 +145,21 @@ def opening_model(context: Context, file: str, **changed: Any) -> str:
 def absolute_path(path: Path) -> str:
     """The absolute path: the lines then run from any folder."""
     return path.resolve().as_posix()
+
+
+def command_in(folder: Path, command: str) -> str:
+    """A command as it is typed in a folder: paths below the folder are relative to it, others stay whole.
+
+    Args:
+        folder: where it will be run.
+        command: of the shell, with absolute paths.
+    """
+    start = folder.resolve()
+    words = [Path(word) if word.startswith("/") else word for word in shlex.split(command)]
+    return shlex.join(
+        one.relative_to(start).as_posix() if isinstance(one, Path) and one.is_relative_to(start) else str(one)
+        for one in words
+    )
 
 
 def path_literal(path: Path) -> str:

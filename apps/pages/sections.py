@@ -94,6 +94,19 @@ def control_row(classes: str = "") -> Iterator[None]:
         yield
 
 
+def sample_stepper(prefix: str) -> tuple[gr.Button, gr.Number, gr.Button]:
+    """Back, the sample's number, forth: they stand on one line at every width.
+
+    Args:
+        prefix: of the buttons' ids.
+    """
+    with gr.Row(elem_classes="wb-stepper"):
+        back = gr.Button("‹", min_width=34, scale=0, elem_id=f"{prefix}-back")
+        sample = gr.Number(None, label="sample", precision=0, minimum=0, min_width=112, scale=0)
+        forth = gr.Button("›", min_width=34, scale=0, elem_id=f"{prefix}-forth")
+    return back, sample, forth
+
+
 def job_html(job: Job | None, test_id: str = "job-status", cancelled: str = "Cancelled.") -> str:
     """What a job does, how far it is, and its remaining time; "" when it is done or there is none."""
     if job is None or job.state == "done":

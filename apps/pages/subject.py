@@ -15,6 +15,7 @@ from gradio.components import Component
 
 from apps.pages.controls import checked, hints_of
 from apps.pages.frame import sentence_html
+from apps.pages.sections import sample_stepper
 from apps.server.context import Context
 from apps.server.folders import Epoch, Refused, RunFolder
 from workbench.checkpoints.checkpoint_files import CHECKPOINT_ENDINGS
@@ -290,9 +291,7 @@ def subject_bar(context: Context) -> SubjectBar:
         run = gr.Dropdown(runs, value=None, label="run", allow_custom_value=True, min_width=150)
         epoch = gr.Dropdown([], value=None, label="epoch", allow_custom_value=True, min_width=110)
         data = gr.Dropdown([], value=None, label="data", allow_custom_value=True, min_width=150)
-        back = gr.Button("‹", min_width=34, scale=0, elem_id="wb-back")
-        sample = gr.Number(None, label="sample", precision=0, minimum=0, min_width=112, scale=0)
-        forth = gr.Button("›", min_width=34, scale=0, elem_id="wb-forth")
+        back, sample, forth = sample_stepper("wb")
         decoder = gr.Dropdown([(OWN, "")], value="", label="decoder", allow_custom_value=True, min_width=180)
     with gr.Accordion("An image of your own", open=False), gr.Row(elem_classes="wb-own"):
         image = gr.Image(

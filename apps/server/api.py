@@ -421,7 +421,7 @@ def _add_jobs(routes: APIRouter, context: Context) -> None:
 
 
 # With a version in the address the answer never changes; without one the browser asks each time.
-KEPT = "private, max-age=31536000, immutable"
+LASTING = "private, max-age=31536000, immutable"
 ASKED = "private, no-cache"
 
 Arguments = ParamSpec("Arguments")
@@ -432,7 +432,7 @@ def sent(
 ) -> Response:
     """A body with its ETag; 304 when the browser has it. `lasting`: the address holds the version."""
     tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
-    head = {"ETag": tag, "Cache-Control": KEPT if lasting else ASKED, **(headers or {})}
+    head = {"ETag": tag, "Cache-Control": LASTING if lasting else ASKED, **(headers or {})}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=head)
     return Response(body, media_type=media, headers=head)

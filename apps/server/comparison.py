@@ -276,7 +276,7 @@ class Comparisons:
             "protocol_text": text,
             "skeleton": skeleton_facts(sample_outputs.judged_by(pose_set).skeleton),
             "epochs": [
-                self._told_epoch(e, judged.get(e.index), broken.get(e.index), _version_of(ready, e.index))
+                self._epoch_facts(e, judged.get(e.index), broken.get(e.index), _version_of(ready, e.index))
                 for e in run.epochs
             ],
             "samples": [sample_facts(pose_set, index) for index in sample_outputs.indices],
@@ -404,7 +404,7 @@ class Comparisons:
 
         return self._judged.get((stored.folder.name, asked.decoder, asked.score), compute)
 
-    def _told_epoch(
+    def _epoch_facts(
         self, epoch: Epoch, judged: Judged | None, broken: str | None, version: str
     ) -> dict[str, Any]:
         found = judged.found if judged else None

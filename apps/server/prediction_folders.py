@@ -341,12 +341,12 @@ class PredictionFolders:
             "protocol": (protocol.to_json() if protocol else {}), "protocol_text": "; ".join(parts),
             "differences": [f"epoch {number}: {', '.join(what)}" for number, what in differ.items()],
             "skeleton": skeleton_facts(pose_set.skeleton),
-            "epochs": [self._told_epoch(opened, e, served) for e in run.epochs],
+            "epochs": [self._epoch_facts(opened, e, served) for e in run.epochs],
             "samples": samples,
             "arrays": f"workbench/api/compare/arrays?{_query(asked)}&v={opened.version}",
         }  # fmt: skip
 
-    def _told_epoch(self, opened: Opened, epoch: Epoch, served: set[str]) -> dict[str, Any]:
+    def _epoch_facts(self, opened: Opened, epoch: Epoch, served: set[str]) -> dict[str, Any]:
         key = _evaluation_key(opened, epoch)
         evaluated, scored = self._evaluations.peek(key), self._scored.peek(opened.version)
         figures = evaluated[1].figures if evaluated else None

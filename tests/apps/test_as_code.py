@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apps.pages.inspectors import restored
-from apps.pages.report_section import literal, opening_model, opening_of, printing, report_code
+from apps.pages.report_section import command_in, literal, opening_model, opening_of, printing, report_code
 from apps.pages.subject import able_runs, subject_of
 from apps.pages.sweep_section import Sweeping
 from apps.server.context import Context
@@ -42,6 +42,18 @@ def test_code_that_is_run_prints_its_reports_and_a_command_stays_as_it_is(capsys
     exec(printing("word = 'AP'\n(word +\n ' 0.5')\n\nword"), {})
     assert capsys.readouterr().out == "AP 0.5\nAP\n"
     assert printing("workbench sweep run --data x").splitlines() == ["workbench sweep run --data x"]
+
+
+def test_a_shown_command_names_what_lies_in_the_served_folder_from_there(tmp_path):
+    served = tmp_path / "my runs"
+    inside, outside = served / "a" / "my config.py", tmp_path / "my runs 2" / "a.json"
+    command = shlex.join(["workbench", "overfit", "--config", str(inside), "--annotation", str(outside)])
+    typed = command_in(served, command)
+    assert shlex.split(typed)[2:] == ["--config", "a/my config.py", "--annotation", str(outside)]
+    # Typed there, it is the same command.
+    again = [str(served / word) if word.endswith(".py") else word for word in shlex.split(typed)]
+    assert shlex.join(again) == command
+    assert command_in(served, "workbench overfit rtmpose --steps 3") == "workbench overfit rtmpose --steps 3"
 
 
 def test_a_folder_cannot_end_the_string_that_names_it(opened, painted, settings, tmp_path):

@@ -45,8 +45,13 @@ def test_each_panel_holds_what_its_axis_says():
     assert figure.layout.uirevision == "session"
 
 
-def test_before_the_first_step_there_are_empty_panels():
-    assert all(numbers(trace.x) == [] for trace in curves([], "session").data)
+def test_before_the_first_step_a_sentence_stands_in_place_of_empty_axes():
+    figure = curves([], "session")
+    assert not figure.data
+    assert figure.layout.xaxis.visible is False
+    assert figure.layout.yaxis.visible is False
+    (said,) = figure.layout.annotations
+    assert said.text.startswith("Start draws loss, PCK, learning rate")
 
 
 def test_a_layer_cannot_bring_a_link_into_the_legend():

@@ -292,7 +292,7 @@ def test_figures_are_those_of_mmpose_cocometric(people, nms, tmp_path):
 
     from workbench.core.geometry import crop_region
     from workbench.evaluation import Predictions
-    from workbench.evaluation.oks import crop_areas, kept_by_nms
+    from workbench.evaluation.oks import crop_areas, rows_after_nms
 
     rng = np.random.default_rng(0)
     own = [people.instances[i] for i in people.labelled] * 3
@@ -330,7 +330,7 @@ def test_figures_are_those_of_mmpose_cocometric(people, nms, tmp_path):
         pose_scores("bbox_keypoint", scores, box_scores),
     )
     if nms != "none":
-        found = found.take(kept_by_nms(found, crop_areas(Knowing(), found), np.array(COCO.sigmas), 0.9))
+        found = found.take(rows_after_nms(found, crop_areas(Knowing(), found), np.array(COCO.sigmas), 0.9))
         assert len(found) < len(own)
     ours = evaluate(people, found).figures
     names = ("AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)")

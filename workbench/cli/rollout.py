@@ -54,7 +54,7 @@ Threshold = Annotated[float, option("--threshold", "Of PCK, share of the normali
 Normaliser = Annotated[
     str, option("--normaliser", "longer side (MP-100), diagonal, or root of area; of the box.")
 ]
-Taught = Annotated[
+ScheduleSteps = Annotated[
     int,
     option(
         "--schedules", "Train the model of the first checkpoint with each schedule for so many steps.", min=0
@@ -83,7 +83,7 @@ def command(
     remap: Remap = False,
     threshold: Threshold = 0.2,
     normaliser: Normaliser = "longer side",
-    schedules: Taught = 0,
+    schedules: ScheduleSteps = 0,
     bisect: Bisected = 0,
     *,
     pictures: ImageOptions,

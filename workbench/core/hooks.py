@@ -118,7 +118,7 @@ class OnceComputed:
 
     def __init__(self, part: nn.Module, most: int) -> None:
         self.part, self.most = part, most
-        self._kept: dict[bytes, Any] = {}
+        self._cache: dict[bytes, Any] = {}
         self._weights = [tensor.detach().clone() for tensor in part.state_dict().values()]
 
     @classmethod
@@ -160,18 +160,18 @@ class OnceComputed:
             if torch.is_grad_enabled() or not self._as_at_first():
                 return function(inputs)
             key = _digest(inputs)
-            if key in self._kept:
-                return self._kept[key]
+            if key in self._cache:
+                return self._cache[key]
             made = function(inputs)
-            if len(self._kept) < self.most:
-                self._kept[key] = made
+            if len(self._cache) < self.most:
+                self._cache[key] = made
             return made
 
         return given
 
     def forget(self) -> None:
         """Drop all kept results."""
-        self._kept.clear()
+        self._cache.clear()
 
     def _given(self, original: Callable, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
         import torch
@@ -179,11 +179,11 @@ class OnceComputed:
         if named or len(inputs) != 1 or torch.is_grad_enabled() or not self._as_at_first():
             return original(*inputs, **named)
         keys = [_digest(one) for one in inputs[0]]
-        if keys and all(key in self._kept for key in keys):
-            return _joined([self._kept[key] for key in keys])
+        if keys and all(key in self._cache for key in keys):
+            return _joined([self._cache[key] for key in keys])
         given = original(*inputs)
-        if len(self._kept) + len(keys) <= self.most and _is_batch(given, len(keys)):
-            self._kept |= {key: _item(given, i) for i, key in enumerate(keys)}
+        if len(self._cache) + len(keys) <= self.most and _is_batch(given, len(keys)):
+            self._cache |= {key: _item(given, i) for i, key in enumerate(keys)}
         return given
 
     def _as_at_first(self) -> bool:

@@ -22,7 +22,7 @@ _LINE = 2000
 _NUMBER = r"[-+]?(?:\d{1,12}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][+-]?\d{1,3})?"
 _VALUE = re.compile(rf"^({_NUMBER})\s*(%?)(?![\w.])")
 # A value in a sentence, and no range after it.
-_TOLD = rf"{_NUMBER}(?![\d.])\s*%?(?!\s*(?:-|\u2013|\u2014|to)\s*\d)"
+_FIGURE = rf"{_NUMBER}(?![\d.])\s*%?(?!\s*(?:-|\u2013|\u2014|to)\s*\d)"
 _RANGE = re.compile(rf"^({_NUMBER})\s*%?\s*(?:-|\u2013|\u2014|to)\s*({_NUMBER})\s*%?$")
 _NAME = r"[A-Za-z][\w@./]*(?:[ -][\w@./]+){0,2}"
 # "[ep  1/14] train-loss: 0.03 ; lr=0.002", "--> VAL Ep 001  mAP: 31.2 %": a line that begins with its place.
@@ -37,17 +37,17 @@ _WITHIN = re.compile(
 _SPLIT_WORD = r"(?:(?:train|val|valid|validation|eval|test)[ _/-])?"
 _FIGURES = re.compile(
     rf"(?<![\w./@-])(?P<name>{_SPLIT_WORD}[A-Za-z][\w@./]{{0,60}}(?: ?@[\d.:]{{1,9}})?)(?:\s*[:=]\s*|\s+)"
-    rf"(?P<value>{_TOLD})(?![\w/])",
+    rf"(?P<value>{_FIGURE})(?![\w/])",
     re.IGNORECASE,
 )
-_EPOCH_LINE = re.compile(rf"\bepoch (\d{{1,9}}):?\s+({_NAME}?)\s*[:=]?\s+({_TOLD})", re.IGNORECASE)
+_EPOCH_LINE = re.compile(rf"\bepoch (\d{{1,9}}):?\s+({_NAME}?)\s*[:=]?\s+({_FIGURE})", re.IGNORECASE)
 _STATED = re.compile(
     rf"^\W*(?P<before>{_NAME} )?(?P<kind>best|final|last)\b ?(?P<name>{_NAME})?\s*"
-    rf"(?:\(\s*epoch (?P<inner>\d{{1,9}})\s*\))?\s*[:=]\s*(?P<value>{_TOLD})(?P<rest>.*)$",
+    rf"(?:\(\s*epoch (?P<inner>\d{{1,9}})\s*\))?\s*[:=]\s*(?P<value>{_FIGURE})(?P<rest>.*)$",
     re.IGNORECASE,
 )
 _AT = re.compile(r"\bepoch\s+(\d{1,9})", re.IGNORECASE)
-_FIGURE_LINE = re.compile(rf"^\W*(?P<name>{_NAME})\s*[:=]\s*(?P<value>{_TOLD})(?:\s*\([^)]*\))?\s*$")
+_FIGURE_LINE = re.compile(rf"^\W*(?P<name>{_NAME})\s*[:=]\s*(?P<value>{_FIGURE})(?:\s*\([^)]*\))?\s*$")
 _RULE = re.compile(r"^[\s|:=+-]+$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _HEADING = re.compile(r"^(#{1,6})\s+(.+)$")

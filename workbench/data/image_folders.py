@@ -111,9 +111,9 @@ def images_folder(path: Path, images: Path | None, entries: Sequence[Any]) -> tu
 
 def _chosen(candidates: Sequence[Path], names: Sequence[str], path: Path) -> tuple[Path, str]:
     """The first candidate where it holds one of the names, otherwise the likeliest of those that do."""
-    if _held(candidates[0], names, path.name):
+    if _files_there(candidates[0], names, path.name):
         return candidates[0], ""
-    held = {p: files for p in candidates if (files := _held(p, names, path.name))}
+    held = {p: files for p in candidates if (files := _files_there(p, names, path.name))}
     if not held:
         return candidates[0], ""
 
@@ -149,7 +149,7 @@ def _top(path: Path) -> Path:
     return here.parent if _ANNOTATION_FOLDER.search(here.resolve().name) else here
 
 
-def _held(folder: Path, names: Sequence[str], where: str) -> list[Path]:
+def _files_there(folder: Path, names: Sequence[str], where: str) -> list[Path]:
     """The files of these names in a folder."""
     return [file for name in names if _is_file(file := inside(folder, name, where))]
 

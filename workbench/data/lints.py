@@ -323,12 +323,12 @@ def _column(pose_set: PoseSet, chosen: list[Instance]) -> _Column:
     )
 
 
-_Told = list[tuple[str, "Bool[np.ndarray, ' N']"]]
+_Flagged = list[tuple[str, "Bool[np.ndarray, ' N']"]]
 
 
-def _areas(column: _Column) -> _Told:
+def _areas(column: _Column) -> _Flagged:
     area = column.area
-    found: _Told = []
+    found: _Flagged = []
     known = np.isfinite(area)
     negative, zero = area < 0, area == 0
     if negative.any():
@@ -353,7 +353,7 @@ def _areas(column: _Column) -> _Told:
     return found or _out_of_proportion(column)
 
 
-def _out_of_proportion(column: _Column) -> _Told:
+def _out_of_proportion(column: _Column) -> _Flagged:
     """Areas that are of another unit than boxes and poses: both have to say so, as either may be wrong."""
     boxed = np.isfinite(column.boxes).all(1) & (column.boxes[:, 2:] > 0).all(1)
     rich = boxed & (column.labelled.sum(1) >= _RICH) & np.isfinite(column.area)
@@ -373,7 +373,7 @@ def _out_of_proportion(column: _Column) -> _Told:
     return [(text, rich)]
 
 
-def _unit_keypoints(column: _Column) -> _Told:
+def _unit_keypoints(column: _Column) -> _Flagged:
     several = (column.labelled.sum(1) >= 2) & ~(column.size.max(1) < _SMALL_IMAGE)
     if not several.any():
         return []
@@ -385,8 +385,8 @@ def _unit_keypoints(column: _Column) -> _Told:
         # In part of the set a pose within a pixel may be one that is hardly labelled: its box decides.
         boxed = rows & np.isfinite(column.boxes).all(1)
         pixels = column.keypoints[boxed] * column.size[boxed][:, None]
-        held = _share_held(pixels, column.labelled[boxed], column.boxes[boxed]) >= _IN_BOX
-        held &= _share_held(column.keypoints[boxed], column.labelled[boxed], column.boxes[boxed]) < _IN_BOX
+        held = _share_inside(pixels, column.labelled[boxed], column.boxes[boxed]) >= _IN_BOX
+        held &= _share_inside(column.keypoints[boxed], column.labelled[boxed], column.boxes[boxed]) < _IN_BOX
         rows[:] = False
         rows[np.flatnonzero(boxed)[held]] = True
         if not rows.any():
@@ -399,7 +399,7 @@ def _unit_keypoints(column: _Column) -> _Told:
     return [(text, rows)]
 
 
-def _exchanged(column: _Column) -> _Told:
+def _exchanged(column: _Column) -> _Flagged:
     """X and y look exchanged: boxes, or else images, contain the keypoints only when swapped."""
     boxed = np.asarray(np.isfinite(column.boxes).all(1)) & (column.boxes[:, 2:] > 0).all(1)
     images = np.concatenate([np.zeros_like(column.size), column.size], 1)
@@ -407,8 +407,8 @@ def _exchanged(column: _Column) -> _Told:
     usable = np.isfinite(frames).all(1) & (column.labelled.sum(1) >= 2)
     if not usable.any():
         return []
-    as_is = _share_held(column.keypoints, column.labelled, frames)[usable]
-    other = _share_held(column.keypoints[..., ::-1], column.labelled, frames)[usable]
+    as_is = _share_inside(column.keypoints, column.labelled, frames)[usable]
+    other = _share_inside(column.keypoints[..., ::-1], column.labelled, frames)[usable]
     if other.mean() < 0.8 or other.mean() - as_is.mean() < 0.4 or _boxes_are_turned(column, usable):
         return []
     what = "boxes" if boxed[usable].any() else "images"
@@ -427,7 +427,7 @@ def _boxes_are_turned(column: _Column, usable: Bool[np.ndarray, " N"]) -> bool:
     return bool(out[0] > 2 * out[1])
 
 
-def _boxes(column: _Column, trusted: bool) -> _Told:
+def _boxes(column: _Column, trusted: bool) -> _Flagged:
     """Findings about boxes; `trusted` when keypoints are in pixels and can be compared with them."""
     boxed = np.asarray(np.isfinite(column.boxes).all(1))
     if not boxed.any():
@@ -448,7 +448,7 @@ def _boxes(column: _Column, trusted: bool) -> _Told:
         return [(text, rows(np.asarray(unit)))]
     if trusted and (layout := _layout(column, boxed)):
         return [(layout, boxed)]
-    found: _Told = []
+    found: _Flagged = []
     over = np.maximum(boxes[:, :2] + boxes[:, 2:] - size, -boxes[:, :2])
     # A tolerance of a twentieth of the side, for rounding and boxes drawn slightly beyond the edge.
     outside = (over > np.maximum(2.0, 0.05 * boxes[:, 2:])).any(1)
@@ -456,7 +456,7 @@ def _boxes(column: _Column, trusted: bool) -> _Told:
         text = f"{int(outside.sum())} boxes reach outside their image; crops use the part inside"
         found.append((text, rows(np.asarray(outside))))
     # Boxes of occluded people may cover only what is visible.
-    inside = _share_held(column.keypoints[boxed], column.visible[boxed], boxes)
+    inside = _share_inside(column.keypoints[boxed], column.visible[boxed], boxes)
     positive = (boxes[:, 2:] > 0).all(1) & column.visible[boxed].any(1)
     empty = (inside < 0.5) & positive
     if trusted and empty.any():
@@ -494,7 +494,7 @@ def _layout(column: _Column, boxed: Bool[np.ndarray, " N"]) -> str:
     )
 
 
-def _share_held(
+def _share_inside(
     keypoints: Float[np.ndarray, "N K 2"], labelled: Bool[np.ndarray, "N K"], boxes: Float[np.ndarray, "N 4"]
 ) -> Float[np.ndarray, " N"]:
     """Share of each instance's labelled keypoints within its box (x, y, width, height), a tenth widened."""

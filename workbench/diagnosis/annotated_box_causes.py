@@ -25,7 +25,7 @@ Box = tuple[float, float, float, float]
 # Boxes and keypoints are of images of two sizes where fewer of the keypoints than this lie in their boxes,
 # one line maps the boxes' centres to the keypoints', what it leaves is below so many box sizes, and its
 # factor differs so much from 1. Coordinates that are shares of the image have a factor beyond the last two.
-HELD, LEFT, OFF, LEAST_FACTOR, MOST_FACTOR = 0.5, 0.25, 0.1, 0.1, 10.0
+INSIDE, LEFT, OFF, LEAST_FACTOR, MOST_FACTOR = 0.5, 0.25, 0.1, 0.1, 10.0
 
 # Keypoints that an instance needs for its extent to say where its box is.
 LEAST_KEYPOINTS, LEAST_INSTANCES = 6, 8
@@ -258,7 +258,7 @@ def frames_of(pose_set: PoseSet) -> Frames | None:
         return None
     inside = [((seen >= b[:2]) & (seen <= b[2:])).all(-1).mean() for b, seen in zip(box, points, strict=True)]
     held = float(np.mean(inside))
-    if held >= HELD:
+    if held >= INSIDE:
         return None
     least, most = _extents(points)
     centres, wanted = (box[:, :2] + box[:, 2:]) / 2, (least + most) / 2

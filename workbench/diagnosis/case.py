@@ -114,7 +114,7 @@ class Case:
         self.stepped = stepped
         self.started = time.monotonic()
         self.notes: list[str] = list(given.notes)
-        self._kept: dict[str, Any] = {}
+        self._cache: dict[str, Any] = {}
         self._unchanged: dict[str, str] = {}
         self._crop_seconds = 0.0
         self.forwarded = 0
@@ -125,21 +125,21 @@ class Case:
         Raises:
             NotAvailable: it cannot be made; the sentence says what is missing.
         """
-        if key not in self._kept:
+        if key not in self._cache:
             try:
-                self._kept[key] = make()
+                self._cache[key] = make()
             except NotAvailable as error:
-                self._kept[key] = error
+                self._cache[key] = error
             except (*USER_ERRORS, RuntimeError) as error:  # torch's, of shapes that do not fit
-                self._kept[key] = Failed(sentence(error))
-        kept = self._kept[key]
+                self._cache[key] = Failed(sentence(error))
+        kept = self._cache[key]
         if isinstance(kept, NotAvailable):
             raise kept
         return kept
 
     def peek(self, key: str) -> Any:
         """The value of a key if it was made; None where it was not, or could not be."""
-        kept = self._kept.get(key)
+        kept = self._cache.get(key)
         return None if isinstance(kept, NotAvailable) else kept
 
     def step(self) -> None:
@@ -250,7 +250,7 @@ class Case:
                 found = self._open(remap=False, config=None)
             except (*USER_ERRORS, RuntimeError):
                 raise error from None
-            self._kept["config failure"] = failure
+            self._cache["config failure"] = failure
             self.notes.append(
                 f"{path.name} does not fit; the rest is tested with the checkpoint's own config"
             )
@@ -263,7 +263,7 @@ class Case:
             NotAvailable: no model can be built at all, or nothing was given to build one of.
         """
         self.as_given()
-        return self._kept.get("config failure", "")
+        return self._cache.get("config failure", "")
 
     def loaded(self) -> LoadedModel:
         """The model; where a renaming of tensors fills more of it, renamed."""
@@ -586,14 +586,14 @@ class Case:
         """
         made = Case(self.given, self.options, self.causes, self.stepped)
         same = ("checkpoint", "config", "as given", "loaded", "chosen", "curves", "model")
-        made._kept |= {key: self._kept[key] for key in same if key in self._kept}
+        made._cache |= {key: self._cache[key] for key in same if key in self._cache}
         evidence = Mended(self.evidence(), [change])
-        made._kept |= {"data": self.read_set(), "evidence": evidence, "measured": evidence, "changes": []}
-        made._kept["separated"] = nothing_chosen(evidence)
+        made._cache |= {"data": self.read_set(), "evidence": evidence, "measured": evidence, "changes": []}
+        made._cache["separated"] = nothing_chosen(evidence)
         if change.stage == "labels":
-            made._kept["data"] = change.of(self.read_set())
+            made._cache["data"] = change.of(self.read_set())
         elif evidence.model is None:
-            made._kept["all results"] = change.of(self.all_results())
+            made._cache["all results"] = change.of(self.all_results())
         elif change.stage in (*NEEDS_FORWARD, "outputs"):
-            made._kept["model"] = change.of(self.model())
+            made._cache["model"] = change.of(self.model())
         return made

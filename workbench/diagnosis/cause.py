@@ -96,7 +96,7 @@ class NotTestable:
     needs: str
 
 
-TOLD_BY_POSES: tuple[Group, ...] = ("input", "output", "labels", "evaluation")
+SHOWN_BY_POSES: tuple[Group, ...] = ("input", "output", "labels", "evaluation")
 """Groups whose findings are asked again once a proved cause is undone."""
 
 Answer = RuledOut | NotTestable | Finding | Sequence[Finding]
@@ -142,7 +142,7 @@ class Cause(ABC):
         if (
             apart is None
             or self.level != "forward"
-            or self.group not in TOLD_BY_POSES
+            or self.group not in SHOWN_BY_POSES
             or "claim" in self.needs
         ):
             return ""
@@ -220,12 +220,14 @@ class Undone(Cause):
         rival = next((c for c, same in apart.alike.items() for s in same if s.cause == self.name), None)
         if rival is not None:
             return RuledOut(
-                f"{change.name} gives {_told(change, best)}, but nothing once '{rival.cause}' is undone"
+                f"{change.name} gives {_gain_text(change, best)}, but nothing once '{rival.cause}' is undone"
             )
         if best.oks > 0 and best.low > 0 and apart.chosen:
             found = apart.chosen[0].cause
-            return RuledOut(f"{change.name} gives {_told(change, best)}, less than undoing '{found}' does")
-        return RuledOut(f"undoing it ({change.name}) gives {_told(change, best)}: no gain that counts")
+            return RuledOut(
+                f"{change.name} gives {_gain_text(change, best)}, less than undoing '{found}' does"
+            )
+        return RuledOut(f"undoing it ({change.name}) gives {_gain_text(change, best)}: no gain that counts")
 
     def proved(self, case: Case, change: Change, apart: Separated) -> Finding:
         """The finding, with what undoing the cause gave."""
@@ -240,7 +242,7 @@ class Undone(Cause):
             )
         if len(apart.chosen) > 1:
             with_others = apart.last[change]
-            evidence += f"; on top of the other changes it gives {_told(change, with_others)}"
+            evidence += f"; on top of the other changes it gives {_gain_text(change, with_others)}"
         same = [other.cause for other in apart.alike.get(change, ())]
         if same:
             evidence += f"; not told apart from {', '.join(same)}, which explains the same figures"
@@ -273,7 +275,7 @@ def _given(change: Change, found: Gain) -> float:
     return found.AP if change.stage == "scores" else found.oks
 
 
-def _told(change: Change, found: Gain) -> str:
+def _gain_text(change: Change, found: Gain) -> str:
     if change.stage == "scores":
         return Effect("AP", found.AP, found.AP_low, found.AP_high).text()
     return f"mean OKS {found.oks:+.3f} ({found.low:+.3f} to {found.high:+.3f})"

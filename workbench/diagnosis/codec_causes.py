@@ -132,7 +132,7 @@ class CodecCeiling(Cause):
         case.once("codec sizes", lambda: sizes)
         errors = [self._measured(case, one) for one in sizes]
         mine = errors[0]
-        by_size = [_told(size, error) for size, error in zip(sizes, errors, strict=True)]
+        by_size = [_error_text(size, error) for size, error in zip(sizes, errors, strict=True)]
         best = max(error.ap_ceiling for error in errors)
         cost = max(best, 1.0) - mine.ap_ceiling
         text = f"encoding and decoding alone, for a person of 100x200 image pixels: {', '.join(by_size)}"
@@ -153,7 +153,7 @@ class CodecCeiling(Cause):
         return codec_errors([size.setup()], [size.codec]).codecs[0]
 
 
-def _told(size: Sizes, error: CodecError) -> str:
+def _error_text(size: Sizes, error: CodecError) -> str:
     (H, W), (h, w) = size.input_size, size.heatmap_size
     kind = "UDP Gaussian" if size.udp else "plain Gaussian, quarter of a cell towards the neighbour"
     return (

@@ -127,10 +127,10 @@ class MirroredAlike(Cause):
             return float(np.abs(own - other).mean()) / max(usual, 1e-12)
 
         same, back = apart(mirrored), apart(mirrored[..., ::-1])
-        told = f"of what the outputs of {len(own)} images differ by"
+        share_of = f"of what the outputs of {len(own)} images differ by"
         if same < COPIED:
             return self.found(
-                f"an image and its mirror image give the same output: {same:.2%} {told}",
+                f"an image and its mirror image give the same output: {same:.2%} {share_of}",
                 fix="mirror the maps of the mirrored image back, and exchange left and right, before they "
                 "are averaged with those of the image",
                 numbers=(Measurement("difference of the two outputs", same, expected=1.0),),
@@ -138,14 +138,14 @@ class MirroredAlike(Cause):
         if back < COPIED and paired > COPIED * usual:
             found = self.found(
                 "the outputs of an image and of its mirror image mirror each other, keypoint by keypoint, to "
-                f"{back:.2%} {told}: left stays left",
+                f"{back:.2%} {share_of}: left stays left",
                 fix="exchange the maps of left and right once the mirrored ones are mirrored back",
                 numbers=(Measurement("difference of the two outputs", back, expected=1.0),),
             )
             return dataclasses.replace(found, cause=self.SIDES)
         return RuledOut(
             f"the outputs of an image and of its mirror image differ by {same:.0%}, mirrored back by "
-            f"{back:.0%} {told}"
+            f"{back:.0%} {share_of}"
         )
 
 

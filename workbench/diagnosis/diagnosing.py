@@ -17,7 +17,7 @@ from workbench.data.opening import check_data_name
 from workbench.diagnosis.case import BudgetSpent, Case, Options
 from workbench.diagnosis.cause import (
     LEVELS,
-    TOLD_BY_POSES,
+    SHOWN_BY_POSES,
     Cause,
     Level,
     NotTestable,
@@ -293,7 +293,7 @@ def _cost(case: Case) -> tuple[int, ...]:
 
 def _of_poses(answers: Answered, but: Cause) -> list[Finding]:
     """What other causes that poses tell have found."""
-    groups = (*TOLD_BY_POSES, "conditioning")
+    groups = (*SHOWN_BY_POSES, "conditioning")
     found = [a for c, a in answers.items() if c is not but and c.group in groups]
     return [one for answer in found if isinstance(answer, list) for one in answer]
 

@@ -55,7 +55,7 @@ NOTHING_TO_LOSE = 0.1
 STRAY = 0.05
 # Instances whose outputs are kept: of the model as it is, and of all changes together. Images and input are
 # kept of the sample alone, some 1 MB each.
-MOST_STORED, MOST_KEPT = 1024, 256
+MOST_STORED, MOST_CACHED = 1024, 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,7 +355,7 @@ class Evidence:
         """Drop outputs of changes, those used least lately first; outputs of the model as it is stay."""
         changed = [key for key in self._forwards if key]
         sizes = [sum(len(one.rows) for one in self._forwards[key]) for key in changed]
-        while len(sizes) > 1 and sum(sizes) > MOST_KEPT:
+        while len(sizes) > 1 and sum(sizes) > MOST_CACHED:
             del self._forwards[changed.pop(0)], sizes[0]
 
     def _forward(self, changes: Sequence[Change], rows: Sequence[int]) -> Iterator[Forward]:

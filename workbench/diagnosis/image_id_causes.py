@@ -189,8 +189,8 @@ class OtherPictures(Undone):
         )
 
     def test(self, case: Case) -> Answer:
-        if (told := case.no_changes_of(self)) and case.of_model().measure().mean_oks >= FITS:
-            return RuledOut(told)
+        if (reason := case.no_changes_of(self)) and case.of_model().measure().mean_oks >= FITS:
+            return RuledOut(reason)
         return super().test(case)
 
 

@@ -355,10 +355,10 @@ class NormStatistics(Undone):
 
     def seen(self, case: Case, change: Change) -> str:
         if wrong := change.facts.get("misfits"):
-            told = "; ".join(one.text() for one in wrong)
+            text = "; ".join(one.text() for one in wrong)
             if all(one.kind == "order" for one in wrong):
-                told += "; the stored numbers are the measured ones in another order of the channels"
-            return told
+                text += "; the stored numbers are the measured ones in another order of the channels"
+            return text
         fresh, layers = fresh_statistics(case)
         if fresh:
             return f"{fresh} of {layers} normalisation layers still hold mean 0 and variance 1, as they start"

@@ -32,7 +32,7 @@ LEAST_INSTANCES = 8
 # An amount that leaves more than this share of the distance to the labels explains nothing.
 LESS = 0.95
 # Share of the labelled keypoints that crops must hold for an amount to mean anything.
-HELD = 0.5
+INSIDE = 0.5
 # Images fall into two groups where the amounts of the groups are this many times as far apart as images are
 # from their own group's (median). One cloud cut in two has 2 (normal) to 4 (even).
 APART = 6.0
@@ -202,7 +202,7 @@ def constant_offset(case: Case) -> Offset | None:
         inside = inverted(affines, truth[..., :2])
         within = np.all((inside >= 0) & (inside <= np.array([W, H])), axis=-1)
         held = float(within[truth[..., 2] > 0].mean())
-        if held < HELD:
+        if held < INSIDE:
             raise NotAvailable(f"{held:.0%} of the labelled keypoints lie in the crops: mend the boxes first")
         return offset_of(evidence.poses().keypoints, truth, affines)
 

@@ -148,12 +148,12 @@ class DisturbedPart(Undone):
         if model is None:
             raise NotAvailable(OF_RESULTS)
         own, earlier = model.module.state_dict(), case.earlier()
-        told = ", told by the weights of the epoch before"
+        source = ", told by the weights of the epoch before"
         if earlier:
             found = places_of_earlier(own, earlier[-1].state_dict())
             orders = [found] if found else []
         else:
-            orders, told = list(orders_of_blocks(own)), ""
+            orders, source = list(orders_of_blocks(own)), ""
         for places in orders:
             listed = ", ".join(f"{part} in the place of {there}" for part, there in list(places.items())[:4])
             tensors = moved_tensors(own, places)
@@ -163,8 +163,8 @@ class DisturbedPart(Undone):
                 "weights",
                 lambda model, tensors=tensors: WithTensors(model, tensors),
                 fix=f"write {listed}; look for what sorted or renamed them",
-                shown=bool(told),
-                facts={"told": f"{', '.join(list(places)[:4])} are not at their own place{told}"},
+                shown=bool(source),
+                facts={"told": f"{', '.join(list(places)[:4])} are not at their own place{source}"},
             )
 
     def _pruned(self, case: Case) -> Iterable[Change]:
@@ -307,11 +307,11 @@ class DisturbedPart(Undone):
                 return None
         trained = max((int(one.num_batches_tracked) for one in norms_of(case.model().module)), default=0)
         far = [one for one in _spoilt(case) if one.is_far and one.layers[0] is not layer_fits(case)[0]]
-        told = [(one.part, one.text()) for one in far if trained >= LEAST_BATCHES]
-        told += [(one.block, one.text()) for one in _outsized(case) if one.is_certain]
-        if not told:
+        disturbed = [(one.part, one.text()) for one in far if trained >= LEAST_BATCHES]
+        disturbed += [(one.block, one.text()) for one in _outsized(case) if one.is_certain]
+        if not disturbed:
             return None
-        part, text = told[0]
+        part, text = disturbed[0]
         return self.found(
             f"{text}, which training does not leave behind; nothing that was tried in its place gives more",
             fix=f"take {part} from the trainer's own file, or from an epoch before; {LOOK_FOR}",

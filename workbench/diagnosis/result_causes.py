@@ -31,7 +31,7 @@ INSTANCES, IMAGES = 24, 8
 SAME, APART, MORE_THAN_FLIP = 0.005, 0.03, 3.0
 # Part of the keypoints that must lie on one coordinate, and how many times as many as on the next frequent
 # one.
-HELD, OFTENER = 0.03, 5.0
+LEAST_SHARE, OFTENER = 0.03, 5.0
 # Part of the held keypoints that must be labelled elsewhere.
 LABELLED = 0.25
 # Part of the poses in which one keypoint is held; keypoints on one of the other coordinates, in the mean.
@@ -171,7 +171,7 @@ class KeypointsHeld(Cause):
         # A keypoint that no pose has is a cause of its own.
         empty &= empty.mean(0) < EVERY
         seen, held = [], np.zeros(points.shape[:2], bool)
-        if empty.mean() >= HELD:
+        if empty.mean() >= LEAST_SHARE:
             seen.append(f"{empty.mean():.0%} of the keypoints have no place, or (0, 0)")
             held |= empty
         for axis, name in enumerate("xy"):
@@ -207,7 +207,7 @@ def _most_frequent(
     if len(values) < 2 or counts.sum() - counts.max() > MOST_ON_ONE * (len(values) - 1):
         return 0.0, None
     most = int(counts.argmax())
-    if counts[most] < max(HELD * value.size, OFTENER * np.delete(counts, most).max(initial=1)):
+    if counts[most] < max(LEAST_SHARE * value.size, OFTENER * np.delete(counts, most).max(initial=1)):
         return 0.0, None
     return float(values[most]), counted & (value == values[most])
 

@@ -90,8 +90,10 @@ def _label(predictions: Predictions, row: int, pose_set: PoseSet, record: ImageR
         "attributes": {},
         "tags": [],
         "label": pose_set.categories.get(int(predictions.category_id[row])),
-        "points": [[_told(v) for v in point] for point in (predictions.keypoints[row] / size).tolist()],
-        "confidence": [_told(v) for v in predictions.scores[row].tolist()],
+        "points": [
+            [_json_number(v) for v in point] for point in (predictions.keypoints[row] / size).tolist()
+        ],
+        "confidence": [_json_number(v) for v in predictions.scores[row].tolist()],
         "score": float(predictions.score[row]),
     }
     box = predictions.box[row]
@@ -103,7 +105,7 @@ def _label(predictions: Predictions, row: int, pose_set: PoseSet, record: ImageR
     return label
 
 
-def _told(value: float) -> Any:
+def _json_number(value: float) -> Any:
     """A number as MongoDB's JSON has it; bare NaN is no JSON."""
     return value if math.isfinite(value) else _NAN
 

@@ -170,7 +170,7 @@ def oks_nms(
     return np.array(chosen, int)
 
 
-def kept_by_nms(
+def rows_after_nms(
     predictions: Predictions,
     areas: Float[np.ndarray, " N"],
     sigmas: Float[np.ndarray, " K"],

@@ -32,7 +32,7 @@ from workbench.core.run import run
 from workbench.core.wrapping import Wrapper
 from workbench.data.pose_set import check_images
 from workbench.evaluation.evaluate import images_of
-from workbench.evaluation.oks import crop_areas, kept_by_nms, paired_oks
+from workbench.evaluation.oks import crop_areas, paired_oks, rows_after_nms
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import (
     DEFAULT,
@@ -183,7 +183,7 @@ def category_of(pose_set: PoseSet) -> int:
     return next(iter(categories))
 
 
-def check_wishes(
+def check_reading_options(
     *, boxes: object, options: DecodeOptions, score_rule: str = DEFAULT, nms: float | None = None
 ) -> None:
     """Raise ValueError for an option that a bottom-up model would ignore."""
@@ -280,7 +280,7 @@ def predict(
     options = options or DecodeOptions()
     model = named_as(model, pose_set.skeleton, pose_set.name)
     if finds_people(model):
-        check_wishes(boxes=boxes, options=options, score_rule=score_rule, nms=nms)
+        check_reading_options(boxes=boxes, options=options, score_rule=score_rule, nms=nms)
         if keep_outputs is not None:
             raise NotAvailable(
                 "outputs by instance: a bottom-up model predicts image by image, not box by box, so nothing "
@@ -312,7 +312,7 @@ def predict(
     if math.isnan(threshold):
         return found
     sigmas = np.array(pose_set.skeleton.sigmas)
-    return found.take(kept_by_nms(found, crop_areas(model, found), sigmas, threshold))
+    return found.take(rows_after_nms(found, crop_areas(model, found), sigmas, threshold))
 
 
 def predict_pictures(
@@ -344,7 +344,7 @@ def predict_pictures(
     """
     options = options or DecodeOptions()
     if finds_people(model):
-        check_wishes(boxes=None, options=options)
+        check_reading_options(boxes=None, options=options)
         for item, (whole, *_) in pictures:
             batch, outputs = passes_over(model, whole, flip)
             yield item, list(model.group(outputs, batch)[0].predictions())

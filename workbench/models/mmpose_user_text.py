@@ -136,7 +136,7 @@ class TopDownWithText(TopDown):
             ValueError: the user's code raised something; with the line.
             NotAvailable: it does not call the head's forward.
         """
-        return self._passed(batch, "loss")
+        return self._one_pass(batch, "loss")
 
     def predict_pass(self, batch: Batch) -> Passed:
         """What the head answers in the user's `predict`, without flip test.
@@ -145,7 +145,7 @@ class TopDownWithText(TopDown):
             ValueError: the user's code raised something; with the line.
             NotAvailable: it does not call the head's forward.
         """
-        return self._passed(batch, "predict")
+        return self._one_pass(batch, "predict")
 
     def with_condition(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
         """The data samples with edited text vectors, or with none.
@@ -162,7 +162,7 @@ class TopDownWithText(TopDown):
         edited = {name: edit(batch.extra[name]) for name in _TEXT}
         return dataclasses.replace(batch, extra={**batch.extra, **edited})
 
-    def _passed(self, batch: Batch, mode: Literal["loss", "predict"]) -> Passed:
+    def _one_pass(self, batch: Batch, mode: Literal["loss", "predict"]) -> Passed:
         if self.text is None:
             raise NotAvailable(f"text: {self.no_text}")
         device = next(self.module.parameters()).device

@@ -127,7 +127,7 @@ def is_turned(found: Any, expected: Any) -> bool:
 
 def differences(decisions: Decisions, recipe: Recipe) -> Iterator[AuditFinding]:
     """Where a config decides otherwise than the recipe, in the order of `fields`."""
-    arch_told = False
+    arch_differs = False
     skipped, other = ignored(decisions, recipe), other_data(decisions, recipe)
     for name, field in fields().items():
         expected = recipe.get(name)
@@ -138,9 +138,9 @@ def differences(decisions: Decisions, recipe: Recipe) -> Iterator[AuditFinding]:
             continue
         if equal(name, found.value, expected):
             continue
-        if name in ("backbone.embed_dim", "backbone.layers", "backbone.heads") and arch_told:
+        if name in ("backbone.embed_dim", "backbone.layers", "backbone.heads") and arch_differs:
             continue
-        arch_told |= name == "backbone.arch"
+        arch_differs |= name == "backbone.arch"
         if isinstance(found.value, bool) and not found.value and name.startswith("augment."):
             one = _left_out(name, field, decisions, recipe, expected)
         else:

@@ -75,8 +75,8 @@ def sizes(subject: Subject) -> Iterator[AuditFinding]:
         return
     recipe = subject.recipe
     if recipe is not None and maps == numbers(recipe.get("codec.heatmap_size")):
-        told = numbers(recipe.get("codec.input_size"))
-        if told and image == told[::-1] != told:
+        published = numbers(recipe.get("codec.input_size"))
+        if published and image == published[::-1] != published:
             return  # the comparison says so of the input: the heatmap is right
     strides = image[0] / maps[0], image[1] / maps[1]
     # AlexNet's maps in mmpose are 40x56 cells: strides of 4.8 and 4.57.
@@ -362,7 +362,7 @@ def checkpoint_findings(
         shapes: name of a tensor -> shape.
         file: name of the checkpoint.
     """
-    for field, found, tensor in _told(shapes):
+    for field, found, tensor in _facts_of_shapes(shapes):
         said = decisions.values.get(field)
         if said is not None and not _same(field, said.value, found):
             if field == "head.type" and said.value not in _KINDS_OF_HEADS:
@@ -402,7 +402,7 @@ def _same(field: str, mine: Any, theirs: Any) -> bool:
     return (mine in empty and theirs in empty) or equal(field, mine, theirs)
 
 
-def _told(shapes: Shapes) -> Iterator[tuple[str, Any, str]]:
+def _facts_of_shapes(shapes: Shapes) -> Iterator[tuple[str, Any, str]]:
     """Field, value and tensor for whatever the tensors tell."""
     embedding = _first(shapes, ("pos_embed", "position_embeddings"))
     if embedding and len(shapes[embedding]) == 3:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 # Steps that are passed over: images are given, and the view ends where the network's input is packed.
-_PASSED = ("LoadImage", "LoadImageFromFile", "LoadAnnotations", "PackPoseInputs", "GenerateTarget",
+_UNCHANGING = ("LoadImage", "LoadImageFromFile", "LoadAnnotations", "PackPoseInputs", "GenerateTarget",
            "BottomupGetHeatmapMask", "FilterAnnotations")  # fmt: skip
 # Steps that change colours alone, hue and the order of channels among them: pixels are then others.
 _COLOURS = ("PhotometricDistortion", "YOLOXHSVRandomAug")
@@ -288,7 +288,7 @@ def _built(entries: Sequence[Mapping[str, Any]], body: _Body) -> tuple[list[Step
     left_out: list[str] = []
     for n, entry in enumerate(entries):
         kind = type_of(entry)
-        if kind in _PASSED:
+        if kind in _UNCHANGING:
             continue
         if kind == "Albumentation":
             steps += albumentations_steps(entry, left_out)

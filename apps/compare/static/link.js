@@ -15,27 +15,27 @@ export function epochName(epoch) {
  */
 export function readLink(search) {
   const query = new URLSearchParams(search);
-  const wish = {};
-  for (const key of ['run', 'data', 'decoder', 'score', 'sample', 'keypoint']) if (query.has(key)) wish[key] = query.get(key);
-  if (query.has('epochs')) wish.epochs = query.get('epochs').split(',').filter(Boolean).slice(0, 4);
+  const asked = {};
+  for (const key of ['run', 'data', 'decoder', 'score', 'sample', 'keypoint']) if (query.has(key)) asked[key] = query.get(key);
+  if (query.has('epochs')) asked.epochs = query.get('epochs').split(',').filter(Boolean).slice(0, 4);
   // Pages that look at one epoch link with it alone: it becomes B.
-  if (query.has('epoch') && !wish.epochs) wish.last = query.get('epoch');
+  if (query.has('epoch') && !asked.epochs) asked.last = query.get('epoch');
   const pair = (query.get('pair') ?? '').split('').map((letter) => 'ABCD'.indexOf(letter));
-  if (pair.length === 2 && pair.every((p) => p >= 0) && pair[0] !== pair[1]) wish.pair = pair;
-  if (Number(query.get('threshold')) > 0) wish.threshold = Number(query.get('threshold'));
+  if (pair.length === 2 && pair.every((p) => p >= 0) && pair[0] !== pair[1]) asked.pair = pair;
+  if (Number(query.get('threshold')) > 0) asked.threshold = Number(query.get('threshold'));
   const right = Number(query.get('right'));
-  if (right >= 0.5 && right <= 0.95) wish.right = Math.round(right * 20) / 20;
-  if (SORTS.some(([name]) => name === query.get('sort'))) wish.sort = query.get('sort');
-  if (['medium', 'large'].includes(query.get('size'))) wish.size = query.get('size');
-  if (['curves', 'image', 'alone'].includes(query.get('maps'))) wish.maps = query.get('maps');
-  if (query.get('truth') === '0') wish.truth = false;
-  if (query.get('fit') === 'image') wish.whole = true;
-  if (query.get('table') === 'set') wish.tableOf = 'set';
-  if (query.get('softmax') === '1') wish.softmax = true;
-  if (query.get('smooth') === '1') wish.smooth = true;
+  if (right >= 0.5 && right <= 0.95) asked.right = Math.round(right * 20) / 20;
+  if (SORTS.some(([name]) => name === query.get('sort'))) asked.sort = query.get('sort');
+  if (['medium', 'large'].includes(query.get('size'))) asked.size = query.get('size');
+  if (['curves', 'image', 'alone'].includes(query.get('maps'))) asked.maps = query.get('maps');
+  if (query.get('truth') === '0') asked.truth = false;
+  if (query.get('fit') === 'image') asked.whole = true;
+  if (query.get('table') === 'set') asked.tableOf = 'set';
+  if (query.get('softmax') === '1') asked.softmax = true;
+  if (query.get('smooth') === '1') asked.smooth = true;
   const view = (query.get('view') ?? '').split(',').map(Number);
-  if (view.length === 3 && view.every(Number.isFinite) && view[2] > 0) wish.view = { x: view[0], y: view[1], span: view[2] };
-  return wish;
+  if (view.length === 3 && view.every(Number.isFinite) && view[2] > 0) asked.view = { x: view[0], y: view[1], span: view[2] };
+  return asked;
 }
 
 /**

@@ -22,7 +22,7 @@ import { onResize, themeOf } from './surface.js';
 import { Table } from './table.js';
 import { drew } from './timings.js';
 import { takeawayTools } from './tools.js';
-import { wishes } from './wishes.js';
+import { prefetchOrder } from './prefetch.js';
 
 /** @param {HTMLElement} root the page's element, holding its placeholders */
 export function start(root) {
@@ -93,7 +93,7 @@ export function start(root) {
     if (touches(changed, 'comparison', 'epochs', 'run', 'runs')) strip.render(state);
     if (touches(changed, 'comparison', 'sample', 'right', 'run', 'runs', 'theme')) strip.follow(state, theme);
     if (touches(changed, 'comparison', 'threshold', 'right', 'decoder', 'score', 'pair', 'epochs')) dials.render(state, changed);
-    if (state.comparison && touches(changed, 'comparison', 'sample', 'epochs', 'computed', 'settled')) pictures.want(state.comparison, wishes(state, samples.order, pictures.room()));
+    if (state.comparison && touches(changed, 'comparison', 'sample', 'epochs', 'computed', 'settled')) pictures.want(state.comparison, prefetchOrder(state, samples.order, pictures.room()));
     if (touches(changed, 'settled', 'epochs', 'tableOf') && lacksSet(state)) comparisons.want(state);
     if (state.settled && state.run && state.comparison) {
       keepLink(state, moved);

@@ -71,12 +71,12 @@ export class Pictures {
   }
 
   /**
-   * What the page will want next, most urgent first; earlier wishes not yet asked for are dropped.
-   * @param {Array<{sample: number, epochs: number[]}>} wishes positions in comparison.samples
+   * What the page will want next, most urgent first; earlier requests not yet asked for are dropped.
+   * @param {Array<{sample: number, epochs: number[]}>} requests positions in comparison.samples
    */
-  want(comparison, wishes) {
+  want(comparison, requests) {
     this.queue = [];
-    for (const { sample, epochs } of wishes) {
+    for (const { sample, epochs } of requests) {
       const { index } = comparison.samples[sample];
       const { run, data, version } = comparison;
       this.ask(this.images, this.imageKey(comparison, sample), address('image', { data, sample: index, v: version }), readImage);

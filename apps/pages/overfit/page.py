@@ -215,7 +215,7 @@ class OverfitPage(DeclaredPage):
             status_html(attempt),
             curves(rows, session) if now[0] != before[0] and rows else gr.skip(),
             pictures(run, keypoint) if run else gr.skip(),
-            verdict_html(attempt) if now[2] != before[2] else gr.skip(),
+            verdict_html(attempt, self.context.settings.root) if now[2] != before[2] else gr.skip(),
             *(self._usable(attempt, state) if [now[2], state] != before[2:] else [gr.skip()] * RATES),
             gr.Timer(active=alive),
             json.dumps(now),

@@ -16,6 +16,7 @@ from gradio.components.plot import PlotData
 
 from apps.pages.frame import sentence_html
 from apps.pages.overfit.attempts import Attempt
+from apps.pages.report_section import command_in
 from apps.pages.sections import Download, report_mark
 from workbench.core import Run, Skeleton
 from workbench.figures import (
@@ -51,14 +52,16 @@ INKS = (*RUN_COLOURS, FINDING_COLOUR)
 
 
 def curves(rows: Sequence[dict[str, Any]], key: str) -> PlotData:
-    """Four panels over the steps, as JSON for plotly.
+    """Four panels over the steps, as JSON for plotly; before the first step a sentence in their place.
 
     Args:
         rows: of a session, one per step.
         key: zoom and hidden curves are kept while it stays the same.
     """
+    if not rows:
+        return PlotData(type="plotly", plot=json.dumps({"data": [], "layout": _before_start()}))
     drawn = rows[:: max(1, len(rows) // POINTS)]
-    parts = [k for k in (rows[0] if rows else {}) if k.startswith("loss/")]
+    parts = [k for k in rows[0] if k.startswith("loss/")]
     traces = [_curve(0, drawn, "loss", "loss", INKS[0])]
     if len(parts) > 1:
         for part, ink in zip(parts, INKS[1:], strict=False):
@@ -67,19 +70,25 @@ def curves(rows: Sequence[dict[str, Any]], key: str) -> PlotData:
     measured = measured[:: max(1, len(measured) // POINTS)]
     traces.append(_curve(1, measured, "pck_train", "PCK, training mode", INKS[1], dash="dot"))
     traces.append(_curve(1, measured, "pck", "PCK, evaluation mode", INKS[0]))
-    groups = [k.partition("/")[2] for k in (rows[0] if rows else {}) if k.startswith("lr/")]
+    groups = [k.partition("/")[2] for k in rows[0] if k.startswith("lr/")]
     for group, ink in zip(groups, INKS * 3, strict=False):
         traces.append(_curve(2, drawn, f"lr/{group}", group, ink))
         traces.append(_curve(3, drawn, f"gradient/{group}", group, ink, legend=False))
-    if not groups:  # before the first step: a panel without a curve would have no axes
-        traces += [
-            _curve(panel, (), "", name, INKS[0], legend=False)
-            for panel, (name, *_) in enumerate(PANELS[2:], 2)
-        ]
     # Drawn every second beside the loop that it watches: plotly's figure and its checks took a hundredth of
     # that loop's time. A test makes them instead.
     figure = {"data": traces, "layout": {**_panels(), "uirevision": key}}
     return PlotData(type="plotly", plot=json.dumps(figure))
+
+
+@functools.cache
+def _before_start() -> dict[str, Any]:
+    """The layout of a figure that holds nothing but what will be drawn here."""
+    figure = new_figure("", height=120)
+    text = "Start draws loss, PCK, learning rate and gradient norm here, step by step."
+    figure.add_annotation(text=text, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    return figure.to_dict()["layout"]
 
 
 @functools.cache
@@ -354,8 +363,13 @@ def _short(folder: Path) -> str:
     return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 
 
-def verdict_html(attempt: Attempt) -> str:
-    """The card at the end: expected and measured result, cause, and the command; "" while it runs."""
+def verdict_html(attempt: Attempt, served: Path) -> str:
+    """The card at the end: expected and measured result, cause, and the command; "" while it runs.
+
+    Args:
+        attempt: that has ended, or not yet.
+        served: the served folder, in which the shown command is typed.
+    """
     if attempt.mistake:
         return sentence_html(attempt.mistake, "error")
     verdict, wrong = attempt.run.verdict, list(attempt.run.wrong)
@@ -364,7 +378,10 @@ def verdict_html(attempt: Attempt) -> str:
     if attempt.run.cause and attempt.run.cause.helped:
         wrong.append(attempt.run.cause.helped)
     stopped = " (stopped early)" if attempt.state == "stopped" else ""
-    command = f'<code data-testid="overfit-command">{html.escape(attempt.setup.command)}</code>'
+    typed = command_in(served, attempt.setup.command)
+    command = f'<code data-testid="overfit-command">{html.escape(typed)}</code>'
+    if typed != attempt.setup.command:
+        command += "<br>in the served folder; Copy as code gives whole paths, which run from any folder"
     lines = [
         ("expected", html.escape(verdict.expected)),
         ("measured", html.escape(verdict.came)),

@@ -241,7 +241,7 @@ class Lab:
     def run(self, state: RolloutState, epoch: int) -> Run:
         """The free-running pass of one epoch over the sample, with the chosen support."""
         key = (*self._version(state, epoch), state.data, state.sample, state.support)
-        return self._runs.get(key, lambda: self._passed(state, epoch))
+        return self._runs.get(key, lambda: self._run_of(state, epoch))
 
     def others(self, state: RolloutState) -> list[Sample]:
         """An example of another image, whose support takes the place of the real one."""
@@ -290,7 +290,7 @@ class Lab:
             return inspector.compute(run, params, self.others(state))  # type: ignore[call-arg]
         return inspector.compute(run, params)
 
-    def _passed(self, state: RolloutState, epoch: int) -> Run:
+    def _run_of(self, state: RolloutState, epoch: int) -> Run:
         from workbench.core.run import run as forward
 
         registry = self.context.registry

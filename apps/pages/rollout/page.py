@@ -35,6 +35,7 @@ from apps.pages.sections import (
     control_row,
     details_html,
     figure_update,
+    sample_stepper,
 )
 from apps.pages.subject import neighbour
 from workbench.core.report import Report
@@ -72,9 +73,7 @@ class RolloutPage(LabPage[RolloutState]):
             epoch_a = gr.Dropdown([], label="epoch A", min_width=130, **choice)
             epoch_b = gr.Dropdown([], label="epoch B", min_width=130, **choice)
             data = gr.Dropdown([], label="data", min_width=140, **choice)
-            back = gr.Button("‹", min_width=34, scale=0, elem_id="rol-back")
-            sample = gr.Number(None, label="sample", precision=0, minimum=0, min_width=112, scale=0)
-            forth = gr.Button("›", min_width=34, scale=0, elem_id="rol-forth")
+            back, sample, forth = sample_stepper("rol")
             keypoint = gr.Dropdown([FIRST], label="keypoint", min_width=130, **choice)
         with control_row("wb-tight"):
             support = gr.Number(

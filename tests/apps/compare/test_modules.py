@@ -155,8 +155,8 @@ def test_while_a_slider_moves_nothing_is_fetched_ahead_for_other_samples(asked):
         " epochs: [0, 1], computed: new Set(), settled}"
     )
     found = asked(
-        "wishes.js",
-        f"[true, false].map((settled) => m.wishes({state}, [2, 1, 0], 24).map((wish) => wish.sample))",
+        "prefetch.js",
+        f"[true, false].map((settled) => m.prefetchOrder({state}, [2, 1, 0], 24).map((one) => one.sample))",
     )
     assert found == [[1, 0, 2], [1]]
 

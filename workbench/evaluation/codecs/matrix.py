@@ -21,7 +21,7 @@ from workbench.evaluation.codecs.report import CodecMatrix, Variant
 from workbench.evaluation.codecs.ways import BothPasses, Readings, Way, own_way, ways_for
 from workbench.evaluation.evaluate import Evaluation, compared_pairs, evaluate
 from workbench.evaluation.keypoint_ap import keypoint_ap
-from workbench.evaluation.oks import crop_areas, kept_by_nms, keypoint_terms
+from workbench.evaluation.oks import crop_areas, keypoint_terms, rows_after_nms
 from workbench.evaluation.predict import predict
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import DEFAULT, Protocol, nms_threshold, protocol_of
@@ -196,7 +196,7 @@ class _Judge:
         if math.isnan(threshold):
             return np.arange(len(found))
         sigmas = np.array(self.pose_set.skeleton.sigmas)
-        return kept_by_nms(found, crop_areas(self.model, found), sigmas, threshold)
+        return rows_after_nms(found, crop_areas(self.model, found), sigmas, threshold)
 
     def evaluation(self, own: Way, protocol: Protocol, judged: list[int] | None) -> Evaluation:
         """The model's own reading, evaluated in full."""

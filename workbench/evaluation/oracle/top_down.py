@@ -17,7 +17,7 @@ from workbench.core import Batch, DecodeOptions, Outputs, PoseModel
 from workbench.core.geometry import apply, inverse
 from workbench.decoding.targets import as_outputs, target
 from workbench.evaluation import Predictions, keypoint_ap, predict, protocol_of, truth_of
-from workbench.evaluation.oks import crop_areas, kept_by_nms
+from workbench.evaluation.oks import crop_areas, rows_after_nms
 from workbench.evaluation.oracle.waterfall import Waterfall, annotated_in, matched_oks, stepped
 from workbench.evaluation.protocol import DEFAULT, nms_threshold, pose_scores
 from workbench.models.bottom_up.model import overlaps
@@ -111,7 +111,7 @@ def crops_waterfall(
         threshold = nms_threshold(None, annotated=read is annotated)
         if not math.isnan(threshold):
             sigmas = np.array(pose_set.skeleton.sigmas)
-            found = found.take(kept_by_nms(found, crop_areas(model, found), sigmas, threshold))
+            found = found.take(rows_after_nms(found, crop_areas(model, found), sigmas, threshold))
         return keypoint_ap(truth, found.detections(), pose_set.skeleton.sigmas).figures
 
     return Waterfall(

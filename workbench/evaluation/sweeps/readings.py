@@ -26,10 +26,10 @@ from workbench.evaluation.ablation.variants import REFERENCE
 from workbench.evaluation.ablation.variants import Variant as GroupingVariant
 from workbench.evaluation.codecs.ways import NO_FLIP, SHIFTED, BothPasses, Readings, Way, own_way, ways_for
 from workbench.evaluation.evaluate import images_of
-from workbench.evaluation.oks import crop_areas, kept_by_nms
+from workbench.evaluation.oks import crop_areas, rows_after_nms
 from workbench.evaluation.predict import (
     category_of,
-    check_wishes,
+    check_reading_options,
     finds_people,
     forward_passes,
     predict,
@@ -126,7 +126,7 @@ def reader_for(
         return importlib.import_module(ELSEWHERE[name]).reader(model, pose_set, rules)
     check_names(rules.ablations, model)
     if finds_people(model):
-        check_wishes(boxes=boxes, options=rules.decoding, score_rule=rules.score_rule, nms=rules.nms)
+        check_reading_options(boxes=boxes, options=rules.decoding, score_rule=rules.score_rule, nms=rules.nms)
         if not rules.ablations:
             return _Own(model, pose_set, rules)
         if not isinstance(model, BottomUpModel):
@@ -292,7 +292,7 @@ class _Ways(_Crops):
         if math.isnan(self.threshold):
             return found
         sigmas = np.array(self.pose_set.skeleton.sigmas)
-        return found.take(kept_by_nms(found, crop_areas(self.model, found), sigmas, self.threshold))
+        return found.take(rows_after_nms(found, crop_areas(self.model, found), sigmas, self.threshold))
 
     def protocol(self, number: int, own: Rules) -> Rules:
         way, first = self.ways[number], self.ways[0]

@@ -132,7 +132,7 @@ def compare(
         found = []
         for kind in kinds:
             first.restore()
-            found.append(_taught(model, samples, settings, Teaching(kind, falls), rule, stepped))
+            found.append(_trained_by(model, samples, settings, Teaching(kind, falls), rule, stepped))
     finally:
         first.restore()
     at = [row["step"] for row in found[0][0]]
@@ -148,7 +148,7 @@ def compare(
     )
 
 
-def _taught(
+def _trained_by(
     model: Any,
     samples: Sequence[Sample],
     settings: Settings,

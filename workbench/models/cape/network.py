@@ -166,11 +166,11 @@ class Decoder(nn.Module):
                 x, position, where, causal, around, number, cache[number] if cache else None
             )
             states.append(own)
-            told_now = self.norm(x)
+            normed = self.norm(x)
             # As in the source, a layer learns its own step and not those of the layers before it.
-            refined = (offset(told_now) + torch.logit(point.detach(), eps=1e-5)).sigmoid()
+            refined = (offset(normed) + torch.logit(point.detach(), eps=1e-5)).sigmoid()
             layers.append(refined)
-            types.append(self.types(told_now))
+            types.append(self.types(normed))
             point = refined
         return Steps(torch.stack(layers), torch.stack(types), over_image, over_support, tuple(states))
 

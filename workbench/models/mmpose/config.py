@@ -188,7 +188,7 @@ def skeleton_of(
         if K not in (0, len(skeleton)):
             continue
         if own is not None:
-            return own[0], "; ".join(filter(None, (own[1], _passed_over(own[0], skeleton, name))))
+            return own[0], "; ".join(filter(None, (own[1], _ignored_differences(own[0], skeleton, name))))
         taken = f"keypoint names taken from the config's data set, {name}"
         return skeleton, f"{taken}; {note}" if note else taken
     if own is not None:
@@ -199,7 +199,7 @@ def skeleton_of(
     return skeleton, f"neither checkpoint nor config names the {K} keypoints: they are numbered"
 
 
-def _passed_over(own: Skeleton, other: Skeleton, name: str) -> str:
+def _ignored_differences(own: Skeleton, other: Skeleton, name: str) -> str:
     """In what the config's description differs from the checkpoint's, which counts; "" where they agree."""
     differing = [
         what

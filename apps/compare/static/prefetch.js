@@ -8,7 +8,7 @@ import { mapsName } from './maprun.js';
  * @param {number} room maps that may be asked for, so that the cache keeps all of them
  * @returns {Array<{sample: number, epochs: number[]}>} most urgent first
  */
-export function wishes(state, order, room) {
+export function prefetchOrder(state, order, room) {
   const { comparison, sample, epochs, computed, settled } = state;
   const at = order.indexOf(sample);
   // While a slider moves, neighbours wait: no step competes with what it does not show.
@@ -27,9 +27,9 @@ export function wishes(state, order, room) {
     ...beside.map((n) => ({ sample: n, epochs: shown })), ...beside.map((n) => ({ sample: n, epochs: others })),
   ];
   let left = room;
-  return all.map((wish) => {
-    const taken = wish.epochs.slice(0, Math.max(0, left));
+  return all.map((request) => {
+    const taken = request.epochs.slice(0, Math.max(0, left));
     left -= taken.length;
-    return { sample: wish.sample, epochs: taken };
+    return { sample: request.sample, epochs: taken };
   });
 }
