@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -145,7 +146,7 @@ def judged_epochs(
     from workbench.evaluation import check_evaluable
     from workbench.evaluation.exchange_formats import is_dump
     from workbench.evaluation.label_audit import runs_of_files
-    from workbench.evaluation.predicted_part import pairing_note, part_of_predictions, with_own_annotations
+    from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.predictions import keypoint_count, minus_ones
     from workbench.evaluation.protocol import judged_as, judged_by
 
@@ -184,18 +185,38 @@ def judged_epochs(
     truth = truth if sigmas_known else judged_as(truth, protocols)
     part = part_of_predictions(truth, found, protocols, paths)
     runs = runs_of_files(paths, ["" if one is None else one.sha256 for one in protocols])
-    epochs = [dataclasses.replace(one, run=run) for one, run in zip(epochs, runs, strict=True)]
-    paired = [with_own_annotations(truth, one) for one in found]
-    epochs = [dataclasses.replace(one, predictions=own) for one, (own, _) in zip(epochs, paired, strict=True)]
+    epochs, unpaired = _paired_with_annotations(epochs, runs, paths, truth, given)
     notes = [f"{path.name} is passed over: {sentence(mistake)}" for path, mistake in broken.items()]
-    notes += [
-        pairing_note(path.name, why)
-        for path, (_, why) in zip(paths, paired, strict=True)
-        if why and (path in given or is_dump(path))
-    ]
-    notes += [part.sentence] if part.sentence else []
+    notes += [*unpaired, *([part.sentence] if part.sentence else [])]
     notes += [note for path, one in zip(paths, found, strict=True) for note in minus_ones(one, path.name)]
     return truth, epochs, {**counting, "indices": part.indices}, notes
+
+
+def _paired_with_annotations(
+    epochs: list[Epoch], runs: Sequence[Any], paths: list[Path], truth: PoseSet, given: Mapping[Path, Any]
+) -> tuple[list[Epoch], list[str]]:
+    """Epochs with their run, whose poses stand with the annotations whose boxes they have.
+
+    Args:
+        epochs: one for each path.
+        runs: of each.
+        paths: of the user.
+        truth: the annotations.
+        given: COCO result files among the paths.
+
+    Returns:
+        the epochs, and a note for each file of others whose poses cannot be paired.
+    """
+    from workbench.evaluation.exchange_formats import is_dump
+    from workbench.evaluation.predicted_part import pairing_note, with_own_annotations
+
+    made, notes = [], []
+    for epoch, run, path in zip(epochs, runs, paths, strict=True):
+        own, why = with_own_annotations(truth, epoch.predictions)
+        made.append(dataclasses.replace(epoch, run=run, predictions=own))
+        if why and (path in given or is_dump(path)):
+            notes.append(pairing_note(path.name, why))
+    return made, notes
 
 
 def _read_epoch(path: Path, title: str, listed: Any, pose_set: PoseSet) -> Epoch | None:
