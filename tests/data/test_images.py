@@ -7,6 +7,7 @@ import json
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -464,3 +465,39 @@ def test_a_header_that_pillow_refuses_as_a_value_is_told_with_the_name_of_the_fi
     (tmp_path / "wide.ppm").write_bytes(b"P3\n99999999999999999999 1\n255\n0 0 0")
     with pytest.raises(ValueError, match=r"wide\.ppm: expected an image, but its header is broken"):
         image_size(tmp_path / "wide.ppm")
+
+
+def tiff_with_two_widths(path, big):
+    """40 grey rows of 50 pixels; behind their size stands another one, of 3 x 2."""
+    offset = 16 if big else 8
+    entries = [(256, 4, 50), (257, 4, 40), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, offset)]
+    entries += [(277, 3, 1), (278, 4, 40), (279, 4, 2000), (256, 4, 3), (257, 4, 2)]
+    places = struct.pack("<HHQ", 8, 0, offset + 2000) if big else struct.pack("<I", offset + 2000)
+    form, count = ("<HHQQ", "<Q") if big else ("<HHII", "<H")
+    listed = b"".join(struct.pack(form, tag, kind, 1, value) for tag, kind, value in entries)
+    start = (b"II+\0" if big else b"II*\0") + places + bytes(2000)
+    path.write_bytes(start + struct.pack(count, len(entries)) + listed + bytes(8))
+    return path
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_tiff_that_states_its_size_twice_is_refused(tmp_path, big):
+    """Pillow takes the last size, by which it was judged, and OpenCV decoded the first: gigabytes."""
+    path = tiff_with_two_widths(tmp_path / "twice.tif", big)
+    with Image.open(path) as picture:
+        assert picture.size == (3, 2)
+    assert cv2.imread(str(path)).shape == (40, 50, 3)
+    for reader in (image_size, read_image):
+        with pytest.raises(ValueError, match=r"twice\.tif: expected an image, but it states its size twice"):
+            reader(path)
+
+
+def test_a_jpeg_of_hundreds_of_scans_is_refused_before_it_is_decoded(tmp_path):
+    path = tmp_path / "scans.jpg"
+    Image.new("RGB", (3000, 2000)).save(path, progressive=True)
+    assert read_image(path).shape == (2000, 3000, 3)  # ten scans, as encoders write
+    data = path.read_bytes()
+    last = data[data.rfind(b"\xff\xda") : -2]
+    path.write_bytes(data[:-2] + 290 * last + data[-2:])  # 300 scans in 30 kB
+    with pytest.raises(ValueError, match=r"scans\.jpg: has 300 scans of 3000 x 2000 pixels"):
+        read_image(path)

@@ -162,3 +162,16 @@ def test_a_video_of_which_only_a_part_can_be_read_says_so(tmp_path, name):
         found = list(frames(path))
     assert 3 <= len(found) <= 18
     assert f"{len(found)} of 40" in str(said[0].message)
+
+
+def test_frames_of_more_pixels_than_any_image_are_refused_before_one_is_decoded(tmp_path, monkeypatch):
+    with VideoWriter(tmp_path / "large.avi", 25) as video:
+        for image in pictures(2):
+            video.write(image)
+    facts = video_facts(tmp_path / "large.avi")
+    monkeypatch.setattr("workbench.data.video.MOST_PIXELS", facts.width * facts.height - 1)
+    for reader in (video_facts, lambda path: list(frames(path))):
+        with pytest.raises(
+            ValueError, match=rf"large\.avi: has frames of {facts.width} x {facts.height} pixels"
+        ):
+            reader(tmp_path / "large.avi")

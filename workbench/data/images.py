@@ -118,6 +118,10 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # A 30 kB file can claim 50,000 x 50,000 pixels. This is above any camera and below any memory.
 MOST_PIXELS = 89_000_000
 
+# A progressive JPEG has some ten scans, and each passes over all pixels; any number of empty ones fit into a
+# few kB. So many pixels take three seconds.
+MOST_SCANNED = 20 * MOST_PIXELS
+
 # Deflate makes at most 1,032 bytes of one, and a byte holds at most 8 pixels.
 _PNG_PIXELS = 1032 * 8
 
@@ -126,6 +130,11 @@ MOST_FRAMES = 10_000
 
 # How many images are decoded to find the bit depth of a set.
 _MOST_LOOKED = 200
+
+# Tags of a TIFF for width and height; types of whole numbers: 16, 32 and 64 bits (BigTIFF).
+_TIFF_SIZES = {256, 257}
+_TIFF_NUMBERS = {3: "H", 4: "I", 16: "Q"}
+_MOST_TAGS = 1 << 16
 
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 QUARTER_TURNS = (5, 6, 7, 8)  # its values that exchange width and height
@@ -226,6 +235,12 @@ def _decoded(path: Path, upright: bool) -> np.ndarray:
         raise ValueError(
             f"{path.name}: claims {width} x {height} pixels, more than its {len(data):,} bytes can hold"
         )
+    # Every scan begins with this marker, which compressed pixels cannot contain.
+    if data.startswith(b"\xff\xd8") and (scans := data.count(b"\xff\xda")) * width * height > MOST_SCANNED:
+        raise ValueError(
+            f"{path.name}: has {scans} scans of {width} x {height} pixels; a JPEG has some ten, and at most "
+            f"{MOST_SCANNED:,} pixels in all of them are read"
+        )
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     flags |= 0 if upright else cv2.IMREAD_IGNORE_ORIENTATION
     # OpenCV writes its own lines about a broken file past Python to stderr; the sentence below says it.
@@ -271,15 +286,14 @@ def image_size(path: Path | str) -> tuple[int, int]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image file")
     _png_chunks(path)
+    of_tiff = _tiff_size(path)
     try:
         with Image.open(path) as picture:
             # Pillow gives the upright size of a TIFF, and of all others the stored one.
-            stored = _tiff_size(path) if picture.format == "TIFF" else None
-            return stored or (picture.height, picture.width)
+            return of_tiff or (picture.height, picture.width)
     except UnidentifiedImageError:
-        size = _tiff_size(path)  # Pillow opens no TIFF of several float channels, OpenCV does
-        if size is not None:
-            return size
+        if of_tiff is not None:  # Pillow opens no TIFF of several float channels, OpenCV does
+            return of_tiff
         raise ValueError(f"{path.name}: expected an image, got a file that is none") from None
     except Image.DecompressionBombError as reason:
         raise ValueError(f"{path.name}: too many pixels to be read ({reason})") from None
@@ -359,21 +373,36 @@ def _gif_frames(data: bytes) -> int:
 
 
 def _tiff_size(path: Path) -> tuple[int, int] | None:
-    """(height, width) by the first directory of a TIFF; None where there is none."""
+    """(height, width) by the first directory of a TIFF or BigTIFF; None where there is none.
+
+    Raises:
+        ValueError: it states its size twice, or as other than one whole number: of two widths Pillow takes
+            the last and OpenCV the first.
+    """
     with path.open("rb") as stream:
-        order = {b"II*\0": "<", b"MM\0*": ">"}.get(stream.read(4))
+        start = stream.read(16)
+        order = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}.get(start[:4])
         if order is None:
             return None
+        # Offset of the directory, its count, an entry: tag, type, number of values, the first of them.
+        first, count, entry = ("8xQ", "Q", "HHQ8s") if b"+" in start[:4] else ("4xI", "H", "HHI4s")
         try:
-            stream.seek(*struct.unpack(f"{order}I", stream.read(4)))
+            stream.seek(*struct.unpack_from(order + first, start))
+            (entries,) = struct.unpack(order + count, stream.read(struct.calcsize(order + count)))
             found: dict[int, int] = {}
-            for _ in range(*struct.unpack(f"{order}H", stream.read(2))):
-                tag, kind, _, value = struct.unpack(f"{order}HHI4s", stream.read(12))
-                if kind in (3, 4):  # 16 or 32 bits
-                    found[tag] = struct.unpack(f"{order}{'H2x' if kind == 3 else 'I'}", value)[0]
-        except struct.error:
+            for _ in range(min(entries, _MOST_TAGS)):
+                data = stream.read(struct.calcsize(order + entry))
+                tag, kind, values, value = struct.unpack(order + entry, data)
+                if tag not in _TIFF_SIZES:
+                    continue
+                if tag in found or kind not in _TIFF_NUMBERS or values != 1:
+                    raise ValueError(
+                        f"{path.name}: expected an image, but it states its size twice or not as a number"
+                    )
+                (found[tag],) = struct.unpack_from(order + _TIFF_NUMBERS[kind], value)
+        except (struct.error, OverflowError):
             return None
-    return (found[257], found[256]) if {256, 257} <= found.keys() else None
+    return (found[257], found[256]) if found.keys() >= _TIFF_SIZES else None
 
 
 def upright_size(path: Path | str) -> tuple[int, int]:
@@ -422,7 +451,7 @@ def _orientation_tag(path: Path | str) -> Any:
             return 1
         with Image.open(path) as picture:
             return picture.getexif().get(_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError):
         return None
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core.errors import ReadingNote
+from workbench.data.images import MOST_PIXELS
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -73,7 +74,7 @@ def video_facts(path: Path | str) -> VideoFacts:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no video that OpenCV can read.
+        ValueError: it is no video that OpenCV can read, or its frames have more than `MOST_PIXELS` pixels.
     """
     capture = _opened(Path(path))
     try:
@@ -93,7 +94,8 @@ def frames(path: Path | str, every: int = 1) -> Iterator[Frame]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no video, has no frame, or `every` is below 1.
+        ValueError: it is no video, has no frame or one of more than `MOST_PIXELS` pixels, or `every` is below
+            1.
     """
     if every < 1:
         raise ValueError(f"frames: expected every 1st, 2nd, ... frame, got {every}")
@@ -197,11 +199,27 @@ def _opened(path: Path):
 def _facts(capture, path: Path) -> VideoFacts:
     import cv2
 
-    width, height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    width, height = _sides(capture)
     fps, count = float(capture.get(cv2.CAP_PROP_FPS)), float(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     if width <= 0 or height <= 0 or not np.isfinite(fps) or fps <= 0:
         raise ValueError(f"{path.name}: expected a video, but it states no size or no frame rate")
+    _check_size(width, height, path)
     return VideoFacts(width, height, fps, count if count > 0 else float("nan"))
+
+
+def _sides(capture) -> tuple[int, int]:
+    """Width and height of the frames, as they are now."""
+    import cv2
+
+    return int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+
+
+def _check_size(width: int, height: int, path: Path) -> None:
+    """Raise ValueError for frames that are larger than any image that is read."""
+    if width * height > MOST_PIXELS:
+        raise ValueError(
+            f"{path.name}: has frames of {width} x {height} pixels; at most {MOST_PIXELS:,} are read"
+        )
 
 
 def _frames(capture, facts: VideoFacts, path: Path, every: int) -> Iterator[Frame]:
@@ -215,6 +233,8 @@ def _frames(capture, facts: VideoFacts, path: Path, every: int) -> Iterator[Fram
             if index and not (np.isfinite(stated) and stated > seconds):
                 stated = seconds + 1 / facts.fps
             seconds = stated if np.isfinite(stated) and stated >= 0 else 0.0
+            # A frame may be of another size than the container says.
+            _check_size(*_sides(capture), path)
             if index % every == 0:
                 good, pixels = capture.retrieve()
                 if not good:
