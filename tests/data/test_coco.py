@@ -226,6 +226,15 @@ def test_a_file_name_that_leaves_the_folder_is_refused(written, name):
         read_coco(written(value))
 
 
+def test_a_file_name_of_hundreds_of_folders_is_not_looked_up_from_each_of_them(written, monkeypatch):
+    value = content(images=[{"id": 7, "file_name": "x/" * 700 + "a.png", "width": 40, "height": 30}])
+    looked = []
+    monkeypatch.setattr("workbench.data.image_folders._is_file", lambda file: looked.append(file) or False)
+    with pytest.raises(ValueError, match=r"expected a file_name, got one of 700 folders"):
+        read_coco(written(value))
+    assert not looked
+
+
 def test_a_missing_file_and_a_missing_folder_say_so(written, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent.json"):
         read_coco(tmp_path / "absent.json")

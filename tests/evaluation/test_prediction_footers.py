@@ -79,3 +79,40 @@ def test_image_ids_that_are_no_whole_numbers(tmp_path: Path, ids: list[Any]) -> 
     path = write(tmp_path / "epoch_1.parquet", image_id=ids)
     with pytest.raises(ValueError, match=r"^epoch_1\.parquet: .*expected image_id as "):
         Predictions.from_parquet(path)
+
+
+def test_millions_of_equal_rows_in_a_small_file_are_not_unfolded(tmp_path: Path) -> None:
+    """A run of equal numbers is one number and a count: 20 kB would take 340 MB."""
+    rows, path = 170_000 * K, write(tmp_path / "epoch_1.parquet")
+    names = pq.read_schema(path).names
+    table = pa.table({name: pa.array(np.zeros(rows, np.int64)) for name in names})
+    pq.write_table(
+        table.replace_schema_metadata({b"workbench.shape": json.dumps([170_000, K]).encode()}),
+        path,
+        row_group_size=rows,
+    )
+    assert path.stat().st_size < 1 << 18
+    unfolded = f"{8 * rows * len(names):,}"
+    assert all(f"would unfold to {unfolded} bytes" in one for one in refused_by(path))
+
+
+def test_real_poses_of_which_one_keypoint_in_ten_was_found_are_no_bomb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workbench.evaluation.prediction_footer._SMALL", 0)
+    rng, count = np.random.default_rng(0), 4000
+    points = np.where(rng.random((count, K, 1)) < 0.1, rng.normal(200, 50, (count, K, 2)), np.nan)
+    scores = np.where(np.isnan(points[..., 0]), np.nan, rng.random((count, K)))
+    found = Predictions(
+        np.arange(count), np.ones(count, int), np.full((count, 4), np.nan), points, scores,
+        rng.random(count), None,
+    )  # fmt: skip
+    path = found.to_parquet(tmp_path / "epoch_1.parquet", epoch=1)
+    np.testing.assert_array_equal(Predictions.from_parquet(path)[0].keypoints, points)
+
+
+def test_a_column_of_text_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dictionary keeps a text once; each row of it is made in memory."""
+    path = write(tmp_path / "epoch_1.parquet", term=["x" * 1000] * (N * K))
+    monkeypatch.setattr(pq.ParquetFile, "read", None)
+    assert all("expected term as numbers, got text" in one for one in refused_by(path))

@@ -13,6 +13,9 @@ from typing import Any
 
 from workbench.core.files import resolved
 
+# Folders of a name and the name itself: each end of it is looked up.
+_MOST_PARTS = 64
+
 
 def is_within(file: Path, folders: Sequence[Path]) -> bool:
     """Whether a file lies below one of the folders, symbolic links resolved; always true without folders."""
@@ -37,7 +40,8 @@ def inside(folder: Path, file_name: str, where: str) -> Path:
         where: file and entry, for messages.
 
     Raises:
-        ValueError: the name leaves the folder (``..``), or is too long for a file system.
+        ValueError: the name leaves the folder (``..``), is too long for a file system, or names more folders
+            than any data set.
     """
     name = PureWindowsPath(file_name)  # knows both separators
     parts = [part for part in name.parts if part != name.anchor]
@@ -49,6 +53,8 @@ def inside(folder: Path, file_name: str, where: str) -> Path:
     if len(file_name) > 3000 or any(len(part.encode(errors="replace")) > 255 for part in parts):
         raise ValueError(f"{where}: expected a file_name, got one of {len(file_name)} characters")
     whole_name = parts[-1:] if name.anchor else parts
+    if len(parts) > _MOST_PARTS:
+        raise ValueError(f"{where}: expected a file_name, got one of {len(parts) - 1} folders")
     if len(parts) > 1:
         for start in range(len(parts)):
             file = folder.joinpath(*parts[start:])

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 SHAPE_KEY = b"workbench.shape"
 # No skeleton has so many; an array of more is refused by numpy in words that help nobody.
 MOST_KEYPOINTS = 1 << 20
+# Bytes in memory that any file may take.
+_SMALL = 256 << 20
+# Of 120 bytes of a row in memory its places and score take 24 in the file; so many where one keypoint in ten
+# was found.
+_MOST_EQUAL = 50
 
 
 def refuse_large(facts: pq.FileMetaData, path: Path) -> None:
@@ -27,10 +32,21 @@ def refuse_large(facts: pq.FileMetaData, path: Path) -> None:
     notes = facts.metadata or {}
     if SHAPE_KEY in notes:
         read_shape(notes, path.name, facts.num_rows)
+        columns = [facts.schema.column(i) for i in range(facts.num_columns)]
+        # A dictionary keeps a text of megabytes once, and memory as often as there are rows.
+        if texts := [one.path for one in columns if "BYTE_ARRAY" in one.physical_type]:
+            raise ValueError(
+                f"{path.name}: is damaged, or no file of predictions (expected {texts[0][:60]} as "
+                "numbers, got text)"
+            )
     groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
     unpacked = sum(group.total_byte_size for group in groups)
-    if unpacked > max(1000 * path.stat().st_size, 256 << 20) or facts.num_rows > 1 << 28:
-        raise ValueError(f"{path.name}: would unfold to {unpacked} bytes; it is refused as a bomb")
+    # Equal numbers are kept once, by a count of them, which the bytes of the pages do not tell.
+    made = 8 * sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
+    if unpacked > max(1000 * path.stat().st_size, _SMALL) or made > max(_MOST_EQUAL * unpacked, _SMALL):
+        raise ValueError(
+            f"{path.name}: would unfold to {max(unpacked, made):,} bytes; it is refused as a bomb"
+        )
 
 
 def read_shape(notes: Mapping[bytes, bytes], name: str, rows: int) -> tuple[int, int]:

@@ -373,12 +373,12 @@ def read_predictions(path: Path) -> tuple[Predictions, Protocol | None]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             refuse_large(file.metadata, path)
+            if SHAPE_KEY not in (file.metadata.metadata or {}):
+                raise ValueError(f"{path.name}: expected predictions written by `workbench evaluate --out`")
             table = file.read()
     except (pa.ArrowException, OSError) as reason:
         raise ValueError(f"{path.name}: expected a Parquet file of predictions ({reason})") from None
     notes = table.schema.metadata or {}
-    if SHAPE_KEY not in notes:
-        raise ValueError(f"{path.name}: expected predictions written by `workbench evaluate --out`")
     try:
         return _predictions(table, notes, path.name), read_protocol(notes)
     except (pa.ArrowException, TypeError, KeyError, IndexError, ValueError, OverflowError) as reason:
