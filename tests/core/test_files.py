@@ -12,6 +12,7 @@ import pytest
 
 from workbench.core.files import (
     csv_text,
+    inner_folder,
     locked_folder,
     remove_abandoned_folders,
     replacing,
@@ -99,6 +100,43 @@ def test_links_in_a_circle_are_one_sentence_on_every_python(tmp_path):
         write_text(tmp_path / "circle.csv", "a")
     assert not is_within(tmp_path / "circle.csv", [tmp_path])
     assert resolved(tmp_path / "absent.csv") == tmp_path.resolve() / "absent.csv"
+
+
+def test_a_folder_of_the_programs_own_name_is_not_written_through_a_link_that_leads_out(tmp_path):
+    run, foreign = tmp_path / "run", tmp_path / "foreign"
+    foreign.mkdir()
+    assert inner_folder(run, "rows") == run / "rows"
+    (run / "rows").rmdir()
+    (run / "rows").symlink_to(foreign)
+    with pytest.raises(OSError, match=r"rows is a link to .*foreign, outside of .*run: nothing is written"):
+        inner_folder(run, "rows")
+    (run / "parts").symlink_to(foreign)
+    with pytest.raises(OSError, match="nothing is written through it"):
+        inner_folder(run, "parts", "epoch_1")
+    # A link inside of the folder, and a folder that the user named as a link, are the user's own.
+    (run / "kept").mkdir()
+    (run / "inside").symlink_to(run / "kept")
+    assert inner_folder(run, "inside").is_dir()
+    (tmp_path / "named").symlink_to(run)
+    assert inner_folder(tmp_path / "named", "images").is_dir()
+    assert (run / "images").is_dir()
+
+
+def test_a_training_run_a_sweep_and_a_copy_of_a_set_write_nothing_through_a_link(tmp_path):
+    from workbench.data import builtin
+    from workbench.data.opening import export
+    from workbench.training.run_folder import RowWriter
+
+    run, foreign = tmp_path / "run", tmp_path / "foreign"
+    run.mkdir()
+    foreign.mkdir()
+    for name in ("rows", "images"):
+        (run / name).symlink_to(foreign)
+    with pytest.raises(OSError, match="rows is a link to"):
+        RowWriter(run / "rows")
+    with pytest.raises(OSError, match="images is a link to"):
+        export(builtin("astronaut"), run)
+    assert list(foreign.iterdir()) == []
 
 
 def test_what_is_no_regular_file_is_written_directly():

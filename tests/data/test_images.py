@@ -501,3 +501,25 @@ def test_a_jpeg_of_hundreds_of_scans_is_refused_before_it_is_decoded(tmp_path):
     path.write_bytes(data[:-2] + 290 * last + data[-2:])  # 300 scans in 30 kB
     with pytest.raises(ValueError, match=r"scans\.jpg: has 300 scans of 3000 x 2000 pixels"):
         read_image(path)
+
+
+def test_values_of_16_bits_are_bounded_by_the_header_like_those_of_8(tmp_path, monkeypatch):
+    from workbench.data import images
+
+    files = {
+        "rgba16.png": (np.uint16, 4), "rgb16.png": (np.uint16, 3), "grey16.png": (np.uint16, 1),
+        "rgb8.png": (np.uint8, 3), "rgb16.tif": (np.uint16, 3), "float.tif": (np.float32, 3),
+        "grey16.tif": (np.uint16, 1), "rgb8.jpg": (np.uint8, 3),
+    }  # fmt: skip
+    for name, (kind, channels) in files.items():
+        pixels, each = np.zeros((40, 50, channels), kind), channels * np.dtype(kind).itemsize
+        cv2.imwrite(str(tmp_path / name), pixels)
+        assert images._bytes_per_pixel(tmp_path / name) == each, name
+        monkeypatch.setattr(images, "_MOST_BYTES", each * 40 * 50)
+        assert read_image(tmp_path / name).shape == (40, 50, 3)
+        monkeypatch.setattr(images, "_MOST_BYTES", each * 40 * 50 - 1)
+        with pytest.raises(ValueError, match=rf"{name}: claims 50 x 40 pixels of {each} bytes; .* 8 bits"):
+            read_image(tmp_path / name)
+    # The largest picture of 8 bits is still read; one of 16 bits of as many pixels is not.
+    monkeypatch.undo()
+    assert 3 * images.MOST_PIXELS <= images._MOST_BYTES < 8 * images.MOST_PIXELS

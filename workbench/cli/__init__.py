@@ -17,6 +17,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from workbench.cli.given_paths import check_given_paths
 from workbench.cli.output import Answer, as_text, reading_notes, with_notes
 
 VERBS: dict[str, str] = {
@@ -183,9 +184,11 @@ def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
 
     @functools.wraps(verb)
     def call(*, as_json: bool, debug: bool = False, **options: Any) -> None:
+        given = dict(options)
         for name, group in groups.items():
             options[name] = _made(group, options)
         try:
+            check_given_paths(call.__annotations__, given)
             # Libraries print to stdout (mmengine does); stdout belongs to the answer alone. Warnings of
             # libraries about each other are of no use to the user.
             with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():

@@ -165,6 +165,27 @@ def write_bytes(path: Path | str, data: bytes, follow: bool = True) -> Path:
     return Path(path)
 
 
+def inner_folder(outer: Path, *names: str) -> Path:
+    """Make a folder of the program's own name inside a folder that a user named; return it.
+
+    Args:
+        outer: that the user named; may be a link.
+        names: of the folder, and of those on the way to it.
+
+    Raises:
+        OSError: it cannot be made, or is a link that leads out of the outer folder: it came with that folder,
+            and may lead to any other.
+    """
+    inner = outer.joinpath(*names)
+    inner.mkdir(parents=True, exist_ok=True)
+    if not resolved(inner).is_relative_to(resolved(outer)):
+        raise OSError(
+            f"{inner} is a link to {resolved(inner)}, outside of {outer}: nothing is written through it; "
+            "remove the link, or name that folder itself"
+        )
+    return inner
+
+
 def remove_abandoned_folders(parent: Path, *patterns: str) -> None:
     """Remove temporary folders below `parent` that a killed process left.
 

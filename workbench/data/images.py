@@ -122,6 +122,10 @@ MOST_PIXELS = 89_000_000
 # few kB. So many pixels take three seconds.
 MOST_SCANNED = 20 * MOST_PIXELS
 
+# Of the decoded values: four bytes for each of these pixels, so that 16 bits and floats take no more memory
+# than the largest picture of 8 bits and its copies do.
+_MOST_BYTES = 4 * MOST_PIXELS
+
 # Deflate makes at most 1,032 bytes of one, and a byte holds at most 8 pixels.
 _PNG_PIXELS = 1032 * 8
 
@@ -227,6 +231,11 @@ def _decoded(path: Path, upright: bool) -> np.ndarray:
     height, width = image_size(path)
     if width * height > MOST_PIXELS:
         raise ValueError(f"{path.name}: claims {width} x {height} pixels; at most {MOST_PIXELS:,} are read")
+    if (each := _bytes_per_pixel(path)) * width * height > _MOST_BYTES:
+        raise ValueError(
+            f"{path.name}: claims {width} x {height} pixels of {each} bytes; of such at most "
+            f"{_MOST_BYTES // each:,} are read; save it with 8 bits, or make it smaller"
+        )
     data = path.read_bytes()
     for start, (part, end) in _ENDS.items():
         if data.startswith(start) and data.rfind(end) < data.rfind(part):
@@ -301,6 +310,17 @@ def image_size(path: Path | str) -> tuple[int, int]:
         raise
     except (OSError, SyntaxError, ValueError) as reason:  # Pillow raises any on a broken header
         raise ValueError(f"{path.name}: expected an image, but its header is broken ({reason})") from None
+
+
+def _bytes_per_pixel(path: Path) -> int:
+    """Bytes of one pixel's values by the header of a PNG or a TIFF; 3 for other files: of bytes."""
+    with path.open("rb") as stream:
+        start = stream.read(26)
+    if start.startswith(b"\x89PNG") and len(start) == 26:
+        bits, kind = start[24], start[25]
+        channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(kind, 4)
+        return channels * max(bits // 8, 1)
+    return _tiff_bytes(path) if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") else 3
 
 
 def _png_chunks(path: Path) -> set[bytes]:
@@ -403,6 +423,35 @@ def _tiff_size(path: Path) -> tuple[int, int] | None:
         except (struct.error, OverflowError):
             return None
     return (found[257], found[256]) if found.keys() >= _TIFF_SIZES else None
+
+
+def _tiff_bytes(path: Path) -> int:
+    """Bytes of one pixel's values by the first directory of a TIFF or BigTIFF; 3 where it does not say."""
+    with path.open("rb") as stream:
+        start = stream.read(16)
+        order = "<" if start.startswith(b"II") else ">"
+        first, count, entry = ("8xQ", "Q", "HHQ8s") if b"+" in start[:4] else ("4xI", "H", "HHI4s")
+        place, found = (
+            "Q" if b"+" in start[:4] else "I",
+            {258: 8, 277: 1},
+        )  # bits of a value, values of a pixel
+        try:
+            stream.seek(*struct.unpack_from(order + first, start))
+            (entries,) = struct.unpack(order + count, stream.read(struct.calcsize(order + count)))
+            for _ in range(min(entries, _MOST_TAGS)):
+                data = stream.read(struct.calcsize(order + entry))
+                tag, kind, values, value = struct.unpack(order + entry, data)
+                if tag not in found or kind != 3:
+                    continue
+                if 2 * values > len(value):  # they lie elsewhere
+                    here = stream.tell()
+                    stream.seek(*struct.unpack(order + place, value))
+                    value = stream.read(2)
+                    stream.seek(here)
+                (found[tag],) = struct.unpack_from(f"{order}H", value)
+        except (struct.error, OverflowError, OSError):
+            return 3
+    return max(found[277], 1) * max(found[258] // 8, 1)
 
 
 def upright_size(path: Path | str) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from workbench.core import nearest
 from workbench.core.errors import beside
-from workbench.core.files import remove_abandoned_folders, write_text
+from workbench.core.files import inner_folder, remove_abandoned_folders, write_text
 from workbench.data.coco import read_coco
 from workbench.data.coco_dialects import PARTS, WHOLE, part_of
 from workbench.data.images import ImageReading
@@ -148,7 +148,7 @@ def export(pose_set: PoseSet, folder: Path) -> Path:
     names = {number: f"{number:012d}{record.path.suffix}" for number, record in pose_set.images.items()}
     if all(record.path.name == entry.get("file_name") for record, entry in _entries(pose_set)):
         names = {number: record.path.name for number, record in pose_set.images.items()}
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    inner_folder(folder, "images")
     for number, record in pose_set.images.items():
         shutil.copyfile(record.path, folder / "images" / names[number])
     images = [{**entry, "file_name": names[entry["id"]]} for _, entry in _entries(pose_set)]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.core import reason
-from workbench.core.files import files_in, locked_folder
+from workbench.core.files import files_in, inner_folder, locked_folder
 
 
 class RowWriter:
@@ -29,11 +29,13 @@ class RowWriter:
         """Create the folder.
 
         Args:
-            folder: of the parts.
+            folder: of the parts, in the run's folder.
+
+        Raises:
+            OSError: it cannot be made, or is a link that leads out of the run's folder.
         """
-        self.folder = folder
+        self.folder = inner_folder(folder.parent, folder.name)
         self.waiting: list[dict[str, Any]] = []
-        folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, row: dict[str, Any]) -> None:
         """Add a row to those of the next flush."""

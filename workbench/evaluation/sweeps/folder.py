@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.files import files_in, replacing, write_text
+from workbench.core.files import files_in, inner_folder, replacing, write_text
 from workbench.core.report import plain
 from workbench.evaluation.evaluate import judged, pose_oks
 from workbench.evaluation.predictions import read_note, read_origin, write_predictions
@@ -205,7 +205,7 @@ class UnitWriter:
         fresh = self._blocks[self._written :]
         if fresh:
             part = joined(fresh)
-            self._parts.mkdir(parents=True, exist_ok=True)
+            inner_folder(self._parts.parent.parent, self._parts.parent.name, self._parts.name)
             with replacing(self._parts / f"{part.first:09d}.npz", follow=False) as file:
                 file.write_bytes(to_bytes(part))
             self._blocks[self._written :] = [part]
@@ -239,6 +239,8 @@ class UnitWriter:
             )
             figures = plain(result.figures)
             oks, terms = pose_oks(found, result)
+            if number:
+                inner_folder(self.folder.root, self.folder.folders[number].name)
             write_predictions(
                 self.folder.file(number, self.unit), found, epoch=self.unit.epoch, protocol=protocol,
                 oks=oks, terms=terms, origin=self.origins[number], notes={FIGURES: json.dumps(figures)},
