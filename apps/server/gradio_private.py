@@ -28,7 +28,7 @@ import gradio as gr
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from gradio import processing_utils
+from gradio import processing_utils, route_utils
 from gradio.queueing import Queue
 from gradio.routes import App
 from gradio.server_messages import EventMessage, LogMessage, ProcessCompletedMessage, UnexpectedErrorMessage
@@ -55,6 +55,7 @@ PRIVATE = {
     "gradio.blocks:Blocks.preprocess_data": "ab14baed86ecfeb1",
     "gradio.blocks:Blocks.call_function": "bfc3101690b6d493",
     "gradio.blocks:Blocks.close": "f72b970df107ce60",
+    "gradio.route_utils:GradioMultiPartParser.parse": "391fdfd66bafc82e",
     "gradio.processing_utils:_check_allowed": "faf116a7d9c13df0",
     "gradio.state_holder:SessionState": "fcb971a6f6dee5f0",
     "gradio.state_holder:StateHolder": "cceeb6392133a057",
@@ -322,6 +323,7 @@ def finish(app: gr.Blocks, gradio_app: App) -> None:
     app.has_launched = app.is_running = True
     app._queue.set_server_app(gradio_app)
     gradio_app.uploaded_file_dir = str(upload_folder())
+    remove_broken_off_uploads()
     gradio_app.state_holder = Sessions()
     app.state_session_capacity = SESSIONS
     gradio_app.state_holder.set_blocks(app)
@@ -334,6 +336,30 @@ def finish(app: gr.Blocks, gradio_app: App) -> None:
     # named by half a character made its summary, and with it the end of every later call, an error.
     queue.ANALYTICS_MAX_EVENTS = 0
     queue.send_message = functools.partial(_send_escaped, queue)  # type: ignore[method-assign]
+
+
+def remove_broken_off_uploads() -> None:
+    """Let an upload that breaks off leave no file; to be called once, before requests are answered.
+
+    Gradio's parser removes what it wrote where the body is malformed, and not where the client hangs up.
+    """
+    parser = route_utils.GradioMultiPartParser
+    parse = parser.parse
+    if getattr(parse, "removes_files", False):
+        return
+
+    @functools.wraps(parse)
+    async def parse_or_remove(self: Any) -> Any:
+        try:
+            return await parse(self)
+        except BaseException:  # asyncio's cancelling among them; it is raised again
+            for file in self._files_to_close_on_error:
+                file.close()
+                Path(file.name).unlink(missing_ok=True)
+            raise
+
+    parse_or_remove.removes_files = True  # type: ignore[attr-defined]
+    parser.parse = parse_or_remove  # type: ignore[method-assign]
 
 
 async def _malformed(_: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -506,3 +507,36 @@ def test_a_wrong_payload_of_a_private_event_leaves_one_line_and_no_traceback(cli
     with pytest.raises(Exception, match=r"request|JSON|Expecting"):
         client.predict(payload, "", api_name="/grouping_watch")
     assert "Traceback" not in capfd.readouterr().err
+
+
+def broken_off(server, upload_id, size):
+    """Send the first half of an upload of so many bytes, then hang up; the files that lay there meanwhile."""
+    host, _, port = server.removeprefix("http://").rstrip("/").partition(":")
+    start = (
+        b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n'
+        b"Content-Type: image/png\r\n\r\n"
+    )
+    head = (
+        f"POST /gradio_api/upload?upload_id={upload_id} HTTP/1.1\r\nHost: {host}:{port}\r\n"
+        f"Origin: {server.rstrip('/')}\r\n"
+        f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {size}\r\n\r\n"
+    ).encode()
+    with socket.create_connection((host, int(port)), timeout=20) as line:
+        line.sendall(head + start + b"x" * (size // 2))
+        return waiting.when(lambda: written_files(), lambda found: found, seen="no file was begun")
+
+
+def written_files():
+    """Files directly in the upload folder: those that an upload has begun."""
+    return [path for path in upload_folder().iterdir() if path.is_file() and not path.is_symlink()]
+
+
+def test_an_upload_that_breaks_off_leaves_no_file(server):
+    assert written_files() == []
+    for number in range(3):
+        assert len(broken_off(server, f"broken{number}", 200_000)) == 1
+        waiting.when(written_files, lambda found: not found, seen="the file stays")
+    with httpx.Client(base_url=server, timeout=60) as client:
+        answer = client.post("gradio_api/upload", files={"files": ("a.png", b"x" * 1000)})
+    assert Path(answer.json()[0]).read_bytes() == b"x" * 1000  # one that ends is kept
+    assert written_files() == []
