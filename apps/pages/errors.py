@@ -393,7 +393,7 @@ def uploaded(path: Path, pose_set: PoseSet) -> tuple[Evaluation, tuple[str, ...]
     from apps.server.comparison import has_areas
     from workbench.data.coco import read_json
     from workbench.evaluation import Detections, Predictions, evaluate
-    from workbench.evaluation.predictions import minus_ones, results_of
+    from workbench.evaluation.result_lists import minus_ones, results_of
 
     items = results_of(pose_set, read_json(path))
     poses = Predictions.from_coco(items, path.name)

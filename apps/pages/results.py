@@ -142,7 +142,7 @@ class ResultFiles(JobSection):
         from workbench.evaluation import compare
         from workbench.evaluation.label_audit import runs_of_files
         from workbench.evaluation.predicted_part import pairing_note, with_own_annotations
-        from workbench.evaluation.predictions import minus_ones
+        from workbench.evaluation.result_lists import minus_ones
 
         paths = demo_epochs() if demo else [Path(a), Path(b)]
         pose_set = builtin(demo_data()) if demo else self._context.registry.sets.get(data, whole=True)
@@ -190,7 +190,7 @@ def poses_of(path: Path, pose_set: PoseSet) -> Predictions:
     """
     from workbench.data.coco import read_json
     from workbench.evaluation import Predictions
-    from workbench.evaluation.predictions import results_of
+    from workbench.evaluation.result_lists import results_of
 
     return Predictions.from_coco(results_of(pose_set, read_json(path)), path.name, len(pose_set.skeleton))
 

@@ -15,7 +15,7 @@ from workbench.data import data_facts, open_data, read_coco
 from workbench.data.boxes import read_detections
 from workbench.data.images import write_image
 from workbench.evaluation import Detections, Predictions, evaluate
-from workbench.evaluation.predictions import results_of
+from workbench.evaluation.result_lists import results_of
 from workbench.skeletons import SKELETONS
 
 NAMES = list(SKELETONS["coco-17"].keypoints)

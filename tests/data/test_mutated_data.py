@@ -22,7 +22,7 @@ from workbench.data.video import VideoWriter, frames
 from workbench.evaluation import Detections, Predictions, evaluate
 from workbench.evaluation.ground_truth import GroundTruth
 from workbench.evaluation.measures import measure
-from workbench.evaluation.predictions import keypoint_count, results_of
+from workbench.evaluation.result_lists import keypoint_count, results_of
 
 DOCUMENTED = (ValueError, FileNotFoundError)
 ODD = (

@@ -19,7 +19,7 @@ from workbench.diagnosis.image_id_causes import OtherImages
 from workbench.diagnosis.loading_causes import NotRead
 from workbench.evaluation import Predictions, evaluate
 from workbench.evaluation.exchange_formats import read_dump
-from workbench.evaluation.predictions import results_of
+from workbench.evaluation.result_lists import results_of
 
 
 def dump(path, found, **more):

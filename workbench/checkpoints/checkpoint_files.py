@@ -85,7 +85,12 @@ def models_in(folder: Path, endings: Sequence[str] = CHECKPOINT_ENDINGS) -> list
 
 
 def is_model(path: Path, endings: Sequence[str] = CHECKPOINT_ENDINGS) -> bool:
-    """Whether a name is a checkpoint's, and no optimizer's or other part of a trainer's state."""
+    """Whether a name is a checkpoint's, and no optimizer's or other part of a trainer's state.
+
+    Args:
+        path: of a file; it is not opened.
+        endings: of names of checkpoints.
+    """
     return path.suffix.lower() in endings and _TRAINER_STATE.fullmatch(path.stem) is None
 
 

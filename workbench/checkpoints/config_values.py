@@ -226,7 +226,12 @@ class Evaluator:
         raise refuse(node)
 
     def copied(self, value: Any, node: ast.AST) -> Any:
-        """A copy, so that two uses of a name do not share a dict; charged, so that doubling ends."""
+        """A copy, so that two uses of a name do not share a dict; charged, so that doubling ends.
+
+        Args:
+            value: of a name.
+            node: where it is used.
+        """
         try:
             return copied(value, self.budget)
         except TooExpensive:

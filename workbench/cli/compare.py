@@ -147,8 +147,8 @@ def judged_epochs(
     from workbench.evaluation.exchange_formats import is_dump
     from workbench.evaluation.label_audit import runs_of_files
     from workbench.evaluation.predicted_part import part_of_predictions
-    from workbench.evaluation.predictions import keypoint_count, minus_ones
     from workbench.evaluation.protocol import judged_as, judged_by
+    from workbench.evaluation.result_lists import keypoint_count, minus_ones
 
     model = how.model
     given = {path: read_json(path) for path in paths if is_results(path)}
@@ -234,7 +234,7 @@ def _read_epoch(path: Path, title: str, listed: Any, pose_set: PoseSet) -> Epoch
     """
     from workbench.evaluation import Predictions
     from workbench.evaluation.exchange_formats import is_dump, read_dump
-    from workbench.evaluation.predictions import results_of
+    from workbench.evaluation.result_lists import results_of
 
     protocol = None
     if is_results(path):

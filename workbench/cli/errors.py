@@ -129,8 +129,8 @@ def of_results(
     from workbench.data.coco import read_json
     from workbench.evaluation import Detections, Predictions, evaluate
     from workbench.evaluation.predicted_part import part_of_predictions
-    from workbench.evaluation.predictions import keypoint_count, minus_ones, of_categories, results_of
     from workbench.evaluation.protocol import judged_as
+    from workbench.evaluation.result_lists import keypoint_count, minus_ones, of_categories, results_of
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such result file")

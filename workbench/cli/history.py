@@ -308,7 +308,7 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
     from workbench.data.coco import read_json
     from workbench.evaluation import Predictions, evaluate
     from workbench.evaluation.exchange_formats import is_dump, read_dump, read_fiftyone
-    from workbench.evaluation.predictions import minus_ones, results_of
+    from workbench.evaluation.result_lists import minus_ones, results_of
 
     counting = evaluator.rules(len(pose_set.skeleton))
     for one in wanted:

@@ -40,7 +40,7 @@ def command(
     from workbench.data.lints import lints, turned_lints
     from workbench.data.opening import open_data_for
     from workbench.evaluation.predicted_part import part_of_predictions
-    from workbench.evaluation.predictions import keypoint_count, minus_ones
+    from workbench.evaluation.result_lists import keypoint_count, minus_ones
 
     given = read_json(results) if results is not None and results.suffix != ".parquet" else None
     pose_set = open_data_for(data or "astronaut", keypoint_count(given), category=category)
@@ -76,7 +76,7 @@ def _from_results(
 ) -> tuple[Predictions, Detections, int]:
     """Poses of a result list, twice (with keypoint scores, and as COCO reads them); results left out."""
     from workbench.evaluation import Detections, Predictions
-    from workbench.evaluation.predictions import of_categories, results_of
+    from workbench.evaluation.result_lists import of_categories, results_of
 
     items, others = _demo_results(pose_set) if demo else results_of(pose_set, given), 0
     if category is not None and not demo:

@@ -133,7 +133,12 @@ class MultiPass(Protocol):
     """The model makes several forward passes over one batch and averages them when it decodes."""
 
     def all_passes(self, batch: Batch, flip: bool = False) -> Outputs:
-        """Every forward pass over a batch: other scales, and with flip the mirrored images."""
+        """Every forward pass over a batch: other scales, and with flip the mirrored images.
+
+        Args:
+            batch: the prepared input.
+            flip: with the mirrored images.
+        """
         ...
 
 
@@ -158,11 +163,26 @@ class Groups(MultiPass, Protocol):
     def grouping(self) -> Any: ...
 
     def maps(self, outputs: Outputs, batch: Batch, n: int, *more: Any, **named: Any) -> Any:
-        """The aggregated maps of one image of a batch."""
+        """The aggregated maps of one image of a batch.
+
+        Args:
+            outputs: of `all_passes`.
+            batch: that was passed.
+            n: index of the image in the batch.
+            more: aggregation and cache, as of BottomUp.maps.
+            named: the same by name.
+        """
         ...
 
     def group(self, outputs: Outputs, batch: Batch, *more: Any, **named: Any) -> Any:
-        """All people in each image of a batch."""
+        """All people in each image of a batch.
+
+        Args:
+            outputs: of the forward pass.
+            batch: that was passed.
+            more: grouping, aggregation and trace, as of BottomUp.group.
+            named: the same by name.
+        """
         ...
 
 
@@ -218,7 +238,12 @@ class PlacesMaps(Protocol):
     def tag_size(self) -> int: ...
 
     def place(self, image: tuple[int, int], scale: float = 1.0) -> Any:
-        """How an image of (height, width) pixels becomes the input: workbench.models.bottom_up.Resizing."""
+        """How an image of (height, width) pixels becomes the input: workbench.models.bottom_up.Resizing.
+
+        Args:
+            image: (height, width), pixels.
+            scale: one of `scales`.
+        """
         ...
 
     def pass_named(self, name: str) -> tuple[float, bool]:
@@ -248,7 +273,12 @@ class RollsOut(Protocol):
     """
 
     def rollout(self, batch: Batch, forced: Any = 0) -> Outputs:
-        """Free-running, but for the first `forced` tokens (or a mask [N, K] of tokens) that are given."""
+        """Free-running, but for the first `forced` tokens (or a mask [N, K] of tokens) that are given.
+
+        Args:
+            batch: the prepared input.
+            forced: how many tokens are given from the truth, or which.
+        """
         ...
 
 
@@ -269,7 +299,12 @@ class TakesSupport(Protocol):
     """The model finds the keypoints that a support example shows, and can be given another support."""
 
     def supported_by(self, support: Sequence[Sample], skeleton: Skeleton | None = None) -> Any:
-        """The same network with these examples as the support of every query: a PoseModel."""
+        """The same network with these examples as the support of every query: a PoseModel.
+
+        Args:
+            support: samples with ground truth.
+            skeleton: of the support; None for that of the model.
+        """
         ...
 
 
@@ -281,7 +316,12 @@ class HasObjective(Protocol):
     """The model has its own loss; training then makes no target from a codec."""
 
     def objective(self, outputs: Outputs, batch: Batch) -> Mapping[str, Tensor]:
-        """Parts of the loss by name; their sum is minimised."""
+        """Parts of the loss by name; their sum is minimised.
+
+        Args:
+            outputs: of the forward pass, with gradients.
+            batch: with ground truth.
+        """
         ...
 
 
@@ -290,7 +330,12 @@ class LogsItself(Protocol):
     """The model tells what its own training code would have logged."""
 
     def logged(self, outputs: Outputs, batch: Batch) -> Mapping[str, float]:
-        """Column -> value, such as ``loss_coordinates`` and ``pck``."""
+        """Column -> value, such as ``loss_coordinates`` and ``pck``.
+
+        Args:
+            outputs: of the forward pass.
+            batch: with ground truth.
+        """
         ...
 
 
@@ -412,6 +457,10 @@ class Conditioned(Protocol):
     def with_condition(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
         """The batch with every condition vector edited (first axis: samples); without any for None.
 
+        Args:
+            batch: the prepared input.
+            edit: from the vectors to other ones; None for a batch without a condition.
+
         Raises:
             NotAvailable: there is no condition, or the network cannot run without.
         """
@@ -432,7 +481,13 @@ class Answers(Protocol):
     def answer(
         self, samples: Sequence[Sample], options: DecodeOptions, flip: bool = False
     ) -> tuple[Prediction, ...]:
-        """Keypoints of samples, equal to those of workbench.core.run."""
+        """Keypoints of samples, equal to those of workbench.core.run.
+
+        Args:
+            samples: with image and box.
+            options: of decoding.
+            flip: average with the mirrored input.
+        """
         ...
 
 

@@ -61,7 +61,12 @@ def _on_one_line(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known names closest to `name`, for error messages: ``'blur, head'``."""
+    """The known names closest to `name`, for error messages: ``'blur, head'``.
+
+    Args:
+        name: what was asked for.
+        known: what there is.
+    """
     known = list(known)
     return ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0)) or "none"
 

@@ -263,6 +263,10 @@ def files_in(folder: Path, *patterns: str) -> list[Path]:
     """The regular files of a folder that match one of the glob patterns, sorted.
 
     A pipe or a device of such a name is left out: reading it need not end.
+
+    Args:
+        folder: that is searched, without those below it.
+        patterns: such as ``*.py``.
     """
     return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
 

@@ -117,6 +117,13 @@ def average_with_flip(
 ) -> Outputs:
     """The mean of outputs and of the mirrored image's outputs turned back.
 
+    Args:
+        outputs: of the input.
+        flipped_outputs: of the mirrored input.
+        mirror: for each keypoint the index of its mirror partner.
+        shift: see `unflipped`.
+        shift_coordinates: see `unflipped`.
+
     Raises:
         NotAvailable: the outputs hold something that cannot be averaged.
         ValueError: the mirror does not fit the keypoints.

@@ -19,6 +19,10 @@ Box = tuple[float, float, float, float]
 def checked_box(box: Box, where: str = "box") -> Box:
     """The box itself.
 
+    Args:
+        box: (x0, y0, x1, y1), image pixels.
+        where: what the box is, for the error.
+
     Raises:
         ValueError: it has no size or holds a number that is not finite.
     """
@@ -59,6 +63,12 @@ def input_to_image(
 
     Plain: image = input / input_size * size + centre - size / 2, as mmpose decodes.
     UDP: the outermost pixel centres of the input span the crop: input / (input_size - 1) * size + ...
+
+    Args:
+        centre: (x, y) of the crop, image pixels.
+        size: (width, height) of the crop, image pixels.
+        input_size: (height, width) of the input, pixels.
+        udp: crops whose outermost pixel centres span the box.
     """
     H, W = input_size
     span = np.array([W - 1, H - 1] if udp else [W, H], float)
@@ -77,6 +87,12 @@ def warp_matrix(
 
     It is the inverse of `input_to_image` up to that rounding. The plain one scales both axes by the
     ratio of the widths, so the crop must have the input's aspect, as `crop_region` makes it.
+
+    Args:
+        centre: (x, y) of the crop, image pixels.
+        size: (width, height) of the crop, image pixels.
+        input_size: (height, width) of the input, pixels.
+        udp: crops whose outermost pixel centres span the box.
     """
     H, W = input_size
     (cx, cy), (width, height) = np.asarray(centre, np.float32), np.asarray(size, np.float32)
@@ -124,6 +140,11 @@ def inverse(affine: Float[np.ndarray, "2 3"]) -> Float[np.ndarray, "2 3"]:
 
 
 def apply(affine: Float[np.ndarray, "2 3"], points: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
-    """Points mapped by an affine; nan stays nan."""
+    """Points mapped by an affine; nan stays nan.
+
+    Args:
+        affine: from one frame to another.
+        points: (x, y) in the first frame.
+    """
     points = np.asarray(points, float)
     return points @ affine[:, :2].T + affine[:, 2]

@@ -123,7 +123,12 @@ class OnceComputed:
 
     @classmethod
     def of(cls, module: nn.Module, most: int) -> OnceComputed | None:
-        """For a network's first child with weights; None where it does not hold most of the layers."""
+        """For a network's first child with weights; None where it does not hold most of the layers.
+
+        Args:
+            module: a network.
+            most: how many outputs are cached.
+        """
         from torch import jit
 
         with_weights = {
@@ -292,6 +297,11 @@ def replacing(
     module: nn.Module, taps: Mapping[str, str], edits: Mapping[str, Callable[[Tensor], Tensor]]
 ) -> Iterator[None]:
     """Put `edit(output)` in place of what passes each named tap while the block runs.
+
+    Args:
+        module: a network.
+        taps: tap -> name of a module in it.
+        edits: tap -> from its output to another one of the same shape.
 
     Raises:
         KeyError: a name is not a tap. The message lists near ones.

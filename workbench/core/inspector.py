@@ -110,6 +110,10 @@ class Needs:
     def check(self, model: PoseModel, truth: bool = True) -> None:
         """Raise if a model cannot be asked.
 
+        Args:
+            model: that would be asked.
+            truth: whether the samples have ground truth.
+
         Raises:
             NotAvailable: with the sentence of `unmet`.
         """
@@ -234,6 +238,10 @@ class Choice:
     def index(self, run: Run, value: str) -> int:
         """Position of a value among those offered; the first for "".
 
+        Args:
+            run: that is asked.
+            value: of the control.
+
         Raises:
             ValueError: it is not offered. The message lists near ones.
         """
@@ -273,6 +281,11 @@ def keypoint_choice(first: str) -> Choice:
 
 def keypoint_of(run: Run, n: int, value: str) -> int:
     """Index of the keypoint that a KEYPOINT parameter means for sample n.
+
+    Args:
+        run: that is asked.
+        n: index of the sample.
+        value: of the control: the name of a keypoint, or LEAST_CERTAIN.
 
     Raises:
         ValueError: the model has no such keypoint.

@@ -155,7 +155,12 @@ class Job:
         return (time.monotonic() - self._started) / self.done * max(0, self.total - self.done)
 
     def progress(self, done: int, total: int) -> None:
-        """Report how far it is, in units of the job's own."""
+        """Report how far it is, in units of the job's own.
+
+        Args:
+            done: units that are finished.
+            total: units of the whole; 0 where that is not known.
+        """
         self.done, self.total = done, total
 
     def cancelled(self) -> bool:
@@ -173,6 +178,10 @@ class Job:
 
     def advance(self, done: int, total: int) -> None:
         """Stop here if the job was cancelled, else report how far it is: a callback for long work.
+
+        Args:
+            done: units that are finished.
+            total: units of the whole; 0 where that is not known.
 
         Raises:
             Cancelled: somebody asked it to stop.

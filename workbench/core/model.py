@@ -53,5 +53,11 @@ class PoseModel(Protocol):
         ...
 
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
-        """Read keypoints off the outputs, in image pixels. Must not modify them."""
+        """Read keypoints off the outputs, in image pixels. Must not modify them.
+
+        Args:
+            outputs: of `forward`.
+            batch: that was passed.
+            options: decoder and score rule.
+        """
         ...

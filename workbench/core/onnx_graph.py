@@ -533,7 +533,11 @@ def _graphs(graph: GraphProto | FunctionProto) -> Iterator[GraphProto | Function
 
 @contextlib.contextmanager
 def one_sentence(path: Path) -> Iterator[None]:
-    """Tell onnxruntime's own exceptions, which share no base but Exception, as a user's mistake."""
+    """Tell onnxruntime's own exceptions, which share no base but Exception, as a user's mistake.
+
+    Raises:
+        ValueError: in place of one of these exceptions.
+    """
     from google.protobuf.message import DecodeError
 
     state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")

@@ -17,7 +17,13 @@ INCONSISTENT = (ValueError, IndexError, TypeError, KeyError, RuntimeError)
 
 
 def value_of(node: NodeProto, shapes: Shapes, values: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The few numbers that a node gives, where it is one that sizes are computed with; else None."""
+    """The few numbers that a node gives, where it is one that sizes are computed with; else None.
+
+    Args:
+        node: of the graph.
+        shapes: of the tensors that are known.
+        values: of the tensors that are known.
+    """
     from onnx import helper
 
     named = {a.name: helper.get_attribute_value(a) for a in node.attribute}

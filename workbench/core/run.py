@@ -104,7 +104,11 @@ class Run:
         return self.model.codec
 
     def activation(self, tap: str) -> Tensor:
-        """What was recorded at one tap, on the CPU."""
+        """What was recorded at one tap, on the CPU.
+
+        Raises:
+            NotAvailable: the tap was not recorded.
+        """
         if tap not in self.activations:
             raise NotAvailable(f"activation {tap!r}: recorded {sorted(self.activations) or 'none'}")
         return self.activations[tap]
@@ -177,7 +181,12 @@ def run(
 
 
 def redecode(old: Run, options: DecodeOptions) -> Run:
-    """The same run with keypoints read off by other rules: no forward pass."""
+    """The same run with keypoints read off by other rules: no forward pass.
+
+    Args:
+        old: a run with its outputs.
+        options: decoder and score rule.
+    """
     predictions = old.model.decode(old.outputs, old.batch, options)
     return dataclasses.replace(old, predictions=predictions)
 

@@ -46,7 +46,11 @@ class Skeleton:
         return len(self.keypoints)
 
     def index(self, keypoint: str) -> int:
-        """Position of a keypoint by name."""
+        """Position of a keypoint by name.
+
+        Raises:
+            KeyError: there is no such keypoint. The message lists near ones.
+        """
         if keypoint not in self.keypoints:
             raise KeyError(f"no keypoint {keypoint!r}; nearest: {nearest(keypoint, self.keypoints)}")
         return self.keypoints.index(keypoint)
@@ -134,6 +138,10 @@ MOST_BINS = 65_536
 
 def checked_area(size: tuple[int, int], what: str) -> tuple[int, int]:
     """(height, width), where it is not more than a network can be meant to see.
+
+    Args:
+        size: (height, width), pixels.
+        what: what has this size, for the error.
 
     Raises:
         ValueError: it is more than `MOST_PIXELS`.

@@ -86,7 +86,13 @@ def blurred(maps: Maps, kernel: int) -> Maps:
 
 
 def reader(maps: Maps, x: Int[np.ndarray, "N K"], y: Int[np.ndarray, "N K"]) -> At:
-    """A function (dx, dy) -> values at (x + dx, y + dy); the edge is repeated outwards."""
+    """A function (dx, dy) -> values at (x + dx, y + dy); the edge is repeated outwards.
+
+    Args:
+        maps: heatmaps.
+        x: columns of the cells.
+        y: rows of the cells.
+    """
     h, w = maps.shape[-2:]
     n, k = np.ogrid[: maps.shape[0], : maps.shape[1]]
     return lambda dx, dy: maps[n, k, (y + dy).clip(0, h - 1), (x + dx).clip(0, w - 1)]

@@ -394,7 +394,8 @@ class Case:
         """
         from workbench.data.coco import read_json
         from workbench.evaluation.exchange_formats import read_poses
-        from workbench.evaluation.predictions import Predictions, minus_ones, results_of
+        from workbench.evaluation.predictions import Predictions
+        from workbench.evaluation.result_lists import minus_ones, results_of
 
         def read() -> Predictions:
             path = next(iter((*self.given.predictions, *self.given.results)), None)

@@ -154,6 +154,13 @@ def drawn_images(
 ) -> Int[np.ndarray, "B I"]:
     """How often each image is drawn in each resample.
 
+    Args:
+        a: AP of the first model.
+        b: AP of the second one.
+        resamples: how many.
+        level: share of the resamples that the interval holds, 0 to 1.
+        seed: of the drawing.
+
     Raises:
         ValueError: the two are not of the same images, or the numbers make no interval.
     """
@@ -176,7 +183,15 @@ def drawn_images(
 def interval_of(
     differences: Float[np.ndarray, " B"], delta: float, level: float, resamples: int, seed: int
 ) -> Interval | None:
-    """Percentiles of the finite differences; None where no draw holds a counted annotation."""
+    """Percentiles of the finite differences; None where no draw holds a counted annotation.
+
+    Args:
+        differences: of the resamples.
+        delta: the measured difference.
+        level: share of the resamples that the interval holds, 0 to 1.
+        resamples: how many were drawn.
+        seed: of the drawing.
+    """
     finite = differences[np.isfinite(differences)]
     if not len(finite):
         return None

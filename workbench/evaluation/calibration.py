@@ -178,6 +178,10 @@ def pairs_of(
 
     Predictions from annotation boxes: each with its own. Others: pairs by falling OKS, one to one,
     whatever the scores say: scores are what is judged here.
+
+    Args:
+        predictions: that were evaluated.
+        evaluation: of them.
     """
     truth = evaluation.ap.truth
     if predictions.annotation_id is not None:
@@ -229,6 +233,10 @@ def isotonic(score: Float[np.ndarray, " N"], value: Float[np.ndarray, " N"]) -> 
 
     Pool adjacent violators. Source: Barlow, Bartholomew, Bremner and Brunk, Statistical Inference under Order
     Restrictions (1972); equal to sklearn.isotonic.IsotonicRegression.
+
+    Args:
+        score: of the poses.
+        value: of the poses, such as their OKS.
     """
     places, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
     means = np.bincount(inverse, value) / counts

@@ -220,15 +220,31 @@ class Comparison(Report):
     audit: LabelAudit | None = None
 
     def gained(self, a: int = 0, b: int = -1) -> Int[np.ndarray, " M"]:
-        """Instances not found in epoch a and found in epoch b, the largest change first."""
+        """Instances not found in epoch a and found in epoch b, the largest change first.
+
+        Args:
+            a: position of an epoch, from the end where negative.
+            b: position of another one.
+        """
         return self._sorted((self.oks[a] < FOUND) & (self.oks[b] >= FOUND), self.oks[a] - self.oks[b])
 
     def lost(self, a: int = 0, b: int = -1) -> Int[np.ndarray, " M"]:
-        """Instances found in epoch a and not in epoch b, the largest change first."""
+        """Instances found in epoch a and not in epoch b, the largest change first.
+
+        Args:
+            a: position of an epoch, from the end where negative.
+            b: position of another one.
+        """
         return self._sorted((self.oks[a] >= FOUND) & (self.oks[b] < FOUND), self.oks[b] - self.oks[a])
 
     def most_changed(self, a: int = 0, b: int = -1, count: int = 20) -> Int[np.ndarray, " M"]:
-        """Instances whose OKS changed most, in either direction."""
+        """Instances whose OKS changed most, in either direction.
+
+        Args:
+            a: position of an epoch, from the end where negative.
+            b: position of another one.
+            count: how many at most.
+        """
         change = np.abs(self.oks[b] - self.oks[a])
         return self._sorted(np.isfinite(change), -change)[:count]
 
@@ -500,7 +516,12 @@ def _detailed(
 
 
 def poses_of(predictions: Predictions, evaluation: Evaluation) -> Float[np.ndarray, "G K 2"]:
-    """The pose of every annotated instance, in the order of the ground truth; nan where it has none."""
+    """The pose of every annotated instance, in the order of the ground truth; nan where it has none.
+
+    Args:
+        predictions: that were evaluated.
+        evaluation: of them.
+    """
     points = np.full((*evaluation.ap.truth.keypoints.shape[:2], 2), np.nan)
     rows, target = pairs_of(predictions, evaluation)
     points[target] = predictions.keypoints[rows]
@@ -516,6 +537,13 @@ def comparison_of(
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Put finished evaluations of one set side by side; arguments as in compare, progress counts intervals.
+
+    Args:
+        titles: of the models, for people.
+        evaluations: in the same order.
+        resamples: of the intervals.
+        seed: of the drawing.
+        progress: called with finished intervals and their number.
 
     Raises:
         ValueError: fewer than two, two of the same title, or not of the same instances.

@@ -120,6 +120,12 @@ def score_epoch(
     A pose from an annotation's own box is compared with that annotation; an instance without one is nan.
     Other poses: the best of all detections within max_dets in the image and category, 0 without any.
 
+    Args:
+        predictions: of the epoch.
+        truth: annotations.
+        sigmas: of OKS, one for each keypoint.
+        max_dets: detections per image and category that count.
+
     Raises:
         ValueError: predictions and annotations do not fit.
     """

@@ -221,7 +221,12 @@ def repaired(
 
 
 def ap_of(result: KeypointAP, detections: Detections) -> float:
-    """AP of other detections by the rules of a result; nan where there is nothing to be found."""
+    """AP of other detections by the rules of a result; nan where there is nothing to be found.
+
+    Args:
+        result: whose truth and rules are used.
+        detections: of the same images.
+    """
     return keypoint_ap(result.truth, detections, result.sigmas.tolist(), result.max_dets).figures["AP"]
 
 
@@ -423,6 +428,10 @@ def visibility(truth: GroundTruth, pose_set: PoseSet) -> Int[np.ndarray, "G K"]:
 
     A point is outside where it lies beyond the outermost pixels' edges (x from -.5 to width - .5). Images
     whose size nobody states have no outside.
+
+    Args:
+        truth: annotations.
+        pose_set: that they are of.
     """
     sizes = np.array([_size(pose_set, int(number)) for number in truth.image_ids]).reshape(-1, 2)
     v = truth.keypoints[..., 2]
@@ -433,13 +442,23 @@ def visibility(truth: GroundTruth, pose_set: PoseSet) -> Int[np.ndarray, "G K"]:
 
 
 def outside(points: Float[np.ndarray, "N K 2"], sizes: Float[np.ndarray, "N 2"]) -> Bool[np.ndarray, "N K"]:
-    """Which points lie outside images of these sizes (width, height); none where a size is nan."""
+    """Which points lie outside images of these sizes (width, height); none where a size is nan.
+
+    Args:
+        points: (x, y), image pixels.
+        sizes: pixels.
+    """
     known: Any = np.isfinite(sizes).all(1)
     return known[:, None] & ((points < -0.5) | (points > sizes[:, None] - 0.5)).any(-1)
 
 
 def image_sizes(truth: GroundTruth, pose_set: PoseSet) -> Float[np.ndarray, "G 2"]:
-    """(width, height) of each annotation's image, pixels; nan where nobody states it."""
+    """(width, height) of each annotation's image, pixels; nan where nobody states it.
+
+    Args:
+        truth: annotations.
+        pose_set: that they are of.
+    """
     sizes = np.array([_size(pose_set, int(number)) for number in truth.image_ids]).reshape(-1, 2)
     return sizes[truth.image]
 

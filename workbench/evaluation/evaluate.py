@@ -341,7 +341,14 @@ def check_evaluable(
     sigmas: Sequence[float] | None = None,
     max_dets: int = 20,
 ) -> None:
-    """Raise what `evaluate` would raise for any predictions; called before a long prediction."""
+    """Raise what `evaluate` would raise for any predictions; called before a long prediction.
+
+    Args:
+        pose_set: annotations.
+        area_rule: which area OKS uses.
+        sigmas: of OKS, one for each keypoint; None for those of the set.
+        max_dets: detections per image and category that count.
+    """
     constants = pose_set.skeleton.sigmas if sigmas is None else tuple(sigmas)
     keypoint_ap(truth_of(pose_set, area_rule), Detections.from_coco([]), constants, max_dets)
 
@@ -357,6 +364,10 @@ def images_of(pose_set: PoseSet, indices: Iterable[int]) -> tuple[int, ...]:
 
     All images of the set when everything in `PoseSet.labelled` is chosen, those without a labelled instance
     included: a detection there is a mistake like any other. Else the images of the chosen instances.
+
+    Args:
+        pose_set: annotations.
+        indices: of the chosen instances.
     """
     numbers = range(len(pose_set))
     chosen = {numbers[i] for i in indices}
@@ -378,6 +389,9 @@ def truth_of(
             left out. Everything else on the images of `images_of` stays, because nobody chooses it: crowd
             regions and people without labelled keypoints are still ignored when they are found, and people
             without a box that could be cropped still count as missed.
+
+    Raises:
+        ValueError: an annotation id occurs twice, or the json has other annotations than the set.
     """
     by_id = {i.annotation_id: i for i in pose_set.instances}
     items = [
@@ -413,6 +427,10 @@ def instance_oks(predictions: Predictions, result: KeypointAP) -> Float[np.ndarr
 
     Predictions made from its own box: of that one pose, nan when it was not predicted. Others: the best of
     all detections within max_dets in its image and category, 0 when there is none.
+
+    Args:
+        predictions: that were evaluated.
+        result: of the evaluation.
     """
     truth = result.truth
     labelled = (truth.keypoints[..., 2] > 0).any(1)
@@ -431,7 +449,12 @@ def instance_oks(predictions: Predictions, result: KeypointAP) -> Float[np.ndarr
 def pose_oks(
     predictions: Predictions, result: KeypointAP
 ) -> tuple[Float[np.ndarray, " N"] | None, Float[np.ndarray, "N K"] | None]:
-    """OKS of each pose with its own annotation, and each keypoint's part; None without annotation boxes."""
+    """OKS of each pose with its own annotation, and each keypoint's part; None without annotation boxes.
+
+    Args:
+        predictions: that were evaluated.
+        result: of the evaluation.
+    """
     if predictions.annotation_id is None:
         return None, None
     truth = result.truth
@@ -446,7 +469,12 @@ def pose_oks(
 def own_annotations(
     predictions: Predictions, truth: GroundTruth
 ) -> tuple[Int[np.ndarray, " M"], Int[np.ndarray, " M"]]:
-    """Rows of predictions and of truth that belong to one annotation."""
+    """Rows of predictions and of truth that belong to one annotation.
+
+    Args:
+        predictions: with the ids of their annotations.
+        truth: annotations.
+    """
     if predictions.annotation_id is None or not len(truth):
         return np.zeros(0, int), np.zeros(0, int)
     order = np.argsort(truth.ids)
@@ -459,7 +487,12 @@ def own_annotations(
 def compared_pairs(
     predictions: Predictions, result: KeypointAP
 ) -> tuple[Int[np.ndarray, " M"], Int[np.ndarray, " M"]]:
-    """Rows of predictions and of truth whose keypoints are compared one by one; crowds are left out."""
+    """Rows of predictions and of truth whose keypoints are compared one by one; crowds are left out.
+
+    Args:
+        predictions: that were evaluated.
+        result: of the evaluation.
+    """
     own = predictions.annotation_id is not None
     rows, target = own_annotations(predictions, result.truth) if own else result.matched(0.5)
     counted = ~result.truth.ignored[target]

@@ -124,6 +124,10 @@ def parts_of(names: Sequence[str], depth: int = 1) -> dict[str, list[str]]:
     """Names of tensors by their first `depth` words, in the order of the network.
 
     A part with everything in it is split further, so that there is something to compare.
+
+    Args:
+        names: of tensors, with dots between their words.
+        depth: words of the name of a part.
     """
     parts: dict[str, list[str]] = {}
     for name in names:

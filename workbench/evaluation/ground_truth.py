@@ -172,6 +172,10 @@ def _boxes(items: Sequence[Mapping[str, Any]], needed: Bool[np.ndarray, " G"]) -
 def floats(values: Sequence[Any], what: str) -> Float[np.ndarray, " n"]:
     """One number for each.
 
+    Args:
+        values: of a column.
+        what: its name, for the error.
+
     Raises:
         ValueError: one is none.
     """
@@ -183,6 +187,10 @@ def floats(values: Sequence[Any], what: str) -> Float[np.ndarray, " n"]:
 
 def integers(values: Sequence[Any], what: str) -> Int[np.ndarray, " n"]:
     """The values as int64; 17.0 is 17, because tables with gaps turn whole columns into floats.
+
+    Args:
+        values: of a column.
+        what: its name, for the error.
 
     Raises:
         ValueError: one is no integer.
@@ -208,6 +216,10 @@ def integers(values: Sequence[Any], what: str) -> Int[np.ndarray, " n"]:
 def triplets(values: Sequence[Sequence[float]], what: str) -> Float[np.ndarray, "n K 3"]:
     """Flat COCO lists x, y, v, x, y, v ... as an array.
 
+    Args:
+        values: of a column.
+        what: its name, for the error.
+
     Raises:
         ValueError: a list is no flat list of triplets, or their lengths differ.
     """
@@ -230,6 +242,10 @@ def triplets(values: Sequence[Sequence[float]], what: str) -> Float[np.ndarray, 
 def quadruples(values: Sequence[Sequence[float]], what: str) -> Float[np.ndarray, "n 4"]:
     """COCO boxes x, y, width, height as an array.
 
+    Args:
+        values: of a column.
+        what: its name, for the error.
+
     Raises:
         ValueError: one is no list of four numbers.
     """
@@ -240,7 +256,13 @@ def quadruples(values: Sequence[Sequence[float]], what: str) -> Float[np.ndarray
 
 
 def check_finite(values: Float[np.ndarray, "n ..."], ids: Sequence[Any] | np.ndarray, what: str) -> None:
-    """Raise ValueError, naming the first id, when a number is nan or infinite."""
+    """Raise ValueError, naming the first id, when a number is nan or infinite.
+
+    Args:
+        values: one row for each id.
+        ids: of the annotations or results.
+        what: name of the values, for the error.
+    """
     wrong = ~np.isfinite(values).all(tuple(range(1, values.ndim)))
     if wrong.any():
         raise ValueError(f"{what} {ids[int(wrong.argmax())]}: not a finite number")

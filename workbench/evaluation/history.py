@@ -183,7 +183,12 @@ class History:
         )
 
     def worst(self, epoch: int, count: int = 20) -> list[dict[str, Any]]:
-        """The instances with the lowest OKS."""
+        """The instances with the lowest OKS.
+
+        Args:
+            epoch: number of the epoch.
+            count: how many at most.
+        """
         return self._rows(
             "SELECT image_id, annotation_id, oks FROM poses WHERE oks IS NOT NULL "
             "ORDER BY oks, annotation_id LIMIT ?",
@@ -193,19 +198,43 @@ class History:
         )
 
     def changed(self, a: int, b: int, count: int = 20) -> list[dict[str, Any]]:
-        """The instances whose OKS differs most between two epochs, in either direction."""
+        """The instances whose OKS differs most between two epochs, in either direction.
+
+        Args:
+            a: number of an epoch.
+            b: number of another one.
+            count: how many at most.
+        """
         return self._pairs("true", "abs(change) DESC", a, b, count)
 
     def gained(self, a: int, b: int, count: int = 1_000_000) -> list[dict[str, Any]]:
-        """Instances not found in epoch a and found in b, the largest change first."""
+        """Instances not found in epoch a and found in b, the largest change first.
+
+        Args:
+            a: number of an epoch.
+            b: number of another one.
+            count: how many at most.
+        """
         return self._pairs(f"a.oks < {FOUND} AND b.oks >= {FOUND}", "change DESC", a, b, count)
 
     def lost(self, a: int, b: int, count: int = 1_000_000) -> list[dict[str, Any]]:
-        """Instances found in epoch a and not in b, the largest change first."""
+        """Instances found in epoch a and not in b, the largest change first.
+
+        Args:
+            a: number of an epoch.
+            b: number of another one.
+            count: how many at most.
+        """
         return self._pairs(f"a.oks >= {FOUND} AND b.oks < {FOUND}", "change", a, b, count)
 
     def regressions(self, a: int, b: int, count: int = 50) -> list[dict[str, Any]]:
-        """Single keypoints whose part of the OKS fell most from epoch a to b."""
+        """Single keypoints whose part of the OKS fell most from epoch a to b.
+
+        Args:
+            a: number of an epoch.
+            b: number of another one.
+            count: how many at most.
+        """
         self.check_comparable([a, b])
         self._common_keypoints([a, b])
         question = (

@@ -243,7 +243,12 @@ FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL
 def curves(
     truth: GroundTruth, matches: Matches
 ) -> tuple[Float[np.ndarray, "T R C A"], Float[np.ndarray, "T C A"]]:
-    """Precision at 101 recalls, and the highest recall; ABSENT where no annotation is evaluated."""
+    """Precision at 101 recalls, and the highest recall; ABSENT where no annotation is evaluated.
+
+    Args:
+        truth: annotations.
+        matches: of the detections, by threshold and area range.
+    """
     A, T = matches.hit.shape[:2]
     C = len(truth.category_ids)
     precision = np.full((T, len(RECALLS), C, A), ABSENT)
@@ -299,7 +304,12 @@ def _curves(
 def figures(
     precision: Float[np.ndarray, "T R C A"], recall: Float[np.ndarray, "T C A"]
 ) -> Float[np.ndarray, " 10"]:
-    """The ten COCO figures, in the order of FIGURES; ABSENT where there is no such ground truth."""
+    """The ten COCO figures, in the order of FIGURES; ABSENT where there is no such ground truth.
+
+    Args:
+        precision: by threshold, recall, category and area range.
+        recall: the highest, by threshold, category and area range.
+    """
     everything, medium, large = range(3)
     half, three_quarters = slice(0, 1), slice(5, 6)
     return np.array(

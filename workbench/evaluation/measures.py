@@ -35,6 +35,11 @@ def partners(
 
     Poses made from annotated boxes belong to them. Others are given to the instances of their image and
     category one to one, so that the sum of mean distances is least.
+
+    Args:
+        chosen: annotated instances.
+        truth: (x, y, visibility) of each, image pixels.
+        predictions: of the same images.
     """
     rows = np.full(len(chosen), -1)
     if predictions.annotation_id is not None:
@@ -66,7 +71,12 @@ def partners(
 
 
 def head_sizes(pose_set: PoseSet, chosen: Sequence[Instance]) -> Float[np.ndarray, " N"]:
-    """As annotated; nan where an annotation does not say."""
+    """As annotated; nan where an annotation does not say.
+
+    Args:
+        pose_set: annotations.
+        chosen: instances.
+    """
     entries = {
         e["id"]: head_size(e)
         for e in pose_set.raw.get("annotations", ())
@@ -316,7 +326,19 @@ def check_measurable(
     threshold: float | None = None,
     thresholds: Sequence[float] = figures.MPCK_THRESHOLDS,
 ) -> None:
-    """Raise what `measure` would raise for any predictions."""
+    """Raise what `measure` would raise for any predictions.
+
+    Args:
+        pose_set: annotations.
+        metric: a key of METRICS.
+        normalise: what distances are divided by; None for that of the metric.
+        threshold: of the metric, in units of the normaliser; None for its own.
+        thresholds: of mPCK.
+
+    Raises:
+        KeyError: no such metric.
+        ValueError: the set or the options do not fit it.
+    """
     if metric not in METRICS:
         raise KeyError(f"no metric {metric!r}; expected ap, {', '.join(METRICS)}; nearest:"
                        f" {nearest(metric, ('ap', *METRICS))}")  # fmt: skip

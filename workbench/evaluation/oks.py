@@ -196,7 +196,12 @@ def rows_after_nms(
 
 
 def crop_areas(model: PoseModel, found: Predictions) -> Float[np.ndarray, " N"]:
-    """What CocoMetric takes: the crop's area; the pose's extent where the model does not tell its crop."""
+    """What CocoMetric takes: the crop's area; the pose's extent where the model does not tell its crop.
+
+    Args:
+        model: that found the poses.
+        found: poses with their boxes.
+    """
     size = model.input_size if isinstance(model, SizesInput) else None
     size = size or (model.codec.input_size if model.codec is not None else None)
     if size is None or not isinstance(model, CropsBoxes):

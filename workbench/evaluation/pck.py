@@ -168,12 +168,22 @@ def pck(found: Float[np.ndarray, "N K"], threshold: float) -> float:
 
 
 def auc(found: Float[np.ndarray, "N K"], steps: int = AUC_STEPS) -> float:
-    """Mean PCK over the thresholds 0, 1 / steps, ... below 1 of the normalising length."""
+    """Mean PCK over the thresholds 0, 1 / steps, ... below 1 of the normalising length.
+
+    Args:
+        found: distances in units of the normalising length; nan where nothing counts.
+        steps: how many thresholds.
+    """
     return _mean(np.array([pck(found, i / steps) for i in range(steps)]))
 
 
 def mean_pck(found: Float[np.ndarray, "N K"], thresholds: Sequence[float] = MPCK_THRESHOLDS) -> float:
-    """Mean PCK over some thresholds."""
+    """Mean PCK over some thresholds.
+
+    Args:
+        found: distances in units of the normalising length; nan where nothing counts.
+        thresholds: in the same units.
+    """
     return _mean(np.array([pck(found, threshold) for threshold in thresholds]))
 
 
@@ -217,7 +227,12 @@ class PCK:
     def lengths(
         self, boxes: Float[np.ndarray, "N 4"], area: Float[np.ndarray, " N"]
     ) -> Float[np.ndarray, " N"]:
-        """Pixels that the threshold multiplies, for boxes (x, y, width, height)."""
+        """Pixels that the threshold multiplies, for boxes (x, y, width, height).
+
+        Args:
+            boxes: image pixels.
+            area: of the annotations, square pixels.
+        """
         if self.normaliser == "root of area":
             return np.sqrt(area)
         if self.normaliser == "diagonal":

@@ -231,7 +231,12 @@ def checked_pairs(pairs: Mapping[str, str], a: PoseModel, b: PoseModel) -> dict[
 
 
 def paired_by_name(a: PoseModel, b: PoseModel) -> tuple[dict[str, str], int]:
-    """Module of A -> module of B of the same name under known conventions; how many of A have none."""
+    """Module of A -> module of B of the same name under known conventions; how many of A have none.
+
+    Args:
+        a: the one model.
+        b: the other model.
+    """
     ours, theirs = _by_common_name(a), _by_common_name(b)
     pairs = {path: theirs[name] for name, path in ours.items() if name in theirs}
     return pairs, len(ours) - len(pairs)

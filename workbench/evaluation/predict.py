@@ -107,7 +107,13 @@ def forward_passes(
 
 
 def passes_over(model: GroupingModel, whole: Sample, flip: bool = False) -> tuple[Batch, Outputs]:
-    """Outputs of one image: the main pass, the model's other scales, and with flip the mirrored passes."""
+    """Outputs of one image: the main pass, the model's other scales, and with flip the mirrored passes.
+
+    Args:
+        model: bottom-up.
+        whole: the image as a sample.
+        flip: with the mirrored passes.
+    """
     seen = run(_Passing(model), [whole], flip=flip)
     return seen.batch, seen.outputs
 
@@ -186,7 +192,14 @@ def category_of(pose_set: PoseSet) -> int:
 def check_reading_options(
     *, boxes: object, options: DecodeOptions, score_rule: str = DEFAULT, nms: float | None = None
 ) -> None:
-    """Raise ValueError for an option that a bottom-up model would ignore."""
+    """Raise ValueError for an option that a bottom-up model would ignore.
+
+    Args:
+        boxes: detected boxes, if any.
+        options: of decoding.
+        score_rule: of the pose.
+        nms: threshold of the suppression of poses found twice; None without.
+    """
     if boxes is not None:
         raise ValueError(
             "boxes: a bottom-up model looks at whole images and finds people by itself; leave --boxes and "
@@ -437,6 +450,12 @@ def answered(
     model: PoseModel, samples: Sequence[Sample], options: DecodeOptions, flip: bool
 ) -> tuple[Prediction, ...]:
     """Predictions of samples by one forward pass, without torch where the model can do without.
+
+    Args:
+        model: that is asked.
+        samples: with image and box.
+        options: of decoding.
+        flip: average with the mirrored input.
 
     Raises:
         ValueError: see workbench.core.run and Answers.answer.

@@ -64,6 +64,10 @@ def part_of_predictions(
 def part_of_history(pose_set: PoseSet, history: History) -> PredictedPart:
     """As `part_of_predictions`, of all epochs of a folder.
 
+    Args:
+        pose_set: annotations.
+        history: the folder of predictions.
+
     Raises:
         ValueError: a file cannot be read.
     """

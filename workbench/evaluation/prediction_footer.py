@@ -26,6 +26,10 @@ _MOST_EQUAL = 50
 def refuse_large(facts: pq.FileMetaData, path: Path) -> None:
     """Refuse a file that would unpack to gigabytes, or has other rows than its footer states; reads no row.
 
+    Args:
+        facts: of the file's footer.
+        path: of the file.
+
     Raises:
         ValueError: with the reason.
     """
@@ -79,6 +83,11 @@ def read_shape(notes: Mapping[bytes, bytes], name: str, rows: int) -> tuple[int,
 def footer_json(notes: Mapping[bytes, bytes], key: bytes, name: str = "") -> Any:
     """What the footer holds under a key, read as JSON.
 
+    Args:
+        notes: of the footer.
+        key: of the wanted one.
+        name: of the file, for the error.
+
     Raises:
         ValueError: it is no JSON, or nested too deeply.
     """
@@ -93,7 +102,15 @@ def footer_json(notes: Mapping[bytes, bytes], key: bytes, name: str = "") -> Any
 
 
 def whole_numbers(values: np.ndarray, name: str) -> Int[np.ndarray, " N"]:
-    """A column of ids; one with nulls arrives as floats with nan, or as objects."""
+    """A column of ids; one with nulls arrives as floats with nan, or as objects.
+
+    Args:
+        values: of the column.
+        name: of the column, for the error.
+
+    Raises:
+        ValueError: one is no whole number.
+    """
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
     try:

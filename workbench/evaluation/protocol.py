@@ -322,6 +322,10 @@ def protocol_of_loaded(loaded: LoadedModel, *, sha256: str = "", **rules: Any) -
 def check_options(model: PoseModel, options: DecodeOptions) -> None:
     """Raise if a decoding option would be ignored, because the protocol would then be wrong.
 
+    Args:
+        model: whose outputs are decoded.
+        options: of decoding.
+
     Raises:
         KeyError: no such decoder for this model's output.
         ValueError: the score rule is unknown or for other outputs, or the model decodes in its own way.
@@ -342,7 +346,13 @@ def check_options(model: PoseModel, options: DecodeOptions) -> None:
 
 
 def check_same_keypoints(model: Skeleton, data: Skeleton, name: str) -> None:
-    """Raise ValueError if a model and a data set do not have the same keypoints in the same order."""
+    """Raise ValueError if a model and a data set do not have the same keypoints in the same order.
+
+    Args:
+        model: its skeleton.
+        data: the skeleton of the annotations.
+        name: of the data set, for the error.
+    """
     if len(model) != len(data):
         raise ValueError(
             f"the model predicts {len(model)} keypoints ({model.name}), but {name} is annotated with "
@@ -365,6 +375,10 @@ def judged_by(pose_set: PoseSet, model: Skeleton) -> PoseSet:
 
     mmpose judges with the sigmas of the metainfo that a config or a checkpoint holds; so does this. Where the
     set's own are others, its skeleton's source says so, and with it the protocol.
+
+    Args:
+        pose_set: annotations.
+        model: its skeleton.
     """
     own = pose_set.skeleton
     same = list(map(spelling, model.keypoints)) == list(map(spelling, own.keypoints))
@@ -383,6 +397,10 @@ def judged_by(pose_set: PoseSet, model: Skeleton) -> PoseSet:
 
 def judged_with(pose_set: PoseSet, sigmas: Sequence[float]) -> PoseSet:
     """The set with given OKS constants: one for each keypoint, or one for all.
+
+    Args:
+        pose_set: annotations.
+        sigmas: of OKS.
 
     Raises:
         ValueError: another number of them, or one that is not above 0.

@@ -130,7 +130,12 @@ class Family:
 
 
 def deferred(module: str, name: str) -> Callable[..., Any]:
-    """A function of a module that is imported when the function is called."""
+    """A function of a module that is imported when the function is called.
+
+    Args:
+        module: its full name.
+        name: of the function in it.
+    """
 
     def call(*arguments: Any) -> Any:
         return getattr(importlib.import_module(module), name)(*arguments)

@@ -171,6 +171,10 @@ def warp(values: Float[Tensor, "N C H W"], matrices: Float[Tensor, "N 2 3"]) -> 
     """Images or maps seen through `affine` matrices; what lies outside is 0.
 
     The same matrix moves an image and its maps alike, whatever their sizes: coordinates run from -1 to 1.
+
+    Args:
+        values: images or maps.
+        matrices: from the new coordinates to the old ones.
     """
     from torch.nn import functional
 

@@ -271,6 +271,11 @@ class OverfitRun:
     ) -> OverfitReport:
         """Run to the end, judge, and find the cause of what is wrong; see `find_cause` for the arguments.
 
+        Args:
+            on_trial: called with the name of each switch that is tried.
+            on_step: called after each step of a trial.
+            stopped: asked whether to end early.
+
         Raises:
             ValueError: the training failed; the sentence names the step.
         """

@@ -274,7 +274,13 @@ class Person:
     mean: Float[np.ndarray, " L"] = field(default_factory=lambda: np.empty(0, np.float32))
 
     def take(self, joint: int, row: Float[np.ndarray, " row"], tag: Float[np.ndarray, " L"]) -> None:
-        """Add one keypoint and update the mean tag."""
+        """Add one keypoint and update the mean tag.
+
+        Args:
+            joint: index of the keypoint.
+            row: (x, y, value, tag ...).
+            tag: taken into the mean.
+        """
         self.joints[joint] = row
         self.tags.append(tag)
         # In float32, as in the reference: the last bit decides at a threshold. Same result as np.mean in a

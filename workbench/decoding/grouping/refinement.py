@@ -147,7 +147,13 @@ class TagBuckets:
     def best_cells(
         self, values: Float[np.ndarray, " cells"], means: Float[np.ndarray, "p L"], weight: float
     ) -> Int[np.ndarray, " p"]:
-        """The best cell for each mean tag; the first of equal ones."""
+        """The best cell for each mean tag; the first of equal ones.
+
+        Args:
+            values: of the heatmap.
+            means: mean tags of the people.
+            weight: of the distance between tags against the value.
+        """
         sorted_values = values.take(self.cells)
         highest = np.maximum.reduceat(sorted_values, self.starts)
         bounds = highest - self._least_penalty(means, weight)

@@ -100,7 +100,12 @@ class Suspect:
 
     @classmethod
     def of(cls, outcome: Outcome, beside: Outcome) -> Suspect | None:
-        """The error that an outcome undid; None where nothing is gained, or the gain may be chance."""
+        """The error that an outcome undid; None where nothing is gained, or the gain may be chance.
+
+        Args:
+            outcome: of the variant that undoes the error.
+            beside: of what it is compared with.
+        """
         gain = outcome.ap - beside.ap
         if not gain >= LEAST_GAIN or outcome.oks is None or beside.oks is None or not len(outcome.oks):
             return None
@@ -421,7 +426,13 @@ def _enlargement(aggregation: Aggregation) -> tuple[bool, bool, bool]:
 
 
 def read(model: BottomUpModel, looked: Looked, variants: Sequence[Variant]) -> list[People]:
-    """The people of one image by each variant; maps and detections that variants share are made once."""
+    """The people of one image by each variant; maps and detections that variants share are made once.
+
+    Args:
+        model: bottom-up.
+        looked: outputs of one image.
+        variants: rules of reading.
+    """
     found: dict[int, People] = {}
     settings: dict[Aggregation, None] = dict.fromkeys(variant.aggregation for variant in variants)
     cache: MapCache = {}

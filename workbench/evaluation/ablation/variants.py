@@ -161,7 +161,12 @@ class Variant:
     beside: str = REFERENCE
 
     def undoing(self, fault: str, beside: str = REFERENCE) -> Variant:
-        """The same variant, marked as the one that undoes an error."""
+        """The same variant, marked as the one that undoes an error.
+
+        Args:
+            fault: name of the error.
+            beside: name of the variant that it is compared with.
+        """
         return dataclasses.replace(self, undoes=fault, beside=beside)
 
     def but(
@@ -174,7 +179,17 @@ class Variant:
         look: str = "",
         **rules: Any,
     ) -> Variant:
-        """The same with other rules: fields of Aggregation and of GroupingSettings, by name."""
+        """The same with other rules: fields of Aggregation and of GroupingSettings, by name.
+
+        Args:
+            name: of the new variant.
+            about: what it changes, for people.
+            tags: change of the tags.
+            several: it changes more than one thing.
+            people: change of the people found.
+            look: the network is asked anew.
+            rules: fields by name.
+        """
         own = {f.name for f in dataclasses.fields(Aggregation)}
         maps = {rule: value for rule, value in rules.items() if rule in own}
         groups = {rule: value for rule, value in rules.items() if rule not in own}

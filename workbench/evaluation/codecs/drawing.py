@@ -116,7 +116,12 @@ def _note(variant: Variant | None) -> str:
 
 
 def arrows_figure(report: CodecMatrix, variant: Variant) -> Figure:
-    """The shown pose with one arrow for each keypoint, from the own reading to the variant's."""
+    """The shown pose with one arrow for each keypoint, from the own reading to the variant's.
+
+    Args:
+        report: of the readings.
+        variant: the other reading.
+    """
     from workbench.figures import FINDING_COLOUR, draw_skeleton, image_figure
     from workbench.figures.drawing import draw_arrows
 

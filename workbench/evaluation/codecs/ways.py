@@ -80,6 +80,11 @@ class Way:
 def own_way(model: PoseModel, flip: bool = False, score_rule: str = DEFAULT) -> Way:
     """How the model's outputs are read unless somebody asks for something else.
 
+    Args:
+        model: whose outputs are read.
+        flip: average with the mirrored input.
+        score_rule: of the pose.
+
     Raises:
         NotAvailable: it declares no codec, or finds people by itself.
         KeyError: no such pose score.
@@ -155,7 +160,13 @@ class Readings:
     calls: int = 0
 
     def batch(self, rows: list[int], batch: Batch, outputs: Outputs) -> None:
-        """Read one batch in every way; called by `predict` after each forward pass."""
+        """Read one batch in every way; called by `predict` after each forward pass.
+
+        Args:
+            rows: indices of the instances.
+            batch: that was passed.
+            outputs: of the forward pass.
+        """
         self.calls += len(rows) * (1 + len(outputs.passes))
         for flip in dict.fromkeys(way.flip for way in self.ways):
             seen = self._averaged(outputs, flip)

@@ -166,7 +166,12 @@ def _line(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> tuple[float
 
 
 def in_input(points: Float[np.ndarray, "*s 2"], to_image: Float[np.ndarray, "2 3"]) -> np.ndarray:
-    """Points in input pixels of points in image pixels."""
+    """Points in input pixels of points in image pixels.
+
+    Args:
+        points: (x, y), image pixels.
+        to_image: affine map from input pixels.
+    """
     return apply(inverse(to_image), points)
 
 
@@ -324,7 +329,14 @@ class Image:
 
 
 def read(model: BottomUpModel, looked: Looked, people: Annotated, asked: Iterable[frozenset[str]]) -> Image:
-    """Groups of one image for each set of replaced parts; equal intermediate results are shared."""
+    """Groups of one image for each set of replaced parts; equal intermediate results are shared.
+
+    Args:
+        model: bottom-up.
+        looked: outputs of one image.
+        people: annotated in it.
+        asked: the sets of parts that the truth replaces.
+    """
     true = true_outputs(model, looked.outputs, looked.batch, [people.truth])
     place = model.place(looked.batch.samples[0].image.shape[:2], model.main_scale)
     # Maps that a script stretches over the image have other cells than those that are taken back.
@@ -374,7 +386,13 @@ def placing_of(images: Sequence[Image], drawn: bool) -> Placing:
 
 
 def sides_exchanged(images: Sequence[Image], placing: Placing, mirror: Sequence[int]) -> dict[str, Any]:
-    """Whether people fit better with left and right exchanged: mean OKS both ways, and the finding."""
+    """Whether people fit better with left and right exchanged: mean OKS both ways, and the finding.
+
+    Args:
+        images: with annotated and predicted people.
+        placing: how cells become image pixels.
+        mirror: for each keypoint the index of its mirror partner.
+    """
     figures = np.zeros((0, 2))
     if mirror:
         for image in images:
@@ -402,7 +420,13 @@ def _exchanged(text: str) -> Finding:
 
 
 def mixed(given: Outputs, true: Outputs, replaced: frozenset[str]) -> Outputs:
-    """The network's outputs with its heatmaps, its tags or both replaced, in all passes."""
+    """The network's outputs with its heatmaps, its tags or both replaced, in all passes.
+
+    Args:
+        given: by the network.
+        true: drawn from the annotations.
+        replaced: ``heatmaps``, ``tags`` or both.
+    """
     passes = {name: mixed(own, true.passes[name], replaced) for name, own in given.passes.items()}
     heatmaps, tags = (true if part in replaced else given for part in ("heatmaps", "tags"))
     return dataclasses.replace(

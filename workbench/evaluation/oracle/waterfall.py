@@ -214,6 +214,10 @@ class Annotated:
 def annotated_in(pose_set: PoseSet, image_id: int) -> Annotated:
     """The labelled people of one image.
 
+    Args:
+        pose_set: annotations.
+        image_id: of the image.
+
     Raises:
         ValueError: one has no area.
     """
@@ -231,6 +235,11 @@ def grouped_by_truth(maps: Maps, people: Annotated, settings: GroupingSettings) 
 
     Two people may share a detection: one peak is all that two keypoints in one place leave. A detection that
     is nobody's is dropped. What a person lacks is filled in as the settings say.
+
+    Args:
+        maps: of one image.
+        people: annotated in it.
+        settings: of the grouping.
     """
     K = len(maps.heatmaps)
     P = len(people.truth)
@@ -265,7 +274,12 @@ def grouped_by_truth(maps: Maps, people: Annotated, settings: GroupingSettings) 
 
 
 def best_oks(keypoints: Float[np.ndarray, "P K 2"], people: Annotated) -> Float[np.ndarray, " Q"]:
-    """For each annotated person the highest OKS with a predicted person; 0 where none was predicted."""
+    """For each annotated person the highest OKS with a predicted person; 0 where none was predicted.
+
+    Args:
+        keypoints: (x, y) of the predicted people, image pixels.
+        people: annotated ones.
+    """
     return _every_oks(keypoints, people).max(0, initial=0.0)
 
 
@@ -274,6 +288,10 @@ def matched_oks(keypoints: Float[np.ndarray, "P K 2"], people: Annotated) -> Flo
 
     Pairs are made from the best downwards and everybody is in one pair at most: a person found twice has its
     OKS once, and the weaker finding is a false positive that no ranking should put before a true one.
+
+    Args:
+        keypoints: (x, y) of the predicted people, image pixels.
+        people: annotated ones.
     """
     found, count = len(keypoints), len(people.truth)
     scores = np.zeros(found)

@@ -157,7 +157,12 @@ class Judge:
         return {"share": share, "share_low": low, "share_high": high, "pixels": pixels}
 
     def interval(self, parts: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-        """Interval of sum(parts) / sum(weights) over resampled clusters; nan where one alone has weight."""
+        """Interval of sum(parts) / sum(weights) over resampled clusters; nan where one alone has weight.
+
+        Args:
+            parts: of each sample, with that of its weight.
+            weights: of each sample.
+        """
         sums = [np.array([v[c].sum() for c in self.clusters]) for v in (parts, weights)]
         if (sums[1] > 0).sum() < 2:
             return math.nan, math.nan

@@ -21,7 +21,12 @@ _BATCH = 16
 
 
 def parts_of(model: PoseModel, samples: Sequence[Sample]) -> Iterator[tuple[Sample, ...]]:
-    """Samples in batches, in order; of a bottom-up model the neighbours that share an image."""
+    """Samples in batches, in order; of a bottom-up model the neighbours that share an image.
+
+    Args:
+        model: whose kind decides what belongs together.
+        samples: in their order.
+    """
     start = 0
     while start < len(samples):
         end = start + 1
@@ -119,7 +124,12 @@ def _line(reason: BaseException) -> str:
 
 
 def passed(model: PoseModel, samples: Sequence[Sample]) -> tuple[Batch, Outputs, np.ndarray]:
-    """One forward pass and the keypoints of each sample."""
+    """One forward pass and the keypoints of each sample.
+
+    Args:
+        model: that is asked.
+        samples: of one batch.
+    """
     if not isinstance(model, Groups):
         result = run(model, samples)
         return result.batch, result.outputs, result.keypoints

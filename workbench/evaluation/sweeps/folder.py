@@ -59,7 +59,12 @@ class SweepFolder:
         return [self.root, *(self.root / name for name in folder_names([v.name for v in self.variants[1:]]))]
 
     def file(self, number: int, unit: Unit) -> Path:
-        """The predictions of one variant and checkpoint."""
+        """The predictions of one variant and checkpoint.
+
+        Args:
+            number: of the variant.
+            unit: the checkpoint.
+        """
         return self.folders[number] / f"{unit.title}.parquet"
 
     def check(self, identity: Mapping[str, Any]) -> None:

@@ -96,11 +96,21 @@ class Reader(Protocol):
         ...
 
     def read(self, rows: Sequence[int], cancelled: Cancelled = None) -> list[Predictions]:
-        """Predictions of some rows by each variant."""
+        """Predictions of some rows by each variant.
+
+        Args:
+            rows: indices of instances, or image ids.
+            cancelled: asked between forward passes whether to stop.
+        """
         ...
 
     def protocol(self, number: int, own: Rules) -> Rules:
-        """The rules of one variant, made of those of the reference."""
+        """The rules of one variant, made of those of the reference.
+
+        Args:
+            number: of the variant.
+            own: rules of the reference.
+        """
         ...
 
 
@@ -137,7 +147,12 @@ def reader_for(
 
 
 def check_names(words: Sequence[str], model: PoseModel) -> None:
-    """Raise NotAvailable for a group of ablations that is for the other kind of model."""
+    """Raise NotAvailable for a group of ablations that is for the other kind of model.
+
+    Args:
+        words: names of ablations, as the user gave them.
+        model: that they are for.
+    """
     wrong, kind = (TOP_DOWN, "bottom-up") if finds_people(model) else (BOTTOM_UP, "top-down")
     fitting = BOTTOM_UP if finds_people(model) else TOP_DOWN
     for word in words:
@@ -172,7 +187,12 @@ def _images(pose_set: PoseSet, limit: int | None) -> list[int]:
 
 
 def labelled_rows(pose_set: PoseSet, limit: int | None) -> tuple[int, ...]:
-    """Indices of the labelled instances on the first `limit` images."""
+    """Indices of the labelled instances on the first `limit` images.
+
+    Args:
+        pose_set: annotations.
+        limit: None for all images.
+    """
     if limit is None:
         return tuple(pose_set.labelled)
     images = set(_images(pose_set, limit))

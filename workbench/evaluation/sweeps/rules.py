@@ -124,7 +124,14 @@ class SweepSource:
         images: Path | str | None = None,
         within: Sequence[Path] = (),
     ) -> SweepSource:
-        """The same with absolute paths: workers may have other working folders."""
+        """The same with absolute paths: workers may have other working folders.
+
+        Args:
+            run: folder of the checkpoints.
+            data: name or annotation file.
+            images: their folder.
+            within: see SweepSource.
+        """
         from workbench.data.opening import BUILTIN
 
         name, sign, part = str(data).partition("#")
@@ -138,6 +145,10 @@ class SweepSource:
 
     def open_data(self, rules: SweepRules, keypoints: int) -> PoseSet:
         """The data set, opened for a model of so many keypoints.
+
+        Args:
+            rules: of the sweep.
+            keypoints: of the model.
 
         Raises:
             KeyError, FileNotFoundError, ValueError: see workbench.data.opening.open_data.
@@ -196,6 +207,10 @@ def code_digest(rules: SweepRules, run: Path) -> dict[str, str]:
 
     The named adapter with the Python files beside it and in the packages beside it that one of them imports,
     the named config, and the configs in the run's folder. What is imported from elsewhere is not seen.
+
+    Args:
+        rules: of the sweep.
+        run: folder of the checkpoints.
     """
     found: dict[str, Path] = {}
     adapter, config = rules.opening.get("adapter"), rules.opening.get("config")
@@ -230,7 +245,13 @@ def checkpoint_sha256(path: Path) -> str:
 
 
 def identity_of(source: SweepSource, rules: SweepRules, pose_set: PoseSet) -> dict[str, Any]:
-    """All that decides the results of a sweep but the checkpoints themselves, by name."""
+    """All that decides the results of a sweep but the checkpoints themselves, by name.
+
+    Args:
+        source: run and data.
+        rules: of the sweep.
+        pose_set: the opened data.
+    """
     opening = {name: value for name, value in rules.opening.items() if value not in (None, (), False)}
     facts = {f.name: getattr(rules, f.name) for f in dataclasses.fields(rules) if f.name != "opening"}
     return plain(

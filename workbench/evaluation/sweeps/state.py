@@ -89,7 +89,13 @@ class SweepState:
         return self._writers[unit.title].rows
 
     def take(self, unit: Unit, event: Event, rules: SweepRules) -> None:
-        """Take what a worker says of a checkpoint; when its last row is there, write its files."""
+        """Take what a worker says of a checkpoint; when its last row is there, write its files.
+
+        Args:
+            unit: the checkpoint.
+            event: what the worker says.
+            rules: of the sweep.
+        """
         writer = self._writers[unit.title]
         if isinstance(event, Failed):
             self.failed.append(FailedCheckpoint(Path(unit.path).name, event.reason))
@@ -131,7 +137,12 @@ class SweepState:
         return "" if found is None else found.text()
 
     def report(self, source: SweepSource, seconds: float) -> SweepReport:
-        """Write table and manifests; the report."""
+        """Write table and manifests; the report.
+
+        Args:
+            source: run and data.
+            seconds: that the sweep took.
+        """
         order = {unit.title: n for n, unit in enumerate(self.plan.units)}
         variants = {name: n for n, name in enumerate(self.names)}
         rows = sorted(self.rows, key=lambda row: (order[row["checkpoint"]], variants[row["variant"]]))

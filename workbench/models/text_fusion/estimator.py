@@ -40,7 +40,12 @@ NOISE_SEED = 0
 
 
 def drawn(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Normal noise of a tensor's shape; of a generator on the CPU, alike for all devices."""
+    """Normal noise of a tensor's shape; of a generator on the CPU, alike for all devices.
+
+    Args:
+        like: gives shape, type and device.
+        generator: None: the process-wide one.
+    """
     if generator is None:
         return torch.randn_like(like)
     return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
@@ -100,7 +105,12 @@ class SimCCDiffusionRefiner(BaseModule):
         self.time_mlp = nn.Sequential(nn.Linear(hidden_dim, hidden_dim), nn.SiLU())
 
     def uncertain(self, x: Float[Tensor, "N K bins"], y: Float[Tensor, "N K bins"]) -> Bool[Tensor, "N K"]:
-        """Keypoints with a peak below the threshold in either vector."""
+        """Keypoints with a peak below the threshold in either vector.
+
+        Args:
+            x: scores of the bins along x.
+            y: scores of the bins along y.
+        """
         return torch.minimum(x.amax(-1), y.amax(-1)) < self.confidence_threshold
 
     def forward(

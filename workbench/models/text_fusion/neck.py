@@ -26,6 +26,11 @@ Start = Literal["identity", "random"]
 def checked(value: str, known: object, name: str) -> str:
     """The value, if it is one of a Literal's.
 
+    Args:
+        value: of an option.
+        known: the Literal.
+        name: of the option, for the error.
+
     Raises:
         ValueError: it is not; the message lists those that are.
     """
@@ -57,7 +62,12 @@ def text_layers(kind: Layers, text: int, out: int, dropout: float) -> nn.Sequent
 
 
 def start_at_identity(layers: nn.Sequential, baseline: float) -> None:
-    """Fill the layers so that scale + baseline is 1 and shift is 0 whatever the sentence says."""
+    """Fill the layers so that scale + baseline is 1 and shift is 0 whatever the sentence says.
+
+    Args:
+        layers: whose last one gives scales, then shifts.
+        baseline: what the network adds to the scale: 1 or 0.
+    """
     last = [layer for layer in layers if isinstance(layer, nn.Linear)][-1]
     with torch.no_grad():
         last.weight.zero_()

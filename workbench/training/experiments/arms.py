@@ -215,6 +215,11 @@ def origin_of(
 def arm_model(origin: Origin, arm: Arm, seed: int) -> TextFusion:
     """The model an arm trains: shared weights, and a neck of its own with first weights from the seed.
 
+    Args:
+        origin: the shared weights.
+        arm: its switches.
+        seed: of the neck's first weights.
+
     Raises:
         NotAvailable: the arm wants sentences of the species and there are none.
         ValueError: the neck cannot be built.
@@ -238,7 +243,12 @@ def arm_model(origin: Origin, arm: Arm, seed: int) -> TextFusion:
 
 
 def way_through(model: TextFusion, way: Way) -> TextFusion:
-    """The model along the path on which the arm is evaluated."""
+    """The model along the path on which the arm is evaluated.
+
+    Args:
+        model: with a text neck.
+        way: of training or of inference.
+    """
     ways: dict[str, Through] = {
         "as it predicts": model.inference,
         "as it was trained": model.training,

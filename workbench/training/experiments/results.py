@@ -256,7 +256,12 @@ class StoredArm:
         return finished_predictions(self._file(way), self._origin)
 
     def keep_predictions(self, way: object, found: Predictions) -> None:
-        """Write the predictions of the finished network on a path."""
+        """Write the predictions of the finished network on a path.
+
+        Args:
+            way: the path, as part of the name.
+            found: predictions on it.
+        """
         found.to_parquet(self._file(way), origin=self._origin)
 
     def restore(self, trainer: Trainer) -> dict[str, list[Any]] | None:
@@ -268,7 +273,12 @@ class StoredArm:
         return {name: list(state["course"][name]) for name in COURSE}
 
     def after_step(self, trainer: Trainer, course: Mapping[str, Sequence[Any]]) -> None:
-        """Write a snapshot if the last one is old or the training has ended."""
+        """Write a snapshot if the last one is old or the training has ended.
+
+        Args:
+            trainer: of the arm.
+            course: what was measured so far, by column.
+        """
         last = trainer.step_number == trainer.settings.steps
         if not last and time.monotonic() - self._saved < SNAPSHOT_SECONDS:
             return
@@ -303,7 +313,12 @@ class StoredExperiment:
         self.resumed: list[str] = []
 
     def arm(self, number: int, name: str) -> StoredArm:
-        """Files of an arm."""
+        """Files of an arm.
+
+        Args:
+            number: of the arm.
+            name: of the arm.
+        """
         return StoredArm(self.folder / f"{number}-{_slug(name)}", self._origin)
 
 
@@ -330,7 +345,14 @@ def stored_in(
 
 
 def digest_of(experiment: Experiment, origin: Origin, material: Material, course: Course) -> str:
-    """A digest of everything that decides the figures: arms, weights, text, annotations, images, settings."""
+    """A digest of everything that decides the figures: arms, weights, text, annotations, images, settings.
+
+    Args:
+        experiment: its arms.
+        origin: the shared weights.
+        material: text, annotations and images.
+        course: settings of the training.
+    """
     given = origin.given
     facts = [
         __version__,

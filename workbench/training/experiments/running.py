@@ -379,7 +379,13 @@ def _result(
 
 
 def interval(evaluation: Evaluation, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """Where AP lies when other images of the same kind are drawn: percentiles over resampled images."""
+    """Where AP lies when other images of the same kind are drawn: percentiles over resampled images.
+
+    Args:
+        evaluation: of one model.
+        seed: of the drawing.
+        level: share of the resamples that the interval holds, 0 to 1.
+    """
     images = len(evaluation.ap.truth.image_ids)
     draws = np.random.default_rng(seed).integers(0, images, (RESAMPLES, images))
     weights = np.stack([np.bincount(draw, minlength=images) for draw in draws])

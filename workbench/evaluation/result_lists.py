@@ -1,0 +1,109 @@
+"""COCO result lists as others write them: ids as text, parts of COCO-WholeBody, -1 for what is absent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from workbench.data.coco_dialects import PARTS, WHOLE, flat, keypoints_of_part, part_places
+
+if TYPE_CHECKING:
+    from workbench.data.pose_set import PoseSet
+    from workbench.evaluation.predictions import Predictions
+
+
+def minus_ones(predictions: Predictions, name: str) -> tuple[str, ...]:
+    """What stands in a result file as -1, one sentence each: absent, or a number as any other?
+
+    Args:
+        predictions: as read.
+        name: of the file.
+    """
+    places = (predictions.keypoints == -1).all(2)
+    counts = (
+        (int(places.sum()), "of keypoints, at (-1, -1)", "; an absent keypoint is written as 0, 0, 0"),
+        (int((predictions.scores == -1).sum()), "of the scores of keypoints", ""),
+        (int((predictions.score == -1).sum()), "of the scores of poses", "; leave absent poses out"),
+    )
+    return tuple(
+        f"{name}: -1 {what}: {'once' if count == 1 else f'{count} times'}, counted as a number like any "
+        f"other, as pycocotools does{advice}"
+        for count, what, advice in counts
+        if count
+    )
+
+
+def keypoint_count(results: Any) -> int | None:
+    """How many keypoints a result list has, by its first entry; None when it does not say."""
+    if not isinstance(results, Sequence) or not results or not isinstance(results[0], Mapping):
+        return None
+    first = results[0]
+    if all(key in first for key, _ in PARTS.values()):
+        return sum(count for _, count in PARTS.values())
+    keypoints = flat(first.get("keypoints"))
+    return len(keypoints) // 3 if isinstance(keypoints, list) else None
+
+
+def results_of(pose_set: PoseSet, results: Any) -> Any:
+    """The list with the ids of the set as whole numbers and the keypoints of its part, flat.
+
+    What is no result is left for the reader of results to refuse. Nothing changes its argument.
+
+    Args:
+        pose_set: that the results are of.
+        results: content of a COCO result file.
+
+    Raises:
+        ValueError: the parts of COCO-WholeBody are incomplete or of another length.
+    """
+    if not isinstance(results, list):
+        return results
+    return [_result(pose_set, entry, position) for position, entry in enumerate(results)]
+
+
+def of_categories(pose_set: PoseSet, results: Any) -> tuple[Any, int]:
+    """The results of the set's categories, and how many others there were.
+
+    Results of other categories may have another number of keypoints. Where none is of the set's, all stay,
+    for the evaluation to say so.
+
+    Args:
+        pose_set: whose categories are wanted.
+        results: content of a COCO result file.
+    """
+    if not isinstance(results, list):
+        return results, 0
+    chosen = [r for r in results if not isinstance(r, Mapping) or r.get("category_id") in pose_set.categories]
+    return (chosen, len(results) - len(chosen)) if chosen else (results, 0)
+
+
+def _of_part(pose_set: PoseSet, keypoints: Any) -> Any:
+    """Of a whole body's 133 keypoints in one list, those of the part that the set was opened for."""
+    whole = 3 * len(part_places(WHOLE))
+    if not pose_set.parts or pose_set.part == WHOLE or not isinstance(keypoints, list):
+        return keypoints
+    if len(keypoints) != whole:
+        return keypoints
+    places = part_places(pose_set.part)
+    return keypoints[3 * places.start : 3 * places.stop]
+
+
+def _result(pose_set: PoseSet, entry: Any, position: int) -> Any:
+    if not isinstance(entry, Mapping):
+        return entry
+    changes: dict[str, Any] = {}
+    if isinstance(entry.get("image_id"), str):
+        changes["image_id"] = pose_set.image_number(entry["image_id"])
+    category = entry.get("category_id")
+    if isinstance(category, str) and category.isascii() and category.isdigit() and len(category) <= 18:
+        changes["category_id"] = int(category)
+    part = pose_set.part
+    if part != "body" and (part == WHOLE or PARTS[part][0] in entry) and PARTS["foot"][0] in entry:
+        changes["keypoints"] = keypoints_of_part(entry, part, f"results, detection {position}")
+        # xtcocotools takes a part's own score where there is one.
+        changes["score"] = entry.get(f"{part}_score", entry.get("score"))
+    else:
+        keypoints = _of_part(pose_set, flat(entry.get("keypoints")))
+        if keypoints is not entry.get("keypoints"):
+            changes["keypoints"] = keypoints
+    return {**entry, **changes} if changes else entry
