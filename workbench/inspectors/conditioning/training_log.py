@@ -78,15 +78,6 @@ class Trends(Report):
             float(run.AR[run.best] - other.AR[other.best]),
         )
 
-    @property
-    def flagged(self) -> bool:
-        """Whether AP and AR change in opposite directions, or AP alone."""
-        if self.between is not None:
-            ap, ar = self.between
-            if parting(ap, ar) != SAME:
-                return True
-        return bool(self.curves[0].opposite)
-
     def summary(self) -> str:
         run = self.curves[0]
         text = f"{run.title}: best AP {run.AP[run.best]:.3f} at epoch {run.epochs[run.best]:g}"
