@@ -227,6 +227,23 @@ def test_data_and_score_say_it(workbench, tmp_path):
         assert any("annotation id 0" in finding for finding in json.loads(out)["findings"])
 
 
+def test_score_says_wrong_counts_and_keypoints_outside_the_image_as_data_does(workbench, tmp_path):
+    data = healthy(1)
+    data["annotations"][0]["num_keypoints"] = 0
+    data["annotations"][1]["keypoints"][:3] = [5000.0, 5.0, 2]
+    path, results = tmp_path / "set.json", tmp_path / "results.json"
+    path.write_text(json.dumps(data))
+    kept = ("image_id", "category_id", "keypoints")
+    results.write_text(json.dumps([{"score": 0.5, **{k: a[k] for k in kept}} for a in data["annotations"]]))
+    for words in (("data", path), ("score", results, "--data", path, "--sigmas", "0.05")):
+        code, out, err = workbench(*words, "--json")
+        assert code == 0, err
+        assert {
+            "1 annotations state a wrong num_keypoints, which pycocotools uses as stated",
+            "1 labelled keypoints lie outside their image",
+        } <= set(json.loads(out)["findings"])
+
+
 def test_dark_scenes_of_one_camera_are_no_duplicates_and_their_copies_are(tmp_path):
     from PIL import Image
 

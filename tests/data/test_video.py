@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from workbench.data.video import VideoWriter, frames, video_facts
+from workbench.data.video import VideoWriter, constant_rate, frames, video_facts
 
 
 def pictures(count=6):
@@ -132,6 +132,73 @@ def test_a_written_video_lasts_as_long_as_the_one_it_was_made_of_and_shows_each_
         video.write(frame_of(0))
         with pytest.raises(ValueError, match=r"one frame is shown for 1000 s, more than 600 s"):
             video.write(frame_of(1), 1000.1)
+
+
+def atom(data, path):
+    """Offset and size of each atom on a path through an mp4 file."""
+    found, low, high = [], 0, len(data)
+    for name in path:
+        while data[low + 4 : low + 8] != name:
+            low += struct.unpack(">I", data[low : low + 4])[0]
+        size = struct.unpack(">I", data[low : low + 4])[0]
+        found.append((low, size))
+        low, high = low + 8, low + size
+    assert low <= high
+    return found
+
+
+def variable_mp4(path, milliseconds, last):
+    """An mp4 of a variable rate, whose header states the mean rate, as telephones write it."""
+    with VideoWriter(path, 10) as video:
+        for image in pictures(len(milliseconds)):
+            video.write(image)
+    data = bytearray(path.read_bytes())
+    media = [b"moov", b"trak", b"mdia"]
+    header = atom(data, [*media, b"mdhd"])[-1][0]
+    scale = struct.unpack(">I", data[header + 20 : header + 24])[0]
+    gaps = [g * scale // 1000 for g in np.diff([*milliseconds, last]).tolist()]
+    *outer, (at, size) = atom(data, [*media, b"minf", b"stbl", b"stts"])
+    table = struct.pack(">I4sII", 16 + 8 * len(gaps), b"stts", 0, len(gaps))
+    table += b"".join(struct.pack(">II", 1, gap) for gap in gaps)
+    data[at : at + size] = table
+    for start, old in outer:
+        data[start : start + 4] = struct.pack(">I", old + len(table) - size)
+    data[header + 24 : header + 28] = struct.pack(">I", sum(gaps))
+    for names, inside in (([b"moov", b"trak", b"tkhd"], 28), ([b"moov", b"trak", b"edts", b"elst"], 16)):
+        start = atom(data, names)[-1][0] + inside
+        data[start : start + 4] = struct.pack(">I", last)
+    start = atom(data, [b"moov", b"mvhd"])[-1][0] + 24
+    data[start : start + 4] = struct.pack(">I", last)
+    path.write_bytes(data)
+    return path
+
+
+def test_frames_of_a_variable_rate_are_written_in_their_time_though_the_header_states_the_mean(tmp_path):
+    from workbench.cli.pictures import Drawings, Picture
+
+    times = [0, 100, 400, 450, 950, 1150]
+    path = variable_mp4(tmp_path / "phone.mp4", times, 1250)
+    assert [round(f.seconds * 1000) for f in frames(path)] == times
+    assert video_facts(path).fps == pytest.approx(4.8)
+    assert constant_rate(path) == pytest.approx(20)
+    with Drawings(tmp_path / "out.avi", [path]) as drawings:
+        for frame in frames(path):
+            drawings.add(Picture(path, frame.image, frame.index, frame.seconds), frame.image)
+    shown = {}
+    for frame in frames(tmp_path / "out.avi"):
+        shown.setdefault(round(frame.image[..., 0].mean() / 30), round(frame.seconds * 1000))
+    assert shown == dict(enumerate(times))
+
+
+def test_a_steady_rate_is_kept_and_rounded_times_of_a_container_do_not_raise_it(tmp_path):
+    with VideoWriter(tmp_path / "v.mp4", 30) as video:
+        for image in pictures(9):
+            video.write(image)
+    assert constant_rate(tmp_path / "v.mp4") == pytest.approx(30)
+    assert constant_rate(tmp_path / "v.mp4", every=2) == pytest.approx(15)
+    rounded = [0, 33, 67, 100, 133, 167]
+    assert constant_rate(variable(tmp_path / "v.mkv", rounded)) == video_facts(tmp_path / "v.mkv").fps
+    assert constant_rate(variable_mp4(tmp_path / "burst.mp4", [0, 1, 500], 1000)) == 120
 
 
 def frame_of(shade):

@@ -16,7 +16,7 @@ from workbench.core import Prediction, Sample, Skeleton
 from workbench.core.geometry import Box
 from workbench.data.boxes import whole_image
 from workbench.data.images import IMAGE_ENDINGS, ImageReading, common_bits, images_in, read_image, write_image
-from workbench.data.video import VIDEO_ENDINGS, VideoWriter, frames, video_facts
+from workbench.data.video import VIDEO_ENDINGS, VideoWriter, constant_rate, frames
 from workbench.figures import SIDE_COLOURS, keypoint_colours, side_of
 
 if TYPE_CHECKING:
@@ -166,8 +166,8 @@ class Drawings:
         if ending in VIDEO_ENDINGS:
             if len(files) != 1 or not videos:
                 raise ValueError(f"--out {out.name}: expected one video in, got {len(files)} files")
-            fps = video_facts(files[0]).fps / every
-            self._video = self._stack.enter_context(VideoWriter(out, fps))
+            rate = constant_rate(files[0], every)
+            self._video = self._stack.enter_context(VideoWriter(out, rate))
         elif ending in IMAGE_ENDINGS:
             if len(files) != 1 or videos:
                 raise ValueError(f"--out {out.name}: expected one image in; name a folder for more")

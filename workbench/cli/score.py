@@ -37,6 +37,7 @@ def command(
     if results is not None and not results.is_file():
         raise FileNotFoundError(f"{results}: no such result file")
     from workbench.data.coco import read_json
+    from workbench.data.facts import counted_findings
     from workbench.data.lints import lints, turned_lints
     from workbench.data.opening import open_data_for
     from workbench.evaluation.predicted_part import part_of_predictions
@@ -58,7 +59,8 @@ def command(
         predictions, detections, others = _from_results(pose_set, given, results is None, category, name)
     part = part_of_predictions(pose_set, [predictions], [protocol], [results] if results else [])
     report = _report(pose_set, predictions, detections, protocol, evaluator, metric, part.indices)
-    findings = (*lints(pose_set), *turned_lints(pose_set), *([part.sentence] if part.sentence else []))
+    findings = (*lints(pose_set), *counted_findings(pose_set), *turned_lints(pose_set))
+    findings = (*findings, *([part.sentence] if part.sentence else []))
     name = results.name if results is not None else "the annotations, moved by 3 pixels"
     findings = (*findings, *minus_ones(predictions, name))
     if others:

@@ -162,6 +162,24 @@ def data_facts(pose_set: PoseSet, *, images: bool = False) -> DataFacts:
     )
 
 
+_MISCOUNTED = "annotations state a wrong num_keypoints, which pycocotools uses as stated"
+_OUTSIDE = "labelled keypoints lie outside their image"
+
+
+def counted_findings(pose_set: PoseSet) -> tuple[str, ...]:
+    """What the counts of a set say that changes an evaluation of given results, beside its `lints`.
+
+    Args:
+        pose_set: the annotations; no image is read.
+    """
+    chosen = [pose_set.instances[i] for i in pose_set.labelled]
+    counts = {
+        _MISCOUNTED: len(miscounted(pose_set)),
+        _OUTSIDE: sum(outside_image(pose_set, chosen).values()),
+    }
+    return tuple(f"{count} {text}" for text, count in counts.items() if count)
+
+
 def _findings(counts: dict[str, int], absent: str, mirror: bool, sigmas: bool) -> tuple[str, ...]:
     sentences = {
         "without_area": "instances have no area: OKS needs another rule (area of boxes), which changes AP",
@@ -169,8 +187,8 @@ def _findings(counts: dict[str, int], absent: str, mirror: bool, sigmas: bool) -
         "without_box": "instances have no box: use a detector or whole images for them",
         "without_size": "boxes have no area inside their image and are left out",
         "duplicates": "annotations repeat another one",
-        "miscounted": "annotations state a wrong num_keypoints, which pycocotools uses as stated",
-        "outside": "labelled keypoints lie outside their image",
+        "miscounted": _MISCOUNTED,
+        "outside": _OUTSIDE,
     }
     findings = [f"{counts[key]} {text}" for key, text in sentences.items() if counts[key]]
     if absent:

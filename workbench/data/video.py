@@ -32,6 +32,10 @@ _MISSING_SHARE = 0.03
 _CONTAINERS = (
     "format_whitelist;mov,avi,matroska,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,h264,hevc,m4v,ivf,mjpeg,dv,nut"
 )
+# Frame times of one rate differ by the rounding of containers (Matroska: milliseconds), not by this factor.
+_STEADY = 1.25
+# Frames per second of a written video at most, so that two frames in one millisecond do not fill a disk.
+_FASTEST = 120.0
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG"}
 
@@ -81,6 +85,36 @@ def video_facts(path: Path | str) -> VideoFacts:
         return _facts(capture, Path(path))
     finally:
         capture.release()
+
+
+def constant_rate(path: Path | str, every: int = 1) -> float:
+    """The constant rate at which a video can be written again with each frame shown in its time.
+
+    That of the video where its frames come regularly; where the rate varies, that of its shortest gap (120 at
+    most), because at the mean rate frames would be shown late. Every frame is grabbed once for its time.
+
+    Args:
+        path: the video.
+        every: each n-th frame is written.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no video that OpenCV can read.
+    """
+    import cv2
+
+    capture = _opened(Path(path))
+    try:
+        mean, times = _facts(capture, Path(path)).fps / every, []
+        while capture.grab():
+            times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    finally:
+        capture.release()
+    gaps = np.diff(np.array(times[::every], np.float64))
+    gaps = gaps[np.isfinite(gaps) & (gaps > 0)]
+    if not len(gaps) or gaps.max() <= _STEADY * gaps.min():
+        return mean
+    return float(np.clip(1 / gaps.min(), mean, max(mean, _FASTEST)))
 
 
 def frames(path: Path | str, every: int = 1) -> Iterator[Frame]:
