@@ -299,8 +299,14 @@ def test_case_004_from_the_audit_alone(shared):
         (CODE, 1),
         ("mask = (peak > 0.5)\n", 0),
         ("p = torch.softmax(maps.flatten(2), -1)\nok = p.max(-1)[0]\nmask = conf > 0.3\n", 1),
+        ("p = torch.softmax(maps, -1)\nmask = (peak > conf > 0.3)\n", 1),
         ("this is no code: conf > threshold", 0),
+        # one word, one number and one call without an end, for which expressions took hours
+        ("conf0" * 30_000, 0),
+        (f"x = {'0' * 100_000}a\n", 0),
+        ("p = " + "softmax(" * 30_000 + "\nmask = conf > 0.3\n", 1),
     ],
+    ids=range(8),
 )
 def test_masks_are_read_from_code_that_is_never_run(code, count):
     assert len(list(masks_in(code, "a.py"))) == count

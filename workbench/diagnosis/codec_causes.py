@@ -25,8 +25,13 @@ LEAST_COST = 0.005
 STRIDE, ROWS_OF_SIGMA = 4, 64
 # COCO's, of which the finding says how many pass.
 KEYPOINTS = 17
+# Characters of a line that are looked at; what is longer is no code that somebody wrote.
+_LINE = 2000
+_NUMBERS = re.compile(r"\b(\w+)\s*(?::\s*float\s*)?=\s*(\d{1,30}(?:\.\d{1,30})?|\.\d{1,30})\b")
 _SOFTMAX = re.compile(r"softmax\s*\(")
-_ABOVE = re.compile(r"\b(\w*conf\w*)\s*>=?\s*(\w+|[\d.]+)")
+# Every comparison: an expression with `conf` between two \w* takes hours on one long word. What is compared
+# with is looked ahead at, as another comparison may begin there.
+_ABOVE = re.compile(r"\b(\w+)\s*>=?\s*(?=(\w+|[\d.]+))")
 
 
 @dataclass(frozen=True)
@@ -188,13 +193,10 @@ def masks_in(text: str, source: str) -> Iterator[Mask]:
         text: of the file.
         source: its name.
     """
-    numbers = {
-        name: float(value)
-        for name, value in re.findall(r"\b(\w+)\s*(?::\s*float\s*)?=\s*(\d*\.?\d+)\b", text[:1_000_000])
-    }
-    lines = text.splitlines()
+    numbers = {name: float(value) for name, value in _NUMBERS.findall(text[:1_000_000])}
+    lines = [line[:_LINE] for line in text.splitlines()]
     for number, line in enumerate(lines, 1):
-        found = _ABOVE.search(line)
+        found = next((one for one in _ABOVE.finditer(line) if "conf" in one[1]), None)
         before = "\n".join(lines[max(0, number - 25) : number])
         if found is None or not _SOFTMAX.search(before):
             continue
