@@ -8,6 +8,7 @@ people that any rules found in them. `predict_pictures` predicts pictures of no 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
@@ -25,12 +26,14 @@ from workbench.core import (
     Sample,
 )
 from workbench.core.capabilities import GroupingModel
+from workbench.core.errors import ReadingNote
 from workbench.core.flip import no_mirror
 from workbench.core.geometry import checked_box
 from workbench.core.job import Cancelled
 from workbench.core.run import run
 from workbench.core.wrapping import Wrapper
 from workbench.data.pose_set import check_images
+from workbench.decoding.grouping.algorithm import not_finite, not_finite_text
 from workbench.evaluation.evaluate import images_of
 from workbench.evaluation.oks import crop_areas, paired_oks, rows_after_nms
 from workbench.evaluation.predictions import Predictions
@@ -102,8 +105,30 @@ def forward_passes(
     if not chosen:
         raise ValueError(f"{pose_set.name}: nothing to predict: no image")
     check_images(pose_set, chosen)
+    broken: dict[str, int] = {}
     for (image_id,) in _in_batches(chosen, 1, progress, cancelled, " images"):
-        yield Looked(image_id, *passes_over(model, _whole(pose_set, image_id), flip))
+        looked = Looked(image_id, *passes_over(model, _whole(pose_set, image_id), flip))
+        if text := _not_finite_maps(looked.outputs):
+            broken[text] = broken.get(text, 0) + 1
+        yield looked
+    for text, count in broken.items():
+        warnings.warn(
+            f"{text} in {count} of {len(chosen)} images: keypoints that read it are left out there, and the "
+            "rest is grouped",
+            ReadingNote,
+            stacklevel=2,
+        )
+
+
+def _not_finite_maps(outputs: Outputs) -> str:
+    """Which heatmaps and tag maps of one image hold numbers that are not finite; "" where none does."""
+    found: dict[str, np.ndarray] = {}
+    for one in (outputs, *outputs.passes.values()):
+        for what, maps in (("heatmap", one.heatmaps), ("heatmap", one.coarse), ("tag map", one.tags)):
+            if maps is not None:
+                bad = not_finite(np.asarray(maps[0], np.float32))
+                found[what] = bad | found[what] if what in found else bad
+    return " and ".join(not_finite_text(what, bad) for what, bad in found.items() if bad.any())
 
 
 def passes_over(model: GroupingModel, whole: Sample, flip: bool = False) -> tuple[Batch, Outputs]:

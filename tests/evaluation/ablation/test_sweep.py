@@ -10,6 +10,7 @@ import pytest
 from tests.evaluation.ablation.planted import planted
 from tests.toy import ToyHeatmaps
 from workbench.core import NotAvailable, Outputs
+from workbench.core.errors import ReadingNote
 from workbench.data import builtin
 from workbench.evaluation import evaluate
 from workbench.evaluation.ablation import Ablation, Variant, grouping_variants, reference, sweep, tag_variants
@@ -226,3 +227,38 @@ def test_a_match_says_when_no_variant_is_near(swept):
     nearest, near = report.match(2.0)
     assert nearest.ap == pytest.approx(1.0)
     assert not near
+
+
+@pytest.fixture(scope="module")
+def broken(scenes, ids):
+    """Perfect maps, but one keypoint's tag map holds nan everywhere."""
+    whole = planted(scenes, ids)
+
+    def without(outputs):
+        tags = outputs.tags.clone()
+        tags[:, 2] = float("nan")
+        return dataclasses.replace(outputs, tags=tags)
+
+    class Broken(type(whole)):
+        def forward(self, batch):
+            return without(super().forward(batch))
+
+    return Broken(**{field.name: getattr(whole, field.name) for field in dataclasses.fields(whole)})
+
+
+def test_variants_that_read_a_broken_tag_map_alone_are_named_and_the_rest_is_measured(broken, scenes, ids):
+    with pytest.warns(ReadingNote) as notes:
+        report = sweep(broken, scenes, tag_variants(broken), image_ids=ids, flip=False)
+    names = {outcome.name for outcome in report.variants}
+    assert {"map 0 for all", "map 1 for all"} <= names
+    assert not {"map 2 for all", "mean of all maps", "first component for all"} & names
+    said = " ".join(str(note.message) for note in notes)
+    assert "map 2 for all" in said
+    assert f"tag map 2 holds a number that is not finite in {len(ids)} of {len(ids)} images" in said
+
+
+def test_evaluation_says_that_a_keypoint_is_left_out(broken, scenes, ids):
+    with pytest.warns(ReadingNote, match="tag map 2 holds a number that is not finite in 2 of 2 images"):
+        found = predict_people(broken, scenes, ids)
+    assert np.isnan(found.keypoints[:, 2]).all()
+    assert np.isfinite(found.keypoints[:, 0]).any()

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
 
+class NothingFinite(ValueError):  # noqa: N818 - reads as a claim, as NotAvailable does
+    """No keypoint has a heatmap and a tag map of finite numbers, so nobody can be grouped."""
+
+
 def group(
     heatmaps: Float[np.ndarray, "K H W"],
     tags: Float[np.ndarray, "T H W L"] | None,
@@ -114,7 +118,8 @@ def checked(heatmaps: Any, tags: Any, settings: GroupingSettings) -> Usable:
         settings: the tag layout says which tag map a keypoint needs.
 
     Raises:
-        ValueError: the shapes do not fit, or no keypoint has finite maps.
+        ValueError: the shapes do not fit.
+        NothingFinite: no keypoint has finite maps.
     """
     heatmaps, tags = np.asarray(heatmaps, np.float32), np.asarray(tags, np.float32)
     if heatmaps.ndim != 3 or heatmaps.size == 0:
@@ -128,18 +133,18 @@ def checked(heatmaps: Any, tags: Any, settings: GroupingSettings) -> Usable:
             f"tags: expected maps of {heatmaps.shape[2]} x {heatmaps.shape[1]} cells as the heatmaps, got "
             f"{tags.shape[2]} x {tags.shape[1]}; bring them to one size first"
         )
-    broken, broken_tags = _not_finite(heatmaps), _not_finite(tags)
+    broken, broken_tags = not_finite(heatmaps), not_finite(tags)
     left_out = broken | broken_tags[list(settings.maps(len(heatmaps), len(tags)))]
     if not left_out.any():
         return Usable(heatmaps, tags, left_out, "")
     parts = [
-        _not_finite_text(what, bad)
+        not_finite_text(what, bad)
         for what, bad in (("heatmap", broken), ("tag map", broken_tags))
         if bad.any()
     ]
     problem = " and ".join(parts)
     if left_out.all():
-        raise ValueError(
+        raise NothingFinite(
             f"{problem}: no keypoint has finite maps; the weights diverged, or the input holds such numbers"
         )
     heatmaps, tags = heatmaps.copy(), tags.copy()
@@ -151,8 +156,8 @@ def checked(heatmaps: Any, tags: Any, settings: GroupingSettings) -> Usable:
     return Usable(heatmaps, tags, left_out, note)
 
 
-def _not_finite(maps: np.ndarray) -> Bool[np.ndarray, " maps"]:
-    """Which maps hold a number that is not finite."""
+def not_finite(maps: np.ndarray) -> Bool[np.ndarray, " maps"]:
+    """Which maps, along the first axis, hold a number that is not finite."""
     # A finite sum proves most maps finite, because nan and infinity propagate.
     with np.errstate(over="ignore", invalid="ignore"):
         suspicious = ~np.isfinite(maps.reshape(len(maps), -1).sum(1))
@@ -161,7 +166,13 @@ def _not_finite(maps: np.ndarray) -> Bool[np.ndarray, " maps"]:
     return suspicious
 
 
-def _not_finite_text(what: str, bad: Bool[np.ndarray, " n"]) -> str:
+def not_finite_text(what: str, bad: Bool[np.ndarray, " n"]) -> str:
+    """Which maps of one kind hold such numbers: "tag map 2 holds a number that is not finite".
+
+    Args:
+        what: the kind, singular.
+        bad: of every map.
+    """
     words = f"{what} {_listed(bad)} holds" if bad.sum() == 1 else f"{what}s {_listed(bad)} hold"
     return f"{words} a number that is not finite"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Groups, NotAvailable, Outputs
+from workbench.core.errors import ReadingNote
 from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.report import Report, plain
 from workbench.decoding.grouping import Detections, detect, group
+from workbench.decoding.grouping.algorithm import NothingFinite
 from workbench.evaluation import keypoint_ap
-from workbench.evaluation.ablation.variants import TagMaps, Variant
+from workbench.evaluation.ablation.variants import REFERENCE, TagMaps, Variant
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.oks import paired_oks
 from workbench.evaluation.predict import (
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
     from workbench.core.capabilities import BottomUpModel
     from workbench.data.pose_set import PoseSet
+    from workbench.evaluation.ground_truth import GroundTruth
 
 
 # AP that two evaluations of one protocol may differ by: a few images more or less.
@@ -334,7 +338,7 @@ def sweep(
         )
     ids: list[int] = []
     chosen: Sequence[Variant] = ()
-    people: list[list[People]] = []
+    people: list[list[People | NothingFinite]] = []
     calls = looks = 0
     for looked in forward_passes(
         model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled
@@ -351,18 +355,7 @@ def sweep(
     truth = truth_of(pose_set).on_images(ids)
     if truth.ignored.all():
         raise ValueError(f"{pose_set.name}: no instance counts in these {len(ids)} images, so there is no AP")
-    category, K = category_of(pose_set), len(pose_set.skeleton)
-    outcomes = []
-    judged = any(variant.undoes for variant in chosen)
-    for variant, found in zip(chosen, people, strict=True):
-        detections = predictions_of(ids, found, category, K).detections()
-        figures = keypoint_ap(truth, detections, pose_set.skeleton.sigmas).figures
-        outcomes.append(
-            Outcome(
-                variant.name, variant.about, figures, sum(map(len, found)), variant.several,
-                variant.undoes, variant.beside, _oks(pose_set, ids, found) if judged else None,
-            )
-        )  # fmt: skip
+    outcomes = _outcomes(pose_set, truth, ids, chosen, people)
     return Ablation(
         title=title,
         question=question,
@@ -373,6 +366,39 @@ def sweep(
         forward_passes=looks,
         network_calls=calls,
     )
+
+
+def _outcomes(
+    pose_set: PoseSet,
+    truth: GroundTruth,
+    ids: Sequence[int],
+    variants: Sequence[Variant],
+    people: Sequence[Sequence[People | NothingFinite]],
+) -> list[Outcome]:
+    """Figures of each variant; those that read maps without finite numbers are left out and named."""
+    category, K = category_of(pose_set), len(pose_set.skeleton)
+    outcomes, unread = [], []
+    judged = any(variant.undoes for variant in variants)
+    for variant, answers in zip(variants, people, strict=True):
+        found = [one for one in answers if not isinstance(one, NothingFinite)]
+        if len(found) < len(answers):
+            unread.append(variant.name)
+            continue
+        detections = predictions_of(ids, found, category, K).detections()
+        figures = keypoint_ap(truth, detections, pose_set.skeleton.sigmas).figures
+        outcomes.append(
+            Outcome(
+                variant.name, variant.about, figures, sum(map(len, found)), variant.several,
+                variant.undoes, variant.beside, _oks(pose_set, ids, found) if judged else None,
+            )
+        )  # fmt: skip
+    if unread:
+        warnings.warn(
+            f"not measured, because the maps that they read are not finite: {', '.join(unread)}",
+            ReadingNote,
+            stacklevel=3,
+        )
+    return outcomes
 
 
 def _named(variants: Sequence[Variant]) -> Sequence[Variant]:
@@ -425,15 +451,21 @@ def _enlargement(aggregation: Aggregation) -> tuple[bool, bool, bool]:
     return aggregation.align_corners, aggregation.project, aggregation.inverse_affine
 
 
-def read(model: BottomUpModel, looked: Looked, variants: Sequence[Variant]) -> list[People]:
+def read(model: BottomUpModel, looked: Looked, variants: Sequence[Variant]) -> list[People | NothingFinite]:
     """The people of one image by each variant; maps and detections that variants share are made once.
 
     Args:
         model: bottom-up.
-        looked: outputs of one image.
-        variants: rules of reading.
+        looked: the image's outputs.
+        variants: all with the same look at the image.
+
+    Returns:
+        of each variant its people, or why it has none to say: it reads maps alone that are not finite.
+
+    Raises:
+        NothingFinite: the reference itself has no keypoint with finite maps.
     """
-    found: dict[int, People] = {}
+    found: dict[int, People | NothingFinite] = {}
     settings: dict[Aggregation, None] = dict.fromkeys(variant.aggregation for variant in variants)
     cache: MapCache = {}
     size = None
@@ -452,8 +484,14 @@ def read(model: BottomUpModel, looked: Looked, variants: Sequence[Variant]) -> l
             key = (rules.nms_kernel, rules.top_k, rules.detection_threshold)
             if key not in detections:
                 detections[key] = detect(maps.heatmaps, rules)
-            own = maps.tags if variant.tags is None else variant.tags(tags)
-            groups = group(maps.heatmaps, own, rules, detections=detections[key])
+            try:
+                own = maps.tags if variant.tags is None else variant.tags(tags)
+                groups = group(maps.heatmaps, own, rules, detections=detections[key])
+            except NothingFinite as reason:
+                if variant.name == REFERENCE:
+                    raise
+                found[place] = reason
+                continue
             people = People.of(groups, maps.to_image)
             if variant.people is not None and looked.outputs.heatmaps is not None:
                 stride = looked.batch.pixels.shape[-1] / looked.outputs.heatmaps.shape[-1]

@@ -17,6 +17,7 @@ import numpy as np
 
 from workbench.core import FLIP_BY_DEFAULT, NotAvailable
 from workbench.decoding.grouping import HIGHERHRNET, MMPOSE, GroupingSettings
+from workbench.decoding.grouping.algorithm import NothingFinite, not_finite, not_finite_text
 from workbench.models.bottom_up import Aggregation
 
 if TYPE_CHECKING:
@@ -45,8 +46,14 @@ class TagMaps:
 
     @cached_property
     def components(self) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, "T T"]]:
-        """Mean over the image of the T values; their principal directions as rows, the strongest first."""
+        """Mean over the image of the T values; their principal directions as rows, the strongest first.
+
+        Raises:
+            NothingFinite: a map holds other numbers, and the directions are those of all maps.
+        """
         T = len(self.tags)
+        if (bad := not_finite(self.tags)).any():
+            raise NothingFinite(f"components: {not_finite_text('tag map', bad)}")
         sample = self.tags[:, ::_STRIDE, ::_STRIDE].reshape(T, -1).astype(float)
         mean = sample.mean(1)
         _, vectors = np.linalg.eigh(np.cov(sample) if T > 1 else np.ones((1, 1)))

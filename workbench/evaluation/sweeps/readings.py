@@ -20,6 +20,7 @@ from workbench.core import NotAvailable
 from workbench.core.capabilities import BottomUpModel, PlacesMaps
 from workbench.core.errors import nearest
 from workbench.core.inspector import absent_capability
+from workbench.decoding.grouping.algorithm import NothingFinite
 from workbench.evaluation.ablation import fault_variants, grouping_variants, tag_variants
 from workbench.evaluation.ablation.sweep import looks_of, read
 from workbench.evaluation.ablation.variants import REFERENCE
@@ -363,6 +364,8 @@ class _Grouping:
             for seen, places in looks_of(self.model, looked, self.settings, self.flip):
                 people = read(self.model, seen, [self.settings[n] for n in places])
                 for n, one in zip(places, people, strict=True):
+                    if isinstance(one, NothingFinite):  # a column of a sweep has all images or none
+                        raise ValueError(f"variant {self.settings[n].name}: {one}; leave it out") from one
                     found[n].append((looked.image_id, one))
         return [_people(self.pose_set, one) for one in found]
 
