@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import time
 
 import pytest
 
@@ -116,3 +117,17 @@ def test_names_of_a_log_cannot_move_the_cursor(tmp_path, workbench):
     assert code == 0
     assert "\x1b" not in out
     assert not any(line.startswith("flags: none") and i < 4 for i, line in enumerate(out.splitlines()))
+
+
+@pytest.mark.parametrize("start", ["best", "epoch 1 a", "AP: 1", "| epoch | AP |\n| 1"])
+def test_wide_gaps_in_lines_cost_no_time(tmp_path, start):
+    """Each took .3 to .6 s; the figures between the lines are read."""
+    path = tmp_path / "notes.txt"
+    path.write_text("Epoch 10: AP 0.25\n" + f"{start}{' ' * 1900}!\n" * 500)
+    began = time.process_time()
+    try:
+        runs = read_runs(path)
+    except DOCUMENTED:
+        runs = []
+    assert time.process_time() - began < 5
+    assert start.startswith("|") or runs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from workbench.checkpoints.demo import demo_log
@@ -82,3 +84,11 @@ def test_an_unknown_message_is_said_to_be_unknown():
 def test_a_message_that_is_no_file_and_no_error_is_a_missing_file():
     with pytest.raises(FileNotFoundError, match="no such file"):
         diagnose("what is wrong with my run", level="files")
+
+
+def test_a_wide_gap_behind_the_name_of_a_package_costs_no_time():
+    began = time.process_time()
+    error_in(f"ImportError: numpy{' ' * 200_000}!\n", "a.txt")
+    error_in("ImportError: no module\n" + "numpy" + "\n" * 200_000 + "!", "a.txt")
+    assert time.process_time() - began < 5
+    assert ("mmcv", "2.1.0") in error_in("ImportError: x\nmmcv  ==  2.1.0\n", "a.txt").versions

@@ -43,7 +43,7 @@ _FIGURES = re.compile(
 _EPOCH_LINE = re.compile(rf"\bepoch (\d{{1,9}}):?\s+({_NAME}?)\s*[:=]?\s+({_FIGURE})", re.IGNORECASE)
 _STATED = re.compile(
     rf"^\W*(?P<before>{_NAME} )?(?P<kind>best|final|last)\b ?(?P<name>{_NAME})?\s*"
-    rf"(?:\(\s*epoch (?P<inner>\d{{1,9}})\s*\))?\s*[:=]\s*(?P<value>{_FIGURE})(?P<rest>.*)$",
+    rf"(?:\(\s*epoch (?P<inner>\d{{1,9}})\s*\)\s*)?[:=]\s*(?P<value>{_FIGURE})(?P<rest>.*)$",
     re.IGNORECASE,
 )
 _AT = re.compile(r"\bepoch\s+(\d{1,9})", re.IGNORECASE)
@@ -54,6 +54,8 @@ _HEADING = re.compile(r"^(#{1,6})\s+(.+)$")
 # What a number that is cut off may end with.
 _LONGEST = 40
 _LAST_NUMBER = re.compile(r"[-+.\deE]*[.\d][-+eE]*$")
+# No table has wider gaps, and the time of several expressions grows with the square of one.
+_BLANKS = re.compile(r"(\s{40})\s+")
 _MARKS = re.compile(r"\*\*|__|`")
 # Columns of words, and cells that say that there is no figure.
 _WORDS = {"notes", "note", "comment", "comments", "remark", "remarks"}
@@ -125,7 +127,7 @@ def _plain_lines(source: Source) -> list[str]:
             line = line[: len(line) - len(tail) + cut.start()] + "-"  # as an absent cell
         fence = _FENCE.match(line) is not None
         inside ^= fence
-        plain = "" if fence else _MARKS.sub("", line[:_LINE]).rstrip()
+        plain = "" if fence else _BLANKS.sub(r"\1", _MARKS.sub("", line[:_LINE])).rstrip()
         lines.append("" if inside else plain)
         fenced.append(plain if inside else "")
     return lines if any(line.strip() for line in lines) else fenced

@@ -18,7 +18,7 @@ _PLACE = re.compile(r'^\s*File "([^"\n]{1,400})", line (\d{1,7})')
 # Versions that a text pins or forbids: `mmcv==2.1.0`, `MMCV: 2.1.0`.
 _VERSION = re.compile(
     r"\b(mmpose|mmcv(?:-lite)?|mmengine|mmdet|mmpretrain|torch(?:vision)?|numpy|xtcocotools|pycocotools|"
-    r"transformers|setuptools)\s*(?:==|>=|<=|<|:|\s)\s*v?(\d{1,3}(?:\.\d{1,4}){1,3})",
+    r"transformers|setuptools)(?:\s{0,8}(?:==|>=|<=|<|:)\s{0,8}|\s{1,16})v?(\d{1,3}(?:\.\d{1,4}){1,3})",
     re.IGNORECASE,
 )
 # Longest line that is looked at.
