@@ -29,6 +29,7 @@ from workbench.recipes.model_rules import MODEL_RULES, check_network, checkpoint
 from workbench.recipes.pipeline_rules import PIPELINE_RULES
 from workbench.recipes.recipe import DIALECTS, Recipe, fields, recipe, recipe_names
 from workbench.recipes.training_rules import TRAINING_RULES
+from workbench.recipes.value_rules import VALUE_RULES
 from workbench.recipes.values import Decisions, decisions_of, devices_of
 
 if TYPE_CHECKING:
@@ -39,7 +40,13 @@ if TYPE_CHECKING:
 SEVERITY_COLOURS = {"error": "#c0392b", "warning": "#d98a00", "remark": "#8a93a0"}
 """Colours of severities in figures; readable on light and dark."""
 
-RULES: tuple[Rule, ...] = (*PIPELINE_RULES, *MODEL_RULES, *TRAINING_RULES, *KEY_RULES)
+RULES: tuple[Rule, ...] = (
+    *PIPELINE_RULES,
+    *MODEL_RULES,
+    *TRAINING_RULES,
+    *VALUE_RULES,
+    *KEY_RULES,
+)
 """What is looked for without a difference from a recipe."""
 
 

@@ -273,9 +273,11 @@ def groups(subject: Subject) -> Iterator[AuditFinding]:
     """Parameter groups take every parameter, and name modules that are there."""
     yield from _hand_made(subject)
     yield from _frozen_stages(subject)
-    entries = look_up(subject.config, "optim_wrapper.paramwise_cfg.custom_keys")
+    of_engine = "optim_wrapper.paramwise_cfg.custom_keys"
+    where = of_engine if look_up(subject.config, of_engine) else "optimizer.paramwise_cfg.custom_keys"
+    entries = look_up(subject.config, where)
     for name, entry in entries.items() if isinstance(entries, Mapping) else ():
-        place = f"optim_wrapper.paramwise_cfg.custom_keys.{name}"
+        place = f"{where}.{name}"
         if isinstance(entry, Mapping) and entry.get("lr_mult") == 0:
             yield finding(
                 "warning" if name == "backbone" else "remark",

@@ -50,6 +50,10 @@ _ALIKE = 4.0
 _SIGMA_RANGE = (14.0, 72.0)
 
 
+# Beyond these nothing is learned but the background, or all keypoints run into each other.
+_SIGMA_LEAST, _SIGMA_MOST = 8.0, 100.0
+
+
 def sizes(subject: Subject) -> Iterator[AuditFinding]:
     """Input, heatmap and backbone speak of one crop."""
     made = subject.decisions
@@ -116,7 +120,7 @@ def sigma(subject: Subject) -> Iterator[AuditFinding]:
         if not _SIGMA_RANGE[0] <= ratio <= _SIGMA_RANGE[1]:
             expected = max(1, round(longest / 32)) if longest < 200 else max(1, round(longest / 42.7))
             yield finding(
-                "warning",
+                "warning" if _SIGMA_LEAST <= ratio <= _SIGMA_MOST else "error",
                 made.key("codec.sigma"),
                 value,
                 expected,
@@ -180,7 +184,9 @@ def _keypoints(made: Decisions) -> tuple[int, str]:
     """Keypoints of the training data and what says so; 0 where nothing does."""
     dataset = look_up(made.config, "train_dataloader.dataset")
     if not isinstance(dataset, Mapping):
-        return 0, ""
+        # Older layouts and yaml: the data set's name alone.
+        kind = str(made.get("train.dataset") or "") if made.dialect in ("mmpose0", "yacs") else ""
+        return KEYPOINTS.get(kind, 0), kind
     meta = dataset.get("metainfo") or look_up(made.config, "dataset_info")
     if isinstance(meta, Mapping):
         named = meta.get("keypoint_info")

@@ -9,7 +9,7 @@ from workbench.recipes.comparison import AuditFinding, Subject, finding, shown
 from workbench.recipes.values import Decisions, class_name, look_up
 
 
-def _pipeline(made: Decisions, part: str) -> list[Mapping[str, Any]]:
+def steps_of(made: Decisions, part: str) -> list[Mapping[str, Any]]:
     """The steps of a loader's own pipeline, else those of the pipeline that the config names so."""
     places = (f"{part}_dataloader.dataset.pipeline", f"data.{part}.pipeline", f"{part}_pipeline")
     found = (look_up(made.config, place) for place in places)
@@ -25,7 +25,7 @@ def udp_agrees(subject: Subject) -> Iterator[AuditFinding]:
     if made.dialect != "mmengine" or codec not in ("UDPHeatmap", "MSRAHeatmap"):
         return
     udp = codec == "UDPHeatmap"
-    crops = {name: look_up(_pipeline(made, name), "TopdownAffine") for name in ("train", "val")}
+    crops = {name: look_up(steps_of(made, name), "TopdownAffine") for name in ("train", "val")}
     other = {
         name: crop for name, crop in crops.items()
         if isinstance(crop, Mapping) and udp != bool(crop.get("use_udp"))
@@ -70,7 +70,7 @@ def crops_agree(subject: Subject) -> Iterator[AuditFinding]:
         return
     steps: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name in ("train", "val"):
-        steps[name] = {class_name(step): step for step in _pipeline(made, name)}
+        steps[name] = {class_name(step): step for step in steps_of(made, name)}
     source = "mmpose 1.3.2 GetBBoxCenterScale and TopdownAffine"
     for step, key, usual, why in (
         ("GetBBoxCenterScale", "padding", 1.25, "people are larger or smaller in the test than in training"),
@@ -100,7 +100,7 @@ def random_steps(subject: Subject) -> Iterator[AuditFinding]:
     """What a model is judged on is not drawn anew in every validation."""
     named: set[str] = set()
     for part in ("val", "test"):
-        for step in _pipeline(subject.decisions, part):
+        for step in steps_of(subject.decisions, part):
             name, chances = class_name(step), _chances(step)
             scales = step.get("scales")  # of one scale nothing is drawn
             one = "Choice" in name and isinstance(scales, (list, tuple)) and len(scales) == 1
@@ -156,7 +156,7 @@ def codecs_agree(subject: Subject) -> Iterator[AuditFinding]:
         return
     named: set[str] = set()
     for split in ("train", "val"):
-        steps = _pipeline(made, split)
+        steps = steps_of(made, split)
         encoder, crop = (look_up(steps, name) for name in ("GenerateTarget.encoder", "TopdownAffine"))
         if isinstance(encoder, Mapping):
             cause = "targets encoded otherwise than outputs are decoded"

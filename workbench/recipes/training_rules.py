@@ -129,7 +129,7 @@ def schedule_length(subject: Subject) -> Iterator[AuditFinding]:
                 field="schedule.milestones",
             )
     yield from _early_end(subject, epochs, source)
-    yield from _plain_warm_up(made, epochs, source)
+    yield from _plain_warm_up(subject, epochs, source)
 
 
 def _early_end(subject: Subject, epochs: float, source: str) -> Iterator[AuditFinding]:
@@ -192,12 +192,13 @@ def _iterations(subject: Subject, epochs: float) -> float:
     return math.ceil(recipe.samples / (batch * subject.devices)) * epochs
 
 
-def _plain_warm_up(made: Decisions, epochs: float, source: str) -> Iterator[AuditFinding]:
-    words = str(made.get("schedule.warmup", ""))
-    if made.dialect == "mmengine" or not words.endswith(" epochs"):
+def _plain_warm_up(subject: Subject, epochs: float, source: str) -> Iterator[AuditFinding]:
+    made, words = subject.decisions, str(subject.decisions.get("schedule.warmup", ""))
+    number, _, unit = words.partition(" ")
+    if made.dialect == "mmengine" or unit not in ("epochs", "iterations"):
         return
-    place = made.key("schedule.warmup")
-    yield from _long_warm_up(place, float(words.split()[0]), epochs, "epochs", source)
+    run = epochs if unit == "epochs" else _iterations(subject, epochs)
+    yield from _long_warm_up(made.key("schedule.warmup"), float(number), run, unit, source)
 
 
 def _long_warm_up(place: str, end: float, run: float, unit: str, source: str) -> Iterator[AuditFinding]:
