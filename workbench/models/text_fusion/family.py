@@ -316,6 +316,11 @@ class TextFusion:
     # The capability Conditioned.
 
     @property
+    def has_neck(self) -> bool:
+        """Whether the network has a text neck; a base model has none."""
+        return self._neck is not None
+
+    @property
     def _neck(self) -> Any | None:
         """The neck, whose options are attributes; None without one."""
         return getattr(self.module, "neck", None)

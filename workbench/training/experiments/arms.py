@@ -184,7 +184,7 @@ def origin_of(
     from workbench.models.text_fusion.config import fitted
 
     model = loaded.model
-    if not isinstance(model, TextFusion) or not hasattr(model.module, "neck") or loaded.checkpoint is None:
+    if not isinstance(model, TextFusion) or not model.has_neck or loaded.checkpoint is None:
         raise NotAvailable(
             f"experiment: {loaded.title} has no text neck; give a text fusion checkpoint (--demo has one)"
         )
