@@ -19,7 +19,6 @@ from apps.pages.job_sections import QUIET, JobSection, QuestionSection
 from apps.pages.report_section import opening_model, path_literal, sheet
 from apps.pages.sections import control_row, hidden_text, html_block, one_sentence_errors
 from apps.pages.subject import epoch_named, file_of, files
-from apps.server.encoding import sent_json
 from workbench.core import NotAvailable
 from workbench.core.job import version_of
 
@@ -273,7 +272,7 @@ class FileSection(QuestionSection[Asked]):
         return json.dumps(list(asked))
 
     def shown(self, section: str, state: str) -> Answer:
-        found = self.result(*sent_json(state, list))
+        found = self.result(*self.values_of(state))
         if found is None:
             raise LookupError(f"the files are not {self.verb[1]} yet")
         return found

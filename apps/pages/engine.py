@@ -288,7 +288,7 @@ class LabPage(DeclaredPage, Generic[State]):
         try:
             return self.read_state(text)
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise ValueError(f"expected a state of this page, got {text[:60]!r}") from None
+            raise ValueError(f"expected a state of this page, got {text!r:.60}") from None
 
     def restored(self, query: str = "") -> list[Any]:
         """Controls, state and address as the page's address has them."""

@@ -23,7 +23,7 @@ from apps.pages.sections import (
     report_updates,
 )
 from apps.pages.subject import epoch_name, epoch_named
-from apps.server.encoding import sent_json
+from apps.server.encoding import record_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -62,10 +62,7 @@ class EpochState:
     @classmethod
     def of_text(cls, text: str) -> Self:
         """Back from `text`."""
-        try:
-            return cls(**sent_json(text, dict))
-        except TypeError:
-            raise ValueError(f"expected a state of this page, got {text[:60]!r}") from None
+        return record_of(cls, text)
 
 
 def first_of(context: Context, runs: Sequence[RunFolder]) -> RunFolder:

@@ -52,7 +52,7 @@ from apps.pages.subject import (
 )
 from apps.server.context import Context
 from apps.server.encoding import sent_json
-from apps.server.gradio_private import uploaded
+from apps.server.gradio_private import check_values, uploaded
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 from workbench.core.inspector import Inspector
@@ -366,14 +366,15 @@ def add_file_handlers(
 
     def shown(section: str, state: str) -> Answer:
         values = sent_json(state, list)
+        check_values(inputs, values)
         place = BAR.index("image")
         if values[place]:
             values[place] = str(uploaded(values[place]))
         report, params, _ = report_of(context, inspector, *values)
         subject = subject_of(context, *values[: len(BAR)])
         data = "" if subject.image else subject.data
-        inputs = subject_inputs(context, subject.run, [subject.epoch], data)
-        return Answer.of(inspector.title, report, report_code(context, subject, inspector, params), inputs)
+        files = subject_inputs(context, subject.run, [subject.epoch], data)
+        return Answer.of(inspector.title, report, report_code(context, subject, inspector, params), files)
 
     context.reports[name or inspector.name] = shown
     for kind in ("csv", "json"):

@@ -32,6 +32,7 @@ from apps.pages.sections import (
 )
 from apps.pages.subject import reason
 from apps.server.encoding import sent_json
+from apps.server.gradio_private import check_values
 from workbench.cli import MISTAKES
 from workbench.core.job import JobResults
 
@@ -67,6 +68,7 @@ class JobSection(ABC):
         answer_first: sentence, figure and details come before the status in what the handlers return.
         at_opening: an automatic section is asked as the page opens.
         after: JavaScript that runs after each answer of an automatic section.
+        components: what the section is asked with; set when it is added to a page.
     """
 
     name: ClassVar[str]
@@ -85,6 +87,7 @@ class JobSection(ABC):
     answer_first: ClassVar[bool] = False
     at_opening: ClassVar[bool] = True
     after: ClassVar[str] = ""
+    components: Sequence[Component] = ()
 
     @abstractmethod
     def add_fields(self) -> list[Component]:
@@ -132,13 +135,23 @@ class JobSection(ABC):
         """What `shown` finds the result by."""
         return json.dumps(list(asked))
 
+    def values_of(self, state: str) -> list[Any]:
+        """The values in a token of the page that came back from a browser.
+
+        Raises:
+            ValueError: the section cannot be asked with them.
+        """
+        values = sent_json(state, list)
+        check_values(self.components, values)
+        return values
+
     def shown(self, section: str, state: str) -> Answer:
         """What the section shows; `state` is a token.
 
         Raises:
             ValueError: there is no result.
         """
-        found = self.result(*sent_json(state, list))
+        found = self.result(*self.values_of(state))
         if found is None:
             raise ValueError(f"{self.title}: there is no result with these values yet; start it first")
         return Answer.of(self.title, found)
@@ -438,7 +451,7 @@ def add_job_section(
     shown = [*section.outputs, status] if task.answer_first else [status, *section.outputs]
     outputs = [*shown, *below, timer, stop, *again]
     watching, asking, started = LatestQuestion(), LatestQuestion(), hidden_text()
-    watched_with: list[Any] = [started] if task.keyed else asked
+    task.components = watched_with = [started] if task.keyed else asked
     start_name, watch_name, cancel_name = task.handlers
     answered = None
     if task.automatic:

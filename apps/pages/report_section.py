@@ -297,15 +297,16 @@ def page_document(context: Context, page: str, items: Sequence[tuple[str, str, s
     title, question = context.titles[page]
     parts: list[str] = [f'<p class="quiet">{escaped(question)}</p>']
     inputs: dict[tuple[str, Path], None] = {}
-    answers, reasons = [], []
+    answers, reasons, answered = [], [], dict[tuple[str, str], None]()
     for key, section, state in items:
         try:
             answers.append(context.reports[key](section, state))
+            answered[key, state] = None
         except MISTAKES as mistake:
             reasons.append(sentence(mistake))
     if not answers:
         raise NotAvailable(f"{title}: {'; '.join(dict.fromkeys(reasons)) or NOTHING}")
-    for key, state in dict.fromkeys((key, state) for key, _, state in items if key in context.summaries):
+    for key, state in (one for one in answered if one[0] in context.summaries):
         try:
             parts += context.summaries[key](state)
         except MISTAKES as mistake:

@@ -25,7 +25,6 @@ from apps.pages.sections import (
     table_html,
 )
 from apps.server.comparison import has_areas
-from apps.server.encoding import sent_json
 from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_data
 from workbench.core.job import JobResults, LruCache
 from workbench.data import BUILTIN, builtin
@@ -121,7 +120,7 @@ class ResultFiles(JobSection):
     def shown(self, section: str, state: str) -> Answer:
         """The comparison with its tables, the command that makes it, and the files that went in."""
         found = super().shown(section, state)
-        data, a, b, demo = (*sent_json(state, list), "")[:4]
+        data, a, b, demo = self.values_of(state)
         if demo:
             inputs, words = (
                 [("checkpoint", path) for path in demo_epochs()],

@@ -88,7 +88,8 @@ is the page's own text.
 **POST report** ``{page, address, items: [{page, section, state}]}`` -> one HTML document of everything that a
 page shows, nothing fetched from elsewhere; 409 with the reason where it shows no answer yet.
 
-**GET jobs** -> ``[JOB]``; **GET jobs/{id}** -> JOB; **POST jobs/{id}/cancel** -> JOB.
+**GET jobs** -> ``[JOB]``; **GET jobs/{id}** -> JOB; **POST jobs/{id}/cancel** -> JOB: those of Compare.
+Those of the pages, which may be about a user's own files, are not listed.
 ``JOB = {id, title, state: "queued" | "running" | "done" | "failed" | "cancelled", done, total,
 seconds_left (null while unknown), error: null or one sentence}``.
 """
@@ -117,6 +118,7 @@ from apps.server.comparison import Asked, Unready, indices
 from apps.server.context import Context
 from apps.server.encoding import Left, packed, sent_maps, skeleton_facts
 from apps.server.folders import Refused, RunFolder
+from apps.server.gradio_private import LONGEST_SENTENCE
 from apps.server.registry import Description
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
@@ -124,6 +126,7 @@ from workbench.core.report import plain
 
 if TYPE_CHECKING:
     from apps.server.context import Context
+    from workbench.core.job import Job
 
 
 PREFIX = "/workbench/api"
@@ -402,15 +405,16 @@ def _add_jobs(routes: APIRouter, context: Context) -> None:
 
     @_get(routes, "/jobs")
     def jobs(request: Request) -> Response:
-        return as_json(request, [job.facts() for job in context.jobs.all()])
+        return as_json(request, [job.facts() for job in context.jobs.all() if job.listed])
 
     @_get(routes, "/jobs/{identity}")
     def job(request: Request, identity: str) -> Response:
-        return as_json(request, context.jobs.get(identity).facts())
+        return as_json(request, listed_job(context, identity).facts())
 
     def cancel(request: Request, identity: str) -> Response:
-        context.jobs.get(identity).cancel()
-        return as_json(request, context.jobs.get(identity).facts())
+        job = listed_job(context, identity)
+        job.cancel()
+        return as_json(request, job.facts())
 
     routes.add_api_route(
         "/jobs/{identity}/cancel", with_errors(cancel), methods=["POST"], response_model=None
@@ -453,6 +457,7 @@ def as_json(request: Request, facts: Any, status: int = 200) -> Response:
 
 def refusal(status: int, text: str, job: dict[str, Any] | None = None) -> Response:
     """A failure as one sentence."""
+    text = text[:LONGEST_SENTENCE]  # it may repeat what was asked with
     facts = {"error": text} if job is None else {"error": text, "job": job}
     return Response(
         compact(facts), status, media_type="application/json", headers={"Cache-Control": "no-store"}
@@ -487,6 +492,18 @@ def with_errors(route: Callable[Arguments, Response]) -> Callable[Arguments, Res
 
 
 # Runs and data sets as the API lists them.
+
+
+def listed_job(context: Context, identity: str) -> Job:
+    """A job that everybody may see.
+
+    Raises:
+        KeyError: there is none of that id, or it works on what one user sent.
+    """
+    job = context.jobs.get(identity)
+    if not job.listed:
+        raise KeyError(f"no job {identity!r}")
+    return job
 
 
 FIRST_SECONDS, NEXT_SECONDS = 60.0, 15.0

@@ -115,6 +115,7 @@ class Computing:
                 f"{run.title} on {asked.data}",
                 lambda job: self._work(job, asked),
                 self._settings.device,
+                listed=True,
             )
 
     def checked(self, asked: Asked) -> RunFolder:

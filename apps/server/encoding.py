@@ -8,7 +8,7 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
 
 Json = TypeVar("Json", list[Any], dict[str, Any])
+Record = TypeVar("Record")
 
 
 LONGEST = 1024
@@ -112,6 +113,33 @@ def sent_json(text: str, kind: type[Json]) -> Json:
     if not isinstance(found, kind):
         raise ValueError(f"expected a JSON {kind.__name__} that a page of this app wrote, got {text!r:.60}")
     return found
+
+
+def record_of(kind: type[Record], text: str) -> Record:
+    """A page's state, a dataclass of numbers and texts, from the JSON that came back from a browser.
+
+    Raises:
+        ValueError: it is no such JSON, or a field is missing, unknown or of another type.
+    """
+    values, hints = sent_json(text, dict), get_type_hints(kind)
+    for name, value in values.items():
+        if name not in hints or not _fits(value, hints[name]):
+            raise ValueError(f"expected a state of this page, got {name} = {value!r:.60}")
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError:  # a field is missing
+        raise ValueError(f"expected a state of this page, got {text!r:.60}") from None
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value is of an annotated type: int, float, str, bool, tuples and unions of these."""
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(_fits(one, get_args(hint)[0]) for one in value)
+    if options := get_args(hint):
+        return any(_fits(value, one) for one in options)
+    if hint is float:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, hint)
 
 
 def unpacked(body: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

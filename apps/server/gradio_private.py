@@ -16,11 +16,13 @@ import html
 import importlib
 import inspect
 import logging
+import math
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,7 @@ PRIVATE = {
     "gradio.processing_utils:_check_allowed": "faf116a7d9c13df0",
     "gradio.state_holder:SessionState": "fcb971a6f6dee5f0",
     "gradio.state_holder:StateHolder": "cceeb6392133a057",
+    "gradio.queueing:Queue.push": "511203b2801177ac",
     "gradio.queueing:Queue.send_message": "1b9f20f1321b7f0a",
     "gradio.queueing:Queue.set_server_app": "d63f6c9f11cb9840",
     "gradio.queueing:Queue.close": "653dafbe1d569e2b",
@@ -68,6 +71,16 @@ PRIVATE = {
 
 SESSIONS = 200
 """Sessions remembered; the least recently used beyond that is forgotten, begins anew if it comes back."""
+
+
+LONGEST_SENTENCE = 4000
+"""Characters of a sentence that a page or a client is sent: it may repeat what was asked with, megabytes."""
+
+UNREAD_BYTES = 256 << 20
+"""Characters of answers that nobody has read yet, of all sessions; beyond that the oldest are dropped."""
+
+WAITING_BYTES = 128 << 20
+"""Characters of questions that wait for their turn; beyond that another one is refused."""
 
 
 def digests() -> dict[str, str]:
@@ -237,9 +250,45 @@ def check_value(component: Any, value: Any) -> None:
         raise ValueError(f"{component.label}: expected a number, got {value!r:.60}")
 
 
+def _check_uploaded(path: Any) -> None:
+    try:
+        uploaded(path)
+    except gr.Error as refused:
+        raise ValueError(refused.message) from None
+
+
+def check_values(components: Sequence[Any], values: Sequence[Any]) -> None:
+    """Values that a page wrote into its state and sends back: as many as its controls, each of its kind.
+
+    Args:
+        components: what the handlers of the page take.
+        values: as the handlers got them.
+
+    Raises:
+        ValueError: too many or too few, or one that its control cannot have, as a file that was not uploaded.
+    """
+    if len(values) != len(components):
+        raise ValueError(f"expected a state of {len(components)} values, got {len(values)}")
+    for component, value in zip(components, values, strict=True):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{component.label}: expected a finite number, got {value}")
+        if isinstance(component, (gr.File, gr.Image)):
+            for path in value if isinstance(value, list) else [value]:
+                if path is not None:
+                    _check_uploaded(path)
+        elif isinstance(component, gr.Slider):
+            if not isinstance(value, (int, float, type(None))):
+                raise ValueError(f"{component.label}: expected a number, got {value!r:.60}")
+        elif isinstance(component, (gr.Textbox, gr.Checkbox)):
+            if not isinstance(value, (str, bool, type(None))):
+                raise ValueError(f"{component.label or 'text'}: expected a text, got {value!r:.60}")
+        else:
+            check_value(component, value)
+
+
 def _refused(block_fn: Any, error: BaseException) -> gr.Error:
     """The error for the page, and one line in the log."""
-    name, text = getattr(block_fn, "api_name", None) or block_fn, sentence(error)
+    name, text = getattr(block_fn, "api_name", None) or block_fn, sentence(error)[:LONGEST_SENTENCE]
     _log.warning("%s refused its input: %s", name, text[:300])
     return gr.Error(text, print_exception=False)
 
@@ -335,7 +384,8 @@ def finish(app: gr.Blocks, gradio_app: App) -> None:
     # No record of what was called: it is shown under /monitoring alone, which is closed, and one session
     # named by half a character made its summary, and with it the end of every later call, an error.
     queue.ANALYTICS_MAX_EVENTS = 0
-    queue.send_message = functools.partial(_send_escaped, queue)  # type: ignore[method-assign]
+    queue.send_message = functools.partial(_send_escaped, queue, unread=Unread(queue))  # type: ignore[method-assign]
+    queue.push = functools.partial(_push_bounded, queue)  # type: ignore[method-assign]
 
 
 def remove_broken_off_uploads() -> None:
@@ -407,12 +457,56 @@ def close(app: gr.Blocks) -> None:
     app.is_running = False
 
 
-def _send_escaped(queue: Queue, event: Any, message: EventMessage) -> None:
+def weight(value: Any) -> int:
+    """Characters of all texts in a value as JSON has it; a number counts as one of eight."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(weight(key) + weight(one) for key, one in value.items())
+    return sum(map(weight, value)) if isinstance(value, (list, tuple)) else 8
+
+
+async def _push_bounded(queue: Queue, body: Any, *others: Any, **named: Any) -> Any:
+    """Queue a question, unless those that wait already hold too much.
+
+    Gradio bounds their number, and each may be as large as a request.
+    """
+    waiting = sum(weight(event.data.data) for event in list(queue.event_ids_to_events.values()))
+    if waiting + weight(body.data) > WAITING_BYTES:
+        return False, "Too many questions wait for their turn; ask again later.", "queue_full"
+    return await Queue.push(queue, body, *others, **named)
+
+
+class Unread:
+    """Answers that the queue holds for sessions which have not fetched them, bounded over all sessions.
+
+    Gradio keeps what nobody fetches, of 2000 sessions: an answer is megabytes.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._weights: OrderedDict[str, int] = OrderedDict()
+
+    def count(self, session: str, message: EventMessage) -> None:
+        """Count a message that is about to be sent; drop the oldest answers beyond `UNREAD_BYTES`."""
+        pending = self._queue.pending_messages_per_session
+        for name in [n for n in self._weights if n not in pending or pending[n].empty()]:
+            del self._weights[name]
+        self._weights[session] = self._weights.get(session, 0) + weight(message.model_dump())
+        while sum(self._weights.values()) > UNREAD_BYTES and len(self._weights) > 1:
+            # Who still listens is told that the session is not known, and begins anew.
+            oldest = next(iter(self._weights))
+            del self._weights[oldest], pending[oldest]
+            self._queue.pending_event_ids_session.pop(oldest, None)
+
+
+def _send_escaped(queue: Queue, event: Any, message: EventMessage, unread: Unread | None = None) -> None:
     """Send a message of the queue; its words are plain text, which a page would show as HTML.
 
     They may hold the name of a file, a keypoint or a category, chosen by whoever made the file. A client that
     is no page gets them as they are.
     """
+    _shorten(message)
     if event.data.simple_format or event.request.headers.get("x-gradio-user") == "api":
         pass
     elif isinstance(message, LogMessage):
@@ -423,7 +517,23 @@ def _send_escaped(queue: Queue, event: Any, message: EventMessage) -> None:
         message.output = {
             key: escaped(value) if isinstance(value, str) else value for key, value in message.output.items()
         }
-    Queue.send_message(queue, event, message)
+    if event.session_hash in queue.pending_messages_per_session:  # else its answers were dropped
+        if unread is not None:
+            unread.count(event.session_hash, message)
+        Queue.send_message(queue, event, message)
+
+
+def _shorten(message: EventMessage) -> None:
+    """Cut the sentences of a message that is no answer."""
+    if isinstance(message, LogMessage):
+        message.log = message.log[:LONGEST_SENTENCE]
+    elif isinstance(message, UnexpectedErrorMessage):
+        message.message = message.message[:LONGEST_SENTENCE]
+    elif isinstance(message, ProcessCompletedMessage) and not message.success:
+        message.output = {
+            key: value[:LONGEST_SENTENCE] if isinstance(value, str) else value
+            for key, value in message.output.items()
+        }
 
 
 def escaped(text: str) -> str:

@@ -32,6 +32,22 @@ _ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{0,31})://(?P<host>[^/?#@\\\s]
 # What a browser says of a request that another site's page caused. "none": typed, or a bookmark.
 _OWN_SITE = ("", "same-origin", "none")
 
+# Where a browser puts the page that a link leads to; not into a frame of the foreign page.
+_WINDOW = ("", "document")
+
+# Whatever a page holds, nothing of it is sent to another host or shown inside another site's page, where a
+# click could be led to a button of this one. Gradio's own scripts stand in the page, and are made in it.
+_OWN_HEADERS = [
+    (
+        b"content-security-policy",
+        b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; object-src 'none'; base-uri 'self'; "
+        b"form-action 'self'; frame-ancestors 'self'",
+    ),
+    (b"x-frame-options", b"SAMEORIGIN"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+]
+
 COOKIE = "workbench-known"
 """Cookie of a browser that gave the right password: others' wrong guesses do not lock it out."""
 
@@ -41,8 +57,8 @@ class Guard:
 
     A server that only this machine reaches is asked under this machine's own names alone: a page
     elsewhere whose name was made to point here (DNS rebinding) is refused. Requests that a foreign page
-    causes (posts, pictures, scripts) are refused as well; a link to a page is followed. Wrong passwords are
-    slowed down.
+    causes (posts, pictures, scripts, frames) are refused as well; a link to a page is followed.
+    Wrong passwords are slowed down.
     """
 
     def __init__(self, app: Asgi, settings: Settings, limits: LoginLimits | None = None) -> None:
@@ -64,13 +80,13 @@ class Guard:
             scope = {**scope, "headers": trusted}
             if self._settings.auth:
                 send = self._remembering(headers, send)
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _with(_OWN_HEADERS, send))
             return
         status, text, extra = refusal
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
-        head = [(b"content-type", b"text/plain; charset=utf-8"), *extra]
+        head = [(b"content-type", b"text/plain; charset=utf-8"), *_OWN_HEADERS, *extra]
         await send({"type": "http.response.start", "status": status, "headers": head})
         await send({"type": "http.response.body", "body": text.encode()})
 
@@ -97,7 +113,11 @@ class Guard:
             if (origin is None and changes) or (origin and origin["host"].lower() != hosts[0].lower()):
                 return 403, "Requests from other pages are refused.", []
         site = _first(headers, "sec-fetch-site")
-        linked = _first(headers, "sec-fetch-mode") == "navigate" and not changes and not _data(scope)
+        linked = (
+            _first(headers, "sec-fetch-mode") == "navigate"
+            and _first(headers, "sec-fetch-dest") in _WINDOW
+            and not (changes or _data(scope))
+        )
         if site not in _OWN_SITE and not linked:
             return 403, "Requests from other pages are refused.", []
         return None
@@ -145,13 +165,18 @@ class Guard:
         if self._known(headers):
             return send
         cookie = f"{COOKIE}={self._cookie}; Path=/; HttpOnly; SameSite=Strict".encode()
+        return _with([(b"set-cookie", cookie)], send)
 
-        async def sending(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), (b"set-cookie", cookie)]}
-            await send(message)
 
-        return sending
+def _with(more: Headers, send: Send) -> Send:
+    """`send` that adds these headers to each answer."""
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *more]}
+        await send(message)
+
+    return sending
 
 
 def _all(headers: Iterable[tuple[str, str]], name: str) -> list[str]:

@@ -313,7 +313,7 @@ class PredictionFolders:
         known = all(_evaluation_key(opened, e) in self._evaluations for e in shown)
         if opened.pose_set.skeleton.sigmas and not (known and opened.version in self._scored):
             title = f"figures of {opened.folder.run.title} on {asked.data}"
-            self._jobs.start(asked.key, title, lambda job: self._work(job, asked), FILES_QUEUE)
+            self._jobs.start(asked.key, title, lambda job: self._work(job, asked), FILES_QUEUE, listed=True)
 
     def answer(self, asked: Asked, known: str = "") -> dict[str, Any]:
         """The facts of all epochs; without samples where the page says that it knows this version."""

@@ -51,12 +51,14 @@ class PredictionMaps:
         key = f"maps {asked.key} {sample} {','.join(str(e.index) for e in epochs)}"
         last = self._jobs.latest(key)
         if last is not None and last.state == "failed":
-            self._jobs.start(key, last.title, lambda job: self._forward(job, asked, sample, missing))
+            self._jobs.start(
+                key, last.title, lambda job: self._forward(job, asked, sample, missing), listed=True
+            )
             raise ValueError(last.error or "the heatmaps could not be computed")
         names = ", ".join(e.label for e in missing)
         job = self._jobs.start(
             key, f"heatmaps of {names}", lambda job: self._forward(job, asked, sample, missing),
-            self._settings.device,
+            self._settings.device, listed=True,
         )  # fmt: skip
         raise Unready(job.facts())
 

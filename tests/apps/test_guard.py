@@ -150,6 +150,29 @@ def test_a_page_of_another_site_causes_nothing_but_may_link_here(root_folder, si
         assert client.get("/workbench/api/runs", headers={"Sec-Fetch-Site": own}).status_code == 200
 
 
+@pytest.mark.parametrize("place", ["iframe", "frame", "embed", "object", "fencedframe"])
+def test_a_page_of_another_site_cannot_show_this_one_inside_itself(root_folder, place):
+    """It could lay its own buttons over those of this page."""
+    client = guarded(root=root_folder)
+    framed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": place}
+    assert client.get("/overfit", headers=framed).status_code == 403
+    assert client.get("/overfit", headers={**framed, "Sec-Fetch-Dest": "document"}).status_code == 200
+    assert client.get("/overfit", headers={**framed, "Sec-Fetch-Site": "same-origin"}).status_code == 200
+
+
+def test_every_answer_says_that_no_other_site_frames_it_and_nothing_goes_to_another_host(root_folder):
+    for answer in (
+        guarded(root=root_folder).get("/"),
+        guarded(root=root_folder).get("/", headers={"Host": "evil.example"}),
+    ):
+        policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+        assert policy["frame-ancestors"] == "'self'"
+        assert "http" not in policy["default-src"]
+        assert "*" not in policy["default-src"]
+        assert answer.headers["x-frame-options"] == "SAMEORIGIN"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 def test_a_null_origin_cannot_post(root_folder):
     assert guarded(root=root_folder).post("/", headers={"Origin": "null"}).status_code == 403
 

@@ -24,7 +24,7 @@ build = serving.build
 def busy(settings):
     app = build(settings)
     context = app.state.context
-    context.jobs.start("endless", "endless", lambda job: threading.Event().wait(1000))
+    context.jobs.start("endless", "endless", lambda job: threading.Event().wait(1000), listed=True)
     return app
 serving.build = busy
 print(serving.address(listener), flush=True)

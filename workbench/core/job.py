@@ -126,6 +126,7 @@ class Job:
         total: units in all; 0 while unknown.
         error: one sentence when it failed.
         step: what it does at the moment, in a few words; "" where progress says enough.
+        listed: everybody may see and cancel it.
         problem: the exception behind `error`.
     """
 
@@ -137,6 +138,7 @@ class Job:
     total: int = 0
     error: str | None = None
     step: str = ""
+    listed: bool = False
     problem: BaseException | None = field(default=None, repr=False)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
@@ -264,7 +266,9 @@ class JobManager:
         self._lock = threading.Lock()
         self._keep = keep
 
-    def start(self, key: str, title: str, work: Callable[[Job], None], device: str = "cpu") -> Job:
+    def start(
+        self, key: str, title: str, work: Callable[[Job], None], device: str = "cpu", *, listed: bool = False
+    ) -> Job:
         """Queue a job; a job of the same key that is still alive is returned instead.
 
         Args:
@@ -272,13 +276,14 @@ class JobManager:
             title: what a person reads.
             work: called with the job in the queue's thread.
             device: name of the queue; jobs of one queue run one after the other.
+            listed: everybody may see and cancel it: it works on what is served, not on what one user sent.
         """
         with self._lock:
             living = next((j for j in self._jobs.values() if j.key == key and j.alive), None)
             # A cancelled job is about to end: what is asked for now is new work.
             if living is not None and not living.cancelled():
                 return living
-            job = Job(f"job-{next(self._numbers)}", key, title)
+            job = Job(f"job-{next(self._numbers)}", key, title, listed=listed)
             self._jobs[job.id] = job
             for old in [j for j in self._jobs.values() if not j.alive][: -self._keep]:
                 del self._jobs[old.id]

@@ -17,7 +17,7 @@ from apps.pages.subject import (
     sample_named,
     subject_of,
 )
-from apps.server.encoding import sent_json
+from apps.server.encoding import record_of
 from workbench.cli import MISTAKES, sentence
 from workbench.core.capabilities import TakesSupport
 from workbench.core.inspector import Inspector
@@ -88,8 +88,7 @@ class RolloutState:
     @classmethod
     def of_text(cls, text: str) -> RolloutState:
         """Back from `text`."""
-        values = sent_json(text, dict)
-        return cls(**{**values, "epochs": tuple(values["epochs"])})
+        return record_of(cls, text)
 
 
 def state_of(context: Context, *values: Any) -> RolloutState:

@@ -1,0 +1,146 @@
+"""What comes back from a browser is checked; what a session leaves behind is bounded, and its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import threading
+
+import httpx
+import pytest
+
+from tests import waiting
+from workbench.core.errors import USER_ERRORS
+
+
+@pytest.fixture(scope="module")
+def gradio_app(server_app):
+    from apps.server.gradio_private import mounted
+
+    return mounted(server_app).get_blocks()
+
+
+WRONG = [
+    "/etc/hostname",
+    ["/etc/hostname"],
+    {"path": "/etc/hostname"},
+    5,
+    1e308,
+    float("inf"),
+    True,
+    "\0",
+    "\ud800",
+]
+"""In turn at each place of a state."""
+
+
+@pytest.mark.long
+def test_no_value_of_a_state_ends_in_an_internal_error(server, server_app):
+    """Every report of every page, lists of every length up to that of the longest page but one."""
+    for page in server_app.state.context.reports:
+        for section in ("", page.rpartition("/")[2]):
+            for count, wrong in itertools.product((1, 2, 4, 10), WRONG):
+                for place in {0, count // 2, count - 1}:
+                    state = [None] * count
+                    state[place] = wrong
+                    with contextlib.suppress(*USER_ERRORS):  # some can be asked
+                        server_app.state.context.reports[page](section, json.dumps(state))
+
+
+@pytest.mark.parametrize(
+    ("page", "state"),
+    [
+        ("checkpoint/load", [{"path": "/x"}, None]), ("checkpoint/load", [5, None]),
+        ("results/compare", [None]), ("results/compare", [None] * 6), ("rollout/bisection", [None] * 9),
+        ("conditioning/experiments", [None] * 4), ("codecs/errors", [None] * 6),
+        ("codecs/errors", ['{"run": [], "epoch": 0, "data": "", "limit": 1}', "", "", "", "", ""]),
+        ("rollout/bisection", ['{"epochs": 1}', 1]), ("grouping", [None, float("inf")] + [None] * 24),
+        ("overlay", ["painted-run", float("inf"), *[None] * 13]),
+        ("overlay", ["painted-run", 0, "", 0, "", "/etc/hostname", *[None] * 9]),
+        ("results/compare", ["painted.json", "/etc/hostname", "/etc/hostname", ""]),
+    ],
+)  # fmt: skip
+def test_a_state_that_no_page_wrote_is_one_sentence(server, page, state):
+    asked = {"page": page, "section": page.rpartition("/")[2], "kind": "json", "state": json.dumps(state)}
+    answer = httpx.post(f"{server}workbench/api/file", json=asked)
+    assert answer.status_code in (400, 404), answer.text
+    items = [{"page": page, "section": "", "state": json.dumps(state)}]
+    report = httpx.post(f"{server}workbench/api/report", json={"page": "", "items": items})
+    assert report.status_code == 409
+    assert len(report.json()["error"]) > 20
+
+
+def test_the_jobs_of_what_one_user_sent_are_not_listed(server, server_app):
+    """Their titles and errors tell of the user's files, and only the user's page cancels them."""
+    started, ended = threading.Event(), threading.Event()
+
+    def work(job):
+        started.set()
+        waiting.until(job.cancelled, seconds=30)
+        ended.set()
+
+    job = server_app.state.context.jobs.start("own", "audit of secret.py", work, "own queue")
+    try:
+        assert started.wait(10)
+        assert "secret" not in httpx.get(f"{server}workbench/api/jobs").text
+        assert httpx.get(f"{server}workbench/api/jobs/{job.id}").status_code == 404
+        assert httpx.post(f"{server}workbench/api/jobs/{job.id}/cancel").status_code == 404
+        assert not job.cancelled()
+    finally:
+        job.cancel()
+    assert ended.wait(30)
+
+
+def test_a_refusal_does_not_repeat_megabytes_that_were_sent(server, gradio_app):
+    number = next(fn._id for fn in gradio_app.fns.values() if fn.api_name == "checkpoint")
+    body = {"data": ["a" * 2_000_000], "fn_index": number, "session_hash": "long-text"}
+    httpx.post(f"{server}gradio_api/queue/join", json=body).raise_for_status()
+    with httpx.stream("GET", f"{server}gradio_api/queue/data?session_hash=long-text", timeout=60) as stream:
+        text = "".join(stream.iter_text())
+    assert '"success":false' in text
+    assert len(text) < 20_000
+
+
+def test_answers_that_nobody_reads_are_bounded(monkeypatch):
+    from types import SimpleNamespace
+
+    from gradio.queueing import AsyncQueue
+    from gradio.server_messages import UnexpectedErrorMessage
+
+    from apps.server import gradio_private
+
+    kept = {}
+    queue_of_all = SimpleNamespace(pending_messages_per_session=kept, pending_event_ids_session={})
+
+    def sent(session, text):
+        message = UnexpectedErrorMessage(message=text)
+        queue = kept.setdefault(session, AsyncQueue())
+        unread.count(session, message)
+        queue.put_nowait(message)
+
+    monkeypatch.setattr(gradio_private, "UNREAD_BYTES", 10_000)
+    unread = gradio_private.Unread(queue_of_all)
+    for number in range(9):
+        sent(f"s{number}", "a" * 2000)
+    left = list(kept)
+    assert left == ["s5", "s6", "s7", "s8"]
+    for name in left:  # who reads is not counted
+        kept[name].get_nowait()
+    sent("s9", "a" * 2000)
+    assert list(unread._weights) == ["s9"]
+    assert len(kept) == 5
+
+
+def test_questions_that_wait_are_bounded_by_what_they_hold(monkeypatch):
+    from types import SimpleNamespace
+
+    from apps.server import gradio_private
+
+    monkeypatch.setattr(gradio_private, "WAITING_BYTES", 5000)
+    waits = SimpleNamespace(data=SimpleNamespace(data=["a" * 3000, {"b": ["c" * 1000]}, 1]))
+    queue = SimpleNamespace(event_ids_to_events={"e": waits})
+    body = SimpleNamespace(data=["a" * 1000])
+    accepted, _, why = asyncio.run(gradio_private._push_bounded(queue, body))
+    assert (accepted, why) == (False, "queue_full")
