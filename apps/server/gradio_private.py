@@ -471,7 +471,8 @@ async def _push_bounded(queue: Queue, body: Any, *others: Any, **named: Any) -> 
 
     Gradio bounds their number, and each may be as large as a request.
     """
-    waiting = sum(weight(event.data.data) for event in list(queue.event_ids_to_events.values()))
+    asked = [event.data for event in list(queue.event_ids_to_events.values())]
+    waiting = sum(weight(data.data) for data in asked if data is not None)
     if waiting + weight(body.data) > WAITING_BYTES:
         return False, "Too many questions wait for their turn; ask again later.", "queue_full"
     return await Queue.push(queue, body, *others, **named)
