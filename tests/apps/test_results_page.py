@@ -83,11 +83,8 @@ def test_what_is_missing_or_no_result_file_is_one_sentence(api, uploads):
 
 
 def test_its_downloads_name_finished_comparisons_only(server):
+    asked = [server, "results/compare", "compare", "json"]
     with pytest.raises(Exception, match="there is no result"):
-        saved(
-            server,
-            "results/compare",
-            "compare",
-            "json",
-            json.dumps(["painted.json", "/etc/a", "/b"]),
-        )
+        saved(*asked, json.dumps(["painted.json", None, None, ""]))
+    with pytest.raises(Exception, match="Only a file that was uploaded here"):
+        saved(*asked, json.dumps(["painted.json", "/etc/a", "/b", ""]))
