@@ -10,8 +10,8 @@ import typer
 
 # Options whose files a verb writes.
 WRITTEN = frozenset({"out", "arrows", "folder"})
-# Words of --boxes that name no file.
-_BOX_WORDS = ("", "annotation", "whole")
+# Values that name no file. The parser hands --claims the option that follows it, as in --claims --demo.
+_WORDS = {"boxes": ("", "annotation", "whole"), "claims": ("--demo",)}
 
 
 def check_given_paths(annotations: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -75,7 +75,7 @@ def _check(name: str, flag: str, value: Path | str) -> None:
 
         check_data_name(value)
         return
-    if name == "boxes" and value in _BOX_WORDS:
+    if str(value) in _WORDS.get(name, ()):
         return
     path = Path(value)
     if not path.exists():
