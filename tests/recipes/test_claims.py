@@ -152,7 +152,9 @@ def test_the_built_in_statements_are_judged_as_a_files_are(workbench, tmp_path):
 
 
 def test_an_absent_file_and_both_questions_at_once_are_refused(workbench, tmp_path):
-    assert workbench("audit", "--claims", tmp_path / "absent.md")[0] == 2
+    code, _, err = workbench("audit", "--claims", tmp_path / "absent.md")
+    assert (code, "no such file or folder" in err) == (2, True)
+    (tmp_path / "b.md").write_text("input 192x256")
     code, _, err = workbench("audit", tmp_path / "a.py", "--claims", tmp_path / "b.md")
     assert code == 2
     assert "got both" in err
