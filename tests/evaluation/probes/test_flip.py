@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.evaluation.probes import discs
 from workbench.core import Skeleton
@@ -119,6 +120,67 @@ def test_sides_that_the_network_does_not_tell_apart_are_said_to_be_undecided(sam
         (reason,) = [one.reason for one in found.not_tried if one.cause == "mirror pairs"]
         assert "left_eye and right_eye (0.000 of the box apart, their labels 0." in reason
     assert not probe_flip(discs.model(sided=True, shift_heatmap=True), samples).not_tried
+
+
+def test_a_network_that_tells_sides_by_their_look_has_no_wrong_pairs(samples):
+    """Every keypoint has a colour of its own, which mirroring keeps; as after a training without flips."""
+    found = probe_flip(discs.model(shift_heatmap=True), discs.samples())
+    assert "mirror pairs" not in [f.cause for f in found.findings]
+    assert not any(pair.wrong for pair in found.pairs)
+    (reason,) = [one.reason for one in found.not_tried if one.cause == "mirror pairs"]
+    assert "left_hand" in reason
+    assert "tells sides by their look" in reason
+    # Pairs across kinds are wrong for such a network too: each of them is named.
+    wrong = dataclasses.replace(discs.SIX, mirror=(3, 2, 1, 0, 5, 4))
+    found = probe_flip(discs.model(shift_heatmap=True, skeleton=wrong), discs.samples())
+    assert [p.keypoint for p in found.pairs if p.wrong] == list(discs.SIX.keypoints[:4])
+    assert [f.cause for f in found.findings if f.cause == "mirror pairs"] == ["mirror pairs"]
+
+
+class Blinded(torch.nn.Module):
+    """The discs' network that sees the right half of an image brightly lit from the left, else only noise."""
+
+    def __init__(self, network, seed):
+        super().__init__()
+        self.network, self.seed = network, seed
+
+    def forward(self, pixels):
+        maps = self.network(pixels)
+        plain = (pixels[..., :3, 0].mean((1, 2)) > pixels[..., :3, -1].mean((1, 2))).float()
+        noise = torch.rand(maps.shape, generator=torch.Generator().manual_seed(self.seed))
+        return torch.where(plain[:, None, None, None] > 0, maps, noise * maps.amax())
+
+
+def lit(samples):
+    """Samples whose left edge is brighter than the right one, which their mirror images are not."""
+    made = []
+    for sample in samples:
+        image = sample.image.astype(np.float32) + np.linspace(30, -30, sample.image.shape[1])[None, :, None]
+        made.append(dataclasses.replace(sample, image=image.clip(0, 255).astype(np.uint8)))
+    return made
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_network_that_does_not_read_mirrored_images_has_no_wrong_pairs(samples, seed):
+    model = discs.model(sided=True, shift_heatmap=True)
+    model = dataclasses.replace(model, module=Blinded(model.module, seed).eval())
+    found = probe_flip(model, lit(samples))
+    assert found.value > 0.5
+    assert "mirror pairs" not in [f.cause for f in found.findings]
+    assert not any(pair.wrong for pair in found.pairs)
+    (reason,) = [one.reason for one in found.not_tried if one.reason.startswith("the network does not read")]
+    assert "training without flips" in reason
+
+
+def test_nothing_is_said_of_a_network_that_has_learned_little(samples):
+    model = discs.model(sided=True)
+    model.module.register_forward_hook(lambda module, given, maps: maps.roll(7, -1))  # 28 pixels off
+    found = probe_flip(model, samples)
+    assert found.value < 0.2
+    assert found.findings == ()
+    assert not any(pair.wrong for pair in found.pairs)
+    assert "the network finds too little" in [one.reason for one in found.not_tried][-1]
+    assert "Nothing is wrong with what could be examined (not: " in found.summary()
 
 
 def test_the_report_is_plain_data(samples):

@@ -9,6 +9,7 @@ then tell what each is worth.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -25,6 +26,7 @@ from workbench.evaluation.probes.flip_passes import Passes, flip_passes
 from workbench.evaluation.probes.intervention import NotTried
 from workbench.evaluation.probes.judge import Judge, labelled
 from workbench.evaluation.probes.passes import Pass
+from workbench.skeletons import mirror_by_names
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -38,6 +40,12 @@ LEAST_GAIN = 0.002
 _CUT = 0.3
 # A pair is wrong if another partner is nearer by this share of the box's longer side.
 _NEARER = 0.02
+# Mean OKS or PCK of the plain image below which a network finds too little for its flip test to say anything:
+# networks of a few hundred steps ask for any pairs (OKS .005 to .03).
+_LEARNED = 0.2
+# Share of it that the mirrored image must reach with the pairs found: else the network, trained without
+# flips, does not read mirrored images, and its nearest outputs are no partners.
+_READS_MIRRORED = 0.5
 # Value of a map at the partner's place, share of its peak, above which it has two peaks: .75 to 1 in small
 # networks trained with wrong flips, below .5 in others, those of few steps among them.
 _DOUBLED = 0.7
@@ -250,6 +258,13 @@ def probe_flip(
     shifts = _shift_trials(judge, passes, used, cell)
     pairs, found = _pairs(model, judge, passes, declared)
     skipped |= dict.fromkeys(_undecided(model, judge, passes, found))
+    if doubt := _unread(judge, passes, declared, found):
+        pairs, found = [dataclasses.replace(pair, wrong=False) for pair in pairs], declared
+        skipped[NotTried("mirror pairs", doubt)] = None
+    elif kept := _kept_sides(model, pairs):
+        pairs = [dataclasses.replace(p, wrong=p.wrong and p.keypoint not in kept) for p in pairs]
+        found = tuple(declared[k] if pair.keypoint in kept else found[k] for k, pair in enumerate(pairs))
+        skipped[_kept_note(judge, passes, kept, declared)] = None
     off = _median(judge, passes.plain_input - passes.back_input[:, list(found)])
     findings = [
         *_pair_findings(model, judge, passes, pairs, declared, found),
@@ -257,6 +272,8 @@ def probe_flip(
         *_affine_findings(model, off, cell, judge),
         *_doubled_findings(pairs, judge),
     ]
+    if judge.value(passes.plain) < _LEARNED:
+        findings = []
     own = passes.averages.get(used)
     return FlipReport(
         title or "the model", judge.measure, judge.value(passes.plain),
@@ -407,6 +424,45 @@ def _pairs(
     proposed = [found[k] if made[k].wrong or made[found[k]].wrong else declared[k] for k in range(K)]
     valid = all(proposed[proposed[k]] == k for k in range(K))
     return made, tuple(proposed) if valid else found
+
+
+def _unread(judge: Judge, passes: Passes, declared: Sequence[int], found: Sequence[int]) -> str:
+    """Why nothing is said of the pairs: the network does not read mirrored images; "" where it does."""
+    plain = judge.value(passes.plain)
+    if plain < _LEARNED:
+        return f"the network finds too little: {judge.measure} {plain:.3f} of the plain image"
+    best = max(judge.value(passes.back[:, list(order)]) for order in (declared, found))
+    if best >= _READS_MIRRORED * plain:
+        return ""
+    return (
+        f"the network does not read mirrored images: {judge.measure} {plain:.3f} of the plain image and "
+        f"{best:.3f} of the mirrored one, whatever the pairs, as after a training without flips; a flip test "
+        "costs it something, and which pairs are right cannot be told from it"
+    )
+
+
+def _kept_sides(model: PoseModel, pairs: Sequence[Pair]) -> set[str]:
+    """Keypoints of declared pairs, left and right by their names, that stay themselves when mirrored."""
+    names = list(model.skeleton.keypoints)
+    by_names = mirror_by_names(names)
+    wrong = {p.keypoint for p in pairs if p.wrong and p.found == p.keypoint and p.declared}
+    partners = {p.keypoint: p.declared for p in pairs}
+    return {
+        name
+        for name in wrong
+        if partners[name] in wrong and by_names and by_names[names.index(name)] == names.index(partners[name])
+    }
+
+
+def _kept_note(judge: Judge, passes: Passes, kept: set[str], declared: Sequence[int]) -> NotTried:
+    mirrored = judge.value(passes.back[:, list(declared)])
+    return NotTried(
+        "mirror pairs",
+        f"{', '.join(sorted(kept))} stay themselves in the mirrored image, and their names are left and "
+        "right: the network tells sides by their look, as after a training without flips, so the declared "
+        "pairs are not called wrong; a flip test with them averages different keypoints "
+        f"({judge.measure} of the mirrored image {mirrored:.3f}): train with flips, or leave it off",
+    )
 
 
 def _far(judge: Judge, passes: Passes) -> Float[np.ndarray, "N K K"]:
