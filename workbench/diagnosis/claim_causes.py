@@ -52,6 +52,8 @@ FIRST_IMAGES, LEAST_SCORES, FEWEST_KEYPOINTS = (
     (0.1, 0.2, 0.3, 0.5),
     (3, 5, 10),
 )
+# Shares of the images at which sets are cut: a trial, folds of a cross-validation, a training split.
+FIRST_SHARES = (0.05, 0.1, 0.2, 0.25, 1 / 3, 0.5, 2 / 3, 0.75, 0.8, 0.9)
 
 
 class ClaimOfOther(Cause):
@@ -393,7 +395,8 @@ class Scored:
             yield Departure(
                 "instances", "images with results alone", truth=lambda t: t.on_images(with_results)
             )
-        for count in (*FIRST_IMAGES, len(ids) // 2):
+        shares = {round(len(ids) * share) for share in FIRST_SHARES}
+        for count in sorted({*FIRST_IMAGES, *shares}):
             if 0 < count < len(ids):
                 name = f"the first {count} of {len(ids)} images alone"
                 yield Departure("instances", name, truth=lambda t, n=count: t.on_images(set(ids[:n])))

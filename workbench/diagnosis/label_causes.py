@@ -12,6 +12,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect, Measurement
+from workbench.diagnosis import exchanged_pairs
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, gain
@@ -89,7 +90,8 @@ class KeypointOrder(Undone):
             return
         order = recovered_order(evidence.poses(), case.pose_set())
         if order is None:
-            yield from self._of_categories(case, evidence.poses())
+            of_categories = list(self._of_categories(case, evidence.poses()))
+            yield from of_categories or self._of_part(case, evidence.poses())
             return
         names = case.pose_set().skeleton.keypoints
         moved = [k for k in range(len(order)) if order[k] != k]
@@ -135,6 +137,32 @@ class KeypointOrder(Undone):
                     if order[k] != k
                 ]
             },
+        )
+
+    def _of_part(self, case: Case, found: Predictions) -> Iterable[Change]:
+        """Instances in which some keypoints, other than left and right, are exchanged in pairs."""
+        pose_set = case.pose_set()
+        points, truth, scale, _ = paired_points(found, pose_set)
+        pairs = exchanged_pairs.pairs_in_part(points, truth, scale, pose_set.skeleton.mirror, APART)
+        if not len(pairs):
+            return
+        part = sides_of(found, pose_set, pairs)
+        if not part.certain or part.turned > SURE:
+            return
+        order = np.arange(len(pose_set.skeleton))
+        order[pairs] = pairs[:, ::-1]
+        names = pose_set.skeleton.keypoints
+        listed = ", ".join(f"{names[a]} and {names[b]}" for a, b in pairs.tolist())
+        some = ", ".join(map(str, sorted(part.swapped)[:12]))
+        yield Change(
+            self.name,
+            f"{listed} exchanged in {len(part.swapped)} of {part.instances} annotations",
+            "labels",
+            lambda given: _with_sides(given, part.swapped, order.tolist()),
+            fix=f"exchange {listed} in annotations {some}{' ...' if len(part.swapped) > 12 else ''}; look at "
+            "one of them first",
+            least=0.005,
+            facts={"moved": [(names[a], names[b]) for a, b in pairs.tolist()]},
         )
 
     def _of_maps(self, case: Case, evidence: PeopleEvidence) -> Iterable[Change]:
@@ -400,7 +428,7 @@ def _sides(case: Case) -> Sides:
     return case.once("sides", lambda: sides_of(case.evidence().poses(), pose_set))
 
 
-def sides_of(found: Predictions, pose_set: PoseSet) -> Sides:
+def sides_of(found: Predictions, pose_set: PoseSet, pairs: Int[np.ndarray, "P 2"] | None = None) -> Sides:
     """Which annotations agree with their pose only with left and right exchanged.
 
     Counted are pairs whose two labels lie apart. A network that is unsure of sides gets some pairs of an
@@ -409,20 +437,16 @@ def sides_of(found: Predictions, pose_set: PoseSet) -> Sides:
     Args:
         found: the poses.
         pose_set: the annotations.
+        pairs: of keypoints that are exchanged; those of left and right by default.
     """
     points, truth, scale, ids = paired_points(found, pose_set)
-    pairs = np.array([(k, m) for k, m in enumerate(pose_set.skeleton.mirror) if k < m])
+    if pairs is None:
+        pairs = np.array([(k, m) for k, m in enumerate(pose_set.skeleton.mirror) if k < m])
     if not len(points) or not len(pairs):
         return Sides(frozenset(), 0, 0.0, 0.0)
-    a, b = pairs[:, 0], pairs[:, 1]
-    seen = (truth[:, a, 2] > 0) & (truth[:, b, 2] > 0)
-    width = _away(truth[:, a], truth[:, b])
-    same = _away(points[:, a], truth[:, a]) + _away(points[:, b], truth[:, b])
-    other = _away(points[:, a], truth[:, b]) + _away(points[:, b], truth[:, a])
-    # A pose that is wrong either way says nothing about sides.
-    apart = seen & (width > APART * scale[:, None]) & (np.minimum(same, other) < width) & np.isfinite(same)
-    count, turned = apart.sum(1), (apart & (other < same)).sum(1)
-    able = count >= LEAST_PAIRS
+    apart, other = exchanged_pairs.turned(points, truth, scale, pairs, APART)
+    count, turned = apart.sum(1), other.sum(1)
+    able = count >= min(LEAST_PAIRS, len(pairs))
     swapped = able & (turned >= LEAST_SHARE * count)
     share = float(turned[~swapped].sum() / max(count[~swapped].sum(), 1))
     return Sides(
@@ -431,10 +455,6 @@ def sides_of(found: Predictions, pose_set: PoseSet) -> Sides:
         share,
         float((share ** count[able]).sum()),
     )
-
-
-def _away(a: Float[np.ndarray, "N P _"], b: Float[np.ndarray, "N P _"]) -> Float[np.ndarray, "N P"]:
-    return np.linalg.norm(a[..., :2] - b[..., :2], axis=-1)
 
 
 def _with_sides(pose_set: PoseSet, swapped: frozenset[int], mirror: Sequence[int]) -> PoseSet:

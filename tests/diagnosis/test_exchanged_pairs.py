@@ -1,0 +1,51 @@
+"""Pairs of keypoints that part of the annotations has exchanged, and sets in which none are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from workbench.diagnosis.exchanged_pairs import pairs_in_part
+
+K, MIRROR, SCALE = 8, (1, 0, 2, 3, 4, 5, 6, 7), np.full(60, 100.0)
+
+
+def poses(noise=2.0):
+    """Sixty poses near their labels."""
+    random = np.random.default_rng(0)
+    truth = np.full((60, K, 3), 2.0)
+    truth[..., :2] = random.uniform(0, 100, (60, K, 2))
+    return truth[..., :2] + random.normal(0, noise, (60, K, 2)), truth
+
+
+def exchanged(truth, share, *pairs):
+    order = np.arange(K)
+    for a, b in pairs:
+        order[[a, b]] = b, a
+    truth = truth.copy()
+    chosen = np.random.default_rng(1).random(60) < share
+    truth[chosen] = truth[chosen][:, order]
+    return truth
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4])
+def test_two_pairs_that_are_exchanged_together_are_found(share):
+    points, truth = poses()
+    found = pairs_in_part(points, exchanged(truth, share, (2, 5), (3, 7)), SCALE, MIRROR, 0.06)
+    assert sorted(map(tuple, found.tolist())) == [(2, 5), (3, 7)]
+
+
+def test_left_and_right_one_pair_alone_and_pairs_of_different_instances_are_not():
+    points, truth = poses()
+    assert len(pairs_in_part(points, truth, SCALE, MIRROR, 0.06)) == 0
+    assert len(pairs_in_part(points, exchanged(truth, 0.4, (0, 1)), SCALE, MIRROR, 0.06)) == 0
+    assert len(pairs_in_part(points, exchanged(truth, 0.4, (2, 5)), SCALE, MIRROR, 0.06)) == 0
+    apart = truth.copy()
+    apart[:20] = apart[:20][:, [0, 1, 5, 3, 4, 2, 6, 7]]
+    apart[40:] = apart[40:][:, [0, 1, 2, 7, 4, 5, 6, 3]]
+    assert len(pairs_in_part(points, apart, SCALE, MIRROR, 0.06)) == 0
+
+
+def test_poses_that_are_wrong_by_chance_give_none():
+    points, truth = poses(noise=40.0)
+    assert len(pairs_in_part(points, truth, SCALE, MIRROR, 0.06)) == 0
