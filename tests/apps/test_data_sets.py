@@ -104,3 +104,34 @@ def test_a_whole_body_file_is_offered_as_body_and_whole(places):
     assert sets.ids()[:2] == ["whole.json", "whole.json#wholebody"]
     assert [len(sets.skeleton(name)) for name in sets.ids()[:2]] == [17, 133]
     assert sets.file("whole.json#wholebody").name == "whole.json#wholebody"
+
+
+def test_a_file_that_is_exchanged_for_a_link_between_check_and_reading_is_not_read(tmp_path, monkeypatch):
+    """Exchanged before it is opened it is refused; afterwards the file that was checked is read."""
+    import numpy as np
+
+    from workbench.data import image_folders
+    from workbench.data.images import read_image, write_image
+
+    served, outside = tmp_path / "served", tmp_path / "outside.png"
+    served.mkdir()
+    file = write_image(served / "a.png", np.full((8, 9, 3), 50, np.uint8))
+    write_image(outside, np.full((8, 9, 3), 200, np.uint8))
+    with image_folders.opened_within(file, [served]) as path:
+        assert path.name == "a.png"
+        file.unlink()
+        file.symlink_to(outside)
+        assert read_image(path).max() == 50
+    assert not path.exists()
+    asked = []
+
+    def checked_before_it_was_exchanged(place, folders):
+        asked.append(place)
+        return True if place == file else is_within(place, folders)
+
+    is_within = image_folders.is_within
+    monkeypatch.setattr(image_folders, "is_within", checked_before_it_was_exchanged)
+    given = image_folders.opened_within(file, [served])
+    with pytest.raises(ValueError, match=r"a.png: leads out of the folders"), given:
+        raise AssertionError("a foreign file was given")
+    assert len(asked) == 2

@@ -5,9 +5,12 @@ An annotation file can name only files below its data set's folder, or below the
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -26,6 +29,52 @@ def is_within(file: Path, folders: Sequence[Path]) -> bool:
     except OSError:
         return False
     return any(target.is_relative_to(folder.resolve()) for folder in folders)
+
+
+def outside_sentence(file: Path) -> str:
+    """The sentence for an image outside of the folders that are served."""
+    return (
+        f"{file.name}: leads out of the folders that are served; it is not read."
+        " Name the images' own folder with --images"
+    )
+
+
+@contextlib.contextmanager
+def opened_within(file: Path, folders: Sequence[Path]) -> Iterator[Path]:
+    """A path to a file that was opened once and lies below one of the folders, whatever stands there later.
+
+    The place of the open file is checked, not that of its name: a program of this machine could put a link in
+    its place between the check and the reading. The path leads to the open file and keeps its name. Where the
+    system has no /proc (not Linux) the name itself is checked and given.
+
+    Args:
+        file: that is to be read.
+        folders: links are resolved; no limit when empty.
+
+    Raises:
+        ValueError: it lies outside of all of them.
+        OSError: it cannot be opened.
+    """
+    if not folders:
+        yield file
+        return
+    if not is_within(file, folders):
+        raise ValueError(outside_sentence(file))
+    if not Path("/proc/self/fd").is_dir():
+        yield file
+        return
+    # A pipe of that name would be waited for without O_NONBLOCK.
+    handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        place = Path(f"/proc/{os.getpid()}/fd/{handle}")
+        if not is_within(place.readlink(), folders):
+            raise ValueError(outside_sentence(file))
+        with tempfile.TemporaryDirectory(prefix="workbench-open-") as folder:
+            link = Path(folder) / file.name
+            link.symlink_to(place)
+            yield link
+    finally:
+        os.close(handle)
 
 
 def inside(folder: Path, file_name: str, where: str) -> Path:

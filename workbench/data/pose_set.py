@@ -14,7 +14,7 @@ import numpy as np
 from workbench.core import Sample, Skeleton
 from workbench.core.errors import ReadingNote
 from workbench.core.geometry import checked_box
-from workbench.data.image_folders import is_within
+from workbench.data.image_folders import is_within, opened_within, outside_sentence
 from workbench.data.images import ImageReading, common_bits, may_have_16_bits, read_image
 
 if TYPE_CHECKING:
@@ -145,14 +145,11 @@ class PoseSet:
                 f"{record.path}: no such image file; the folder of the images is named with --images"
             )
         if not is_within(record.path, self.within):
-            raise ValueError(
-                f"{record.path.name}: leads out of the folders that are served; it is not read."
-                " Name the images' own folder with --images"
-            )
+            raise ValueError(outside_sentence(record.path))
         if self.folder_doubt:
             warnings.warn(self.folder_doubt, ReadingNote, stacklevel=2)
         bits = self._bits if may_have_16_bits(record.path) else 0
-        return _annotated_pixels(record, ImageReading(bits, self.reading.as_stored))
+        return _annotated_pixels(record, self.within, ImageReading(bits, self.reading.as_stored))
 
     @cached_property
     def _bits(self) -> int:
@@ -325,7 +322,12 @@ def _number(value: Any, table: Mapping[str, int]) -> Any:
 
 # Neighbouring samples often share an image: cache a few decoded images, never a whole set.
 @lru_cache(maxsize=8)
-def _annotated_pixels(record: ImageRecord, reading: ImageReading) -> np.ndarray:
+def _annotated_pixels(record: ImageRecord, within: tuple[Path, ...], reading: ImageReading) -> np.ndarray:
+    with opened_within(record.path, within) as path:
+        return _pixels_of(replace(record, path=path), reading)
+
+
+def _pixels_of(record: ImageRecord, reading: ImageReading) -> np.ndarray:
     pixels = read_image(record.path, not reading.as_stored, reading.bits)
     if record.height is None or record.width is None:
         pixels.setflags(write=False)
