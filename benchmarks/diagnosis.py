@@ -28,7 +28,7 @@ NOTES = Path(__file__).with_name("diagnosis_notes.md")
 """What people wrote about the cases that were missed, put on the page as it is."""
 
 TUNED, HELD_OUT, FRESH, LATER = "in-sample", "held-out", "fresh", "later fresh"
-THIRD, FOURTH = "third fresh", "fourth fresh"
+THIRD, FOURTH, FIFTH = "third fresh", "fourth fresh", "fifth fresh"
 FAILURES = (*USER_ERRORS, RuntimeError, TypeError, AttributeError)
 """What ends one case and not the whole run: a fault of the suite or of diagnose, told in the case's row."""
 CASES: dict[str, tuple[Case, ...]] = {
@@ -38,6 +38,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     LATER: suite.LATER,
     THIRD: suite.THIRD,
     FOURTH: suite.FOURTH,
+    FIFTH: suite.FIFTH,
 }
 
 

@@ -16,6 +16,7 @@ from tests.diagnosis import (
     cases_labs,
     cases_scripts,
     cases_training,
+    fifth_fresh_cases,
     fourth_fresh_cases,
     fresh_cases,
     held_out,
@@ -65,3 +66,4 @@ FRESH: tuple[Case, ...] = (*fresh_cases.FAULTS, *fresh_cases.CONTROLS)
 LATER: tuple[Case, ...] = (*later_fresh_cases.FAULTS, *later_fresh_cases.CONTROLS)
 THIRD: tuple[Case, ...] = (*third_fresh_cases.FAULTS, *third_fresh_cases.CONTROLS)
 FOURTH: tuple[Case, ...] = (*fourth_fresh_cases.FAULTS, *fourth_fresh_cases.CONTROLS)
+FIFTH: tuple[Case, ...] = (*fifth_fresh_cases.FAULTS, *fifth_fresh_cases.CONTROLS)
