@@ -57,6 +57,27 @@ def test_a_loss_that_falls_while_the_metric_does_not_is_found(tmp_path):
     assert flag.numbers[0].value == pytest.approx((1 / 5 - 1 / 30) / (1 / 5))
 
 
+@pytest.mark.parametrize(("lost", "found"), [(0.4, True), (0.1, False)])
+def test_a_metric_that_loses_much_of_its_best_is_found_where_the_loss_falls_by_little(tmp_path, lost, found):
+    rows = healthy()
+    best = rows[23]["val/AP"]
+    for number, row in enumerate(rows[24:], 1):
+        row["val/AP"] = best * (1 - lost * number / 16)
+        row["val/AR"] = row["val/AP"] + 0.05
+        # The loss falls by a tenth behind the best epoch.
+        row["loss"] = rows[23]["loss"] * (1 - 0.1 * number / 16)
+    named = [flag for flag in run(tmp_path, rows).flags if flag.cause == flags.LOSS_WITHOUT_METRIC]
+    assert [flag.where for flag in named] == (["epoch 24 to 40"] if found else [])
+
+
+def test_one_low_evaluation_at_the_end_is_no_loss_without_metric(tmp_path):
+    rows = healthy()
+    for number, row in enumerate(rows[24:], 1):
+        row["loss"] = rows[23]["loss"] * (1 - 0.1 * number / 16)
+    rows[-1]["val/AP"], rows[-1]["val/AR"] = 0.2, 0.25
+    assert flags.LOSS_WITHOUT_METRIC not in kinds(run(tmp_path, rows))
+
+
 def test_ap_and_ar_that_go_opposite_ways_are_found(tmp_path):
     rows = healthy()
     rows[20]["val/AP"] -= 0.05

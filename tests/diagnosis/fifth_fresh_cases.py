@@ -65,11 +65,11 @@ from tests.diagnosis.planted_labels import (
     one_in,
     permuted,
     small_boxes,
+    stored_as,
     swapped_share,
 )
 from tests.diagnosis.planted_logs import as_events, begun_anew_at, csv_logged, logged, nan_from, rate_times
 from tests.diagnosis.planted_results import claimed, good_results, results, some_categories
-from tests.diagnosis.planted_thirds import stored_as
 from tests.diagnosis.planted_trainings import script
 from tests.diagnosis.planted_weights import (
     checkpoint,

@@ -50,6 +50,8 @@ JUMP_BY, JUMP_BY_LARGEST, MANY = 4.0, 2.0, 20
 # Part of the run that lies behind the best value before "loss falls while the metric does not" is asked.
 BEHIND = 0.15
 LOSS_FALL = 0.2
+# A metric that loses so much of its best value is asked too where the loss falls by less.
+LOST = 0.25
 # First figures below this part of the best one are a late start, where the best is above HIGH.
 LATE, HIGH = 0.05, 0.1
 # Nobody expects anything before.
@@ -133,9 +135,12 @@ def _loss_without_metric(curves: Curves, judged: Series) -> list[Finding]:
         return []
     before = float(np.interp(x[best], lx, lv))
     fall = (before - float(lv[-1])) / max(abs(before), 1e-12)
-    if fall < LOSS_FALL or value[-1] - value[best] > 0:
-        return []
     raw = judged.by_epoch()[1]
+    # The last evaluations together: one alone may be low by chance.
+    late = value[-max(1, len(value) // 10) :].max()
+    lost = fall > 0 and value[best] > 0 and value[best] - late > LOST * value[best]
+    if (fall < LOSS_FALL and not lost) or value[-1] - value[best] > 0:
+        return []
     name = short(judged.name)
     return [
         Finding(

@@ -316,6 +316,8 @@ class Scored:
             "sigma .1 for every keypoint": np.full(K, 0.1),
             "sigmas twice as large": 2 * own,
             "sigmas half as large": own / 2,
+            "an OKS whose exponent lacks its one half": own / 2**0.5,
+            "an OKS whose exponent has its one half twice": own * 2**0.5,
         }
         for name, values in known.items():
             yield Departure("sigmas", name, how={"sigmas": tuple(values)})
@@ -454,6 +456,7 @@ def _distances(
     lengths = {
         "root of the box": np.sqrt(w * h),
         "longer side": np.maximum(w, h),
+        "shorter side": np.minimum(w, h),
         "box's diagonal": np.hypot(w, h),
         "image's diagonal": diagonals[held],
     }

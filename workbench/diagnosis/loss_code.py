@@ -127,7 +127,9 @@ def faults_of_data(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
 
 def _seeded(epoch: ast.For) -> Iterator[Fault]:
     """One seed at the start of every epoch."""
-    varying = {n.id for n in ast.walk(epoch.target) if isinstance(n, ast.Name)}
+    # What the loop assigns may differ from epoch to epoch, too.
+    stored = [n for n in ast.walk(epoch) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    varying = {n.id for n in stored}
     for statement in epoch.body:
         call = statement.value if isinstance(statement, ast.Expr) else None
         if not isinstance(call, ast.Call) or not call.args:

@@ -38,6 +38,7 @@ from workbench.diagnosis.loop_code import (
     steps_of,
 )
 from workbench.diagnosis.loss_code import faults_of_data, faults_of_losses
+from workbench.diagnosis.network_part_code import faults_of_parts
 from workbench.diagnosis.parameter_code import faults_of_modules, faults_of_parameters, is_pretrained
 from workbench.diagnosis.picture_code import faults_of_pictures
 from workbench.diagnosis.schedule_code import faults_of_rates
@@ -186,6 +187,7 @@ def _faults(
     yield from faults_of_rates(tree, loop)
     yield from faults_of_losses(tree, loop)
     yield from faults_of_data(tree, loop)
+    yield from faults_of_parts(tree, loop, _around(tree, loop)[0], backward.lineno)
 
 
 def _clip_faults(

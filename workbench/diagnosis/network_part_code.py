@@ -1,0 +1,86 @@
+"""What a training script does to a part of the network: norms in evaluation mode, parameters by name."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from workbench.diagnosis.loop_code import Fault, Loop, assigned, calls, methods, modes_set, name_of, owner_of
+
+EVALUATING, MISSING = "network is trained in evaluation mode", "optimizer misses parameters"
+NORM = re.compile(r"norm|\bBN\b", re.IGNORECASE)
+
+
+def faults_of_parts(tree: ast.Module, loop: Loop, outer: Loop, backward: int) -> Iterator[Fault]:
+    """Norms alone in evaluation mode, and an optimizer whose parameters are chosen by their names.
+
+    Args:
+        tree: of the file.
+        loop: the innermost one with a backward pass.
+        outer: the outermost loop around it.
+        backward: the line of its backward pass.
+    """
+    for call in norms_in_evaluation(loop if isinstance(loop, ast.FunctionDef) else outer, backward):
+        yield Fault(
+            EVALUATING, call.lineno,
+            f"{ast.unparse(call)} puts the norms in evaluation mode before the backward pass: their "
+            "statistics stay what they were when the training began",
+            "leave them in training mode, or keep them so on purpose, with statistics of the same data",
+        )  # fmt: skip
+    made = [call for call in calls(tree) if name_of(call).lower() in ("adam", "adamw", "sgd")]
+    chosen = chosen_by_name(tree, made[0]) if len(made) == 1 else None
+    if chosen is not None:
+        yield Fault(
+            MISSING, made[0].lineno,
+            f"the optimizer gets the parameters for which {chosen}: no others are trained",
+            "give the optimizer all parameters of the network, or freeze the rest on purpose",
+        )  # fmt: skip
+
+
+def norms_in_evaluation(within: ast.AST, before: int) -> Iterator[ast.Call]:
+    """Calls that put the norms alone in evaluation mode: ``for m in net.modules(): if isinstance(m, BN)``.
+
+    Args:
+        within: the loops of the training, or its function.
+        before: the line of the backward pass.
+    """
+    for node in ast.walk(within):
+        over = node.iter if isinstance(node, ast.For) else None
+        if not (isinstance(over, ast.Call) and name_of(over) in ("modules", "named_modules", "children")):
+            continue
+        for test in (one for one in ast.walk(node) if isinstance(one, ast.If)):
+            if NORM.search(ast.unparse(test.test)) is None:
+                continue
+            for part in test.body:
+                yield from (call for call in modes_set(part, False) if call.lineno < before)
+
+
+def chosen_by_name(tree: ast.Module, made: ast.Call) -> str | None:
+    """The condition on names by which an optimizer's parameters are chosen; None where all are given.
+
+    Several groups, and a list that is added to later, may hold the others: nothing is said of them.
+
+    Args:
+        tree: of the file.
+        made: the call that makes the optimizer.
+    """
+    words = {word.arg: word.value for word in made.keywords}
+    given = made.args[0] if made.args else words.get("params")
+    if isinstance(given, ast.Name):
+        values = assigned(tree, given.id)
+        added = [*methods(tree, "append"), *methods(tree, "extend")]
+        if len(values) != 1 or any(owner_of(call) == given.id for call in added):
+            return None
+        given = values[0]
+    if not isinstance(given, (ast.ListComp, ast.GeneratorExp)) or any(methods(tree, "add_param_group")):
+        return None
+    over = given.generators[0]
+    if not (isinstance(over.iter, ast.Call) and name_of(over.iter) == "named_parameters"):
+        return None
+    names = [ast.unparse(over.target.elts[0])] if isinstance(over.target, ast.Tuple) else []
+    for test in over.ifs:
+        used = {node.id for node in ast.walk(test) if isinstance(node, ast.Name)}
+        if used & set(names):
+            return ast.unparse(test)
+    return None
