@@ -140,8 +140,7 @@ class ResultFiles(JobSection):
     def _compared(self, job: Job, data: str, a: str, b: str, demo: str) -> Comparison:
         from workbench.evaluation import compare
         from workbench.evaluation.label_audit import runs_of_files
-        from workbench.evaluation.predicted_part import pairing_note, with_own_annotations
-        from workbench.evaluation.result_lists import minus_ones
+        from workbench.evaluation.result_lists import minus_ones, pairing_note, with_own_annotations
 
         paths = demo_epochs() if demo else [Path(a), Path(b)]
         pose_set = builtin(demo_data()) if demo else self._context.registry.sets.get(data, whole=True)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from workbench.data import builtin, data_facts, read_coco
+from workbench.data.image_lints import duplicate_images, image_lints, pixel_lints
 from workbench.data.images import write_image
-from workbench.data.lints import duplicate_images, image_lints, lints
+from workbench.data.lints import lints
 
 NAMES = [f"point {i}" for i in range(8)]
 
@@ -207,6 +208,14 @@ def test_images_that_are_turned_or_there_twice_are_said(tmp_path):
         "images have several frames or pages, of which the first alone is read: the first is 0.png with 2"
         in (" ".join(image_lints(read_coco(path))))
     )
+    data["images"][3] |= {"width": 480, "height": 400}  # the labels of a picture of twice the size
+    path.write_text(json.dumps(data))
+    sentence = (
+        "1 images have another size than the file states (3.jpg is 240 x 200, the file says 480 x 400): "
+        "keypoints do not fit"
+    )
+    assert image_lints(read_coco(path))[0] == pixel_lints(read_coco(path))[0] == sentence
+    assert sentence in data_facts(read_coco(path), images=True).findings
     data["images"][2]["file_name"] = "0.png"
     path.write_text(json.dumps(data))
     assert "1 images name the same file as another image" in " ".join(image_lints(read_coco(path)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import importlib
 import io
 import json
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from workbench.data import read_coco
-from workbench.evaluation import Detections, Predictions, evaluate
+from workbench.evaluation import Detections, Predictions, Protocol, evaluate
 from workbench.evaluation import pck as figures
 from workbench.evaluation.measures import METRICS, measure
 from workbench.skeletons import SKELETONS
@@ -143,10 +144,95 @@ def test_pckh_is_that_of_mmposes_mpii_metric(written, theirs):
     )
 
 
+def test_nme_by_an_annotated_length_is_that_of_mmposes_norm_item(written, theirs):
+    metrics = importlib.import_module("mmpose.evaluation.metrics")
+    data, results = people(seed=9)
+    rng = np.random.default_rng(9)
+    for annotation in data["annotations"]:  # AFLW states the side of the face, which is not its box's
+        annotation["box_size"] = float(rng.uniform(20, 60))
+    pose_set = written(data)
+    pred, truth, mask, _ = arrays(pose_set, results)
+    found = Predictions.from_coco(results)
+    for item in ("box_size", "bbox_size"):
+        samples = [
+            {
+                "pred_instances": {"keypoints": pred[n : n + 1]},
+                "gt_instances": {
+                    "keypoints": truth[n : n + 1, :, :2],
+                    "keypoints_visible": mask[n : n + 1],
+                    "bboxes": np.array([pose_set.instances[n].box]),
+                    "box_size": data["annotations"][n]["box_size"],
+                },
+            }
+            for n in range(len(pred))
+        ]
+        metric = metrics.NME("use_norm_item", norm_item=item)
+        metric.process([], samples)
+        report = measure(pose_set, found, "nme", normalise=item)
+        assert report.value == pytest.approx(metric.compute_metrics(metric.results)["NME"], rel=1e-6)
+    assert "as a part of the annotated box_size" in measure(pose_set, found, normalise="box_size").text()
+    for annotation in data["annotations"][:3]:
+        del annotation["box_size"]
+    assert measure(written(data), found, "nme", normalise="box_size").without_length == 3
+    for annotation in data["annotations"]:
+        annotation.pop("box_size", None)
+    with pytest.raises(ValueError, match="--normalise box_size: no annotation states a box_size above 0"):
+        measure(written(data), found, "nme", normalise="box_size")
+
+
+def crossed(data, results):
+    """The first two people in one image, each pose lying on the other's annotation."""
+    second = data["annotations"][1]
+    second["image_id"] = results[1]["image_id"] = 1
+    results[0]["keypoints"], results[1]["keypoints"] = results[1]["keypoints"], results[0]["keypoints"]
+    for result, annotation in zip(results, data["annotations"], strict=True):
+        result["bbox"] = annotation["bbox"]
+
+
+@pytest.mark.parametrize("metric", ["ap", "pck", "nme"])
+def test_the_same_poses_have_the_same_figures_in_every_format(written, workbench, tmp_path, metric):
+    data, results = people()
+    crossed(data, results)
+    pose_set = written(data)
+    paths = tmp_path / "results.json", tmp_path / "poses.parquet"
+    paths[0].write_text(json.dumps(results))
+    own = np.array([a["id"] for a in data["annotations"]])
+    found = dataclasses.replace(Predictions.from_coco(results), annotation_id=own)
+    found.to_parquet(paths[1], protocol=Protocol(data="set"))
+    told = []
+    for path in paths:
+        code, out, err = workbench(
+            "score", path, "--data", tmp_path / "set.json", "--metric", metric, "--json"
+        )
+        assert code == 0, err
+        told.append(json.loads(out))
+    assert told[0]["pairing"] == told[1]["pairing"] == "each pose with its own annotation"
+    assert told[0]["per_keypoint"] == told[1]["per_keypoint"]
+    # By hand: both of the first two are off by the distance of the two people.
+    pred, truth, mask, sides = arrays(pose_set, results)
+    off = np.linalg.norm(pred - truth[..., :2], axis=2)
+    if metric == "nme":
+        assert told[0]["NME"] == pytest.approx((off / sides.max(1)[:, None])[mask].mean(), rel=1e-5)
+    # Without boxes nothing tells whose poses they are: the nearest, which is another figure, and is said.
+    for result in results:
+        del result["bbox"]
+    paths[0].write_text(json.dumps(results))
+    bare = json.loads(
+        workbench("score", paths[0], "--data", tmp_path / "set.json", "--metric", metric, "--json")[1]
+    )
+    assert bare["pairing"] != told[0]["pairing"]
+    assert bare["per_keypoint"] != told[0]["per_keypoint"]
+    if metric != "ap":
+        assert bare["pairing"].endswith("nearest in the mean, because it has no box for each pose")
+
+
 @pytest.mark.parametrize(
     ("normalise", "length"),
-    [("box", 40), ("diagonal", 50), ("area", 6), ("torso", 5), ("head", 7), ("30px", 30), ("5,12", 5)],
-)
+    [
+        ("box", 40), ("bbox_size", 40), ("diagonal", 50), ("area", 6), ("torso", 5), ("head", 7),
+        ("head_size", 7), ("30px", 30), ("5,12", 5),
+    ],
+)  # fmt: skip
 def test_lengths_by_hand(written, normalise, length):
     data, results = people(count=1)
     one = data["annotations"][0]

@@ -208,7 +208,7 @@ def _paired_with_annotations(
         the epochs, and a note for each file of others whose poses cannot be paired.
     """
     from workbench.evaluation.exchange_formats import is_dump
-    from workbench.evaluation.predicted_part import pairing_note, with_own_annotations
+    from workbench.evaluation.result_lists import pairing_note, with_own_annotations
 
     made, notes = [], []
     for epoch, run, path in zip(epochs, runs, paths, strict=True):

@@ -97,7 +97,7 @@ def command(
 
 def _with_data(loaded: LoadedModel, data: DataOptions, own_sigmas: bool) -> tuple[LoadedModel, PoseSet]:
     """The model with the keypoint names of the data set, and the data set with the sigmas that count."""
-    from workbench.data.lints import turned_lints
+    from workbench.data.image_lints import turned_lints
 
     pose_set = data.open("evaluate", len(loaded.model.skeleton))
     loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas)

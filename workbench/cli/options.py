@@ -161,7 +161,8 @@ Normalise = Annotated[
     str | None,
     option(
         "--normalise",
-        "Length of pck, nme, auc: box, diagonal, area, head, torso, left_eye,right_eye or 30px.",
+        "Length of pck, nme, auc: box, diagonal, area, head, torso, box_size or head_size (as annotated), "
+        "left_eye,right_eye or 30px.",
     ),
 ]
 Thresholds = Annotated[

@@ -38,10 +38,11 @@ def command(
         raise FileNotFoundError(f"{results}: no such result file")
     from workbench.data.coco import read_json
     from workbench.data.facts import counted_findings
-    from workbench.data.lints import lints, turned_lints
+    from workbench.data.image_lints import pixel_lints
+    from workbench.data.lints import lints
     from workbench.data.opening import open_data_for
     from workbench.evaluation.predicted_part import part_of_predictions
-    from workbench.evaluation.result_lists import keypoint_count, minus_ones
+    from workbench.evaluation.result_lists import keypoint_count, minus_ones, with_own_annotations
 
     given = read_json(results) if results is not None and results.suffix != ".parquet" else None
     pose_set = open_data_for(data or "astronaut", keypoint_count(given), category=category)
@@ -58,8 +59,10 @@ def command(
         name = "results" if results is None else results.name
         predictions, detections, others = _from_results(pose_set, given, results is None, category, name)
     part = part_of_predictions(pose_set, [predictions], [protocol], [results] if results else [])
+    # The same poses have the same figures, whatever the format of their file.
+    predictions, _ = with_own_annotations(pose_set, predictions)
     report = _report(pose_set, predictions, detections, protocol, evaluator, metric, part.indices)
-    findings = (*lints(pose_set), *counted_findings(pose_set), *turned_lints(pose_set))
+    findings = (*lints(pose_set), *counted_findings(pose_set), *pixel_lints(pose_set))
     findings = (*findings, *([part.sentence] if part.sentence else []))
     name = results.name if results is not None else "the annotations, moved by 3 pixels"
     findings = (*findings, *minus_ones(predictions, name))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.report import Report
+from workbench.data.image_lints import image_lints
 from workbench.data.lints import (
-    image_lints,
     lints,
     miscounted,
     outside_image,

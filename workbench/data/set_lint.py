@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.finding import Finding, Measurement, ranked
-from workbench.core.job import current_checkpoint
 from workbench.core.report import Report, plain
-from workbench.data.images import image_size, upright_size
+from workbench.data.image_lints import located_in_images, located_sizes
 from workbench.data.lints import (
     Located,
     located,
     located_at,
-    located_in_images,
     miscounted,
     outside_image,
     repeated_annotations,
@@ -548,52 +546,9 @@ def _missing(pose_set: PoseSet, absent: Mapping[int, Path]) -> list[Located]:
     return [Located(Finding("missing images", text, fix), behind, tuple(absent))]
 
 
-def _sizes(pose_set: PoseSet, most: int = 20_000) -> list[Located]:
-    """Findings about image files that cannot be read, or have another size than the annotations state.
-
-    Args:
-        pose_set: the headers of its present images are read.
-        most: number of images to look at.
-    """
-    other, exchanged, broken = [], [], []
-    example = ""
-    for record in list(pose_set.images.values())[:most]:
-        current_checkpoint()
-        if not record.path.is_file() or record.width is None or record.height is None:
-            continue
-        try:
-            height, width = upright_size(record.path)
-        except (ValueError, OSError):
-            broken.append(record.id)
-            continue
-        stated_size = record.height, record.width
-        # Turned by EXIF: annotated on the stored picture, which is another finding.
-        if stated_size != (height, width) and stated_size != image_size(record.path):
-            (exchanged if stated_size == (width, height) else other).append(record.id)
-            stated = f"{record.width} x {record.height}"
-            example = example or f"{record.path.name} is {width} x {height}, the file says {stated}"
-    made = []
-    if broken:
-        text = (
-            f"{len(broken)} image files cannot be read, the first is {pose_set.images[broken[0]].path.name}"
-        )
-        made.append(Located(Finding("missing images", text), images=tuple(broken)))
-    turned = "the file has width and height exchanged"
-    for gone, what, fix in (
-        (other, "keypoints do not fit", "Use the images that were annotated, or scale the annotations."),
-        (exchanged, turned, "Exchange width and height of these images in the file."),
-    ):
-        if gone:
-            ids = set(gone)
-            behind = tuple(a.annotation_id for a in pose_set.instances if a.image_id in ids)
-            text = f"{len(gone)} images have another size than the file states ({example}): {what}"
-            made.append(Located(Finding("images of another size", text, fix), behind, tuple(gone)))
-    return made
-
-
 _OWN: tuple[Callable[[PoseSet], list[Located]], ...] = (
     _mirror, _sigmas, _repeated, _areas, _counts, _crowds, _outside, _outside_box, _visibility, _swaps,
 )  # fmt: skip
 
-_ON_DISK: tuple[Callable[[PoseSet], list[Located]], ...] = (_sizes, located_in_images)
+_ON_DISK: tuple[Callable[[PoseSet], list[Located]], ...] = (located_sizes, located_in_images)
 """Checks that open the image files."""

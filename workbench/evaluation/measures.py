@@ -16,6 +16,7 @@ from workbench.core.report import Report, plain
 from workbench.evaluation import pck as figures
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
+from workbench.evaluation.result_lists import with_own_annotations
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -70,26 +71,35 @@ def partners(
     return rows
 
 
-def head_sizes(pose_set: PoseSet, chosen: Sequence[Instance]) -> Float[np.ndarray, " N"]:
-    """As annotated; nan where an annotation does not say.
+def stated_lengths(
+    pose_set: PoseSet, chosen: Sequence[Instance], item: str = "head_size"
+) -> Float[np.ndarray, " N"]:
+    """As annotated, pixels; nan where an annotation does not say.
 
     Args:
         pose_set: annotations.
         chosen: instances.
+        item: key of the annotations.
     """
     entries = {
-        e["id"]: head_size(e)
+        e["id"]: stated_length(e, item)
         for e in pose_set.raw.get("annotations", ())
         if isinstance(e, Mapping) and isinstance(e.get("id"), (int, float))
     }
     return np.array([entries.get(a.annotation_id, np.nan) for a in chosen], float)
 
 
-def head_size(entry: Mapping[str, Any]) -> float:
-    """As annotated: ``head_size``, or .6 of the diagonal of ``head_box`` (x0, y0, x1, y1)."""
-    size, box = entry.get("head_size"), entry.get("head_box", entry.get("headbox"))
+def stated_length(entry: Mapping[str, Any], item: str = "head_size") -> float:
+    """A length that an annotation states, pixels; nan where it does not.
+
+    Args:
+        entry: the annotation.
+        item: its key. Of ``head_size`` also .6 of the diagonal of ``head_box`` (x0, y0, x1, y1).
+    """
+    size = entry.get(item)
     if is_length(size):
         return float(size)
+    box = entry.get("head_box", entry.get("headbox")) if item == "head_size" else None
     if isinstance(box, list) and len(box) == 4 and all(map(is_length, box)):
         return _HEAD_BOX_PART * math.hypot(box[2] - box[0], box[3] - box[1])
     return math.nan
@@ -220,8 +230,9 @@ def measure(
 
     Args:
         pose_set: the annotations; every instance with a labelled keypoint counts, crowds do not.
-        predictions: of this set. Those made from annotated boxes are compared with their own annotation;
-            others one to one within image and category, so that the mean distance is least.
+        predictions: of this set. Those made from annotated boxes, as a result file's boxes tell too, are
+            compared with their own annotation; others one to one within image and category, so that the mean
+            distance is least.
         metric: a key of METRICS, which is told first.
         normalise: see `Normaliser.of`; the metric's usual one by default.
         threshold: of PCK and PCKh; the metric's usual one by default.
@@ -235,13 +246,15 @@ def measure(
     """
     check_measurable(pose_set, metric, normalise=normalise, threshold=threshold, thresholds=thresholds)
     chosen = [a for a in pose_set.instances if a.num_keypoints and not a.iscrowd]
+    predictions, unpaired = with_own_annotations(pose_set, predictions)
     truth, found = _paired(pose_set, chosen, predictions)
     usual, usual_threshold = METRICS[metric]
-    heads = head_sizes(pose_set, chosen)
-    normaliser = figures.Normaliser.of(normalise or usual, pose_set.skeleton, bool(np.isfinite(heads).any()))
+    length = normalise or usual
+    stated = stated_lengths(pose_set, chosen, figures.stated_item(length))
+    normaliser = figures.Normaliser.of(length, pose_set.skeleton, bool((stated > 0).any()))
     boxes = np.array([a.box for a in chosen], float).reshape(-1, 4)
     area = np.array([a.area for a in chosen], float)
-    lengths = normaliser.lengths(truth, boxes, area, heads)
+    lengths = normaliser.lengths(truth, boxes, area, stated)
     limit = threshold or usual_threshold or METRICS["pck"][1] or 0.05
     parts, pixels = figures.distances(found, truth, lengths), figures.distances(found, truth)
     protocol = replace(
@@ -265,7 +278,8 @@ def measure(
         without_length=int(np.isnan(lengths).sum()),
         pairing="each pose with its own annotation"
         if own
-        else "poses paired with annotations one to one, nearest in the mean",
+        else "poses paired with annotations one to one, nearest in the mean"
+        + (f", because {unpaired}" if unpaired else ""),
         protocol=protocol,
         note=note,
     )
@@ -347,8 +361,10 @@ def check_measurable(
             raise ValueError(f"{metric}: expected thresholds above 0, such as 0.05, got {value:g}")
     if not thresholds:
         raise ValueError(f"{metric}: expected at least one threshold")
-    heads = any(isinstance(e, Mapping) and head_size(e) > 0 for e in pose_set.raw.get("annotations", ()))
-    figures.Normaliser.of(normalise or METRICS[metric][0], pose_set.skeleton, heads)
+    length = normalise or METRICS[metric][0]
+    item = figures.stated_item(length)
+    entries = (e for e in pose_set.raw.get("annotations", ()) if isinstance(e, Mapping))
+    figures.Normaliser.of(length, pose_set.skeleton, any(stated_length(e, item) > 0 for e in entries))
 
 
 def _rows(

@@ -32,7 +32,9 @@ MPII_LEFT_OUT = ("pelvis", "thorax")
 
 _TORSO = ("left_shoulder", "right_hip")  # J-HMDB's; source: mmpose 1.3.2 PCKAccuracy, keypoints 4 and 5
 _HEAD = (("head_top", "upper_neck"), ("top_head", "neck"), ("head_top", "neck"))
-NORMALISERS = ("box", "diagonal", "area", "head", "torso")
+# Lengths that annotations state: AFLW's side of the face. mmpose reads it as `box_size` of AFLWDataset.
+ITEMS = {"box_size": "the annotated box_size", "head_size": "the annotated head_size"}
+NORMALISERS = ("box", "diagonal", "area", "head", "torso", *ITEMS)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Normaliser:
 
     Attributes:
         kind: ``box`` (its longest side), ``diagonal`` (of the box), ``area`` (its root), ``pair`` (of
-            keypoints), ``head`` (as annotated), or ``pixels``.
+            keypoints), ``stated`` (a length that the annotation states, see `stated_item`), or ``pixels``.
         pair: indices of two keypoints.
         pixels: a fixed length.
         text: in words, for the protocol.
@@ -53,32 +55,37 @@ class Normaliser:
     pixels: float = float("nan")
 
     @classmethod
-    def of(cls, text: str, skeleton: Skeleton, head_sizes: bool = False) -> Normaliser:
+    def of(cls, text: str, skeleton: Skeleton, stated: bool = False) -> Normaliser:
         """Read what a person types.
 
         Args:
-            text: box, diagonal, area, head, torso, two keypoints by name or number (``left_eye,right_eye``),
-                or pixels (``30px``).
+            text: box (mmpose calls it bbox_size), diagonal, area, head, torso, box_size or head_size (as
+                annotated), two keypoints by name or number (``left_eye,right_eye``), or pixels (``30px``).
             skeleton: of the data set.
-            head_sizes: the annotations state the sizes of heads.
+            stated: annotations state the length that `stated_item` names.
 
         Raises:
             ValueError: it is none of these, or the skeleton has not such keypoints.
         """
         known = {
             "box": "the box's longest side",
+            "bbox_size": "the box's longest side",
             "diagonal": "the box's diagonal",
             "area": "the root of the area",
         }
         if text in known:
-            return cls(text, known[text])
+            return cls("box" if text == "bbox_size" else text, known[text])
+        if text in ITEMS:
+            if not stated:
+                raise ValueError(f"--normalise {text}: no annotation states a {text} above 0")
+            return cls("stated", ITEMS[text])
         if pixels := re.fullmatch(r"(\d+(?:\.\d+)?)\s*px", text):
             value = float(pixels[1])
             if not 0 < value < 1e6:
                 raise ValueError(f"--normalise: expected a length above 0 px, got {text}")
             return cls("pixels", f"{value:g} px", pixels=value)
-        if text == "head" and head_sizes:
-            return cls("head", "the annotated head size")
+        if text == "head" and stated:
+            return cls("stated", "the annotated head size")
         pairs = {"head": _HEAD, "torso": (_TORSO,)}.get(text)
         if pairs is not None:
             for a, b in pairs:
@@ -105,7 +112,7 @@ class Normaliser:
         truth: Float[np.ndarray, "N K 3"],
         boxes: Float[np.ndarray, "N 4"],
         area: Float[np.ndarray, " N"],
-        heads: Float[np.ndarray, " N"],
+        stated: Float[np.ndarray, " N"],
     ) -> Float[np.ndarray, " N"]:
         """Pixels for each instance; nan where it has no such length: it then counts nowhere.
 
@@ -113,7 +120,7 @@ class Normaliser:
             truth: (x, y, visibility).
             boxes: (x0, y0, x1, y1), clipped to the image as mmpose clips them.
             area: square pixels.
-            heads: sizes of heads; nan where unknown.
+            stated: lengths of the annotations, see `stated_item`; nan where unknown.
         """
         if self.pair is not None:
             i, j = self.pair
@@ -121,13 +128,18 @@ class Normaliser:
             found = np.where(seen, np.linalg.norm(truth[:, i, :2] - truth[:, j, :2], axis=1), np.nan)
         elif self.kind == "pixels":
             found = np.full(len(truth), self.pixels)
-        elif self.kind == "head":
-            found = heads
+        elif self.kind == "stated":
+            found = stated
         elif self.kind == "area":
             found = np.sqrt(np.where(area > 0, area, np.nan))
         else:
             found = core_pck.box_lengths(boxes, "diagonal" if self.kind == "diagonal" else "longer side")
         return np.where(found > 0, found, np.nan)
+
+
+def stated_item(normaliser: str) -> str:
+    """The key under which annotations state the length of a normaliser as people type it; head_size else."""
+    return normaliser if normaliser in ITEMS else "head_size"
 
 
 def _index(name: str, skeleton: Skeleton) -> int:

@@ -8,9 +8,8 @@ beside the file counts. Where nothing states a choice, COCO's rule holds: what h
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,63 +127,4 @@ def _images_without(
     return (
         f"{len(missing)} of {total} images have no prediction; nothing in the file says that they were left "
         "out, so their instances count as missed (COCO's rule)"
-    )
-
-
-# Poses of a result file: whose box is each from? COCO's format has no annotation id for them.
-
-
-# Boxes are written with two or three decimals, and clipped to the image, pixels.
-SAME_BOX = 0.02
-
-
-def with_own_annotations(pose_set: PoseSet, predictions: Predictions) -> tuple[Predictions, str]:
-    """The poses with the annotation whose box each was made from: files of any format are paired alike.
-
-    A result file tells it by its boxes: each is an annotated one of the same image and category, no
-    annotation has two poses, and each labelled instance with a box has one. Where this does not hold nothing
-    is changed: an instance without a pose counts as missed there.
-
-    Args:
-        pose_set: the annotations.
-        predictions: of this set.
-
-    Returns:
-        the predictions, and why their poses are paired by OKS instead; "" where each has its annotation.
-    """
-    if predictions.annotation_id is not None or not len(predictions):
-        return predictions, ""
-    if not np.isfinite(predictions.box).all():
-        return predictions, "it has no box for each pose"
-    annotated = defaultdict(list)
-    for instance in pose_set.instances:
-        if instance.has_size:
-            annotated[instance.image_id, instance.category_id].append(instance)
-    own, taken = np.zeros(len(predictions), np.int64), set()
-    places = zip(predictions.image_id.tolist(), predictions.category_id.tolist(), strict=True)
-    for row, place in enumerate(places):
-        box = predictions.box[row]
-        free = (a for a in annotated.get(place, ()) if a.annotation_id not in taken)
-        match = next((a for a in free if np.abs(np.subtract(a.box, box)).max() <= SAME_BOX), None)
-        if match is None:
-            return predictions, "its boxes are not those of the annotations"
-        own[row] = match.annotation_id
-        taken.add(match.annotation_id)
-    without = sum(pose_set.instances[i].annotation_id not in taken for i in pose_set.labelled)
-    if without:
-        return predictions, f"{without} of {len(pose_set.labelled)} annotated boxes have no pose in it"
-    return replace(predictions, annotation_id=own), ""
-
-
-def pairing_note(name: str, why: str) -> str:
-    """The sentence for a file whose poses are paired by OKS.
-
-    Args:
-        name: of the file.
-        why: as `with_own_annotations` gives it.
-    """
-    return (
-        f"{name}: poses are paired with annotations by falling OKS, one to one, because {why}; predictions "
-        "written by --out are paired by annotation, so calibration, keypoints and changed instances of the "
-        "same poses may differ from theirs (AP and AR do not)"
     )
