@@ -1,8 +1,9 @@
-"""No code asks a model by hasattr or getattr what it can do; it asks by isinstance with a capability."""
+"""No code asks a model by hasattr what it can do, or casts it: isinstance asks for a capability."""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,48 @@ def probes(path: Path) -> list[tuple[int, str]]:
         if node.args[1].value in OF_MODELS:
             found.append((node.lineno, str(node.args[1].value)))
     return found
+
+
+def classes(*paths: Path) -> set[str]:
+    """Names of all classes that files define."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
+    return {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+
+
+# What a model is: the capabilities, and the classes of all families.
+MODELS = {
+    "PoseModel",
+    *classes(ROOT / "workbench/core/capabilities.py", *(ROOT / "workbench/models").rglob("*.py")),
+}
+
+
+def casts(path: Path) -> list[tuple[int, str]]:
+    """Line and type of every cast to a capability or to a class of a family, as a name or as a text."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        wanted = node.args[0]
+        text = str(wanted.value) if isinstance(wanted, ast.Constant) else ast.unparse(wanted)
+        if called == "cast":
+            found += [(node.lineno, name) for name in re.findall(r"\w+", text) if name in MODELS]
+    return found
+
+
+@pytest.mark.parametrize(
+    "code",
+    ['cast("BottomUp", model)', "cast(Groups, model)", 'typing.cast("RollsOut | None", case.model())'],
+)
+def test_a_cast_is_found(tmp_path, code):
+    file = tmp_path / "casting.py"
+    file.write_text(f"x = 1\ny = {code}\nz = cast('Tensor', x)\n")
+    assert [line for line, _ in casts(file)] == [2]
+
+
+def test_no_model_is_cast_to_a_capability_or_a_family():
+    found = {str(path.relative_to(ROOT)): casts(path) for path in FILES}
+    assert {place: lines for place, lines in found.items() if lines} == {}
 
 
 @pytest.mark.parametrize("code", ["hasattr(model, 'rollout')", "getattr(run.model, 'note', '')"])

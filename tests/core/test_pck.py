@@ -26,6 +26,13 @@ def test_distances_are_nan_where_nothing_is_labelled_and_infinite_where_nothing_
     assert distances(FOUND, TRUTH, np.array([10.0, 10.0]))[0].tolist() == [0.1, 0.5, 1.0]
 
 
+def test_keypoints_that_were_not_predicted_count_as_wrong_or_are_left_out():
+    assert pooled_pck(distances(FOUND, TRUTH), 6.0) == pytest.approx(3 / 5)
+    left_out = distances(FOUND, TRUTH, missing="left out")
+    assert np.isnan(left_out).tolist() == [[False, False, False], [True, False, True]]
+    assert pooled_pck(left_out, 6.0) == pytest.approx(3 / 4)
+
+
 def test_a_keypoint_at_the_threshold_itself_is_wrong():
     assert pooled_pck(distances(FOUND[:1], TRUTH[:1]), 5.0) == pytest.approx(1 / 3)
 

@@ -244,6 +244,19 @@ def test_measures_of_other_evaluators_are_among_the_rules(figure, rule):
     assert 0.1 < claim < 0.99
 
 
+def test_keypoints_that_a_result_file_does_not_have_are_left_out_of_its_pck():
+    scenes = builtin("scenes-val")
+    found = Predictions.from_coco(good_poses(scenes, low=0.02, high=0.12))
+    gone = np.random.default_rng(0).random(found.keypoints.shape[:2]) < 0.2
+    found = dataclasses.replace(found, keypoints=np.where(gone[..., None], np.nan, found.keypoints))
+    truth = truth_of(scenes)
+    assert found.image_id.tolist() == truth.image_ids[truth.image].tolist()  # one pose of each annotation
+    away = np.linalg.norm(found.keypoints - truth.keypoints[..., :2], axis=-1)
+    counted = (truth.keypoints[..., 2] > 0) & ~gone
+    near = away < 0.05 * truth.boxes[:, 2:].max(1, keepdims=True)
+    assert rules_of(found, scenes)["PCK at 0.05 of the longer side"] == pytest.approx(near[counted].mean())
+
+
 def test_boxes_are_matched_and_missed_instances_left_out():
     scenes = builtin("scenes-val")
     found = Predictions.from_coco([

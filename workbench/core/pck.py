@@ -14,6 +14,8 @@ import numpy as np
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+Missing = Literal["wrong", "left out"]
+"""What a labelled keypoint counts as that was not predicted; scripts of projects often leave it out."""
 BoxLength = Literal["longer side", "diagonal", "root of area"]
 BOX_LENGTHS: tuple[BoxLength, ...] = ("longer side", "diagonal", "root of area")
 """MP-100's (and mmpose's) first; the others are what published code measures by."""
@@ -39,6 +41,7 @@ def distances(
     keypoints: Float[np.ndarray, "N K 2"],
     truth: Float[np.ndarray, "N K 3"],
     lengths: Float[np.ndarray, " N"] | None = None,
+    missing: Missing = "wrong",
 ) -> Float[np.ndarray, "N K"]:
     """Distance of each keypoint from its annotation, in pixels or as a part of a length of its instance.
 
@@ -46,15 +49,17 @@ def distances(
         keypoints: predicted (x, y), pixels; nan where the model gave none.
         truth: (x, y, visibility) in the same pixels; visibility 0 is not labelled.
         lengths: of each instance, pixels; None for distances in pixels.
+        missing: what a keypoint counts as that is labelled and was not predicted.
 
     Returns:
-        nan where nothing is labelled or the length is unknown, inf where nothing was predicted.
+        nan where nothing is labelled or the length is unknown; where nothing was predicted inf, or nan if
+        that is left out.
     """
     scale = np.ones(len(truth)) if lengths is None else np.asarray(lengths, float)
     # Divided before the root, as mmpose does: the last bit decides at a threshold.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # an infinite distance is meant
         found = np.linalg.norm((keypoints - truth[..., :2]) / scale[:, None, None], axis=-1)
-    found = np.where(np.isnan(keypoints).any(-1), np.inf, found)
+    found = np.where(np.isnan(keypoints).any(-1), np.inf if missing == "wrong" else np.nan, found)
     return np.where((truth[..., 2] > 0) & (scale > 0)[:, None], found, np.nan)
 
 

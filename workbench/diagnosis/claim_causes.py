@@ -12,16 +12,17 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import Groups, NotAvailable
+from workbench.core import NotAvailable
 from workbench.core.finding import Effect, Measurement
+from workbench.core.pck import distances, pooled_pck
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evaluation_causes import without_repeated
-from workbench.diagnosis.people_evidence import WHOLE_IMAGES, whole_images
+from workbench.diagnosis.people_evidence import WHOLE_IMAGES, require_bottom_up, whole_images
 from workbench.diagnosis.separation import EVALUATIONS
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.ground_truth import BOX_SHARE, GroundTruth
@@ -31,8 +32,8 @@ from workbench.evaluation.predictions import Predictions, extent
 from workbench.skeletons import SKELETONS
 
 if TYPE_CHECKING:
+    from workbench.core.capabilities import BottomUpModel
     from workbench.data.pose_set import PoseSet
-    from workbench.models.bottom_up import BottomUp
 
 # Two figures are one where they differ by less.
 SAME = 0.006
@@ -444,14 +445,13 @@ def _distances(
         return {}
     truth, held = own.truth, list(rows)
     points = found.keypoints[list(rows.values())]
-    away = np.linalg.norm(points - truth.keypoints[held, :, :2], axis=-1)
-    seen = (truth.keypoints[held, :, 2] > 0) & np.isfinite(away)
     w, h = truth.boxes[held, 2:].T
     best, judged = _pair_oks(own), int((~truth.ignored).sum())
     paired = oks_of_pairs(points, truth, own.sigmas, np.arange(len(held)), np.array(held))
 
     def pck(length: np.ndarray, share: float) -> Callable[[], float]:
-        return lambda: float((away < share * length[:, None])[seen].mean())
+        # Scripts that pair poses leave out what was not found, and so do these.
+        return lambda: pooled_pck(distances(points, truth.keypoints[held], length, "left out"), share)
 
     lengths = {
         "root of the box": np.sqrt(w * h),
@@ -505,10 +505,10 @@ class ClaimByGrouping(Cause):
             raise NotAvailable(
                 "no figure was named; add --claim AP=.42 with the figure that your script gives"
             )
-        model: Any = case.model()
-        if not isinstance(model, Groups):
-            raise NotAvailable("this is about bottom-up models, whose protocol has many steps")
-        steps, images = _swept_for_claim(case, cast("BottomUp", model))
+        model = require_bottom_up(
+            case.model(), "this is about bottom-up models, whose protocol has many steps"
+        )
+        steps, images = _swept_for_claim(case, model)
         total = case.evaluation_size()
         of_images = f"{total} images"
         own = {
@@ -538,7 +538,9 @@ class ClaimByGrouping(Cause):
         )
 
 
-def _swept_for_claim(case: Case, model: BottomUp) -> tuple[dict[tuple[str, bool], tuple[str, float]], int]:
+def _swept_for_claim(
+    case: Case, model: BottomUpModel
+) -> tuple[dict[tuple[str, bool], tuple[str, float]], int]:
     """What each step, changed, gives with and without the mirrored pass, and on how many images it was made.
 
     All images are looked at once; the mirrored ones as far as two evaluations allow. Where these are not all,

@@ -7,29 +7,31 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.checkpoints.loading import percent
-from workbench.core import Conditioned, Groups, NotAvailable, Outputs
+from workbench.core import Conditioned, NotAvailable, Outputs
 from workbench.core.capabilities import RollsOut
 from workbench.core.finding import Finding, Measurement
 from workbench.core.hooks import OnceComputed
 from workbench.diagnosis.case import CLINIC_INSTANCES, Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import spread
-from workbench.diagnosis.people_evidence import WHOLE_IMAGES, whole_images
+from workbench.diagnosis.people_evidence import WHOLE_IMAGES, require_bottom_up, whole_images
 from workbench.diagnosis.separation import EVALUATIONS, MORE_IMAGES
 from workbench.diagnosis.tag_fit import AGREE, TagFit, TagsMoved, tag_fit
 
 if TYPE_CHECKING:
+    from workbench.core.capabilities import BottomUpModel
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation.ablation import Ablation
     from workbench.evaluation.ablation.sweep import Suspect
     from workbench.evaluation.ablation.variants import Variant
-    from workbench.models.bottom_up import BottomUp
 
+# Why a cause of bottom-up models says nothing about another model.
+ONE_BOX = "this model sees one box at a time; this is about bottom-up models"
 # Samples on which its passes are compared, each of them some eight times.
 CLINIC_SAMPLES = 4
 # Instances of the clinic where each of its switches costs a pass.
@@ -210,11 +212,9 @@ class Grouping(Cause):
     refuted_by = "other images on which undoing it does not help"
 
     def test(self, case: Case) -> Answer:
-        model: Any = case.model()
-        if not isinstance(model, Groups):
-            raise NotAvailable("this model sees one box at a time; this is about bottom-up models")
+        given, pose_set = require_bottom_up(case.model(), ONE_BOX), case.pose_set()
         # What wrong weights cost is no mistake of the script: they are mended where that was proved.
-        model, pose_set = cast("BottomUp", _mended(case, model)), case.pose_set()
+        model = _mended(case, given)
         report = _swept(case, model, pose_set, WHOLE_IMAGES)
         if not report.suspects and (undecided := report.undecided):
             # Something gains, and these images are too few to say whether by chance: more of them decide.
@@ -232,7 +232,7 @@ class Grouping(Cause):
             )
         return [dataclasses.replace(one, refuted_by=one.refuted_by or self.refuted_by) for one in found]
 
-    def _copied_maps(self, case: Case, model: BottomUp) -> Finding | None:
+    def _copied_maps(self, case: Case, model: BottomUpModel) -> Finding | None:
         """Tag maps that are copies of others, where the tags of one person do not agree."""
         fit = fit_of_tags(case, model)
         if fit is None or not fit.copies or fit.own < AGREE:
@@ -248,7 +248,7 @@ class Grouping(Cause):
         )
 
 
-def fit_of_tags(case: Case, model: BottomUp) -> TagFit | None:
+def fit_of_tags(case: Case, model: BottomUpModel) -> TagFit | None:
     """How the tags fit the labels of the first images; None where this cannot be said."""
     pose_set = case.pose_set()
     chosen = whole_images(pose_set, WHOLE_IMAGES)
@@ -256,7 +256,7 @@ def fit_of_tags(case: Case, model: BottomUp) -> TagFit | None:
     return case.once("fit of tags", lambda: tag_fit(model, pose_set, ids))
 
 
-def _faults(case: Case, model: BottomUp, outputs: Outputs, flip: bool) -> list[Variant]:
+def _faults(case: Case, model: BottomUpModel, outputs: Outputs, flip: bool) -> list[Variant]:
     """Variants that undo frequent mistakes, and one that moves tags to where they agree."""
     from workbench.evaluation.ablation import fault_variants
 
@@ -277,7 +277,7 @@ def left_of_images(case: Case) -> float:
     return max(EVALUATIONS * size - case.forwarded - size * bool(case.options.claim), 0)
 
 
-def _mended(case: Case, model: Any) -> Any:
+def _mended(case: Case, model: BottomUpModel) -> BottomUpModel:
     """The model with the changes of weights that were proved to undo something."""
     with suppress(NotAvailable):
         for change in case.separated().chosen:
@@ -286,7 +286,7 @@ def _mended(case: Case, model: Any) -> Any:
 
 
 def _swept(
-    case: Case, model: BottomUp, pose_set: PoseSet, count: int, faults: frozenset[str] | None = None
+    case: Case, model: BottomUpModel, pose_set: PoseSet, count: int, faults: frozenset[str] | None = None
 ) -> Ablation:
     """Known mistakes undone, one by one, on so many images: these, or all of them.
 
@@ -310,7 +310,7 @@ def _swept(
     )
 
 
-def _separate(case: Case, model: BottomUp, pose_set: PoseSet, report: Ablation) -> list[Suspect]:
+def _separate(case: Case, model: BottomUpModel, pose_set: PoseSet, report: Ablation) -> list[Suspect]:
     """The mistakes that still cost something once the one that costs most is undone, and that one first."""
     from workbench.evaluation.ablation import sweep
 
@@ -372,12 +372,10 @@ class Oracle(Cause):
     symptom_of = ("simplified inference script",)
 
     def test(self, case: Case) -> Answer:
-        model: Any = case.model()
-        if not isinstance(model, Groups):
-            raise NotAvailable("this model sees one box at a time; this is about bottom-up models")
+        model = require_bottom_up(case.model(), ONE_BOX)
         from workbench.evaluation.oracle import people_waterfall
 
-        model, pose_set = cast("BottomUp", model), case.pose_set()
+        pose_set = case.pose_set()
         # As many images as the cost of this level leaves.
         left = max(EVALUATIONS * case.evaluation_size() - case.forwarded, WHOLE_IMAGES)
         report = people_waterfall(

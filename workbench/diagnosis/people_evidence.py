@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.core import PoseModel
+from workbench.core import Groups, NotAvailable, PoseModel
+from workbench.core.capabilities import BottomUpModel, PlacesMaps
 from workbench.core.hooks import OnceComputed
+from workbench.core.inspector import absent_capability
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, acting
 from workbench.evaluation.predict import predict_people
 from workbench.evaluation.predictions import Predictions
@@ -76,6 +78,23 @@ def whole_images(pose_set: PoseSet, count: int | None) -> Iterable[int] | None:
     if count is None or count >= len(annotated):
         return None
     return [annotated[i * len(annotated) // count] for i in range(count)]
+
+
+def require_bottom_up(model: PoseModel, otherwise: str) -> BottomUpModel:
+    """The model itself, as one whose maps and rules can be exchanged.
+
+    Args:
+        model: of a case.
+        otherwise: the sentence about a model that does not find people by itself.
+
+    Raises:
+        NotAvailable: it does not find people by itself, or does not state where its maps lie.
+    """
+    if not isinstance(model, Groups):
+        raise NotAvailable(otherwise)
+    if not isinstance(model, BottomUpModel):
+        raise NotAvailable(absent_capability(PlacesMaps))
+    return model
 
 
 def remembering(model: PoseModel) -> PoseModel:
