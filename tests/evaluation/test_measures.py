@@ -320,6 +320,44 @@ def test_without_sigmas_the_verb_gives_pck_and_says_how_to_get_ap(workbench, tmp
     assert "AP 0." in out
 
 
+def test_numbered_keypoints_of_a_set_take_the_mirror_pairs_of_a_skeleton(workbench, tmp_path):
+    wflw = SKELETONS["wflw-98"]
+    data, results = people(wflw, count=4)
+    del data["categories"][0]["keypoints"]
+    truth = np.array([a["keypoints"] for a in data["annotations"]]).reshape(4, -1, 3)
+    k, other = 60, 72  # the outer corners of the eyes are partners
+    assert wflw.mirror[k] == other
+    truth[:, [k, other]] = [[100, 100, 2], [160, 100, 2]]  # far from each other
+    for n, result in enumerate(results):
+        data["annotations"][n]["keypoints"] = truth[n].ravel().tolist()
+        pose = truth[n].copy()
+        pose[[k, other]] = pose[[other, k]]  # exchanged: two inversions in each person
+        result["keypoints"] = pose.ravel().tolist()
+    path, file = tmp_path / "set.json", tmp_path / "results.json"
+    path.write_text(json.dumps(data))
+    file.write_text(json.dumps(results))
+    words = ("--data", path, "--sigmas", "0.05", "--json")
+    told = [json.loads(workbench("errors", file, *words, *more)[1])
+            for more in ((), ("--skeleton", "wflw-98"))]  # fmt: skip
+    counts = [one["counts"] for one in told]
+    assert (counts[0]["inversion"], counts[0]["miss"]) == (0, 8)
+    assert (counts[1]["inversion"], counts[1]["miss"]) == (8, 0)
+    facts = json.loads(workbench("score", file, *words[:2], "--skeleton", "wflw-98", "--json")[1])
+    assert "none are known for wflw-98" in facts["summary"]
+    code, _, err = workbench("score", file, *words, "--skeleton", "coco-17")
+    assert code == 2
+    assert "--skeleton coco-17: has 17 keypoints, the annotations of set 98" in err
+    again = tmp_path / "again.json"
+    again.write_text(json.dumps(results))
+    code, out, _ = workbench("compare", file, again, *words, "--skeleton", "wflw-98", "--resamples", "20")
+    assert code == 0
+    data["categories"][0]["keypoints"] = [f"point {i}" for i in range(98)]
+    path.write_text(json.dumps(data))
+    code, out, err = workbench("score", file, *words[:2], "--skeleton", "wflw-98")
+    assert code == 0
+    assert "--skeleton wflw-98: set names its keypoints itself; its own names count" in out + err
+
+
 def test_a_checkpoint_is_measured_and_its_predictions_kept(workbench, tmp_path):
     from workbench.data import builtin
 

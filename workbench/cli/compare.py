@@ -148,11 +148,11 @@ def judged_epochs(
     from workbench.evaluation.label_audit import runs_of_files
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.protocol import judged_as, judged_by
-    from workbench.evaluation.result_lists import keypoint_count, minus_ones
+    from workbench.evaluation.result_lists import minus_ones
 
     model = how.model
     given = {path: read_json(path) for path in paths if is_results(path)}
-    pose_set = how.data.open("compare", next((keypoint_count(one) for one in given.values()), None))
+    pose_set = _annotations(how, list(given.values()))
     counting = how.evaluator.rules(len(pose_set.skeleton))
     sigmas_known = how.evaluator.sigmas is not None  # else they may come with a model, or its predictions
     if sigmas_known or all(path in given or is_dump(path) for path in paths):
@@ -190,6 +190,15 @@ def judged_epochs(
     notes += [*unpaired, *([part.sentence] if part.sentence else [])]
     notes += [note for path, one in zip(paths, found, strict=True) for note in minus_ones(one, path.name)]
     return truth, epochs, {**counting, "indices": part.indices}, notes
+
+
+def _annotations(how: Judging, given: Sequence[Any]) -> PoseSet:
+    """The set of --data, with as many keypoints as the first result list, under the names of --skeleton."""
+    from workbench.data.opening import with_skeleton_named
+    from workbench.evaluation.result_lists import keypoint_count
+
+    count = next(map(keypoint_count, given), None)
+    return with_skeleton_named(how.data.open("compare", count), how.model.skeleton)
 
 
 def _paired_with_annotations(

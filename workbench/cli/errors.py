@@ -90,7 +90,7 @@ def command(
     check_file(out, ".html")
     data.require("errors")
     name, evaluation, pose_set, note = (
-        of_results(files[0], data, evaluator)
+        of_results(files[0], data, evaluator, model.skeleton)
         if files
         and len(files) == 1
         and files[0].suffix in RESULTS
@@ -118,15 +118,22 @@ def check_listing(listed: str | None, keypoint: str | None) -> None:
 
 
 def of_results(
-    path: Path, data: DataOptions, evaluator: EvaluatorOptions
+    path: Path, data: DataOptions, evaluator: EvaluatorOptions, skeleton: str | None = None
 ) -> tuple[str, Evaluation, PoseSet, str]:
     """The evaluation of a result file, without a model; last, which part of the set was predicted.
+
+    Args:
+        path: of the results.
+        data: the annotations.
+        evaluator: how is counted.
+        skeleton: what the keypoints are where the annotations number them.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: it is no result file, or of another data set.
     """
     from workbench.data.coco import read_json
+    from workbench.data.opening import with_skeleton_named
     from workbench.evaluation import Detections, Predictions, evaluate
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.protocol import judged_as
@@ -136,12 +143,13 @@ def of_results(
         raise FileNotFoundError(f"{path}: no such result file")
     if path.suffix == ".parquet":
         predictions, protocol = Predictions.from_parquet(path)
-        pose_set, detections = data.open("errors", predictions.keypoints.shape[1] or None), None
+        count, detections = predictions.keypoints.shape[1] or None, None
+        pose_set = with_skeleton_named(data.open("errors", count), skeleton)
         if evaluator.sigmas is None:
             pose_set = judged_as(pose_set, [protocol])
     else:
         given, protocol = read_json(path), None
-        pose_set = data.open("errors", keypoint_count(given))
+        pose_set = with_skeleton_named(data.open("errors", keypoint_count(given)), skeleton)
         items = results_of(pose_set, given)
         if data.category is not None:
             items, _ = of_categories(pose_set, items)
@@ -167,12 +175,13 @@ def of_checkpoint(
     run_config: bool,
 ) -> tuple[str, Evaluation, PoseSet]:
     """The evaluation of a checkpoint, whose predictions are made first; arguments as of `command`."""
+    from workbench.data.opening import with_skeleton_named
     from workbench.evaluation import check_evaluable, evaluate, protocol_of_loaded
 
     file = model_files(files)
     model.require("errors", file)
     loaded = model.open(file, rule, run_config=run_config)
-    pose_set = data.open("errors", len(loaded.model.skeleton))
+    pose_set = with_skeleton_named(data.open("errors", len(loaded.model.skeleton)), model.skeleton)
     loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas=evaluator.sigmas is not None)
     counting = evaluator.rules(len(pose_set.skeleton))
     check_evaluable(pose_set, **counting)

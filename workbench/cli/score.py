@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from workbench.cli.options import Category, Data, Demo, EvaluatorOptions, MetricOptions, argument
+from workbench.cli.options import (
+    Category,
+    Data,
+    Demo,
+    EvaluatorOptions,
+    MetricOptions,
+    SkeletonName,
+    argument,
+)
 from workbench.cli.output import Answer
 
 if TYPE_CHECKING:
@@ -24,6 +32,7 @@ def command(
     results: Results = None,
     data: Data = None,
     category: Category = None,
+    skeleton: SkeletonName = None,
     *,
     evaluator: EvaluatorOptions,
     metric: MetricOptions,
@@ -40,12 +49,13 @@ def command(
     from workbench.data.facts import counted_findings
     from workbench.data.image_lints import pixel_lints
     from workbench.data.lints import lints
-    from workbench.data.opening import open_data_for
+    from workbench.data.opening import open_data_for, with_skeleton_named
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.result_lists import keypoint_count, minus_ones, with_own_annotations
 
     given = read_json(results) if results is not None and results.suffix != ".parquet" else None
     pose_set = open_data_for(data or "astronaut", keypoint_count(given), category=category)
+    pose_set = with_skeleton_named(pose_set, skeleton)
     if results is not None and results.suffix == ".parquet":
         from workbench.evaluation import Predictions
         from workbench.evaluation.protocol import judged_as

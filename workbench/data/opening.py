@@ -9,12 +9,13 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from workbench.core import nearest
+from workbench.core import ReadingNote, nearest
 from workbench.core.errors import beside
 from workbench.core.files import inner_folder, remove_abandoned_folders, write_text
 from workbench.data.coco import read_coco
@@ -22,7 +23,7 @@ from workbench.data.coco_dialects import PARTS, WHOLE, part_of
 from workbench.data.images import ImageReading
 from workbench.data.pose_set import PoseSet
 from workbench.data.scenes import VERSION, SceneSet, write_scenes
-from workbench.skeletons import SKELETONS
+from workbench.skeletons import SKELETONS, skeleton_named
 
 
 def open_data(
@@ -123,6 +124,31 @@ def open_data_for(
     if whole and len(pose_set.skeleton) != keypoints and set(pose_set.parts) == set(PARTS):
         return open_data(f"{name}#{WHOLE}", images, category, progress, within, reading)
     return pose_set
+
+
+def with_skeleton_named(pose_set: PoseSet, name: str | None) -> PoseSet:
+    """The set under the names, limbs, mirror pairs and sigmas of a known skeleton, where it has numbers.
+
+    Args:
+        pose_set: one that names its keypoints is returned unchanged; a `ReadingNote` says it.
+        name: as `--skeleton` takes it; None for the set unchanged.
+
+    Raises:
+        ValueError: no such skeleton, or it has another number of keypoints.
+    """
+    if name is None:
+        return pose_set
+    known, own = skeleton_named(name), pose_set.skeleton
+    if own.keypoints != tuple(str(k) for k in range(len(own))):
+        if own.keypoints != known.keypoints:
+            note = f"--skeleton {name}: {pose_set.name} names its keypoints itself; its own names count"
+            warnings.warn(note, ReadingNote, stacklevel=2)
+        return pose_set
+    if len(known) != len(own):
+        raise ValueError(
+            f"--skeleton {name}: has {len(known)} keypoints, the annotations of {pose_set.name} {len(own)}"
+        )
+    return replace(pose_set, skeleton=known)
 
 
 def export(pose_set: PoseSet, folder: Path) -> Path:

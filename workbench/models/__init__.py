@@ -148,7 +148,8 @@ def open_model(
         >>> loaded.family, loaded.loaded_fraction, loaded.model.skeleton.name
         ('cape', 1.0, 'ap10k-17')
     """
-    from workbench.models.naming import skeleton_named, with_skeleton
+    from workbench.models.naming import with_skeleton
+    from workbench.skeletons import skeleton_named
 
     checked_device(device)
     paths = () if file is None else (Path(file),) if isinstance(file, (str, Path)) else tuple(map(Path, file))

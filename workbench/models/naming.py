@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from workbench.core import NotAvailable, PoseModel, Skeleton, nearest
+from workbench.core import NotAvailable, PoseModel, Skeleton
 from workbench.core.wrapping import Wrapper
-from workbench.skeletons import SKELETONS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,17 +15,6 @@ if TYPE_CHECKING:
 def numbered(skeleton: Skeleton) -> bool:
     """Whether the keypoints are called ``keypoint 0``, ``keypoint 1`` ..., because no file names them."""
     return all(name == f"keypoint {k}" for k, name in enumerate(skeleton.keypoints))
-
-
-def skeleton_named(name: str) -> Skeleton:
-    """A known skeleton by its name, as `--skeleton` takes it.
-
-    Raises:
-        ValueError: there is none of this name.
-    """
-    if name not in SKELETONS:
-        raise ValueError(f"--skeleton {name}: no such skeleton; nearest: {nearest(name, SKELETONS)}")
-    return SKELETONS[name]
 
 
 def with_skeleton(model: PoseModel, skeleton: Skeleton, because: str) -> PoseModel:

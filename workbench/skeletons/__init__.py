@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from workbench.core import Skeleton
+from workbench.core import Skeleton, nearest
 from workbench.skeletons.definitions import (
     AIC_14,
     ANIMALPOSE_20,
@@ -51,6 +51,18 @@ SKELETONS: dict[str, Skeleton] = {
     )
 }
 """Known skeletons by name. MoveNet predicts coco-17."""
+
+
+def skeleton_named(name: str) -> Skeleton:
+    """A known skeleton by its name, as `--skeleton` takes it.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in SKELETONS:
+        raise ValueError(f"--skeleton {name}: no such skeleton; nearest: {nearest(name, SKELETONS)}")
+    return SKELETONS[name]
+
 
 _ALIASES: dict[str, Mapping[str, str]] = {
     AP10K_17.name: AP10K_ALIASES,
