@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -60,10 +61,18 @@ def executed(content):
 
 
 @pytest.mark.long
-def test_the_notebook_repeats_every_figure_and_applies_the_fix(tmp_path, capsys):
+@pytest.mark.parametrize("named", [True, False])
+def test_the_notebook_repeats_every_figure_and_applies_the_fix(tmp_path, capsys, monkeypatch, named):
+    """A config among the targets is read and never run, in the notebook neither."""
+    (tmp_path / "planted_module.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "planted_module", raising=False)
     config = tmp_path / "config.py"
-    config.write_text(demo_config().read_text().replace("bgr_to_rgb=True", "bgr_to_rgb=False"))
-    made = diagnose([demo_checkpoints()[-1]], config=config, data="scenes-val", level="forward")
+    text = demo_config().read_text().replace("bgr_to_rgb=True", "bgr_to_rgb=False")
+    config.write_text(text + "\ncustom_imports = dict(imports=['planted_module'])\n")
+    files = [demo_checkpoints()[-1], *([] if named else [config])]
+    options = {"config": config} if named else {}
+    made = diagnose(files, data="scenes-val", level="forward", **options)
     assert made.findings[0].cause == "channel order"
     assert made.experiment["edits"] == {"model.data_preprocessor.bgr_to_rgb": True}
     names = executed(notebook(made))
@@ -74,6 +83,7 @@ def test_the_notebook_repeats_every_figure_and_applies_the_fix(tmp_path, capsys)
     before, after = map(float, re.search(r"AP ([\d.]+) -> ([\d.]+)", printed).groups())
     assert after > before
     assert before == pytest.approx(made.figures["AP"])
+    assert ("planted_module" in sys.modules) == named
 
 
 def test_paths_of_the_notebook_are_whole(monkeypatch):

@@ -227,6 +227,29 @@ def test_a_model_of_more_parameters_or_modules_than_any_is_refused_before_they_a
         build(told)
 
 
+def test_layers_that_a_class_lists_before_it_registers_them_count_too(monkeypatch):
+    import workbench.models.mmpose.trust as trust
+
+    many = {"conv_out_channels": [1] * 500, "conv_kernel_sizes": [1] * 500}
+    head = {"type": "HeatmapHead", "in_channels": 512, "out_channels": 17, **many}
+    backbone = {"type": "ResNet", "depth": 18}
+    told = {"model": {"type": "TopdownPoseEstimator", "backbone": backbone, "head": head}}
+    made, usual = [], trust._MODULES
+    from torch import nn
+
+    convolution = nn.Conv2d.__init__
+
+    def counted(self, *args, **named):
+        made.append(self)
+        convolution(self, *args, **named)
+
+    monkeypatch.setattr(nn.Conv2d, "__init__", counted)
+    monkeypatch.setattr(trust, "_MODULES", 400)
+    with pytest.raises(ValueError, match="more than 400 modules"):
+        build(told)
+    assert len(made) < 400 < usual
+
+
 def test_a_model_far_larger_than_its_checkpoint_is_refused_before_it_takes_the_memory(tmp_path):
     import workbench.models.mmpose.trust as trust
 

@@ -110,6 +110,23 @@ def test_a_folder_that_names_foreign_code_is_refused_and_nothing_is_imported(
         sentence_encoder(tmp_path)(SENTENCES)
 
 
+def test_a_tokenizer_that_names_code_of_its_folder_is_refused_without_asking(clip, tmp_path, monkeypatch):
+    """transformers asks on the terminal otherwise, and runs the code when the answer is y."""
+    for file in clip.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    code = {"AutoTokenizer": ["foreign_code.Own", "foreign_code.Own"]}
+    for name, more in (("config.json", {}), ("tokenizer_config.json", {"tokenizer_class": "Own"})):
+        content = {**json.loads((clip / name).read_text()), "auto_map": code, **more}
+        (tmp_path / name).write_text(json.dumps(content))
+    (tmp_path / "foreign_code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n")
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda prompt="": asked.append(prompt) or "y")
+    with pytest.raises(ValueError, match="contains custom code"):
+        sentence_encoder(tmp_path)(SENTENCES)
+    assert not asked
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_text_by_its_name_has_its_dimension_and_a_neck_that_reads_another_refuses_it(
     bert, tmp_path, monkeypatch, workbench
 ):

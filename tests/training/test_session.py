@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -310,6 +311,69 @@ def test_a_damaged_part_of_the_rows_is_set_aside_and_named(tmp_path):
     again.start()
     assert again.join(30)
     assert losses(again.rows)[-4:] == expected[-4:]
+
+
+def equal_rows(path):
+    """4 million equal rows: 36 kB in the file, 64 MB in memory."""
+    import pyarrow
+    import pyarrow.parquet
+
+    zeros = np.zeros(4_000_000)
+    table = pyarrow.table({"step": zeros.astype(np.int64), "loss": zeros})
+    pyarrow.parquet.write_table(table, path, compression="zstd")
+    assert path.stat().st_size < 100_000
+    return "refused as a bomb"
+
+
+def text_for_step(path):
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table({"step": ["one"], "loss": [1.0]}), path)
+    return "expected a column `step` of whole numbers"
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("steps-00000002.parquet", equal_rows),
+        ("steps-00000002.parquet", text_for_step),
+        ("steps-x.parquet", text_for_step),
+    ],
+)
+def test_a_part_that_no_run_wrote_is_set_aside_and_not_read(tmp_path, name, make):
+    (tmp_path / "rows").mkdir()
+    why = make(tmp_path / "rows" / name)
+    if name == "steps-x.parquet":
+        why = "expected steps-NUMBER.parquet"
+    with pytest.raises(ValueError, match=f"{name}: {why}|{name}: would unfold"):
+        read_rows(tmp_path / "rows")
+    session = Session(trainer(), tmp_path)
+    assert session.rows == []
+    assert any(name in note and why in note for note in session.notes)
+    assert (tmp_path / "rows" / f"{name}.damaged").is_file()
+
+
+def test_a_compressed_snapshot_is_a_bomb_and_set_aside(tmp_path):
+    until_step_8(tmp_path)
+    newest = snapshots(tmp_path)[-1]
+    with zipfile.ZipFile(newest) as whole:
+        parts = {part.filename: whole.read(part) for part in whole.infolist()}
+    with zipfile.ZipFile(newest, "w", zipfile.ZIP_DEFLATED) as packed:
+        for inside, content in parts.items():
+            packed.writestr(inside, content)
+    with pytest.raises(ValueError, match="got a compressed archive"):
+        read_snapshot(newest)
+    assert Session(trainer(dataclasses.replace(SHORT, snapshot_every=4)), tmp_path).status().step == 4
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"step": "x"}, {"model": 3}, {"optimizer": None}, {"optimizer": {}}, {"factor": None}]
+)
+def test_a_snapshot_of_odd_values_is_one_sentence(wrong):
+    state = trainer().state()
+    with pytest.raises(ValueError, match="another model or other settings"):
+        trainer().restore({**state, **wrong})
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]"])

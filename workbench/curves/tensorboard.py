@@ -21,8 +21,6 @@ from workbench.curves.table import NAN, Log, Row
 
 # Records of pictures and graphs are longer; a scalar takes some 50 bytes, a text some hundred.
 MOST_OF_A_SCALAR = 1 << 16
-# So many records of one length are checked as columns of bytes; fewer are checked one by one.
-_TOGETHER = 16
 _HEADER, _FOOTER = 12, 4
 _FLOAT, _DOUBLE = 1, 2
 
@@ -87,29 +85,23 @@ def _spans(data: bytes, source: Source) -> tuple[list[tuple[int, int]], int]:
 def _checked(data: bytes, spans: list[tuple[int, int]]) -> np.ndarray:
     """Whether the data of each record have their checksum; long records are not looked at [R]."""
     good = np.ones(len(spans), bool)
-    raw = np.frombuffer(data, np.uint8)
-    starts, lengths = (
-        (np.array(column, np.int64) for column in zip(*spans, strict=True)) if spans else (good, good)
-    )
-    for length in np.unique(lengths):
-        rows = np.flatnonzero(lengths == length)
-        if length > MOST_OF_A_SCALAR:
-            continue
-        if len(rows) < _TOGETHER:
-            for row in rows.tolist():
-                start = spans[row][0]
-                (stated,) = struct.unpack_from("<I", data, start + int(length))
-                good[row] = masked_crc(data[start : start + int(length)]) == stated
-            continue
-        crc = np.full(len(rows), 0xFFFFFFFF, np.uint32)
-        table = np.array(_table(), np.uint32)
-        for offset in range(int(length)):
-            crc = table[(crc ^ raw[starts[rows] + offset]) & 0xFF] ^ (crc >> np.uint32(8))
-        crc ^= np.uint32(0xFFFFFFFF)
-        mask = (((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(0xA282EAD8)).astype(np.uint32)
-        at = starts[rows] + length
-        stated = sum(raw[at + i].astype(np.uint32) << np.uint32(8 * i) for i in range(4))
-        good[rows] = mask == stated
+    short = np.array([row for row, (_, length) in enumerate(spans) if length <= MOST_OF_A_SCALAR], np.int64)
+    if not len(short):
+        return good
+    starts, lengths = np.array(spans, np.int64)[short].T
+    longest_first = np.argsort(-lengths, kind="stable")
+    short, ends, lengths = short[longest_first], (starts + lengths)[longest_first], lengths[longest_first]
+    raw, table = np.frombuffer(data, np.uint8), np.array(_table(), np.uint32)
+    crc = np.full(len(short), 0xFFFFFFFF, np.uint32)
+    left = np.arange(int(lengths[0]), 0, -1)
+    # Records that have at least so many bytes; all are checked together, however their lengths differ.
+    for before_end, some in zip(left, np.searchsorted(-lengths, -left, side="right"), strict=True):
+        part = crc[:some]
+        part[:] = table[(part ^ raw[ends[:some] - before_end]) & 0xFF] ^ (part >> np.uint32(8))
+    crc ^= np.uint32(0xFFFFFFFF)
+    mask = (((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(0xA282EAD8)).astype(np.uint32)
+    stated = sum(raw[ends + i].astype(np.uint32) << np.uint32(8 * i) for i in range(4))
+    good[short] = mask == stated
     return good
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -101,7 +102,9 @@ def notebook(report: Diagnosis) -> str:
     """
     given = _arguments(report.repeat)
     effects = {f.cause: round(f.effect.delta, 6) for f in report.findings if f.effect is not None}
-    figures = {name: round(value, 6) for name, value in report.figures.items()}
+    # nan is no name of Python, and equal to nothing.
+    effects = {cause: value for cause, value in effects.items() if math.isfinite(value)}
+    figures = {name: round(value, 6) for name, value in report.figures.items() if math.isfinite(value)}
     cells = [
         _markdown(f"# Diagnosis: {_plain(report.title)}", "", *map(_plain, report.sentences())),
         _code(
@@ -152,7 +155,10 @@ def _next_experiment(report: Diagnosis) -> list[dict[str, Any]]:
     first = report.findings[0] if report.findings else None
     if first is not None and report.experiment:
         edits, source = dict(report.experiment["edits"]), report.experiment["config"]
-        mended = _arguments({**report.repeat, "config": "mended"}).replace("'mended'", "mended")
+        repeated = {name: value for name, value in report.repeat.items() if name != "config"}
+        # A config that was read and not run is not run here either.
+        read = {} if "config" in report.repeat else {"run_config": False}
+        mended = _arguments({**repeated, **read})
         return [
             _markdown("## Next experiment: the fix, applied and measured", "", _plain(first.fix)),
             _code(
@@ -164,7 +170,7 @@ def _next_experiment(report: Diagnosis) -> list[dict[str, Any]]:
                 "mended = Path(tempfile.mkdtemp()) / source.name",
                 f"text = edited(source.read_text(), {edits!r}, source.name)",
                 "mended.write_text(text)",
-                f"after = diagnose(\n    {mended},\n)",
+                f"after = diagnose(\n    config=mended,\n    {mended},\n)",
                 "print('AP', report.figures.get('AP'), '->', after.figures.get('AP'))",
                 f"[f.cause for f in after.findings]  # without {first.cause!r} where the fix is right",
             ),

@@ -64,7 +64,9 @@ def _of_sentence_transformers(folder: Path, device: str) -> Encode:
         )
     from sentence_transformers import SentenceTransformer
 
-    model: Any = SentenceTransformer(str(folder), device=device, local_files_only=True)
+    model: Any = SentenceTransformer(
+        str(folder), device=device, local_files_only=True, trust_remote_code=False
+    )
     return lambda sentences: model.encode(list(sentences), show_progress_bar=False)
 
 
@@ -97,7 +99,8 @@ def _of_clip(folder: Path, device: str) -> Encode:
     if absent := sorted(info["missing_keys"]):
         raise ValueError(f"the files lack {len(absent)} of its weights ({absent[0]} ...)")
     model = model.eval().to(device)
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    # Without it transformers asks on the terminal whether code that lies in the folder shall run.
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     longest = (config_json.get("text_config") or {} if whole else config_json).get(
         "max_position_embeddings", LONGEST
     )

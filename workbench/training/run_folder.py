@@ -11,10 +11,13 @@ import os
 import zlib
 from io import RawIOBase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.core import reason
 from workbench.core.files import files_in, inner_folder, locked_folder
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 class RowWriter:
@@ -66,12 +69,10 @@ class RowWriter:
 
     def set_aside_damaged(self) -> list[str]:
         """Rename parts that cannot be read to NAME.damaged; one sentence for each."""
-        import pyarrow.parquet
-
         notes = []
         for path in files_in(self.folder, "steps-*.parquet"):
             try:
-                pyarrow.parquet.read_table(path)
+                _table_of(path)
             except (ValueError, OSError) as damaged:
                 os.replace(path, path.with_name(f"{path.name}.damaged"))  # noqa: PTH105
                 reason = (str(damaged).splitlines() or ["no reason given"])[0]
@@ -96,14 +97,53 @@ def _half(path: Path) -> Path:
 
 
 def _cut(path: Path, step: int) -> None:
+    import pyarrow.compute
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(path)
-    earlier = pyarrow.parquet.read_table(path, filters=[("step", "<", step)])
+    table = _table_of(path)
+    earlier = table.filter(pyarrow.compute.field("step") < step)
     if len(earlier) < len(table):
         half = _half(path)
         pyarrow.parquet.write_table(earlier, half, compression="zstd")
         os.replace(half, path)  # noqa: PTH105
+
+
+# Equal numbers are kept once in a file, and memory as often as there are rows.
+_TIMES, _SMALL = 50, 1 << 20
+
+
+def _table_of(path: Path) -> pyarrow.Table:
+    """The rows of one part.
+
+    Args:
+        path: of the part; its name ends in the number of its first step.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no part of a run, or would unfold to many times its size; no row is read then.
+    """
+    import pyarrow.parquet
+    import pyarrow.types
+
+    if not path.stem.rpartition("-")[2].isdecimal():
+        raise ValueError(f"{path.name}: expected steps-NUMBER.parquet")
+    with pyarrow.parquet.ParquetFile(path) as file:
+        facts = file.metadata
+        groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
+        columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+        numbers = [one for one in columns if "BYTE_ARRAY" not in one.physical_type]
+        texts = [one for one in columns if "BYTE_ARRAY" in one.physical_type]
+        # A dictionary keeps a text of any length once.
+        unfolded = 8 * sum(one.num_values for one in numbers) + sum(
+            max(one.num_values, 1) * one.total_uncompressed_size for one in texts if one.num_values > 1
+        )
+        unfolded = max(unfolded, sum(group.total_byte_size for group in groups))
+        if unfolded > max(_TIMES * path.stat().st_size, _SMALL):
+            raise ValueError(f"{path.name}: would unfold to {unfolded:,} bytes; it is refused as a bomb")
+        names = file.schema_arrow.names
+        if names.count("step") != 1 or not pyarrow.types.is_integer(file.schema_arrow.field("step").type):
+            raise ValueError(f"{path.name}: expected a column `step` of whole numbers")
+        return file.read()
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
@@ -114,16 +154,21 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: no such folder.
+        OSError: a part cannot be read.
+        ValueError: a part is no part of a run, or one column is numbers in one and text in another.
     """
     import pyarrow
-    import pyarrow.parquet
 
     if not folder.is_dir():
         raise FileNotFoundError(f"training rows: no folder {folder}")
-    parts = [pyarrow.parquet.read_table(path) for path in files_in(folder, "steps-*.parquet")]
+    parts = [_table_of(path) for path in files_in(folder, "steps-*.parquet")]
     if not parts:
         return []
-    return pyarrow.concat_tables(parts, promote_options="permissive").sort_by("step").to_pylist()
+    try:
+        joined = pyarrow.concat_tables(parts, promote_options="permissive")
+    except pyarrow.ArrowTypeError as error:
+        raise ValueError(f"training rows: the parts in {folder} do not fit: {reason(error)}") from error
+    return joined.sort_by("step").to_pylist()
 
 
 # The state of a run at a step, written so that a kill at any moment leaves a whole one behind.
@@ -208,6 +253,12 @@ def read_snapshot(path: Path) -> dict[str, Any]:
 
     try:
         with zipfile.ZipFile(path) as parts:  # torch itself verifies no checksum
+            # torch compresses nothing; what is compressed, or lies over another part, is a bomb.
+            inside = parts.infolist()
+            if sum(part.file_size for part in inside) > path.stat().st_size or any(
+                part.compress_type != zipfile.ZIP_STORED for part in inside
+            ):
+                raise ValueError(f"{path.name}: expected a training snapshot, got a compressed archive")
             if (damaged := parts.testzip()) is not None:
                 raise ValueError(f"{path.name}: damaged, the checksum of its part {damaged} is wrong")
         state = torch.load(path, map_location="cpu", weights_only=True)

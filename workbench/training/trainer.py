@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample, geometry
+from workbench.core import (
+    Batch,
+    Codec,
+    DecodeOptions,
+    Outputs,
+    PoseModel,
+    Prediction,
+    Sample,
+    geometry,
+    reason,
+)
 from workbench.core.capabilities import HasObjective
 from workbench.training import measures
 from workbench.training.measures import evaluated, finite
@@ -516,15 +526,17 @@ class Trainer:
         try:
             self.model.module.load_state_dict(state["model"])
             self.optimizer.load_state_dict(self._in_merged_order(state["optimizer"]))
-        except (RuntimeError, ValueError) as other:
-            raise ValueError(f"this snapshot belongs to another model or other settings: {other}") from other
-        if bool(self.average) != (state["average"] is not None):
+            with_average = state["average"] is not None
+            if self.average and with_average:
+                self.average.load_state_dict(state["average"])
+            if self.scaler.is_enabled():
+                self.scaler.load_state_dict(state["scaler"])
+            self.step_number, self._factor = int(state["step"]), float(state["factor"])
+        except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, OverflowError) as other:
+            why = reason(other)
+            raise ValueError(f"this snapshot belongs to another model or other settings: {why}") from other
+        if bool(self.average) != with_average:
             raise ValueError("this snapshot was written with another setting of ema")
-        if self.average:
-            self.average.load_state_dict(state["average"])
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict(state["scaler"])
-        self.step_number, self._factor = int(state["step"]), float(state["factor"])
 
     def _in_merged_order(self, state: dict[str, Any]) -> dict[str, Any]:
         """The optimizer's state with merged groups, also from a snapshot written with one group per name."""

@@ -61,7 +61,8 @@ _SCOPES = (*_REGISTRIES, "mmcv", "mmdet", "mmcls")
 _TIMES, _MORE = 2, 50_000_000
 ALONE = 400_000_000
 """Most parameters of a model from an untrusted config without a checkpoint; ViT-L has 310 million."""
-# The largest of mmpose has a few thousand.
+# The largest of mmpose has a few thousand. Parameters count as well: a class may build a list of layers
+# first, and register them together.
 _MODULES = 20_000
 _NUMBER = 10_000_000
 _INFO = ("keypoint_info", "skeleton_info")
@@ -159,6 +160,12 @@ def bounded(most: int = ALONE) -> Iterator[None]:
 
     mine, modules, numbers = threading.get_ident(), 0, {"parameters": 0, "numbers in buffers": 0}
 
+    def count_one() -> None:
+        nonlocal modules
+        modules += 1
+        if modules > _MODULES:
+            raise ValueError(f"config: a model of more than {_MODULES:,} modules is refused")
+
     def count(kind: str, tensor: Any) -> None:
         if tensor is not None and threading.get_ident() == mine:
             numbers[kind] += tensor.numel()
@@ -168,18 +175,17 @@ def bounded(most: int = ALONE) -> Iterator[None]:
                     "fewer or is absent; if you trust it, name it with --config"
                 )
 
-    def count_parameters(_module: Any, _name: str, parameter: Any) -> None:
+    def count_parameters(_module: Any, name: str, parameter: Any) -> None:
+        if name == "weight" and threading.get_ident() == mine:
+            count_one()
         count("parameters", parameter)
 
     def count_buffers(_module: Any, _name: str, buffer: Any) -> None:
         count("numbers in buffers", buffer)
 
     def count_modules(_module: Any, _name: str, _part: Any) -> None:
-        nonlocal modules
         if threading.get_ident() == mine:
-            modules += 1
-            if modules > _MODULES:
-                raise ValueError(f"config: a model of more than {_MODULES:,} modules is refused")
+            count_one()
 
     hooks = (
         torch_module.register_module_parameter_registration_hook(count_parameters),
