@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import html
 import re
-import sys
 from pathlib import Path
 
 import nbformat
@@ -60,19 +61,33 @@ def executed(content):
     return names
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("named", [True, False])
-def test_the_notebook_repeats_every_figure_and_applies_the_fix(tmp_path, capsys, monkeypatch, named):
-    """A config among the targets is read and never run, in the notebook neither."""
-    (tmp_path / "planted_module.py").write_text("")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "planted_module", raising=False)
+def test_the_notebook_runs_no_config_that_was_only_read(named, tmp_path):
+    made = report()
+    config = str(tmp_path / "config.py")
+    made = dataclasses.replace(
+        made,
+        experiment={"config": config, "edits": {"model.data_preprocessor.bgr_to_rgb": True}},
+        repeat={**made.repeat, **({"config": config} if named else {})},
+        figures={"AP": 0.5, "AR": float("nan")},
+    )
+    cells = [cell.source for cell in nbformat.reads(notebook(made), as_version=4).cells]
+    (call,) = [ast.parse(cell) for cell in cells if "config=mended" in cell]
+    (again,) = [
+        one for one in ast.walk(call) if isinstance(one, ast.Call) and "diagnose" in ast.dump(one.func)
+    ]
+    given = {one.arg: ast.unparse(one.value) for one in again.keywords}
+    assert given["config"] == "mended"
+    assert given.get("run_config") == (None if named else "False")
+    (figures,) = [cell for cell in cells if cell.startswith("reported = ")]
+    assert figures.startswith("reported = {'AP': 0.5}\n")
+
+
+@pytest.mark.long
+def test_the_notebook_repeats_every_figure_and_applies_the_fix(tmp_path, capsys):
     config = tmp_path / "config.py"
-    text = demo_config().read_text().replace("bgr_to_rgb=True", "bgr_to_rgb=False")
-    config.write_text(text + "\ncustom_imports = dict(imports=['planted_module'])\n")
-    files = [demo_checkpoints()[-1], *([] if named else [config])]
-    options = {"config": config} if named else {}
-    made = diagnose(files, data="scenes-val", level="forward", **options)
+    config.write_text(demo_config().read_text().replace("bgr_to_rgb=True", "bgr_to_rgb=False"))
+    made = diagnose([demo_checkpoints()[-1]], config=config, data="scenes-val", level="forward")
     assert made.findings[0].cause == "channel order"
     assert made.experiment["edits"] == {"model.data_preprocessor.bgr_to_rgb": True}
     names = executed(notebook(made))
@@ -83,7 +98,6 @@ def test_the_notebook_repeats_every_figure_and_applies_the_fix(tmp_path, capsys,
     before, after = map(float, re.search(r"AP ([\d.]+) -> ([\d.]+)", printed).groups())
     assert after > before
     assert before == pytest.approx(made.figures["AP"])
-    assert ("planted_module" in sys.modules) == named
 
 
 def test_paths_of_the_notebook_are_whole(monkeypatch):
