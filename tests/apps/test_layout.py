@@ -61,6 +61,22 @@ def test_the_check_finds_what_is_cut_and_what_overlaps(narrow):
     ]  # fmt: skip
 
 
+UNDER = """(button) => {
+  const b = button.getBoundingClientRect();
+  return [0.1, 0.5, 0.9].map((x) => button.contains(
+    document.elementFromPoint(b.left + x * b.width, b.top + b.height / 2)));
+}"""
+
+
+@pytest.mark.parametrize("width", [1024, 1280, 1920])
+def test_no_field_lies_over_the_buttons_that_step_through_samples(narrow, server, width):
+    narrow.set_viewport_size({"width": width, "height": 900})
+    narrow.goto(f"{server}look-overlay", wait_until="domcontentloaded")
+    narrow.wait_for_function("location.search.includes('sample=')")
+    for name in ("#wb-back", "#wb-forth"):
+        assert narrow.eval_on_selector(name, UNDER) == [True] * 3, f"{name} at {width} px"
+
+
 def test_back_and_forward_undo_the_choice_of_a_sample(narrow, server):
     narrow.goto(f"{server}look-overlay", wait_until="domcontentloaded")
     narrow.wait_for_function("location.search.includes('sample=')")

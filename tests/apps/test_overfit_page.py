@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from apps.pages.overfit.choices import NAMES
 from tests import waiting
 from tests.apps.client import connected, late
 from tests.apps.conftest import started
@@ -159,10 +160,30 @@ def test_what_start_would_refuse_is_told_before_it(api, family, config, data, sa
 def test_a_link_names_data_and_sample(api):
     found = api.predict(json.dumps([None, None, "scenes-val", "5"]), api_name="/overfit_restored")
     assert "scenes-val" in str(found)
-    with pytest.raises(Exception, match="nearest"):
-        api.predict(json.dumps([None, None, "scenes-vol", None]), api_name="/overfit_restored")
-    with pytest.raises(Exception, match="no run"):
-        api.predict(json.dumps([None, "absent", None, None]), api_name="/overfit_restored")
+
+
+def test_a_link_names_the_sample_as_look_and_compare_do_and_as_the_rail_carries_it(api):
+    query = json.dumps([None, None, "scenes-val", "000002/2"])
+    note, *chosen = api.predict(query, api_name="/overfit_restored")[-len(NAMES) - 1 :]
+    offered = dict(zip(NAMES, chosen, strict=True))
+    assert (note, offered["data"]["value"], offered["sample"]) == ("", "scenes-val", 1)
+
+
+@pytest.mark.parametrize(
+    ("run", "data", "sample", "reason"),
+    [
+        (None, "scenes-vol", None, "nearest"),
+        ("absent", None, None, "no run"),
+        (None, "scenes-val", "000002/9999", "has no sample"),
+        (None, "scenes-val", "230", "scenes-val has 230, counted from 0; got 230"),
+    ],
+)
+def test_a_link_to_what_is_not_there_is_said_on_a_page_that_can_be_used(api, run, data, sample, reason):
+    found = api.predict(json.dumps([None, run, data, sample]), api_name="/overfit_restored")
+    note, *chosen = found[-len(NAMES) - 1 :]
+    assert reason in note
+    assert "the page shows its defaults instead" in note
+    assert dict(zip(NAMES, chosen, strict=True))["data"]["value"] == "scenes-val"
 
 
 def test_chosen_data_stay_when_the_family_changes(api):

@@ -137,6 +137,28 @@ def test_a_log_that_told_how_far_it_is_also_tells_that_it_is_done(monkeypatch, c
     assert ["1/6" in lines[0], "100%" in lines[1], len(lines)] == [True, True, 2]
 
 
+def test_the_progress_of_a_diagnosis_names_the_cause_that_is_tested(monkeypatch, capsys, tmp_path):
+    from workbench.cli import main
+
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(f'{{"epoch": {e}, "loss": {1 / e}, "val/AP": {e / 10}}}\n' for e in range(1, 6)))
+    monkeypatch.setattr(Progress, "PAUSE", 0.0)
+    monkeypatch.setattr("workbench.cli.output.LOOK_SECONDS", 0.001)
+    assert main(["diagnose", str(log), "--level", "files"]) in (0, 1)
+    said = capsys.readouterr().err
+    assert "testing causes, now: " in said
+    assert said.splitlines()[-1].startswith("testing causes: 100%")
+
+
+def test_an_adapter_that_leaves_with_a_reason_is_not_silent(capsys, tmp_path):
+    from workbench.cli import main
+
+    adapter = tmp_path / "mine.py"
+    adapter.write_text("import sys\n\n\ndef load(checkpoint, device):\n    sys.exit('no licence')\n")
+    assert main(["load", "--adapter", str(adapter)]) == 1
+    assert capsys.readouterr().err.endswith("workbench: no licence\n")
+
+
 def test_short_work_leaves_no_line_in_a_log(capsys):
     in_job("counting", lambda job: job.progress(3, 3))
     assert capsys.readouterr().err == ""

@@ -273,7 +273,9 @@ class TestModel:
         outputs.heatmaps[0, 3, 2, 2] = torch.nan
         (people,) = model.group(outputs, batch)
         assert len(people)
-        assert "heatmap 3 holds a number that is not finite: 1 of 17 keypoints" in people.grouping.note
+        note = people.grouping.note
+        left_out = f"1 of 17 keypoints left out ({model.skeleton.keypoints[3]}), the rest is grouped"
+        assert f"heatmap 3 holds a number that is not finite: {left_out}" in note
         outputs.heatmaps[:] = torch.nan
         with pytest.raises(ValueError, match="not finite"):
             model.group(outputs, batch)

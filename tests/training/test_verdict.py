@@ -45,6 +45,19 @@ def test_a_loss_fell_whatever_its_sign_and_a_constant_one_did_not(first, last, f
     assert ("%" in verdict.came) == (first > 0 <= last)  # there is no share of nothing, nor of a debt
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "said"),
+    [
+        (2.0, 0.5, "loss 2 -> 0.5 (25%) after 2 steps"),
+        (2.0, 3.0, "loss 2 -> 3 (150%) after 2 steps"),
+        (0.5, 6.78e7, "loss 0.5 -> 6.78e+07 (1.4e+08 times as much) after 2 steps"),
+        (0.0, 1.0, "loss 0 -> 1 after 2 steps"),
+    ],
+)
+def test_a_loss_that_exploded_is_said_as_a_multiple_not_as_a_percentage_of_a_dozen_digits(first, last, said):
+    assert judge(ended(first, last)).came.endswith(said)
+
+
 def test_what_is_expected_of_a_network_that_learned_is_what_it_was_judged_by():
     verdict = judge(ended(1.0, 0.8, pck=1.0))  # an objective with a floor, such as a cross entropy
     assert verdict.learned

@@ -84,7 +84,10 @@ def main(argv: list[str] | None = None) -> int:
         typer.echo(f"workbench: {mistake.format_message().rstrip('.')} (see `{where} -h`)", err=True)
         return 2
     except SystemExit as left:  # somebody's own adapter or config may leave
-        return left.code if isinstance(left.code, int) else int(left.code is not None)
+        if left.code is None or isinstance(left.code, int):
+            return left.code or 0
+        typer.echo(f"workbench: {left.code}", err=True)  # the reason, as Python itself prints it
+        return 1
     except typer.Abort as abort:
         return _stopped(abort.__cause__)
     return done if isinstance(done, int) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,10 @@ from workbench.cli.output import Answer, as_text, check_file, in_job
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
+    from workbench.core.job import Job
     from workbench.diagnosis import Diagnosis
+    from workbench.diagnosis.cause import Cause
+    from workbench.diagnosis.diagnosing import Answered
 
 Targets = Annotated[
     list[Path] | None,
@@ -110,12 +114,18 @@ def command(
             sigmas=tuple(() if sigmas is None else numbers_of(sigmas)),
             device=device,
             progress=job.progress,
+            testing=functools.partial(_say_cause, job),
             cancelled=job.cancelled,
         ),
     )
     facts = report.to_json()
     lines = [report.text(), *written(report, facts, out)]
     return Answer(facts, "\n".join(lines))
+
+
+def _say_cause(job: Job, cause: Cause, _: Answered) -> None:
+    """Have the progress bar name the cause that is tested: one may take minutes."""
+    job.step = f"now: {cause.name}"
 
 
 DEMO, BASE = "rtmpose-text-fusion", "rtmpose-text-base"

@@ -82,7 +82,9 @@ def _grouped(
     for sample in samples:
         batch, outputs = passes_over(model, sample, flip)
         maps = model.maps(outputs, batch, 0)
-        people = People.of(group(maps.heatmaps, maps.tags, model.grouping, trace=True), maps.to_image)
+        names = model.skeleton.keypoints
+        found = group(maps.heatmaps, maps.tags, model.grouping, trace=True, names=names)
+        people = People.of(found, maps.to_image)
         grouped.append((sample, people))
         facts["instances"] += _instances(sample, people)
         steps = _trace(sample, people, maps, model.skeleton.keypoints)

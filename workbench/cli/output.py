@@ -288,6 +288,7 @@ def in_job(title: str, work: Callable[[Job], Result], kept: str = "") -> Result:
     if job.problem is not None:
         raise job.problem
     if job.total:
+        bar.what = title  # what was done last is not what is done
         bar(job.total, job.total)
     return results[0]
 

@@ -121,7 +121,7 @@ def judge(rows: Sequence[dict[str, Any]], expectation: Expectation | None = None
         outcome = "loss falls but decoding fails"
     else:
         outcome = "cannot fit"
-    share = f" ({last / first:.0%})" if first > 0 and last >= 0 else ""
+    share = _share(first, last)
     done, at = rows[-1]["step"], measured[-1]["step"]
     # The last measurement of a run that was stopped is some steps old.
     when = f" at step {at}" if at != done else ""
@@ -131,6 +131,14 @@ def judge(rows: Sequence[dict[str, Any]], expectation: Expectation | None = None
         f"{share} after {all_steps} steps"
     )
     return Verdict(outcome, expected_text(expectation, steps or done), came, last, pck, pck_train)
+
+
+def _share(first: float, last: float) -> str:
+    """The last loss beside the first: a percentage, or how many times as much where it has grown."""
+    if first <= 0 or last < 0:
+        return ""
+    # A percentage of an exploded loss has a dozen digits, and says less than its order of magnitude.
+    return f" ({last / first:.0%})" if last < 10 * first else f" ({last / first:.2g} times as much)"
 
 
 def diverged(why: str, expectation: Expectation | None = None, steps: int = 0) -> Verdict:

@@ -47,6 +47,7 @@ from apps.pages.sections import (
     query_js,
     root_block,
 )
+from apps.pages.subject import sample_named
 from apps.server.context import Context
 from apps.server.encoding import sent_json
 from workbench.cli import MISTAKES, sentence
@@ -131,26 +132,33 @@ class OverfitPage(DeclaredPage):
             attempt = self.attempts.get(str(identity))
             return [*self._restored_session(attempt), "", *self._offered(attempt.choices)]
         names = families(self.context.settings.adapter)
-        choices = self._linked(names[0][1], run, data, sample)
+        refused = ""
+        try:
+            choices = self._linked(names[0][1], run, data, sample)
+        except MISTAKES as mistake:
+            # Raised, it would put "Error" into every control and leave nothing to choose from.
+            refused = sentence_html(f"{sentence(mistake)}; the page shows its defaults instead", "error")
+            choices = self._linked(names[0][1], None, None, None)
         notes = [
             f"session {a.id} ({a.setup.title}) is {a.state} on {a.setup.device}: overfit?session={a.id}"
             for a in self.attempts.alive()
         ]
-        note = sentence_html("; ".join(notes), "why")
+        note = refused + (sentence_html("; ".join(notes), "why") if notes else "")
         return ["", "", *[gr.skip()] * 3, note, *self._offered(choices)]
 
     def _linked(self, family: str, run: str | None, data: str | None, sample: str | None) -> Choices:
-        """The choices of a link to this page: the config of a run, a data set, the number of a sample."""
-        if data is not None:
-            self.context.registry.sets.get(data)  # raises for a wrong name
-        if sample is not None and not sample.isdecimal():
-            raise ValueError(f"sample: expected a number from 0 on, got {sample!r}")
+        """The choices of a link to this page: the config of a run, a data set, a sample by number or name."""
+        data = data or self.default_data(family)
+        samples = self.context.registry.sets.get(data)  # raises for a wrong name
+        index = None if sample is None else sample_named(samples, sample)
+        if index is not None and index >= len(samples.instances):
+            raise ValueError(f"sample: {data} has {len(samples.instances)}, counted from 0; got {index}")
         config = config_of_run(self.context, run) if run else ""
         return Choices(
             family=family,
             config=config,
-            data=data or self.default_data(family),
-            sample=None if sample is None else int(sample),
+            data=data,
+            sample=index,
             config_training=bool(config),
         )
 

@@ -185,6 +185,8 @@ def test_a_map_that_is_not_finite_is_named_and_the_rest_is_grouped(number, which
         assert found.note.startswith(
             f"{which} 1 holds a number that is not finite: 1 of 2 keypoints left out"
         )
+        named = group(heatmaps, tags, settings, names=("nose", "left_eye")).note
+        assert "1 of 2 keypoints left out (left_eye), the rest is grouped" in named
         assert len(found) == 2
         # What the map held is neither detected nor filled in.
         assert np.isnan(found.keypoints[:, 1, :2]).all()

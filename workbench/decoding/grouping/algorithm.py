@@ -35,6 +35,7 @@ def group(
     settings: GroupingSettings = HIGHERHRNET,
     trace: bool = False,
     detections: Sequence[Detections] | None = None,
+    names: Sequence[str] = (),
 ) -> Grouping:
     """The people in the maps of one image.
 
@@ -44,6 +45,7 @@ def group(
         settings: the reference protocol by default.
         trace: keep one `JointStep` per keypoint.
         detections: of the same maps, from `detect`, when several groupings share them.
+        names: of the keypoints, for the note; by default they are called by their numbers.
 
     Returns:
         The people; keypoints in cells of the maps. Empty, with a note that says why, where no map exceeds the
@@ -67,7 +69,7 @@ def group(
         raise NotAvailable(
             "grouping: these outputs contain heatmaps but no tag maps, which assign keypoints to people"
         )
-    usable = checked(heatmaps, tags, settings)
+    usable = checked(heatmaps, tags, settings, names)
     heatmaps, tags = usable.heatmaps, usable.tags
     K = len(heatmaps)
     layout = settings.maps(K, len(tags))
@@ -109,13 +111,14 @@ class Usable:
     note: str
 
 
-def checked(heatmaps: Any, tags: Any, settings: GroupingSettings) -> Usable:
+def checked(heatmaps: Any, tags: Any, settings: GroupingSettings, names: Sequence[str] = ()) -> Usable:
     """Heatmaps and tags as float32 arrays of matching shapes; keypoints without finite maps are left out.
 
     Args:
         heatmaps: [K, H, W], arrays or CPU tensors.
         tags: [T, H, W] or [T, H, W, L].
         settings: the tag layout says which tag map a keypoint needs.
+        names: of the keypoints, for the note; by default they are called by their numbers.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -149,10 +152,9 @@ def checked(heatmaps: Any, tags: Any, settings: GroupingSettings) -> Usable:
         )
     heatmaps, tags = heatmaps.copy(), tags.copy()
     heatmaps[left_out], tags[broken_tags] = 0, 0
-    count = int(left_out.sum())
-    note = (
-        f"{problem}: {count} of {len(heatmaps)} keypoints left out ({_listed(left_out)}), the rest is grouped"
-    )
+    gone = [names[k] if k < len(names) else str(k) for k in np.flatnonzero(left_out).tolist()]
+    left = f"{len(gone)} of {len(heatmaps)} keypoints left out ({', '.join(gone)})"
+    note = f"{problem}: {left}, the rest is grouped"
     return Usable(heatmaps, tags, left_out, note)
 
 

@@ -338,7 +338,7 @@ def replayed(run: Run, params: Params) -> Replay:
     step = STEP.index(run, params.step)
     settings = grouping_of(params, run, model)
     maps = model.maps(run.outputs, run.batch, n, aggregation_of(params, model))
-    grouping = group(maps.heatmaps, maps.tags, settings, trace=True)
+    grouping = group(maps.heatmaps, maps.tags, settings, trace=True, names=model.skeleton.keypoints)
     order = [s.joint for s in grouping.steps]
     return Replay(
         key=INSTANCE.of(run)[n],

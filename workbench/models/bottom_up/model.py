@@ -345,7 +345,8 @@ class BottomUp:
         found = []
         for n in range(len(batch)):
             maps = self.maps(outputs, batch, n, aggregation)
-            groups = group(maps.heatmaps, maps.tags, grouping or self.grouping, trace)
+            names = self.skeleton.keypoints
+            groups = group(maps.heatmaps, maps.tags, grouping or self.grouping, trace, names=names)
             found.append(People.of(groups, maps.to_image))
         return tuple(found)
 
