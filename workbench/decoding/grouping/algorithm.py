@@ -152,7 +152,8 @@ def checked(heatmaps: Any, tags: Any, settings: GroupingSettings, names: Sequenc
         )
     heatmaps, tags = heatmaps.copy(), tags.copy()
     heatmaps[left_out], tags[broken_tags] = 0, 0
-    gone = [names[k] if k < len(names) else str(k) for k in np.flatnonzero(left_out).tolist()]
+    called = [*names] or [str(k) for k in range(len(heatmaps))]
+    gone = [name for name, out in zip(called, left_out.tolist(), strict=True) if out]
     left = f"{len(gone)} of {len(heatmaps)} keypoints left out ({', '.join(gone)})"
     note = f"{problem}: {left}, the rest is grouped"
     return Usable(heatmaps, tags, left_out, note)
