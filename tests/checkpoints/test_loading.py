@@ -378,3 +378,23 @@ def test_an_expert_that_the_file_lacks_is_told(tmp_path):
         load_state(vit("0.x"), saved(tmp_path, plus()), remap=True, expert=9)
     with pytest.raises(ValueError, match="expert 3: the file has no experts"):
         load_state(vit("0.x"), saved(tmp_path, vit("0.x").state_dict(), "b.pth"), remap=True, expert=3)
+
+
+def test_parametrized_weights_are_not_renamed_and_it_is_said_why(tmp_path):
+    import torch
+    from torch import nn
+    from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+
+    from workbench.checkpoints import open_checkpoint
+    from workbench.checkpoints.loading import load_state
+
+    net = nn.Sequential(
+        spectral_norm(nn.Conv2d(3, 4, 1)), weight_norm(nn.Conv2d(4, 5, 1)), nn.Conv2d(5, 6, 1)
+    )
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    plain = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 5, 1), nn.Conv2d(5, 6, 1))
+    report = load_state(plain, open_checkpoint(tmp_path / "net.pth"), remap=True)
+    assert report.missing == ("0.weight", "1.weight")
+    assert report.why.startswith("2 of the missing tensors are parametrized in the file")
+    assert report.why in report.summary()
+    assert load_state(net, open_checkpoint(tmp_path / "net.pth")).why == ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, overload
 
@@ -341,6 +341,27 @@ def report_of(
         modules=modules,
         unread={name: item.kind for name, item in checkpoint.unread.items()},
         left=checkpoint.left,
+        why=_parametrized(absent, pieces),
+    )
+
+
+def _parametrized(absent: Sequence[str], names: Iterable[str]) -> str:
+    """That missing tensors stand in the file as what a parametrization makes them of; "" where none does.
+
+    Args:
+        absent: tensors of the model that the file does not have.
+        names: of the file's tensors.
+    """
+    # torch.nn.utils.parametrize keeps conv.weight as conv.parametrizations.weight.original, original0 ...
+    made = {"".join(name.split("parametrizations.")).rpartition(".original")[0] for name in names
+            if ".parametrizations." in f".{name}" and ".original" in name}  # fmt: skip
+    if not (count := len(made & set(absent))):
+        return ""
+    return (
+        f"{count} of the missing tensors are parametrized in the file (parametrizations.*.original): their"
+        " values are computed by code that no file holds, so renaming would load others; call"
+        " torch.nn.utils.parametrize.remove_parametrizations before saving, or build the model with them"
+        " in an --adapter"
     )
 
 

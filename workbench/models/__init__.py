@@ -179,7 +179,7 @@ def open_model(
         model = with_skeleton(model, named, "as --skeleton says")
     if report is not None and checkpoint is not None:
         shapes = {name: tuple(tensor.shape) for name, tensor in model.module.state_dict().items()}
-        report = replace(report, why=explained(checkpoint.identity, report))
+        report = replace(report, why=explained(checkpoint.identity, report) or report.why)
         report = report.is_of(checkpoint.identity, identify_shapes(shapes))
         report.require_complete(allow_partial)
     return LoadedModel(model, report, _title(checkpoint, opening.adapter), record.name, checkpoint)
