@@ -125,7 +125,7 @@ def test_mistakes_with_port_are_one_sentence(workbench, original, tmp_path):
     places.write_text('{"backbone.layers.7": "backbone"}')
     answer = workbench("port", original, original, "--map", places)
     refused(answer, "A has no tap 'backbone.layers.7'; nearest: backbone.layers")
-    refused(workbench("port", original, original, "--map", tmp_path / "no.toml"), "no file")
+    refused(workbench("port", original, original, "--map", tmp_path / "no.toml"), "no such file or folder")
     refused(workbench("port", original, original, "--tolerance", "0"), "a tolerance above 0")
     refused(workbench("port", original, original, "--out", tmp_path / "a.png"), "a name ending in")
     refused(workbench("port", original, original, "--family-b", "movenett"), "nearest: movenet")

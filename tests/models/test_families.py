@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -15,12 +16,20 @@ import torch
 
 from workbench.checkpoints import identity as identification
 from workbench.checkpoints import open_checkpoint
-from workbench.checkpoints.identity import identify_shapes, registered_families
+from workbench.checkpoints.identity import FAMILY_MODULES, identify_shapes, registered_families
 from workbench.core import Groups, NotAvailable, PoseModel
 from workbench.core.run import run
 from workbench.data import builtin
-from workbench.models import FAMILIES, open_model
-from workbench.models.families import Family, families, family_named, fresh_network, fresh_networks
+from workbench.evaluation.protocol import protocol_of_loaded
+from workbench.models import FAMILIES, LoadedModel, open_model
+from workbench.models.families import (
+    Family,
+    common_names,
+    families,
+    family_named,
+    fresh_network,
+    fresh_networks,
+)
 from workbench.models.fresh import new_model
 from workbench.training.people import with_everybody
 from workbench.training.run_folder import read_rows
@@ -68,6 +77,106 @@ def test_a_fresh_network_is_run_trained_saved_recognised_and_opened_again(name, 
     model.module.eval()
     again, after = run(opened.model, [sample]), run(model, [sample])
     assert np.array_equal(again.predictions[0].scores, after.predictions[0].scores, equal_nan=True)
+
+
+# Files outside the families that name one, with the reason; everything else goes by the record.
+CONFIGS = "reads an mmpose config, a file format of its own, whichever family the network is of"
+RULES = "grouping rules of this name, for any network"
+NAMES_A_FAMILY = {
+    ("workbench/training/augmentation_view.py", "mmpose"): CONFIGS,
+    ("workbench/training/config_recipe.py", "mmpose"): CONFIGS,
+    ("workbench/cli/overfit.py", "mmpose"): CONFIGS,
+    ("workbench/diagnosis/config_causes.py", "mmpose"): CONFIGS,
+    ("workbench/diagnosis/overfit_causes.py", "mmpose"): CONFIGS,
+    ("workbench/models/fresh.py", "mmpose"): CONFIGS,
+    ("workbench/models/opening.py", "mmpose"): CONFIGS,
+    ("workbench/models/exported.py", "mmpose"): CONFIGS,
+    ("workbench/models/mmpose_compat.py", "mmpose"): "the only patch of the installed library mmpose",
+    (
+        "workbench/models/mmpose_compat.py",
+        "vitpose",
+    ): "registers a head with the installed library, by its name",
+    (
+        "workbench/models/mmpose_user_text.py",
+        "text_fusion",
+    ): "one reader of the text that an mmpose config names",
+    ("workbench/recipes/claims_markdown.py", "vitpose"): "a word of other people's tables",
+    ("workbench/decoding/grouping/settings.py", "higherhrnet"): RULES,
+    ("workbench/inspectors/grouping/replay.py", "higherhrnet"): RULES,
+}
+# Names that are also those of installed packages or of options: as texts they tell nothing.
+ALSO_PACKAGES = {"mmpose", "onnx", "transformers", "adapter"}
+MODULES = {module.removeprefix("workbench.models.").partition(".")[0] for module in FAMILY_MODULES}
+
+
+def families_named_in(path: Path) -> set[str]:
+    """Families that a file imports, types and deferred imports included, or names in a text of its own."""
+    found = set()
+    texts = {family.name for family in families()} | MODULES
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            modules = [node.value] if node.value.startswith("workbench.models.") else []
+            if node.value in texts - ALSO_PACKAGES:
+                found.add(node.value)
+        for module in modules:
+            parts = module.split(".")
+            if parts[:2] == ["workbench", "models"] and len(parts) > 2 and parts[2] in MODULES:
+                found.add(parts[2])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("code", "named"),
+    [
+        ("def f():\n    from workbench.models.vitpose.export import write_demo", {"vitpose"}),
+        ("import workbench.models.cape", {"cape"}),
+        ("from workbench.models import text_fusion", {"text_fusion"}),
+        ("load('workbench.models.movenet.network')", {"movenet"}),
+        ("whole = loaded.family in ('torchscript', 'onnx')", {"torchscript"}),
+        ("from workbench.models.families import families\nimport mmpose", set()),
+    ],
+)
+def test_a_file_that_names_a_family_is_found(tmp_path, code, named):
+    (tmp_path / "naming.py").write_text(code)
+    assert families_named_in(tmp_path / "naming.py") == named
+
+
+def test_no_other_file_names_a_family():
+    found = set()
+    for path in (*(ROOT / "workbench").rglob("*.py"), *(ROOT / "apps").rglob("*.py")):
+        place = path.relative_to(ROOT)
+        inside = place.parts[:2] == ("workbench", "models") and place.parts[2].removesuffix(".py")
+        # A family may build on the networks and configs of another; the list of records names them all.
+        if inside in MODULES or place.as_posix() == "workbench/checkpoints/identity.py":
+            continue
+        found |= {(place.as_posix(), family) for family in families_named_in(path)}
+    assert found - NAMES_A_FAMILY.keys() == set()
+    assert NAMES_A_FAMILY.keys() - found == set(), "no longer needed"
+
+
+@pytest.mark.parametrize("family", [family for family in families() if family.demo], ids=lambda f: f.name)
+def test_the_demo_network_of_a_family_is_opened_by_it(family, tmp_path):
+    opened = open_model(family.demo.write(tmp_path))
+    assert (opened.family, opened.loaded_fraction) == (family.name, 1.0)
+
+
+@pytest.mark.parametrize("names", common_names())
+def test_a_network_of_no_known_naming_keeps_its_names(names):
+    state = {"encoder.a": torch.ones(3), "decoder.b": torch.ones(2, 2)}
+    assert dict(names.state(state)) == state
+    assert names.paths(list(state), ["encoder", "decoder"]) == {"encoder": "encoder", "decoder": "decoder"}
+
+
+def test_a_file_that_is_the_model_is_whole_in_the_protocol():
+    model, _ = new_model("vitpose")
+    whole = {
+        family.name: protocol_of_loaded(LoadedModel(model, None, "file", family.name)).complete
+        for family in families()
+    }
+    assert {name for name, complete in whole.items() if complete} == {"onnx", "tflite", "torchscript"}
 
 
 @pytest.mark.parametrize("family", [family for family in families() if family.identify], ids=lambda f: f.name)

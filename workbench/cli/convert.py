@@ -11,8 +11,8 @@ from workbench.cli.output import Answer, check_file
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
+    from workbench.models.families import Converted
     from workbench.models.opening import StatedFacts
-    from workbench.models.vitpose.export import Conversion
 
 To = Annotated[
     str | None,
@@ -42,15 +42,18 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """The weights of a ViTPose or Sapiens under the names of another code base, with equal outputs."""
+    from workbench.models.families import conversions
     from workbench.models.opening import stated_facts
 
-    file = model_files(files)
+    file, written = model_files(files), conversions()
     stated = stated_facts(assume=assumed(assume, expert))
-    if unused := [name for name in stated.given() if name not in ("expert", "heads", "input")]:
-        raise ValueError(f"--assume {unused[0]}: a conversion needs expert, heads and input alone")
+    facts = list(dict.fromkeys(fact for one in written.values() for fact in one.facts))
+    if unused := [name for name in stated.given() if name not in facts]:
+        needed = f"{', '.join(facts[:-1])} and {facts[-1]}"
+        raise ValueError(f"--assume {unused[0]}: a conversion needs {needed} alone")
     if demo and file is None:
         with tempfile.TemporaryDirectory(prefix="workbench-convert-") as folder:
-            return _demo(Path(folder), to or "hf", out, check)
+            return _demo(Path(folder), to or next(iter(written.values())).demo_naming, out, check)
     if file is None:
         raise ValueError("no checkpoint: name a file, or try a tiny random ViTPose with --demo")
     if to is None or out is None:
@@ -64,13 +67,11 @@ def command(
 
 def _demo(folder: Path, to: str, out: Path | None, check: bool | None) -> Answer:
     from workbench.checkpoints import open_checkpoint
+    from workbench.models.families import conversion_to
     from workbench.models.opening import StatedFacts
-    from workbench.models.vitpose.export import target_named, write_demo
 
-    target = target_named(to)
-    file = write_demo(folder, "mmpose-1" if target != "mmpose-1" else "mmpose-0")
-    names = {"hf": "model.safetensors", "mmpose-1": "mmpose-1.pth", "mmpose-0": "mmpose-0.pth"}
-    return _converted(open_checkpoint(file), to, out or folder / names[target], StatedFacts(), [], check)
+    file, name = conversion_to(to).demo(folder, to)
+    return _converted(open_checkpoint(file), to, out or folder / name, StatedFacts(), [], check)
 
 
 def _converted(
@@ -78,17 +79,17 @@ def _converted(
 ) -> Answer:
     from workbench.checkpoints.safetensors_file import ENDINGS
     from workbench.core.report import plain
-    from workbench.models.vitpose.export import convert, target_named
+    from workbench.models.families import conversion_to
 
-    target = target_named(to)
+    conversion = conversion_to(to)
     check_file(out, *ENDINGS)
     if any(out.exists() and path.resolve() == out.resolve() for path in checkpoint.paths):
         raise ValueError(f"--out {out.name}: this is the file that is read; choose another name")
-    found = convert(checkpoint, target, out, stated, drop, check)
+    found = conversion.convert(checkpoint, to, out, stated, drop, check)
     return Answer({"summary": found.summary(), **plain(found)}, as_text(found))
 
 
-def as_text(found: Conversion) -> str:
+def as_text(found: Converted) -> str:
     """The summary, the files, and what is to be known about them."""
     lines = [found.summary(), *(f"  written   {file}" for file in found.files)]
     lines += [f"  note      {note}" for note in found.notes]

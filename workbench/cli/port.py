@@ -53,13 +53,15 @@ def command(
 ) -> Answer:
     """The first tap at which two implementations part, by how much, and the taps before it that agree."""
     from workbench.cli.report_output import Subject
+    from workbench.models.families import common_names
 
     check_file(out, *REPORT_ENDINGS)
     looked_at = Subject(image=image, box=box, pictures=pictures)
     chosen: dict[str, Any] = {"mapping": mapping, "tolerance": tolerance, "own_input": own_input}
     if demo and a is None and b is None:
         with tempfile.TemporaryDirectory(prefix="workbench-port-") as folder:
-            first, second = (replace(_opened(f), title=f.stem) for f in _demo_files(Path(folder)))
+            files = common_names()[0].demo(Path(folder))
+            first, second = (replace(_opened(file), title=file.stem) for file in files)
             # The demo is meant to differ: no finding that a script should stop at.
             return replace(_answered(first, second, looked_at, chosen, out), exit_code=0)
     if a is None or b is None:
@@ -116,10 +118,3 @@ def as_text(report: PortReport) -> str:
     if report.unpaired:
         lines.append(f"{report.unpaired} modules of A have no counterpart by name in B (--map pairs them)")
     return "\n".join(lines)
-
-
-def _demo_files(folder: Path) -> tuple[Path, Path]:
-    """A tiny ViTPose, and a port of it that forgot the position of the class token: a mistake often made."""
-    from workbench.models.vitpose.export import write_demo, write_forgetful_port
-
-    return write_demo(folder, "mmpose-0", name="original.pth"), write_forgetful_port(folder)

@@ -28,6 +28,7 @@ from workbench.core.report import Report
 if TYPE_CHECKING:
     from workbench.data import PoseSet
     from workbench.models import LoadedModel
+    from workbench.models.families import Demo
 
 # What a model without data is run on: it ships with the workbench, and has a person in it.
 PHOTOGRAPH = "astronaut"
@@ -127,6 +128,7 @@ def _demonstrated(inspector: Inspector, params: Any, subject: Subject) -> tuple[
     """The report of the last epoch of the first demo run that can answer."""
     from workbench.checkpoints.demo import demo_checkpoints, demo_data, demo_manifest
     from workbench.models import open_model
+    from workbench.models.families import families
 
     if subject.file or subject.model.adapter is not None:
         raise ValueError("--demo brings its own checkpoint; leave the file out")
@@ -140,26 +142,26 @@ def _demonstrated(inspector: Inspector, params: Any, subject: Subject) -> tuple[
             return _inspected(inspector, params, chosen, open_model(demo_checkpoints(name)[-1]))
         except NotAvailable as reason:
             reasons.append(f"{name}: {reason}")
-    try:
-        return _on_a_random_transformer(inspector, params, subject)
-    except NotAvailable as reason:
-        reasons.append(f"a random ViTPose: {reason}")
+    for network in (family.demo for family in families() if family.demo is not None):
+        try:
+            return _on_a_random_network(network, inspector, params, subject)
+        except NotAvailable as reason:
+            reasons.append(f"{network.title}: {reason}")
     raise NotAvailable(f"no demo model can answer ({'; '.join(reasons)}); name a checkpoint of your own")
 
 
-def _on_a_random_transformer(
-    inspector: Inspector, params: Any, subject: Subject
+def _on_a_random_network(
+    network: Demo, inspector: Inspector, params: Any, subject: Subject
 ) -> tuple[Run, Report, list[str]]:
-    """The report on a tiny ViTPose with random weights: no demo run is a transformer."""
+    """The report on a tiny network with random weights, of a kind that no demo run is of."""
     import tempfile
 
     from workbench.models import open_model
-    from workbench.models.vitpose.export import write_demo
 
     with tempfile.TemporaryDirectory() as folder:
-        loaded = open_model(write_demo(Path(folder)))
+        loaded = open_model(network.write(Path(folder)))
         run, report, notes = _inspected(inspector, params, subject, loaded)
-    return run, report, ["no demo run is a transformer: a tiny ViTPose with random weights", *notes]
+    return run, report, [network.note, *notes]
 
 
 def _inspected(

@@ -412,6 +412,54 @@ class TakesText(Protocol):
         ...
 
 
+@runtime_checkable
+class TextNeckModel(PoseModel, CropsBoxes, HasText, TakesText, Protocol):
+    """A PoseModel whose text neck can be exchanged, and whose network has several paths: for experiments.
+
+    Attributes:
+        has_neck: whether the network has a text neck.
+        device: where it runs; None for the CPU.
+        inference: the path of `forward` in evaluation mode; a value that says in words what it is.
+        training: the path of `forward` in training mode.
+        ways: name of a way through the network -> its path.
+    """
+
+    @property
+    def has_neck(self) -> bool: ...
+
+    @property
+    def device(self) -> str | None: ...
+
+    @property
+    def inference(self) -> Any: ...
+
+    @property
+    def training(self) -> Any: ...
+
+    @property
+    def ways(self) -> Mapping[str, Any]: ...
+
+    def through(self, path: Any) -> Any:
+        """The same network and text, with another path of inference: a TextNeckModel."""
+        ...
+
+    def with_neck(
+        self, config: Mapping[str, Any], options: Mapping[str, Any], start: Mapping[str, Tensor], seed: int
+    ) -> Any:
+        """The model with a neck of other options and first weights: a TextNeckModel.
+
+        Args:
+            config: from which this model was built.
+            options: of the neck, those that change.
+            start: tensors by name that the new network begins with.
+            seed: of the first weights of all others.
+
+        Raises:
+            ValueError: the neck cannot be built.
+        """
+        ...
+
+
 # Transformers.
 
 

@@ -23,7 +23,7 @@ from workbench.core.hooks import recording
 from workbench.core.report import Report
 from workbench.core.run import evaluating
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS, new_figure
-from workbench.models.vitpose.conversion import state_as_mmpose, tap_as_mmpose
+from workbench.models.families import common_names
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -244,8 +244,19 @@ def paired_by_name(a: PoseModel, b: PoseModel) -> tuple[dict[str, str], int]:
 
 def _by_common_name(model: PoseModel) -> dict[str, str]:
     paths = [path for path in dict.fromkeys(named_places(model).values()) if path]
-    common = tap_as_mmpose(list(model.module.state_dict()), paths)
+    names, common = list(model.module.state_dict()), dict(zip(paths, paths, strict=True))
+    for naming in common_names():
+        renamed = naming.paths(names, list(common.values()))
+        common = {path: renamed[name] for path, name in common.items()}
     return {common[path]: path for path in reversed(paths)}
+
+
+def _common_state(network: nn.Module) -> Mapping[str, Tensor]:
+    """The network's tensors under the names that all code bases share."""
+    state: Mapping[str, Tensor] = network.state_dict()
+    for naming in common_names():
+        state = naming.state(state)
+    return state
 
 
 # The comparison.
@@ -475,7 +486,7 @@ def compared_weights(a: nn.Module, b: nn.Module) -> tuple[str, tuple[tuple[str, 
     Returns:
         a sentence, and the names of the tensors that differ with the largest difference of each.
     """
-    ours, theirs = state_as_mmpose(a.state_dict()), state_as_mmpose(b.state_dict())
+    ours, theirs = _common_state(a), _common_state(b)
     names = [name for name in ours if name in theirs and not name.endswith("num_batches_tracked")]
     if not names:
         return "no tensor of the one has the name of one of the other, so weights were not compared", ()

@@ -232,9 +232,6 @@ def pose_scores(
 # OKS above which two poses from a detector's boxes are one; mmpose's nms_thr.
 DETECTOR_NMS = 0.9
 
-# Families whose file is the model: nothing can be missing. An adapter without a report may leave parts out.
-FILE_IS_MODEL = ("onnx", "torchscript")
-
 
 def protocol_of(
     model: PoseModel,
@@ -315,7 +312,10 @@ def protocol_of_loaded(loaded: LoadedModel, *, sha256: str = "", **rules: Any) -
     protocol = protocol_of(
         loaded.model, checkpoint=loaded.title, sha256=known or loaded.sha256, load=loaded.load, **rules
     )
-    whole = loaded.load is None and loaded.family in FILE_IS_MODEL
+    from workbench.models.families import families
+
+    # An adapter without a report may leave parts out.
+    whole = loaded.load is None and loaded.family in {one.name for one in families() if one.file_is_model}
     return replace(protocol, loaded_fraction=1.0, complete=True) if whole else protocol
 
 

@@ -10,10 +10,10 @@ or named by `deferred`.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from workbench.checkpoints.identity import registered_families
 from workbench.core import NotAvailable, PoseModel, Skeleton, nearest
@@ -21,9 +21,12 @@ from workbench.core import NotAvailable, PoseModel, Skeleton, nearest
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import Tensor
+
+    from workbench.checkpoints import Checkpoint
     from workbench.checkpoints.identity import Identity, Shapes
     from workbench.checkpoints.loading import LoadReport
-    from workbench.models.opening import Opening
+    from workbench.models.opening import Opening, StatedFacts
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,91 @@ class ConfigModules:
     wrapped: Callable[[Any, Mapping[str, Any], Path | None], PoseModel]
 
 
+class Converted(Protocol):
+    """What a conversion wrote; a dataclass whose fields are the JSON of `workbench convert`.
+
+    Attributes:
+        file: name of the file that was read.
+        files: that were written.
+        notes: what the two code bases do not agree on.
+        dropped: tensors that were left out because the user named them.
+        left: what the file holds besides and the new one does not, in words.
+        config: a config that the new weights need beside them; None for none.
+    """
+
+    @property
+    def file(self) -> str: ...
+
+    @property
+    def files(self) -> tuple[str, ...]: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+    @property
+    def dropped(self) -> tuple[str, ...]: ...
+
+    @property
+    def left(self) -> tuple[str, ...]: ...
+
+    @property
+    def config(self) -> dict[str, Any] | None: ...
+
+    def summary(self) -> str:
+        """One sentence."""
+        ...
+
+
+@dataclass(frozen=True)
+class Conversions:
+    """How weights of a family are written under the names of another code base: `workbench convert`.
+
+    Attributes:
+        namings: as `--to` takes them -> what they are called; unique among all families.
+        convert: from a checkpoint, a naming, the new file, StatedFacts, names of tensors to leave out, and
+            whether outputs are compared (None: if that is quick) to what was written.
+        facts: names of `--assume` that a conversion may need.
+        demo: from a folder and a naming to a tiny file to convert and the name of the converted one.
+        demo_naming: to which the demo is converted when none is named.
+    """
+
+    namings: Mapping[str, str]
+    convert: Callable[[Checkpoint, str, Path, StatedFacts, Sequence[str], bool | None], Converted]
+    facts: tuple[str, ...]
+    demo: Callable[[Path, str], tuple[Path, str]]
+    demo_naming: str
+
+
+@dataclass(frozen=True)
+class CommonNames:
+    """One naming for networks of a family, whichever code base they are of: what `workbench port` pairs by.
+
+    Attributes:
+        state: from the tensors of any network to the same under common names; of no known naming: unchanged.
+        paths: from the names of a network's tensors and paths of its modules to path -> common path.
+        demo: from a folder to two tiny files of one network, the second a port with a mistake.
+    """
+
+    state: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+    paths: Callable[[Sequence[str], Sequence[str]], Mapping[str, str]]
+    demo: Callable[[Path], tuple[Path, Path]]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A tiny network with random weights, for `--demo` where no demo run can answer.
+
+    Attributes:
+        title: for people: ``a random ViTPose``.
+        note: why it was taken, for people.
+        write: from a folder to the file that was written there.
+    """
+
+    title: str
+    note: str
+    write: Callable[[Path], Path]
+
+
 @dataclass(frozen=True)
 class Family:
     """A family of networks.
@@ -109,7 +197,11 @@ class Family:
         leaves_open: facts that a file of this family may leave to its user: names of `--assume`, ``output``,
             and ``pos_embed`` where a position embedding can be resampled.
         takes_adapter: it opens the user's own Python file (`--adapter`) instead of a checkpoint.
+        file_is_model: nothing can be missing from a file that opens, so it needs no report of a load.
         config_modules: modules that an mmpose config may name; None for none.
+        conversions: how its weights are written under other names; None where they cannot.
+        common_names: by which its networks are compared with those of other code bases; None for their own.
+        demo: a tiny network with random weights; None for none.
         needs_torch: loading draws first weights, so random numbers are seeded; False keeps torch out.
     """
 
@@ -125,7 +217,11 @@ class Family:
     save: Callable[[Any, Path, int], None] | None = None
     leaves_open: tuple[str, ...] = ("expert",)
     takes_adapter: bool = False
+    file_is_model: bool = False
     config_modules: ConfigModules | None = None
+    conversions: Conversions | None = None
+    common_names: CommonNames | None = None
+    demo: Demo | None = None
     needs_torch: bool = True
 
 
@@ -190,6 +286,42 @@ def family_of(opening: Opening) -> Family:
 def config_modules() -> tuple[ConfigModules, ...]:
     """Modules of all families that an mmpose config may name."""
     return tuple(family.config_modules for family in families() if family.config_modules is not None)
+
+
+def conversions() -> dict[str, Conversions]:
+    """Naming, as `workbench convert --to` takes it -> the conversions that write it, of all families.
+
+    Raises:
+        ValueError: two families have a naming of the same name.
+    """
+    found: dict[str, Conversions] = {}
+    for family in families():
+        if (offered := family.conversions) is None:
+            continue
+        for naming in offered.namings:
+            if naming in found:
+                raise ValueError(f"family {family.name}: another family writes {naming!r} already")
+            found[naming] = offered
+    return found
+
+
+def conversion_to(naming: str) -> Conversions:
+    """The conversions that write a naming.
+
+    Raises:
+        ValueError: none does; the message lists near names.
+    """
+    known = conversions()
+    if naming not in known:
+        raise ValueError(
+            f"--to {naming}: expected one of {', '.join(known)} (nearest: {nearest(naming, known)})"
+        )
+    return known[naming]
+
+
+def common_names() -> tuple[CommonNames, ...]:
+    """How families call their networks alike, of all that do."""
+    return tuple(family.common_names for family in families() if family.common_names is not None)
 
 
 def explained(identity: Identity, report: LoadReport) -> str:

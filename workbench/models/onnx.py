@@ -256,4 +256,5 @@ FAMILY = Family(
     opens=lambda opening: opening.required().container.lower().startswith("onnx"),
     leaves_open=FACTS_LEFT_OPEN,
     needs_torch=False,
+    file_is_model=True,
 )

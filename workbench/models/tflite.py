@@ -161,4 +161,5 @@ FAMILY = Family(
     opens=lambda opening: opening.required().container == "TensorFlow Lite",
     leaves_open=FACTS_LEFT_OPEN,
     needs_torch=False,
+    file_is_model=True,
 )

@@ -195,4 +195,5 @@ FAMILY = Family(
     load=load,
     opens=_opens,
     leaves_open=FACTS_LEFT_OPEN,
+    file_is_model=True,
 )

@@ -16,9 +16,10 @@ from workbench.core import NotAvailable
 from workbench.core.run import run
 from workbench.data import builtin
 from workbench.models import open_model
+from workbench.models.families import conversion_to
 from workbench.models.opening import StatedFacts
 from workbench.models.vitpose.conversion import state_as_mmpose, transformers_config, weights_of
-from workbench.models.vitpose.export import TINY, convert, random_vitpose, target_named, write_demo
+from workbench.models.vitpose.export import TINY, convert, random_vitpose, write_demo
 from workbench.models.vitpose.network import CLASSIC, Architecture, HeadShape
 from workbench.models.vitpose.transformers_code import build
 
@@ -295,7 +296,7 @@ def test_other_networks_and_namings_are_refused(tmp_path):
     ):
         convert(open_checkpoint(path), "hf", tmp_path / "out.pth")
     with pytest.raises(ValueError, match=r"--to hff: expected one of mmpose-1, mmpose-0, hf \(nearest: hf"):
-        target_named("hff")
+        conversion_to("hff")
     with pytest.raises(ValueError, match="expected a name ending in"):
         write_weights(tmp_path / "out.onnx", {})
 

@@ -264,6 +264,52 @@ class TextFusion:
             "which skips the neck"
         )
 
+    @property
+    def device(self) -> str | None:
+        """Where the network runs; None for the CPU."""
+        return self.top_down.device
+
+    @property
+    def ways(self) -> Mapping[str, Path]:
+        """The ways through the network that experiments compare."""
+        return {
+            "as it predicts": self.inference,
+            "as it was trained": self.training,
+            "fused and refined": Path(True, "inference"),
+            "neither neck nor refiner": Path(False, ""),
+            "no refiner": dataclasses.replace(self.inference, refine=""),
+        }
+
+    def with_neck(
+        self, config: Mapping[str, Any], options: Mapping[str, Any], start: Mapping[str, Tensor], seed: int
+    ) -> TextFusion:
+        """The model with a neck of other options and first weights; text and paths are these.
+
+        Args:
+            config: from which this model was built.
+            options: of the neck, those that change; see workbench.models.text_fusion.neck.
+            start: tensors by name that the new network begins with.
+            seed: of the first weights of all others.
+
+        Raises:
+            ValueError: the neck cannot be built.
+        """
+        from workbench.models.mmpose.model import build, model_of
+        from workbench.models.mmpose.trust import changed
+        from workbench.models.randomness import private_randomness
+
+        part = config["model"]
+        settings = changed(config, model={**part, "neck": {**part["neck"], **options}})
+        with private_randomness(seed):
+            module = build(settings).eval()
+        module.load_state_dict(dict(start), strict=False)
+        model = model_of(module, settings, None, self.top_down.device)
+        assert isinstance(model, TextFusion)  # of this config
+        top_down = dataclasses.replace(model.top_down, skeleton=self.skeleton)
+        return dataclasses.replace(
+            model, top_down=top_down, text=self.text, inference=self.inference, training=self.training
+        )
+
     def through(self, path: Path) -> TextFusion:
         """The same network and text, with another path of inference."""
         return dataclasses.replace(self, inference=path)

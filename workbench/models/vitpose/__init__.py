@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench.models.families import Family, Fresh, FreshOptions, deferred
+from workbench.checkpoints.vit_names import NAMINGS
+from workbench.models.families import (
+    CommonNames,
+    Conversions,
+    Demo,
+    Family,
+    Fresh,
+    FreshOptions,
+    deferred,
+)
 
 if TYPE_CHECKING:
     from workbench.core import PoseModel
@@ -39,4 +48,21 @@ FAMILY = Family(
     fresh=(Fresh("vitpose", _small),),
     save=deferred("workbench.models.vitpose.model", "write"),
     leaves_open=("padding", "mean", "std", "channels", "input", "expert", "heads", "pos_embed"),
+    conversions=Conversions(
+        NAMINGS,
+        deferred("workbench.models.vitpose.export", "convert"),
+        facts=("expert", "heads", "input"),
+        demo=deferred("workbench.models.vitpose.export", "demo_to_convert"),
+        demo_naming="hf",
+    ),
+    common_names=CommonNames(
+        deferred("workbench.models.vitpose.conversion", "state_as_mmpose"),
+        deferred("workbench.models.vitpose.conversion", "tap_as_mmpose"),
+        deferred("workbench.models.vitpose.export", "demo_port"),
+    ),
+    demo=Demo(
+        "a random ViTPose",
+        "no demo run is a transformer: a tiny ViTPose with random weights",
+        deferred("workbench.models.vitpose.export", "write_demo"),
+    ),
 )

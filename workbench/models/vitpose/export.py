@@ -13,7 +13,6 @@ import torch
 from workbench.checkpoints import open_checkpoint
 from workbench.checkpoints.remap import VITPOSE_PLUS
 from workbench.checkpoints.vit_names import NAMINGS
-from workbench.core import nearest
 from workbench.core.files import write_text
 from workbench.models.opening import Opening, StatedFacts
 from workbench.models.vitpose.conversion import Weights, converted, transformers_config, weights_of
@@ -75,19 +74,6 @@ class Conversion:
             "outputs are equal" if self.max_abs == 0 else f"outputs differ by at most {self.max_abs:.2g}"
         )
         return f"{text}; {verdict} (heatmaps up to {self.largest:.3g}, one random input)"
-
-
-def target_named(name: str) -> str:
-    """A naming as `--to` takes it.
-
-    Raises:
-        ValueError: there is none of this name; the message lists near ones.
-    """
-    if name not in NAMINGS:
-        raise ValueError(
-            f"--to {name}: expected one of {', '.join(NAMINGS)} (nearest: {nearest(name, NAMINGS)})"
-        )
-    return name
 
 
 def convert(
@@ -296,6 +282,27 @@ def write_demo(folder: Path, naming: str = "mmpose-1", seed: int = 0, name: str 
     convert(open_checkpoint(first), naming, out, check=False)
     first.unlink()
     return out
+
+
+def demo_to_convert(folder: Path, target: str) -> tuple[Path, str]:
+    """A file of such a network under another naming than the target's, and the name of the converted file.
+
+    Args:
+        folder: where it is written.
+        target: a key of NAMINGS.
+    """
+    file = write_demo(folder, "mmpose-1" if target != "mmpose-1" else "mmpose-0")
+    names = {"hf": "model.safetensors", "mmpose-1": "mmpose-1.pth", "mmpose-0": "mmpose-0.pth"}
+    return file, names[target]
+
+
+def demo_port(folder: Path) -> tuple[Path, Path]:
+    """Such a network, and a port of it that forgot the position of the class token: a mistake often made.
+
+    Args:
+        folder: where both are written.
+    """
+    return write_demo(folder, "mmpose-0", name="original.pth"), write_forgetful_port(folder)
 
 
 def write_forgetful_port(folder: Path, name: str = "port.pth", seed: int = 0) -> Path:

@@ -12,9 +12,9 @@ import numpy as np
 
 from workbench.checkpoints import open_checkpoint
 from workbench.core import NotAvailable, nearest
+from workbench.core.capabilities import TextNeckModel
+from workbench.models.families import config_modules
 from workbench.models.opening import Opening
-from workbench.models.text_fusion import Path as Through
-from workbench.models.text_fusion import TextFusion
 from workbench.text import TextVectors
 from workbench.text.vectors import builtin_text
 
@@ -36,7 +36,7 @@ class Arm:
 
     Attributes:
         name: what is different, in a few words.
-        neck: options of the neck; see workbench.models.text_fusion.neck.
+        neck: options of the neck, as its config names them.
         factors: learning rate factor by module prefix.
         text: which sentences it reads.
         way: the path through the network when it is evaluated.
@@ -155,7 +155,7 @@ class Origin:
         note: where the weights come from.
     """
 
-    given: TextFusion
+    given: TextNeckModel
     config: Mapping[str, Any]
     start: Mapping[str, Tensor]
     species: TextVectors | None
@@ -181,15 +181,14 @@ def origin_of(
         NotAvailable: the model has no text neck, or there is no config.
         ValueError: the start holds another network.
     """
-    from workbench.models.text_fusion.config import fitted
-
     model = loaded.model
-    if not isinstance(model, TextFusion) or not model.has_neck or loaded.checkpoint is None:
+    if not isinstance(model, TextNeckModel) or not model.has_neck or loaded.checkpoint is None:
         raise NotAvailable(
             f"experiment: {loaded.title} has no text neck; give a text fusion checkpoint (--demo has one)"
         )
-    written = Opening(loaded.checkpoint, config).read_config()
-    settings = fitted(written, loaded.checkpoint.tensors)
+    settings = Opening(loaded.checkpoint, config).read_config()
+    for modules in config_modules():
+        settings = modules.fitted(settings, loaded.checkpoint.tensors)
     own = {k: v.clone() for k, v in model.module.state_dict().items() if not k.startswith("neck.")}
     note = "backbone and head begin with the given checkpoint's own weights, which learned beside its neck"
     if start is not None:
@@ -212,7 +211,7 @@ def origin_of(
     return Origin(model, settings, own, text or _species(settings), note)
 
 
-def arm_model(origin: Origin, arm: Arm, seed: int) -> TextFusion:
+def arm_model(origin: Origin, arm: Arm, seed: int) -> TextNeckModel:
     """The model an arm trains: shared weights, and a neck of its own with first weights from the seed.
 
     Args:
@@ -224,39 +223,19 @@ def arm_model(origin: Origin, arm: Arm, seed: int) -> TextFusion:
         NotAvailable: the arm wants sentences of the species and there are none.
         ValueError: the neck cannot be built.
     """
-    from workbench.models.mmpose.model import build, model_of
-    from workbench.models.mmpose.trust import changed
-    from workbench.models.randomness import private_randomness
-
-    part = origin.config["model"]
-    settings = changed(origin.config, model={**part, "neck": {**part["neck"], **arm.neck}})
-    with private_randomness(seed):
-        module = build(settings).eval()
-    module.load_state_dict(dict(origin.start), strict=False)
-    model = model_of(module, settings, None, origin.given.top_down.device)
-    assert isinstance(model, TextFusion)  # of this config
-    given = origin.given
-    top_down = dataclasses.replace(model.top_down, skeleton=given.skeleton)
-    return dataclasses.replace(
-        model, top_down=top_down, text=_text(origin, arm), inference=given.inference, training=given.training
-    )
+    model = origin.given.with_neck(origin.config, arm.neck, origin.start, seed)
+    text = _text(origin, arm)
+    return model if text is None else model.reading(text)
 
 
-def way_through(model: TextFusion, way: Way) -> TextFusion:
+def way_through(model: TextNeckModel, way: Way) -> TextNeckModel:
     """The model along the path on which the arm is evaluated.
 
     Args:
         model: with a text neck.
         way: of training or of inference.
     """
-    ways: dict[str, Through] = {
-        "as it predicts": model.inference,
-        "as it was trained": model.training,
-        "fused and refined": Through(True, "inference"),
-        "neither neck nor refiner": Through(False, ""),
-        "no refiner": dataclasses.replace(model.inference, refine=""),
-    }
-    return model.through(ways[way])
+    return model.through(model.ways[way])
 
 
 def _species(config: Mapping[str, Any]) -> TextVectors | None:

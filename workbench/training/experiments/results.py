@@ -359,8 +359,8 @@ def digest_of(experiment: Experiment, origin: Origin, material: Material, course
         dataclasses.asdict(experiment),
         dataclasses.asdict(course),
         origin.config,
-        [str(given.top_down.device or "cpu"), repr(given.inference), repr(given.training)],
-        [repr(given.top_down.codec), given.top_down.padding, repr(given.skeleton)],
+        [str(given.device or "cpu"), repr(given.inference), repr(given.training)],
+        [repr(given.codec), given.padding, repr(given.skeleton)],
         [_text_facts(text) for text in (given.text, origin.species)],
         [[_set_facts(pose_set), list(indices)] for pose_set, indices in (material.train, material.judge)],
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ import numpy as np
 from workbench.core import Sample
 from workbench.evaluation import Cancelled, Evaluation, Predictions, evaluate, paired_bootstrap, predict
 from workbench.evaluation.bootstrap import resampled_ap
-from workbench.models.text_fusion import Path, TextFusion
 from workbench.training.experiments.arms import Arm, Experiment, Origin, arm_model, way_through
 from workbench.training.experiments.results import (
     COURSE,
@@ -25,6 +24,7 @@ from workbench.training.settings import Settings
 from workbench.training.trainer import Trainer
 
 if TYPE_CHECKING:
+    from workbench.core.capabilities import TextNeckModel
     from workbench.data import PoseSet
     from workbench.training.trainer import Trainer
 
@@ -82,7 +82,7 @@ class Course:
 
 
 def learned(
-    model: TextFusion,
+    model: TextNeckModel,
     arm: Arm,
     pose_set: PoseSet,
     indices: Sequence[int],
@@ -116,7 +116,7 @@ def learned(
         return [jittered(pose_set.sample(pool[i]), generator) for i in chosen]
 
     watched = [pose_set.sample(i) for i in pool[:WATCHED]]
-    device = model.top_down.device or "cpu"
+    device = model.device or "cpu"
     trainer = Trainer(model, watched, course.settings(arm), augment=batch, device=device)
     begun(trainer)
     for step in range(trainer.step_number + 1, course.steps + 1):
@@ -221,7 +221,7 @@ def run_experiment(
     """
     watch = watch or Watch()
     judged: list[tuple[Arm, Evaluation, Evaluation, dict[str, list[Any]]]] = []
-    seen: dict[Path, Evaluation] = {}
+    seen: dict[Hashable, Evaluation] = {}
     for number, arm in enumerate(experiment.arms):
         progress = _ArmProgress(watch, number, len(experiment.arms), arm.name)
         model = arm_model(origin, arm, course.seed) if experiment.trains else origin.given
@@ -286,13 +286,13 @@ class _ArmProgress:
 
 
 def _course_of(
-    model: TextFusion,
+    model: TextNeckModel,
     arm: Arm,
     material: Material,
     course: Course,
     progress: _ArmProgress,
     stored: StoredArm | None,
-    ways: Sequence[Path],
+    ways: Sequence[Hashable],
 ) -> tuple[dict[str, list[Any]], str]:
     """The curve of an arm, and what of it was taken from an earlier call; "" for nothing.
 
@@ -304,7 +304,7 @@ def _course_of(
 
 
 def _trained(
-    model: TextFusion,
+    model: TextNeckModel,
     arm: Arm,
     material: Material,
     course: Course,
@@ -342,7 +342,7 @@ def _trained(
     return {**curve, "measured": [*curve["measured"], course.steps]}, resumed
 
 
-def _predicted(model: TextFusion, material: Material, watch: Watch) -> Predictions:
+def _predicted(model: TextNeckModel, material: Material, watch: Watch) -> Predictions:
     pose_set, indices = material.judge
     return predict(model, pose_set, indices=indices, cancelled=watch.cancelled)
 
