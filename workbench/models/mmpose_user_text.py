@@ -21,7 +21,7 @@ from workbench.core import Batch, NotAvailable, Outputs, Passed, Sample
 from workbench.core.conditioning import Conditioning
 from workbench.core.errors import errors_of_user_code
 from workbench.models.conditioning import LIBRARIES
-from workbench.models.text_fusion.config import text_of_config
+from workbench.models.config_text import text_of_config
 from workbench.models.top_down import TopDown
 from workbench.text.vectors import TextVectors
 
