@@ -166,7 +166,7 @@ def test_a_link_names_the_sample_as_look_and_compare_do_and_as_the_rail_carries_
     query = json.dumps([None, None, "scenes-val", "000002/2"])
     note, *chosen = api.predict(query, api_name="/overfit_restored")[-len(NAMES) - 1 :]
     offered = dict(zip(NAMES, chosen, strict=True))
-    assert (note, offered["data"]["value"], offered["sample"]) == ("", "scenes-val", 1)
+    assert (note, offered["data"]["value"], offered["sample"]["value"]) == ("", "scenes-val", 1)
 
 
 @pytest.mark.parametrize(
