@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -127,17 +128,19 @@ def test_nothing_that_a_json_names_is_opened(photo, tmp_path, monkeypatch):
     from workbench.data import images
 
     true_size, true_read = images.image_size, images.read_image_with_notes
-    monkeypatch.setattr(images, "image_size", lambda p: (opened.append(str(p)), true_size(p))[1])
-    monkeypatch.setattr(
-        images, "read_image_with_notes", lambda p, *a: (opened.append(str(p)), true_read(p, *a))[1]
-    )
+
+    def noted(path):  # an image is read through a link to its open file: its place is what counts
+        opened.append(os.path.realpath(path))
+
+    monkeypatch.setattr(images, "image_size", lambda p: (noted(p), true_size(p))[1])
+    monkeypatch.setattr(images, "read_image_with_notes", lambda p, *a: (noted(p), true_read(p, *a))[1])
     names = ("../secret.png", str(secret), "file:///etc/passwd", "http://127.0.0.1/x.png", "my photo.png")
     file = annotation(tmp_path / "a.json", *names, instances=((4, 33.0), (0, 1.0), (1, 2.0)))
     assert own_sample(OwnPhoto(photo, file), COCO, None)[0].truth[0, 0] == 33
-    assert set(opened) == {str(photo)}
+    assert set(opened) == {os.path.realpath(photo)}
     only = annotation(tmp_path / "b.json", "../../etc/passwd")  # renamed: the one image is the photo
     assert own_sample(OwnPhoto(photo, only), COCO, None)[0].image.shape == (120, 160, 3)
-    assert set(opened) == {str(photo)}
+    assert set(opened) == {os.path.realpath(photo)}
 
 
 @pytest.mark.parametrize(

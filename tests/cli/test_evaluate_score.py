@@ -144,7 +144,8 @@ class TestEvaluate:
         ("words", "message"),
         [
             ([], "expected a checkpoint"),
-            (["--adapter", "centre.py"], "expected --data"),
+            (["--adapter", "centre.py"], "no such file or folder centre.py"),
+            (["--adapter", __file__], "expected --data"),
         ],
     )
     def test_what_is_missing_is_said(self, workbench, words, message):
