@@ -147,25 +147,32 @@ def as_file(context: Context, inspector: Inspector, kind: str, *values: Any) -> 
 def restored(context: Context, inspector: Inspector, query: str) -> list[Any]:
     """Bar and knobs as the address has them; what it lacks takes its default.
 
+    An address that names something that is not there is said, and the page shows its defaults: an error would
+    write "Error" into every control and leave nothing to choose from.
+
     Args:
         context: of this serving.
         inspector: the page's.
         query: the address's words as a JSON list: those of `address.SUBJECT`, then the knobs.
-
-    Raises:
-        gr.Error: the address names something that is not there.
     """
     fields = dataclasses.fields(inspector.params)
-    words: list[Any] = sent_json(query, list) or [None] * (len(SUBJECT) + len(fields))
-    if not words[0] and (able := able_runs(context, inspector)):
-        words[0] = able[0].id  # the first visit opens on a run that can answer
+    nothing: list[Any] = [None] * (len(SUBJECT) + len(fields))
     try:
-        subject = subject_of(context, *subject_values(context, words[: len(SUBJECT)]), None, *NO_BOX)
-        knobs = knob_values(inspector.params, words[len(SUBJECT) :])
+        subject, knobs = _linked(context, inspector, sent_json(query, list) or nothing)
     except MISTAKES as mistake:
-        raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
+        gr.Warning(f"{sentence(mistake)}; the page shows its defaults instead", duration=None)
+        subject, knobs = _linked(context, inspector, nothing)
     updates = [gr.update(value=knobs[f.name]) if f.name in knobs else gr.skip() for f in fields]
     return [*offered(context, subject), *updates]
+
+
+def _linked(context: Context, inspector: Inspector, words: list[Any]) -> tuple[Subject, Mapping[str, Any]]:
+    """What an address names: the subject, and the values of its knobs by name."""
+    run, *others = words
+    if not run and (able := able_runs(context, inspector)):
+        run = able[0].id  # the first visit opens on a run that can answer
+    named = subject_values(context, [run, *others[: len(SUBJECT) - 1]])
+    return subject_of(context, *named, None, *NO_BOX), knob_values(inspector.params, words[len(SUBJECT) :])
 
 
 # One page for all inspectors: the controls come from the Params of the one that the address names.
@@ -228,11 +235,7 @@ class SharedPage:
         return [inspector.name, *controls, gr.update(visible=bool(dataclasses.fields(inspector.params)))]
 
     def restored(self, address: str = "{}") -> list[Any]:
-        """Bar and controls as the address has them.
-
-        Raises:
-            gr.Error: the address names something that is not there.
-        """
+        """Bar and controls as the address has them."""
         found = sent_json(address, dict)
         inspector = self._inspector(found.get("page", ""))
         words = found.get("words") or [None] * len(SUBJECT)
@@ -288,7 +291,6 @@ def build(context: Context) -> None:
         page.opened, query, [name, *controls, parts.column], js=read, api_name="look_opened",
         show_progress="hidden",
     )  # fmt: skip
-    # After it, not with it: a link to what is not there is refused, and the page can be used all the same.
     asking.after(
         opened.success(
             page.restored, query, [*parts.bar.linked, *controls], js=read, api_name="look_restored",

@@ -10,6 +10,7 @@ import gradio_client
 import numpy as np
 import pytest
 
+from apps.pages.inspectors import restored
 from tests.apps.client import code_in, saved
 from tests.waiting import until, when
 from workbench.inspectors import ALL, get
@@ -177,11 +178,20 @@ class TestLinks:
         ("place", "word", "said"),
         [(0, "absent", "no run"), (1, "77", "no epoch '77'"), (3, "a/b", "no sample")],
     )
-    def test_a_link_to_what_is_not_there_is_one_sentence(self, client, place, word, said):
+    def test_a_link_to_what_is_not_there_is_said_on_a_page_that_can_be_used(
+        self, client, context, monkeypatch, place, word, said
+    ):
         words = ["painted-run", "2", "painted.json", "000001/101", None, None]
         words[place] = word
-        with pytest.raises(gradio_client.exceptions.AppError, match=said):
-            client.predict(linked(words), api_name="/look_restored")
+        back = client.predict(linked(words), api_name="/look_restored")
+        assert [value(update) for update in back[:4]] == ["painted-run", 2, "painted.json", 0]
+        warned = []
+        monkeypatch.setattr("gradio.Warning", lambda text, duration: warned.append((text, duration)))
+        restored(context, get("overlay"), json.dumps(words))
+        ((text, duration),) = warned
+        assert said in text
+        assert text.endswith("; the page shows its defaults instead")
+        assert duration is None, "it stays until it is closed"
 
     def test_the_page_shows_the_controls_of_the_inspector_that_the_address_names(self, client):
         shown = {}
