@@ -158,6 +158,27 @@ def test_a_set_of_hidden_keypoints_alone_is_told_from_one_of_visible_keypoints_a
         assert "visibility" not in causes(linted(kept(healthy), images=False))
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_instances_that_chance_hides_are_no_merge_and_merged_ones_are_named(linted, seed):
+    """Six labelled keypoints, each hidden with .65: one instance in 13 has none that is seen."""
+    random = np.random.default_rng(seed)
+
+    def six(share, merged):
+        def change(raw):
+            raw["annotations"] = [a for a in raw["annotations"] if all(a["keypoints"][2:18:3])]
+            for number, entry in enumerate(raw["annotations"]):
+                points = np.array(entry["keypoints"], float).reshape(-1, 3)
+                points[6:] = 0
+                hidden = random.random(6) < (1 if number % 10 < merged else share)
+                points[:6, 2] = np.where(hidden, 1, 2)
+                entry.update(keypoints=points.ravel().tolist(), num_keypoints=6)
+
+        return change
+
+    assert "visibility" not in causes(linted(six(0.65, 0), images=False))
+    assert "visibility" in causes(linted(six(0.2, 2), images=False))
+
+
 def test_single_instances_that_are_called_crowds_are_named(linted):
     def change(raw, step=3):
         for a in raw["annotations"][::step]:

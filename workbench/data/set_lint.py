@@ -453,8 +453,11 @@ def _visibility(pose_set: PoseSet) -> list[Located]:
         fix = "Write visibility 2 for keypoints that are seen and 1 for hidden ones; 0 is `not labelled`."
         made.append(located_at(Finding("visibility", text, fix), placed))
     rich = [a for a in chosen if a.num_keypoints >= _RICH]
-    hidden = [a for a in rich if (a.truth[:, 2] < 2).all()]
-    if max(_LEAST_HIDDEN, _SOME_HIDDEN * len(rich)) <= len(hidden) < len(rich):
+    counts = [int((a.truth[:, 2] == 2).sum()) for a in rich]
+    hidden = [a for a, count in zip(rich, counts, strict=True) if not count]
+    # Where few keypoints are labelled, chance hides all of some: then about as many have one that is seen.
+    merged = len(hidden) > 2 * counts.count(1)
+    if merged and max(_LEAST_HIDDEN, _SOME_HIDDEN * len(rich)) <= len(hidden) < len(rich):
         text = (
             f"every labelled keypoint of {len(hidden)} instances has visibility 1, which is `hidden` in COCO,"
             f" while the other {len(rich) - len(hidden)} have visible ones: as after a merge with a file that"
