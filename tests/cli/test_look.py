@@ -196,7 +196,7 @@ class TestOptions:
         ("words", "reason"),
         [
             ((), "expected a checkpoint, --adapter, or --demo"),
-            (("--data", "astronaut", "--image", "x.png"), "exclude each other"),
+            (("--data", "astronaut", "--image", __file__), "exclude each other"),
             (("--data", "astronaut", "--box", "1,2,3,4"), "--box belongs to --image"),
             (("--image", "x.png"), "x.png"),
             (("--data", "astronaut", "--sample", "99"), "no instance 99"),

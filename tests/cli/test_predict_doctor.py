@@ -189,11 +189,11 @@ def test_a_trained_network_on_a_real_photograph(workbench, shared, tmp_path):
         ((), "expected a checkpoint, --adapter, or --demo"),
         (("--adapter", TINY), "expected at least one --image"),
         (("--adapter", TINY, "--image", "nowhere.png"), "nowhere.png"),
-        (("--adapter", "nowhere.py", "--image", "IMAGE"), "no adapter nowhere.py"),
+        (("--adapter", "nowhere.py", "--image", "IMAGE"), "no such file or folder nowhere.py"),
         (("--adapter", TINY, "--image", "IMAGE", "--box", "1,2,3"), "expected x0,y0,x1,y1"),
         (("--adapter", TINY, "--image", "IMAGE", "--box", "5,5,5,9"), "expected x0 < x1"),
         (
-            ("--adapter", TINY, "--image", "IMAGE", "--box", "1,2,3,4", "--boxes", "x.json"),
+            ("--adapter", TINY, "--image", "IMAGE", "--box", "1,2,3,4", "--boxes", __file__),
             "exclude each other",
         ),
         (("--adapter", TINY, "--image", "IMAGE", "--decoder", "simcc"), "argmax, quarter, dark, udp"),

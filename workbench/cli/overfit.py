@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 DEMO_STEPS = 100  # the small network learns its animal in about 60
 
 Name = Annotated[str | None, argument("A network to train from initial weights; an unknown name lists them.")]
+# Text, not a path: the name of an annotated image will do, wherever its set keeps it.
 ImageFile = Annotated[
-    Path | None, option("--image", "The image to learn; the first annotated one by default.")
+    str | None, option("--image", "The image to learn; the first annotated one by default.")
 ]
 Annotation = Annotated[
     str | None,
@@ -117,6 +118,7 @@ def command(
     from workbench.training.overfit import overfit_setup
     from workbench.training.settings import default_settings
 
+    picture = Path(image) if image else None
     model, title, samples = _material(
         name,
         config,
@@ -124,7 +126,7 @@ def command(
         annotation,
         images,
         pictures,
-        image,
+        picture,
         sample,
         count,
         category,
@@ -140,7 +142,7 @@ def command(
     requested = {"steps": steps, "learning_rate": learning_rate, "schedule": schedule}
     requested |= {"warm_up": warm_up, "clip": clip, "weight_decay": weight_decay, "ema": ema}
     source = {"name": name, "demo": demo, "annotation": annotation, "images": images, "category": category}
-    source |= {"image": image, "sample": sample, "config": config, "adapter": adapter, "count": count}
+    source |= {"image": picture, "sample": sample, "config": config, "adapter": adapter, "count": count}
     setup = overfit_setup(
         model,
         samples,
