@@ -208,6 +208,9 @@ def subject_values(context: Context, query: list[Any]) -> list[Any]:
     epoch = epoch or (epochs or "").rpartition(",")[2]
     folder = context.registry.run(run) if run else context.registry.default_run()
     index = epoch_named(folder, epoch) if epoch else None
+    if sample and not data:  # of the set that the page would open
+        last = folder.epochs[-1].index
+        data = context.registry.default_data(folder.id, last if index is None else index)
     if sample and data:
         sample = sample_named(context.registry.sets.get(data), sample)
     else:

@@ -170,6 +170,12 @@ class TestLinks:
         back = client.predict(query, api_name="/look_restored")
         assert [value(update) for update in back[:4]] == ["painted-run", 1, "painted.json", 1]
 
+    def test_a_sample_without_a_set_is_one_of_the_set_that_the_page_opens(self, client):
+        back = client.predict(
+            linked(["painted-run", None, None, "000002/102", None, None]), api_name="/look_restored"
+        )
+        assert [value(update) for update in back[:4]] == ["painted-run", 2, "painted.json", 1]
+
     def test_an_empty_address_shows_the_last_epoch_of_the_first_run(self, client):
         back = client.predict(linked(None), api_name="/look_restored")
         assert [value(update) for update in back[:4]] == ["painted-run", 2, "painted.json", 0]
