@@ -121,7 +121,8 @@ def test_a_tokenizer_that_names_code_of_its_folder_is_refused_without_asking(cli
     (tmp_path / "foreign_code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n")
     asked = []
     monkeypatch.setattr("builtins.input", lambda prompt="": asked.append(prompt) or "y")
-    with pytest.raises(ValueError, match="contains custom code"):
+    # Which sentence comes first depends on the classes that transformers has been asked for before.
+    with pytest.raises(ValueError, match=r"contains custom code|no sentence encoder that can be loaded"):
         sentence_encoder(tmp_path)(SENTENCES)
     assert not asked
     assert not (tmp_path / "ran").exists()

@@ -434,6 +434,24 @@ def _outside_box(pose_set: PoseSet) -> list[Located]:
     return [located_at(Finding("keypoints outside the box", text, severity="warning"), behind)]
 
 
+def _merged_hidden(chosen: Sequence[Instance]) -> list[Located]:
+    """Instances all of whose keypoints are hidden, among others that have visible ones."""
+    rich = [a for a in chosen if a.num_keypoints >= _RICH]
+    counts = [int((a.truth[:, 2] == 2).sum()) for a in rich]
+    hidden = [a for a, count in zip(rich, counts, strict=True) if not count]
+    # Where few keypoints are labelled, chance hides all of some: then about as many have one that is seen.
+    merged = len(hidden) > 2 * counts.count(1)
+    if merged and max(_LEAST_HIDDEN, _SOME_HIDDEN * len(rich)) <= len(hidden) < len(rich):
+        text = (
+            f"every labelled keypoint of {len(hidden)} instances has visibility 1, which is `hidden` in COCO,"
+            f" while the other {len(rich) - len(hidden)} have visible ones: as after a merge with a file that"
+            " marks nothing as visible"
+        )
+        fix = "Write 2 for visible keypoints of these instances too."
+        return [located_at(Finding("visibility", text, fix, severity="warning"), hidden)]
+    return []
+
+
 def _visibility(pose_set: PoseSet) -> list[Located]:
     chosen = _usual(pose_set)
     made = []
@@ -452,19 +470,7 @@ def _visibility(pose_set: PoseSet) -> list[Located]:
         )
         fix = "Write visibility 2 for keypoints that are seen and 1 for hidden ones; 0 is `not labelled`."
         made.append(located_at(Finding("visibility", text, fix), placed))
-    rich = [a for a in chosen if a.num_keypoints >= _RICH]
-    counts = [int((a.truth[:, 2] == 2).sum()) for a in rich]
-    hidden = [a for a, count in zip(rich, counts, strict=True) if not count]
-    # Where few keypoints are labelled, chance hides all of some: then about as many have one that is seen.
-    merged = len(hidden) > 2 * counts.count(1)
-    if merged and max(_LEAST_HIDDEN, _SOME_HIDDEN * len(rich)) <= len(hidden) < len(rich):
-        text = (
-            f"every labelled keypoint of {len(hidden)} instances has visibility 1, which is `hidden` in COCO,"
-            f" while the other {len(rich) - len(hidden)} have visible ones: as after a merge with a file that"
-            " marks nothing as visible"
-        )
-        fix = "Write 2 for visible keypoints of these instances too."
-        made.append(located_at(Finding("visibility", text, fix, severity="warning"), hidden))
+    made += _merged_hidden(chosen)
     seen = np.stack([a.truth[:, 2] for a in chosen]) if chosen else np.zeros((0, 1))
     if len(chosen) >= 2 and (seen == 1).any() and not (seen == 2).any():
         text = (
