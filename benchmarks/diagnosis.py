@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.diagnosis_coverage import table
+from benchmarks.diagnosis_items import cases_table, controls_table, items_table
 from benchmarks.run import machine
 from tests.diagnosis import suite
 from tests.diagnosis.judging import Outcome, judged
@@ -239,7 +240,11 @@ def page(rows: Sequence[Row]) -> str:
             *(cells(row) for row in rows if row.part == part),
             "",
         ]
-    planted = (case for cases in CASES.values() for case in cases)
+    planted = [case for cases in CASES.values() for case in cases]
+    judged = {row.name: row for row in rows}
+    lines += ["## The list of causes, item by item", "", *items_table(planted, judged), ""]
+    lines += ["## Healthy controls, by kind", "", *controls_table(planted, judged), ""]
+    lines += ["## The five cases", "", *cases_table(), ""]
     lines += ["## What is planted where", "", *table(planted)]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import asdict
+from pathlib import Path
 
+from benchmarks import diagnosis_items
 from benchmarks.diagnosis import CASES, FRESH, HELD_OUT, TUNED, Row, judged_row, page, read_rows, totals
 from benchmarks.diagnosis_coverage import CONTAINERS, KINDS, coverage, kind_of, verdicts
 from tests.diagnosis.judging import judged
@@ -81,3 +84,35 @@ def test_a_finding_that_does_not_tell_what_its_case_asks_for_is_a_miss():
     assert judged(case).rank == 1
     outcome = judged(dataclasses.replace(case, says=(*case.says, "clipped at 7")))
     assert (outcome.rank, outcome.false) == (0, ("gradient clipping too small, without clipped at 7",))
+
+
+def test_every_item_of_the_list_is_planted_or_says_why_not():
+    cases = [case for part in CASES.values() for case in part]
+    items = diagnosis_items.ITEMS
+    assert {item.name: found for item in items if (found := diagnosis_items.lacks(item, cases))} == {}
+    kinds = {kind.cause for kind in KINDS}
+    assert {name for item in items for name in item.kinds} <= kinds
+    # No pattern is empty by a renamed case, unless the row itself says why nothing is planted.
+    empty = [item.name for item in items if item.only and not diagnosis_items.listed(item, cases)]
+    assert empty == []
+
+
+def test_items_count_what_was_judged_and_name_what_was_not_first():
+    part = [case for case in CASES[TUNED] if case.name in ("red and blue", "vitpose: no mean", "0 to 1")]
+    rows = {"red and blue": row(TUNED, "red and blue"), "0 to 1": row(TUNED, "0 to 1", rank=2)}
+    lines = {line.split(" | ")[1]: line for line in diagnosis_items.items_table(part, rows) if " | " in line}
+    assert "| channel order | rtmpose: strong | 1 | 1 | - |" in lines["channel order"]
+    assert "| rtmpose: strong; vitpose: weak | 2, 1 run | 0 | 0 to 1 |" in lines["mean and std"]
+
+
+def test_every_control_is_of_a_kind_and_every_kind_has_some():
+    controls = [case.name for part in CASES.values() for case in part if not case.cause]
+    patterns = diagnosis_items.CONTROLS.values()
+    assert [name for name in controls if not any(re.search(kind, name) for kind in patterns)] == []
+    assert [kind for kind in patterns if not any(re.search(kind, name) for name in controls)] == []
+
+
+def test_the_five_cases_are_closed_by_tests_that_are_there():
+    text = Path(__file__).with_name("test_cases.py").read_text()
+    named = [name for tests in diagnosis_items.FIVE_CASES.values() for name in tests]
+    assert [name for name in named if f"def {name}(" not in text] == []
