@@ -18,6 +18,16 @@ DECLARED = ("capabilities.py", "model.py", "report.py")
 FOREIGN = {"forward", "loss", "predict", "before_train_iter", "after_train_iter", "createIndex", "loadRes"}
 DESCRIBED_AS_VALUES = {"property", "cached_property", "overload", "setter"}
 NO_ERRORS = {"NotImplementedError", "AttributeError", "StopIteration"}
+# Annotations of jaxtyping state shapes; an array without one is described in words.
+WITH_SHAPE = re.compile(
+    r"\b(Float|Int|Bool|UInt8|Shaped|Num)"
+    r"\[(np\.ndarray|torch\.Tensor|Tensor)( \| (np\.ndarray|Tensor))?, '[^']*'\]"
+)
+ARRAY = re.compile(r"\b(ndarray|Tensor)\b")
+SHAPE = re.compile(
+    r"\[(\w+|\.\.\.)(( [*+] |, | )(\w+|\.\.\.|\w+/\d))*\]"  # [N, K, 2], [N, 4 planes, h, w], [N, C, H/4, W/4]
+    r"|\b(shapes?|scalars?|px|pixels)\b"
+)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -107,6 +117,31 @@ def lacking(path: Path) -> list[str]:
     return found
 
 
+def without_shape(path: Path) -> list[str]:
+    """One line for each array or tensor whose shape neither its annotation nor the docstring states."""
+    found = []
+    for name, function, _ in functions(path):
+        docstring = ast.get_docstring(function) or ""
+        said, returned = (
+            section(docstring, "Args"),
+            section(docstring, "Returns") + section(docstring, "Yields"),
+        )
+        first = docstring.partition("\n\nArgs:")[0] if said else docstring
+        entries = dict(re.findall(r"^ {4}(\w+): ((?:.|\n(?! {4}\w+:))*)", said, re.MULTILINE))
+        given = function.args
+        for one in (*given.posonlyargs, *given.args, *given.kwonlyargs):
+            if is_bare(one.annotation) and not SHAPE.search(entries.get(one.arg) or first):
+                found.append(f"{path.relative_to(ROOT)}: {name}: {one.arg} without a shape")
+        if is_bare(function.returns) and not SHAPE.search(first + returned):
+            found.append(f"{path.relative_to(ROOT)}: {name}: returns an array without a shape")
+    return found
+
+
+def is_bare(annotation: ast.expr | None) -> bool:
+    """Whether an annotation names an array and no shape of it."""
+    return annotation is not None and bool(ARRAY.search(WITH_SHAPE.sub("", ast.unparse(annotation))))
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -125,6 +160,31 @@ def test_a_docstring_that_leaves_something_out_is_found(tmp_path, monkeypatch, c
     file = tmp_path / "file.py"
     file.write_text(code)
     assert words in "; ".join(lacking(file))
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ('def f(a: Tensor):\n    """Read a."""\n', "a without a shape"),
+        ('def f(a: Tensor):\n    """Read a [N, K, 2]."""\n', ""),
+        ('def f(a: Float[Tensor, "N K 2"]):\n    """Read a."""\n', ""),
+        ('def f(a: Tensor):\n    """Read [N].\n\n    Args:\n        a: points.\n    """\n', "a without"),
+        ('def f(a) -> dict[str, Tensor]:\n    """The parts."""\n', "returns an array without a shape"),
+        ('def f(a) -> dict[str, Tensor]:\n    """The parts, scalars."""\n', ""),
+        ('def f(a) -> np.ndarray:\n    """All.\n\n    Returns:\n        [n, 2], (x, y).\n    """\n', ""),
+    ],
+)
+def test_an_array_without_a_shape_is_found(tmp_path, monkeypatch, code, words):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    file = tmp_path / "file.py"
+    file.write_text(code)
+    found = "; ".join(without_shape(file))
+    assert words in found
+    assert bool(words) == bool(found)
+
+
+def test_public_functions_state_the_shapes_of_arrays():
+    assert [line for path in FILES for line in without_shape(path)] == []
 
 
 def test_public_functions_say_their_arguments_and_errors():

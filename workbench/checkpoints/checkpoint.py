@@ -156,7 +156,7 @@ class Checkpoint:
         return self.averages.averaged if ema else self.averages.raw
 
     def read(self, name: str) -> Tensor:
-        """One tensor, read now, bit for bit as torch.load gives it.
+        """One tensor in the shape that its TensorInfo states, read now, bit for bit as torch.load gives it.
 
         Raises:
             KeyError: no tensor of that name; the message lists near ones.
@@ -169,7 +169,7 @@ class Checkpoint:
         return read_tensor(self.tensors[name])
 
     def state_dict(self, ema: bool | None = None) -> dict[str, Tensor]:
-        """All tensors, read now; those that share a storage on disk share it in memory.
+        """All tensors in the file's shapes, read now; those that share a storage on disk share it in memory.
 
         Args:
             ema: see infos.

@@ -36,7 +36,7 @@ def read_npz(archive: Archive) -> Contents:
 
 
 def load_npz(path: Path, names: Sequence[str], limit: int = 1 << 28) -> Mapping[str, np.ndarray]:
-    """Arrays of an .npz file, by name.
+    """Arrays of an .npz file, by name; of any shape and plain type.
 
     Args:
         path: the file.
@@ -57,7 +57,7 @@ def load_npz(path: Path, names: Sequence[str], limit: int = 1 << 28) -> Mapping[
 
 
 def load_npy(path: Path, limit: int = 1 << 30) -> np.ndarray:
-    """The array of an .npy file.
+    """The array of an .npy file, of any shape and plain type.
 
     Args:
         path: the file.

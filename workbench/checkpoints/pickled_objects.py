@@ -147,7 +147,7 @@ class Array:
             self.source = _as_source(data)
 
     def array(self) -> np.ndarray:
-        """The array itself, read now.
+        """The array itself in its stated shape, read now.
 
         Raises:
             ValueError: its type is not plain, or fewer bytes are there than its shape needs.
@@ -162,7 +162,7 @@ class Array:
         return flat.reshape(self.shape, order="F" if self.fortran else "C")
 
     def newest(self, count: int) -> np.ndarray:
-        """The last `count` numbers of a vector; all of any other array.
+        """The last `count` numbers of a vector, [count]; an array of any other shape whole.
 
         Raises:
             ValueError: see `array`.

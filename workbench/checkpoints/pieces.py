@@ -42,7 +42,7 @@ class Piece:
     grids: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     def read(self) -> Tensor:
-        """The values, read now."""
+        """The values in the shape `shape`, read now."""
         import torch
 
         parts = [read_tensor(info) for info in self.sources]

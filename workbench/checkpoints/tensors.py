@@ -301,7 +301,7 @@ def read_bytes(info: TensorInfo) -> bytearray:
 
 
 def read_tensor(info: TensorInfo) -> Tensor:
-    """The tensor itself, on the CPU, with the strides it was saved with.
+    """The tensor itself, on the CPU, with the shape and strides it was saved with.
 
     Raises:
         ValueError: see read_bytes; or the installed torch does not have the type.
@@ -310,7 +310,7 @@ def read_tensor(info: TensorInfo) -> Tensor:
 
 
 def tensor_over(info: TensorInfo, data: bytearray, *, offset: int) -> Tensor:
-    """A tensor over bytes in memory, without a copy.
+    """A tensor of the shape and strides that `info` states over bytes in memory, without a copy.
 
     Args:
         info: shape, stride and type.
@@ -337,7 +337,7 @@ def _swapped(data: bytearray, info: TensorInfo) -> bytearray:
 
 
 def read_together(infos: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
-    """All tensors, in order; each storage is read once, so that tied tensors stay tied in memory.
+    """All tensors in their stated shapes, in order; each storage is read once, so tied tensors stay tied.
 
     Raises:
         ValueError: see read_tensor.

@@ -316,7 +316,7 @@ class HasObjective(Protocol):
     """The model has its own loss; training then makes no target from a codec."""
 
     def objective(self, outputs: Outputs, batch: Batch) -> Mapping[str, Tensor]:
-        """Parts of the loss by name; their sum is minimised.
+        """Parts of the loss by name, scalars; their sum is minimised.
 
         Args:
             outputs: of the forward pass, with gradients.
@@ -376,7 +376,7 @@ class HasDefects(Protocol):
 
 
 def step_counter(module: nn.Module) -> Tensor | None:
-    """The buffer ``taught`` in which a network counts its training steps; None where it counts none.
+    """The buffer ``taught``, a scalar in which a network counts its training steps; None without one.
 
     A buffer is no attribute that a Protocol could find, and it must be one: a resumed training continues with
     the number in the checkpoint.
@@ -451,7 +451,7 @@ class TextNeckModel(PoseModel, CropsBoxes, HasText, TakesText, Protocol):
         Args:
             config: from which this model was built.
             options: of the neck, those that change.
-            start: tensors by name that the new network begins with.
+            start: tensors by name that the new network begins with, in the shapes of its parameters.
             seed: of the first weights of all others.
 
         Raises:
@@ -507,7 +507,7 @@ class Conditioned(Protocol):
 
         Args:
             batch: the prepared input.
-            edit: from the vectors to other ones; None for a batch without a condition.
+            edit: from the vectors [N, ...] to others of the same shape; None for a batch without a condition.
 
         Raises:
             NotAvailable: there is no condition, or the network cannot run without.

@@ -137,7 +137,7 @@ class Conditioning:
 def bypassed(before: Sequence[str], after: Sequence[str]) -> dict[str, Callable[[Tensor], Tensor]]:
     """Edits by which what passes at one tap comes out at a later one of the same forward pass.
 
-    They store what passes, so each pass needs edits of its own.
+    They take tensors of any shape and store what passes, so each pass needs edits of its own.
 
     Args:
         before: taps, in the order of `after`.

@@ -56,8 +56,9 @@ def recording(
         gradients: keep the tensors in the graph instead of detached copies.
 
     Yields:
-        name -> output, detached and on the CPU unless `gradients`; filled by the forward pass, in the order
-        in which the modules were last left. A module that returns several tensors is recorded by its last.
+        name -> output in the module's own shape, detached and on the CPU unless `gradients`; filled by the
+        forward pass, in the order in which the modules were last left. A module that returns several tensors
+        is recorded by its last.
 
     Raises:
         KeyError: a name is not a tap. The message lists near ones.
@@ -258,7 +259,7 @@ def reading_inputs(layers: Iterable[nn.Module], read: Callable[[nn.Module, Tenso
 
     Args:
         layers: of a network.
-        read: called with the layer and its input, which it must not change.
+        read: called with the layer and its input, of any shape, which it must not change.
     """
     with _lock, ExitStack() as stack:
         for layer in layers:

@@ -151,12 +151,12 @@ def _session(path: Path, provider: str, threads: int = 0, arena: bool = False) -
 
 
 def outputs(session: Any, path: Path, fed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """All outputs of a session for some images; ended where these take `SECONDS` each.
+    """All outputs of a session, each [N, ...] for N images; ended where these take `SECONDS` each.
 
     Args:
         session: of `session`.
         path: of its file, for errors.
-        fed: name of an input -> images.
+        fed: name of an input -> its images, [N, ...].
 
     Raises:
         ValueError: onnxruntime refuses the input, the time is over, or one image takes too much memory.

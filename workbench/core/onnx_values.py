@@ -17,12 +17,12 @@ INCONSISTENT = (ValueError, IndexError, TypeError, KeyError, RuntimeError)
 
 
 def value_of(node: NodeProto, shapes: Shapes, values: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The few numbers that a node gives, where it is one that sizes are computed with; else None.
+    """The few numbers that a node gives, of any shape, where sizes are computed with it; else None.
 
     Args:
         node: of the graph.
         shapes: of the tensors that are known.
-        values: of the tensors that are known.
+        values: of the tensors that are known; of any shape.
     """
     from onnx import helper
 

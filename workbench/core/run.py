@@ -104,7 +104,7 @@ class Run:
         return self.model.codec
 
     def activation(self, tap: str) -> Tensor:
-        """What was recorded at one tap, on the CPU.
+        """What was recorded at one tap, in the shape that it passed there, on the CPU.
 
         Raises:
             NotAvailable: the tap was not recorded.
@@ -132,7 +132,7 @@ def run(
         model: any family or adapter.
         samples: at least one.
         record: names of taps whose outputs to keep; ``*`` for all of the model's.
-        replace: interventions, tap name -> edit of what passes there.
+        replace: interventions, tap name -> edit of what passes there, to a tensor of the same shape.
         options: how to read keypoints off the outputs; the model's own way by default.
         title: what to call this run in figures: ``rtmpose-demo, epoch 5``.
         flip: average the outputs with those of the mirrored crops; what is recorded is of the plain ones. A

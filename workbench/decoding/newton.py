@@ -129,6 +129,9 @@ def stepped(
         clip: bounds before the logarithm.
         step: from a reader of logarithms to the step and its sensitivity.
         wanted: maps whose step is used; all by default.
+
+    Returns:
+        What `step` gives for each map, cells: [N, K, ...], its axes behind those of the maps.
     """
     (h, w), shape = maps.shape[-2:], x.shape
     flat, x, y = maps.reshape(-1, h, w), x.reshape(-1), y.reshape(-1)

@@ -237,6 +237,9 @@ def isotonic(score: Float[np.ndarray, " N"], value: Float[np.ndarray, " N"]) -> 
     Args:
         score: of the poses.
         value: of the poses, such as their OKS.
+
+    Returns:
+        [U] distinct scores, rising, and [U] the value of each.
     """
     places, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
     means = np.bincount(inverse, value) / counts

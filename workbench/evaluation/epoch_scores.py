@@ -123,7 +123,7 @@ def score_epoch(
     Args:
         predictions: of the epoch.
         truth: annotations.
-        sigmas: of OKS, one for each keypoint.
+        sigmas: [K] of OKS, one for each keypoint.
         max_dets: detections per image and category that count.
 
     Raises:

@@ -149,7 +149,7 @@ def grafting(
     """B with each part from A in turn; B's weights are as before when this returns.
 
     Args:
-        a: title, state dict and evaluation of A.
+        a: title, state dict (tensors in the shapes of its parameters) and evaluation of A.
         b: title, model and evaluation of B.
         judged: the evaluation of a model on the same instances; told the part.
         depth: words of a tensor's name that make a part.

@@ -260,7 +260,7 @@ def check_finite(values: Float[np.ndarray, "n ..."], ids: Sequence[Any] | np.nda
 
     Args:
         values: one row for each id.
-        ids: of the annotations or results.
+        ids: [n] of the annotations or results.
         what: name of the values, for the error.
     """
     wrong = ~np.isfinite(values).all(tuple(range(1, values.ndim)))

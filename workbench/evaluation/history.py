@@ -263,7 +263,7 @@ class History:
         )
 
     def instances(self) -> dict[str, np.ndarray]:
-        """Epoch, annotation_id, image_id and oks of every instance in every epoch, as columns.
+        """Epoch, annotation_id, image_id and oks of every instance in every epoch, as columns [R].
 
         Raises:
             ValueError: epochs under different rules that were not asked for, or a file cannot be read.
@@ -277,7 +277,7 @@ class History:
         return {name: np.ma.getdata(values) for name, values in found.items()}
 
     def predicted_ids(self) -> tuple[np.ndarray | None, np.ndarray]:
-        """Ids of the annotations and of the images that any epoch has a pose of; None without annotations'.
+        """Ids [A] of annotations (None where there are none) and [I] of images that any epoch has a pose of.
 
         Raises:
             ValueError: a file cannot be read.

@@ -173,7 +173,7 @@ class Matches:
 def match(
     truth: GroundTruth,
     detections: Detections,
-    sigmas: np.ndarray,
+    sigmas: Float[np.ndarray, " K"],
     max_dets: int,
     levels: Float[np.ndarray, " T"] = THRESHOLDS,
 ) -> Matches:

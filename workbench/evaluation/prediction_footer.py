@@ -105,7 +105,7 @@ def whole_numbers(values: np.ndarray, name: str) -> Int[np.ndarray, " N"]:
     """A column of ids; one with nulls arrives as floats with nan, or as objects.
 
     Args:
-        values: of the column.
+        values: [N] of the column.
         name: of the column, for the error.
 
     Raises:

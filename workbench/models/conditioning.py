@@ -96,7 +96,7 @@ class ByTaps(Wrapper):
         return self._pass(batch)
 
     def with_condition(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
-        """The batch with an edit that both passes apply at the taps; None takes the condition away."""
+        """The batch with an edit (of the same shape) that both passes apply at the taps; None: without."""
         return dataclasses.replace(batch, extra={**batch.extra, _EDIT: edit})
 
     def _pass(self, batch: Batch) -> Passed:
@@ -187,7 +187,7 @@ class FromTextTaps(Wrapper):
         return self.model.predict_pass(batch)
 
     def with_condition(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
-        """`with_text` of the model."""
+        """`with_text` of the model; the edit returns a tensor of the same shape."""
         return self.model.with_text(batch, edit)
 
 

@@ -148,7 +148,7 @@ class TopDownWithText(TopDown):
         return self._one_pass(batch, "predict")
 
     def with_condition(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
-        """The data samples with edited text vectors, or with none.
+        """The data samples with text vectors edited to others of the same shape, or with none.
 
         Raises:
             NotAvailable: there is no text.

@@ -238,7 +238,7 @@ class OnnxModel:
 
 
 def as_module(graph: Callable[[np.ndarray], tuple[np.ndarray, ...]]) -> nn.Module:
-    """A graph called as a torch module; its tensors stay on the CPU."""
+    """A graph called as a torch module with pixels [N, C, H, W]; its tensors stay on the CPU."""
     import torch
     from torch import nn
 

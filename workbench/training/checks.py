@@ -61,7 +61,7 @@ def input_text(trained: Tensor, used: Tensor) -> str:
 
     Args:
         trained: input of the first layer, [N, 3, H, W], in training mode.
-        used: the same in evaluation mode.
+        used: the same in evaluation mode, [N, 3, H, W].
     """
     if trained.shape != used.shape:
         return (
@@ -192,7 +192,7 @@ def dead_text(activations: Mapping[str, Tensor]) -> str:
     """Which share of the ReLU layers is dead; "" where few are, or where there are none.
 
     Args:
-        activations: output of every ReLU, by module path.
+        activations: output of every ReLU, [N, C, ...], by module path.
     """
     dead = measures.dead_share(activations)
     cause = "and pass no gradient: look at initial biases and the scale of the input"

@@ -97,7 +97,7 @@ def multi_path_loss(
     weights: Float[Tensor, "M K"] | None = None,
     options: Consistency = Consistency(),
 ) -> dict[str, Tensor]:
-    """Supervised loss and the sum of the paths' losses, as parts to be added.
+    """Supervised loss and the sum of the paths' losses, scalars to be added.
 
     Args:
         labelled: maps, target and weights of the labelled batch.
@@ -184,7 +184,7 @@ def warp(values: Float[Tensor, "N C H W"], matrices: Float[Tensor, "N 2 3"]) -> 
 
 def multi_path_step(
     network: nn.Module,
-    labelled: tuple[Tensor, Tensor, Tensor],
+    labelled: tuple[Float[Tensor, "N 3 H W"], Float[Tensor, "N K h w"], Float[Tensor, "N K"]],
     unlabelled: Float[Tensor, "M 3 H W"],
     augmentations: Sequence[Augmentation],
     matrices: Float[Tensor, "M 2 3"],
@@ -201,7 +201,7 @@ def multi_path_step(
         options: of the loss.
 
     Returns:
-        parts of the loss; their sum is minimised.
+        Parts of the loss, scalars; their sum is minimised.
     """
     import torch
 

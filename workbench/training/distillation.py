@@ -109,7 +109,7 @@ class Distilled:
         return self.student.decode(outputs, batch, options)
 
     def objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Mean squared error to the teacher's maps, weighted by them where asked for.
+        """Mean squared error to the teacher's maps, a scalar; weighted by them where asked for.
 
         Raises:
             ValueError: the maps are of different sizes.

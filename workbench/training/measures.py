@@ -93,7 +93,7 @@ class GradientNorms:
                 kept.extend(more)
 
     def by_name(self) -> dict[str, Tensor]:
-        """Norm over the parameters of each name that have a gradient now; without any, no entry."""
+        """Norm, a scalar, over the parameters of each name that have a gradient; without any, no entry."""
         found = {}
         for name, parameters in self._parameters.items():
             # Read once each: after a backward pass every one of them has left the processor's cache.
@@ -104,12 +104,12 @@ class GradientNorms:
 
 
 def by_size(tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Those of fewer than FEW_ELEMENTS elements, and the others."""
+    """Tensors of any shape: those of fewer than FEW_ELEMENTS elements, and the others."""
     return [t for t in tensors if t.numel() < FEW_ELEMENTS], [t for t in tensors if t.numel() >= FEW_ELEMENTS]
 
 
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """L2 norm over all elements of some tensors; 0 for none."""
+    """L2 norm, a scalar, over all elements of some tensors of any shape; 0 for none."""
     import torch
 
     return _joined_norm(*by_size(tensors)) if tensors else torch.tensor(0.0)

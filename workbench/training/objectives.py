@@ -89,7 +89,7 @@ def _maps(outputs: Outputs, target: Target) -> tuple[Float[Tensor, "N K h w"], F
 
 
 def mse(outputs: Outputs, target: Target, foreground: float = 0.0) -> dict[str, Tensor]:
-    """Mean squared error over all cells; keypoints that are not labelled count as zero.
+    """Mean squared error over all cells, a scalar; keypoints that are not labelled count as zero.
 
     Of UDP's combined form also that of the offsets within the disc, in units of its radius; both together are
     twice mmpose's CombinedTargetMSELoss.
@@ -113,7 +113,7 @@ def mse(outputs: Outputs, target: Target, foreground: float = 0.0) -> dict[str, 
 
 
 def ohkm(outputs: Outputs, target: Target, hardest: int = 8) -> dict[str, Tensor]:
-    """Mean squared error of the hardest keypoints of each sample (online hard keypoint mining).
+    """Mean squared error, a scalar, of the hardest keypoints of each sample (online hard keypoint mining).
 
     Args:
         outputs: with heatmaps.
@@ -132,7 +132,7 @@ def ohkm(outputs: Outputs, target: Target, hardest: int = 8) -> dict[str, Tensor
 
 
 def focal(outputs: Outputs, target: Target, alpha: float = 2.0, beta: float = 4.0) -> dict[str, Tensor]:
-    """CornerNet's focal loss; cells that are exactly 1 in the target are the positives.
+    """CornerNet's focal loss as two scalars; cells that are exactly 1 in the target are the positives.
 
     Args:
         outputs: maps as probabilities in (0, 1); clamped to 1e-4 from either end, because one saturated cell
@@ -156,7 +156,7 @@ def focal(outputs: Outputs, target: Target, alpha: float = 2.0, beta: float = 4.
 
 
 def kl(outputs: Outputs, target: Target, beta: float = 10.0, label_beta: float = 10.0) -> dict[str, Tensor]:
-    """Kullback-Leibler divergence of the softmax from the label's softmax, per axis.
+    """Kullback-Leibler divergence of the softmax from the label's softmax, a scalar per axis.
 
     As mmpose trains RTMPose. The sum over samples is divided by the number of keypoints only, so the loss
     grows with the batch: one reason why a learning rate does not transfer between batch sizes.

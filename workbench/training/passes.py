@@ -101,7 +101,7 @@ class RunningStatistics:
         self._copy: list[Tensor] = []
 
     def buffers(self) -> list[Tensor]:
-        """The current ones."""
+        """The current ones, in the shapes of the layers."""
         return [buffer for store in self._stores for buffer in store.values() if buffer is not None]
 
     @contextlib.contextmanager
@@ -131,7 +131,7 @@ class RunningStatistics:
                 buffer.copy_(copy)
 
     def exchanged(self, others: Sequence[Tensor] = ()) -> list[Tensor]:
-        """Give the layers other buffers, copies of theirs by default; returns the ones that they had."""
+        """Give the layers other buffers of the same shapes, by default copies; returns the former ones."""
         before = self.buffers()
         # A buffer of two layers stays one.
         after = {id(b): o for b, o in zip(before, others or [b.clone() for b in before], strict=True)}

@@ -46,7 +46,7 @@ def push_pull(
         push_factor: weight of push; .5 in mmpose, 1 in the paper (HigherHRNet weighs both by .001).
 
     Returns:
-        ``pull`` and ``push``; zero for images without people.
+        ``pull`` and ``push``, scalars; zero for images without people.
 
     Raises:
         ValueError: places for another number of images.
@@ -153,7 +153,7 @@ def people_target(
 def people_losses(
     outputs: Outputs, target: PeopleTarget, emphasis: Emphasis | None = None
 ) -> dict[str, Tensor]:
-    """Parts ``fine``, ``coarse``, ``pull``, ``push`` and, if weighted, ``position``; each a mean over images.
+    """Parts ``fine``, ``coarse``, ``pull``, ``push`` and, if weighted, ``position``: scalars, image means.
 
     Args:
         outputs: with heatmaps and tags.
@@ -305,7 +305,7 @@ class TaughtPeople(Wrapper):
         return self.model.group(outputs, _of_images(batch), *more, **named)
 
     def objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Parts of the loss; their sum is minimised."""
+        """Parts of the loss, scalars; their sum is minimised."""
         H, W = batch.pixels.shape[-2:]
         target = people_target(batch.extra["people"], (H, W), outputs, self.emphasis.sigma)
         return people_losses(outputs, target, self.emphasis)

@@ -125,7 +125,7 @@ class TaughtSequence(Wrapper):
         return outputs
 
     def objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Parts of the loss; their sum is minimised.
+        """Parts of the loss, scalars; their sum is minimised.
 
         Raises:
             ValueError: no keypoint is visible.
@@ -224,8 +224,8 @@ def l1_and_cross_entropy(
         type_weights: weight per type in the cross entropy.
 
     Returns:
-        ``coordinates`` and ``types`` (their sum is minimised), and the unscaled mean absolute error per
-        coordinate of the last layer, 0..1 of the input: the only one comparable with a PCK threshold.
+        ``coordinates`` and ``types`` (scalars, their sum is minimised), and the unscaled mean absolute error
+        per coordinate of the last layer, 0..1 of the input: the only one comparable with a PCK threshold.
 
     Raises:
         ValueError: no keypoint is visible.
@@ -245,7 +245,7 @@ def l1_and_cross_entropy(
 
 
 def token_losses(outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-    """L1 on coordinates and, where the model outputs the type of its tokens, cross entropy; all layers.
+    """L1 on coordinates and, where the model outputs token types, cross entropy: scalars, all layers.
 
     Args:
         outputs: with tokens ``coordinates``, and ``layers``, ``types``, ``type_layers`` where there are

@@ -160,7 +160,11 @@ def checked(heatmaps: Any, tags: Any, settings: GroupingSettings, names: Sequenc
 
 
 def not_finite(maps: np.ndarray) -> Bool[np.ndarray, " maps"]:
-    """Which maps, along the first axis, hold a number that is not finite."""
+    """Which maps hold a number that is not finite.
+
+    Args:
+        maps: [maps, ...], any number of axes after the first.
+    """
     # A finite sum proves most maps finite, because nan and infinity propagate.
     with np.errstate(over="ignore", invalid="ignore"):
         suspicious = ~np.isfinite(maps.reshape(len(maps), -1).sum(1))

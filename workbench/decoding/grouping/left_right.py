@@ -16,7 +16,7 @@ import numpy as np
 from workbench.core.finding import Finding, Measurement
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
 # Shares of a person's size (the longer side of the keypoints' extent): closer than NEAR is one position,
 # farther than APART are two. Pairs between them are not counted.
@@ -145,7 +145,9 @@ def pairs_of(
     )
 
 
-def nearest_people(found: Float[np.ndarray, "P K 2"], true: Float[np.ndarray, "Q K 2"]) -> np.ndarray:
+def nearest_people(
+    found: Float[np.ndarray, "P K 2"], true: Float[np.ndarray, "Q K 2"]
+) -> Int[np.ndarray, " Q"]:
     """Index of the found person that matches each annotated one; -1 for none. Each is used at most once.
 
     Greedy, by the mean distance of the keypoints that both have; no match beyond the person's size.

@@ -95,7 +95,7 @@ _ROUNDS = 3
 
 
 def tag_penalty(tags: np.ndarray, means: np.ndarray, weight: float) -> np.ndarray:
-    """The penalty of each cell: weight * round(distance of its tag to a mean).
+    """The penalty of each cell, [...]: weight * round(distance of its tag to a mean).
 
     Args:
         tags: [L, ...], one plane per tag value; broadcasts with the means.

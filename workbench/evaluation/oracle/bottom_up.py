@@ -165,7 +165,9 @@ def _line(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> tuple[float
     return float(a), float(b), spread / float(np.sqrt(weights.sum()))
 
 
-def in_input(points: Float[np.ndarray, "*s 2"], to_image: Float[np.ndarray, "2 3"]) -> np.ndarray:
+def in_input(
+    points: Float[np.ndarray, "*s 2"], to_image: Float[np.ndarray, "2 3"]
+) -> Float[np.ndarray, "*s 2"]:
     """Points in input pixels of points in image pixels.
 
     Args:

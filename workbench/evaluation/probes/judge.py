@@ -156,7 +156,9 @@ class Judge:
         share = float(dot.sum() / total) if total > 0 else math.nan
         return {"share": share, "share_low": low, "share_high": high, "pixels": pixels}
 
-    def interval(self, parts: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    def interval(
+        self, parts: Float[np.ndarray, " N"], weights: Float[np.ndarray, " N"]
+    ) -> tuple[float, float]:
         """Interval of sum(parts) / sum(weights) over resampled clusters; nan where one alone has weight.
 
         Args:

@@ -42,7 +42,7 @@ def parts_of(model: PoseModel, samples: Sequence[Sample]) -> Iterator[tuple[Samp
 def passes_over(
     model: PoseModel, samples: Sequence[Sample], made: Sequence[Pass] | None
 ) -> Iterator[tuple[Sequence[Sample], Batch, Outputs, np.ndarray]]:
-    """Samples in batches, with input, outputs and keypoints of each.
+    """Samples in batches, with input, outputs and keypoints [N, K, 2] of each, image pixels.
 
     Args:
         model: as it is opened.
@@ -124,7 +124,7 @@ def _line(reason: BaseException) -> str:
 
 
 def passed(model: PoseModel, samples: Sequence[Sample]) -> tuple[Batch, Outputs, np.ndarray]:
-    """One forward pass and the keypoints of each sample.
+    """One forward pass and the keypoints [N, K, 2] of the samples, image pixels.
 
     Args:
         model: that is asked.

@@ -192,7 +192,7 @@ def checked_mask(seen: Tensor, what: str) -> Bool[Tensor, "..."]:
     """The mask itself.
 
     Args:
-        seen: True where the position may be read.
+        seen: of any shape, True where the position may be read.
         what: name of the mask for the error.
 
     Raises:
@@ -234,7 +234,7 @@ def places(h: int, w: int, width: int, like: Tensor) -> Float[Tensor, "1 M D"]:
         h: rows of the map.
         w: columns of the map.
         width: D, numbers per place.
-        like: a tensor whose device and type are used.
+        like: a tensor of any shape whose device and type are used.
     """
     y = (torch.arange(h, device=like.device, dtype=like.dtype) + 0.5) / h
     x = (torch.arange(w, device=like.device, dtype=like.dtype) + 0.5) / w

@@ -255,7 +255,7 @@ def outputs_of(steps: Steps, pixels: Tensor, read: Tensor | None = None) -> Outp
 
     Args:
         steps: of the decoder, the step of the end included.
-        pixels: of the batch; the attention maps are an eighth of their size.
+        pixels: of the batch, [N, 3, H, W]; the attention maps are an eighth of their size.
         read: tokens that a rollout read, [N, K, 2]; None in a teacher-forced pass.
     """
     h, w = pixels.shape[-2] // 8, pixels.shape[-1] // 8

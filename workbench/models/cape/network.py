@@ -206,6 +206,9 @@ class DecoderLayer(nn.Module):
             around: keys and values of image and support.
             number: of this layer.
             past: keys and values of the earlier tokens.
+
+        Returns:
+            Tokens [N, T, D]; keys and values; weights over the support [N, T, K] and the image [N, T, M].
         """
         looked = self.norm_own(x)
         own = self.own.memory(looked + position, looked)
@@ -303,7 +306,8 @@ class CapeNetwork(nn.Module):
         """Image and support, encoded once: the only way in, whatever the mode.
 
         Args:
-            extra: of a batch: ``support`` and what belongs to it.
+            extra: of a batch: ``support`` [N, S, K, 2], 0..1 of the input, of S examples, and what belongs to
+                it.
             pixels: of the queries, normalised.
         """
         features = self.image(pixels)
@@ -362,7 +366,9 @@ class CapeNetwork(nn.Module):
         ), torch.cat(read, 1)
 
     @staticmethod
-    def readable(around: Surroundings, points: Float[Tensor, "N T 2"], first: int = 0) -> Tensor:
+    def readable(
+        around: Surroundings, points: Float[Tensor, "N T 2"], first: int = 0
+    ) -> Float[Tensor, "N T 2"]:
         """Points as both modes read them: nan (the padding token) where the support shows no keypoint.
 
         Args:

@@ -94,7 +94,7 @@ class Exchange(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
-        """One tensor per branch, finest first; one only where the module says so."""
+        """One tensor [N, C, h, w] per branch, finest first; one only where the module says so."""
         seen = [branch(part) for branch, part in zip(self.branches, x, strict=True)]
         fused = []
         for row in self.fuse_layers:
@@ -149,7 +149,7 @@ class Transition(nn.ModuleList):
         super().__init__(ways)
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
-        """One tensor per branch of the next stage; a new branch reads the coarsest."""
+        """One tensor [N, C, h, w] per branch of the next stage; a new branch reads the coarsest."""
         return [way(x[min(i, len(x) - 1)]) for i, way in enumerate(self)]
 
 

@@ -155,7 +155,7 @@ def reading(
 ) -> tuple[Callable[[Tensor], Outputs], Reader | None, Callable[[Any], Outputs]]:
     """How to call an mmpose network, how to read its outputs, and what turns a head's answer into Outputs.
 
-    The second is None where a decoder of ours reads them.
+    The first takes pixels [N, 3, H, W]. The second is None where a decoder of ours reads them.
 
     Args:
         module: a top-down estimator.

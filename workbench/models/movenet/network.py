@@ -129,7 +129,7 @@ class Shuffle(nn.Module):
             *pointwise(first, half), *depthwise(half, stride), *pointwise(half, half)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C2 h w"]:
         """Both branches, their channels in turn."""
         left, right = (x, x) if len(self.branch1) else x.chunk(2, 1)
         both = torch.stack([self.branch1(left), self.branch2(right)], 2)
@@ -155,8 +155,8 @@ class Header(nn.Module):
             parts = [separable(24, 96), nn.Conv2d(96, channels, 1)]
             self.add_module(f"header_{name}", nn.Sequential(*parts, *[SoftSign()] * squashed))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Heatmaps, centres, regressions, offsets."""
+    def forward(self, x: Float[Tensor, "N 24 h w"]) -> tuple[Float[Tensor, "N C h w"], ...]:
+        """Heatmaps (K channels), centres (1), regressions (2 K), offsets (2 K)."""
         return self.header_heatmaps(x), self.header_centers(x), self.header_regs(x), self.header_offsets(x)
 
 
@@ -164,7 +164,7 @@ class SoftSign(nn.Module):
     """Values between 0 and 1."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """X / (1 + |x|), moved to 0..1."""
+        """X / (1 + |x|), moved to 0..1; of any shape."""
         return nn.functional.softsign(x) / 2 + 0.5
 
 

@@ -195,7 +195,9 @@ class RTMCCHeadWithRefinement(RTMCCHead):
         off = getattr(self, "test_cfg", {}).get("refine_mode") == "off"
         return "inference" if self.use_refiner_in_predict and not off else ""
 
-    def simcc(self, features: tuple[Tensor], way: Refining) -> tuple[Tensor, Tensor]:
+    def simcc(
+        self, features: tuple[Float[Tensor, "N C h w"]], way: Refining
+    ) -> tuple[Float[Tensor, "N K bins"], Float[Tensor, "N K bins"]]:
         """The vectors along x and y, refined as `way` asks.
 
         Args:
@@ -207,7 +209,9 @@ class RTMCCHeadWithRefinement(RTMCCHead):
             x, y = self.refiner(x, y, way)
         return self.refined_x(x), self.refined_y(y)
 
-    def forward(self, features: tuple[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: tuple[Float[Tensor, "N C h w"]]
+    ) -> tuple[Float[Tensor, "N K bins"], Float[Tensor, "N K bins"]]:
         """As mmpose calls it: refined as the module's mode asks."""
         return self.simcc(features, self.way(self.training))
 
@@ -261,11 +265,13 @@ class TopdownPoseEstimatorWithNeck(TopdownPoseEstimator):
         way = getattr(self.head, "way", None)
         return Path(fuse=training or self.fuse_in_predict, refine=way(training) if way else "")
 
-    def along(self, inputs: Tensor, text: Sentences | None, path: Path) -> tuple[Tensor, Tensor]:
+    def along(
+        self, inputs: Float[Tensor, "N 3 H W"], text: Sentences | None, path: Path
+    ) -> tuple[Float[Tensor, "N K bins"], Float[Tensor, "N K bins"]]:
         """SimCC vectors along one path through the network, whatever mode it is in.
 
         Args:
-            inputs: normalised crops [N, 3, H, W].
+            inputs: normalised crops.
             text: sentence vectors; None where the path fuses none.
             path: through the network.
         """
@@ -273,7 +279,9 @@ class TopdownPoseEstimatorWithNeck(TopdownPoseEstimator):
         refining = getattr(self.head, "simcc", None)
         return refining(features, path.refine) if refining else self.head(features)
 
-    def extract_feat(self, inputs: Tensor, text: Sentences | Sequence[Any] | None = None) -> Any:
+    def extract_feat(
+        self, inputs: Float[Tensor, "N 3 H W"], text: Sentences | Sequence[Any] | None = None
+    ) -> Any:
         """Features of backbone and neck.
 
         Args:
@@ -287,7 +295,7 @@ class TopdownPoseEstimatorWithNeck(TopdownPoseEstimator):
             features, text if isinstance(text, Sentences) or text is None else in_data_samples(text)
         )
 
-    def loss(self, inputs: Tensor, data_samples: Any) -> dict[str, Any]:
+    def loss(self, inputs: Float[Tensor, "N 3 H W"], data_samples: Any) -> dict[str, Any]:
         """Losses of the head on fused features."""
         if self.with_neck and getattr(self.neck, "fusion_type", "none") != "none":
             self._check_text(data_samples)
@@ -305,7 +313,7 @@ class TopdownPoseEstimatorWithNeck(TopdownPoseEstimator):
                 stacklevel=2,
             )
 
-    def predict(self, inputs: Tensor, data_samples: Any) -> Any:
+    def predict(self, inputs: Float[Tensor, "N 3 H W"], data_samples: Any) -> Any:
         """Keypoints; the neck sees the text only where `fuse_in_predict` says so."""
         text = data_samples if self.fuse_in_predict else None
         features = self.extract_feat(inputs, text)

@@ -142,7 +142,7 @@ def noise_text(seed: int = 0) -> Edits:
     return dict.fromkeys(TEXT, noise)
 
 
-def other_subject(vector: np.ndarray) -> Edits:
+def other_subject(vector: Float[np.ndarray, " D"]) -> Edits:
     """Every image has this subject's vector."""
 
     def other(tensor: Tensor) -> Tensor:
@@ -288,7 +288,7 @@ class TextFusion:
         Args:
             config: from which this model was built.
             options: of the neck, those that change; see workbench.models.text_fusion.neck.
-            start: tensors by name that the new network begins with.
+            start: tensors by name that the new network begins with, in the shapes of its parameters.
             seed: of the first weights of all others.
 
         Raises:

@@ -178,7 +178,7 @@ class TextFusionNeck(BaseModule):
         """The last feature map, conditioned.
 
         Args:
-            features: of the backbone; the last map is used.
+            features: of the backbone, maps [N, C, h, w]; the last one is used.
             text: of the batch; None skips the fusion, output projection included.
 
         Raises:

@@ -193,13 +193,13 @@ def _from_mmpose(naming: str) -> Rules:
 
 
 def state_as_mmpose(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a network under mmpose 1.x names; one of no known naming keeps its own.
+    """The tensors of a network under mmpose 1.x names and in its shapes; of no known naming, under their own.
 
     Query, key and value are joined, and the position of a class token is added to all others, so that two
     networks with equal weights have equal tensors.
 
     Args:
-        state: of any network.
+        state: of any network, tensors in the shapes of its parameters.
     """
     import torch
 
