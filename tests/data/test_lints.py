@@ -11,7 +11,7 @@ import pytest
 from workbench.data import builtin, data_facts, read_coco
 from workbench.data.image_lints import duplicate_images, image_lints, pixel_lints
 from workbench.data.images import write_image
-from workbench.data.lints import lints
+from workbench.data.lints import lint_findings, lints
 
 NAMES = [f"point {i}" for i in range(8)]
 
@@ -173,6 +173,38 @@ def test_sets_that_come_along_and_real_ones_get_none(shared):
         found = lints(read_coco(shared / "data/coco/test_coco_wholebody.json", part=part))
         assert len(found) == (part in ("wholebody", "righthand"))
         assert all(finding.startswith("visibility is given as a score") for finding in found)
+
+
+def boxes_by(left, top, right, bottom):
+    """Boxes whose sides are moved out by these shares of their size."""
+
+    def change(data):
+        for a in data["annotations"]:
+            x, y, w, h = a["bbox"]
+            a["bbox"] = [x - left * w, y - top * h, w * (1 + left + right), h * (1 + top + bottom)]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("by", "severity"),
+    [
+        ((0.3, 0.2, 0.3, 0.4), "remark"),
+        ((0.0, 0.0, 0.4, 0.0), "remark"),
+        ((-0.3, 0.0, 0.3, 0.0), "warning"),
+        ((0.0, 0.35, 0.0, -0.35), "warning"),
+        ((0.0, 0.0, 1.4, 0.0), "warning"),
+    ],
+    ids=["drawn loosely", "wide", "moved to the right", "moved up", "mostly outside"],
+)
+def test_boxes_that_reach_outside_are_a_fault_only_where_they_do_not_fit_their_poses(tmp_path, by, severity):
+    data = healthy(3, width=240, height=240)
+    boxes_by(*by)(data)
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps(data))
+    found = [one for one in lint_findings(read_coco(path)) if "reach outside their image" in one.evidence]
+    assert severity in {one.severity for one in found}
+    assert severity == "warning" or len(found) == 1
 
 
 def test_images_that_are_turned_or_there_twice_are_said(tmp_path):

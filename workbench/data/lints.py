@@ -48,6 +48,9 @@ SMALLEST_AREA = 4.0
 _RICH, _LEAST_RICH, _LEAST_SHARE, _MOST_SHARE = 6, 8, 0.15, 2.0
 # Share of an instance's keypoints that lie in its box once they are in pixels; less do as they are.
 _IN_BOX = 0.5
+# A box that reaches outside its image is around its pose where it holds this share of the visible keypoints
+# and at most this share of its side is outside.
+_AROUND, _MOST_OVER = 0.95, 0.5
 # In smaller images, pixel coordinates cannot be distinguished from normalised ones.
 _SMALL_IMAGE = 16
 # Poses closer than this share of their extent, and 1.5 pixels, are one pose labelled twice.
@@ -105,6 +108,8 @@ def located(pose_set: PoseSet) -> list[Located]:
     exchanged = [] if unit else _exchanged(column)
     found += _at("annotated keypoints", unit + exchanged, chosen, "error")
     found += _at("annotated boxes", _boxes(column, trusted=not unit and not exchanged), chosen)
+    if not unit and not exchanged and not any(one.finding.cause == "annotated boxes" for one in found):
+        found += _at("annotated boxes", _loose(column), chosen, "remark")
     near = [] if unit else near_duplicates(pose_set, chosen)
     if near:
         text = (
@@ -293,12 +298,11 @@ def _boxes(column: _Column, trusted: bool) -> _Flagged:
     if trusted and (layout := _layout(column, boxed)):
         return [(layout, boxed)]
     found: _Flagged = []
-    over = np.maximum(boxes[:, :2] + boxes[:, 2:] - size, -boxes[:, :2])
-    # A tolerance of a twentieth of the side, for rounding and boxes drawn slightly beyond the edge.
-    outside = (over > np.maximum(2.0, 0.05 * boxes[:, 2:])).any(1)
+    outside, loose = _beyond_edge(column, boxed, trusted)
+    outside &= ~loose
     if outside.any():
         text = f"{int(outside.sum())} boxes reach outside their image; crops use the part inside"
-        found.append((text, rows(np.asarray(outside))))
+        found.append((text, rows(outside)))
     # Boxes of occluded people may cover only what is visible.
     inside = _share_inside(column.keypoints[boxed], column.visible[boxed], boxes)
     positive = (boxes[:, 2:] > 0).all(1) & column.visible[boxed].any(1)
@@ -310,6 +314,45 @@ def _boxes(column: _Column, trusted: bool) -> _Flagged:
         )
         found.append((text, rows(empty)))
     return found
+
+
+def _beyond_edge(
+    column: _Column, boxed: Bool[np.ndarray, " N"], trusted: bool
+) -> tuple[Bool[np.ndarray, " M"], Bool[np.ndarray, " M"]]:
+    """Boxes that reach outside their image, and those of them that are only drawn loosely.
+
+    Args:
+        column: the annotations.
+        boxed: which have a box.
+        trusted: keypoints are in pixels and can be compared with the boxes.
+    """
+    boxes, size = column.boxes[boxed], column.size[boxed]
+    over = np.maximum(np.maximum(boxes[:, :2] + boxes[:, 2:] - size, -boxes[:, :2]), 0.0)
+    # A tolerance of a twentieth of the side, for rounding and boxes drawn slightly beyond the edge.
+    outside = np.asarray((over > np.maximum(2.0, 0.05 * boxes[:, 2:])).any(1))
+    # A box around its whole pose lies where it should: its margin, or what the edge cuts off, is outside.
+    # One that is moved or of another size loses keypoints at its other end, or lies mostly outside.
+    sides = np.maximum(boxes[:, 2:], 1.0)
+    held = _share_inside(column.keypoints[boxed], column.visible[boxed], boxes) >= _AROUND
+    near = (over <= _MOST_OVER * sides).all(1)
+    return outside, np.asarray(outside & held & near) if trusted else np.zeros(len(boxes), bool)
+
+
+def _loose(column: _Column) -> _Flagged:
+    """Boxes that reach outside their image around poses that they hold: said, and no fault by itself."""
+    boxed = np.asarray(np.isfinite(column.boxes).all(1))
+    if not boxed.any():
+        return []
+    _, loose = _beyond_edge(column, boxed, trusted=True)
+    if not loose.any():
+        return []
+    every = np.zeros(len(column), bool)
+    every[np.flatnonzero(boxed)[loose]] = True
+    text = (
+        f"{int(loose.sum())} boxes reach outside their image and hold their poses, as boxes that are drawn"
+        " loosely or around what the edge cuts off; crops use the part inside"
+    )
+    return [(text, every)]
 
 
 def _layout(column: _Column, boxed: Bool[np.ndarray, " N"]) -> str:
