@@ -68,6 +68,14 @@ def repeated(data):
     data["annotations"].append({**again, "id": 99})
 
 
+def drawn_again(data):
+    points = np.reshape(data["annotations"][0]["keypoints"], (-1, 3))
+    side, seen = np.ptp(points[points[:, 2] > 0, :2], 0).max(), points[:, 2:] > 0
+    off = np.random.default_rng(0).normal(0, 0.02 * side, (len(points), 2)) * seen
+    again = np.column_stack([points[:, :2] + off, points[:, 2]]).ravel().tolist()
+    data["annotations"].append({**data["annotations"][0], "keypoints": again, "id": 99})
+
+
 FAULTS = {
     "area 0": (each(lambda n, a, w, h: a.update(area=0)), "12 instances have area 0"),
     "one area 0": (lambda d: d["annotations"][3].update(area=0), "1 instances have area 0"),
@@ -124,6 +132,7 @@ FAULTS = {
         lambda d: d["annotations"][2].update(bbox=[*d["annotations"][2]["bbox"][:2], 9, 9]),
         "1 boxes contain less than half",
     ),
+    "drawn again by hand": (drawn_again, "1 annotations nearly repeat the pose"),
     "repeated": (repeated, "1 annotations nearly repeat the pose"),
 }
 

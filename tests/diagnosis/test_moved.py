@@ -15,8 +15,9 @@ from workbench.checkpoints.demo import demo_checkpoints
 from workbench.core.finding import Effect
 from workbench.data.coco import read_coco
 from workbench.diagnosis import Cause, diagnose
-from workbench.diagnosis.annotated_box_causes import fit_of
+from workbench.diagnosis.annotated_box_causes import MOST_CUT, fit_of
 from workbench.diagnosis.image_id_causes import recovered_ids, recovered_poses
+from workbench.diagnosis.keypoint_causes import FixedKeypoint
 from workbench.diagnosis.offset_causes import groups_of, offset_of
 from workbench.diagnosis.placing_causes import Placing
 from workbench.diagnosis.report import by_proof
@@ -284,6 +285,40 @@ def test_poses_of_part_of_the_images_moved_by_one_amount_are_undone(tmp_path):
     assert "moved by (-30." in finding.evidence or "moved by (-29." in finding.evidence
     assert finding.confidence == "proved"
     assert of_moved_poses(tmp_path, lambda one: (0, 0)) == ()
+
+
+@pytest.mark.parametrize("with_scores", [True, False])
+def test_numbers_that_were_written_column_by_column_are_read_so(tmp_path, with_scores):
+    found = good_poses(RTMPOSE.pose_set())
+    for entry in found:
+        points = np.reshape(entry["keypoints"], (-1, 3))
+        written = points.T.reshape(-1, 3)
+        if not with_scores:
+            written = np.column_stack([points[:, :2].T.reshape(-1, 2), points[:, 2]])
+        entry["keypoints"] = written.ravel().tolist()
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    causes = [Placing(), FixedKeypoint()]
+    report = diagnose(tmp_path / "results.json", level="forward", causes=causes, **RTMPOSE.options())
+    (finding,) = report.findings
+    assert (finding.cause, finding.confidence) == ("keypoints placed wrongly", "proved")
+    assert ("all scores" in finding.fix) == with_scores
+
+
+def test_boxes_of_another_shape_than_the_body_cut_poses_and_loose_ones_do_not(tmp_path):
+    def squares(raw):
+        for entry in raw["annotations"]:
+            x, y, w, h = entry["bbox"]
+            entry["bbox"] = [x + (w - min(w, h)) / 2, y + (h - min(w, h)) / 2, min(w, h), min(w, h)]
+
+    def loose(raw):
+        for entry in raw["annotations"]:
+            x, y, w, h = entry["bbox"]
+            entry["bbox"] = [x - 0.1 * w, y - 0.1 * h, 1.2 * w, 1.2 * h]
+
+    for change, cuts in ((squares, True), (loose, False), (lambda raw: None, False)):
+        fit = fit_of(read_coco(*annotation_file(tmp_path, change)))
+        assert fit is not None
+        assert (fit.cut >= MOST_CUT) is cuts
 
 
 def test_one_cloud_of_offsets_is_no_two_groups():

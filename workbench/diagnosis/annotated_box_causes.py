@@ -34,6 +34,9 @@ LEAST_OFFSET = 0.06
 # Keypoints span .6 to .95 of a box that holds the body: from this share on it is too small,
 # and below the least one too large.
 LEAST_SPAN, SPAN, USUAL_SPAN = 0.6, 1.05, 0.85
+# A box cuts its pose where the keypoints span so many of its sides along x or y; in correct sets next to none
+# does. Boxes of another shape than the body (squares of the shorter side) cut so large a share of the poses.
+CUTS, MOST_CUT = 1.1, 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +76,7 @@ class Fit:
         instances: compared.
         share: (x, y), the same offset in sides of the box.
         share_spread: (x, y), median distance from that, in pixels of a box of median size.
+        cut: share of the instances whose extents span more than the box along x or y.
     """
 
     offset: Float[np.ndarray, " 2"]
@@ -82,6 +86,7 @@ class Fit:
     instances: int
     share: Float[np.ndarray, " 2"]
     share_spread: Float[np.ndarray, " 2"]
+    cut: float
 
     @property
     def by_size(self) -> bool:
@@ -93,8 +98,11 @@ class Fit:
         return (
             f"the centres of {self.instances} boxes lie ({self.offset[0]:+.0f}, {self.offset[1]:+.0f}) "
             f"pixels from those of their keypoints' extents (x, y; medians, spread {self.spread[0]:.0f} and "
-            f"{self.spread[1]:.0f}), and the extents span {self.span:.2f} of the box"
+            f"{self.spread[1]:.0f}), and the extents span {self.span:.2f} of the box{self._cut()}"
         )
+
+    def _cut(self) -> str:
+        return f"; {self.cut:.0%} of the boxes cut their pose along x or y" if self.cut >= MOST_CUT else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +183,15 @@ class AnnotatedBoxes(Undone):
                 boxes,
                 fit,
             )
+        elif fit.cut >= MOST_CUT and not _is_moved(fit):
+            boxes = {**{n: _corners(box) for n, box in stated.items()}, **_around_poses(pose_set)}
+            yield self._change(
+                "boxes drawn around their keypoints",
+                "make the boxes that cut their pose anew: around the labelled keypoints, "
+                f"{1 / USUAL_SPAN:.2f} times as large; look for squares, or sides taken for each other",
+                boxes,
+                fit,
+            )
 
     def _moved(self, stated: dict[int, Float[np.ndarray, " 4"]], fit: Fit) -> Change:
         """Boxes moved back by one amount of pixels, or by one share of their own sides."""
@@ -244,6 +261,7 @@ def fit_of(pose_set: PoseSet) -> Fit | None:
         len(points),
         share,
         np.median(np.abs(away / sides - share), axis=0) * np.median(sides, axis=0),
+        float(((most - least) / sides > CUTS).any(1).mean()),
     )
 
 
@@ -334,6 +352,18 @@ def _looks(pose_set: PoseSet, form: str) -> bool:
         finding.cause == "annotated boxes" and f"boxes look like {form}" in finding.evidence
         for finding in lint(pose_set, images=False).findings
     )
+
+
+def _around_poses(pose_set: PoseSet) -> dict[int, Float[np.ndarray, " 4"]]:
+    """Corners of a box of usual size around the keypoints of each instance with enough of them."""
+    found = {}
+    for i in pose_set.labelled:
+        one = pose_set.instances[i]
+        seen = one.truth[one.truth[:, 2] > 0, :2].astype(float)
+        if len(seen) >= LEAST_KEYPOINTS:
+            corners = np.concatenate([seen.min(0), seen.max(0)])
+            found[one.annotation_id] = _scaled(corners, 1 / USUAL_SPAN)
+    return found
 
 
 def _corners(box: Float[np.ndarray, " 4"]) -> Float[np.ndarray, " 4"]:

@@ -163,6 +163,18 @@ class Placing(Undone):
                 lambda found, f=factor: dataclasses.replace(found, keypoints=found.keypoints * f),
                 fix=f"the coordinates are {1 / factor:g} times as large as the image's",
             )  # fmt: skip
+        for words, fix, of in (
+            ("numbers read column by column", "all x, then all y, then all scores", _from_columns),
+            ("coordinates read column by column", "all x, then all y", _from_columns_of_places),
+        ):
+            yield Change(
+                self.name,
+                words,
+                "poses",
+                of,
+                fix=f"write x, y, score of one keypoint after the other: the file has {fix} (an array [3, K] "
+                "that was flattened; transpose it first)",
+            )
         points, truth, _, _ = paired_points(case.evidence().poses(), case.pose_set())
         if (amount := offset_of_results(points, truth)) is not None:
             x, y = amount
@@ -218,6 +230,19 @@ def _geometry(case: Case) -> tuple[dict[int, Any], dict[int, Any]]:
     }
     sizes = {n: np.array([r.width or np.nan, r.height or np.nan], float) for n, r in pose_set.images.items()}
     return boxes, sizes
+
+
+def _from_columns(found: Predictions) -> Predictions:
+    """Poses whose 3K numbers are all x, then all y, then all scores, and were read as K times x, y, score."""
+    numbers = np.concatenate([found.keypoints, found.scores[..., None]], -1)
+    x, y, score = np.moveaxis(numbers.reshape(len(numbers), 3, -1), 1, 0)
+    return dataclasses.replace(found, keypoints=np.stack([x, y], -1), scores=score)
+
+
+def _from_columns_of_places(found: Predictions) -> Predictions:
+    """The same of the 2K coordinates alone, where scores are apart."""
+    x, y = np.moveaxis(found.keypoints.reshape(len(found.keypoints), 2, -1), 1, 0)
+    return dataclasses.replace(found, keypoints=np.stack([x, y], -1))
 
 
 def _per_pose(
