@@ -169,8 +169,13 @@ class AnnotatedBoxes(Undone):
             if _looks(pose_set, words.removeprefix("boxes read as ")):
                 boxes = {number: convert(box) for number, box in stated.items()}
                 yield self._change(words, fix, boxes)
-        if fit is None:
-            return
+        if fit is not None:
+            yield from self._of_fit(pose_set, stated, fit)
+
+    def _of_fit(
+        self, pose_set: PoseSet, stated: dict[int, Float[np.ndarray, " 4"]], fit: Fit
+    ) -> Iterable[Change]:
+        """Boxes that are moved, of another size than the poses, or of another shape."""
         if _is_moved(fit):
             yield self._moved(stated, fit)
         if not LEAST_SPAN <= fit.span <= SPAN:

@@ -163,18 +163,7 @@ class Placing(Undone):
                 lambda found, f=factor: dataclasses.replace(found, keypoints=found.keypoints * f),
                 fix=f"the coordinates are {1 / factor:g} times as large as the image's",
             )  # fmt: skip
-        for words, fix, of in (
-            ("numbers read column by column", "all x, then all y, then all scores", _from_columns),
-            ("coordinates read column by column", "all x, then all y", _from_columns_of_places),
-        ):
-            yield Change(
-                self.name,
-                words,
-                "poses",
-                of,
-                fix=f"write x, y, score of one keypoint after the other: the file has {fix} (an array [3, K] "
-                "that was flattened; transpose it first)",
-            )
+        yield from self._by_columns()
         points, truth, _, _ = paired_points(case.evidence().poses(), case.pose_set())
         if (amount := offset_of_results(points, truth)) is not None:
             x, y = amount
@@ -198,6 +187,20 @@ class Placing(Undone):
                 fix="apply the inverse of what made the input of the image (padding and scale) to every "
                 "keypoint",
                 least=0.03,
+            )
+
+    def _by_columns(self) -> Iterable[Change]:
+        for words, fix, of in (
+            ("numbers read column by column", "all x, then all y, then all scores", _from_columns),
+            ("coordinates read column by column", "all x, then all y", _from_columns_of_places),
+        ):
+            yield Change(
+                self.name,
+                words,
+                "poses",
+                of,
+                fix=f"write x, y, score of one keypoint after the other: the file has {fix} (an array [3, K] "
+                "that was flattened; transpose it first)",
             )
 
 
