@@ -15,7 +15,6 @@ BOTTOM_UP = "of bottom-up models alone, and HigherHRNet is the one of the suite"
 SEQUENCE = "of sequence models alone, and cape is the one family"
 TEXT = "of conditioned models alone, and text fusion is the one family"
 NO_DEGREE = "it is there or not"
-OWN_CODE = "read from a script, whatever the network"
 
 
 @dataclass(frozen=True)
@@ -181,20 +180,19 @@ KINDS: tuple[Kind, ...] = (
     _named("training", "the schedule ends before the run", one_strength=NO_DEGREE,
            one_system="it needs a log whose run goes on behind its schedule; configs stand elsewhere"),
     _named("training", "every evaluation gives the same figures"),
-    _named("training", "optimizer is made anew in the loop", one_strength=NO_DEGREE, one_system=OWN_CODE),
+    _named("training", "optimizer is made anew in the loop", one_strength=NO_DEGREE),
     _named("training", "no gradient reaches the network", one_strength=NO_DEGREE),
     _named("training", "optimizer steps once an epoch", "optimizer never steps",
-           one_strength=NO_DEGREE, one_system=OWN_CODE),
+           one_strength=NO_DEGREE),
     Kind("training", "half precision without its loss scale", (
-        "half precision without a loss scale", "loss scale is never taken off the gradients"),
-        one_system=OWN_CODE),
+        "half precision without a loss scale", "loss scale is never taken off the gradients")),
     Kind("training", "scheduler that does not do its work", (
         "scheduler is never stepped", "scheduler waits for the wrong direction",
-        "milestones after the end of the run"), one_system=OWN_CODE),
+        "milestones after the end of the run")),
     Kind("training", "loss that does not fit what it is given", (
-        "loss does not fit the outputs", "keypoints without labels are learned"), one_system=OWN_CODE),
-    _named("training", "only part of the data is trained on", one_system=OWN_CODE),
-    _named("training", "network is used in training mode", one_strength=NO_DEGREE, one_system=OWN_CODE),
+        "loss does not fit the outputs", "keypoints without labels are learned")),
+    _named("training", "only part of the data is trained on"),
+    _named("training", "network is used in training mode", one_strength=NO_DEGREE),
     Kind("training", "resume restarted the schedule", (
         "resume restarted the schedule", "training began anew", "resume lost the optimizer's state")),
     Kind("training", "warm-up longer than the run", (

@@ -142,7 +142,7 @@ CONTROLS: Mapping[str, str] = {
     "healthy runs of every family": "people|vitpose|cape|sequence|text|heatmaps|other run|epoch 40",
     "result files": "results|poses",
     "logs": "log|csv|events",
-    "code": "script|code|trained|lightning|data set",
+    "code": "script|code|trained|trainer|lightning|data set",
     "files written otherwise": "precision|average|ONNX|bfloat|torch 1|PNG|WebP|EXIF|versions|files alone",
     "a training set beside, or another run": "training set|against|sides that the model",
 }

@@ -22,6 +22,7 @@ from tests.diagnosis import (
     held_out,
     later_fresh_cases,
     planting,
+    second_systems,
     third_fresh_cases,
     unplanned_cases,
 )
@@ -51,9 +52,11 @@ IN_SAMPLE: tuple[Case, ...] = (
     *planting.FAULTS,
     *(_on_few(case) for module in _MORE for case in module.FAULTS),
     *cases_scripts.FAULTS,
+    *(_on_few(case) for case in second_systems.FAULTS),
     *planting.CONTROLS,
     *cases_scripts.CONTROLS,
     *cases_training.CONTROLS,
+    *second_systems.CONTROLS,
 )
 HELD_OUT: tuple[Case, ...] = (
     *held_out.FAULTS,

@@ -7,6 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.diagnosis.planted_scripts import FAULTS, HEALTHY_TWINS, OTHER_CODE
+from tests.diagnosis.planted_trainers import (
+    MODULE,
+    MODULE_TWINS,
+    OF_MODULE,
+    OF_TRAINER,
+    TRAINER,
+    TRAINER_TWINS,
+)
 from tests.diagnosis.planted_trainings import edited_script
 from workbench.diagnosis.training_code import script_in
 
@@ -41,3 +49,53 @@ def test_a_part_that_is_frozen_with_weights_that_were_trained_before_is_a_remark
     assert [(fault.cause, fault.severity) for fault in script.faults] == [
         ("optimizer misses parameters", "remark")
     ]
+
+
+@pytest.mark.parametrize("text", [TRAINER, MODULE], ids=["trainer class", "lightning"])
+def test_a_loop_whose_parts_stand_in_several_places_is_read_as_one(text):
+    faults = OF_TRAINER if text == TRAINER else OF_MODULE
+    twins = TRAINER_TWINS if text == TRAINER else MODULE_TWINS
+    found = {name: causes_in(replaced(text, edits)) for name, (_, *edits) in faults.items()}
+    assert found == {name: [cause] for name, (cause, *_) in faults.items()}
+    assert [name for name, edits in twins.items() if causes_in(replaced(text, edits))] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        # Lightning steps by itself in neither: the user does, or several optimizers take turns.
+        ("        return loss", "        self.manual_backward(loss)\n        self.optimizers().step()"),
+        (
+            "optimizer = torch.optim.AdamW(self.net.parameters(), lr=5e-4)",
+            "a, b = AdamW(self.net.parameters()), AdamW(self.d.parameters())\n        return a, b",
+        ),
+        # A loss in a dictionary, or under a condition.
+        ("        return loss", "        return {'loss': loss, 'found': found.detach()}"),
+        ("        return loss", "        if loss > 0:\n            return loss\n        return 0 * loss"),
+        (
+            "        optimizer = torch",
+            "        return torch.optim.AdamW(self.parameters())\n        optimizer = torch",
+        ),
+    ],
+    ids=["by hand", "two optimizers", "dictionary", "condition", "optimizer without a name"],
+)
+def test_healthy_lightning_of_other_styles_is_left_alone(old, new):
+    faults = [
+        name for name in causes_in(replaced(MODULE, [(old, new)])) if name != "gradients are not cleared"
+    ]
+    assert faults == []
+
+
+def test_a_function_that_is_called_for_every_fold_is_no_epoch():
+    tree = "for fold in range(5):\n    fit(fold)\n"
+    loop = "def fit(fold):\n    for epoch in range(20):\n        for x in loader:\n"
+    steps = "            loss(x).backward()\n            opt.step()\n            opt.zero_grad()\n"
+    made = "opt = SGD(net.parameters(), 0.1)\nplan = MultiStepLR(opt, milestones=[8, 16])\n"
+    assert causes_in(made + loop + steps + "        plan.step()\n" + tree) == []
+
+
+def replaced(text, edits):
+    for old, new in edits:
+        assert old in text, old
+        text = text.replace(old, new)
+    return text

@@ -108,7 +108,8 @@ class Graph:
             elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
                 # losses.append(x): x is in what losses holds.
                 owner = node.value.func.value if isinstance(node.value.func, ast.Attribute) else None
-                targets = [owner] if isinstance(owner, ast.Name) and node.value.args else []
+                is_list = isinstance(owner, ast.Name) and owner.id != "self" and bool(node.value.args)
+                targets = [owner] if is_list and owner is not None else []
             elif isinstance(node, ast.With) and any("no_grad" in ast.unparse(i) for i in node.items):
                 blocked |= {id(inner) for inner in ast.walk(node)}
             value = node.iter if isinstance(node, ast.For) else getattr(node, "value", None)
@@ -314,12 +315,39 @@ def number_of(tree: ast.Module, node: ast.expr | None) -> float | None:
         return None if inner is None else -inner
     if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
         return float(node.value)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Mult, ast.Add)):
+        left, right = number_of(tree, node.left), number_of(tree, node.right)
+        if left is None or right is None:
+            return None
+        return left * right if isinstance(node.op, ast.Mult) else left + right
+    if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self":
+        # What an object was given when it was made.
+        held = assigned(tree, ast.unparse(node))
+        return number_of(tree, held[0]) if len(held) == 1 and not isinstance(held[0], ast.Attribute) else None
     if not isinstance(node, ast.Name):
         return None
     values = assigned(tree, node.id)
+    # A default that a call of the file overrides is none.
+    values += [w.value for call in calls(tree) for w in call.keywords if w.arg == node.id]
     for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
         args = function.args
         named = [*args.posonlyargs, *args.args][-len(args.defaults) :] if args.defaults else []
         values += [v for arg, v in zip(named, args.defaults, strict=True) if arg.arg == node.id]
     is_alone = len(values) == 1 and isinstance(values[0], ast.Constant)
     return number_of(tree, values[0]) if is_alone else None
+
+
+def loops_around(tree: ast.Module, loop: Loop) -> list[Loop]:
+    """The loops that hold a loop, itself among them, the outermost first."""
+    loops = (node for node in ast.walk(tree) if isinstance(node, (ast.For, ast.While)))
+    found: list[Loop] = [node for node in loops if any(inner is loop for inner in ast.walk(node))]
+    found += [] if loop in found else [loop]
+    return sorted(found, key=lambda node: node.lineno)
+
+
+def sets_grad_to_none(tree: ast.AST) -> bool:
+    """Whether code clears gradients by hand: ``p.grad = None``."""
+    targets: list[ast.expr] = [
+        t for node in ast.walk(tree) if isinstance(node, ast.Assign) for t in node.targets
+    ]
+    return any(isinstance(target, ast.Attribute) and target.attr == "grad" for target in targets)

@@ -123,6 +123,61 @@ def faults_of_data(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     if not uses_framework(tree):
         yield from _same_order(tree, loop)
     yield from _same_set(tree)
+    yield from _same_loader(tree)
+    yield from _limited(tree)
+
+
+def _same_loader(tree: ast.Module) -> Iterator[Fault]:
+    """A validation that goes through the set, or the loader, of the training."""
+    loaders = {
+        ast.unparse(node.targets[0]): node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        and name_of(node.value) == "DataLoader" and node.value.args
+    }  # fmt: skip
+    for name, made in loaders.items():
+        own = ast.unparse(made.args[0])
+        sampled = any(word.arg in ("sampler", "batch_sampler") for word in made.keywords)
+        of_training = [n for n, other in loaders.items() if n != name and ast.unparse(other.args[0]) == own]
+        of_validation = _is_part(name, "val", "valid", "validation") and not sampled
+        if of_validation and of_training and _is_part(own, "train"):
+            yield Fault(
+                VALIDATED, made.lineno,
+                f"{name} goes through {own}, as {of_training[0]} does",
+                "validate on the validation set",
+            )  # fmt: skip
+    for call in methods(tree, "fit"):
+        words = {word.arg: word.value for word in call.keywords}
+        given = [words.get("train_dataloaders"), words.get("val_dataloaders")]
+        given = [one or next(iter(call.args[n : n + 1]), None) for n, one in enumerate(given, 1)]
+        first, second = (ast.unparse(one) if one is not None else "" for one in given)
+        if first and first == second and isinstance(given[0], (ast.Name, ast.Attribute)):
+            yield Fault(
+                VALIDATED, call.lineno,
+                f"{first} is given for the training and for the validation",
+                "give the loader of the validation",
+            )  # fmt: skip
+
+
+def _is_part(name: str, *parts: str) -> bool:
+    return bool(set(re.split(r"[._]", name.lower())) & set(parts))
+
+
+def _limited(tree: ast.Module) -> Iterator[Fault]:
+    """Lightning's trainer with a part of the batches: a first trial that was left in."""
+    for call in calls(tree):
+        words = {w.arg: w.value.value for w in call.keywords if isinstance(w.value, ast.Constant)}
+        limit = words.get("limit_train_batches") or words.get("overfit_batches")
+        share = isinstance(limit, float) and 0 < limit < 1
+        if name_of(call) == "Trainer" and (
+            share or (isinstance(limit, int) and limit is not True and limit > 0)
+        ):
+            yield Fault(
+                PART, call.lineno,
+                f"the trainer takes {f'{limit:.0%}' if share else limit} of the training batches of an epoch",
+                "leave the limit out: it is for a first trial",
+                severity="warning",
+            )  # fmt: skip
 
 
 def _seeded(epoch: ast.For) -> Iterator[Fault]:

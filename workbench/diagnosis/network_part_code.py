@@ -6,9 +6,22 @@ import ast
 import re
 from collections.abc import Iterator
 
-from workbench.diagnosis.loop_code import Fault, Loop, assigned, calls, methods, modes_set, name_of, owner_of
+from workbench.diagnosis.loop_code import (
+    Fault,
+    Loop,
+    assigned,
+    calls,
+    methods,
+    modes_set,
+    name_of,
+    owner_of,
+    reached,
+    uses_framework,
+)
 
 EVALUATING, MISSING = "network is trained in evaluation mode", "optimizer misses parameters"
+USED_IN_TRAINING = "network is used in training mode"
+VALIDATION = re.compile("val|test|eval", re.IGNORECASE)
 NORM = re.compile(r"norm|\bBN\b", re.IGNORECASE)
 
 
@@ -28,6 +41,8 @@ def faults_of_parts(tree: ast.Module, loop: Loop, outer: Loop, backward: int) ->
             "statistics stay what they were when the training began",
             "leave them in training mode, or keep them so on purpose, with statistics of the same data",
         )  # fmt: skip
+    if not uses_framework(tree):
+        yield from validated_in_training(tree, outer)
     made = [call for call in calls(tree) if name_of(call).lower() in ("adam", "adamw", "sgd")]
     chosen = chosen_by_name(tree, made[0]) if len(made) == 1 else None
     if chosen is not None:
@@ -36,6 +51,33 @@ def faults_of_parts(tree: ast.Module, loop: Loop, outer: Loop, backward: int) ->
             f"the optimizer gets the parameters for which {chosen}: no others are trained",
             "give the optimizer all parameters of the network, or freeze the rest on purpose",
         )  # fmt: skip
+
+
+def validated_in_training(tree: ast.Module, outer: Loop) -> Iterator[Fault]:
+    """A validation without gradients of a network that nothing in the file puts in evaluation mode.
+
+    Args:
+        tree: of the file.
+        outer: the outermost loop of the training.
+    """
+    trained = {owner_of(call) for call in modes_set(tree, True)}
+    if not trained or any(modes_set(tree, False)):
+        return
+    for function in reached(tree, outer)[1:]:
+        if not isinstance(function, ast.FunctionDef) or VALIDATION.search(function.name) is None:
+            continue
+        if not re.search("no_grad|inference_mode", ast.unparse(function)):
+            continue
+        used = next((c for c in calls(function) if ast.unparse(c.func) in trained), None)
+        if used is not None:
+            name = ast.unparse(used.func)
+            yield Fault(
+                USED_IN_TRAINING, used.lineno,
+                f"{function.name}() computes {ast.unparse(used)}, and {name}.eval() is called nowhere: batch "
+                "norm takes the statistics of each batch, and dropout stays on, in the validation as well",
+                f"call {name}.eval() at the start of {function.name}()",
+            )  # fmt: skip
+            return
 
 
 def norms_in_evaluation(within: ast.AST, before: int) -> Iterator[ast.Call]:

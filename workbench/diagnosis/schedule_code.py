@@ -25,8 +25,9 @@ RATE, DECAY, NEAR_0 = (
     "weight decay too strong",
     "parts of the network get a learning rate near 0",
 )
-WRONG_UNIT, WARM_UP = (
+WRONG_UNIT, FEW_STEPS, WARM_UP = (
     "scheduler counts epochs and is stepped every batch",
+    "scheduler counts batches and is stepped every epoch",
     "warm-up longer than the run",
 )
 NEVER_STEPPED, WRONG_WAY, LATE = (
@@ -42,6 +43,8 @@ RATES = {"adam": (1e-7, 0.05), "adamw": (1e-7, 0.05), "sgd": (1e-7, 20.0)}
 DECAYED = 1e-3
 # A factor for each epoch that a batch must not have: it ends a rate within a few hundred batches.
 OF_AN_EPOCH = 0.995
+# A length of so many times the run's epochs is one in batches.
+OF_BATCHES = 20
 # Names of schedulers of torch and transformers.
 KINDS = re.compile(r"LR$|LROnPlateau|WarmRestarts|_schedule_with_warmup|^get_scheduler")
 
@@ -90,12 +93,13 @@ def _sizes(tree: ast.Module) -> Iterator[Fault]:
         words = {word.arg: word.value for word in call.keywords}
         rate = number_of(tree, words.get("lr") or (call.args[1] if len(call.args) > 1 else None))
         low, high = RATES.get(kind, (0.0, float("inf")))
-        if rate is not None and rate > 0 and not low <= rate < high:
+        if rate is not None and rate > 0 and not low <= rate <= high:
             yield Fault(
                 RATE, call.lineno,
                 f"{name} trains with a rate of {rate:g}; {name_of(call)} is used with {low:g} to {high:g}",
                 "take the rate of a published recipe for this network, 1e-4 to 1e-3 with Adam",
             )  # fmt: skip
+            continue  # what such a rate does to the decay is the same mistake
         decay = number_of(tree, words.get("weight_decay"))
         if decay is not None and decay > 0 and rate is not None:
             taken = decay * rate if kind in ("adamw", "sgd") else decay * 1e-2
@@ -152,6 +156,14 @@ def _of_scheduler(
             f"{ast.unparse(made)} counts epochs, of which the run has {epochs:g}, and is stepped after every "
             "batch: the schedule is over within the first epochs",
             "step it once an epoch, or give its lengths in batches",
+        )  # fmt: skip
+    total = number_of(tree, words.get("total_steps") or words.get("T_max"))
+    if not inside and epochs and total is not None and total >= OF_BATCHES * epochs:
+        yield Fault(
+            FEW_STEPS, made.lineno,
+            f"{ast.unparse(made)} has {total:g} steps, and is stepped once an epoch, {epochs:g} times: "
+            "of its schedule the run sees the first steps alone",
+            "step it after every batch, or give it the number of epochs",
         )  # fmt: skip
     elif not inside and epochs is not None and length is not None:
         first, what = length

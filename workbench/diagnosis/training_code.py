@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Finding
@@ -31,17 +30,20 @@ from workbench.diagnosis.loop_code import (
     called,
     calls,
     loader_of,
+    loops_around,
     methods,
     modes_set,
     name_of,
     owner_of,
+    sets_grad_to_none,
     steps_of,
 )
 from workbench.diagnosis.loss_code import faults_of_data, faults_of_losses
 from workbench.diagnosis.network_part_code import faults_of_parts
 from workbench.diagnosis.parameter_code import faults_of_modules, faults_of_parameters, is_pretrained
 from workbench.diagnosis.picture_code import faults_of_pictures
-from workbench.diagnosis.schedule_code import faults_of_rates
+from workbench.diagnosis.schedule_code import FEW_STEPS, faults_of_rates
+from workbench.diagnosis.written_out import written_out
 
 # A gradient norm to which nobody clips on purpose; published recipes clip at .1 to 35.
 TIGHT_CLIP = 0.01
@@ -61,7 +63,6 @@ UNCLEARED, CLEARED_EARLY, EVALUATING, MISSING, LATE_CLIP, SMALL_CLIP, UNSHUFFLED
     "gradient clipping too small",
     "training data not shuffled",
 )
-FEW_STEPS = "scheduler counts batches and is stepped every epoch"
 BATCHES = re.compile(r"len\(\w*(loader|batches|dl)\b", re.IGNORECASE)
 SHUFFLED = re.compile(r"shuffle|perm|choice|randint|random|sampler", re.IGNORECASE)
 ONCE_AN_EPOCH = "optimizer steps once an epoch"
@@ -115,7 +116,7 @@ def script_in(text: str, path: Path) -> Script | None:
         path: its name, for people.
     """
     try:
-        tree = ast.parse(text)
+        tree = written_out(ast.parse(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     loop, lines, clips = _innermost(tree), text.splitlines(), _clips(tree)
@@ -138,7 +139,8 @@ def _innermost(tree: ast.AST) -> Loop | None:
     if not with_backward:
         steps = (n for n in nodes if isinstance(n, ast.FunctionDef) and n.name == "training_step")
         return next((step for step in steps if any(backwards(step))), None)
-    return max(with_backward, key=lambda loop: loop.lineno, default=None)
+    # Of loops that were written out in one line, the inner one is the smaller.
+    return max(with_backward, key=lambda n: (n.lineno, -sum(1 for _ in ast.walk(n))), default=None)
 
 
 def _faults(
@@ -151,7 +153,9 @@ def _faults(
     indent = " " * backward.col_offset
     optimizer = next((owner_of(step) for step in steps_of(tree, loop)), "optimizer")
     # Without a step, the gradients themselves may be what is wanted.
-    if any(methods(tree, "step")) and not any(methods(tree, "zero_grad")) and not _sets_grad_to_none(tree):
+    # Distributed autograd has new ones in every pass.
+    uncleared = not any(methods(tree, "zero_grad")) and not sets_grad_to_none(tree)
+    if any(methods(tree, "step")) and uncleared and "autograd" not in owner_of(backward):
         yield Fault(
             UNCLEARED, backward.lineno,
             f"{called(loop)} calls backward and never zero_grad, so each step uses the sum of all gradients "
@@ -187,7 +191,7 @@ def _faults(
     yield from faults_of_rates(tree, loop)
     yield from faults_of_losses(tree, loop)
     yield from faults_of_data(tree, loop)
-    yield from faults_of_parts(tree, loop, _around(tree, loop)[0], backward.lineno)
+    yield from faults_of_parts(tree, loop, loops_around(tree, loop)[0], backward.lineno)
 
 
 def _clip_faults(
@@ -245,20 +249,12 @@ def _cleared_early(loop: Loop) -> Iterator[Fault]:
             )  # fmt: skip
 
 
-def _around(tree: ast.Module, loop: Loop) -> list[Loop]:
-    """The loops that hold a loop, itself among them, the outermost first."""
-    loops = (node for node in ast.walk(tree) if isinstance(node, (ast.For, ast.While)))
-    found: list[Loop] = [node for node in loops if any(inner is loop for inner in ast.walk(node))]
-    found += [] if loop in found else [loop]
-    return sorted(found, key=lambda node: node.lineno)
-
-
 def _left_in_evaluation(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     """A network that is trained in training mode once, and evaluated in a loop that never goes back.
 
     What a function of the file does to its arguments is done where the loop calls it.
     """
-    outer = _around(tree, loop)[0]
+    outer = loops_around(tree, loop)[0]
     back, left = _modes(tree, outer)
     before = {owner_of(call): call.lineno for call in modes_set(tree, True)}
     for name, line, by in left:
@@ -282,6 +278,10 @@ def _modes(tree: ast.Module, outer: Loop) -> tuple[set[str], list[tuple[str, int
         if function is None:
             continue
         given = dict(zip([one.arg for one in function.args.args], map(ast.unparse, call.args), strict=False))
+        if ast.unparse(call.func) == f"self.{function.name}":
+            # A method has the attributes of its object under the names that its caller has for them.
+            owners = (ast.unparse(n) for n in ast.walk(function) if isinstance(n, ast.Attribute))
+            given |= {name: name for name in owners if name.startswith("self.")}
         back |= {given[owner_of(c)] for c in modes_set(function, True) if owner_of(c) in given}
         for inner in modes_set(function, False):
             if (name := given.get(owner_of(inner))) is not None:
@@ -363,7 +363,7 @@ def _once_an_epoch(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     """A step behind the loop over the batches, and none in it."""
     functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     called = [functions[name_of(call)] for call in calls(loop) if name_of(call) in functions]
-    outer = [one for one in _around(tree, loop) if one is not loop]
+    outer = [one for one in loops_around(tree, loop) if one is not loop]
     of_batches = isinstance(loop, ast.For) and (
         "loader" in ast.unparse(loop.iter).lower() or loader_of(tree, loop) is not None
     )
@@ -384,7 +384,7 @@ def _once_an_epoch(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
 
 def _made_anew(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     """An optimizer that is made in the loop it steps in: moments and schedule begin again each time."""
-    for outer in _around(tree, loop):
+    for outer in loops_around(tree, loop):
         for call in calls(outer):
             if name_of(call).lower() in ("adam", "adamw", "sgd"):
                 yield Fault(
@@ -398,7 +398,7 @@ def _made_anew(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
 
 def _wrong_unit(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     """A scheduler that counts epochs and is stepped after every batch, or the other way round."""
-    epochs = [_count(outer) for outer in _around(tree, loop) if outer is not loop]
+    epochs = [_count(outer) for outer in loops_around(tree, loop) if outer is not loop]
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
             continue
@@ -409,7 +409,7 @@ def _wrong_unit(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
         owner = ast.unparse(node.targets[0])
         stepped = next((call for call in methods(loop, "step") if owner_of(call) == owner), None)
         of_batches = "steps_per_epoch" in words or any(BATCHES.search(text) for text in words.values())
-        late = [c for one in _around(tree, loop) for c in methods(one, "step") if owner_of(c) == owner]
+        late = [c for one in loops_around(tree, loop) for c in methods(one, "step") if owner_of(c) == owner]
         if of_batches and stepped is None and late:
             yield Fault(
                 FEW_STEPS, late[0].lineno,
@@ -462,7 +462,12 @@ def _optimizer_faults(tree: ast.Module, lines: Sequence[str]) -> Iterator[Fault]
     owner = owner_of(given)
     yield from _replaced_late(tree, owner, made[0].lineno)
     root, _, part = owner.partition(".")
-    if part not in ("", "module") and root != "self":  # DistributedDataParallel holds all of it as `module`
+    if root == "self":
+        # Of an object's attribute, the network is what is called: self.net of self.net.head.
+        whole, _, part = owner.rpartition(".")
+        is_called = whole != "self" and any(ast.unparse(call.func) == whole for call in calls(tree))
+        root = whole if is_called else ""
+    if root and part not in ("", "module"):  # DistributedDataParallel holds all of it as `module`
         yield Fault(
             MISSING, made[0].lineno,
             f"the optimizer gets {owner}.parameters(): nothing else of {root} is trained",
@@ -500,7 +505,7 @@ def _loader_faults(tree: ast.Module, loop: Loop, lines: Sequence[str]) -> Iterat
     # A loader that the loop does not go through may shuffle as it likes.
     simple = [n for n in ast.walk(tree) if isinstance(n, ast.stmt) and not getattr(n, "body", ())]
     drawn = any(SHUFFLED.search(text) for n in simple if "DataLoader(" not in (text := ast.unparse(n)))
-    epochs = [one for one in _around(tree, loop) if one is not loop]
+    epochs = [one for one in loops_around(tree, loop) if one is not loop]
     if cut and epochs and all(map(_count, epochs)) and not drawn:
         yield Fault(
             UNSHUFFLED, loop.lineno,
@@ -562,11 +567,6 @@ def _clips(tree: ast.Module) -> list[tuple[ast.Call, float, bool]]:
 def _value(node: ast.expr | None) -> float | None:
     is_number = isinstance(node, ast.Constant) and isinstance(node.value, (int, float))
     return float(node.value) if is_number else None  # type: ignore[union-attr,arg-type]
-
-
-def _sets_grad_to_none(tree: ast.AST) -> bool:
-    targets: list[Any] = [t for node in ast.walk(tree) if isinstance(node, ast.Assign) for t in node.targets]
-    return any(isinstance(target, ast.Attribute) and target.attr == "grad" for target in targets)
 
 
 class TrainingScript(Cause):
