@@ -21,8 +21,8 @@ def test_every_file_is_the_published_one():
 
 
 def test_the_demo_is_small_enough_for_a_repository():
-    held = sum(path.stat().st_size for path in demo.root().rglob("*") if path.is_file())
-    assert held <= MOST_BYTES
+    total = sum(path.stat().st_size for path in demo.root().rglob("*") if path.is_file())
+    assert total <= MOST_BYTES
 
 
 def test_the_front_page_has_at_least_five_epochs_to_slide_through():

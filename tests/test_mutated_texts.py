@@ -230,10 +230,10 @@ INFO = {
 def odd_values(count: int, seed: int) -> None:
     from workbench.models.mmpose.model import build, model_of
 
-    told = small()
-    told["test_dataloader"] = {"dataset": {"type": "CocoDataset", "metainfo": INFO, "pipeline": []}}
-    module = build(told).eval()
-    for config in odd_copies(told, count, seed):
+    settings = small()
+    settings["test_dataloader"] = {"dataset": {"type": "CocoDataset", "metainfo": INFO, "pipeline": []}}
+    module = build(settings).eval()
+    for config in odd_copies(settings, count, seed):
         ends(lambda config=config: allowed(config["model"], "model"))
         ends(lambda config=config: model_of(module, config, None))
     for meta in odd_copies(META, count, seed):

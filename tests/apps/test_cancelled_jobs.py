@@ -228,7 +228,7 @@ def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypa
 
     work = Counted()
 
-    def reached(model, kept, pose_set, params, progress, *_):
+    def reached(model, passes, pose_set, params, progress, *_):
         for n in range(100):
             work.done += 1
             progress(n)

@@ -70,7 +70,7 @@ def test_the_cache_forgets_its_oldest_beyond_its_size(root_folder, data_file, tm
     until(lambda: not context.jobs.latest(asked.key).alive, seconds=20)
     assert context.jobs.latest(asked.key).state == "done"
     stored_outputs = [context.store.stored(asked.run, epoch, asked.data) for epoch in range(3)]
-    assert [kept.has_outputs for kept in stored_outputs] == [False, True, True]
+    assert [entry.has_outputs for entry in stored_outputs] == [False, True, True]
     assert [e["ready"] for e in context.comparisons.answer(asked)["epochs"]] == [True] * 3
     # Another decoder needs the first epoch's outputs again: they are computed anew, for it alone.
     other = Asked(asked.run, asked.data, "quarter")

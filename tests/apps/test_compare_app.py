@@ -69,11 +69,11 @@ def test_a_reload_brings_the_same_view_back(page, server):
     )
     page.keyboard.press("ArrowRight")
     settled(page)
-    kept = page.url
-    opened(page, kept)
-    assert page.url == kept
+    link = page.url
+    opened(page, link)
+    assert page.url == link
     assert page.get_by_test_id("keypoint").locator("option:checked").text_content() == "left_knee"
-    assert re.search(r"sample=000002/102", kept)
+    assert re.search(r"sample=000002/102", link)
 
 
 def test_the_theme_of_the_shell_is_followed_and_page_and_window_are_of_one_height(page, server):

@@ -29,10 +29,10 @@ def served(tmp_path_factory):
     (run / "vis_data").mkdir(parents=True)
     for epoch, gate in ((1, 0.1), (2, 0.3)):
         file = written(config(), run, name=f"epoch_{epoch}.pth")
-        kept = torch.load(file, weights_only=False)
-        kept["state_dict"]["neck.film_gate"].fill_(gate)
-        kept["state_dict"]["neck.global_mlp.0.bias"][:32] = 1 + gate
-        torch.save(kept, file)
+        content = torch.load(file, weights_only=False)
+        content["state_dict"]["neck.film_gate"].fill_(gate)
+        content["state_dict"]["neck.global_mlp.0.bias"][:32] = 1 + gate
+        torch.save(content, file)
     rows = [{"coco/AP": ap, "coco/AR": ar, "step": e} for e, ap, ar in ((1, 0.3, 0.4), (2, 0.2, 0.5))]
     (run / "vis_data" / "scalars.json").write_text("\n".join(map(json.dumps, rows)))
     plain = config()

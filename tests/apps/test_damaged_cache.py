@@ -17,7 +17,7 @@ from tests.waiting import until
 
 
 @pytest.fixture
-def kept(tmp_path, painted):
+def cached(tmp_path, painted):
     """A context whose only computation is there, and the folder of it."""
     painted.write_checkpoint(tmp_path / "root" / "run" / "epoch_1.pth", 1, 0)
     data = painted.write_data(tmp_path / "data", 4)
@@ -41,8 +41,8 @@ def computed(context):
 
 @pytest.mark.parametrize("name", ["facts.json", "predictions.parquet", "to_image.npy"])
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: bytes(len(b))])
-def test_a_damaged_file_is_named_and_made_anew(kept, name, damage, caplog):
-    settings, folder = kept
+def test_a_damaged_file_is_named_and_made_anew(cached, name, damage, caplog):
+    settings, folder = cached
     path = folder / name
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
@@ -57,10 +57,10 @@ def test_a_damaged_file_is_named_and_made_anew(kept, name, damage, caplog):
         again.jobs.close()
 
 
-def test_half_made_folders_of_killed_processes_go_at_the_next_start(kept):
+def test_half_made_folders_of_killed_processes_go_at_the_next_start(cached):
     from workbench.core.files import of_this_process
 
-    settings, folder = kept
+    settings, folder = cached
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     name = of_this_process("building-")

@@ -43,7 +43,7 @@ def test_a_choice_is_not_sent_back_over_one_made_meanwhile():
     assert "value" not in offer(["a", "b"], "a", "a")
     assert offer(["a", "b"], "a", "of another run")["value"] == "a"
     given = [{"__type__": "update", "choices": [1], "value": 1}, {"__type__": "update", "value": 2}]
-    kept, corrected = without_echo(given, [1, 3])
-    assert kept == {"__type__": "update", "choices": [1]}
+    unchanged, corrected = without_echo(given, [1, 3])
+    assert unchanged == {"__type__": "update", "choices": [1]}
     assert corrected["value"] == 2
     assert given[0]["value"] == 1

@@ -164,7 +164,7 @@ def test_real_sets_have_one_figure(workbench, tmp_path, name):
 def test_one_missing_image_is_named_and_the_rest_is_compared(workbench, tmp_path):
     data = with_crowds(tmp_path)
     gone = tmp_path / json.loads(data.read_text())["images"][5]["file_name"]
-    kept = gone.read_bytes()
+    picture = gone.read_bytes()
     gone.unlink()
     epoch_answer = shown(data, tmp_path, 17)
     assert f"1 missing images left out; missing: {gone.name}" in epoch_answer["protocol_text"]
@@ -187,7 +187,7 @@ def test_one_missing_image_is_named_and_the_rest_is_compared(workbench, tmp_path
     found = when(lambda: page.result(*asked), bool)
     assert f"{said}</div>" in page.updates(found, Download("errors", "errors", ""), "figure", *asked)[2]
     context.jobs.close()
-    gone.write_bytes(kept)
+    gone.write_bytes(picture)
     assert "missing" not in shown(data, tmp_path / "again", 17)["protocol_text"]
 
 

@@ -112,12 +112,12 @@ def test_answers_that_nobody_reads_are_bounded(monkeypatch):
 
     from apps.server import gradio_private
 
-    kept = {}
-    queue_of_all = SimpleNamespace(pending_messages_per_session=kept, pending_event_ids_session={})
+    queues = {}
+    queue_of_all = SimpleNamespace(pending_messages_per_session=queues, pending_event_ids_session={})
 
     def sent(session, text):
         message = UnexpectedErrorMessage(message=text)
-        queue = kept.setdefault(session, AsyncQueue())
+        queue = queues.setdefault(session, AsyncQueue())
         unread.count(session, message)
         queue.put_nowait(message)
 
@@ -125,13 +125,13 @@ def test_answers_that_nobody_reads_are_bounded(monkeypatch):
     unread = gradio_private.Unread(queue_of_all)
     for number in range(9):
         sent(f"s{number}", "a" * 2000)
-    left = list(kept)
+    left = list(queues)
     assert left == ["s5", "s6", "s7", "s8"]
     for name in left:  # who reads is not counted
-        kept[name].get_nowait()
+        queues[name].get_nowait()
     sent("s9", "a" * 2000)
     assert list(unread._weights) == ["s9"]
-    assert len(kept) == 5
+    assert len(queues) == 5
 
 
 def test_questions_that_wait_are_bounded_by_what_they_hold(monkeypatch):

@@ -206,9 +206,9 @@ def test_damaged_bytes_of_an_archive_are_named_with_entry_and_tensor_when_they_a
                             ("stored.npz", "head_weight.npy", 200)):  # fmt: skip
         path = flipped(tmp_path / name, tmp_path / f"bad_{name}", entry, at)
         got = open_checkpoint(path)  # opening stays lazy: no tensor is read
-        told = {tensor: says for tensor in got.tensors if (says := refusal(got, tensor))}
-        assert len(told) == 1, name
-        for tensor, says in told.items():
+        refused = {tensor: says for tensor in got.tensors if (says := refusal(got, tensor))}
+        assert len(refused) == 1, name
+        for tensor, says in refused.items():
             assert says.startswith(f"bad_{name} is damaged: the bytes of ")
             assert entry in says
             assert f"({tensor}) do not fit their CRC-32" in says

@@ -361,12 +361,12 @@ def test_vitpose_plus_joins_fc2_and_the_expert_of_its_data_set(tmp_path, style):
     assert torch.equal(layer.weight, torch.cat([state[f"backbone.blocks.1.mlp.{n}.weight"] for n in names]))
 
 
-@pytest.mark.parametrize(("keypoints", "expert", "told"), [(14, 1, None), (133, 5, None), (17, 3, 3)])
-def test_the_expert_brings_the_head_of_its_data_set(tmp_path, keypoints, expert, told):
+@pytest.mark.parametrize(("keypoints", "expert", "stated"), [(14, 1, None), (133, 5, None), (17, 3, 3)])
+def test_the_expert_brings_the_head_of_its_data_set(tmp_path, keypoints, expert, stated):
     state = plus(heads=5)
     model = vit("0.x")
     model.keypoint_head["final_layer"] = nn.Conv2d(8, keypoints, 1)
-    report = load_state(model, saved(tmp_path, state), remap=True, expert=told)
+    report = load_state(model, saved(tmp_path, state), remap=True, expert=stated)
     assert report.complete, report.summary()
     assert model.keypoint_head["final_layer"].bias[0].item() == expert
     fc2 = model.backbone.blocks[0].mlp["fc2"].bias

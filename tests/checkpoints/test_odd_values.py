@@ -119,12 +119,14 @@ def test_odd_headers_in_safetensors(tmp_path, count):
 @pytest.mark.parametrize("count", COUNTS)
 def test_odd_descriptions_of_text_vectors(tmp_path, count):
     write_text(vectors(), tmp_path / "t.npz")
-    with np.load(tmp_path / "t.npz") as held:
-        arrays = {name: held[name] for name in held.files}
-    told = json.loads(str(arrays["told"]))
+    with np.load(tmp_path / "t.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    description = json.loads(str(arrays["told"]))
 
     def made() -> Iterator[bytes]:
-        for value in odd_values(told, count, odd=tuple(v for v in ODD if not isinstance(v, (bytes, tuple)))):
+        for value in odd_values(
+            description, count, odd=tuple(v for v in ODD if not isinstance(v, (bytes, tuple)))
+        ):
             buffer = io.BytesIO()
             np.savez(buffer, **{**arrays, "told": np.array(json.dumps(value))})
             yield buffer.getvalue()
@@ -149,8 +151,8 @@ def test_odd_notes_in_files_of_predictions(tmp_path, count):
 
     def made() -> Iterator[bytes]:
         for value in odd_values(notes, count, odd=plain):
-            kept = value if isinstance(value, dict) else {SHAPE_KEY: value}
-            written = {k: json.dumps(v).encode() for k, v in kept.items() if isinstance(k, bytes)}
+            entries = value if isinstance(value, dict) else {SHAPE_KEY: value}
+            written = {k: json.dumps(v).encode() for k, v in entries.items() if isinstance(k, bytes)}
             pq.write_table(table.replace_schema_metadata(written), tmp_path / "made")
             yield (tmp_path / "made").read_bytes()
 

@@ -210,9 +210,9 @@ def test_loading_and_the_page_name_what_is_left_too(tmp_path, net):
     report = load_state(net, got)
     assert "1 sparse (sparse_coo) tensors of the file, not read" in report.summary()
     assert "the file holds more weights, which are not read: 'other' (9 tensors)" in report.summary()
-    told = dict(page_facts(got))
-    assert told["not read"] == "1 sparse (sparse_coo) tensor, not read"
-    assert told["left in the file"] == ["'other' (9 tensors), not read"]
+    rows = dict(page_facts(got))
+    assert rows["not read"] == "1 sparse (sparse_coo) tensor, not read"
+    assert rows["left in the file"] == ["'other' (9 tensors), not read"]
 
 
 def test_lists_and_single_tensors_are_called_what_they_are(tmp_path, net):

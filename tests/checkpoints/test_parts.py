@@ -99,20 +99,20 @@ def test_a_student_in_five_files_opens_loads_and_evaluates_as_the_whole(workbenc
     adapter.write_text(STUDENT)
     data = a_set(tmp_path, "abcd")
 
-    def told(verb, files, *words):
+    def answer(verb, files, *words):
         _, out, err = workbench(verb, *files, *words, "--json")
         return json.loads(out) if out else err
 
-    opened = [told("open", files) for files in (whole, parts)]
+    opened = [answer("open", files) for files in (whole, parts)]
     assert opened[0]["parameters"] == opened[1]["parameters"] > 0
-    assert told("load", parts, "--adapter", adapter)["loaded_fraction"] == 1
-    shown = [told("evaluate", files, "--adapter", adapter, *data) for files in (whole, parts, parts[::-1])]
+    assert answer("load", parts, "--adapter", adapter)["loaded_fraction"] == 1
+    shown = [answer("evaluate", files, "--adapter", adapter, *data) for files in (whole, parts, parts[::-1])]
     assert shown[0]["per_keypoint"] == shown[1]["per_keypoint"] == shown[2]["per_keypoint"]
     assert {facts["AP"] for facts in shown} == {shown[0]["AP"]}
     assert any(row["oks"] > 0 for row in shown[0]["per_keypoint"])
     # Four of the five: what is missing is said, and no figure is given for a network that is partly random.
-    assert "body.0.weight" in told("load", [*parts[:2], *parts[3:]], "--adapter", adapter)["missing"]
-    assert "body.0.weight" in told("evaluate", [*parts[:2], *parts[3:]], "--adapter", adapter, *data)
+    assert "body.0.weight" in answer("load", [*parts[:2], *parts[3:]], "--adapter", adapter)["missing"]
+    assert "body.0.weight" in answer("evaluate", [*parts[:2], *parts[3:]], "--adapter", adapter, *data)
 
 
 def test_parts_of_usual_modules_without_a_common_name_keep_their_files_name(tmp_path):

@@ -24,12 +24,12 @@ def a_set(folder, names, size=(64, 64)):
         "id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 1500, "bbox": [4, 4, 56, 56],
         "num_keypoints": len(names), "keypoints": np.ravel(points).tolist(),
     }  # fmt: skip
-    told = {
+    content = {
         "images": [{"id": 1, "file_name": "1.png", "width": width, "height": height}],
         "annotations": [person],
         "categories": [{"id": 1, "name": "own", "keypoints": list(names)}],
     }
-    (folder / "set.json").write_text(json.dumps(told))
+    (folder / "set.json").write_text(json.dumps(content))
     return "--data", folder / "set.json", "--images", folder
 
 

@@ -25,7 +25,7 @@ def official(folder, name, width):
 
 
 @pytest.mark.parametrize(
-    ("name", "width", "listed", "variant", "figure", "told"),
+    ("name", "width", "listed", "variant", "figure", "words"),
     [
         ("pose_higher_hrnet_w48_640.pth.tar", 48, "w48_640", "w48", "69.9", "input 640, so AP 69.9"),
         ("pose_higher_hrnet_w32_512.pth", 32, "w32_512", "w32", "67.1", "input 512, so AP 67.1"),
@@ -33,7 +33,7 @@ def official(folder, name, width):
     ],
 )
 def test_the_file_says_which_one_it_is_and_what_it_should_reach(
-    workbench, tmp_path, name, width, listed, variant, figure, told
+    workbench, tmp_path, name, width, listed, variant, figure, words
 ):
     from apps.pages.checkpoint import facts
     from workbench.checkpoints import open_checkpoint
@@ -46,7 +46,7 @@ def test_the_file_says_which_one_it_is_and_what_it_should_reach(
     assert f"AP {figure}" in identity["expected"]
     # Whose figure .698 is, whichever width the file has.
     assert "69.8" in identity["expected"]
-    assert any(told in sentence for sentence in identity["evidence"])
+    assert any(words in sentence for sentence in identity["evidence"])
     checkpoint = open_checkpoint(path)
     page = dict(facts(checkpoint))
     assert page["family"] == f"HigherHRNet (official names) {variant}"

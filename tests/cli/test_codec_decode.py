@@ -135,8 +135,8 @@ def test_decode_names_the_best_reading_and_writes_matrix_and_arrows(workbench, f
     ],
 )
 def test_what_decode_cannot_do_is_one_sentence_and_exit_code_2(workbench, files, words, said):
-    told = {"ADAPTER": ("--adapter", files / "adapter.py"), "DATA": (files / "dots.json",)}
-    code, out, err = workbench("decode", *(part for word in words for part in told.get(word, (word,))))
+    arguments = {"ADAPTER": ("--adapter", files / "adapter.py"), "DATA": (files / "dots.json",)}
+    code, out, err = workbench("decode", *(part for word in words for part in arguments.get(word, (word,))))
     assert (code, out) == (2, "")
     assert len(err.strip().splitlines()) == 1
     assert said in err

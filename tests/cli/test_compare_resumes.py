@@ -117,17 +117,17 @@ class TestOnePairing:
         words = ["--data", data, "--images", images, "--resamples", 20]
         epochs = [demo_checkpoints()[1], demo_checkpoints()[-1]]
         assert workbench("compare", *epochs, *words, "--out", tmp_path / "kept")[0] == 0
-        kept = [tmp_path / "kept" / f"{path.stem}.parquet" for path in epochs]
+        predictions = [tmp_path / "kept" / f"{path.stem}.parquet" for path in epochs]
         (tmp_path / "lists").mkdir()
-        lists = [tmp_path / "lists" / f"{path.stem}.json" for path in kept]
-        for file, path in zip(lists, kept, strict=True):
+        lists = [tmp_path / "lists" / f"{path.stem}.json" for path in predictions]
+        for file, path in zip(lists, predictions, strict=True):
             file.write_text(json.dumps(Predictions.from_parquet(path)[0].to_coco()))
-        return words, kept, lists
+        return words, predictions, lists
 
     def test_result_files_give_the_figures_of_the_predictions(self, workbench, files):
-        words, kept, lists = files
+        words, predictions, lists = files
         parquet, listed = (
-            json.loads(workbench("compare", *two, *words, "--json")[1]) for two in (kept, lists)
+            json.loads(workbench("compare", *two, *words, "--json")[1]) for two in (predictions, lists)
         )
         assert listed["notes"] == parquet["notes"] == []
         for facts in (parquet, listed):  # how poses were made stands in Parquet files alone

@@ -23,34 +23,34 @@ def facts(workbench, *words):
 
 
 def test_film_tells_every_layer_and_every_epoch(workbench, file):
-    told = facts(workbench, "film", file, file, "--samples", 2)
-    (layer,) = told["layers"]
+    answer = facts(workbench, "film", file, file, "--samples", 2)
+    (layer,) = answer["layers"]
     named = {"name", "gamma_mean", "gamma_std", "beta_mean", "beta_std", "across_images", "verdict"}
     assert named <= set(layer)
     assert layer["gamma_mean"] == pytest.approx(1)
     assert (layer["across_images"], layer["verdict"]) == (0, "identity")
-    assert len(told["epochs"]) == 2
+    assert len(answer["epochs"]) == 2
 
 
 def test_paths_tells_every_tap_and_the_first_that_differs(workbench, file):
-    told = facts(workbench, "paths", file, "--samples", 2)
-    assert told["first_difference"] == "text.subject"
-    assert {"name", "difference"} <= set(told["taps"][0])
+    answer = facts(workbench, "paths", file, "--samples", 2)
+    assert answer["first_difference"] == "text.subject"
+    assert {"name", "difference"} <= set(answer["taps"][0])
 
 
 def test_ablate_conditioning_tells_reference_variants_and_intervals(workbench, file):
-    told = facts(workbench, "ablate", "conditioning", file, "--data", "scenes-val", "--limit", 4)
-    assert {"name", "AP", "AR"} <= set(told["reference"])
-    for row in told["variants"]:
+    answer = facts(workbench, "ablate", "conditioning", file, "--data", "scenes-val", "--limit", 4)
+    assert {"name", "AP", "AR"} <= set(answer["reference"])
+    for row in answer["variants"]:
         assert {"name", "AP", "delta", "low", "high"} <= set(row)
-    assert told["ranking"]["given_back"]["level"] == 0.95
+    assert answer["ranking"]["given_back"]["level"] == 0.95
 
 
 def test_the_clinic_names_the_defects_and_writes_its_report(workbench, file, tmp_path):
     out = tmp_path / "clinic.html"
-    told = facts(workbench, "clinic", file, "--no-measure", "--samples", 2, "--out", out)
-    assert "neck skipped in predict" in [finding["name"] for finding in told["findings"]]
-    assert told["ablation"] is None
+    answer = facts(workbench, "clinic", file, "--no-measure", "--samples", 2, "--out", out)
+    assert "neck skipped in predict" in [finding["name"] for finding in answer["findings"]]
+    assert answer["ablation"] is None
     assert "<title>" in out.read_text(encoding="utf-8")
 
 

@@ -42,7 +42,7 @@ def test_a_set_is_written_as_images_and_one_json_and_never_over_another(workbenc
 
 def test_bad_files_are_one_sentence(workbench, tmp_path):
     (tmp_path / "bad.json").write_text('{"images": [], "annotations": [], "categories": [{"id": 1}]}')
-    for words, told in (
+    for words, message in (
         ([tmp_path / "bad.json"], "expected keypoints"),
         ([tmp_path / "absent.json"], "absent.json"),
         (["astronau"], "nearest: astronaut"),
@@ -50,7 +50,7 @@ def test_bad_files_are_one_sentence(workbench, tmp_path):
     ):
         code, out, err = workbench("data", *words)
         assert (code, out) == (2, "")
-        assert told in err
+        assert message in err
         assert len(err.strip().splitlines()) == 1
 
 

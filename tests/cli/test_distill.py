@@ -34,16 +34,16 @@ def test_a_trained_student_of_ones_own_is_looked_at_without_a_step(workbench, ro
     runs = root / "checkpoints/higherhrnet-demo"
     first, *_, last = sorted(runs.glob("epoch_*.pth"), key=lambda p: int(p.stem.partition("_")[2]))
     words = ("--data", "scenes-people-val", "--steps", "0", "--json", "--out", tmp_path / "looked.html")
-    told = {}
+    answers = {}
     for student in (first, last):
         code, out, err = workbench("distill", last, "--student-checkpoint", student, *words)
         assert code == 0, err
-        told[student] = json.loads(out)
-    assert [len(facts["epochs"]) for facts in told.values()] == [1, 1]
+        answers[student] = json.loads(out)
+    assert [len(facts["epochs"]) for facts in answers.values()] == [1, 1]
     # The teacher itself reaches all of its own peaks; the first epoch's are in the background as well.
-    assert told[last]["epochs"][0]["reach"] == pytest.approx(1, abs=1e-3)
-    assert told[first]["epochs"][0]["leak"] > 2 * told[last]["epochs"][0]["leak"]
-    assert told[last]["student_checkpoint"] == str(last)
+    assert answers[last]["epochs"][0]["reach"] == pytest.approx(1, abs=1e-3)
+    assert answers[first]["epochs"][0]["leak"] > 2 * answers[last]["epochs"][0]["leak"]
+    assert answers[last]["student_checkpoint"] == str(last)
 
 
 def test_no_steps_need_a_trained_student(workbench, root):

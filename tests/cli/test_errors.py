@@ -72,7 +72,7 @@ def test_it_writes_figure_and_facts_as_one_page(workbench, files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("{results}",), "expected --data"),
         ((), "expected --data"),
@@ -87,7 +87,7 @@ def test_it_writes_figure_and_facts_as_one_page(workbench, files, tmp_path):
         (("{nan}", "--data", "{data}"), "not a finite number"),
     ],
 )  # fmt: skip
-def test_bad_input_is_told_in_one_sentence(workbench, files, tmp_path, words, told):
+def test_bad_input_is_told_in_one_sentence(workbench, files, tmp_path, words, message):
     data, results, _ = files
     other, nan = tmp_path / "other.json", tmp_path / "nan.json"
     other.write_text(json.dumps([pose(ONE), pose(FAR)]))
@@ -97,7 +97,7 @@ def test_bad_input_is_told_in_one_sentence(workbench, files, tmp_path, words, to
     named = {"data": data, "results": results, "other": other, "nan": nan}
     code, out, err = workbench("errors", *(word.format(**named) for word in words))
     assert code == 2
-    assert told in err
+    assert message in err
     assert len(err.strip().splitlines()) == 1
     assert out == ""
 

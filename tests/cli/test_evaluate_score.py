@@ -240,9 +240,9 @@ class TestScore:
         results.write_text(json.dumps(entries))
         code, out, err = workbench("score", results, "--data", folder / "set.json", "--json")
         assert code == 0, err
-        told = [one for one in json.loads(out)["findings"] if one.startswith("results.json: -1 ")]
-        assert len(told) == 3
-        assert "at (-1, -1): once, counted as a number like any other" in told[0]
+        sentences = [one for one in json.loads(out)["findings"] if one.startswith("results.json: -1 ")]
+        assert len(sentences) == 3
+        assert "at (-1, -1): once, counted as a number like any other" in sentences[0]
 
     def test_a_category_that_is_not_in_the_set(self, workbench, folder, results):
         found = json.loads(results.read_text())
@@ -314,15 +314,15 @@ def test_score_of_one_category_leaves_out_results_of_others(workbench, folder):
     hands = [{"image_id": 1, "category_id": 2, "keypoints": [1, 1, 1, 2, 2, 1], "score": 0.9}] * 3
     for name, results in (("alone.json", bodies), ("mixed.json", hands + bodies)):
         (folder / name).write_text(json.dumps(results))
-    told = {}
+    answers = {}
     for name in ("alone.json", "mixed.json"):
         code, out, err = workbench(
             "score", folder / name, "--data", folder / "both.json", "--category", "person", "--json"
         )
         assert code == 0, err
-        told[name] = json.loads(out)
-    assert told["mixed.json"]["AP"] == told["alone.json"]["AP"] == pytest.approx(1)
-    assert "3 results are of other categories and were left out" in told["mixed.json"]["findings"][-1]
+        answers[name] = json.loads(out)
+    assert answers["mixed.json"]["AP"] == answers["alone.json"]["AP"] == pytest.approx(1)
+    assert "3 results are of other categories and were left out" in answers["mixed.json"]["findings"][-1]
     (folder / "none.json").write_text(json.dumps([{**bodies[0], "category_id": 77}]))
     code, _, err = workbench("score", folder / "none.json", "--data", folder / "both.json", "--category", "1")
     assert (code, "category 77 is not in the annotations" in err) == (2, True)

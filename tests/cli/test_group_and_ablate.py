@@ -57,8 +57,8 @@ def test_group_tells_who_is_there_and_why(workbench, perfect, tmp_path):
     detected = sum(np.isfinite(np.array(one["keypoints"], float)).all(1).sum() for one in facts["instances"])
     filled = sum(sum(one["filled"]) for one in facts["instances"])
     # A keypoint between two cells can peak in both: the second is written over the first.
-    kept = [row for row in facts["trace"] if row["outcome"] in ("new", "joined")]
-    assert len(kept) == detected - filled
+    grouped = [row for row in facts["trace"] if row["outcome"] in ("new", "joined")]
+    assert len(grouped) == detected - filled
     first, last = facts["trace"][0], facts["trace"][-1]
     assert first["outcome"] == "new"
     assert first["why"] == "started person 0: no person exists yet"
@@ -114,7 +114,7 @@ def test_ablate_prints_a_table_and_writes_a_picture(workbench, unsure, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("group",), "expected a checkpoint"),
         (("group", "{unsure}"), "expected at least one --image"),
@@ -133,11 +133,11 @@ def test_ablate_prints_a_table_and_writes_a_picture(workbench, unsure, tmp_path)
         (("ablate", "grouping", "{unsure}", "--data", "scenes-val"), "8 categories"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(workbench, unsure, words, told):
+def test_what_cannot_be_done_is_one_sentence(workbench, unsure, words, message):
     code, printed, err = workbench(*(word.format(unsure=unsure) for word in words))
     assert code == 2
     assert printed == ""
-    assert told in err
+    assert message in err
     assert len(err.strip().splitlines()) == 1
 
 
@@ -164,12 +164,12 @@ def one_person(tmp_path_factory):
         "id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 2000, "bbox": [5, 10, 80, 50],
         "num_keypoints": 17, "keypoints": np.ravel(keypoints).tolist(),
     }  # fmt: skip
-    told = {
+    content = {
         "images": [{"id": 1, "file_name": "1.png", "width": 96, "height": 64}],
         "annotations": [person],
         "categories": [{"id": 1, "name": "person", "keypoints": list(SKELETONS["coco-17"].keypoints)}],
     }
-    (folder / "set.json").write_text(json.dumps(told))
+    (folder / "set.json").write_text(json.dumps(content))
     return folder
 
 

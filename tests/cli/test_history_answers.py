@@ -80,12 +80,12 @@ def test_a_models_own_sigmas_count_in_every_verb_that_reads_its_predictions(work
     names = ["beak", "crown", "tail"]
     truth = [10.0, 10, 2, 50, 10, 2, 30, 90, 2]
     person = {"image_id": 1, "category_id": 1, "keypoints": truth, "num_keypoints": 3, "iscrowd": 0}
-    told = {
+    content = {
         "images": [{"id": 1, "file_name": "1.png", "width": 100, "height": 100}],
         "annotations": [{"id": 1, "area": 6400, "bbox": [5, 5, 90, 90], **person}],
         "categories": [{"id": 1, "name": "bird", "keypoints": names}],
     }
-    (tmp_path / "set.json").write_text(json.dumps(told))
+    (tmp_path / "set.json").write_text(json.dumps(content))
     pose_set = open_data(str(tmp_path / "set.json"))
     model = replace(skeleton_for(names), sigmas=(0.05, 0.05, 0.05), source="")
     moved = [value + 6 * (i % 3 == 0) for i, value in enumerate(truth)]

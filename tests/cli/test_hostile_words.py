@@ -30,10 +30,10 @@ def hostile_set(tmp_path_factory):
     """A set with hostile names of keypoints, category and image file."""
     folder = tmp_path_factory.mktemp("hostile")
     path = painted.write_data(folder, 2)
-    told = json.loads(path.read_text())
-    names = told["categories"][0]["keypoints"]
-    told["categories"][0] |= {"name": HOSTILE, "keypoints": [HOSTILE, *names[1:]]}
-    path.write_text(json.dumps(told))
+    facts = json.loads(path.read_text())
+    names = facts["categories"][0]["keypoints"]
+    facts["categories"][0] |= {"name": HOSTILE, "keypoints": [HOSTILE, *names[1:]]}
+    path.write_text(json.dumps(facts))
     return path
 
 

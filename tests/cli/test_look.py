@@ -273,9 +273,9 @@ def test_keypoints_without_names_take_those_of_the_data(workbench, tmp_path):
     words = ["look", "heatmap_grid", "--adapter", tmp_path / "numbered.py", "--json"]
     code, out, err = workbench(*words, "--data", "astronaut")
     assert code == 0, err
-    told = json.loads(out)
-    assert [row["keypoint"] for row in told["table"]][:2] == ["nose", "left_eye"]
-    assert any("as in astronaut" in note for note in told["notes"])
+    facts = json.loads(out)
+    assert [row["keypoint"] for row in facts["table"]][:2] == ["nose", "left_eye"]
+    assert any("as in astronaut" in note for note in facts["notes"])
     code, out, err = workbench(*words)
     assert code == 0, err
     assert json.loads(out)["table"][0]["keypoint"] == "keypoint 0", "nobody named the photograph as its data"

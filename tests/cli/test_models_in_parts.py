@@ -22,13 +22,13 @@ INDEX = "pytorch_model.bin.index.json"
 def in_parts(file, folder, index=INDEX):
     """The same checkpoint as two files and their index."""
     folder.mkdir(parents=True, exist_ok=True)
-    held = torch.load(file, weights_only=True)
-    state = held["state_dict"]
+    saved = torch.load(file, weights_only=True)
+    state = saved["state_dict"]
     names, stem = list(state), index.removesuffix(".index.json").removesuffix(".bin")
     parts = [folder / f"{stem}-{n + 1:05d}-of-00002.pth" for n in range(2)]
     where = {}
     for part, chosen in zip(parts, (names[::2], names[1::2]), strict=True):
-        torch.save({"meta": held["meta"], "state_dict": {n: state[n] for n in chosen}}, part)
+        torch.save({"meta": saved["meta"], "state_dict": {n: state[n] for n in chosen}}, part)
         where |= dict.fromkeys(chosen, part.name)
     (folder / index).write_text(json.dumps({"weight_map": where}))
     return parts
@@ -57,34 +57,34 @@ VERBS = {
 }
 
 
-@pytest.mark.parametrize("told", VERBS)
-def test_a_verb_of_one_model_takes_it_in_parts(workbench, whole, ways, told):
-    words = VERBS[told]
+@pytest.mark.parametrize("fact", VERBS)
+def test_a_verb_of_one_model_takes_it_in_parts(workbench, whole, ways, fact):
+    words = VERBS[fact]
     cut = 2 if words[0] in ("ablate", "experiment") else 1
 
     def facts(files):
         code, out, err = workbench(*words[:cut], *files, *words[cut:], "--json")
         assert code == 0, err
-        return json.loads(out)[told]
+        return json.loads(out)[fact]
 
     expected = facts([whole])
     assert expected
     for way, files in ways.items():
-        if told == "layers" and way == "files":
+        if fact == "layers" and way == "files":
             continue  # several files of film are epochs
         assert facts(files) == expected, way
 
 
-@pytest.mark.parametrize("told", ["taps", "findings"])
-def test_names_that_a_wrapper_changed_are_renamed_on_request(workbench, whole, tmp_path, told):
-    held = torch.load(whole, weights_only=True)
-    state = {f"student.{name}": tensor for name, tensor in held["state_dict"].items()}
-    torch.save({**held, "state_dict": state}, tmp_path / whole.name)
+@pytest.mark.parametrize("fact", ["taps", "findings"])
+def test_names_that_a_wrapper_changed_are_renamed_on_request(workbench, whole, tmp_path, fact):
+    saved = torch.load(whole, weights_only=True)
+    state = {f"student.{name}": tensor for name, tensor in saved["state_dict"].items()}
+    torch.save({**saved, "state_dict": state}, tmp_path / whole.name)
     answers = []
     for file in (whole, tmp_path / whole.name):
-        code, out, err = workbench(VERBS[told][0], file, *VERBS[told][1:], "--remap", "--json")
+        code, out, err = workbench(VERBS[fact][0], file, *VERBS[fact][1:], "--remap", "--json")
         assert code == 0, err
-        answers.append(json.loads(out)[told])
+        answers.append(json.loads(out)[fact])
     assert answers[0] == answers[1]
 
 

@@ -92,7 +92,7 @@ def bare(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["bogus"], "no network 'bogus'"),
         (["rtmpose", "--plant", "bogus"], "--plant: expected one of augmentation"),
@@ -110,11 +110,11 @@ def bare(tmp_path):
         (["rtmpose", "--image", "other.png"], "no instance of other.png"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(workbench, words, told):
+def test_a_mistake_is_one_line_and_exit_code_2(workbench, words, message):
     code, out, err = workbench("overfit", *words)
     assert code == 2
     assert not out
-    assert told in err
+    assert message in err
     assert len(err.strip().splitlines()) == 1
 
 
@@ -209,12 +209,12 @@ def test_a_run_that_is_started_again_in_its_folder_goes_on_from_its_snapshot(wor
 
 def test_cape_learns_any_keypoints_that_a_set_is_annotated_with(workbench, shared, tmp_path):
     folder = shared / "data" / "ap10k"
-    told = json.loads((folder / "test_ap10k.json").read_text())
-    for category in told["categories"]:
+    facts = json.loads((folder / "test_ap10k.json").read_text())
+    for category in facts["categories"]:
         category.update(keypoints=category["keypoints"][:9], skeleton=[])
-    for annotation in told["annotations"]:
+    for annotation in facts["annotations"]:
         annotation["keypoints"] = annotation["keypoints"][:27]
-    (tmp_path / "nine.json").write_text(json.dumps(told))
+    (tmp_path / "nine.json").write_text(json.dumps(facts))
     code, out, err = workbench(
         "overfit", "cape", "--annotation", tmp_path / "nine.json", "--images", folder, "--steps", 2,
         "--no-bisect", "--json",

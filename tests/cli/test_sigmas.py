@@ -33,7 +33,7 @@ def few(tmp_path_factory):
 
 
 @pytest.fixture
-def told(workbench):
+def facts_of(workbench):
     def answer(*words):
         code, out, err = workbench(*words, "--json")
         assert code == 0, err
@@ -43,31 +43,35 @@ def told(workbench):
 
 
 @pytest.mark.long
-def test_a_bottom_up_model_has_one_ap_with_given_sigmas(told, few):
+def test_a_bottom_up_model_has_one_ap_with_given_sigmas(facts_of, few):
     words = [demo_checkpoints("higherhrnet-demo")[-1], *few("scenes-people-val", 3)]
-    wide, narrow = (told("evaluate", *words, "--sigmas", s)["AP"] for s in (WIDE, "0.1"))
+    wide, narrow = (facts_of("evaluate", *words, "--sigmas", s)["AP"] for s in (WIDE, "0.1"))
     assert wide > narrow
     for sigmas, ap in ((WIDE, wide), ("0.1", narrow)):
-        assert told("oracle", *words, "--sigmas", sigmas)["steps"][0]["AP"] == pytest.approx(ap, abs=1e-9)
-        swept = told("ablate", "tags", *words, "--sigmas", sigmas)
+        assert facts_of("oracle", *words, "--sigmas", sigmas)["steps"][0]["AP"] == pytest.approx(ap, abs=1e-9)
+        swept = facts_of("ablate", "tags", *words, "--sigmas", sigmas)
         assert swept["reference"]["AP"] == pytest.approx(ap, abs=1e-9)
 
 
 @pytest.mark.long
-def test_a_top_down_model_has_one_ap_and_one_oks_with_given_sigmas(told, few):
+def test_a_top_down_model_has_one_ap_and_one_oks_with_given_sigmas(facts_of, few):
     words = [demo_checkpoints()[-1], *few("scenes-val", 3), "--config", demo_config()]
-    whole = told("evaluate", *words, "--sigmas", WIDE)
+    whole = facts_of("evaluate", *words, "--sigmas", WIDE)
     mean = sum(one["oks"] for one in whole["instances"]) / len(whole["instances"])
-    assert told("oracle", *words, "--sigmas", WIDE)["steps"][0]["AP"] == pytest.approx(whole["AP"], abs=1e-9)
-    assert told("probe", "flip", *words, "--sigmas", WIDE)["value"] == pytest.approx(mean, abs=1e-9)
+    assert facts_of("oracle", *words, "--sigmas", WIDE)["steps"][0]["AP"] == pytest.approx(
+        whole["AP"], abs=1e-9
+    )
+    assert facts_of("probe", "flip", *words, "--sigmas", WIDE)["value"] == pytest.approx(mean, abs=1e-9)
 
 
 @pytest.mark.long
-def test_a_conditioned_model_has_one_ap_with_given_sigmas(told, few):
+def test_a_conditioned_model_has_one_ap_with_given_sigmas(facts_of, few):
     words = [demo_checkpoints("rtmpose-text-fusion")[-1], *few("scenes-val", 3)]
-    ap = told("evaluate", *words, "--sigmas", WIDE)["AP"]
-    assert told("ablate", "conditioning", *words, "--sigmas", WIDE)["reference"]["AP"] == pytest.approx(ap)
-    assert told("clinic", *words, "--sigmas", WIDE)["ablation"]["reference"]["AP"] == pytest.approx(ap)
+    ap = facts_of("evaluate", *words, "--sigmas", WIDE)["AP"]
+    assert facts_of("ablate", "conditioning", *words, "--sigmas", WIDE)["reference"]["AP"] == pytest.approx(
+        ap
+    )
+    assert facts_of("clinic", *words, "--sigmas", WIDE)["ablation"]["reference"]["AP"] == pytest.approx(ap)
 
 
 @pytest.mark.parametrize(

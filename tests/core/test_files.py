@@ -157,8 +157,8 @@ def test_partial_files_of_killed_processes_go_and_those_of_running_ones_stay(tmp
     for path in (left, used, other, huge, odd):
         os.utime(path, (LONG_AGO, LONG_AGO))
     write_text(tmp_path / "a.json", "{}")
-    kept = {used.name, young.name, other.name, odd.name}
-    assert {p.name for p in tmp_path.iterdir()} == {"a.json", *kept}
+    remaining = {used.name, young.name, other.name, odd.name}
+    assert {p.name for p in tmp_path.iterdir()} == {"a.json", *remaining}
 
 
 def test_abandoned_folders_go_and_folders_in_use_stay(tmp_path):

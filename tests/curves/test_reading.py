@@ -416,13 +416,13 @@ def test_an_offline_run_of_wandb_and_its_resumed_start_are_one_table():
     assert curves.get("loss").iteration.tolist() == [100, 200, 300, 400, 500, 600, 700]
     assert points(curves, "val/AR")[0] == (1, 0.5)
     assert np.isnan(curves.get("AP (M)").value).all()
-    told = " ".join(curves.notes)
+    joined = " ".join(curves.notes)
     for words in (
         "later value counts: at 3, 4",
         "from epoch 4 to 3: training was started again",
         "nan or infin",
     ):
-        assert words in told
+        assert words in joined
 
 
 def test_the_link_of_wandb_to_its_latest_run_is_no_run_of_its_own(tmp_path):

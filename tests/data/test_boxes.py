@@ -60,7 +60,7 @@ def test_detections_are_chosen_by_image_category_and_score(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         ({}, "expected a list of detections"),
         ([1], "detection 0: expected"),
@@ -72,10 +72,10 @@ def test_detections_are_chosen_by_image_category_and_score(tmp_path):
         ([entry(bbox=[10**400, 0, 1, 1])], "got something else"),
     ],
 )
-def test_bad_detection_files_are_refused_by_their_entry(tmp_path, value, told):
+def test_bad_detection_files_are_refused_by_their_entry(tmp_path, value, message):
     path = tmp_path / "det.json"
     path.write_text(json.dumps(value))
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         read_detections(path, pose_set())
 
 
@@ -98,8 +98,8 @@ def test_detecting_reports_progress_and_stops_when_asked(tmp_path):
             return [((10.0, 10.0, 20.0, 20.0), 0.5)]
 
     found = pose_set(path=write_image(tmp_path / "a.png", np.zeros((30, 40, 3), np.uint8)))
-    told: list[tuple[int, int]] = []
-    boxes = detect(Middle(), found, progress=lambda done, total: told.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    boxes = detect(Middle(), found, progress=lambda done, total: calls.append((done, total)))
     assert [(b.image_id, b.category_id, b.score) for b in boxes] == [(1, 1, 0.5), (2, 1, 0.5)]
-    assert told == [(0, 2), (1, 2), (2, 2)]
+    assert calls == [(0, 2), (1, 2), (2, 2)]
     assert detect(Middle(), found, cancelled=lambda: True) == []

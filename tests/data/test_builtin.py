@@ -33,9 +33,9 @@ def test_every_built_in_set_has_a_line_of_description():
 
 
 def test_scenes_are_drawn_once_and_read_from_the_cache_then(small):
-    told: list[tuple[int, int]] = []
-    first = builtin("scenes-val", lambda done, total: told.append((done, total)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    calls: list[tuple[int, int]] = []
+    first = builtin("scenes-val", lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
     assert first.name == "scenes-val"
     assert "drawing" in first.source
     times = {p: p.stat().st_mtime_ns for p in small.rglob("*.jpg")}
@@ -157,8 +157,8 @@ def test_the_shipped_pictures_are_the_ones_the_seed_draws(name, tmp_path):
     home = sys.modules["workbench.data.opening"]
     write_scenes(tmp_path, dataclasses.replace(home.SCENE_SETS[name], count=2))
     shipped = home.SHIPPED / f"{name}-{home.VERSION}"
-    anew, kept = (json.loads((f / "annotations.json").read_text()) for f in (tmp_path, shipped))
-    assert anew["annotations"] == [a for a in kept["annotations"] if a["image_id"] <= 2]
+    anew, committed = (json.loads((f / "annotations.json").read_text()) for f in (tmp_path, shipped))
+    assert anew["annotations"] == [a for a in committed["annotations"] if a["image_id"] <= 2]
     for path in (tmp_path / "images").glob("*.jpg"):
         drawn, old = (cv2.imread(str(p)).astype(int) for p in (path, shipped / "images" / path.name))
         assert np.abs(drawn - old).mean() < 2

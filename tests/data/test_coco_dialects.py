@@ -286,10 +286,10 @@ def test_a_result_file_of_133_keypoints_takes_the_whole_body_and_one_of_17_the_b
     path.write_text(json.dumps(data))
     keys = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
     labelled = [a for a in data["annotations"] if a["num_keypoints"]]
-    for held, count in ((keys, 133), (keys[:1], 17)):
+    for parts, count in ((keys, 133), (keys[:1], 17)):
         results.write_text(
             json.dumps(
-                [{"score": 0.9, **{k: a[k] for k in (*held, "image_id", "category_id")}} for a in labelled]
+                [{"score": 0.9, **{k: a[k] for k in (*parts, "image_id", "category_id")}} for a in labelled]
             )
         )
         code, out, err = workbench("score", results, "--data", path, "--json")

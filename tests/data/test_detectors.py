@@ -97,8 +97,8 @@ def test_a_graph_that_starts_by_slicing_is_yolox_and_gets_plain_bgr(suppressed):
     detector = open_detector(suppressed("any.onnx", first="Slice"))
     assert "yolox: plain BGR" in detector.title
     assert detector(image)[0][0] == pytest.approx((11, 12, 30, 30))
-    told = open_detector(suppressed("any.onnx", first="Slice"), kind="rtmdet")
-    assert "ImageNet" in told.title
+    stated = open_detector(suppressed("any.onnx", first="Slice"), kind="rtmdet")
+    assert "ImageNet" in stated.title
 
 
 def rows():
@@ -203,9 +203,9 @@ def test_labels_follow_the_skeleton():
 @pytest.fixture
 def end_to_end(tmp_path):
     """As mmdeploy publishes detectors: opset 11, free axes, suppression by an operator inside the graph."""
-    kept = np.array([[[2, 2, 12, 12], [2, 2, 12, 11], [20, 4, 30, 28]]], np.float32)
+    boxes = np.array([[[2, 2, 12, 12], [2, 2, 12, 11], [20, 4, 30, 28]]], np.float32)
     constants = {
-        "boxes": kept,
+        "boxes": boxes,
         "scores": np.array([[[0.9, 0.8, 0.4], [0.1, 0.1, 0.7]]], np.float32),
         "most": np.array([200], np.int64),
         "overlap": np.array([0.65], np.float32),
@@ -215,7 +215,7 @@ def end_to_end(tmp_path):
         "flat": np.array([-1], np.int64),
         "batch": np.array([0], np.int64),
         "nought": np.float32(0),
-        "box_table": kept[0],
+        "box_table": boxes[0],
         "score_table": np.array([[0.9, 0.1], [0.8, 0.1], [0.4, 0.7]], np.float32),
     }
     node = helper.make_node

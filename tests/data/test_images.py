@@ -136,9 +136,9 @@ def test_bad_images_are_refused_in_one_sentence(tmp_path, picture):
         "large.png": (_png_claiming(10_000, 9_000), "at most 89,000,000"),
         "mixed.png": (_png_claiming(9, 9), "cannot be decoded|broken"),
     }
-    for name, (data, told) in bad.items():
+    for name, (data, message) in bad.items():
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(ValueError, match=told) as refused:
+        with pytest.raises(ValueError, match=message) as refused:
             read_image(tmp_path / name)
         assert name in str(refused.value)
     with pytest.raises(FileNotFoundError, match=r"absent.png"):
@@ -302,12 +302,12 @@ def upside_down(tmp_path):
     file = export(whole, tmp_path / "set")
     content = json.loads(file.read_text())
     content["images"] = content["images"][:2]
-    kept = {entry["id"] for entry in content["images"]}
-    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
+    ids = {entry["id"] for entry in content["images"]}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids]
     file.write_text(json.dumps(content))
     exif = Image.Exif()
     exif[0x0112] = 3
-    for number in kept:
+    for number in ids:
         path = file.parent / "images" / whole.images[number].path.name
         Image.fromarray(whole.image(number)).save(path, exif=exif, quality=95)
     return file

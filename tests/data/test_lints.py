@@ -267,8 +267,8 @@ def test_data_and_score_say_it(workbench, tmp_path):
     FAULTS["id 0"][0](data)
     path, results = tmp_path / "set.json", tmp_path / "results.json"
     path.write_text(json.dumps(data))
-    kept = ("image_id", "category_id", "keypoints")
-    results.write_text(json.dumps([{"score": 0.5, **{k: a[k] for k in kept}} for a in data["annotations"]]))
+    fields = ("image_id", "category_id", "keypoints")
+    results.write_text(json.dumps([{"score": 0.5, **{k: a[k] for k in fields}} for a in data["annotations"]]))
     for words in (("data", path), ("score", results, "--data", path, "--sigmas", "0.05")):
         code, out, err = workbench(*words)
         assert code == 0, err
@@ -283,8 +283,8 @@ def test_score_says_wrong_counts_and_keypoints_outside_the_image_as_data_does(wo
     data["annotations"][1]["keypoints"][:3] = [5000.0, 5.0, 2]
     path, results = tmp_path / "set.json", tmp_path / "results.json"
     path.write_text(json.dumps(data))
-    kept = ("image_id", "category_id", "keypoints")
-    results.write_text(json.dumps([{"score": 0.5, **{k: a[k] for k in kept}} for a in data["annotations"]]))
+    fields = ("image_id", "category_id", "keypoints")
+    results.write_text(json.dumps([{"score": 0.5, **{k: a[k] for k in fields}} for a in data["annotations"]]))
     for words in (("data", path), ("score", results, "--data", path, "--sigmas", "0.05")):
         code, out, err = workbench(*words, "--json")
         assert code == 0, err

@@ -138,7 +138,7 @@ def test_images_whose_width_and_height_are_exchanged_are_named(linted):
     )
 
 
-def kept(numbers):
+def with_visibility(numbers):
     """Keypoints of these visibilities alone, as visible ones."""
 
     def change(raw):
@@ -152,10 +152,10 @@ def kept(numbers):
 
 def test_a_set_of_hidden_keypoints_alone_is_told_from_one_of_visible_keypoints_alone(linted):
     assert "as after a conversion that kept hidden keypoints alone" in (
-        only(linted(kept([1]), images=False), "visibility").finding.evidence
+        only(linted(with_visibility([1]), images=False), "visibility").finding.evidence
     )
     for healthy in ([2], [1, 2]):
-        assert "visibility" not in causes(linted(kept(healthy), images=False))
+        assert "visibility" not in causes(linted(with_visibility(healthy), images=False))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -300,7 +300,7 @@ def test_the_verb_names_annotations_and_refuses_in_one_sentence(workbench, tmp_p
     code, out, err = workbench("data", "lint", path, "--no-images", "--json")
     assert code == 0, err
     assert json.loads(out)["findings"] == []
-    for words, told in (
+    for words, message in (
         ((path,), "120 of 120 images are missing, the first is"),
         ((tmp_path / "absent.json",), "absent.json"),
         ((), "expected a COCO-format json or a built-in set"),
@@ -309,6 +309,6 @@ def test_the_verb_names_annotations_and_refuses_in_one_sentence(workbench, tmp_p
     ):
         code, out, err = workbench("data", "lint", *words)
         assert (code, out) == (2, ""), words
-        assert told in err
+        assert message in err
         assert len(err.strip().splitlines()) == 1
     assert workbench("data", "astronaut")[0] == 0

@@ -225,9 +225,9 @@ def test_sizes_and_defaults_by_hand():
     ],
 )
 def test_what_does_not_fit_is_one_sentence(ask, said):
-    with pytest.raises(ValueError, match=said) as told:
+    with pytest.raises(ValueError, match=said) as raised:
         ask()
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_an_unknown_codec_is_answered_with_near_ones():

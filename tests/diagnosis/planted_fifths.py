@@ -213,8 +213,8 @@ def visible_alone(truth, detections, sigmas, ap):
 
 def plateau(rows):
     """The rate falls to nothing at a third of the run: a plateau was seen too early."""
-    held = training_rows(rows)
-    for row in held[len(held) // 3 :]:
+    trained = training_rows(rows)
+    for row in trained[len(trained) // 3 :]:
         row["lr"] = row["base_lr"] = 1e-8
 
 

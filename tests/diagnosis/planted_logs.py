@@ -51,9 +51,9 @@ def rate_of(how):
         from workbench.diagnosis.schedule import parts_of, rate_at
 
         base, parts = parts_of(read_config(demo_config(RTM)))
-        held = training_rows(rows)
-        per_epoch = max(row["step"] for row in held) / max(row["epoch"] for row in held)
-        for row in held:
+        trained = training_rows(rows)
+        per_epoch = max(row["step"] for row in trained) / max(row["epoch"] for row in trained)
+        for row in trained:
             row["lr"] = row["base_lr"] = how(base, parts, row["step"], per_epoch, rate_at)
 
     return edit
@@ -170,8 +170,8 @@ def steady_scale(rows):
 
 def restarted_rows(rows):
     """Nothing wrong: the log of a run that was stopped and rightly resumed repeats some rows."""
-    held = training_rows(rows)
-    rows[:] = [*rows, *[dict(row) for row in held[-3:]]]
+    trained = training_rows(rows)
+    rows[:] = [*rows, *[dict(row) for row in trained[-3:]]]
 
 
 def with_data(make, data="scenes-val"):
@@ -301,9 +301,9 @@ def overfitted(fall, loss_rise):
     """From the middle on AP falls and the validation loss rises, while the training loss goes on falling."""
 
     def edit(rows):
-        held, judged = training_rows(rows), [row for row in rows if "coco/AP" in row]
-        for n, row in enumerate(held):
-            row["loss"] = row["loss_kpt"] = 0.4 * (1 - 0.9 * n / len(held))
+        trained, judged = training_rows(rows), [row for row in rows if "coco/AP" in row]
+        for n, row in enumerate(trained):
+            row["loss"] = row["loss_kpt"] = 0.4 * (1 - 0.9 * n / len(trained))
         for n, row in enumerate(judged):
             late = max(0.0, 2 * n / max(len(judged) - 1, 1) - 1)
             train = 0.4 * (1 - 0.9 * n / max(len(judged) - 1, 1))
@@ -333,8 +333,8 @@ def nan_from(share, until=1.0):
     """The loss is nan from one part of the run to another."""
 
     def edit(rows):
-        held = training_rows(rows)
-        for row in held[round(share * len(held)) : round(until * len(held))]:
+        trained = training_rows(rows)
+        for row in trained[round(share * len(trained)) : round(until * len(trained))]:
             row["loss"] = row["loss_kpt"] = float("nan")
 
     return edit
@@ -344,9 +344,9 @@ def warm_up_of(share):
     """The rate rises over a share of the run and is constant then."""
 
     def edit(rows):
-        held = training_rows(rows)
-        for row in held:
-            row["lr"] = row["base_lr"] = 0.003 * min(1.0, row["step"] / (share * held[-1]["step"]))
+        trained = training_rows(rows)
+        for row in trained:
+            row["lr"] = row["base_lr"] = 0.003 * min(1.0, row["step"] / (share * trained[-1]["step"]))
 
     return edit
 

@@ -268,12 +268,12 @@ def pck(length, share):
     """
 
     def figure(truth, detections, sigmas, ap):
-        held = np.flatnonzero(~truth.ignored)
-        assert len(held) == len(detections.score)
-        w, h = truth.boxes[held, 2:].T
+        counted = np.flatnonzero(~truth.ignored)
+        assert len(counted) == len(detections.score)
+        w, h = truth.boxes[counted, 2:].T
         reach = share * (np.maximum(w, h) if length == "longer side" else np.sqrt(w * h))
-        away = np.linalg.norm(detections.keypoints - truth.keypoints[held, :, :2], axis=-1)
-        return (away < reach[:, None])[truth.keypoints[held, :, 2] > 0].mean()
+        away = np.linalg.norm(detections.keypoints - truth.keypoints[counted, :, :2], axis=-1)
+        return (away < reach[:, None])[truth.keypoints[counted, :, 2] > 0].mean()
 
     return figure
 

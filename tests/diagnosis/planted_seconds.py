@@ -282,8 +282,8 @@ def exchanged(a, b):
 
 def begins_again(rows):
     """The weights were lost at the middle: loss and AP begin where they began, the schedule goes on."""
-    held, judged = training_rows(rows), [row for row in rows if "coco/AP" in row]
-    for one, names in ((held, ("loss", "loss_kpt", "acc_pose")), (judged, ("coco/AP", "coco/AR"))):
+    trained, judged = training_rows(rows), [row for row in rows if "coco/AP" in row]
+    for one, names in ((trained, ("loss", "loss_kpt", "acc_pose")), (judged, ("coco/AP", "coco/AR"))):
         old = [dict(row) for row in one]
         for n in range(len(one) // 2, len(one)):
             one[n].update({name: old[n - len(one) // 2][name] for name in names})
@@ -291,8 +291,8 @@ def begins_again(rows):
 
 def diverges(rows):
     """From two thirds on the loss grows without end and AP goes to 0."""
-    held, judged = training_rows(rows), [row for row in rows if "coco/AP" in row]
-    for n, row in enumerate(held[2 * len(held) // 3 :]):
+    trained, judged = training_rows(rows), [row for row in rows if "coco/AP" in row]
+    for n, row in enumerate(trained[2 * len(trained) // 3 :]):
         row["loss"] = row["loss_kpt"] = row["loss"] * 1.08**n
         row["grad_norm"] *= 1.1**n
     for n, row in enumerate(judged[2 * len(judged) // 3 :]):

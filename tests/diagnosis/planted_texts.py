@@ -55,9 +55,9 @@ def claims_about(family, wrong):
 
     def make(folder):
         right, false = STATED[family]
-        told = [*false[:wrong], *right[wrong:]]
+        statements = [*false[:wrong], *right[wrong:]]
         path = folder / "audit.md"
-        text = SENTENCES.format(*told[:3]) + CODEC.format(*told[3:])
+        text = SENTENCES.format(*statements[:3]) + CODEC.format(*statements[3:])
         path.write_text(f"# Audit against {SOURCES[family]}\n{text}")
         return [path], {}
 

@@ -481,8 +481,8 @@ def lower_from(share, factor):
     """The run was resumed with another rate."""
 
     def edit(rows):
-        held = training_rows(rows)
-        for row in held[round(share * len(held)) :]:
+        trained = training_rows(rows)
+        for row in trained[round(share * len(trained)) :]:
             row["lr"] *= factor
             row["base_lr"] *= factor
 
@@ -498,11 +498,11 @@ def warm_restarts(base, parts, step, per_epoch, rate_at):
 def ultralytics(rows):
     """The results.csv of ultralytics, which has names with blanks."""
     judged = [row for row in rows if "coco/AP" in row]
-    held = {row["epoch"]: row for row in training_rows(rows)}
+    trained = {row["epoch"]: row for row in training_rows(rows)}
     names = ("epoch", "time", "train/pose_loss", "val/pose_loss", "metrics/mAP50-95(P)", "lr/pg0")
     lines = [",".join(f"{name:>20}" for name in names)]
     for row in judged:
-        train = held[row["step"]]
+        train = trained[row["step"]]
         lost = row.get("val_loss", train["loss"] + 0.02)
         figures = (row["step"], 31 * row["step"], train["loss"], lost, row["coco/AP"], train["lr"])
         lines.append(",".join(f"{figure:>20.6g}" for figure in figures))

@@ -45,7 +45,7 @@ def trained():
     return network.eval(), images
 
 
-def told(network, images):
+def broken_parts(network, images):
     model: Any = SimpleNamespace(module=network, forward=network)
     return [(one.part, one.kind) for one in misfits_of(fits_of(model, images.split(32)))]
 
@@ -62,7 +62,7 @@ def test_statistics_of_other_weights_in_all_layers_show_in_the_median_and_wrong_
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d) and isinstance(layer.running_var, torch.Tensor):
             layer.running_var *= 2
-    assert told(network, images) == []  # no part is worse than the others
+    assert broken_parts(network, images) == []  # no part is worse than the others
     assert off(network, images) > OFF_ALL
 
 
@@ -104,23 +104,23 @@ def disturbed(network):
 )
 def test_statistics_that_do_not_fit_are_told_by_their_numbers(broken, kind):
     network, images = trained()
-    assert told(network, images) == []
+    assert broken_parts(network, images) == []
     with torch.no_grad():
         broken(network)
-    assert told(network, images) == [("stage3.0", kind), ("stage3.1", kind)]
+    assert broken_parts(network, images) == [("stage3.0", kind), ("stage3.1", kind)]
 
 
 def test_of_weights_the_first_part_is_named_whose_layers_behind_are_off_too():
     network, images = trained()
     with torch.no_grad():
         disturbed(network)
-    assert told(network, images) == [("stage4.0", "weights")]
+    assert broken_parts(network, images) == [("stage4.0", "weights")]
 
 
 def test_measuring_leaves_the_network_as_it_was():
     network, images = trained()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    told(network, images)
+    broken_parts(network, images)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert not any(part.training for part in network.modules())
 

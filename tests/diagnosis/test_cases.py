@@ -46,9 +46,9 @@ def test_case_001_the_step_that_gives_the_claimed_figure_is_named(tmp_path):
     from workbench.models import open_model
 
     whole = builtin("scenes-people-val")
-    kept = list(whole.labelled_of_image)[:6]
-    raw = {**whole.raw, "images": [image for image in whole.raw["images"] if image["id"] in kept]}
-    raw["annotations"] = [one for one in whole.raw["annotations"] if one["image_id"] in kept]
+    ids = list(whole.labelled_of_image)[:6]
+    raw = {**whole.raw, "images": [image for image in whole.raw["images"] if image["id"] in ids]}
+    raw["annotations"] = [one for one in whole.raw["annotations"] if one["image_id"] in ids]
     path, images = tmp_path / "people.json", next(iter(whole.images.values())).path.parent
     path.write_text(json.dumps(raw))
     model = open_model(demo_checkpoints("higherhrnet-demo")[-1]).model
@@ -276,9 +276,9 @@ def test_case_004_counts_the_keypoints_that_pass_the_mask(case_004):
 
 
 def test_case_004_measures_what_the_codec_leaves(case_004):
-    told = case_004.ruled_out["codec ceiling"]
-    assert "192x256, maps 48x64, plain Gaussian" in told
-    assert "768x1024, maps 192x256, UDP Gaussian" in told
+    sentence = case_004.ruled_out["codec ceiling"]
+    assert "192x256, maps 48x64, plain Gaussian" in sentence
+    assert "768x1024, maps 192x256, UDP Gaussian" in sentence
     assert any(one.line.startswith("workbench codec --input 192x256") for one in case_004.commands)
 
 

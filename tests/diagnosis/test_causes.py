@@ -425,8 +425,8 @@ def test_of_an_image_full_of_poses_the_best_ones_are_compared(monkeypatch):
         }
         for score in (0.2, 0.9, 0.3, 0.8)
     ]
-    kept = evaluation_causes.without_repeated(Predictions.from_coco(results), np.full(17, 0.05))
-    assert kept.tolist() == [0, 1, 2], "of the two best the worse is dropped; the others are not compared"
+    chosen = evaluation_causes.without_repeated(Predictions.from_coco(results), np.full(17, 0.05))
+    assert chosen.tolist() == [0, 1, 2], "of the two best the worse is dropped; the others are not compared"
 
 
 @pytest.mark.parametrize(

@@ -92,13 +92,13 @@ def test_a_change_that_undoes_nothing_is_looked_at_on_few_instances(counted):
     assert sum(given) - before == FIRST
 
 
-@pytest.mark.parametrize(("std", "told"), [("58.395, 57.12, 57.375", False), ("29.2, 28.56, 28.69", True)])
-def test_a_std_that_does_not_belong_to_its_mean_is_named(adapter, std, told):
+@pytest.mark.parametrize(("std", "warned"), [("58.395, 57.12, 57.375", False), ("29.2, 28.56, 28.69", True)])
+def test_a_std_that_does_not_belong_to_its_mean_is_named(adapter, std, warned):
     report = diagnose(
         [], adapter=adapter(f"std=({std})"), data="scenes-val", level="forward", sample=4,
         causes=[Input("normalisation")],
     )  # fmt: skip
-    assert [finding.severity for finding in report.findings] == ["warning"] * told
+    assert [finding.severity for finding in report.findings] == ["warning"] * warned
     assert report.cost[0] > 0
     assert f"{report.cost[0]} network inputs" in report.text()
 

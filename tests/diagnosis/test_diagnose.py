@@ -179,9 +179,9 @@ def test_a_broken_file_among_good_ones_is_told_and_the_rest_is_tested(tmp_path):
     report = diagnose(targets, level="files")
     assert "weights that are not finite" in report.ruled_out
     evidence = [finding.evidence for finding in report.findings]
-    told = " ".join([*report.notes, *report.not_testable.values(), *evidence])
+    sentences = " ".join([*report.notes, *report.not_testable.values(), *evidence])
     for name in ("broken.json", "broken.py", "empty.log"):
-        assert name in told
+        assert name in sentences
 
 
 def test_the_whole_set_is_measured_at_level_evaluate_and_a_part_within_a_budget():

@@ -45,25 +45,25 @@ def moved(pixels):
 
 
 def test_perfect_poses_have_an_oks_of_one_and_no_change_gains(scenes):
-    held = evidence(scenes, perfect(scenes))
-    assert held.measure().mean_oks == pytest.approx(1.0)
+    evidence_of = evidence(scenes, perfect(scenes))
+    assert evidence_of.measure().mean_oks == pytest.approx(1.0)
     away = Change("moved", "moved", "poses", moved(5.0))
-    found = gain(held.measure(), held.measure([away]))
+    found = gain(evidence_of.measure(), evidence_of.measure([away]))
     assert found.oks < 0
     assert found.high < 0
-    assert Separation(held, [away]).result().chosen == ()
+    assert Separation(evidence_of, [away]).result().chosen == ()
 
 
 def test_the_gain_of_undoing_a_shift_is_what_the_shift_cost(scenes):
     spoilt = moved(8.0)(perfect(scenes, 0.01))
-    held = evidence(scenes, spoilt)
+    evidence_of = evidence(scenes, spoilt)
     back = Change("shift", "moved back", "poses", moved(-8.0), fix="move them back")
     half = Change("other", "moved up a little", "poses", lambda found: moved(np.array([0.0, -1.0]))(found))
-    apart = Separation(held, [half, back]).result()
+    apart = Separation(evidence_of, [half, back]).result()
     assert apart.chosen[0] is back
     whole = evidence(scenes, perfect(scenes, 0.01)).measure().mean_oks
-    assert held.measure([back]).mean_oks == pytest.approx(whole)
-    assert apart.alone[back].oks == pytest.approx(whole - held.measure().mean_oks)
+    assert evidence_of.measure([back]).mean_oks == pytest.approx(whole)
+    assert apart.alone[back].oks == pytest.approx(whole - evidence_of.measure().mean_oks)
 
 
 def test_two_causes_at_once_are_both_chosen_and_each_adds_to_the_other(scenes):
@@ -71,11 +71,11 @@ def test_two_causes_at_once_are_both_chosen_and_each_adds_to_the_other(scenes):
         return dataclasses.replace(found, keypoints=found.keypoints[:, ::-1].copy())
 
     spoilt = exchanged(moved(8.0)(perfect(scenes, 0.01)))
-    held = evidence(scenes, spoilt)
+    evidence_of = evidence(scenes, spoilt)
     back = Change("shift", "moved back", "poses", moved(-8.0))
     order = Change("order", "order turned", "poses", exchanged)
     nothing = Change("nothing", "nothing", "poses", lambda found: found)
-    apart = Separation(held, [nothing, back, order]).result()
+    apart = Separation(evidence_of, [nothing, back, order]).result()
     assert {change.cause for change in apart.chosen} == {"shift", "order"}
     assert apart.together is not None
     assert apart.together.oks > max(apart.alone[change].oks for change in apart.chosen)
@@ -83,10 +83,10 @@ def test_two_causes_at_once_are_both_chosen_and_each_adds_to_the_other(scenes):
 
 
 def test_causes_that_explain_the_same_are_named_together(scenes):
-    held = evidence(scenes, moved(8.0)(perfect(scenes, 0.01)))
+    evidence_of = evidence(scenes, moved(8.0)(perfect(scenes, 0.01)))
     one = Change("one", "moved back", "poses", moved(-8.0))
     two = Change("two", "moved back by another hand", "poses", moved(-8.0))
-    apart = Separation(held, [one, two]).result()
+    apart = Separation(evidence_of, [one, two]).result()
     assert len(apart.chosen) == 1
     assert [change.cause for change in apart.alike[apart.chosen[0]]] == ["two"]
 
@@ -109,8 +109,8 @@ def test_the_order_of_one_category_is_recovered(scenes):
     for changed, expected in ((order, {3: order.tolist()}), (np.array(scenes.skeleton.mirror), {})):
         points = found.keypoints.copy()
         points[own] = points[own][:, changed]
-        told = orders_of_categories(dataclasses.replace(found, keypoints=points), scenes)
-        assert {number: one.tolist() for number, one in told.items()} == expected
+        orders = orders_of_categories(dataclasses.replace(found, keypoints=points), scenes)
+        assert {number: one.tolist() for number, one in orders.items()} == expected
 
 
 def test_a_change_that_cannot_be_measured_is_told(scenes):
@@ -123,9 +123,9 @@ def test_a_change_that_cannot_be_measured_is_told(scenes):
 
 
 def test_other_sigmas_judge_the_same_poses_and_leave_the_evidence_as_it_is(scenes):
-    held = evidence(scenes, perfect(scenes, 0.05))
+    evidence_of = evidence(scenes, perfect(scenes, 0.05))
     sigmas = [2 * value for value in scenes.skeleton.sigmas]
-    twice = held.with_sigmas(sigmas).measure()
-    assert twice.mean_oks > held.measure().mean_oks + 0.05
-    same = Evidence(scenes, scenes.labelled, given=held.given, sigmas=sigmas).measure()
+    twice = evidence_of.with_sigmas(sigmas).measure()
+    assert twice.mean_oks > evidence_of.measure().mean_oks + 0.05
+    same = Evidence(scenes, scenes.labelled, given=evidence_of.given, sigmas=sigmas).measure()
     assert twice.ap.figures == same.ap.figures

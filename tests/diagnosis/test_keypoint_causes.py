@@ -73,10 +73,10 @@ def test_a_keypoint_that_is_the_same_in_every_pose_is_named(tmp_path, change, ho
     name = builtin("scenes-val").skeleton.keypoints[KEYPOINT]
     assert f"{name} (keypoint {KEYPOINT}, counted from 0) is " in finding.evidence
     assert any(part in finding.evidence for part in how.split("|")), finding.evidence
-    told = [note.partition(" times")[0] for note in report.notes if "-1 " in note]
+    sentences = [note.partition(" times")[0] for note in report.notes if "-1 " in note]
     count = len(builtin("scenes-val").labelled)
     what = (f"of keypoints, at (-1, -1): {count}", f"of the scores of keypoints: {count}")
-    assert told == [f"results.json: -1 {one}" for one in what if change is absent_as_minus_one]
+    assert sentences == [f"results.json: -1 {one}" for one in what if change is absent_as_minus_one]
 
 
 def test_poses_of_which_every_keypoint_varies_are_not_accused(tmp_path):
@@ -124,7 +124,7 @@ def keypoints_near_the_truth(seed=0):
 
 
 @pytest.mark.parametrize(
-    ("edit", "told"),
+    ("edit", "message"),
     [
         (lambda p, b: p[:, ::-1], "x and y exchanged"),
         (lambda p, b: p * [-1, 1] + [480, 0], "x mirrored"),
@@ -135,13 +135,13 @@ def keypoints_near_the_truth(seed=0):
     ],
     ids=["exchanged", "mirrored in the image", "mirrored in the box", "scaled", "moved", "moved in the box"],
 )
-def test_the_rule_by_which_one_keypoint_is_moved_is_recovered(edit, told):
+def test_the_rule_by_which_one_keypoint_is_moved_is_recovered(edit, message):
     points, truth, boxes = keypoints_near_the_truth()
     assert moved_against(points, truth, boxes) == []
     points[:, KEYPOINT] = edit(points[:, KEYPOINT], boxes)
     [found] = moved_against(points, truth, boxes)
     assert found.keypoint == KEYPOINT
-    assert told in found.way.text()
+    assert message in found.way.text()
     back = found.way(found.way(points[:, KEYPOINT], boxes, points), boxes, points, back=True)
     assert np.allclose(back, points[:, KEYPOINT])
 

@@ -43,8 +43,8 @@ def test_links_out_of_the_served_folder_are_named_and_not_followed(tmp_path):
         (run / name).symlink_to(target)
     given = sorted_targets([run], [run.parent])
     assert (list(given.epochs), given.configs, given.logs) == ([run / "epoch_1.pth"], (), ())
-    told = " ".join(given.notes)
-    assert [name in told for name in ("epoch_2.pth", "config.py")] == [True, True]
+    joined = " ".join(given.notes)
+    assert [name in joined for name in ("epoch_2.pth", "config.py")] == [True, True]
     assert sorted_targets([run]).configs == (run / "config.py",)
 
 

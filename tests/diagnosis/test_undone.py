@@ -47,12 +47,12 @@ def test_more_instances_decide_what_a_few_leave_open(tmp_path):
     assert "96 of 230" in finding.effect.protocol
 
 
-@pytest.mark.parametrize(("pixels", "told"), [(0.3, True), (0.0, False)])
-def test_own_code_that_adds_one_amount_is_told_from_the_codec(tmp_path, pixels, told):
+@pytest.mark.parametrize(("pixels", "named"), [(0.3, True), (0.0, False)])
+def test_own_code_that_adds_one_amount_is_told_from_the_codec(tmp_path, pixels, named):
     own = own_code(RTMPOSE, decode=f"keypoints=p.keypoints + np.array([{pixels}, 0]) * a[[0, 1], [0, 1]]")
     report = report_of(own, tmp_path, [OwnDecoding()], sample=8)
-    assert [f.cause for f in report.findings] == ["own decoding contradicts the codec"] * told
-    if told:
+    assert [f.cause for f in report.findings] == ["own decoding contradicts the codec"] * named
+    if named:
         assert report.findings[0].numbers[0].value == pytest.approx(pixels, abs=0.01)
         assert report.findings[0].severity == "warning"
 

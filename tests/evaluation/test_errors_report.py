@@ -227,11 +227,11 @@ class TestOddInput:
         predictions = Predictions.from_coco([pose(np.add(ONE, 300))])
         points = predictions.keypoints.copy()
         points[0, 0] = np.nan
-        held = replace(predictions, keypoints=points)
+        with_nan = replace(predictions, keypoints=points)
         from workbench.evaluation.errors import localise
         from workbench.evaluation.keypoint_ap import keypoint_ap
 
-        result = keypoint_ap(report.result.truth, held.detections(), THREE.sigmas)
+        result = keypoint_ap(report.result.truth, with_nan.detections(), THREE.sigmas)
         assert localise(result, THREE.mirror).counts().sum(0).tolist() == [2, 0, 0, 0, 1]
 
 

@@ -100,8 +100,8 @@ def test_the_verb_tells_forgetting_and_an_image_over_the_epochs(folder, workbenc
     code, out, err = workbench("history", folder, "--forgetting", "--image-id", 1, "--json")
     assert code == 0, err
     facts = json.loads(out)
-    told = facts["forgetting"]
-    assert [row["forgotten"] for row in told["events"]] == [0, 0, 1, 1]
+    forgetting = facts["forgetting"]
+    assert [row["forgotten"] for row in forgetting["events"]] == [0, 0, 1, 1]
     assert facts["instances"][0] == {
         "annotation_id": 100, "image_id": 1, "first_right": 2, "learned": [2, 10], "forgotten": [3],
         "right_last": True,

@@ -88,10 +88,10 @@ def test_a_sorted_copy_answers_for_the_files_that_it_was_made_of(folder, written
 
 def test_the_manifest_names_what_changed(folder, written):
     write_manifest(folder, "people", [{"epoch": 2, "checkpoint": "epoch_2.pth"}])
-    told = json.loads((folder / "manifest.json").read_text())
-    assert [one["epoch"] for one in told["epochs"]] == [1, 2, 3, 10]
-    assert told["epochs"][1]["checkpoint"] == "epoch_2.pth"
-    assert told["epochs"][0]["protocol"]["data"] == people_set(written, count=3).name
+    facts = json.loads((folder / "manifest.json").read_text())
+    assert [one["epoch"] for one in facts["epochs"]] == [1, 2, 3, 10]
+    assert facts["epochs"][1]["checkpoint"] == "epoch_2.pth"
+    assert facts["epochs"][0]["protocol"]["data"] == people_set(written, count=3).name
     assert check_manifest(folder) == []
     write(folder, people_set(written, count=3), 2, (9, 9, 9))
     (folder / "epoch_1.parquet").unlink()
@@ -194,9 +194,9 @@ def test_a_runs_checkpoints_are_predicted_once_and_a_broken_one_is_passed_over(t
     epochs = json.loads(text)["epochs"]
     assert [row["epoch"] for row in epochs] == [1, 2, 10]
     assert epochs[0]["oks"] < epochs[1]["oks"] < epochs[2]["oks"]
-    told = json.loads((out / "manifest.json").read_text())["epochs"]
-    assert [one["checkpoint"] for one in told] == ["epoch_1.pth", "epoch_2.pth", "epoch_10.pth"]
-    assert all(len(one["checkpoint_sha256"]) == 64 and one["protocol"] for one in told)
+    facts = json.loads((out / "manifest.json").read_text())["epochs"]
+    assert [one["checkpoint"] for one in facts] == ["epoch_1.pth", "epoch_2.pth", "epoch_10.pth"]
+    assert all(len(one["checkpoint_sha256"]) == 64 and one["protocol"] for one in facts)
     code, text, err = workbench("history", out, "--between", "1,10", "--json")
     assert code == 0, err
     assert json.loads(text)["lost"] == []

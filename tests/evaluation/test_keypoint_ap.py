@@ -112,8 +112,8 @@ class TestParityWithPycocotools:
         data, results = drawn(306)
         chosen = sorted(i["id"] for i in data["images"])[::3]
         truth = GroundTruth.from_coco(data).on_images(chosen)
-        kept = [r for r in results if r["image_id"] in chosen]
-        ours = keypoint_ap(truth, Detections.from_coco(kept), SIGMAS)
+        of_chosen = [r for r in results if r["image_id"] in chosen]
+        ours = keypoint_ap(truth, Detections.from_coco(of_chosen), SIGMAS)
         same_as_pycocotools(ours, oracle(data, results, image_ids=chosen))
 
     @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))

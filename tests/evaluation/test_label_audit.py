@@ -44,8 +44,8 @@ def test_planted_mistakes_are_found_and_nothing_else(written):
     truth = true_points(people_set(written))
     models = [sees(pose_set, truth, 1.0, seed) for seed in (1, 2)]
     found = label_audit(judged(pose_set, *models), COCO, TWO)
-    told = {(s.kind, s.annotation_id) for s in found.suspects}
-    assert told == {(SWAPPED, 400), (SWAPPED, 1200), (SHIFTED, 800), (SHIFTED, 2300)}
+    accused = {(s.kind, s.annotation_id) for s in found.suspects}
+    assert accused == {(SWAPPED, 400), (SWAPPED, 1200), (SHIFTED, 800), (SHIFTED, 2300)}
     shifted = next(s for s in found.suspects if s.kind == SHIFTED)
     assert shifted.keypoints == ("left_wrist",)
     assert "70 px from the annotation" in shifted.evidence
@@ -55,7 +55,7 @@ def test_planted_mistakes_are_found_and_nothing_else(written):
     # The same epochs as of one run, and as of nobody knows which: the list to look at, and no claim.
     for runs in (("one", "one"), None):
         found = label_audit(judged(pose_set, *models), COCO, runs)
-        assert {(s.kind, s.annotation_id) for s in found.suspects} == told
+        assert {(s.kind, s.annotation_id) for s in found.suspects} == accused
         assert found.claims == ()
         assert "epochs of one run are not independent" in found.summary()
         assert {s.finding().severity for s in found.suspects} == {"remark"}
@@ -167,7 +167,7 @@ def with_faults(pose_set, seed, rate, strength):
     """The set with swapped sides and points shifted by `strength` roots of the area; what was planted."""
     rng = np.random.default_rng(seed)
     flip, names = list(pose_set.skeleton.mirror), pose_set.skeleton.keypoints
-    changed, told = {}, set()
+    changed, faults = {}, set()
     chosen = rng.permutation(list(pose_set.labelled))[: round(rate * len(pose_set.labelled))]
     for n, i in enumerate(chosen.tolist()):
         one = pose_set.instances[i]
@@ -179,7 +179,7 @@ def with_faults(pose_set, seed, rate, strength):
             truth[k, :2] += strength * one.area**0.5 * np.array([np.cos(angle), np.sin(angle)])
             planted = (SHIFTED, one.annotation_id, names[k])
         changed[one.annotation_id] = truth
-        told.add(planted)
+        faults.add(planted)
     annotations = [
         {**a, "keypoints": changed[a["id"]].ravel().tolist()} if a["id"] in changed else a
         for a in pose_set.raw["annotations"]
@@ -187,7 +187,7 @@ def with_faults(pose_set, seed, rate, strength):
     instances = tuple(
         replace(one, truth=changed.get(one.annotation_id, one.truth)) for one in pose_set.instances
     )
-    return replace(pose_set, instances=instances, raw={**pose_set.raw, "annotations": annotations}), told
+    return replace(pose_set, instances=instances, raw={**pose_set.raw, "annotations": annotations}), faults
 
 
 def two_models(pose_set, seed, mistakes, jitter, shared):
@@ -239,12 +239,12 @@ def counted(pose_set, quality, rate, strength, seeds):
     planted, right, false = Counter(), Counter(), Counter()
     for seed in seeds:
         models = two_models(pose_set, seed, *MODELS[quality], shared=0.5)
-        faulty, told = with_faults(pose_set, 100 + seed, rate, strength)
+        faulty, faults = with_faults(pose_set, 100 + seed, rate, strength)
         audit = label_audit(judged(faulty, *models), pose_set.skeleton, TWO)
         claims = {(s.kind, s.annotation_id, "".join(s.keypoints[: s.kind == SHIFTED])) for s in audit.claims}
-        planted += Counter(kind for kind, *_ in told)
-        right += Counter(kind for kind, *_ in claims & told)
-        false += Counter(kind for kind, *_ in claims - told)
+        planted += Counter(kind for kind, *_ in faults)
+        right += Counter(kind for kind, *_ in claims & faults)
+        false += Counter(kind for kind, *_ in claims - faults)
     return planted, right, false
 
 

@@ -199,20 +199,20 @@ def test_the_same_poses_have_the_same_figures_in_every_format(written, workbench
     own = np.array([a["id"] for a in data["annotations"]])
     found = dataclasses.replace(Predictions.from_coco(results), annotation_id=own)
     found.to_parquet(paths[1], protocol=Protocol(data="set"))
-    told = []
+    answers = []
     for path in paths:
         code, out, err = workbench(
             "score", path, "--data", tmp_path / "set.json", "--metric", metric, "--json"
         )
         assert code == 0, err
-        told.append(json.loads(out))
-    assert told[0]["pairing"] == told[1]["pairing"] == "each pose with its own annotation"
-    assert told[0]["per_keypoint"] == told[1]["per_keypoint"]
+        answers.append(json.loads(out))
+    assert answers[0]["pairing"] == answers[1]["pairing"] == "each pose with its own annotation"
+    assert answers[0]["per_keypoint"] == answers[1]["per_keypoint"]
     # By hand: both of the first two are off by the distance of the two people.
     pred, truth, mask, sides = arrays(pose_set, results)
     off = np.linalg.norm(pred - truth[..., :2], axis=2)
     if metric == "nme":
-        assert told[0]["NME"] == pytest.approx((off / sides.max(1)[:, None])[mask].mean(), rel=1e-5)
+        assert answers[0]["NME"] == pytest.approx((off / sides.max(1)[:, None])[mask].mean(), rel=1e-5)
     # Without boxes nothing tells whose poses they are: the nearest, which is another figure, and is said.
     for result in results:
         del result["bbox"]
@@ -220,8 +220,8 @@ def test_the_same_poses_have_the_same_figures_in_every_format(written, workbench
     bare = json.loads(
         workbench("score", paths[0], "--data", tmp_path / "set.json", "--metric", metric, "--json")[1]
     )
-    assert bare["pairing"] != told[0]["pairing"]
-    assert bare["per_keypoint"] != told[0]["per_keypoint"]
+    assert bare["pairing"] != answers[0]["pairing"]
+    assert bare["per_keypoint"] != answers[0]["per_keypoint"]
     if metric != "ap":
         assert bare["pairing"].endswith("nearest in the mean, because it has no box for each pose")
 
@@ -337,9 +337,9 @@ def test_numbered_keypoints_of_a_set_take_the_mirror_pairs_of_a_skeleton(workben
     path.write_text(json.dumps(data))
     file.write_text(json.dumps(results))
     words = ("--data", path, "--sigmas", "0.05", "--json")
-    told = [json.loads(workbench("errors", file, *words, *more)[1])
+    answers = [json.loads(workbench("errors", file, *words, *more)[1])
             for more in ((), ("--skeleton", "wflw-98"))]  # fmt: skip
-    counts = [one["counts"] for one in told]
+    counts = [one["counts"] for one in answers]
     assert (counts[0]["inversion"], counts[0]["miss"]) == (0, 8)
     assert (counts[1]["inversion"], counts[1]["miss"]) == (8, 0)
     facts = json.loads(workbench("score", file, *words[:2], "--skeleton", "wflw-98", "--json")[1])

@@ -86,9 +86,9 @@ def few():
 
 
 def test_predict_looks_at_every_image_and_gives_boxes_that_are_extents(few):
-    told = []
-    found = predict(loud(), few, flip=True, progress=lambda done, total: told.append((done, total)))
-    assert told == [(0, 2), (1, 2), (2, 2)]
+    calls = []
+    found = predict(loud(), few, flip=True, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(0, 2), (1, 2), (2, 2)]
     assert len(found) > 0
     assert found.annotation_id is None
     assert set(found.image_id) <= set(few.images)
@@ -99,7 +99,7 @@ def test_predict_looks_at_every_image_and_gives_boxes_that_are_extents(few):
 
 def test_the_protocol_says_how_it_looked_and_grouped():
     model = dataclasses.replace(loud(), aggregation=DROPPED)
-    told = protocol_of(model, flip=True).text()
+    protocol = protocol_of(model, flip=True).text()
     for words in (
         "whole images",
         "flip",
@@ -109,14 +109,14 @@ def test_the_protocol_says_how_it_looked_and_grouped():
         "mean of all keypoint values before missing ones are filled",
         "no NMS",
     ):
-        assert words in told
+        assert words in protocol
     assert protocol_of(model).differs_from(protocol_of(loud())) == [
         "scales: scale 1 (no inverse affine) against scale 1"
     ]
 
 
 @pytest.mark.parametrize(
-    ("wish", "kind", "words"),
+    ("options", "kind", "words"),
     [
         ({"boxes": []}, ValueError, "whole images"),
         ({"options": DecodeOptions(decoder="dark")}, ValueError, "groups detections"),
@@ -126,9 +126,9 @@ def test_the_protocol_says_how_it_looked_and_grouped():
         ({"cancelled": lambda: True}, Cancelled, "0 of 2 images"),
     ],
 )
-def test_wishes_that_would_be_passed_over_are_refused(few, wish, kind, words):
+def test_wishes_that_would_be_passed_over_are_refused(few, options, kind, words):
     with pytest.raises(kind, match=words):
-        predict(loud(), few, **wish)
+        predict(loud(), few, **options)
 
 
 def test_several_categories_are_refused(few):

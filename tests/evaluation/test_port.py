@@ -176,9 +176,9 @@ def test_weights_are_compared_under_common_names(tmp_path):
     b = copy.deepcopy(a)
     with torch.no_grad():
         b.head.final_layer.bias[3] += 0.25
-    told, differing = compared_weights(a, b)
+    sentence, differing = compared_weights(a, b)
     assert differing == (("head.final_layer.bias", pytest.approx(0.25)),)
-    assert "1 of 53 tensors differ (head.final_layer.bias)" in told
+    assert "1 of 53 tensors differ (head.final_layer.bias)" in sentence
     assert compared_weights(nn.Linear(2, 2), nn.Sequential(nn.Conv2d(1, 1, 1)))[1] == ()
 
 

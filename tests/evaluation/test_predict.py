@@ -85,16 +85,16 @@ class TestAnnotationBoxes:
         np.testing.assert_array_equal(one.score, many.score)
 
     def test_outputs_are_handed_over_batch_by_batch(self, people):
-        kept = []
-        predict(Knowing(), people, batch_size=4, keep_outputs=lambda i, b, o: kept.append((i, len(b), o)))
-        assert [i for indices, _, _ in kept for i in indices] == list(people.labelled)
-        assert all(len(i) == n == len(o.heatmaps) for i, n, o in kept)
+        batches = []
+        predict(Knowing(), people, batch_size=4, keep_outputs=lambda i, b, o: batches.append((i, len(b), o)))
+        assert [i for indices, _, _ in batches for i in indices] == list(people.labelled)
+        assert all(len(i) == n == len(o.heatmaps) for i, n, o in batches)
 
     def test_progress_is_told_and_cancelling_stops(self, people):
-        told = []
-        predict(Knowing(), people, batch_size=3, progress=lambda *done: told.append(done))
+        calls = []
+        predict(Knowing(), people, batch_size=3, progress=lambda *done: calls.append(done))
         total = len(people.labelled)
-        assert told == [(n, total) for n in (*range(0, total, 3), total)]
+        assert calls == [(n, total) for n in (*range(0, total, 3), total)]
         asked = iter([False, True])
         with pytest.raises(Cancelled, match=f"stopped after 3 of {total}"):
             predict(Knowing(), people, batch_size=3, cancelled=lambda: next(asked))
@@ -138,15 +138,15 @@ class TestDetectedBoxes:
 
 class TestFlip:
     def test_output_is_the_mean_of_both_ways(self, people):
-        kept = {}
+        seen = {}
 
         def keep(indices, batch, outputs):
-            kept["outputs"], kept["pixels"] = outputs, batch.pixels
+            seen["outputs"], seen["pixels"] = outputs, batch.pixels
 
         predict(Knowing(), people, indices=people.labelled[:2], flip=True, keep_outputs=keep)
-        red = kept["pixels"][:, 0]
+        red = seen["pixels"][:, 0]
         # The heatmap is the red channel itself; mirrored in and mirrored out it is itself again.
-        torch.testing.assert_close(kept["outputs"].heatmaps[:, 0], red)
+        torch.testing.assert_close(seen["outputs"].heatmaps[:, 0], red)
 
     def test_needs_mirror_pairs(self, people):
         model = Knowing(dataclasses.replace(COCO, mirror=()))
@@ -256,15 +256,15 @@ class TestNMS:
             for k, s, a in zip(keypoints, scores, areas, strict=True)
         ]
         sigmas = np.array(COCO.sigmas)
-        kept = oks_nms(keypoints, scores, areas, sigmas, 0.9)
-        assert kept.tolist() == nms.oks_nms(poses, 0.9, sigmas).tolist()
-        assert 0 < len(kept) < 16
+        chosen = oks_nms(keypoints, scores, areas, sigmas, 0.9)
+        assert chosen.tolist() == nms.oks_nms(poses, 0.9, sigmas).tolist()
+        assert 0 < len(chosen) < 16
 
     def test_a_pose_with_keypoints_missing_stays_beside_another(self):
         keypoints = np.zeros((2, 17, 2))
         keypoints[0, :8] = np.nan
-        kept = oks_nms(keypoints, np.array([1.0, 0.5]), np.ones(2), np.array(COCO.sigmas), 0.9)
-        assert kept.tolist() == [0, 1]
+        chosen = oks_nms(keypoints, np.array([1.0, 0.5]), np.ones(2), np.array(COCO.sigmas), 0.9)
+        assert chosen.tolist() == [0, 1]
 
 
 def test_pose_scores_are_those_of_mmpose_cocometric():

@@ -44,20 +44,20 @@ def refused_by(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("key", [b"workbench.shape", b"workbench.protocol"])
 def test_deeply_nested_json_in_the_footer(tmp_path: Path, key: bytes) -> None:
-    told = refused_by(write(tmp_path / "epoch_1.parquet", {key: DEEP}))
-    assert all("nested too deeply" in one for one in told)
+    errors = refused_by(write(tmp_path / "epoch_1.parquet", {key: DEEP}))
+    assert all("nested too deeply" in one for one in errors)
 
 
 @pytest.mark.parametrize("shape", [[5], [5.0, 17], ["5", 17], [-5, -17], {"a": 1}, [True, 85]])
 def test_a_shape_that_is_no_two_counts(tmp_path: Path, shape: Any) -> None:
-    told = refused_by(write(tmp_path / "epoch_1.parquet", {b"workbench.shape": json.dumps(shape).encode()}))
-    assert all("expected workbench.shape as two counts" in one for one in told)
+    errors = refused_by(write(tmp_path / "epoch_1.parquet", {b"workbench.shape": json.dumps(shape).encode()}))
+    assert all("expected workbench.shape as two counts" in one for one in errors)
 
 
 @pytest.mark.parametrize("shape", [[5, 10**12], [10**12, 17], [6, 17], [85, 0]])
 def test_a_shape_that_the_rows_are_not_of(tmp_path: Path, shape: list[int]) -> None:
-    told = refused_by(write(tmp_path / "epoch_1.parquet", {b"workbench.shape": json.dumps(shape).encode()}))
-    assert all("85 rows are no" in one for one in told)
+    errors = refused_by(write(tmp_path / "epoch_1.parquet", {b"workbench.shape": json.dumps(shape).encode()}))
+    assert all("85 rows are no" in one for one in errors)
 
 
 def test_more_rows_than_stated_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

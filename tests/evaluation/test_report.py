@@ -67,9 +67,9 @@ def test_the_command_in_the_report_makes_it_again(files, workbench):
     first, again = folder / "one.html", folder / "two.html"
     code, text, _ = workbench(*words(files, "--out", first, "--json"))
     assert code == 0
-    told = shlex.split(json.loads(text)["commands"][0])
-    assert told[0] == "workbench"
-    code, text, err = workbench(*[str(again) if w == str(first) else w for w in told[1:]], "--json")
+    command = shlex.split(json.loads(text)["commands"][0])
+    assert command[0] == "workbench"
+    code, text, err = workbench(*[str(again) if w == str(first) else w for w in command[1:]], "--json")
     assert code == 0, err
 
     def same(path):

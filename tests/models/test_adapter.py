@@ -75,7 +75,7 @@ def test_a_syntax_error_is_told_by_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mistake", "told"),
+    ("mistake", "reason"),
     [
         ("torch.zeros(2, 3) @ torch.zeros(2, 3)", r"RuntimeError: mat1 and mat2"),
         ("torch.load('weights/stats.pth')", r"FileNotFoundError: .*No such file .*'weights/stats\.pth'"),
@@ -83,7 +83,7 @@ def test_a_syntax_error_is_told_by_line(tmp_path):
         ("b'K\\xf6pfe'.decode()", r"UnicodeDecodeError: 'utf-8' codec can't decode byte 0xf6 in position 1"),
     ],
 )
-def test_a_mistake_in_load_is_told_by_its_own_line_with_the_whole_reason(tmp_path, mistake, told):
+def test_a_mistake_in_load_is_told_by_its_own_line_with_the_whole_reason(tmp_path, mistake, reason):
     path = written(
         tmp_path,
         f"""
@@ -93,21 +93,21 @@ def test_a_mistake_in_load_is_told_by_its_own_line_with_the_whole_reason(tmp_pat
             return {mistake}
         """,
     )
-    with pytest.raises(ValueError, match=rf"mine\.py, line 5: {told}"):
+    with pytest.raises(ValueError, match=rf"mine\.py, line 5: {reason}"):
         open_model(None, adapter=path)
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "reason"),
     [
         (b"_base_ = ['../no/base.py']\n", r"FileNotFoundError: .*no/base\.py"),
         (b"# K\xf6pfe\nx = 1\n", r"UnicodeDecodeError: 'utf-8' codec can't decode byte 0xf6"),
     ],
     ids=["a base that is not there", "not UTF-8"],
 )
-def test_a_config_that_cannot_be_read_is_told_with_the_whole_reason(tmp_path, config, told):
+def test_a_config_that_cannot_be_read_is_told_with_the_whole_reason(tmp_path, config, reason):
     (tmp_path / "mine.py").write_bytes(config)
-    with pytest.raises(ValueError, match=rf"mine\.py, line 1: {told}"):
+    with pytest.raises(ValueError, match=rf"mine\.py, line 1: {reason}"):
         open_model(demo_checkpoints()[-1], config=tmp_path / "mine.py")
 
 

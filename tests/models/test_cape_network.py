@@ -185,9 +185,9 @@ def test_a_checkpoint_tells_the_defects_of_the_code_that_trained_it(tmp_path):
     model = new_cape(SKELETON, size, defects=Defects(support_discarded=True, logged_loss_scaled=True))
     write(model, tmp_path / "epoch_1.pth", 1)
     assert open_model(tmp_path / "epoch_1.pth").model.module.defects == model.module.defects
-    told = torch.load(tmp_path / "epoch_1.pth", weights_only=False)
-    told["meta"]["cape"]["defects"] = ["gremlin"]
-    torch.save(told, tmp_path / "epoch_2.pth")
+    content = torch.load(tmp_path / "epoch_1.pth", weights_only=False)
+    content["meta"]["cape"]["defects"] = ["gremlin"]
+    torch.save(content, tmp_path / "epoch_2.pth")
     with pytest.raises(ValueError, match=r"expected defects among .* has 'gremlin'"):
         open_model(tmp_path / "epoch_2.pth")
 

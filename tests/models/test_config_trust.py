@@ -38,12 +38,12 @@ EVIL = "__import__('os').system('touch @/PWNED')\nmodel = dict(type='Sequential'
 
 def model(**parts: str) -> str:
     """A small top-down model as a config's text, some of its parts replaced."""
-    told = {
+    fields = {
         "backbone": "dict(type='ResNet', depth=18)",
         "head": "dict(type='HeatmapHead', in_channels=512, out_channels=17)",
         **parts,
     }
-    return f"model = dict(type='TopdownPoseEstimator', {', '.join(f'{k}={v}' for k, v in told.items())})\n"
+    return f"model = dict(type='TopdownPoseEstimator', {', '.join(f'{k}={v}' for k, v in fields.items())})\n"
 
 
 HEAD = "dict(type='HeatmapHead', in_channels=512, out_channels=17, {})"
@@ -186,12 +186,12 @@ def test_a_class_that_somebody_registered_is_not_for_a_strangers_config():
         MODELS.module_dict.pop("SomebodysBackbone")
 
 
-@pytest.mark.parametrize("told", [5, "ResNet", None, [], {"a": 1}, {"type": None}])
-def test_a_model_that_is_no_network_is_one_sentence(told):
+@pytest.mark.parametrize("config", [5, "ResNet", None, [], {"a": 1}, {"type": None}])
+def test_a_model_that_is_no_network_is_one_sentence(config):
     with pytest.raises(ValueError, match=r"^config: "):
-        build({"model": told})
+        build({"model": config})
     with pytest.raises(ValueError, match=r"^config: "):
-        build(OwnConfig(model=told))
+        build(OwnConfig(model=config))
 
 
 def test_a_model_that_builds_to_something_else_is_named():
@@ -202,7 +202,7 @@ def test_a_model_that_builds_to_something_else_is_named():
 
 
 def test_weights_from_elsewhere_are_left_out_at_any_depth_and_by_either_name():
-    told = {
+    config = {
         "type": "ResNet", "pretrained": "a.pth",
         "init_cfg": [{"type": "Pretrained", "checkpoint": "a"}, {"type": "Kaiming", "layer": "Conv2d"}],
         "neck": {"init_cfg": {"type": "mmengine.model.PretrainedInit", "checkpoint": ""}, "pretrained": 0},
@@ -211,20 +211,20 @@ def test_weights_from_elsewhere_are_left_out_at_any_depth_and_by_either_name():
         "type": "ResNet", "pretrained": None, "init_cfg": [{"type": "Kaiming", "layer": "Conv2d"}],
         "neck": {"pretrained": 0},
     }  # fmt: skip
-    assert allowed(told, "model") == want
-    assert without_pretrained(told) == want
+    assert allowed(config, "model") == want
+    assert without_pretrained(config) == want
 
 
 def test_a_model_of_more_parameters_or_modules_than_any_is_refused_before_they_are_made(monkeypatch):
     import workbench.models.mmpose.trust as trust
 
-    told = healthy()
+    config = healthy()
     with pytest.raises(ValueError, match="more than 1,000 parameters"):
-        build(told, 1000)
-    build(OwnConfig(told), 1000)  # the user's own is their own
+        build(config, 1000)
+    build(OwnConfig(config), 1000)  # the user's own is their own
     monkeypatch.setattr(trust, "_MODULES", 3)
     with pytest.raises(ValueError, match="more than 3 modules"):
-        build(told)
+        build(config)
 
 
 def test_layers_that_a_class_lists_before_it_registers_them_count_too(monkeypatch):
@@ -233,7 +233,7 @@ def test_layers_that_a_class_lists_before_it_registers_them_count_too(monkeypatc
     many = {"conv_out_channels": [1] * 500, "conv_kernel_sizes": [1] * 500}
     head = {"type": "HeatmapHead", "in_channels": 512, "out_channels": 17, **many}
     backbone = {"type": "ResNet", "depth": 18}
-    told = {"model": {"type": "TopdownPoseEstimator", "backbone": backbone, "head": head}}
+    config = {"model": {"type": "TopdownPoseEstimator", "backbone": backbone, "head": head}}
     made, usual = [], trust._MODULES
     from torch import nn
 
@@ -246,7 +246,7 @@ def test_layers_that_a_class_lists_before_it_registers_them_count_too(monkeypatc
     monkeypatch.setattr(nn.Conv2d, "__init__", counted)
     monkeypatch.setattr(trust, "_MODULES", 400)
     with pytest.raises(ValueError, match="more than 400 modules"):
-        build(told)
+        build(config)
     assert len(made) < 400 < usual
 
 
@@ -281,18 +281,18 @@ UNBUILT = ("DWPoseDistiller", "mmcls.VisionTransformer")
 
 
 def checked(files) -> int:
-    passed = 0
+    accepted = 0
     for file in files:
         if file.name.startswith("edpose"):
             continue  # mmengine refuses to run it
-        told, refusal = run_config(file).get("model"), ""
+        config, refusal = run_config(file).get("model"), ""
         try:
-            allowed(told, "model")
+            allowed(config, "model")
         except ValueError as refused:
             refusal = str(refused)
         assert not refusal or any(name in refusal for name in UNBUILT), (file, refusal)
-        passed += not refusal
-    return passed
+        accepted += not refusal
+    return accepted
 
 
 def shipped(configs: Path) -> list[Path]:
@@ -427,13 +427,13 @@ def test_a_file_cannot_ask_for_inputs_and_maps_of_gigabytes():
     from workbench.models.exported import facts_of
     from workbench.models.top_down import cropped
 
-    for told in (
+    for fields in (
         {"kind": "heatmap", "input_size": (2_560_000, 1_920_000), "output_size": (64, 48)},
         {"kind": "heatmap", "input_size": (256, 192), "output_size": (640_000, 480_000)},
         {"kind": "simcc", "input_size": (256, 192), "output_size": (512, 1_728_000)},
     ):
         with pytest.raises(ValueError, match=r"(is|are) refused: expected"):
-            Codec(**told)
+            Codec(**fields)
     with pytest.raises(ValueError, match="an input of 40000x40000"):
         facts_of(lambda size: pytest.fail(f"run on {size}"), None, (40_000, 40_000))
     sample = Sample(np.zeros((8, 8, 3), np.uint8), (0.0, 0.0, 8.0, 8.0))

@@ -98,8 +98,10 @@ def test_maps_stretched_over_the_image_put_keypoints_where_the_sizes_say(scenes)
     model = planted(scenes, [image_id], 256)
     (seen,) = forward_passes(model, scenes, [image_id])
     right, wrong = (
-        model.group(seen.outputs, seen.batch, aggregation=Aggregation(inverse_affine=kept))[0].keypoints
-        for kept in (True, False)
+        model.group(seen.outputs, seen.batch, aggregation=Aggregation(inverse_affine=with_inverse))[
+            0
+        ].keypoints
+        for with_inverse in (True, False)
     )
     h, w = seen.batch.samples[0].image.shape[:2]
     place = model.place((h, w))
@@ -148,12 +150,16 @@ def test_on_photographs_through_the_whole_protocol(side, expected):
     model = planted(pose_set, ids, side)
     people = {True: [], False: []}
     for seen in forward_passes(model, pose_set, ids, flip=True):
-        for kept, found in people.items():
-            found += model.group(seen.outputs, seen.batch, aggregation=Aggregation(inverse_affine=kept))
+        for with_inverse, found in people.items():
+            found += model.group(
+                seen.outputs, seen.batch, aggregation=Aggregation(inverse_affine=with_inverse)
+            )
     truth = truth_of(pose_set).on_images(ids)
     AP = {}
-    for kept, found in people.items():
+    for with_inverse, found in people.items():
         predictions = predictions_of(ids, found, category_of(pose_set), len(pose_set.skeleton))
-        AP[kept] = keypoint_ap(truth, predictions.detections(), pose_set.skeleton.sigmas).figures["AP"]
+        AP[with_inverse] = keypoint_ap(truth, predictions.detections(), pose_set.skeleton.sigmas).figures[
+            "AP"
+        ]
     assert AP[True] == pytest.approx(1)
     assert AP[False] == pytest.approx(expected, abs=0.02)

@@ -23,15 +23,15 @@ def meta(names=AP10K.keypoints, mirror=AP10K.mirror, sigmas=AP10K.sigmas, parsed
     """Metainfo as a config writes it, or as a checkpoint keeps it."""
     if parsed:
         by_id = dict(enumerate(names))
-        told = {"keypoint_id2name": by_id, "flip_indices": list(mirror), "sigmas": np.array(sigmas)}
-        return {"dataset_name": "mine", **told, **more}
+        fields = {"keypoint_id2name": by_id, "flip_indices": list(mirror), "sigmas": np.array(sigmas)}
+        return {"dataset_name": "mine", **fields, **more}
     swaps = [names[j] if j != k else "" for k, j in enumerate(mirror)]
     info = {k: {"name": n, "id": k, "swap": s} for k, (n, s) in enumerate(zip(names, swaps, strict=True))}
     return {"dataset_name": "mine", "keypoint_info": info, "sigmas": list(sigmas), **more}
 
 
-def config(told):
-    return {"test_dataloader": {"dataset": {"type": "SomeDataset", "metainfo": told}}}
+def config(metainfo):
+    return {"test_dataloader": {"dataset": {"type": "SomeDataset", "metainfo": metainfo}}}
 
 
 @pytest.mark.parametrize("parsed", [False, True])
@@ -80,19 +80,19 @@ PARTIAL = (
 
 @pytest.mark.parametrize("partial", PARTIAL, ids=str)
 def test_metainfo_without_names_stands_before_nothing(partial):
-    told, note = skeleton_of(config(meta(NAMES)), partial, 17)
-    assert told.keypoints == tuple(NAMES)
+    skeleton, note = skeleton_of(config(meta(NAMES)), partial, 17)
+    assert skeleton.keypoints == tuple(NAMES)
     assert "taken from the config's data set, mine" in note
-    told, note = skeleton_of({}, partial, 17)
-    assert numbered(told)
+    skeleton, note = skeleton_of({}, partial, 17)
+    assert numbered(skeleton)
     assert "they are numbered" in note
     assert skeleton_of(config(partial), None, 17)[0].name == "own-17"
 
 
 def test_a_checkpoints_own_metainfo_counts_and_what_the_config_has_otherwise_is_said():
     larger = [10 * s for s in AP10K.sigmas]
-    told, note = skeleton_of(config(meta(sigmas=larger)), meta(parsed=True), 17)
-    assert told.sigmas == AP10K.sigmas
+    skeleton, note = skeleton_of(config(meta(sigmas=larger)), meta(parsed=True), 17)
+    assert skeleton.sigmas == AP10K.sigmas
     assert note == "sigmas are those in the checkpoint; its config's data set, mine, has others"
     assert skeleton_of(config(meta()), meta(parsed=True), 17)[1] == ""
     listed = meta(parsed=True, keypoint_id2name=list(AP10K.keypoints))
@@ -123,9 +123,9 @@ class Around(Wrapper):
 
 def test_a_numbered_skeleton_takes_everything_of_the_data_set():
     numbers = Skeleton("own-17", tuple(f"keypoint {k}" for k in range(17)))
-    told = named_as(Model(numbers), AP10K, "my-set")
-    assert told.skeleton == AP10K
-    assert told.note == "keypoints are called ap10k-17, as in my-set"
+    renamed = named_as(Model(numbers), AP10K, "my-set")
+    assert renamed.skeleton == AP10K
+    assert renamed.note == "keypoints are called ap10k-17, as in my-set"
     assert named_as(Around(Model(numbers)), AP10K, "my-set").skeleton == AP10K
     for other in (Model(AP10K), Model(Skeleton("own-2", ("keypoint 0", "keypoint 1")))):
         assert named_as(other, SKELETONS["coco-17"], "a") is other
@@ -144,10 +144,10 @@ def test_a_set_is_judged_with_the_models_sigmas_where_the_names_are_the_same():
     from workbench.data.pose_set import PoseSet
 
     own = dataclasses.replace(AP10K, sigmas=(), mirror=(), name="own-17")
-    told = dataclasses.replace(AP10K, sigmas=tuple(10 * s for s in AP10K.sigmas), source="metainfo")
+    wider = dataclasses.replace(AP10K, sigmas=tuple(10 * s for s in AP10K.sigmas), source="metainfo")
     for skeleton in (own, AP10K):
-        judged = judged_by(PoseSet("a", skeleton, (), {}, {}), told).skeleton
-        assert (judged.sigmas, judged.mirror) == (told.sigmas, AP10K.mirror)
+        judged = judged_by(PoseSet("a", skeleton, (), {}, {}), wider).skeleton
+        assert (judged.sigmas, judged.mirror) == (wider.sigmas, AP10K.mirror)
         assert judged.source == "the model's own sigmas, metainfo"
     for model in (AP10K, SKELETONS["coco-17"], own):
         unchanged = PoseSet("a", AP10K, (), {}, {})

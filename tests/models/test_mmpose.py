@@ -106,16 +106,16 @@ def test_keypoints_and_scores_equal_mmposes_inference(configs, name):
         assert said.mean() > 0.3
         # mmpose answers in float32. Where its Hessian is nearly singular DARK throws a keypoint millions of
         # px away, and the last bit of a heatmap, which depends on the processor, says how far.
-        held = said & (np.abs(keypoints).max(-1) < 1e4)
-        assert held.sum() >= 0.9 * said.sum()
-        np.testing.assert_allclose(done.keypoints[held], keypoints[held], rtol=1e-6, atol=1e-3)
-        held = np.ones_like(said)
+        inside = said & (np.abs(keypoints).max(-1) < 1e4)
+        assert inside.sum() >= 0.9 * said.sum()
+        np.testing.assert_allclose(done.keypoints[inside], keypoints[inside], rtol=1e-6, atol=1e-3)
+        inside = np.ones_like(said)
         if name == "stages":
             # mmpose gives half a point for a peak of nothing, and inverts a map whose blur is below zero.
             maps = done.outputs.heatmaps.numpy()
-            held = said & np.isclose(blurred(maps, 5).max((2, 3)), maps.max((2, 3)))
-            assert held.mean() > 0.5
-        np.testing.assert_allclose(done.scores[held], scores[held], atol=1e-6)
+            inside = said & np.isclose(blurred(maps, 5).max((2, 3)), maps.max((2, 3)))
+            assert inside.mean() > 0.5
+        np.testing.assert_allclose(done.scores[inside], scores[inside], atol=1e-6)
         assert (done.scores[~said] <= 0).all()
     if name == "visibility":
         seen = done.outputs.tokens["visibility"]

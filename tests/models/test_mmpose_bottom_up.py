@@ -54,9 +54,9 @@ def config(mode="expand", **head):
     return {"model": model, "test_dataloader": {"dataset": {"type": "CocoDataset", "pipeline": pipeline}}}
 
 
-def network(told):
+def network(settings):
     torch.manual_seed(0)
-    module = build(copy.deepcopy(told))
+    module = build(copy.deepcopy(settings))
     module.eval()
     with torch.no_grad():
         weight, bias = module.head.final_layer.weight, module.head.final_layer.bias
@@ -82,9 +82,9 @@ def their_people(module, image, mirror, mode):
 
 @pytest.mark.parametrize(("mode", "tag_dim"), [("expand", 1), ("fit", 2)])
 def test_people_are_mmposes_to_the_bit(mode, tag_dim):
-    told = config(mode, tag_dim=tag_dim)
-    module = network(told)
-    model = model_of(module, told, None)
+    settings = config(mode, tag_dim=tag_dim)
+    module = network(settings)
+    model = model_of(module, settings, None)
     assert isinstance(model, BottomUp)
     assert (model.tags, model.tag_size, model.skeleton.name) == (17, tag_dim, "coco-17")
     small = np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
@@ -100,8 +100,8 @@ def test_people_are_mmposes_to_the_bit(mode, tag_dim):
 
 
 def test_one_tag_for_all_keypoints_is_declared_by_the_head():
-    told = config(tag_per_keypoint=False)
-    model = model_of(build(copy.deepcopy(told)), told, None)
+    settings = config(tag_per_keypoint=False)
+    model = model_of(build(copy.deepcopy(settings)), settings, None)
     assert (model.tags, model.grouping.tag_layout) == (1, "shared")
     assert model.grouping.joint_order == tuple(ORDER)
     assert (model.grouping.max_people, model.grouping.top_k) == (12, 20)
@@ -112,9 +112,9 @@ def test_one_tag_for_all_keypoints_is_declared_by_the_head():
     ("resize", {"use_udp": True}, "UDP"),
 ])  # fmt: skip
 def test_what_has_no_equal_is_said_and_its_weights_can_still_be_looked_at(where, change, words):
-    told = config()
-    steps = told["test_dataloader"]["dataset"]["pipeline"]
-    (told["model"]["test_cfg"] if where == "test_cfg" else steps[1]).update(change)
-    model = model_of(build(copy.deepcopy(told)), told, None)
+    settings = config()
+    steps = settings["test_dataloader"]["dataset"]["pipeline"]
+    (settings["model"]["test_cfg"] if where == "test_cfg" else steps[1]).update(change)
+    model = model_of(build(copy.deepcopy(settings)), settings, None)
     assert isinstance(model, OnlyWeights)
     assert words in model.reason

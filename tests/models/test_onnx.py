@@ -70,12 +70,12 @@ def two_keypoints(folder):
         "id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 900, "num_keypoints": 2,
         "bbox": [4.8, 6.4, 38.4, 51.2], "keypoints": [8, 20, 2, 36, 4, 2],
     }  # fmt: skip
-    told = {
+    content = {
         "images": [{"id": 1, "file_name": "1.png", "width": 48, "height": 64}],
         "annotations": [person],
         "categories": [{"id": 1, "name": "pair", "keypoints": ["left_dot", "right_dot"]}],
     }
-    (folder / "set.json").write_text(json.dumps(told))
+    (folder / "set.json").write_text(json.dumps(content))
     return folder / "set.json"
 
 
@@ -322,10 +322,10 @@ def test_all_that_is_assumed_is_said_and_what_is_told_is_not(tmp_path):
     path = heatmap_file(tmp_path / "pose.onnx")
     note = open_model(path).note
     assert all(word in note for word in ("RGB", "mean (123", "std (58", "padding 1.25", "decoder quarter"))
-    told = open_model(path, assume=["padding=1.1", "mean=0", "std=255", "channels=rgb"])
-    assert told.model.padding == 1.1
-    assert "normalisation" not in told.note
-    assert "padding" not in told.note
+    stated = open_model(path, assume=["padding=1.1", "mean=0", "std=255", "channels=rgb"])
+    assert stated.model.padding == 1.1
+    assert "normalisation" not in stated.note
+    assert "padding" not in stated.note
 
 
 POOLED = [

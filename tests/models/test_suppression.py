@@ -27,6 +27,6 @@ def test_mmcv_lite_suppresses_class_by_class_as_the_compiled_mmcv_does():
 
     boxes = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 9], [40, 40, 50, 50]]).float()
     scores, labels = torch.tensor([0.5, 0.9, 0.7, 0.1]), torch.tensor([0, 0, 1, 0])
-    dets, kept = batched_nms(boxes, scores, labels, {"type": "nms", "iou_threshold": 0.5})
-    assert kept.tolist() == [1, 2, 3]
-    assert torch.equal(dets[:, 4], scores[kept])
+    dets, chosen = batched_nms(boxes, scores, labels, {"type": "nms", "iou_threshold": 0.5})
+    assert chosen.tolist() == [1, 2, 3]
+    assert torch.equal(dets[:, 4], scores[chosen])

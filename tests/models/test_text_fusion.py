@@ -68,12 +68,12 @@ def test_an_identity_start_leaves_the_features_whatever_the_sentence(mlp, gate, 
 
 def test_film_is_scale_times_feature_plus_shift_by_hand():
     net = neck(mlp="linear", gate="none", init="random", text_from="each")
-    told = text()
-    film = told.subject @ net.global_mlp[0].weight.T + net.global_mlp[0].bias
+    sentences = text()
+    film = sentences.subject @ net.global_mlp[0].weight.T + net.global_mlp[0].bias
     expected = film[:, :C, None, None] * FEATURES + film[:, C:, None, None]
-    torch.testing.assert_close(net((FEATURES,), told)[0], expected)
+    torch.testing.assert_close(net((FEATURES,), sentences)[0], expected)
     net.gamma_baseline = 1.0
-    torch.testing.assert_close(net((FEATURES,), told)[0], expected + FEATURES)
+    torch.testing.assert_close(net((FEATURES,), sentences)[0], expected + FEATURES)
     scale, shift = scale_and_shift(film, 1.0)
     torch.testing.assert_close(scale, film[:, :C] + 1)
     torch.testing.assert_close(shift, film[:, C:])
@@ -101,21 +101,21 @@ def test_the_published_layers_give_no_negative_scale_and_drop_a_tenth_while_trai
 
 
 def test_every_image_has_the_first_ones_text_or_its_own():
-    told = text()
-    swapped = Sentences(told.subject.flip(0), told.keypoints.flip(0))
+    sentences = text()
+    swapped = Sentences(sentences.subject.flip(0), sentences.keypoints.flip(0))
     options = {"mlp": "linear", "gate": "none", "init": "random"}
     first, each = neck(text_from="first", **options), neck(text_from="each", **options)
-    torch.testing.assert_close(first((FEATURES,), told)[0][0], each((FEATURES,), told)[0][0])
-    torch.testing.assert_close(first((FEATURES,), told)[0][1], each((FEATURES,), swapped)[0][1])
+    torch.testing.assert_close(first((FEATURES,), sentences)[0][0], each((FEATURES,), sentences)[0][0])
+    torch.testing.assert_close(first((FEATURES,), sentences)[0][1], each((FEATURES,), swapped)[0][1])
 
 
 def test_attention_reads_the_keypoint_sentences_as_a_set():
-    net, told = neck(fusion_type="attention"), text()
+    net, sentences = neck(fusion_type="attention"), text()
     order = torch.tensor([4, 2, 0, 1, 3])
-    other = Sentences(told.subject * 0, told.keypoints[:, order])
-    torch.testing.assert_close(net((FEATURES,), told)[0], net((FEATURES,), other)[0])
-    changed = Sentences(told.subject, told.keypoints * 2)
-    assert not torch.allclose(net((FEATURES,), told)[0], net((FEATURES,), changed)[0])
+    other = Sentences(sentences.subject * 0, sentences.keypoints[:, order])
+    torch.testing.assert_close(net((FEATURES,), sentences)[0], net((FEATURES,), other)[0])
+    changed = Sentences(sentences.subject, sentences.keypoints * 2)
+    assert not torch.allclose(net((FEATURES,), sentences)[0], net((FEATURES,), changed)[0])
 
 
 def test_without_text_or_without_fusion_the_features_are_handed_on():
@@ -161,9 +161,9 @@ def test_one_uncertain_keypoint_brings_down_the_scores_of_all():
     refined, _ = refiner()(x, x)
     assert refined.amax(-1).max() < 0.2, "about 1 / bins, when the peak was 5"
     assert refined[0, 0].argmax() == 0, "the confident one stays where it was"
-    kept, _ = refiner(softmax="uncertain")(x, x)
-    assert torch.equal(kept[:, :2], x[:, :2])
-    torch.testing.assert_close(kept[0, 2].sum(), torch.tensor(1.0))
+    uncertain_only, _ = refiner(softmax="uncertain")(x, x)
+    assert torch.equal(uncertain_only[:, :2], x[:, :2])
+    torch.testing.assert_close(uncertain_only[0, 2].sum(), torch.tensor(1.0))
 
 
 def test_the_mask_says_whose_vectors_change():

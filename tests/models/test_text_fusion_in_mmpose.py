@@ -22,18 +22,18 @@ PASSED = ("id", "img_id", "category_id", "input_size", "input_center", "input_sc
 
 def settings(text, meta_keys):
     """A whole config of a user's: data, pipelines, schedule; the model is the small one."""
-    told = config({"text_from": "each", "mlp": "linear"}, {"softmax": "none"},
+    values = config({"text_from": "each", "mlp": "linear"}, {"softmax": "none"},
                   {"use_refiner_in_training": True}, fuse_in_predict=True)  # fmt: skip
-    told["model"].pop("text")
-    told["model"]["test_cfg"] = {"flip_test": False}
-    codec = told["model"]["head"]["decoder"]
+    values["model"].pop("text")
+    values["model"]["test_cfg"] = {"flip_test": False}
+    codec = values["model"]["head"]["decoder"]
     crop = [{"type": "LoadImage"}, {"type": "GetBBoxCenterScale"},
             {"type": "TopdownAffine", "input_size": (64, 64)}]  # fmt: skip
     last = [text, {"type": "PackPoseInputs", "meta_keys": meta_keys}]
     data = {"type": "AP10KDataset", "ann_file": "annotations.json", "data_prefix": {"img": "images/"}}
     loader = {"batch_size": 2, "num_workers": 0, "sampler": {"type": "DefaultSampler", "shuffle": False}}
     target = {"type": "GenerateTarget", "encoder": codec}
-    return told | {
+    return values | {
         "custom_imports": {"imports": ["workbench.models.text_fusion.register"]},
         "default_scope": "mmpose",
         "train_dataloader": {**loader, "dataset": {**data, "pipeline": [*crop, target, *last]}},
@@ -65,7 +65,7 @@ def scenes(tmp_path, monkeypatch):
     return tmp_path
 
 
-def trained(folder, told):
+def trained(folder, values):
     """What Runner leaves behind for a config file on the disk."""
     from workbench.models.mmpose_compat import install
 
@@ -74,7 +74,7 @@ def trained(folder, told):
     from mmengine.runner import Runner
 
     file = folder / "mine.py"
-    file.write_text("\n".join(f"{name} = {value!r}" for name, value in told.items()))
+    file.write_text("\n".join(f"{name} = {value!r}" for name, value in values.items()))
     level = logging.getLogger().level
     try:
         Runner.from_cfg(Config.fromfile(file)).train()
@@ -116,6 +116,6 @@ def test_the_published_layout_of_26_keypoints_loads_strictly_from_the_command_li
         {"num_keypoints": 26, "gate": "none"}, {"num_keypoints": 26}, {"out_channels": 26}, text=""
     )
     code, out, _ = workbench("load", written(settings, tmp_path), "--json")
-    told = json.loads(out)
+    facts = json.loads(out)
     assert code == 0
-    assert (told["loaded_fraction"], told["missing"], told["unexpected"]) == (1, [], [])
+    assert (facts["loaded_fraction"], facts["missing"], facts["unexpected"]) == (1, [], [])

@@ -98,15 +98,15 @@ def test_bypassing_is_going_without(published, samples):
 def test_other_words_matter_where_the_text_is_read_and_nowhere_else(published, samples):
     fused = published.through(Path(True, ""))
     vector = builtin_text().subject_vectors[3]
-    wishes = (
+    changes = (
         what_if.zero_text(),
         what_if.noise_text(),
         what_if.other_subject(vector),
         what_if.shuffled_text(1),
     )
-    for edits in wishes:
+    for edits in changes:
         assert apart(run(published, samples), run(published, samples, replace=edits)) == 0
-    for edits in wishes[:3]:
+    for edits in changes[:3]:
         assert apart(run(fused, samples), run(fused, samples, replace=edits)) > 1e-6
 
 
@@ -117,11 +117,11 @@ def test_noise_has_the_length_of_the_sentences(published, samples):
 
 
 def test_each_image_has_its_species_and_one_for_all_when_the_config_says_so(tmp_path, published, samples):
-    told = published.prepare(samples).extra["subject"].numpy()
-    assert np.array_equal(told, builtin_text().of(samples))
+    vectors = published.prepare(samples).extra["subject"].numpy()
+    assert np.array_equal(vectors, builtin_text().of(samples))
     one = open_model(written({**config(text="drawn-quadrupeds/cow")}, tmp_path)).model
-    told = one.prepare(samples).extra["subject"].numpy()
-    assert np.array_equal(told, np.repeat(builtin_text().subject_vectors[[2]], 3, 0))
+    vectors = one.prepare(samples).extra["subject"].numpy()
+    assert np.array_equal(vectors, np.repeat(builtin_text().subject_vectors[[2]], 3, 0))
 
 
 def test_where_prediction_fuses_both_ways_are_one(tmp_path, samples):
@@ -171,14 +171,14 @@ def data_samples(net, text=True):
 
     found = []
     for n in range(2):
-        told = {
+        fields = {
             "input_size": (64, 64), "input_center": np.full(2, 32.0), "input_scale": np.full(2, 64.0),
             "flip_indices": list(SKELETONS["ap10k-17"].mirror),
         }  # fmt: skip
         if text:
-            told["global_text"] = np.full(384, 0.1 + n, np.float32)
-            told["local_text"] = np.ones((17, 384), np.float32)
-        sample = PoseDataSample(metainfo=told)
+            fields["global_text"] = np.full(384, 0.1 + n, np.float32)
+            fields["local_text"] = np.ones((17, 384), np.float32)
+        sample = PoseDataSample(metainfo=fields)
         sample.gt_instances = InstanceData(bboxes=np.zeros((1, 4)), bbox_scores=np.ones(1))
         labels = {f"keypoint_{axis}_labels": torch.rand(1, 17, BINS) for axis in "xy"}
         sample.gt_instance_labels = InstanceData(**labels, keypoint_weights=torch.ones(1, 17))
@@ -248,7 +248,7 @@ def test_text_of_another_skeleton_is_refused(published):
 
 
 @pytest.mark.parametrize(
-    ("named", "told"),
+    ("named", "message"),
     [
         ("my-text", "'my-text': not built in"),
         ("gone.npz", "names gone.npz, which does not lie beside the checkpoint; with --config"),
@@ -258,10 +258,10 @@ def test_text_of_another_skeleton_is_refused(published):
     ],
 )
 def test_without_its_text_a_model_is_used_as_published_and_says_what_is_missing(
-    tmp_path, samples, named, told
+    tmp_path, samples, named, message
 ):
     model = open_model(written(config({"init": "random"}, text=named), tmp_path)).model
-    assert told in model.note
+    assert message in model.note
     run(model, samples)
     with pytest.raises(NotAvailable, match=r"text for the neck.*beside the checkpoint as text.npz"):
         run(model.through(model.training), samples)

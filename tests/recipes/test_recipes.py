@@ -28,8 +28,8 @@ def test_a_recipe_names_known_fields_and_where_its_values_come_from(name):
     for source in one.sources:
         assert re.fullmatch(r"[0-9a-f]{40}", source.commit)
         assert re.fullmatch(r"[0-9a-f]{64}", source.sha256)
-    held = [held for source in one.sources[1:] for held in source.holds.split(", ")]
-    assert set(held) <= set(one.values)
+    covered = [covered for source in one.sources[1:] for covered in source.holds.split(", ")]
+    assert set(covered) <= set(one.values)
     assert one.published
     assert 0.5 < one.published["AP"] < 0.9
 

@@ -233,17 +233,17 @@ def test_other_data_make_a_difference_a_remark(healthy):
 
 
 def test_a_rate_that_auto_scale_lr_changes_is_judged_as_it_is_used(healthy):
-    def told(**scale):
+    def findings_of(**scale):
         own = changed(healthy, "train_dataloader.batch_size", 8)
         for name, value in scale.items():
             own = changed(own, f"auto_scale_lr.{name}", value)
         return [one for one in audit(own).findings if one.key == "auto_scale_lr"]
 
-    (plain,) = told()
+    (plain,) = findings_of()
     assert "auto_scale_lr = dict(enable=True, base_batch_size=512)" in plain.fix
-    assert told(enable=True) == []
+    assert findings_of(enable=True) == []
     # 64 samples with a base of 64: the rate of 512 stays as it is.
-    (wrong,) = told(enable=True, base_batch_size=32)
+    (wrong,) = findings_of(enable=True, base_batch_size=32)
     assert "rate 0.0005, which auto_scale_lr makes 0.001" in wrong.evidence
     assert "set the rate to about 3.1e-05, or set auto_scale_lr.base_batch_size to 512" in wrong.fix
 
@@ -295,8 +295,8 @@ def test_a_checkpoint_of_another_model_is_told(healthy, tmp_path):
     }
     torch.save(state, tmp_path / "large.pth")
     found = audit(healthy, checkpoint=open_checkpoint(tmp_path / "large.pth"))
-    told = {(one.key, str(one.found), one.expected) for one in found.findings}
-    assert told == {
+    differences = {(one.key, str(one.found), one.expected) for one in found.findings}
+    assert differences == {
         ("model.backbone.arch", "768", 1024),
         ("model.backbone.arch", "12", 24),
         ("model.head.out_channels", "17", 133),

@@ -134,10 +134,10 @@ def test_a_text_by_its_name_has_its_dimension_and_a_neck_that_reads_another_refu
     monkeypatch.setenv("WORKBENCH_ENCODERS", str(bert.parent))
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "bio.npz"
-    code, told, _ = workbench(
+    code, text, _ = workbench(
         "text", BUILTIN / "drawn-quadrupeds.toml", "--encoder", "BioBERT", "--out", out, "--json"
     )
-    assert (code, json.loads(told)["dimension"]) == (0, WIDTH)
+    assert (code, json.loads(text)["dimension"]) == (0, WIDTH)
     assert read_text(out).encoder == "BioBERT"
     model = written(config(), tmp_path)
     code, _, err = workbench("paths", model, "--text", out)

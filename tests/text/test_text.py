@@ -144,7 +144,7 @@ def test_a_missing_description_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("no toml at all", "expected TOML or JSON"),
         ("[keypoints]\na = 'b'\n", "expected tables `keypoints` and `subjects`"),
@@ -155,10 +155,10 @@ def test_a_missing_description_is_named(tmp_path):
         ),
     ],
 )
-def test_a_file_of_descriptions_that_is_wrong_says_where(tmp_path, content, told):
+def test_a_file_of_descriptions_that_is_wrong_says_where(tmp_path, content, message):
     path = tmp_path / "wrong.toml"
     path.write_text(content)
-    with pytest.raises((ValueError, NotAvailable), match=told):
+    with pytest.raises((ValueError, NotAvailable), match=message):
         read_descriptions(path)
 
 
@@ -207,6 +207,6 @@ def test_one_subject_cannot_be_compared_and_a_zero_vector_neither():
 
 def test_the_verb_shows_the_built_in_text_without_an_encoder(capsys):
     assert main(["text", "--demo", "--json"]) == 0
-    told = capsys.readouterr().out
-    assert '"dimension": 384' in told
-    assert "R_Eye (0.98)" in told
+    text = capsys.readouterr().out
+    assert '"dimension": 384' in text
+    assert "R_Eye (0.98)" in text

@@ -100,11 +100,11 @@ def sides(data):
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
-@pytest.mark.parametrize("told", [True, False])
-def test_a_correct_mirror_is_not_accused(samples, sides, share, told):
+@pytest.mark.parametrize("with_sides", [True, False])
+def test_a_correct_mirror_is_not_accused(samples, sides, share, with_sides):
     mirror = flipping(sides, share)
-    assert likeness(mirror, samples, sides if told else None) == pytest.approx(1, abs=0.01)
-    assert apart_text(mirror, samples, sides if told else None) == ""
+    assert likeness(mirror, samples, sides if with_sides else None) == pytest.approx(1, abs=0.01)
+    assert apart_text(mirror, samples, sides if with_sides else None) == ""
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])

@@ -19,9 +19,9 @@ AFFINE = "dict(type='GetBBoxCenterScale'), {}, dict(type='TopdownAffine', input_
 def config(*steps, kind="CocoDataset", more="", **meta):
     """A config with these steps around the crop."""
     pipeline = AFFINE.format(", ".join(steps)) if steps else AFFINE.replace("{}, ", "")
-    told = f", metainfo={meta!r}" if meta else ""
+    metainfo = f", metainfo={meta!r}" if meta else ""
     return read_config(
-        f"train_dataloader = dict(dataset=dict(type='{kind}'{told}, pipeline=["
+        f"train_dataloader = dict(dataset=dict(type='{kind}'{metainfo}, pipeline=["
         f"dict(type='LoadImage'), {pipeline}{more}, dict(type='PackPoseInputs')]))"
     )
 
@@ -148,14 +148,14 @@ def test_steps_that_open_files_or_are_not_known_are_left_out_with_the_reason(peo
 
 def test_what_cannot_be_drawn_is_one_sentence(people):
     samples, skeleton = people
-    for values, told in (
+    for values, message in (
         ({}, "expected a training pipeline"),
         (config("dict(type='RandomFlip', prob=7)"), "RandomFlip"),
         (config(kind="AP10KDataset"), "has other keypoints than the samples"),
         (config("dict(type='RandomBBoxTransform', colour=3)"), "cannot be built"),
         (config(more=", dict(type='Albumentation', transforms=[dict(type='Blur', p=3)])"), "expected 0 to 1"),
     ):
-        with pytest.raises(ValueError, match=told) as raised:
+        with pytest.raises(ValueError, match=message) as raised:
             training_views(values, samples, skeleton, draws=1)
         assert "\n" not in str(raised.value)
     with pytest.raises(ValueError, match="expected 1 to 64"):
@@ -196,12 +196,12 @@ def test_the_verb_writes_the_picture_and_refuses_in_one_sentence(workbench, tmp_
     assert json.loads(out)["views"] == 2
     assert picture.is_file()
     (tmp_path / "bad.py").write_text("import os\nos.system('true')\n")
-    for words, told in (
+    for words, message in (
         ((), "expected a config and --data"),
         ((tmp_path / "none.py", "--data", "astronaut"), "none.py"),
         ((tmp_path / "bad.py", "--data", "astronaut"), "bad.py"),
     ):
         code, out, err = workbench("data", "augment", *words)
         assert (code, out) == (2, ""), err
-        assert told in err
+        assert message in err
         assert len(err.strip().splitlines()) == 1

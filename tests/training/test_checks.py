@@ -22,7 +22,7 @@ from workbench.training.settings import Settings, default_settings
 from workbench.training.verdict import Verdict
 
 
-def told(model, plan=None, sample=None):
+def remarks(model, plan=None, sample=None):
     return [one.text for one in before_training(model, [sample or picture()], plan or Plan())]
 
 
@@ -42,7 +42,7 @@ def test_a_healthy_network_is_told_nothing_and_stays_as_it_is():
     model = Tiny(dropout=0.3)
     before = {name: value.clone() for name, value in model.module.state_dict().items()}
     state = torch.random.get_rng_state()
-    assert told(model) == []
+    assert remarks(model) == []
     assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(p.grad is None for p in model.module.parameters())
@@ -76,7 +76,7 @@ def scene():
     ],
 )
 def test_another_input_in_use_than_in_training_is_told(used, words):
-    (text,) = told(Changed(used=used))
+    (text,) = remarks(Changed(used=used))
     assert words in text
 
 
@@ -95,9 +95,9 @@ class EvaluatedInside(Tiny):
 
 
 def test_layers_in_evaluation_mode_while_training_are_remarked():
-    (text,) = told(EvaluatedInside(torch.nn.BatchNorm2d))
+    (text,) = remarks(EvaluatedInside(torch.nn.BatchNorm2d))
     assert text.startswith("2 of 2 batch norm layers (1, 5) run in evaluation mode")
-    (text,) = told(EvaluatedInside(torch.nn.Module, dropout=0.3))
+    (text,) = remarks(EvaluatedInside(torch.nn.Module, dropout=0.3))
     assert "2 of 2 batch norm layers (1, 5) and 1 of 1 dropout layers (3) run in evaluation mode" in text
     found = before_training(EvaluatedInside(torch.nn.BatchNorm2d), [picture()], Plan())
     assert not any(one.decides for one in found), "frozen statistics of pretrained weights are no fault"
@@ -114,16 +114,16 @@ def test_layers_in_evaluation_mode_while_training_are_remarked():
     ],
 )
 def test_input_far_from_mean_0_and_spread_1_is_remarked(change, words):
-    (text,) = told(Changed(used=change, trained=change))
+    (text,) = remarks(Changed(used=change, trained=change))
     assert text.startswith("the network's input has mean")
     assert words in text
     for healthy in (lambda x: x, lambda x: x + 0.5, lambda x: (x - 0.3) / 0.2):
-        assert told(Changed(used=healthy, trained=healthy)) == []
+        assert remarks(Changed(used=healthy, trained=healthy)) == []
 
 
 def test_noise_that_training_alone_is_given_is_no_fault():
-    assert told(Changed(trained=lambda x: x + 0.05 * torch.randn_like(x))) == []
-    assert told(Changed(trained=lambda x: x.roll(1, -1))) == []
+    assert remarks(Changed(trained=lambda x: x + 0.05 * torch.randn_like(x))) == []
+    assert remarks(Changed(trained=lambda x: x.roll(1, -1))) == []
 
 
 def test_an_image_of_other_brightness_is_told():
@@ -142,7 +142,7 @@ def test_a_network_that_is_mostly_frozen_is_told(frozen, words):
     model = Tiny()
     for name, parameter in model.module.named_parameters():
         parameter.requires_grad = not frozen(name)
-    (text,) = told(model)
+    (text,) = remarks(model)
     assert words in text
     assert "requires_grad" in text
 
@@ -158,7 +158,7 @@ def test_a_factor_of_zero_on_the_rate_counts_as_frozen():
 def test_a_frozen_stem_is_not_told():
     model = Tiny()
     model.module[0].weight.requires_grad = False
-    assert told(model) == []
+    assert remarks(model) == []
 
 
 def test_clipping_far_below_the_gradient_is_named_before_training_and_after_too_few_steps():
@@ -194,7 +194,7 @@ def test_dead_units_are_told():
     model = Tiny()
     for place in (1, 5):
         torch.nn.init.constant_(model.module[place].bias, -5)
-    (text,) = told(model)
+    (text,) = remarks(model)
     assert "nearly all values are zero" in text or "zero everywhere" in text
 
 
@@ -218,10 +218,10 @@ def occluded():
 
 
 def test_labelled_keypoints_without_loss_are_told():
-    (text,) = told(LeavingOut(), sample=occluded())
+    (text,) = remarks(LeavingOut(), sample=occluded())
     assert text.startswith("1 of 3 labelled keypoints are without loss (right)")
-    assert told(Tiny(), sample=occluded()) == []
-    assert told(LeavingOut()) == [], "all are visible"
+    assert remarks(Tiny(), sample=occluded()) == []
+    assert remarks(LeavingOut()) == [], "all are visible"
 
 
 def with_codec(**changes):
@@ -232,9 +232,9 @@ def with_codec(**changes):
 
 def test_a_peak_that_is_thinner_than_a_cell_or_wider_than_the_output_is_told():
     between = dataclasses.replace(picture(), truth=np.add(picture().truth, (2, 2, 0)))
-    thin = told(with_codec(sigma=(0.3, 0.3), decoder="dark"), sample=between)
+    thin = remarks(with_codec(sigma=(0.3, 0.3), decoder="dark"), sample=between)
     assert any("small for cells of this size" in text for text in thin)
-    wide = told(with_codec(sigma=(6.0, 6.0)))
+    wide = remarks(with_codec(sigma=(6.0, 6.0)))
     assert any("large for an output of 16 x 16 cells" in text for text in wide)
 
 
@@ -267,7 +267,7 @@ def test_outputs_of_another_shape_than_the_codecs_are_refused_with_both():
     model = Tiny()
     model.codec = Codec("heatmap", (32, 32), (16, 12), sigma=(1.0, 1.0), decoder="quarter")
     with pytest.raises(ValueError, match=r"heatmaps are \(16, 16\), its codec states \(16, 12\)"):
-        told(model)
+        remarks(model)
 
 
 def test_a_cause_that_is_seen_is_not_covered_up_by_a_switch_that_hides_it():
@@ -297,4 +297,4 @@ def test_the_trial_that_came_nearest_is_named():
 def test_the_skeletons_names_are_those_that_are_told():
     model = LeavingOut()
     model.skeleton = Skeleton("other-3", ("a", "b", "c"))
-    assert "(b)" in told(model, sample=occluded())[0]
+    assert "(b)" in remarks(model, sample=occluded())[0]

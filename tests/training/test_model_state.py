@@ -29,13 +29,13 @@ def called_through_a_closure():
 
 def test_weights_statistics_and_attributes_are_put_back():
     model = Tiny(dropout=0.1)
-    kept = ModelState(model)
+    state = ModelState(model)
     before = {name: value.clone() for name, value in model.module.state_dict().items()}
     model.module.train()
     model.module(torch.rand(2, 3, 32, 32)).sum().backward()
     torch.optim.SGD(model.module.parameters(), lr=1.0).step()
     model.module[3].p = 0.9
-    kept.restore()
+    state.restore()
     assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
     assert model.module[3].p == 0.1
     assert not model.module.training

@@ -58,14 +58,14 @@ def test_the_loss_of_udps_combined_form_is_twice_mmposes(losses):
 
 
 @pytest.mark.parametrize(
-    ("codec", "name", "told"),
+    ("codec", "name", "message"),
     [
         ("udp-combined", "heatmap_ohkm", "learns offsets too"),
         ("megvii", "heatmap_focal", "Megvii's have 255"),
     ],
 )
-def test_a_loss_that_does_not_fit_the_codecs_targets_is_refused(codec, name, told):
-    with pytest.raises(ValueError, match=told):
+def test_a_loss_that_does_not_fit_the_codecs_targets_is_refused(codec, name, message):
+    with pytest.raises(ValueError, match=message):
         objective_for(codec_for(codec, (64, 48)), name)
 
 

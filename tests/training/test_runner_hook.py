@@ -98,8 +98,8 @@ def test_files_pause_step_and_stop_a_run(runner, tmp_path):
     until(lambda: going.iter > 3)
     (folder / "stop").touch()
     thread.join(20)
-    (told,) = ended
-    assert "stopped after iteration" in told
+    (reason,) = ended
+    assert "stopped after iteration" in reason
     done = going.iter
     assert (tmp_path / f"stopped_iter_{done}.pth").is_file()
     assert [row["step"] for row in read_rows(folder / "rows")] == list(range(1, done + 1))
@@ -109,14 +109,14 @@ def test_files_pause_step_and_stop_a_run(runner, tmp_path):
 def test_an_object_holds_a_run_in_the_same_process(runner):
     from workbench.training.runner_hook import WorkbenchHook
 
-    held = RunControl()
-    held.pause()
-    going = runner(WorkbenchHook(control=held))
+    run_control = RunControl()
+    run_control.pause()
+    going = runner(WorkbenchHook(control=run_control))
     thread, ended = in_thread(going.train)
-    held.step(2)
+    run_control.step(2)
     until(lambda: going.iter == 2)
     remains(lambda: going.iter == 2)
-    held.resume()
+    run_control.resume()
     thread.join(20)
     assert ended == [""]
     assert going.iter == 12

@@ -147,14 +147,14 @@ def test_pck_is_measured_where_the_support_hides_a_keypoint():
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"), [("loss scale", "loss_coordinates"), ("pck coordinates", "says pck 1 ")]
+    ("fault", "message"), [("loss scale", "loss_coordinates"), ("pck coordinates", "says pck 1 ")]
 )
-def test_what_the_models_own_log_says_wrongly_is_told_and_its_switch_named(fault, told):
+def test_what_the_models_own_log_says_wrongly_is_told_and_its_switch_named(fault, message):
     model = trainable(cape(), 3)
     plan = planted(fault, Plan(Settings(steps=3, measure_every=1)), model)
     report = overfit(model, [dots()], plan)
     assert report.culprit == fault
-    assert told in report.wrong
+    assert message in report.wrong
     assert report.to_json()["evidence"][-1]["culprit"] == fault
     row = report.rows[0]
     if fault == "loss scale":

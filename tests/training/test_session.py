@@ -42,15 +42,15 @@ def test_stepping_pausing_and_resuming_gives_bitwise_the_losses_of_one_go():
     straight = Session(trainer())
     straight.start()
     straight.join(30)
-    held = Session(trainer())
-    held.step(3)
-    until(lambda: held.status().state == "paused")
-    assert held.status().step == 3
-    held.step(1)
-    until(lambda: len(held.rows) == 4)
-    held.resume()
-    held.join(30)
-    assert losses(held.rows) == losses(straight.rows)
+    session = Session(trainer())
+    session.step(3)
+    until(lambda: session.status().state == "paused")
+    assert session.status().step == 3
+    session.step(1)
+    until(lambda: len(session.rows) == 4)
+    session.resume()
+    session.join(30)
+    assert losses(session.rows) == losses(straight.rows)
 
 
 def test_the_pass_of_a_measurement_is_continued_and_changes_no_loss():

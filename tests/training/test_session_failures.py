@@ -17,11 +17,11 @@ def test_out_of_memory_is_one_sentence_and_keeps_what_was_finished(tmp_path, mon
     session = Session(trainer(), tmp_path)
     forward = session.trainer.model.forward
     statistics = session.trainer.model.module[1].running_mean
-    kept = []
+    copies = []
 
     def short(batch):
         if session.trainer.step_number == 5 and session.trainer.model.module.training:
-            kept.append(statistics.clone())
+            copies.append(statistics.clone())
             forward(batch)  # moves the running statistics before it fails
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
         return forward(batch)
@@ -34,7 +34,7 @@ def test_out_of_memory_is_one_sentence_and_keeps_what_was_finished(tmp_path, mon
     assert status.reason.startswith("out of memory after step 5: take fewer images")
     assert "\n" not in status.reason
     assert len(read_rows(tmp_path / "rows")) == read_snapshot(snapshots(tmp_path)[-1])["step"] == 5
-    assert torch.equal(statistics, kept[0])
+    assert torch.equal(statistics, copies[0])
 
 
 @pytest.mark.parametrize(
@@ -82,15 +82,15 @@ def test_a_disk_too_full_for_rows_stops_the_run_says_so_and_keeps_the_rows_in_me
 
 
 @pytest.mark.parametrize(
-    ("settings", "device", "told"),
+    ("settings", "device", "message"),
     [
         ({"graphs": True}, "cpu", "CUDA graphs need a GPU"),
         ({}, "tpu", "expected device cpu or cuda"),
         ({}, "cuda:99", "no GPU cuda:99 here"),
     ],
 )
-def test_what_a_device_cannot_do_is_refused(settings, device, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_a_device_cannot_do_is_refused(settings, device, message):
+    with pytest.raises(ValueError, match=message):
         trainer(dataclasses.replace(SHORT, **settings), device=device)
 
 

@@ -54,8 +54,10 @@ def test_the_link_brings_everything_back(visit):
         "&threshold=0.45&sort=name&maps=image&truth=0&view=70,60,90"
     )
     page = visit(query)
-    asked, kept = (dict(re.findall(r"([^?&]+)=([^&]*)", text)) for text in (query, urlsplit(page.url).query))
-    assert kept == asked
+    asked, in_link = (
+        dict(re.findall(r"([^?&]+)=([^&]*)", text)) for text in (query, urlsplit(page.url).query)
+    )
+    assert in_link == asked
     assert words(page, "AP-C") == ".810"
     assert words(page, "AP-delta") == "+.600"
     assert words(page, "threshold-value") == ".45"

@@ -55,8 +55,8 @@ def dealt(read, where, values, order, threshold, near, use_value, max_people, ig
     joints_of, tags_of = {}, {}
     for turn, k in enumerate(order):
         rows = np.concatenate([where[k], values[k][:, None], read[k]], 1)
-        kept = rows[:, 2] > threshold
-        rows, tags = rows[kept], read[k][kept]
+        above = rows[:, 2] > threshold
+        rows, tags = rows[above], read[k][above]
         if len(rows) == 0:
             continue
         if turn == 0 or len(joints_of) == 0:

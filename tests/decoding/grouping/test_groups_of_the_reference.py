@@ -86,9 +86,9 @@ def test_random_sets_of_detections_are_dealt_out_as_by_the_reference():
             settings.max_people,
             settings.ignore_too_much,
         )
-        kept = values > settings.detection_threshold
-        detections = [Detections(where[k][kept[k]], values[k][kept[k]]) for k in range(K)]
-        people_found, _ = assign_detections(detections, [read[k][kept[k]] for k in range(K)], settings)
+        above = values > settings.detection_threshold
+        detections = [Detections(where[k][above[k]], values[k][above[k]]) for k in range(K)]
+        people_found, _ = assign_detections(detections, [read[k][above[k]] for k in range(K)], settings)
         ours = np.zeros((len(people_found), K, 3 + L), np.float32)
         for p, person in enumerate(people_found):
             for joint, row in person.joints.items():

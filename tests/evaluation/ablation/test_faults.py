@@ -50,15 +50,17 @@ def through(model: BottomUp, change, **rules) -> BottomUp:
     return dataclasses.replace(model, call=call, **rules)
 
 
-def untaught(told: Outputs) -> Outputs:
-    near = torch.nn.functional.max_pool2d(told.heatmaps, 2) > 0.02
-    random = torch.from_numpy(np.random.default_rng(0).normal(0, 8, told.tags.shape).astype(np.float32))
-    return dataclasses.replace(told, tags=torch.where(near, told.tags, random))
+def untaught(outputs: Outputs) -> Outputs:
+    near = torch.nn.functional.max_pool2d(outputs.heatmaps, 2) > 0.02
+    random = torch.from_numpy(np.random.default_rng(0).normal(0, 8, outputs.tags.shape).astype(np.float32))
+    return dataclasses.replace(outputs, tags=torch.where(near, outputs.tags, random))
 
 
 def both(change):
     """The same change of heatmaps and tags."""
-    return lambda told: dataclasses.replace(told, heatmaps=change(told.heatmaps), tags=change(told.tags))
+    return lambda outputs: dataclasses.replace(
+        outputs, heatmaps=change(outputs.heatmaps), tags=change(outputs.tags)
+    )
 
 
 def found(model, scenes, ids, flip=False):
@@ -97,10 +99,10 @@ def test_a_network_that_exchanges_its_mirrored_maps_itself_is_named(perfect, sce
     plain = {_key(p) for p in _pixels(perfect, scenes, ids)}
 
     def call(pixels):
-        told = perfect.call(pixels)
+        outputs = perfect.call(pixels)
         if _key(pixels) in plain:
-            return told
-        return dataclasses.replace(told, **{part: getattr(told, part)[:, mirror]})
+            return outputs
+        return dataclasses.replace(outputs, **{part: getattr(outputs, part)[:, mirror]})
 
     report, suspects = found(dataclasses.replace(perfect, call=call), scenes, ids, flip=True)
     assert suspects[0] == f"mirrored {part} whose left and right are exchanged wrongly"
@@ -122,20 +124,20 @@ def _key(pixels):
 
 @pytest.mark.parametrize("factor", [0.1, 40.0])
 def test_tags_of_another_scale_are_named(perfect, scenes, three, factor):
-    model = through(perfect, lambda told: dataclasses.replace(told, tags=told.tags * factor))
+    model = through(perfect, lambda outputs: dataclasses.replace(outputs, tags=outputs.tags * factor))
     report, suspects = found(model, scenes, three)
     assert suspects[0] == "tags of the wrong scale"
     assert (float(report.suspects[0].undone_by.removeprefix("tags x ")) > 1) == (factor < 1)
 
 
 def test_scores_taken_after_refine_are_named(perfect, scenes, ids):
-    def strays(told):
-        heatmaps, tags = told.heatmaps.clone(), told.tags.clone()
+    def strays(outputs):
+        heatmaps, tags = outputs.heatmaps.clone(), outputs.tags.clone()
         for n in range(4):  # one peak each: a person of one keypoint, until refine gives it the others'
             heatmaps[0, 0, 3:6, 7 + 12 * n : 10 + 12 * n] = 1.1
             heatmaps[0, 0, 4, 8 + 12 * n] = 1.2
             tags[0, 0, 0:5, 2 + 6 * n : 7 + 6 * n] = 60 + 20 * n
-        return dataclasses.replace(told, heatmaps=heatmaps, tags=tags)
+        return dataclasses.replace(outputs, heatmaps=heatmaps, tags=tags)
 
     healthy = through(perfect, strays)
     assert found(healthy, scenes, ids)[1] == []
@@ -150,7 +152,7 @@ def test_maps_a_cell_off_are_named(perfect, scenes, ids):
         # A cell of the heatmaps; tags are of half as many cells and told apart all the same.
         return torch.nn.functional.pad(maps, (1, 0, 1, 0))[..., : maps.shape[-2], : maps.shape[-1]]
 
-    model = through(perfect, lambda told: dataclasses.replace(told, heatmaps=shifted(told.heatmaps)))
+    model = through(perfect, lambda outputs: dataclasses.replace(outputs, heatmaps=shifted(outputs.heatmaps)))
     report, suspects = found(model, scenes, ids)
     assert suspects == ["cells placed off"]
     assert report.suspects[0].undone_by == "1 cell left and up"

@@ -157,8 +157,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(ask, said):
 
 
 def test_it_stops_when_asked():
-    told = []
-    codec_errors([SMALL], ["simcc"], progress=lambda *a: told.append(a))
-    assert told == [(0, 1), (1, 1)]
+    calls = []
+    codec_errors([SMALL], ["simcc"], progress=lambda *a: calls.append(a))
+    assert calls == [(0, 1), (1, 1)]
     with pytest.raises(Cancelled, match=f"0 of {len(CODECS)}"):
         codec_errors([SMALL], cancelled=lambda: True)

@@ -225,9 +225,9 @@ def test_a_detectors_boxes_are_judged_too(pose_set):
 
 def test_what_cannot_be_asked_is_one_sentence(pose_set):
     for model, said in ((ToyFields(), "declares no codec"), (ToyPeople(), "bottom-up")):
-        with pytest.raises(NotAvailable, match=said) as told:
+        with pytest.raises(NotAvailable, match=said) as raised:
             codec_matrix(model, pose_set)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(raised.value)
 
 
 def test_a_skeleton_without_mirror_has_no_flip_and_says_why(pose_set):
@@ -241,11 +241,11 @@ def test_a_skeleton_without_mirror_has_no_flip_and_says_why(pose_set):
 
 
 def test_it_stops_when_asked_and_tells_how_far_it_is(pose_set):
-    told = []
-    matrix(dots.model("dark"), pose_set, image_ids=[1, 2, 3], progress=lambda *a: told.append(a))
-    assert told[0] == (0, 3 + 144)
-    assert told[-1] == (147, 147)
-    assert told == sorted(told)
+    calls = []
+    matrix(dots.model("dark"), pose_set, image_ids=[1, 2, 3], progress=lambda *a: calls.append(a))
+    assert calls[0] == (0, 3 + 144)
+    assert calls[-1] == (147, 147)
+    assert calls == sorted(calls)
     with pytest.raises(Cancelled):
         matrix(dots.model("dark"), pose_set, cancelled=lambda: True)
     asked = iter([False] * 4 + [True] * 1000)

@@ -139,8 +139,8 @@ class TestPlacing:
         """The network's maps changed on their way."""
 
         def call(pixels):
-            told = model.call(pixels)
-            return dataclasses.replace(told, heatmaps=change(told.heatmaps), tags=change(told.tags))
+            outputs = model.call(pixels)
+            return dataclasses.replace(outputs, heatmaps=change(outputs.heatmaps), tags=change(outputs.tags))
 
         return dataclasses.replace(model, call=call)
 

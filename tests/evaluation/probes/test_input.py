@@ -118,8 +118,8 @@ def test_half_a_pixel_and_half_a_cell_are_told_apart(samples, x, name):
 def test_a_network_trained_with_udp_and_read_without_is_named(trained):
     model = discs.model(udp=not trained, trained_udp=trained, sided=True)
     report = probe_input(model, discs.samples(sided=True), rounds=1)
-    told = "UDP codec instead of plain" if trained else "plain codec instead of UDP"
-    assert told in report.findings[0].evidence
+    message = "UDP codec instead of plain" if trained else "plain codec instead of UDP"
+    assert message in report.findings[0].evidence
 
 
 def test_a_transposed_input_is_not_taken_for_another_padding(samples):

@@ -91,14 +91,14 @@ def test_a_single_variant_is_named_by_its_name_and_its_rules_stand_in_the_protoc
 def test_finished_work_is_not_done_again(painting):
     first = sweep(painting.run, painting.data, painting.out, rules=rules())
     files = {path: path.stat().st_mtime_ns for path in painting.out.glob("*.parquet")}
-    told = []
+    calls = []
     again = sweep(
-        painting.run, painting.data, painting.out, rules=rules(), progress=lambda *n: told.append(n),
+        painting.run, painting.data, painting.out, rules=rules(), progress=lambda *n: calls.append(n),
         cancelled=lambda: pytest.fail("a batch was predicted"),
     )  # fmt: skip
     assert again.rows == first.rows
     assert again.resumed == 3
-    assert set(told) == {(0, 0)}
+    assert set(calls) == {(0, 0)}
     assert {path: path.stat().st_mtime_ns for path in painting.out.glob("*.parquet")} == files
 
 

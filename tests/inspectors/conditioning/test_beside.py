@@ -185,8 +185,8 @@ def test_the_verb_takes_the_start_and_measures_both_sets_of_weights(workbench, t
     words = ("clinic", tmp_path / "own/epoch_3.pth", "--against", tmp_path / "base", "--start", file)
     code, out, err = workbench(*words, "--samples", 2, "--limit", 2, "--json")
     assert code == 0, err
-    told = json.loads(out)
-    assert {EXCHANGED, HEAD_BEHIND} <= {finding["name"] for finding in told["findings"]}
-    assert told["averages"]["gain"] is not None
-    assert told["averages"]["farther_in_averaged"] == 1
-    assert told["progress"]["summary"].startswith("Movement of the weights from")
+    facts = json.loads(out)
+    assert {EXCHANGED, HEAD_BEHIND} <= {finding["name"] for finding in facts["findings"]}
+    assert facts["averages"]["gain"] is not None
+    assert facts["averages"]["farther_in_averaged"] == 1
+    assert facts["progress"]["summary"].startswith("Movement of the weights from")

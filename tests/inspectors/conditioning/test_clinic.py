@@ -162,6 +162,6 @@ def test_a_gate_that_is_stuck_at_0_is_named():
     ],
 )
 def test_text_of_other_keypoints_than_the_skeletons_is_told(text, words):
-    told = keypoint_names_text(text, ("left_eye", "right_eye", "nose"))
-    assert told == "" if not words else words in told
+    sentence = keypoint_names_text(text, ("left_eye", "right_eye", "nose"))
+    assert sentence == "" if not words else words in sentence
     assert keypoint_names_text(text, ("keypoint 0", "keypoint 1", "keypoint 2")) == "", "they are not named"

@@ -135,9 +135,9 @@ def test_whom_the_refiner_touches_is_measured_both_ways():
     nobody = refined_scores.compute(looked(network(**options)), refined_scores.Params())
     assert nobody.touched == (1, 0)
     assert refined_scores.compute(looked(network(**healthy())), refined_scores.Params()).touched == (1, 1)
-    told = paths.compute(looked(network(**options)), paths.Params())
-    assert told.training == "with fusion, with refiner of every keypoint"
-    assert told.inference == "with fusion, with refiner of uncertain keypoints"
+    report = paths.compute(looked(network(**options)), paths.Params())
+    assert report.training == "with fusion, with refiner of every keypoint"
+    assert report.inference == "with fusion, with refiner of uncertain keypoints"
 
 
 def test_the_refiner_is_missing_where_there_is_none():

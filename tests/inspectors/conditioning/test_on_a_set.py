@@ -60,10 +60,10 @@ def test_the_clinic_says_what_each_defect_costs(pose_set, found):
 
 
 def test_it_stops_when_told_to_and_tells_how_far_it_is(pose_set):
-    told = []
+    calls = []
     with pytest.raises(Cancelled):
         predicted(
             network(**healthy()), pose_set, spread(pose_set, 2),
-            progress=lambda done, count: told.append((done, count)), cancelled=lambda: len(told) == 2,
+            progress=lambda done, count: calls.append((done, count)), cancelled=lambda: len(calls) == 2,
         )  # fmt: skip
-    assert [done for done, _ in told] == [0, 1]
+    assert [done for done, _ in calls] == [0, 1]

@@ -149,9 +149,9 @@ def test_an_adapter_that_declares_the_capability_is_measured(tmp_path, mended, w
     assert report.film is not None
     code, out, err = workbench("clinic", "--adapter", adapter, "--samples", 2, "--limit", 2, "--json")
     assert code == 0, err
-    told = json.loads(out)
-    assert ("neck skipped in predict" in [f["name"] for f in told["findings"]]) is not mended
-    assert told["film"]["layers"][0]["name"] == "neck"
+    facts = json.loads(out)
+    assert ("neck skipped in predict" in [f["name"] for f in facts["findings"]]) is not mended
+    assert facts["film"]["layers"][0]["name"] == "neck"
     for verb in (("paths",), ("film",)):
         code, out, err = workbench(*verb, "--adapter", adapter, "--samples", 2, "--json")
         assert code == 0, err

@@ -41,43 +41,43 @@ def with_tags(**weights):
 
 class TestTagValues:
     def test_reads_the_maps_where_keypoints_are_annotated(self, looked):
-        told = report("tag_values", looked)
-        np.testing.assert_allclose(told.values, [[2, 2], [8, 8]])
-        np.testing.assert_allclose(told.between, [[np.nan, 6], [6, np.nan]])
-        assert told.summary().startswith("Tags separate all 2 people at tag threshold 1")
+        tag_values = report("tag_values", looked)
+        np.testing.assert_allclose(tag_values.values, [[2, 2], [8, 8]])
+        np.testing.assert_allclose(tag_values.between, [[np.nan, 6], [6, np.nan]])
+        assert tag_values.summary().startswith("Tags separate all 2 people at tag threshold 1")
 
     def test_a_sample_comes_first_among_the_people_of_its_image(self, looked):
         second = looked.samples[1].key
         np.testing.assert_allclose(report("tag_values", looked, instance=second).means, [8, 2])
 
     def test_people_nearer_than_the_threshold_are_confused(self, looked):
-        told = report("tag_values", dataclasses.replace(looked), threshold=5)
-        assert not told.confused()
+        tag_values = report("tag_values", dataclasses.replace(looked), threshold=5)
+        assert not tag_values.confused()
         near = report("tag_values", with_tags(row2=[0.0, 0, 1], row3=[0.0, 0, 1]), threshold=1.0)
         assert near.confused() == [("person 1", "person 2", pytest.approx(0.6))]
         assert "person 1 and person 2, whose mean tags differ by 0.60" in near.summary()
 
     def test_a_keypoint_far_from_its_own_mean_is_a_stray_and_one_near_another_is_crossed(self):
         # Keypoint 1's map falls where the other rises: means are 5.5 and 7.
-        told = report("tag_values", with_tags(row3=[0.0, 10, -5]), threshold=2.0)
-        np.testing.assert_allclose(told.values, [[2, 9], [8, 6]])
-        assert told.strays.tolist() == [[True, True], [False, False]]
-        assert told.crossed.tolist() == [[False, True], [False, True]]
-        assert told.confused()[0][2] == pytest.approx(1.5)
+        tag_values = report("tag_values", with_tags(row3=[0.0, 10, -5]), threshold=2.0)
+        np.testing.assert_allclose(tag_values.values, [[2, 9], [8, 6]])
+        assert tag_values.strays.tolist() == [[True, True], [False, False]]
+        assert tag_values.crossed.tolist() == [[False, True], [False, True]]
+        assert tag_values.confused()[0][2] == pytest.approx(1.5)
 
 
 class TestTagSpace:
     def test_equal_maps_correlate_fully_and_have_one_component(self, looked):
-        told = report("tag_space", looked)
-        np.testing.assert_allclose(told.correlation, 1)
-        np.testing.assert_allclose(told.explained, [1, 0], atol=1e-12)
-        np.testing.assert_allclose(told.misread, 0)
+        tag_space = report("tag_space", looked)
+        np.testing.assert_allclose(tag_space.correlation, 1)
+        np.testing.assert_allclose(tag_space.explained, [1, 0], atol=1e-12)
+        np.testing.assert_allclose(tag_space.misread, 0)
 
     def test_a_keypoint_read_in_a_foreign_map_is_as_far_off_as_the_maps_differ(self):
-        told = report("tag_space", with_tags(row3=[0.0, 0, 13]))
+        tag_space = report("tag_space", with_tags(row3=[0.0, 0, 13]))
         # Own maps: 2 and 2.6 (mean 2.3), 8 and 10.4 (mean 9.2); keypoint 0 read in map 1 gives 2.6 and 10.4.
-        np.testing.assert_allclose(told.misread[0, 1], np.sqrt((0.3**2 + 1.2**2) / 2), rtol=1e-5)
-        np.testing.assert_allclose(told.misread[1, 0], np.sqrt((0.3**2 + 1.2**2) / 2), rtol=1e-5)
+        np.testing.assert_allclose(tag_space.misread[0, 1], np.sqrt((0.3**2 + 1.2**2) / 2), rtol=1e-5)
+        np.testing.assert_allclose(tag_space.misread[1, 0], np.sqrt((0.3**2 + 1.2**2) / 2), rtol=1e-5)
 
     def test_one_map_for_all_keypoints_has_nothing_to_compare(self):
         model = toy.ToyPeople()
@@ -117,12 +117,12 @@ class TestReplay:
         assert none.table()[0]["keypoint"] is None
 
     def test_the_costs_are_those_of_the_protocol(self, looked):
-        told = report("grouping_costs", looked, step="right_tail")
-        a, b = np.argsort(told.tags)
-        np.testing.assert_allclose(told.distances[a][np.argsort(told.means)], [0, 6])
+        replayed = report("grouping_costs", looked, step="right_tail")
+        a, b = np.argsort(replayed.tags)
+        np.testing.assert_allclose(replayed.distances[a][np.argsort(replayed.means)], [0, 6])
         # round(distance) * 100 - value
-        np.testing.assert_allclose(np.sort(told.costs[b]), [-1, 599])
-        assert told.outcomes == ("joined", "joined")
+        np.testing.assert_allclose(np.sort(replayed.costs[b]), [-1, 599])
+        assert replayed.outcomes == ("joined", "joined")
 
     def test_any_map_can_be_read_for_all_keypoints(self, looked):
         assert layouts_of(looked) == [
@@ -157,19 +157,19 @@ def test_ap_by_kept_maps_is_that_of_maps_made_anew_and_memory_is_bounded(monkeyp
     scenes = builtin("scenes-people-val")
     ids = list(scenes.labelled_of_image)[:3]
     model = planted(scenes, ids)
-    kept = list(forward_passes(model, scenes, ids, flip=True))
-    size = model.maps(kept[0].outputs, kept[0].batch, 0).heatmaps.nbytes * 2
+    passes = list(forward_passes(model, scenes, ids, flip=True))
+    size = model.maps(passes[0].outputs, passes[0].batch, 0).heatmaps.nbytes * 2
     made = []
     plain = BottomUp.maps
     monkeypatch.setattr(BottomUp, "maps", lambda self, *a: made.append(0) or plain(self, *a))
     maps = MapCache(2 * size)
     first, again, other, nms1 = (
-        evaluate_settings(model, kept, scenes, Params(**knobs), maps=maps, whose=("epoch", "set"))
+        evaluate_settings(model, passes, scenes, Params(**knobs), maps=maps, whose=("epoch", "set"))
         for knobs in ({}, {"tag_threshold": 0.5}, {"resolutions": "fine"}, {"nms_kernel": 1})
     )
     # Three, then the one without room; another resolution drops what is kept, and so does going back.
     assert len(made) == 3 + 1 + 3 + 3
     assert first.figures["AP"] == pytest.approx(1)
-    alone = evaluate_settings(model, kept, scenes, Params(nms_kernel=1))
+    alone = evaluate_settings(model, passes, scenes, Params(nms_kernel=1))
     np.testing.assert_equal(nms1.figures, alone.figures)
     assert (again.images, other.images) == (3, 3)

@@ -282,10 +282,10 @@ def test_what_the_file_holds_besides_its_weights_is_listed(tmp_path):
         tmp_path, {"meta": meta, "state_dict": network.state_dict(), "optimizer": optimizer.state_dict()}
     )
     found = convert(open_checkpoint(path), "mmpose-0", tmp_path / "out.pth")
-    told = "; ".join(found.left)
-    assert "optimizer" in told
-    assert "training config" in told
-    assert "epoch" in told
+    listed = "; ".join(found.left)
+    assert "optimizer" in listed
+    assert "training config" in listed
+    assert "epoch" in listed
     assert open_checkpoint(tmp_path / "out.pth").dataset_meta == {"dataset_name": "coco"}
 
 

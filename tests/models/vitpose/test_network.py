@@ -201,9 +201,9 @@ def test_sapiens_configs_build_their_own_head_and_stock_ones_mmposes():
         "stock": {},
         "use_silu off": {"arch": "sapiens_0.3b", "use_silu": False},
     }.items():
-        told = {**head, **({"use_silu": False} if "use_silu" in config else {})}
+        fields = {**head, **({"use_silu": False} if "use_silu" in config else {})}
         with torch.device("meta"):
-            module = build(config_of(told, arch=config.get("arch")))
+            module = build(config_of(fields, arch=config.get("arch")))
         kinds[name] = {type(m) for m in module.head.modules()} & {
             nn.InstanceNorm2d, nn.SiLU, nn.BatchNorm2d, nn.ReLU,
         }  # fmt: skip

@@ -388,9 +388,9 @@ def test_wrong_shapes_are_told_in_one_sentence(tmp_path, workbench, name, shape,
     state[name] = torch.zeros(shape)
     path = saved(tmp_path, state)
     code, out, err = workbench("load", path, "--json")
-    told = err if code == 2 else out
+    message = err if code == 2 else out
     assert code in (1, 2)
-    assert re.search(match, told) or code == 1, told
+    assert re.search(match, message) or code == 1, message
     assert "Traceback" not in err
 
 
@@ -416,9 +416,9 @@ def shards(folder, change=None):
     file.unlink()
     names = sorted(state)
     parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
-    for part, held in parts.items():
-        save_file({name: state[name] for name in held}, folder / part)
-    weight_map = {name: part for part, held in parts.items() for name in held}
+    for part, tensors in parts.items():
+        save_file({name: state[name] for name in tensors}, folder / part)
+    weight_map = {name: part for part, tensors in parts.items() for name in tensors}
     if change:
         change(weight_map)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
@@ -444,7 +444,7 @@ def test_an_index_that_leaves_its_folder_is_refused(tmp_path):
     outside = tmp_path / "outside.safetensors"
     (tmp_path / "model").mkdir()
     folder = shards(
-        tmp_path / "model", lambda told: told.update({"head.conv.bias": "../outside.safetensors"})
+        tmp_path / "model", lambda index: index.update({"head.conv.bias": "../outside.safetensors"})
     )
     outside.write_bytes((folder / "model-00001-of-00002.safetensors").read_bytes())
     with pytest.raises(ValueError, match="outside its folder; refused"):

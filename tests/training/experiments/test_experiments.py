@@ -99,8 +99,8 @@ def test_the_same_seed_gives_the_same_report_and_no_arm_differs_from_itself(orig
     assert np.array_equal(one.loss, other.loss)
     assert one.low <= one.AP <= one.high or np.isclose(one.low, one.AP, atol=0.05)
     assert one.measured.tolist() == [2]
-    told = json.loads(json.dumps(report.to_json()))
-    assert {"name", "AP", "low", "high"} <= set(told["arms"][0])
+    facts = json.loads(json.dumps(report.to_json()))
+    assert {"name", "AP", "low", "high"} <= set(facts["arms"][0])
 
 
 def test_the_seventh_judges_the_same_weights_by_every_way(origin, few):
@@ -216,14 +216,14 @@ def test_a_start_gives_every_arm_its_weights(file, tmp_path):
 
 
 def test_a_config_that_the_user_names_builds_the_arms_of_a_file_without_one(file, tmp_path):
-    held = torch.load(file, weights_only=True)
-    torch.save({"state_dict": held["state_dict"]}, tmp_path / "bare.pth")
+    saved = torch.load(file, weights_only=True)
+    torch.save({"state_dict": saved["state_dict"]}, tmp_path / "bare.pth")
     (tmp_path / "elsewhere").mkdir()
-    told = tmp_path / "elsewhere" / "mine.py"
-    told.write_text(held["meta"]["cfg"])
+    own_config = tmp_path / "elsewhere" / "mine.py"
+    own_config.write_text(saved["meta"]["cfg"])
     with pytest.raises(NotAvailable, match="pass --config"):
         open_model(tmp_path / "bare.pth")
-    origin = origin_of(open_model(tmp_path / "bare.pth", config=told), config=told)
+    origin = origin_of(open_model(tmp_path / "bare.pth", config=own_config), config=own_config)
     assert arm_model(origin, Arm("a", {"gate": "fixed"}), 0).module.neck.gate == "fixed"
 
 
@@ -249,8 +249,8 @@ def test_the_verb_lists_and_refuses(capsys, file):
 def test_the_verb_answers_with_arms(capsys, file):
     argv = ["experiment", "no-refiner", str(file), "--data", "scenes-val", "--most", "4", "--json"]
     assert main(argv) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [arm["name"] for arm in told["arms"]] == ["as configured", "no refiner"]
+    text = json.loads(capsys.readouterr().out)
+    assert [arm["name"] for arm in text["arms"]] == ["as configured", "no refiner"]
 
 
 class Killed(BaseException):
@@ -278,27 +278,29 @@ def test_a_killed_experiment_goes_on_and_gives_the_same_figures(origin, few, tmp
     experiment = EXPERIMENTS["neck-rate"]
     asked = (experiment, origin, few, course)
     whole = run_experiment(*asked).to_json()
-    with killed_at(monkeypatch, 1, 3), pytest.raises(Killed), stored_in(tmp_path, *asked) as kept:
-        run_experiment(*asked, store=kept)
-    done = kept.folder / "0-as-configured"
+    with killed_at(monkeypatch, 1, 3), pytest.raises(Killed), stored_in(tmp_path, *asked) as stored:
+        run_experiment(*asked, store=stored)
+    done = stored.folder / "0-as-configured"
     assert (done / "course.json").is_file()
     assert not list(done.glob("*.pth")), "snapshots of a finished arm are of no use"
-    (half := next(p for p in kept.folder.iterdir() if p.name.startswith("1-")) / "step_00000009.half").touch()
+    (
+        half := next(p for p in stored.folder.iterdir() if p.name.startswith("1-")) / "step_00000009.half"
+    ).touch()
     trained = []
     real = Trainer.step
     monkeypatch.setattr(Trainer, "step", lambda self: trained.append(self.step_number + 1) or real(self))
-    with stored_in(tmp_path, *asked) as kept:
-        again = run_experiment(*asked, store=kept).to_json()
+    with stored_in(tmp_path, *asked) as stored:
+        again = run_experiment(*asked, store=stored).to_json()
     assert again == whole
     assert trained == [3]
-    assert kept.resumed == ["as configured, finished", f"{experiment.arms[1].name}, from step 2"]
+    assert stored.resumed == ["as configured, finished", f"{experiment.arms[1].name}, from step 2"]
     assert not half.exists()
     # A damaged file is none: its arm is trained anew, and the figures are the same.
     next(done.glob("*.parquet")).write_bytes(b"PAR1 cut off")
     trained.clear()
-    with stored_in(tmp_path, *asked) as kept:
-        assert run_experiment(*asked, store=kept).to_json() == whole
-    assert (trained, kept.resumed[0].endswith("finished")) == ([1, 2, 3], True)
+    with stored_in(tmp_path, *asked) as stored:
+        assert run_experiment(*asked, store=stored).to_json() == whole
+    assert (trained, stored.resumed[0].endswith("finished")) == ([1, 2, 3], True)
 
 
 def test_whatever_decides_the_figures_of_an_experiment_decides_its_folder(origin, few):
@@ -328,13 +330,13 @@ def test_whatever_decides_the_figures_of_an_experiment_decides_its_folder(origin
 
 def test_an_untrained_experiment_keeps_its_predictions(origin, few, tmp_path, monkeypatch):
     asked = (EXPERIMENTS["both-ways"], origin, few, SHORT)
-    with stored_in(tmp_path, *asked) as kept:
-        whole = run_experiment(*asked, store=kept).to_json()
-    assert kept.resumed == []
+    with stored_in(tmp_path, *asked) as stored:
+        whole = run_experiment(*asked, store=stored).to_json()
+    assert stored.resumed == []
     monkeypatch.setattr(running, "predict", None)
-    with stored_in(tmp_path, *asked) as kept:
-        assert run_experiment(*asked, store=kept).to_json() == whole
-    assert len(kept.resumed) == 4
+    with stored_in(tmp_path, *asked) as stored:
+        assert run_experiment(*asked, store=stored).to_json() == whole
+    assert len(stored.resumed) == 4
     with stored_in(tmp_path, *asked), pytest.raises(ValueError, match="another"), stored_in(tmp_path, *asked):
         pass
 
