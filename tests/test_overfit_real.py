@@ -23,6 +23,7 @@ def facts_of(workbench, *words):
     return json.loads(out)
 
 
+@pytest.mark.long
 def test_rtmpose_learns_the_real_photograph(workbench):
     facts = facts_of(workbench, "rtmpose", "--steps", 60)
     assert facts["pck"] == 1.0, facts["summary"]

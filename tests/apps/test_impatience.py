@@ -62,6 +62,7 @@ def test_a_wrong_value_put_right_at_once_is_answered_and_of_two_choices_of_a_kno
     page.wait_for_url(re.compile("k.keypoint=left_knee"), timeout=PATIENCE)
 
 
+@pytest.mark.long
 def test_of_two_choices_of_a_run_the_last_is_answered(visit):
     page = visit("look-overlay?run=painted-run&epoch=1")
     said(page, "#wb-answer", "6.0 px")
@@ -114,6 +115,7 @@ def test_of_two_choices_in_the_bar_of_a_lab_the_last_stays_and_is_answered(visit
     assert field.input_value() == last
 
 
+@pytest.mark.long
 def test_a_hash_that_comes_late_does_not_stand_beside_another_file(visit, monkeypatch):
     from workbench.checkpoints import Checkpoint
 

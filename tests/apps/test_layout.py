@@ -33,6 +33,7 @@ def opened_faults(page, address, path):
     return faults(page)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", USUAL)
 def test_nothing_is_cut_or_overlaps_at_any_width(narrow, server, path):
     assert opened_faults(narrow, server, path) == []

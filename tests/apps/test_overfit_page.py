@@ -303,6 +303,7 @@ def freed(api):
     when(alive, lambda sessions: not sessions, every=0.2)
 
 
+@pytest.mark.long
 @pytest.mark.browser
 def test_an_answer_is_not_lost_when_the_words_that_close_the_stream_come_late(tab, served, freed):
     where, _ = served
@@ -320,6 +321,7 @@ def test_an_answer_is_not_lost_when_the_words_that_close_the_stream_come_late(ta
     )
 
 
+@pytest.mark.long
 @pytest.mark.browser
 def test_what_was_going_to_be_learned_does_not_stand_over_a_session_that_was_started(
     tab, served, freed, monkeypatch

@@ -44,6 +44,7 @@ def busy(root_folder, tmp_path_factory):
     process.wait(10)
 
 
+@pytest.mark.long
 def test_sigterm_ends_a_server_with_a_running_job_and_open_streams(busy):
     process, address = busy
     assert (

@@ -9,6 +9,7 @@ import pytest
 from tests.data.test_episodes import mp100_like
 
 
+@pytest.mark.long
 def test_the_demo_shows_all_of_case_003_at_once(workbench):
     code, out, err = workbench("rollout", "--demo", "--bisect", 12, "--json")
     assert code == 0, err

@@ -156,6 +156,7 @@ def finished_epochs(out):
     return len(list(out.glob("*.parquet")))
 
 
+@pytest.mark.long
 def test_a_killed_sweep_keeps_finished_epochs_and_ends_with_the_same_table(workbench, tmp_path):
     words, out = slow_run(tmp_path), tmp_path / "killed"
     process = started(words, out)

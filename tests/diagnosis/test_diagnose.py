@@ -29,7 +29,15 @@ FAST += [case for case in LATER if case.fast]
 SLOW = [case for case in (*FAULTS, *CONTROLS) if case not in FAST]
 
 
-@pytest.mark.parametrize("case", FAST, ids=lambda case: case.name)
+def made_first(case):
+    """Whether pictures are drawn, or a network trained, before the case can be made."""
+    return case.level != "files" and case.system != "rtmpose"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, id=c.name, marks=[pytest.mark.long] if made_first(c) else []) for c in FAST],
+)
 def test_the_true_cause_is_first_and_nothing_false_is_said(case):
     outcome = judged(case, sample=48 if case.cause else 24)
     assert outcome.right, outcome.report.text()

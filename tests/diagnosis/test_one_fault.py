@@ -137,6 +137,8 @@ def test_the_colours_of_whole_images_are_told_from_blue_and_red_exchanged(tmp_pa
 BEYOND, SHARES = "keypoints outside the image", "annotated keypoints"
 
 
+# Its pictures have to be drawn first.
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "system", "said"),
     [
@@ -165,6 +167,7 @@ def test_areas_of_another_unit_are_proved_by_those_of_the_boxes(tmp_path):
     assert found.effect.low > 0.1
 
 
+@pytest.mark.long
 def test_own_code_that_raises_is_named(tmp_path):
     targets, options = own_code(VITPOSE, "stride=4")(tmp_path)
     report = diagnose(targets, level="forward", causes=[NotRun()], **options)
@@ -175,6 +178,8 @@ def test_own_code_that_raises_is_named(tmp_path):
 OF_RESULTS = (WrongCategories(), Subset(), DetectedBoxes(), Duplicates(), Placing())
 
 
+# The network has to be trained first.
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("make", "said"),
     [

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TOY = Path(__file__).parent.parent / "toy_package"
 ROOT = TOY.parent.parent
 
@@ -35,6 +37,7 @@ def test_the_command_line_lists_it_with_its_question():
     assert list(listed)[-1] == "brightness"
 
 
+@pytest.mark.long
 def test_the_app_has_a_page_for_it():
     code = "from apps.pages.inspectors import pages; print([page.path for page in pages()])"
     assert "look-brightness" in python("-c", code)

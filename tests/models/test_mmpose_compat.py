@@ -49,6 +49,7 @@ def fresh():
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_no_stand_in_is_left_behind(fresh):
     assert fresh["left"] == []
 
