@@ -86,6 +86,21 @@ def test_ap_and_ar_that_go_opposite_ways_are_found(tmp_path):
     assert "21" in flag.where
 
 
+@pytest.mark.parametrize(
+    ("of_ar", "first"), [(0.03, flags.AGAINST), (-0.1, flags.LOSS_WITHOUT_METRIC)], ids=["rises", "falls"]
+)
+def test_ap_that_falls_in_one_step_in_which_ar_rises_is_said_first(of_ar, first, tmp_path):
+    rows = healthy()
+    for number, row in enumerate(rows[20:]):
+        row["loss"] = rows[20]["loss"] * (1 - 0.01 * number)
+        row["val/AP"] = rows[19]["val/AP"] - 0.15 - 0.001 * number
+        row["val/AR"] = rows[19]["val/AR"] + of_ar
+    rows[30]["val/AP"] -= 0.02  # a small step the other way explains nothing
+    rows[30]["val/AR"] += 0.02
+    asked = (flags.AGAINST, flags.LOSS_WITHOUT_METRIC)
+    assert next(one for one in kinds(run(tmp_path, rows)) if one in asked) == first
+
+
 def test_a_jump_is_found_and_noise_is_not(tmp_path):
     chance = np.random.default_rng(0)
     noisy = [{"epoch": e, "AP": 0.5 + chance.normal(0, 0.02)} for e in range(1, 60)]

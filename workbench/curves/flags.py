@@ -74,6 +74,10 @@ def flags_of(curves: Curves) -> list[Finding]:
     found += stands_still(curves)
     # What is evaluated is not what is trained: the figures say nothing more.
     still = any(flag.cause == STANDS_STILL for flag in found)
+    against = _against(curves)
+    if judged is not None and not still and against and _explains(against[0], judged):
+        found += against
+        against = []
     if judged is not None and len(judged.by_epoch()[0]) > 1 and not still:
         found += [
             *_best_not_last(judged),
@@ -84,8 +88,14 @@ def flags_of(curves: Curves) -> list[Finding]:
         ]
     if judged is not None:
         found += [*_coarse(judged)]
-    found += [*_against(curves), *_best_below(curves), *warm_up(curves), *_gap(curves), *rate_steps(curves)]
+    found += [*against, *_best_below(curves), *warm_up(curves), *_gap(curves), *rate_steps(curves)]
     return [*found, *ended_early(curves), *in_order(curves)]
+
+
+def _explains(against: Finding, judged: Series) -> bool:
+    """Whether AP lost, in one step in which AR rose, at least half of what it lies below its best value."""
+    value = _judged(judged)[1]
+    return short(judged.name) == "AP" and -against.numbers[0].value >= (value.max() - value[-1]) / 2 > 0
 
 
 def _judged(series: Series) -> tuple[np.ndarray, np.ndarray]:
