@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workbench.diagnosis.exchanged_pairs import pairs_in_part
+from workbench.diagnosis.exchanged_pairs import is_of_labels, pairs_in_part
 
 K, MIRROR, SCALE = 8, (1, 0, 2, 3, 4, 5, 6, 7), np.full(60, 100.0)
 
@@ -49,3 +49,20 @@ def test_left_and_right_one_pair_alone_and_pairs_of_different_instances_are_not(
 def test_poses_that_are_wrong_by_chance_give_none():
     points, truth = poses(noise=40.0)
     assert len(pairs_in_part(points, truth, SCALE, MIRROR, 0.06)) == 0
+
+
+def test_poses_that_a_network_turned_round_are_no_exchange_of_labels():
+    points, truth = poses()
+    pairs, chosen = np.array([(2, 5), (3, 7)]), np.arange(60) < 12
+    labels = truth.copy()
+    labels[chosen] = labels[chosen][:, [0, 1, 5, 7, 4, 2, 6, 3]]
+    assert is_of_labels(points, labels, SCALE, pairs, chosen)
+    # The network took the animal for one that looks the other way: all of the pose is there, and not exactly.
+    away = points.copy()
+    away[chosen] = away[chosen][:, [4, 6, 5, 7, 0, 2, 1, 3]]
+    assert not is_of_labels(away, truth, SCALE, pairs, chosen)
+    near = points.copy()
+    near[chosen] = (
+        near[chosen][:, [0, 1, 5, 7, 4, 2, 6, 3]] + np.where(np.isin(np.arange(8), pairs), 15, 0)[:, None]
+    )
+    assert not is_of_labels(near, truth, SCALE, pairs, chosen)

@@ -17,6 +17,8 @@ LEAST_INSTANCES = 20
 LEAST_PART, MOST_PART = 0.1, 0.6
 # Pairs that are exchanged together, and the share of the instances in which they are so.
 LEAST_TOGETHER, TOGETHER = 2, 0.7
+# Times the error in other instances that keypoints may lie from their labels in those with an exchange.
+ALIKE = 2.0
 
 
 def turned(
@@ -86,3 +88,36 @@ def pairs_in_part(
         if not chosen or (either.any() and alike[either].mean() >= TOGETHER):
             chosen.append(pair)
     return every[chosen] if len(chosen) >= LEAST_TOGETHER else none
+
+
+def is_of_labels(
+    points: Float[np.ndarray, "N K 2"],
+    truth: Float[np.ndarray, "N K 3"],
+    scale: Float[np.ndarray, " N"],
+    pairs: Int[np.ndarray, "P 2"],
+    chosen: Bool[np.ndarray, " N"],
+) -> bool:
+    """Whether an exchange is one of the labels, and not a pose that the network put the wrong way round.
+
+    Labels that are exchanged leave all other keypoints where they are, and the poses fit them as well as they
+    fit elsewhere once they are put back; of an animal that was taken for one that looks the other way
+    neither holds.
+
+    Args:
+        points: of the poses.
+        truth: of their annotations.
+        scale: root of each box's area, image pixels.
+        pairs: of keypoints that are exchanged.
+        chosen: instances in which they are.
+    """
+    order = np.arange(points.shape[1])
+    order[pairs] = pairs[:, ::-1]
+    exchanged = np.isin(order, pairs.ravel())
+    put_back = np.where(chosen[:, None, None], truth[:, order], truth)
+    error = np.where(put_back[..., 2] > 0, _away(points, put_back) / scale[:, None], np.nan)
+    for part in (exchanged, ~exchanged):
+        own, others = error[chosen][:, part], error[~chosen][:, part]
+        if np.isfinite(own).any() and np.isfinite(others).any():
+            if np.nanmedian(own) > ALIKE * np.nanmedian(others):
+                return False
+    return True

@@ -142,12 +142,14 @@ class KeypointOrder(Undone):
     def _of_part(self, case: Case, found: Predictions) -> Iterable[Change]:
         """Instances in which some keypoints, other than left and right, are exchanged in pairs."""
         pose_set = case.pose_set()
-        points, truth, scale, _ = paired_points(found, pose_set)
+        points, truth, scale, ids = paired_points(found, pose_set)
         pairs = exchanged_pairs.pairs_in_part(points, truth, scale, pose_set.skeleton.mirror, APART)
         if not len(pairs):
             return
         part = sides_of(found, pose_set, pairs)
-        if not part.certain or part.turned > SURE:
+        chosen = np.isin(ids, list(part.swapped))
+        of_labels = exchanged_pairs.is_of_labels(points, truth, scale, pairs, chosen)
+        if not part.certain or part.turned > SURE or not of_labels:
             return
         order = np.arange(len(pose_set.skeleton))
         order[pairs] = pairs[:, ::-1]
