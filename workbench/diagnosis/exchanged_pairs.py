@@ -117,7 +117,7 @@ def is_of_labels(
     error = np.where(put_back[..., 2] > 0, _away(points, put_back) / scale[:, None], np.nan)
     for part in (exchanged, ~exchanged):
         own, others = error[chosen][:, part], error[~chosen][:, part]
-        if np.isfinite(own).any() and np.isfinite(others).any():
-            if np.nanmedian(own) > ALIKE * np.nanmedian(others):
-                return False
+        measured = np.isfinite(own).any() and np.isfinite(others).any()
+        if measured and np.nanmedian(own) > ALIKE * np.nanmedian(others):
+            return False
     return True
