@@ -1,4 +1,4 @@
-"""--sigmas: every verb that measures AP or OKS of a model takes it, and gives the figure of `evaluate`."""
+"""--sigmas and --skeleton: every verb that measures a model takes them, with the figure of `evaluate`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import json
 import pytest
 
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
+from workbench.cli.options import DataOptions
 from workbench.data import builtin
+from workbench.diagnosis.case import Case, Options
+from workbench.diagnosis.targets import sorted_targets
+from workbench.evaluation.sweeps.rules import SweepRules, SweepSource
+from workbench.skeletons import SKELETONS
 
 WIDE = "0.2"
 
@@ -74,6 +79,44 @@ def test_a_conditioned_model_has_one_ap_with_given_sigmas(facts_of, few):
     assert facts_of("clinic", *words, "--sigmas", WIDE)["ablation"]["reference"]["AP"] == pytest.approx(ap)
 
 
+def numbered(words):
+    """The same set in a file that gives its keypoints no names."""
+    file = words[1].with_name(f"numbered-{words[1].name}")
+    raw = json.loads(words[1].read_text())
+    for category in raw["categories"]:
+        del category["keypoints"], category["skeleton"]
+    file.write_text(json.dumps(raw))
+    return [words[0], file, *words[2:]]
+
+
+def test_skeleton_names_the_keypoints_of_a_numbered_set_wherever_it_is_opened(workbench, few, tmp_path):
+    words = numbered(few("scenes-val", 1))
+    data = DataOptions(str(words[1]), words[3])
+    assert data.open("any").skeleton.keypoints[:2] == ("0", "1")
+    assert data.open("any", None, "ap10k-17").skeleton == SKELETONS["ap10k-17"]
+    rules = SweepRules(opening={"skeleton": "ap10k-17"})
+    swept = SweepSource.located(tmp_path, words[1], words[3]).open_data(rules, 17)
+    assert swept.skeleton == SKELETONS["ap10k-17"]
+    case = Case(sorted_targets([words[1]]), Options(skeleton="ap10k-17"))
+    assert case.read_set().skeleton == SKELETONS["ap10k-17"]
+    # The AP that is left needs OKS sigmas, which come with the names.
+    code, _, err = workbench("codec", *words, "--codec", "dark")
+    assert code == 2
+    assert "sigmas" in err
+    code, _, err = workbench("codec", *words, "--codec", "dark", "--skeleton", "ap10k-17")
+    assert code == 0, err
+
+
+@pytest.mark.long
+def test_every_verb_has_one_ap_on_a_numbered_set(told, few):
+    words = [demo_checkpoints()[-1], *few("scenes-val", 3), "--config", demo_config()]
+    ap = told("evaluate", *words)["AP"]
+    words = [words[0], *numbered(words[1:]), "--skeleton", "ap10k-17"]
+    assert told("evaluate", *words)["AP"] == ap
+    assert told("oracle", *words)["steps"][0]["AP"] == ap
+    assert told("graft", words[0], *words, "--resamples", "10")["b"]["AP"] == ap
+
+
 @pytest.mark.parametrize(
     "verb", [["oracle"], ["ablate", "grouping"], ["ablate", "conditioning"], ["probe", "input"], ["clinic"]]
 )
@@ -81,6 +124,7 @@ def test_sigmas_of_another_skeleton_are_refused(workbench, few, verb):
     name = {"ablate grouping": "higherhrnet-demo", "clinic": "rtmpose-text-fusion"}.get(" ".join(verb), "")
     name = name or ("rtmpose-text-fusion" if "conditioning" in verb else "rtmpose-demo")
     config = ["--config", demo_config()] if name == "rtmpose-demo" else []
-    words = [demo_checkpoints(name)[-1], *few("scenes-val", 1), *config, "--sigmas", "0.1,0.2"]
+    scenes = "scenes-people-val" if name == "higherhrnet-demo" else "scenes-val"
+    words = [demo_checkpoints(name)[-1], *few(scenes, 1), *config, "--sigmas", "0.1,0.2"]
     code, _, err = workbench(*verb, *words)
     assert (code, "--sigmas: expected one number above 0, or 17" in err) == (2, True), err

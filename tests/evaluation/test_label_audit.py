@@ -12,7 +12,7 @@ import pytest
 from tests.evaluation.test_comparison_details import COCO, judged, people_set, sees, true_points
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
 from workbench.data import builtin
-from workbench.evaluation import Predictions, evaluate, predict
+from workbench.evaluation import Predictions, compare, evaluate, predict
 from workbench.evaluation.label_audit import MISSING, SHIFTED, SWAPPED, label_audit, runs_of_files
 from workbench.models import open_model
 
@@ -59,6 +59,12 @@ def test_planted_mistakes_are_found_and_nothing_else(written):
         assert found.claims == ()
         assert "epochs of one run are not independent" in found.summary()
         assert {s.finding().severity for s in found.suspects} == {"remark"}
+    # Ids that are text in the annotation file are said as that text.
+    own = replace(pose_set, id_texts={4: "frame-d"}, instance_texts={400: "person-d"})
+    named = list(zip(TWO, models, strict=True))
+    report = compare(own, named, runs=TWO, resamples=10, details=True)
+    assert "  image frame-d, annotation person-d: swapped sides" in report.text()
+    assert {"frame-d"} == {r["image_id"] for r in report.audit.table() if r["annotation_id"] == "person-d"}
 
 
 def test_a_person_whom_nobody_annotated_is_found_where_models_find_boxes_themselves(written):

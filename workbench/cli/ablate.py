@@ -23,6 +23,7 @@ from workbench.cli.options import (
     judged,
     model_files,
     option,
+    same_keypoints,
     with_demo,
 )
 from workbench.cli.output import REPORT_ENDINGS, Answer, as_columns, check_file, run_in_job, written
@@ -124,7 +125,10 @@ def _sweep(
     check_file(asked.out, *REPORT_ENDINGS)
     loaded = asked.model.open(file, asked.rule)
     model = require_bottom_up(loaded.model, f"ablate {question.split()[0]}")
-    pose_set = judged(data.open("ablate"), loaded.model.skeleton, asked.sigmas)
+    pose_set = data.open("ablate", len(model.skeleton), asked.model.skeleton)
+    loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas=True)
+    model = require_bottom_up(loaded.model, f"ablate {question.split()[0]}")
+    pose_set = judged(pose_set, model.skeleton, asked.sigmas)
     check_evaluable(pose_set)
     # The mirrored pass is a variant of grouping even where the reference goes without it.
     flip = asked.flip or (question in ("grouping", "faults") and bool(model.skeleton.mirror))

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from workbench.cli.options import DataOptions, Demo, Limit, Out, Sigmas, check_limit, numbers_of, option
+from workbench.cli.options import (
+    DataOptions,
+    Demo,
+    Limit,
+    Out,
+    Sigmas,
+    SkeletonName,
+    check_limit,
+    numbers_of,
+    option,
+)
 from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, run_in_job, written
 
 if TYPE_CHECKING:
@@ -51,6 +61,7 @@ def command(
     padding: Padding = 1.25,
     *,
     data: DataOptions,
+    skeleton: SkeletonName = None,
     limit: Limit = None,
     sigmas: Sigmas = None,
     out: Out = None,
@@ -74,7 +85,7 @@ def command(
     from workbench.evaluation.codecs import codec_errors
     from workbench.evaluation.protocol import judged_with
 
-    pose_set = data.open("codec") if data.data is not None else None
+    pose_set = data.open("codec", skeleton=skeleton) if data.data is not None else None
     if pose_set is None and sigmas is not None:
         raise ValueError("--sigmas: expected --data, whose keypoints they are; --person is judged by COCO's")
     if pose_set is not None and sigmas is not None:

@@ -168,7 +168,7 @@ def judged_epochs(
             if (read := _read_epoch(path, title, given.get(path), pose_set)) is not None:
                 epochs.append(read)
                 continue
-            loaded = model.open(path, run_config=not demo)
+            loaded = model.open(path, run_config=not demo).named_as(pose_set)
         except MISTAKES as mistake:
             if path in named:
                 raise
@@ -194,11 +194,10 @@ def judged_epochs(
 
 def _annotations(how: Judging, given: Sequence[Any]) -> PoseSet:
     """The set of --data, with as many keypoints as the first result list, under the names of --skeleton."""
-    from workbench.data.opening import with_skeleton_named
     from workbench.evaluation.result_lists import keypoint_count
 
     count = next(map(keypoint_count, given), None)
-    return with_skeleton_named(how.data.open("compare", count), how.model.skeleton)
+    return how.data.open("compare", count, how.model.skeleton)
 
 
 def _paired_with_annotations(

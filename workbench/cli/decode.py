@@ -82,8 +82,8 @@ def command(
     check_score_rule(pose_score)
     loaded = model.open(file)
     report = matrix(
-        loaded, data.open("decode", len(loaded.model.skeleton)), boxes, evaluator, flip, pose_score, limit,
-        batch_size, resamples,
+        loaded, data.open("decode", len(loaded.model.skeleton), model.skeleton), boxes, evaluator, flip,
+        pose_score, limit, batch_size, resamples,
     )  # fmt: skip
     facts: dict[str, Any] = {**report.to_json(), "checkpoint": loaded.title, "note": loaded.note}
     lines = [report.text(), *([f"assumed: {loaded.note}"] if loaded.note else [])]

@@ -133,7 +133,6 @@ def of_results(
         ValueError: it is no result file, or of another data set.
     """
     from workbench.data.coco import read_json
-    from workbench.data.opening import with_skeleton_named
     from workbench.evaluation import Detections, Predictions, evaluate
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.protocol import judged_as
@@ -144,12 +143,12 @@ def of_results(
     if path.suffix == ".parquet":
         predictions, protocol = Predictions.from_parquet(path)
         count, detections = predictions.keypoints.shape[1] or None, None
-        pose_set = with_skeleton_named(data.open("errors", count), skeleton)
+        pose_set = data.open("errors", count, skeleton)
         if evaluator.sigmas is None:
             pose_set = judged_as(pose_set, [protocol])
     else:
         given, protocol = read_json(path), None
-        pose_set = with_skeleton_named(data.open("errors", keypoint_count(given)), skeleton)
+        pose_set = data.open("errors", keypoint_count(given), skeleton)
         items = results_of(pose_set, given)
         if data.category is not None:
             items, _ = of_categories(pose_set, items)
@@ -175,13 +174,12 @@ def of_checkpoint(
     run_config: bool,
 ) -> tuple[str, Evaluation, PoseSet]:
     """The evaluation of a checkpoint, whose predictions are made first; arguments as of `command`."""
-    from workbench.data.opening import with_skeleton_named
     from workbench.evaluation import check_evaluable, evaluate, protocol_of_loaded
 
     file = model_files(files)
     model.require("errors", file)
     loaded = model.open(file, rule, run_config=run_config)
-    pose_set = with_skeleton_named(data.open("errors", len(loaded.model.skeleton)), model.skeleton)
+    pose_set = data.open("errors", len(loaded.model.skeleton), model.skeleton)
     loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas=evaluator.sigmas is not None)
     counting = evaluator.rules(len(pose_set.skeleton))
     check_evaluable(pose_set, **counting)

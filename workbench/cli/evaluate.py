@@ -100,9 +100,8 @@ def _with_data(
 ) -> tuple[LoadedModel, PoseSet]:
     """The model with the keypoint names of the data set, and the data set with the sigmas that count."""
     from workbench.data.image_lints import turned_lints
-    from workbench.data.opening import with_skeleton_named
 
-    pose_set = with_skeleton_named(data.open("evaluate", len(loaded.model.skeleton)), skeleton)
+    pose_set = data.open("evaluate", len(loaded.model.skeleton), skeleton)
     loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas)
     for text in turned_lints(pose_set):
         warnings.warn(text, ReadingNote, stacklevel=2)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from workbench.core import PoseModel
     from workbench.core.job import Job
+    from workbench.data import PoseSet
     from workbench.evaluation import Evaluation
     from workbench.models import LoadedModel
 
@@ -68,7 +69,9 @@ def command(
     data.require("graft")
     rules = reading.rules(pose_score)
     models = [model.open(path, run_config=not demo) for path in (a, b)]
-    judged = _judge(models[1], data, evaluator, rules, limit, batch_size)
+    pose_set = data.open("graft", len(models[1].model.skeleton), model.skeleton)
+    models = [one.named_as(pose_set) for one in models]
+    judged = _judge(models[1], pose_set, evaluator, rules, limit, batch_size)
     report = in_job(
         f"parts of {models[0].title} in {models[1].title}",
         lambda job: _grafted(models, functools.partial(judged, job), depth, resamples),
@@ -101,7 +104,7 @@ def _grafted(
 
 def _judge(
     loaded: LoadedModel,
-    data: DataOptions,
+    pose_set: PoseSet,
     evaluator: EvaluatorOptions,
     rules: dict[str, Any],
     limit: int | None,
@@ -112,7 +115,6 @@ def _judge(
     from workbench.evaluation.protocol import judged_by
     from workbench.inspectors.conditioning.passes import spread
 
-    pose_set = data.open("graft")
     counting = evaluator.rules(len(pose_set.skeleton))
     truth = judged_by(pose_set, loaded.model.skeleton) if evaluator.sigmas is None else pose_set
     check_evaluable(truth, **counting)

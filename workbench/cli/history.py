@@ -124,7 +124,7 @@ def command(
     folder = run
     made: list[dict[str, Any]] = []
     new = bool(import_) or not any(run.glob("*.parquet")) or out is not None
-    pose_set = data.open("history") if new or data.data is not None else None
+    pose_set = data.open("history", skeleton=model.skeleton) if new or data.data is not None else None
     digest = ""
     if pose_set is not None:
         folder = out or run
@@ -265,7 +265,7 @@ def _predicted(
     for path in paths:
         number = epoch_of(path)[0]
         try:
-            loaded = model.open(path)
+            loaded = model.open(path).named_as(pose_set)
             if evaluator.sigmas is None:
                 truth = judged_by(pose_set, loaded.model.skeleton)
             check_evaluable(truth, **counting)

@@ -183,6 +183,7 @@ def opened(
     category: str | None = None,
     keypoints: int | None = None,
     reading: ImageReading | None = None,
+    skeleton: str | None = None,
 ) -> PoseSet:
     """A data set; scenes that are not drawn yet are drawn by a job.
 
@@ -192,13 +193,15 @@ def opened(
         category: id or name of the one category to read.
         keypoints: of the model, where the data set has several skeletons (COCO-WholeBody).
         reading: what is stated about the image files.
+        skeleton: what the keypoints are where the annotations number them, as --skeleton takes it.
     """
-    from workbench.data.opening import open_data_for
+    from workbench.data.opening import open_data_for, with_skeleton_named
 
-    return in_job(
+    found = in_job(
         "drawing scenes",
         lambda job: open_data_for(data, keypoints, images, category, job.advance, reading=reading),
     )
+    return with_skeleton_named(found, skeleton)
 
 
 @dataclass(frozen=True)
@@ -233,19 +236,21 @@ class DataOptions:
     skip_missing: SkipMissing = False
     pictures: ImageOptions = field(default_factory=ImageOptions)
 
-    def open(self, verb: str, keypoints: int | None = None) -> PoseSet:
+    def open(self, verb: str, keypoints: int | None = None, skeleton: str | None = None) -> PoseSet:
         """The data set, without its missing images where that was asked for; a `ReadingNote` says it.
 
         Args:
             verb: for the error.
             keypoints: of the model, where the data set has several skeletons (COCO-WholeBody).
+            skeleton: what the keypoints are where the annotations number them, as --skeleton takes it.
 
         Raises:
-            ValueError: no data set was named.
+            ValueError: no data set was named; or no such skeleton, or one of another number of keypoints.
         """
         self.require(verb)
         assert self.data is not None
-        found = opened(self.data, self.images, self.category, keypoints, self.pictures.reading)
+        how = self.pictures.reading, skeleton
+        found = opened(self.data, self.images, self.category, keypoints, *how)
         if not self.skip_missing:
             return found
         from workbench.data.pose_set import with_present_images

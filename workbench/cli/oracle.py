@@ -20,6 +20,7 @@ from workbench.cli.options import (
     check_limit,
     judged,
     model_files,
+    same_keypoints,
     with_loading,
 )
 from workbench.cli.output import Answer, check_file, run_in_job, written
@@ -60,7 +61,9 @@ def command(
     from workbench.evaluation import check_evaluable
 
     loaded = model.open(file)
-    pose_set = judged(data.open("oracle"), loaded.model.skeleton, sigmas)
+    pose_set = data.open("oracle", len(loaded.model.skeleton), model.skeleton)
+    loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas=True)
+    pose_set = judged(pose_set, loaded.model.skeleton, sigmas)
     check_evaluable(pose_set)
     report = waterfall(loaded, pose_set, boxes, flip, limit)
     facts: dict[str, Any] = {**report.to_json(), "checkpoint": loaded.title, "data": pose_set.name}

@@ -98,7 +98,7 @@ def _opened(
 
     # The demo's config comes with its checkpoints: it is read, and not run.
     loaded = model.open(file, rule, run_config=not demo)
-    pose_set = data.open(verb, len(loaded.model.skeleton))
+    pose_set = data.open(verb, len(loaded.model.skeleton), model.skeleton)
     loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas=True)
     pose_set = judged(pose_set, loaded.model.skeleton, sigmas)
     chosen = list(pose_set.labelled_of_image)[: IMAGES if limit is None else limit]

@@ -19,6 +19,7 @@ from workbench.cli.options import (
     ReadingOptions,
     Resamples,
     argument,
+    numbers_of,
     option,
 )
 from workbench.cli.output import Answer, check_file, written
@@ -87,7 +88,7 @@ def command(
     curves, logs = _curves(list(files or []), log, demo)
     groups = (data, model, reading, evaluator)
     words = _command(list(files or []), log, groups, pose_score, diagnose, most, worst, resamples, out, demo)
-    diagnosis, why = _diagnosed([*(files or []), *logs], data, model, diagnose)
+    diagnosis, why = _diagnosed([*(files or []), *logs], data, model, diagnose, evaluator.sigmas)
     report = run_report(
         truth,
         [(epoch.title, epoch.predictions) for epoch in epochs],
@@ -184,7 +185,7 @@ def _check_level(level: str) -> None:
 
 
 def _diagnosed(
-    targets: Sequence[Path], data: DataOptions, model: ModelOptions, level: str
+    targets: Sequence[Path], data: DataOptions, model: ModelOptions, level: str, sigmas: str | None
 ) -> tuple[Diagnosis | None, list[str]]:
     """The diagnostics run, or why there is none."""
     from workbench.diagnosis import diagnose
@@ -195,6 +196,8 @@ def _diagnosed(
         found = diagnose(
             targets, data=data.data, images=data.images, bits=data.pictures.reading.bits,
             as_stored=data.pictures.as_stored, config=model.config, adapter=model.adapter,
+            family=model.family, skeleton=model.skeleton, device=model.device,
+            sigmas=tuple(() if sigmas is None else numbers_of(sigmas)),
             level=level,  # type: ignore[arg-type]
         )  # fmt: skip
     except USER_ERRORS as reason:

@@ -12,9 +12,12 @@ from workbench.cli.options import (
     Data,
     Demo,
     EvaluatorOptions,
+    ImageOptions,
+    Images,
     MetricOptions,
     SkeletonName,
     argument,
+    opened,
 )
 from workbench.cli.output import Answer
 
@@ -31,14 +34,19 @@ Results = Annotated[
 def command(
     results: Results = None,
     data: Data = None,
+    images: Images = None,
     category: Category = None,
     skeleton: SkeletonName = None,
     *,
+    pictures: ImageOptions,
     evaluator: EvaluatorOptions,
     metric: MetricOptions,
     demo: Demo = False,
 ) -> Answer:
-    """Compare the poses in a file with annotations; no model and no image is needed."""
+    """Compare the poses in a file with annotations; no model and no image is needed.
+
+    Where images are at hand (--images, else the usual folders), their sizes and EXIF rotations are checked.
+    """
     if results is None and not demo:
         raise ValueError("score: expected a COCO result json or a .parquet of predictions; or --demo")
     if data is None and not demo:
@@ -49,13 +57,13 @@ def command(
     from workbench.data.facts import counted_findings
     from workbench.data.image_lints import pixel_lints
     from workbench.data.lints import lints
-    from workbench.data.opening import open_data_for, with_skeleton_named
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.result_lists import keypoint_count, minus_ones, with_own_annotations
 
     given = read_json(results) if results is not None and results.suffix != ".parquet" else None
-    pose_set = open_data_for(data or "astronaut", keypoint_count(given), category=category)
-    pose_set = with_skeleton_named(pose_set, skeleton)
+    pose_set = opened(
+        data or "astronaut", images, category, keypoint_count(given), pictures.reading, skeleton
+    )
     if results is not None and results.suffix == ".parquet":
         from workbench.evaluation import Predictions
         from workbench.evaluation.protocol import judged_as

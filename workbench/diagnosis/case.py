@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -346,7 +347,7 @@ class Case:
 
     def read_set(self) -> PoseSet:
         from workbench.data.images import ImageReading
-        from workbench.data.opening import open_data, open_data_for
+        from workbench.data.opening import open_data_for, with_skeleton_named
 
         def read() -> PoseSet:
             name = self.options.data or next(iter(self.given.annotations), None)
@@ -354,11 +355,11 @@ class Case:
                 raise NotAvailable("no data set was given; add --data (and --images)")
             images, within = self.options.images, self.options.within
             reading = ImageReading(self.options.bits, self.options.as_stored)
-            try:
+            K: int | None = None
+            with contextlib.suppress(NotAvailable):
                 K = len(self.loaded().model.skeleton)
-            except NotAvailable:
-                return open_data(name, images, within=within, reading=reading)
-            return open_data_for(name, K, images, within=within, reading=reading)
+            found = open_data_for(name, K, images, within=within, reading=reading)
+            return with_skeleton_named(found, self.options.skeleton)
 
         return self.once("data", read)
 

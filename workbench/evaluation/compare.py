@@ -511,7 +511,7 @@ def _detailed(
         delta=parts.finished(paired_figures(a.ap, b.ap, resamples=resamples, seed=seed)),
         changes=tuple(changed),
         calibrations=tuple(one for one in calibrations if one is not None),
-        audit=parts.finished(label_audit(models, pose_set.skeleton, runs)),
+        audit=parts.finished(label_audit(models, pose_set.skeleton, runs).in_own_ids(pose_set)),
     )
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from workbench.core import Skeleton
+    from workbench.data.pose_set import PoseSet
     from workbench.evaluation.evaluate import Evaluation
     from workbench.evaluation.ground_truth import GroundTruth
     from workbench.evaluation.predictions import Predictions
@@ -79,8 +80,8 @@ class Suspect:
     """
 
     kind: str
-    image_id: int
-    annotation_id: int | None
+    image_id: int | str
+    annotation_id: int | str | None
     keypoints: tuple[str, ...]
     evidence: str
     weight: float
@@ -126,6 +127,20 @@ class LabelAudit(Report):
     def claims(self) -> tuple[Suspect, ...]:
         """The suspects that the models' own mistakes do not explain."""
         return tuple(one for one in self.suspects if one.claim)
+
+    def in_own_ids(self, pose_set: PoseSet) -> LabelAudit:
+        """The same with the ids of the annotation file, which may be text."""
+        suspects = (
+            replace(
+                one,
+                image_id=pose_set.image_name(one.image_id),
+                annotation_id=None
+                if one.annotation_id is None
+                else pose_set.instance_name(one.annotation_id),
+            )
+            for one in self.suspects
+        )
+        return replace(self, suspects=tuple(suspects))
 
     def summary(self) -> str:
         if len(self.titles) < 2:

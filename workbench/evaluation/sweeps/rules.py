@@ -154,13 +154,14 @@ class SweepSource:
             KeyError, FileNotFoundError, ValueError: see workbench.data.opening.open_data.
         """
         from workbench.data.images import ImageReading
-        from workbench.data.opening import open_data_for
+        from workbench.data.opening import open_data_for, with_skeleton_named
 
         images = None if self.images is None else Path(self.images)
         reading = ImageReading(rules.bits, rules.as_stored)
-        return open_data_for(
+        found = open_data_for(
             self.data, keypoints, images, rules.category, within=self.within, reading=reading
         )
+        return with_skeleton_named(found, rules.opening.get("skeleton"))
 
     def open_model(self, path: Path, rules: SweepRules, device: str | None = None) -> LoadedModel:
         """One checkpoint as a model.
