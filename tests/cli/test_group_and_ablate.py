@@ -130,7 +130,7 @@ def test_ablate_prints_a_table_and_writes_a_picture(workbench, unsure, tmp_path)
             ("ablate", "grouping", "{unsure}", "--data", "scenes-people-val", "--out", "a.png"),
             "ending in .html",
         ),
-        (("ablate", "grouping", "{unsure}", "--data", "scenes-val"), "8 categories"),
+        (("ablate", "grouping", "{unsure}", "--data", "scenes-val"), "number 0 is nose in coco-17"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(workbench, unsure, words, message):
