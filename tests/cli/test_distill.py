@@ -28,6 +28,21 @@ def test_a_teacher_without_heatmaps_is_refused(workbench, root):
     assert "distillation:" in err
 
 
+def test_drawn_people_teach_no_animals(workbench, root):
+    # Without --data drawn people are learned from: their keypoints must be the teacher's.
+    words = (root / "checkpoints/rtmpose-demo/epoch_1.pth", "--student", "higherhrnet", "--steps", "1")
+    code, _, err = workbench("distill", *words)
+    assert code == 2
+    assert "scenes-people-val order their keypoints differently" in err
+
+
+def test_the_teacher_may_need_a_config_or_an_adapter(workbench, root):
+    words = (root / "checkpoints/rtmpose-demo/epoch_1.pth", "--student", "higherhrnet", "--steps", "1")
+    code, _, err = workbench("distill", *words, "--adapter", root / "no_such_adapter.py")
+    assert code == 2
+    assert "no_such_adapter.py" in err
+
+
 def test_a_trained_student_of_ones_own_is_looked_at_without_a_step(workbench, root, tmp_path):
     import json
 

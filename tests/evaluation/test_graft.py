@@ -55,6 +55,15 @@ def test_the_part_that_lost_the_ap_is_named(judged):
     assert report.plot().data
 
 
+def test_a_part_with_a_weight_that_is_no_number_differs(judged):
+    good, bad = net(0.0, 0.0), net(0.0, 0.0)
+    with torch.no_grad():
+        bad.module.neck.weight.fill_(float("nan"))
+    of_a, of_b = judged("", good), judged("", bad)
+    grafts = grafting(("a", good.module.state_dict(), of_a), ("b", bad, of_b), judged, resamples=2).grafts
+    assert [(g.part, g.different) for g in grafts] == [("backbone", 0), ("neck", 1), ("head", 0)]
+
+
 def test_weights_are_restored_when_an_evaluation_fails(judged):
     good, bad = net(1.0, 0.0), net(0.0, 30.0)
     of_b = judged("", bad)

@@ -181,3 +181,24 @@ def test_the_reader_does_not_change_the_config():
     before = copy.deepcopy(config)
     audit(config)
     assert config == before
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe"),
+    [
+        ("vitpose-base", "vitpose-b-coco"),
+        ("usyd-community/vitpose-base-simple", "vitpose-b-simple-coco"),
+        ({"name": "ViTPoseHuge"}, "vitpose-h-coco"),
+        ("hrnet_w32", "hrnet-w32-coco"),
+        ("HigherHRNet-W32", "higherhrnet-w32-512-coco"),
+        ("vitpose+-base", ""),
+        ("resnet50", ""),
+    ],
+)
+def test_a_network_that_is_named_is_compared_with_its_recipe(model, recipe):
+    found = audit({"model": model, "input_size": [192, 256], "epochs": 210, "optimizer": {"lr": 5e-3}})
+    assert found.recipe == recipe
+    if recipe:
+        (rate,) = [one for one in found.findings if one.key == "optimizer.lr"]
+        assert rate.expected == (1e-3 if "higher" in recipe else 5e-4)
+        assert found.why_recipe.startswith("the config names its network, ")

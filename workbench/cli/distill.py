@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.cli.options import (
-    Data,
+    DataOptions,
     Demo,
-    Device,
     Files,
-    ImageOptions,
-    Images,
+    ModelOptions,
     Out,
-    Remap,
     model_files,
     option,
+    same_keypoints,
 )
 from workbench.cli.output import Answer, check_file, written
 
 if TYPE_CHECKING:
-    from workbench.core import PoseModel, Sample
+    from workbench.core import PoseModel
+    from workbench.data import PoseSet
+    from workbench.models import LoadedModel
     from workbench.training.distillation import Distillation
 
 DEMO = "higherhrnet-demo"
 DEMO_STEPS = 24
+DATA = "scenes-people-val"
+"""Drawn people, learned from where no data set is named."""
 
 Student = Annotated[str, option("--student", "Network of the student, trained from initial weights.")]
 StudentConfig = Annotated[
@@ -57,9 +60,6 @@ def command(
     student_config: StudentConfig = None,
     student_adapter: StudentAdapter = None,
     student_checkpoint: StudentFile = None,
-    remap: Remap = False,
-    data: Data = None,
-    images: Images = None,
     count: Count = 1,
     steps: Steps = 200,
     epochs: Epochs = 4,
@@ -67,55 +67,60 @@ def command(
     foreground: Foreground = 0.0,
     seed: Seed = 0,
     *,
-    pictures: ImageOptions,
-    device: Device = "cpu",
+    data: DataOptions,
+    model: ModelOptions,
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
     """Train a student on a teacher's heatmaps, and say after every epoch what its maps are worth.
 
+    --config, --adapter, --family and the like are about the teacher. Without --data drawn people are learned.
     With --out: heatmap and weight histograms over the epochs, and what the student's stem shows.
     """
-    from workbench.models import open_model
     from workbench.training.distillation import distil
     from workbench.training.settings import Settings
 
     file = model_files(files)
     if demo:
-        if file or student or student_config or student_adapter or student_checkpoint or data:
+        if file or student or student_config or student_adapter or student_checkpoint or data.data:
             raise ValueError("--demo brings its own teacher, student and image; leave the others out")
-        file, student, data = _demo()
-        steps = DEMO_STEPS
+        file, student, name = _demo()
+        steps, data = DEMO_STEPS, replace(data, data=name)
     check_file(out, ".html")
-    if file is None:
+    if file is None and model.adapter is None:
         raise ValueError("distill: expected the teacher's checkpoint, or --demo")
-    teacher = open_model(file, remap=remap, device=device)
+    if steps == 0 and student_checkpoint is None:
+        raise ValueError("--steps 0 looks at a trained student: name it with --student-checkpoint")
+    teacher = model.open(file)
+    teacher, pose_set = _with_data(teacher, data, model.skeleton, count)
     learner, title, notes = _student(
         student,
         student_checkpoint,
-        {"config": student_config, "adapter": student_adapter, "device": device},
+        {"config": student_config, "adapter": student_adapter, "device": model.device},
         teacher.model.skeleton.name,
         seed,
-        remap,
+        model.remap,
+        pose_set,
     )
-    if steps == 0 and student_checkpoint is None:
-        raise ValueError("--steps 0 looks at a trained student: name it with --student-checkpoint")
+    if data.data is None:
+        notes.append(f"no --data was named: learned from the drawn people of {pose_set.name}")
     settings = Settings(
         steps=max(1, steps), learning_rate=learning_rate, clip=1.0, seed=seed, measure_every=max(1, steps)
     )
     report = distil(
         learner,
         teacher.model,
-        _samples(data or "scenes-people-val", images, pictures, count),
+        pose_set.samples(pose_set.labelled[:count]),
         settings,
         epochs=epochs if steps else 0,
         foreground=foreground,
-        device=device,
+        device=model.device,
         on_epoch=lambda row: typer.echo(_line(row), err=True),
     )
     facts = {
         "teacher": teacher.title,
         "student": title,
+        "data": pose_set.name,
         "student_checkpoint": None if student_checkpoint is None else str(student_checkpoint),
         "notes": notes,
         **_facts(report),
@@ -146,7 +151,13 @@ def _facts(report: Distillation) -> dict[str, Any]:
 
 
 def _student(
-    family: str, checkpoint: Path | None, opening: dict[str, Any], skeleton: str, seed: int, remap: bool
+    family: str,
+    checkpoint: Path | None,
+    opening: dict[str, Any],
+    skeleton: str,
+    seed: int,
+    remap: bool,
+    pose_set: PoseSet,
 ) -> tuple[PoseModel, str, list[str]]:
     """The student, what to call it, and what was not as it should be: from a file, or with first weights."""
     if checkpoint is None:
@@ -155,22 +166,29 @@ def _student(
         return *new_model(family, skeleton=skeleton, seed=seed, **opening), []
     from workbench.models import open_model
 
-    loaded = open_model(checkpoint, family=family or None, **opening, remap=remap)
+    loaded = open_model(checkpoint, family=family or None, **opening, remap=remap).named_as(pose_set)
     notes = [f"student: {loaded.note}"] if loaded.note else []
     if loaded.loaded_fraction < 1:
         notes.append(f"student: only {loaded.loaded_fraction:.1%} of its parameters came from the file")
     return loaded.model, loaded.title, notes
 
 
-def _samples(data: str, images: Path | None, pictures: ImageOptions, count: int) -> list[Sample]:
-    from workbench.data import open_data
+def _with_data(
+    teacher: LoadedModel, data: DataOptions, skeleton: str | None, count: int
+) -> tuple[LoadedModel, PoseSet]:
+    """The teacher with the keypoint names of the data set, and that set; drawn people where none is named.
 
+    Raises:
+        ValueError: no instance to learn from, or the data set has other keypoints than the teacher.
+    """
     if count < 1:
         raise ValueError(f"--count: expected at least 1, got {count}")
-    chosen = open_data(data, images, reading=pictures.reading)
-    if not chosen.labelled:
-        raise ValueError(f"{data}: no instance has a visible keypoint to learn from")
-    return chosen.samples(chosen.labelled[:count])
+    chosen = replace(data, data=data.data or DATA)
+    pose_set = chosen.open("distill", len(teacher.model.skeleton), skeleton)
+    teacher, pose_set = same_keypoints(teacher, pose_set)
+    if not pose_set.labelled:
+        raise ValueError(f"{pose_set.name}: no instance has a visible keypoint to learn from")
+    return teacher, pose_set
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -202,7 +202,8 @@ def _compared(
     for name in names:
         x, y = given[name].detach().double().cpu(), own[name].double().cpu()
         apart = float(((x - y) ** 2).sum())
-        different += apart > 0
+        # A weight that is nan in one of the two differs; a difference of nan is not above 0.
+        different += not bool(((x == y) | (x.isnan() & y.isnan())).all())
         squared, norm = squared + apart, norm + float((x**2).sum())
     moved = float(np.sqrt(squared / norm)) if norm > 0 else 0.0
     reason = "" if different else "the same in A and B"

@@ -11,7 +11,7 @@ from typing import Any
 
 from workbench.core.finding import Finding, Severity
 from workbench.recipes.recipe import Field, Recipe, fields, recipe, recipe_names
-from workbench.recipes.values import Decisions
+from workbench.recipes.values import Decisions, leaves
 
 # Two floats of a config that differ by less are the same number, written differently.
 _RELATIVE = 1e-6
@@ -323,8 +323,50 @@ class Choice:
     why: str
 
 
+# Keys under which configs of a layout of their own name a network, alone or as the dict around name or type.
+_NAMES_NETWORK = frozenset(
+    ("model", "backbone", "network", "net", "arch", "architecture", "model_name", "model_type", "variant")
+)
+_SIZE_WORDS = {"small": "s", "base": "b", "large": "l", "huge": "h"}
+
+
+def _named_network(decisions: Decisions) -> tuple[str, tuple[str, ...]]:
+    """The name of a published network in a config of a layout of its own, and the recipes of that network.
+
+    Hubs, papers and file names spell one name in many ways: ViTPose-Base, vitpose_b, vitpose-base-simple.
+    """
+    if decisions.dialect != "plain":
+        return "", ()
+    for path, value in leaves(decisions.config):
+        words = path.lower().split(".")
+        about = words[-1] if words[-1] in _NAMES_NETWORK else words[-2] if len(words) > 1 else ""
+        own = words[-1] in _NAMES_NETWORK or words[-1] in ("name", "type")
+        if not isinstance(value, str) or len(value) > 200 or not own or about not in _NAMES_NETWORK:
+            continue
+        # ViTPose+ is trained otherwise than ViTPose, and no recipe is of it.
+        text = re.sub(r"[^a-z0-9.]+", "-", value.lower().replace("+", "-plus-"))
+        text = re.sub(r"(vitpose|sapiens|rtmpose|hrnet)(?=[a-z0-9])", r"\1-", text)
+        text = "-".join(_SIZE_WORDS.get(word, word) for word in text.split("-"))
+        named = {name: network for name in recipe_names() if _is_in(network := _network_of(name), text)}
+        if named:
+            longest = max(map(len, named.values()))
+            return value, tuple(name for name, network in named.items() if len(network) == longest)
+    return "", ()
+
+
+def _network_of(name: str) -> str:
+    """The network in a recipe's name: without its data, and of a bottom-up one without its input size."""
+    return re.sub(r"(-\d+)?-(coco|ap10k)$", "", name)
+
+
+def _is_in(network: str, text: str) -> bool:
+    return re.search(rf"(?<![a-z0-9]){re.escape(network)}(?![a-z0-9])", text) is not None
+
+
 def nearest_recipe(decisions: Decisions) -> Choice:
     """The recipe whose network and data the config has, and what they have in common.
+
+    A network that is published under the name that the config gives it is looked for among its recipes.
 
     Args:
         decisions: of the config.
@@ -332,8 +374,9 @@ def nearest_recipe(decisions: Decisions) -> Choice:
     Returns:
         a choice without a name where too little agrees, or the network is another.
     """
-    best: tuple[float, str, list[str]] = (0.0, "", [])
-    for name in recipe_names():
+    best: tuple[float, str, list[str]] = (-math.inf, "", [])
+    network, named = _named_network(decisions)
+    for name in named or recipe_names():
         reference, points, alike = recipe(name), 0.0, []
         for field, weight in _IDENTITY.items():
             theirs = reference.get(field)
@@ -348,16 +391,24 @@ def nearest_recipe(decisions: Decisions) -> Choice:
                 points -= weight / 4
         if points > best[0]:
             best = (points, name, alike)
-    if best[0] < _ENOUGH:
+    if best[0] < _ENOUGH and not named:
         return Choice("", "no recipe has enough in common with it")
-    if other := _other_network(decisions, recipe(best[1])):
+    if other := _other_network(decisions, recipe(best[1]), named=bool(named)):
         why = f"the nearest, {best[1]}, is of another network or size ({other}); --against compares"
         return Choice("", why)
+    if named:
+        return Choice(best[1], f"the config names its network, {shown(network)}")
     return Choice(best[1], f"nearest of {len(recipe_names())} recipes by {', '.join(best[2][:6])}")
 
 
-def _other_network(decisions: Decisions, reference: Recipe) -> str:
-    """What says that a config is of another network than a recipe; "" where nothing does."""
+def _other_network(decisions: Decisions, reference: Recipe, named: bool = False) -> str:
+    """What says that a config is of another network than a recipe; "" where nothing does.
+
+    Args:
+        decisions: of the config.
+        reference: the recipe.
+        named: the config names the recipe's network.
+    """
     for field in ("backbone.pretrained", "head.conv_channels"):
         mine, theirs = decisions.get(field), reference.get(field)
         given = mine not in (None, "none") and theirs not in (None, "none")
@@ -366,7 +417,7 @@ def _other_network(decisions: Decisions, reference: Recipe) -> str:
         if given and own and _same_identity(field, mine, theirs):
             return ""
     both = [f for f in _NETWORK if f in decisions.values and reference.get(f) is not None]
-    if not any(field.startswith(("backbone", "bottomup", "head.deconv")) for field in both):
+    if not named and not any(f.startswith(("backbone", "bottomup", "head.deconv")) for f in both):
         return "nothing in the config names its backbone"
     for field in both:
         if not _same_identity(field, decisions.get(field), reference.get(field)):
