@@ -99,6 +99,8 @@ def test_skeleton_names_the_keypoints_of_a_numbered_set_wherever_it_is_opened(wo
     assert swept.skeleton == SKELETONS["ap10k-17"]
     case = Case(sorted_targets([words[1]]), Options(skeleton="ap10k-17"))
     assert case.read_set().skeleton == SKELETONS["ap10k-17"]
+    code, out, err = workbench("data", "lint", *words[1:], "--no-images", "--skeleton", "ap10k-17", "--json")
+    assert json.loads(out)["skeleton"] == "ap10k-17", err
     # The AP that is left needs OKS sigmas, which come with the names.
     code, _, err = workbench("codec", *words, "--codec", "dark")
     assert code == 2

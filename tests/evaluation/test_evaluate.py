@@ -241,6 +241,9 @@ class TestBadInput:
             ([{"image_id": 1.5, "category_id": 1, "score": 1, "keypoints": [1, 2, 3]}], "expected integers"),
             ([{"image_id": None, "category_id": 1, "score": 1, "keypoints": [1, 2, 3]}], "expected integers"),
             ([{"image_id": 1, "category_id": 1, "score": 1, "keypoints": [1, 2, 3], "bbox": [1, 2]}], "bbox"),
+            ([{"image_id": 1, "category_id": 1, "score": 1, "keypoints": [1, 2, 3], "bbox": [1, 2, 3, 4]},
+              {"image_id": 1, "category_id": 1, "score": 1, "keypoints": [1, 2, 3]}],
+             "detection 1 of 2 has no 'bbox'; expected a bbox in each, because the first detection has one"),
         ],
     )  # fmt: skip
     def test_results_in_the_wild(self, wrong, message):

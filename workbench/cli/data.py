@@ -16,6 +16,7 @@ from workbench.cli.options import (
     Images,
     ModelOptions,
     Out,
+    SkeletonName,
     argument,
     check_limit,
     opened,
@@ -56,6 +57,7 @@ def command(
     name: DataName = None,
     images: Images = None,
     category: Category = None,
+    skeleton: SkeletonName = None,
     *,
     pictures: ImageOptions,
     out: Folder = None,
@@ -72,7 +74,8 @@ def command(
 
     if out is not None:
         check_room(out / "annotations.json")
-    pose_set = opened(name or "scenes-val", images, category, reading=pictures.reading)
+    how = pictures.reading, skeleton
+    pose_set = opened(name or "scenes-val", images, category, None, *how)
     report = data_facts(pose_set, images=True)
     facts: dict[str, Any] = dict(report.to_json())
     lines = [report.summary(), f"source: {report.source}", ""]
@@ -115,7 +118,8 @@ def lint(
     check_file(out, *REPORT_ENDINGS)
     from workbench.data.set_lint import lint as lint_set
 
-    pose_set = opened(name or "scenes-val", images, category, reading=pictures.reading)
+    how = pictures.reading, options.skeleton
+    pose_set = opened(name or "scenes-val", images, category, None, *how)
     if not pose_set.images:
         raise ValueError(f"{pose_set.name}: expected images, the file lists none")
     by_model = (
@@ -149,6 +153,7 @@ def augment(
     data: Data = None,
     images: Images = None,
     category: Category = None,
+    skeleton: SkeletonName = None,
     *,
     pictures: ImageOptions,
     samples: Samples = 4,
@@ -174,7 +179,7 @@ def augment(
     from workbench.training.augmentation_view import contact_sheet, training_views
 
     values = read(config).values
-    pose_set = opened(data, images, category, reading=pictures.reading)
+    pose_set = opened(data, images, category, reading=pictures.reading, skeleton=skeleton)
     chosen = list(pose_set.labelled)[:samples]
     if not chosen:
         raise ValueError(f"{pose_set.name}: data augment needs labelled instances with boxes, there are none")

@@ -353,13 +353,12 @@ class Case:
             name = self.options.data or next(iter(self.given.annotations), None)
             if name is None:
                 raise NotAvailable("no data set was given; add --data (and --images)")
-            images, within = self.options.images, self.options.within
-            reading = ImageReading(self.options.bits, self.options.as_stored)
-            K: int | None = None
+            options, K = self.options, None
+            reading = ImageReading(options.bits, options.as_stored)
             with contextlib.suppress(NotAvailable):
                 K = len(self.loaded().model.skeleton)
-            found = open_data_for(name, K, images, within=within, reading=reading)
-            return with_skeleton_named(found, self.options.skeleton)
+            found = open_data_for(name, K, options.images, within=options.within, reading=reading)
+            return with_skeleton_named(found, options.skeleton)
 
         return self.once("data", read)
 

@@ -128,9 +128,11 @@ def _column(results: Sequence[Mapping[str, Any]], key: str, name: str) -> list[A
         return list(map(itemgetter(key), results))
     except (KeyError, TypeError):
         wrong = next(i for i, r in enumerate(results) if not isinstance(r, Mapping) or key not in r)
+        expected = "image_id, category_id, keypoints and score in each"
+        if key == "bbox":
+            expected = "a bbox in each, because the first detection has one, or in none"
         raise ValueError(
-            f"{name}: detection {wrong} of {len(results)} has no {key!r}; "
-            "expected image_id, category_id, keypoints and score in each"
+            f"{name}: detection {wrong} of {len(results)} has no {key!r}; expected {expected}"
         ) from None
 
 
