@@ -14,6 +14,8 @@ import pytest
 
 from tests.models.text_fusion_net import config as small
 from workbench.checkpoints.config_reader import read_config
+from workbench.cli import answering
+from workbench.cli.output import Answer
 from workbench.core import NotAvailable
 from workbench.core.errors import errors_of_user_code
 from workbench.inspectors.conditioning.training_log import read_validation
@@ -309,6 +311,24 @@ def test_what_went_wrong_in_a_users_file_is_told_whole(name, tmp_path, workbench
     assert done == 2
     assert f"line 3, in load\n    {code}\n" in err
     assert re.search(rf"own\.py, line 3: {said}", err.strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_debug_shows_the_traceback_of_an_error_after_which_a_verb_goes_on(debug, capsys):
+    def verb() -> Answer:
+        said = ""
+        for _ in range(2):
+            try:
+                with errors_of_user_code(Path("own.py")):
+                    raise RuntimeError("mine")
+            except ValueError as error:
+                said = str(error)
+        return Answer({}, f"{said}; the next one goes on")
+
+    answering(verb)(as_json=False, debug=debug)
+    printed = capsys.readouterr()
+    assert "the next one goes on" in printed.out
+    assert printed.err.count("RuntimeError: mine") == debug
 
 
 def test_a_missing_base_of_a_users_config_is_named(tmp_path):

@@ -191,20 +191,18 @@ def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
         for name, group in groups.items():
             options[name] = _made(group, options)
         try:
-            check_given_paths(call.__annotations__, given)
             # Libraries print to stdout (mmengine does); stdout belongs to the answer alone. Warnings of
             # libraries about each other are of no use to the user.
             with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
                 if not os.environ.get("WORKBENCH_TRACEBACK"):
                     warnings.simplefilter("ignore")
-                with reading_notes() as notes:
+                with reading_notes() as notes, _shown_tracebacks(debug):
+                    check_given_paths(call.__annotations__, given)
                     answer = verb(**options)
             answer = with_notes(answer, notes)
         except MISTAKES as mistake:
             if os.environ.get("WORKBENCH_TRACEBACK"):
                 raise
-            if debug:
-                traceback.print_exception(mistake)
             typer.echo(f"workbench: {sentence(mistake)}", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt as pressed:
@@ -218,6 +216,26 @@ def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
     # typer follows __wrapped__ to the bare verb, which knows neither --json nor --debug.
     del call.__wrapped__  # type: ignore[attr-defined]
     return call
+
+
+@contextlib.contextmanager
+def _shown_tracebacks(wanted: bool) -> Iterator[None]:
+    """With --debug, print the traceback of what ends a verb, and of errors in the user's code that do not."""
+    if not wanted:
+        yield
+        return
+    from workbench.core.errors import tracebacks_of_user_code
+
+    last = ""
+    with tracebacks_of_user_code() as found:
+        try:
+            yield
+        except MISTAKES as mistake:
+            last = "".join(traceback.format_exception(mistake))
+            raise
+        finally:
+            for text in [one for one in found if one not in last] + [last] * bool(last):
+                typer.echo(text.rstrip("\n"), err=True)
 
 
 def _parameters(

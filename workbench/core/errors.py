@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import linecache
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -97,6 +98,34 @@ def sentence(error: BaseException) -> str:
     return reason(error)
 
 
+# Where the tracebacks of errors in a user's own code are collected; None while nobody asks for them.
+_collected: list[str] | None = None
+
+# A verb may meet the same error with every checkpoint and every image.
+_MOST_TRACEBACKS = 20
+
+
+@contextlib.contextmanager
+def tracebacks_of_user_code() -> Iterator[list[str]]:
+    """Collect the traceback of each error in a user's own code, of all threads, each text once.
+
+    Verbs that go on after an error (the next checkpoint, the next cause) keep its sentence alone.
+    """
+    global _collected
+    before, _collected = _collected, []
+    try:
+        yield _collected
+    finally:
+        _collected = before
+
+
+def _collect(error: Exception) -> None:
+    if _collected is not None and len(_collected) < _MOST_TRACEBACKS:
+        text = "".join(traceback.format_exception(error))
+        if text not in _collected:
+            _collected.append(text)
+
+
 class errors_of_user_code:  # noqa: N801 - a context manager, named for what runs in it
     """Run a user's file: whatever it raises becomes a ValueError that names the line.
 
@@ -119,6 +148,7 @@ class errors_of_user_code:  # noqa: N801 - a context manager, named for what run
             return
         if isinstance(error, ValueError) and str(error).startswith(f"{self.path}, line"):
             return  # an inner block has named the line
+        _collect(error)
         line = self._line(error, trace)
         # An exception without a message shows its line: a lazy mmengine config raises such.
         what = (
