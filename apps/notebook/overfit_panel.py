@@ -163,10 +163,11 @@ class OverfitPanel:
 
     def _conclusion(self) -> str:
         report = self.run.report()
-        words = [f"{report.verdict.outcome}: {report.verdict.came}", *self.run.wrong]
+        words = [f"{report.headline}: {report.verdict.came}", *self.run.wrong]
         if report.culprit:
             words.append(f"without {report.culprit} {report.mended}")
-        return "; ".join([*words, *([report.helped] if report.helped else [])])
+        more = report.helped or report.next_step
+        return "; ".join([*words, *([more] if more else [])])
 
     def _draw(self) -> None:
         rows = self.session.rows[self._drawn :]

@@ -15,6 +15,7 @@ from workbench.training.plan import Plan
 from workbench.training.settings import Settings
 from workbench.training.settings import schedule_factor as factor
 from workbench.training.trainer import new_average, new_optimizer, parameter_groups
+from workbench.training.verdict import CONFIG_WRONG, Evidence, headline, judge
 
 STEPS = 80
 ENCODER = {"type": "MSRAHeatmap", "input_size": (32, 32), "heatmap_size": (16, 16), "sigma": 1}
@@ -188,6 +189,10 @@ def test_a_warm_up_that_outlasts_the_run_is_told():
     long = [{**schedule[0], "end": 1_000_000}, schedule[1]]
     (text,) = recipe(config(param_scheduler=long)).wrong
     assert "ends after 1000000 steps, the run has 4000" in text
+    learned = judge([{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.1, "pck": 1.0, "pck_train": 1.0}])
+    said = headline(learned, [Evidence(text, name=CONFIG_WRONG)])
+    assert said == ("learned, but the training as configured has a fault: the warm-up is longer than the run")
+    assert headline(learned, [Evidence("large input", remark=True)]) == "learned"
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from workbench.training.sequences import trainable
 from workbench.training.session import Breakpoint
 from workbench.training.settings import Settings
 from workbench.training.switches import cannot_switch, trial_steps
-from workbench.training.verdict import Evidence, Expectation, Verdict
+from workbench.training.verdict import CONFIG_WRONG, Evidence, Expectation, Verdict, headline
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -49,6 +49,8 @@ class OverfitSetup:
         title: of the model, for people.
         recipe: the config's own training that the plan follows; None where it is not used.
         command: command line that repeats the attempt; "" where there is none.
+        usual: the same with the usual training values; "" where the attempt has them, None where there is no
+            command.
     """
 
     model: PoseModel
@@ -58,6 +60,7 @@ class OverfitSetup:
     title: str = "the network"
     recipe: Recipe | None = None
     command: str = ""
+    usual: str | None = None
 
 
 def overfit_setup(
@@ -111,7 +114,14 @@ def overfit_setup(
     options = {**(source or {}), "plant": plant, "device": device}
     options |= {"no_config_training": config_ignored, "no_dropout": not dropout}
     command = repeat_command(plan.settings, unchanged, options)
-    return OverfitSetup(model, tuple(samples), plan, device, title, recipe, command)
+    plain = dataclasses.replace(defaults, **fixed)
+    # More steps than usual are no fault, and may be what it needs.
+    plain = dataclasses.replace(plain, steps=max(plain.steps, settings.steps))
+    usual = ""
+    if recipe or plant or not dropout or dataclasses.replace(settings, steps=plain.steps) != plain:
+        options |= {"plant": "", "no_config_training": config_ignored or recipe is not None}
+        usual = repeat_command(plain, plain, options | {"no_dropout": False})
+    return OverfitSetup(model, tuple(samples), plan, device, title, recipe, command, usual)
 
 
 def repeat_command(settings: Settings, unchanged: Settings, options: Mapping[str, Any]) -> str:
@@ -181,7 +191,7 @@ class OverfitRun:
         wrong = setup.recipe.wrong if setup.recipe else ()
         seen = before_training(model, setup.samples, plan, setup.device)
         self.before: tuple[Evidence, ...] = (
-            *(Evidence(text, name="config contradicts itself") for text in wrong),
+            *(Evidence(text, name=CONFIG_WRONG) for text in wrong),
             *seen,
         )
         self._first = ModelState(model) if bisect else None
@@ -312,6 +322,7 @@ class OverfitRun:
             used=recipe.used if recipe else (),
             unused=recipe.unused if recipe else (),
             cannot_switch=cannot_switch(self.setup.model),
+            usual=self.setup.usual,
         )
 
 
@@ -337,6 +348,8 @@ class OverfitReport(Report):
         used: what of the config's own training was used.
         unused: what of it was not.
         cannot_switch: possible causes that the bisection has no switch for.
+        usual: command of the same attempt with the usual training values; "" where it has them, None where
+            there is no command.
     """
 
     title: str
@@ -354,6 +367,30 @@ class OverfitReport(Report):
     used: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     cannot_switch: tuple[str, ...] = ()
+    usual: str | None = None
+
+    @property
+    def headline(self) -> str:
+        """The outcome in a few words, with a fault that was named although the image was learned."""
+        return headline(self.verdict, self.evidence)
+
+    @property
+    def next_step(self) -> str:
+        """What to try where a bisection has named nothing; "" otherwise."""
+        if self.verdict.learned or self.culprit or self.helped or not self.trials:
+            return ""
+        if self.usual != "":
+            command = f" ({self.usual})" if self.usual else ""
+            return (
+                "several of them may act together: repeat with the usual training values, then add your own "
+                f"ones one at a time{command}"
+            )
+        unknown = f" and {', '.join(self.cannot_switch)}" if self.cannot_switch else ""
+        return (
+            "the training has its usual values, so check what no switch removes: which modules get a "
+            "gradient (workbench look gradients), whether the annotation lies on the image (workbench look "
+            f"overlay){unknown}"
+        )
 
     @property
     def wrong(self) -> str:
@@ -392,7 +429,7 @@ class OverfitReport(Report):
 
     def summary(self) -> str:
         """Verdict, cause and what to do, in one sentence."""
-        start = f"{self.title}: {self.verdict.outcome}; {self.verdict.came}"
+        start = f"{self.title}: {self.headline}; {self.verdict.came}"
         if self.wrong:
             start = f"{start}; {self.wrong}"
         for one in self.evidence:
@@ -401,7 +438,8 @@ class OverfitReport(Report):
             return f"{start}; without {self.culprit} {self.mended}: {self.why}"
         if self.trials:
             start = f"{start}; none of {', '.join(t.without for t in self.trials)} is the cause on its own"
-        return f"{start}; {self.helped}" if self.helped else start
+        more = self.helped or self.next_step
+        return f"{start}; {more}" if more else start
 
     def plot(self) -> Figure:
         """Loss on a logarithmic axis, and PCK in both modes beside it."""
@@ -419,7 +457,7 @@ class OverfitReport(Report):
         figure.update_yaxes(type="log", row=1, col=1)
         figure.update_yaxes(range=[-0.02, 1.02], row=1, col=2)
         figure.update_xaxes(title_text="step")
-        figure.update_layout(title_text=self.verdict.outcome, paper_bgcolor="rgba(0,0,0,0)")
+        figure.update_layout(title_text=self.headline, paper_bgcolor="rgba(0,0,0,0)")
         return figure
 
     def table(self) -> list[dict[str, Any]]:
@@ -445,12 +483,14 @@ class OverfitReport(Report):
             "loss": plain(self.verdict.loss),
             "pck": plain(self.verdict.pck),
             "verdict": self.verdict.outcome,
+            "headline": self.headline,
             "expected": self.verdict.expected,
             "culprit": self.culprit or None,
             "why": self.why or None,
             "evidence": [dataclasses.asdict(one) for one in self.evidence],
             "trials": plain(self.table()[1:]),
             "helped": self.helped or None,
+            "next_step": self.next_step or None,
             "config_used": list(self.used),
             "config_not_used": list(self.unused),
             "cannot_switch": list(self.cannot_switch),

@@ -94,6 +94,26 @@ class Evidence:
         )
 
 
+CONFIG_WRONG = "config contradicts itself"
+"""Name of the evidence that the config's own training has a fault, whatever the attempt learned."""
+
+
+def headline(verdict: Verdict, evidence: Sequence[Evidence]) -> str:
+    """The outcome in a few words; of an image that was learned, with the fault that was named all the same.
+
+    Args:
+        verdict: of the attempt.
+        evidence: everything else that was seen.
+    """
+    wrong = [one for one in evidence if not one.remark]
+    if not verdict.learned or not wrong:
+        return verdict.outcome
+    if config := [one.text.partition(":")[0] for one in wrong if one.name == CONFIG_WRONG]:
+        return f"learned, but the training as configured has a fault: {config[0]}"
+    names = dict.fromkeys(one.name or one.text.partition(":")[0] for one in wrong)
+    return f"learned, but a fault was seen: {', '.join(names)}"
+
+
 def judge(rows: Sequence[dict[str, Any]], expectation: Expectation | None = None, steps: int = 0) -> Verdict:
     """Compare a finished attempt with the expectation.
 

@@ -32,6 +32,7 @@ from workbench.figures import (
 from workbench.figures.panels import cell_pitch, crop_of, in_input, visible_truth
 from workbench.figures.safe_figure import safe_text
 from workbench.training.bisection import Cause
+from workbench.training.verdict import headline
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -377,6 +378,7 @@ def verdict_html(attempt: Attempt, served: Path) -> str:
         return ""
     if attempt.run.cause and attempt.run.cause.helped:
         wrong.append(attempt.run.cause.helped)
+    said = headline(verdict, (*attempt.run.before, *attempt.run.observed))
     stopped = " (stopped early)" if attempt.state == "stopped" else ""
     typed = command_in(served, attempt.setup.command)
     command = f'<code data-testid="overfit-command">{html.escape(typed)}</code>'
@@ -392,9 +394,9 @@ def verdict_html(attempt: Attempt, served: Path) -> str:
     ]
     rows = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in lines)
     return (
-        f'<section class="ovf-verdict {"ovf-learned" if verdict.learned else ""}" '
+        f'<section class="ovf-verdict {"ovf-learned" if said == "learned" else ""}" '
         'data-testid="overfit-verdict">'
-        f'<h2>{verdict.outcome}{stopped}</h2><table class="wb-facts">{rows}</table></section>'
+        f'<h2>{html.escape(said)}{stopped}</h2><table class="wb-facts">{rows}</table></section>'
         f"{report_mark(Download('overfit', 'overfit', attempt.id))}"
     )
 
@@ -446,6 +448,7 @@ def _cause(attempt: Attempt) -> str:
     elif not text:
         text = (
             "none of these switches is the cause on its own"
+            + html.escape(f"; {step}" if (step := attempt.run.report().next_step) else "")
             if found.trials
             else "no switch removes what is wrong"
         )

@@ -386,6 +386,8 @@ def retraining_html(report: OverfitReport) -> str:
     cause = f'<b data-testid="rollout-culprit">{html.escape(report.culprit or "none of the switches")}</b>'
     if report.culprit:
         cause += f": without it, {html.escape(report.mended)}; {html.escape(report.why)}"
+    elif report.next_step:
+        cause += f"; {html.escape(report.next_step)}"
     lines = [
         ("expected", html.escape(verdict.expected)),
         ("measured", html.escape(verdict.came)),
@@ -400,5 +402,5 @@ def retraining_html(report: OverfitReport) -> str:
         lines.append((f"without {trial.without}", f"{trial.verdict.outcome}, PCK {trial.verdict.pck:.2f}"))
     lines.append(("command", f"<code>{html.escape(report.command)}</code>"))
     rows = "".join(f"<tr><th>{html.escape(name)}</th><td>{value}</td></tr>" for name, value in lines)
-    headline = sentence_html(f"Retrained: {verdict.outcome}")
+    headline = sentence_html(f"Retrained: {report.headline}")
     return f'{headline}<div class="wb-card rol-facts"><table class="wb-facts">{rows}</table></div>'
