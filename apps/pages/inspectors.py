@@ -42,6 +42,7 @@ from apps.pages.subject import (
     able_runs,
     address_of,
     box_events,
+    first_able,
     knob_values,
     neighbour,
     offered,
@@ -118,7 +119,17 @@ def _answer(context: Context, inspector: Inspector, subject: Subject, values: Se
         why = str(reason).removeprefix(f"{inspector.name}: ")  # the title says it
         text = f"{inspector.title} cannot answer here: {why}{able and f'; these runs can: {able}'}"
         address = address_asked(context, inspector.params, values)
-        return [sentence_html(text, "why"), *[gr.update(visible=False)] * 2, "", address, *unchanged, ""]
+        # Where no setting of the controls gives an answer, shell.css hides them.
+        kind = "why wb-unmet" if _unmet(context, inspector, subject) else "why"
+        return [sentence_html(text, kind), *[gr.update(visible=False)] * 2, "", address, *unchanged, ""]
+
+
+def _unmet(context: Context, inspector: Inspector, subject: Subject) -> bool:
+    """Whether the model itself cannot be asked, whatever the controls say."""
+    try:
+        return bool(inspector.needs.unmet_in(run_of(context, subject, inspector)))
+    except MISTAKES:
+        return False
 
 
 def address_asked(context: Context, params: type, values: Sequence[Any]) -> Any:
@@ -169,8 +180,7 @@ def restored(context: Context, inspector: Inspector, query: str) -> list[Any]:
 def _linked(context: Context, inspector: Inspector, words: list[Any]) -> tuple[Subject, Mapping[str, Any]]:
     """What an address names: the subject, and the values of its knobs by name."""
     run, *others = words
-    if not run and (able := able_runs(context, inspector)):
-        run = able[0].id  # the first visit opens on a run that can answer
+    run = run or first_able(context, inspector)
     named = subject_values(context, [run, *others[: len(SUBJECT) - 1]])
     return subject_of(context, *named, None, *NO_BOX), knob_values(inspector.params, words[len(SUBJECT) :])
 
@@ -401,7 +411,7 @@ def actions_html(page: str, values: Sequence[Any], code: str, pictures: Mapping[
 
 def code_block() -> gr.Code:
     """Add the Python that makes the same report, folded."""
-    with gr.Accordion("The same in a notebook", open=False):
+    with gr.Accordion("The same in a notebook", open=False, elem_classes="wb-notebook"):
         return gr.Code(language="python", show_label=False, interactive=False)
 
 

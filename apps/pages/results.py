@@ -17,11 +17,13 @@ from apps.pages.engine import QuestionPage
 from apps.pages.job_sections import JobSection
 from apps.pages.report_section import Answer, absolute_path
 from apps.pages.sections import (
+    DATA_NOTE,
     Download,
     details_html,
     hidden_text,
     html_block,
     report_updates,
+    root_block,
     table_html,
 )
 from apps.server.comparison import has_areas
@@ -75,6 +77,9 @@ class ResultFiles(JobSection):
         """Data set and the two uploads."""
         sets = self._context.registry.sets.ids()
         data = gr.Dropdown(sets, value=sets[0] if sets else None, label="annotations", min_width=140)
+        # No address holds the set of this page.
+        data.change(None, data, None, js=DATA_NOTE)
+        root_block().load(None, data, None, js=DATA_NOTE)
         files = [
             gr.File(label=f"{letter}: result file (.json)", file_types=[".json"], height=150, min_width=170)
             for letter in TITLES

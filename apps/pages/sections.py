@@ -39,6 +39,9 @@ REMEMBER = "(address) => address && window.wb.remember(JSON.parse(address))"
 
 COPY_LINK = "() => window.wb.copy(window.location.href, document.activeElement)"
 
+DATA_NOTE = "(data) => window.wb.note(data)"
+"""JavaScript that shows what is to be known of a data set; one in the page's address needs no such call."""
+
 
 # Building blocks.
 

@@ -52,7 +52,22 @@ def runs_of(context: Context, capability: str) -> list[RunFolder]:
 def able_runs(context: Context, inspector: Inspector) -> list[RunFolder]:
     """The served runs that an inspector of one kind of model can be asked about; empty where it takes any."""
     needs = inspector.needs
-    return _runs(context, needs.met_by_names) if needs.capabilities else []
+    if needs.capabilities:
+        return _runs(context, needs.met_by_names)
+    if not needs.outputs or context.settings.adapter is not None:
+        return []
+    registry = context.registry
+    return [run for run in registry.runs() if registry.maps(run) in needs.outputs]
+
+
+def first_able(context: Context, inspector: Inspector) -> str:
+    """Id of the run on which an inspector's first visit opens; "" for the default run."""
+    able = able_runs(context, inspector)
+    if inspector.needs.capabilities or not able:
+        return able[0].id if able else ""
+    default = context.registry.default_run()
+    # While the default run is still being read it may be able as well.
+    return able[0].id if default not in able and context.registry.maps(default) else ""
 
 
 def _runs(context: Context, able: Callable[[Collection[str]], bool]) -> list[RunFolder]:

@@ -21,6 +21,9 @@ Folders with the predictions of several epochs (`workbench history`, `workbench 
 ``SKELETON = {name, keypoints: [K names], limbs: [[i, j]], mirror: [K] or [], colours: [K "#rrggbb"],
 sigmas: [K] or []}``.
 
+**GET data/notes** ``?data`` -> ``{notes: ["one sentence"]}``: what every page that shows the set's images
+says of it: other files of the same names lie elsewhere, images are missing.
+
 **POST compare** ``?run&data[&decoder][&score][&first=i,j][&start=1]`` computes what is missing, each epoch
 once, those named in ``first`` before the others. **GET compare**, the same query, computes nothing: 404 while
 nobody has asked for it. While not one epoch is ready: ``202 {job: JOB}``. Then ``200``::
@@ -217,6 +220,10 @@ def _add_lists(routes: APIRouter, context: Context) -> None:
     @_get(routes, "/data")
     def data(request: Request) -> Response:
         return as_json(request, listed_data(context))
+
+    @_get(routes, "/data/notes")
+    def notes(request: Request, data: str) -> Response:
+        return as_json(request, {"notes": context.registry.sets.notes(data)})
 
 
 def _add_comparison(routes: APIRouter, context: Context) -> None:

@@ -126,6 +126,19 @@ class DataSets:
             "others are given with --data when the app is started"
         )
 
+    def notes(self, identity: str) -> list[str]:
+        """What every page that shows a set's images says of it; nothing of a built-in one.
+
+        Raises:
+            KeyError: there is none of that id.
+        """
+        from workbench.data import BUILTIN
+
+        if identity in BUILTIN:
+            return []
+        found = self.get(identity)
+        return [text for text in (found.folder_doubt, found.left_out_text()) if text]
+
     def apart(self, identity: str) -> PoseSet:
         """The same set with its own store of decoded images, for a job that reads beside the pages."""
         return dataclasses.replace(self.get(identity))

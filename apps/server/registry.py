@@ -31,11 +31,13 @@ class Description:
         family: None where it cannot be told.
         reason: the evidence for the family, or why there is none or no skeleton.
         skeleton: the keypoints that the last epoch's model predicts; None where it cannot be built.
+        codec: kind of that model's codec, ``heatmap`` or ``simcc``; "" where it declares none.
     """
 
     family: str | None
     reason: str
     skeleton: Skeleton | None = None
+    codec: str = ""
 
 
 DEMO = "demo"
@@ -147,12 +149,21 @@ class Registry:
         key = (run.id, version_of(run.epochs[0].path), version_of(run.epochs[-1].path))
         return self._described.get(key, lambda: self._describing.submit(self._describe, run))
 
+    def maps(self, run: RunFolder) -> str:
+        """The field of Outputs that a run's codec states: ``heatmaps``, ``simcc``; "" where not known."""
+        if "Groups" in self.capabilities(run):  # bottom-up models give heatmaps, and declare no codec
+            return "heatmaps"
+        found = self.described(run)
+        known = found.done() and found.exception() is None
+        return {"heatmap": "heatmaps", "simcc": "simcc"}.get(found.result().codec, "") if known else ""
+
     def _describe(self, run: RunFolder) -> Description:
         family, reason = self.family(run)
         if family is None:
             return Description(None, reason)
         try:
-            return Description(family, reason, self.skeleton(run.id, run.epochs[-1].index))
+            model = self.model(run.id, run.epochs[-1].index).model
+            return Description(family, reason, model.skeleton, model.codec.kind if model.codec else "")
         except MISTAKES as mistake:
             return Description(family, sentence(mistake))
 

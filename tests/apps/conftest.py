@@ -156,6 +156,10 @@ def browsing(chromium):
         shared.close()
 
 
+# Playwright's own 30 s are too few where other tests keep all cores busy.
+LONGEST_WAIT = 90_000  # ms
+
+
 @pytest.fixture
 def tab(browsing):
     """Open a page: `page = tab(width, height, tolerated)`, pixels.
@@ -168,6 +172,7 @@ def tab(browsing):
     def open_tab(width=1280, height=900, tolerated=()):
         page = browsing.new_page()
         page.set_viewport_size({"width": width, "height": height})
+        page.set_default_timeout(LONGEST_WAIT)
         outside: list[str] = []
         page.on("request", lambda request: outside.append(request.url) if _foreign(request.url) else None)
         opened.append((page, Console(page), outside, tolerated))

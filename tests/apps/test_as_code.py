@@ -115,3 +115,8 @@ def test_a_first_visit_opens_on_a_run_that_can_answer(opened):
     for name, run in firsts.items():
         assert restored(context, get(name), "")[0]["value"] == run
     assert [r.id for r in able_runs(context, get("prefix"))][:1] == ["cape-demo"]
+    assert [r.id for r in able_runs(context, get("consistency_mask"))] == ["higherhrnet-demo"]
+    # The codec of a run is known once it is described.
+    context.registry.described(context.registry.default_run()).result()
+    assert [r.id for r in able_runs(context, get("simcc_curves"))][:1] == ["rtmpose-demo"]
+    assert restored(context, get("consistency_mask"), "")[0]["value"] == "higherhrnet-demo"

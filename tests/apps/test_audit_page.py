@@ -106,7 +106,7 @@ def test_the_page_opens_with_the_example_and_its_choices_are_in_the_link(demo, t
     page.get_by_label("reference recipe", exact=True).click()
     page.get_by_role("option", name="Sapiens 2B, COCO, 1024x768", exact=True).click()
     page.wait_for_function(
-        "document.querySelector('#wb-audit-line').textContent.includes('sapiens-2b-coco')", timeout=30_000
+        "document.querySelector('#wb-audit-line').textContent.includes('sapiens-2b-coco')", timeout=90_000
     )
     page.wait_for_function("location.search.includes('against=sapiens-2b-coco')")
     page.reload()

@@ -10,7 +10,7 @@ import pytest
 from tests.apps.client import code_in, saved
 from tests.waiting import when
 
-PATIENCE = 60_000
+PATIENCE = 90_000
 RUN, DATA = "painted-run", "painted.json"
 
 

@@ -16,7 +16,7 @@ from tests.models.text_fusion_net import config, written
 from tests.waiting import when
 from workbench.text.vectors import builtin_text, write_text
 
-PATIENCE = 60_000
+PATIENCE = 90_000
 
 
 @pytest.fixture(scope="module")

@@ -144,14 +144,14 @@ def test_the_page_opens_on_a_link_and_an_annotation_is_clicked(demo, tab):
     page.get_by_label("finding", exact=True).click()
     page.get_by_role("option").last.click()
     page.wait_for_function(
-        "!document.querySelector('#wb-data-told').textContent.includes('99999')", timeout=30_000
+        "!document.querySelector('#wb-data-told').textContent.includes('99999')", timeout=90_000
     )
     cell = page.locator("#wb-data-instances [role=gridcell]").first
     number = cell.inner_text().strip()
     cell.click()
     page.wait_for_function(
         f"document.querySelector('#wb-data-told').textContent.includes('annotation {number} in')",
-        timeout=30_000,
+        timeout=90_000,
     )
     page.wait_for_selector("#wb-data-views .js-plotly-plot", timeout=90_000)
     assert "draws" in page.text_content("#wb-data-views-line")

@@ -58,6 +58,21 @@ def test_images_of_the_usual_layout_are_served_and_links_out_of_it_are_not(place
             sets.sample(name, 0)
 
 
+def test_what_every_page_says_of_a_set_is_another_folder_of_the_same_names_and_missing_images(places):
+    (places / "set/other").mkdir()
+    write_image(places / "set/other/a.png", np.full((12, 20, 3), 70, np.uint8))
+    sets, name = served(places, "a.png")
+    assert sets.notes(name) == [], "val2017 is named like val.json"
+    file = (places / "set/annotations/val.json").rename(places / "set/annotations/newts.json")
+    (note,) = DataSets([file]).notes("newts.json")
+    assert note.startswith("images are read from the folder other; other files of the same names lie in val")
+    entries = json.loads(file.read_text())
+    entries["images"].append({"id": 2, "file_name": "gone.png", **SIZE})
+    file.write_text(json.dumps(entries))
+    assert DataSets([file]).notes("newts.json")[1].endswith("the first is gone.png")
+    assert sets.notes("scenes-val") == []
+
+
 def test_pipes_and_links_in_a_circle_are_no_sets(places):
     os.mkfifo(places / "set/pipe.json")
     (places / "set/circle.json").symlink_to("circle.json")

@@ -17,7 +17,7 @@ from tests.apps.conftest import started
 from tests.apps.layout import faults
 from tests.waiting import when
 
-PATIENCE = 60_000
+PATIENCE = 90_000
 HERE = Path(__file__).parent
 
 

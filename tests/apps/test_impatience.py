@@ -12,7 +12,7 @@ from tests.apps.conftest import started
 
 pytestmark = pytest.mark.browser
 
-PATIENCE = 30_000
+PATIENCE = 90_000
 WITHIN = 400  # ms by which an answer comes late: time enough to choose again
 
 

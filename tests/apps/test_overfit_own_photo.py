@@ -177,11 +177,11 @@ def test_a_json_that_is_none_is_refused_in_one_sentence(photo, tmp_path, text):
 def test_the_page_shows_and_checks_it_before_start_as_start_does(context, photo):
     page = OverfitPage(context)
     asked = ("", "rtmpose", "small.py", "astronaut", None, "cpu", 5, False, str(photo), None)
-    message, _, picture = page.awaited(*asked, clicks().text())
+    message, _, picture, *_ = page.awaited(*asked, clicks().text())
     assert "my photo/1 alone, 3 annotated keypoints" in message
     assert "this page's values, not the config's" in message.replace("&#x27;", "'")
     assert picture.count("<circle") == 3
-    message, _, picture = page.awaited(*asked, "")
+    message, _, picture, *_ = page.awaited(*asked, "")
     assert "click its place" in message
     assert picture == ""
 

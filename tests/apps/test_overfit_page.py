@@ -19,7 +19,7 @@ from tests.apps.client import connected, late
 from tests.apps.conftest import started
 from tests.waiting import when
 
-PATIENCE = 60_000
+PATIENCE = 90_000
 
 # RTMPose's parts, cut after stride 8 at 64 px: a step takes some 20 ms.
 SMALL = """
@@ -84,7 +84,7 @@ def step(seen):
 
 
 def test_before_a_start_the_image_and_its_annotation_are_shown(api):
-    message, figure, picture = api.predict(
+    message, figure, picture, *_ = api.predict(
         "", "rtmpose", "", "astronaut", None, "cpu", 60, api_name="/overfit_awaited"
     )
     assert "Start trains rtmpose from initial weights" in message
@@ -93,7 +93,7 @@ def test_before_a_start_the_image_and_its_annotation_are_shown(api):
     annotated = int(message.partition(" annotated keypoints")[0].rpartition(" ")[2])
     assert annotated > 8
     assert picture.count("<circle") == annotated
-    message, _, picture = api.predict("", "", "", "astronaut", 10**6, "", 1, api_name="/overfit_awaited")
+    message, _, picture, *_ = api.predict("", "", "", "astronaut", 10**6, "", 1, api_name="/overfit_awaited")
     assert "error" in message
     assert picture == ""
 
@@ -148,13 +148,22 @@ def test_a_served_adapter_is_what_the_page_proposes_with_the_first_set_of_the_fo
         ("", "../secret.py", "astronaut", None, "", 5, "outside the served folder"),
         ("rtmpose", "", "astronaut", None, "cuda:99", 5, "device: expected one of"),
         ("rtmpose", "", "astronaut", 7, "", 5, "has samples 0 to 0"),
+        ("rtmpose", "", "astronaut", None, "", 0, "steps: expected 1 or more, got 0"),
     ],
 )
 def test_what_start_would_refuse_is_told_before_it(api, family, config, data, sample, device, steps, message):
     values = ("", family, config, data, sample, device, steps)
-    said, _, picture = api.predict(*values, api_name="/overfit_awaited")
+    said, _, picture, *_ = api.predict(*values, api_name="/overfit_awaited")
     assert message in said
     assert (picture == "") == bool(message)
+
+
+def test_beside_a_session_only_what_the_next_start_would_refuse_is_told(api):
+    values = ("a session", "rtmpose", "", "astronaut", None, "", 5)
+    *shown, refused, address = api.predict(*values, learning_rate=-1, api_name="/overfit_awaited")
+    assert "Start would refuse this: learning rate: expected a number from 0 on, got -1" in refused
+    assert not any("annotated keypoints" in str(one) for one in shown)
+    assert json.loads(address) == {"data": "astronaut", "sample": None}
 
 
 def test_a_link_names_data_and_sample(api):

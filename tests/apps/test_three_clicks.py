@@ -36,7 +36,8 @@ def test_results_goes_from_the_change_of_ap_to_an_instance(page, server, uploads
     files.first.wait_for(state="attached", timeout=60_000)
     for place, name in ((1, "exact"), (0, "off")):  # one that is filled has no input any more
         files.nth(place).set_input_files(uploads / f"{name}.json")
-        page.get_by_text(f"{name}.json").first.wait_for()
+        # Not its text: that stands there as one word only while it is being uploaded.
+        page.locator(f"[aria-label='{name}.json']").wait_for()
     page.locator("#res-start").click()
     change = page.get_by_test_id("res-ap").locator("summary").first
     change.wait_for(timeout=90_000)

@@ -43,8 +43,10 @@ export class Notices {
       const part = job.total ? job.done / job.total : 0;
       const left = duration(job.seconds_left);
       const epochs = comparison ? ` · ${comparison.epochs.filter((e) => e.ready).length} of ${comparison.epochs.length} epochs ready` : '';
-      const waiting = job.state === 'queued' ? ' · waiting for another job' : '';
-      say(this.words, `${job.title} · ${job.done} of ${job.total}${left ? ` · ${left} left` : ''}${epochs}${waiting}`);
+      const queued = job.state === 'queued';
+      const far = job.total ? ` · ${job.done} of ${job.total}` : queued ? '' : ' · starting';
+      const waiting = queued ? ' · waiting for another job' : '';
+      say(this.words, `${job.title}${far}${left ? ` · ${left} left` : ''}${epochs}${waiting}`);
       this.fill.style.width = `${100 * part}%`;
       this.meter.setAttribute('aria-valuenow', String(Math.round(100 * part)));
     }

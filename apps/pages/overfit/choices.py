@@ -17,6 +17,7 @@ from apps.pages.report_section import absolute_path
 from apps.server.context import Context
 from workbench.core import PoseModel, Sample, Skeleton
 from workbench.core.files import files_in
+from workbench.core.job import LruCache, version_of
 from workbench.figures import image_data_uri, keypoint_colours
 
 if TYPE_CHECKING:
@@ -195,11 +196,7 @@ def setup_of(context: Context, choices: Choices) -> OverfitSetup:
     sample, skeleton = _checked(context, choices)
     config = _config_of(context, choices)
     model, title = _network(choices, config, context, skeleton)
-    if model.skeleton.keypoints != skeleton.keypoints:
-        raise ValueError(
-            f"{title} predicts {model.skeleton.name}, {choices.where} is annotated with {skeleton.name}; "
-            "choose a set with the same keypoints"
-        )
+    check_keypoints(title, model.skeleton, skeleton, choices.where)
     own_training = None
     if config is not None and choices.config_training:
         # Read, never run; base files of a config that the browser names lie in the served folder.
@@ -279,8 +276,13 @@ def checked_choices(context: Context, choices: Choices) -> tuple[Sample, Skeleto
     from workbench.models.families import fresh_network, fresh_networks
 
     sample, skeleton = _checked(context, choices)
-    _config_of(context, choices)
-    if not choices.config and choices.family != ADAPTER:
+    config = _config_of(context, choices)
+    if choices.config and config is not None:
+        check_keypoints(config.name, _of_config(config, context), skeleton, choices.where)
+    elif choices.family == ADAPTER and context.settings.adapter is not None:
+        adapter = context.settings.adapter
+        check_keypoints(adapter.name, of_adapter(adapter, skeleton, choices.device), skeleton, choices.where)
+    else:
         network = fresh_networks().get(choices.family)
         if network is None and choices.family != DEMO:
             fresh_network(choices.family, skeleton.name)  # raises, and names the families
@@ -291,6 +293,65 @@ def checked_choices(context: Context, choices: Choices) -> tuple[Sample, Skeleto
                 f"{skeleton.name}; choose a set with the same keypoints"
             )
     return sample, skeleton
+
+
+def check_keypoints(title: str, own: Skeleton | None, annotated: Skeleton, where: str) -> None:
+    """Raise where a network's keypoints are not those of the annotation.
+
+    Args:
+        title: of the network.
+        own: its keypoints; None where they are not known before it is built.
+        annotated: those of the annotation.
+        where: source of the annotation.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if own is not None and own.keypoints != annotated.keypoints:
+        raise ValueError(
+            f"{title} predicts {own.name}, {where} is annotated with {annotated.name}; choose a set with the "
+            "same keypoints"
+        )
+
+
+def _of_config(config: Path, context: Context) -> Skeleton | None:
+    """The keypoints that a config's data set describes; None where it describes none.
+
+    Raises:
+        ValueError: the config cannot be read.
+    """
+    from workbench.checkpoints.config_reader import read_config
+    from workbench.models.mmpose.config import config_values, described_by, described_in
+
+    content = read_config(config, context.settings.root)
+    with config_values():
+        model = content.get("model") or {}
+        channels = (model.get("head") or model.get("keypoint_head") or {}).get("out_channels", 0)
+        described = [described_by(meta)[0] for _, meta in described_in(content)]
+    return next((one for one in described if channels in (0, len(one))), None)
+
+
+# Keypoints of adapters' models by file; one is built where its file has changed.
+_ADAPTERS: LruCache[Skeleton] = LruCache(4)
+
+
+def of_adapter(adapter: Path, skeleton: Skeleton, device: str) -> Skeleton:
+    """The keypoints of the model that the user's own file makes without a checkpoint.
+
+    Args:
+        adapter: named on the command line.
+        skeleton: what a model without keypoints of its own takes.
+        device: where it is put.
+
+    Raises:
+        ValueError: the file makes no model; names the line.
+    """
+    from workbench.models.fresh import new_model
+
+    def built() -> Skeleton:
+        return new_model(adapter=adapter, skeleton=skeleton, device=device)[0].skeleton
+
+    return _ADAPTERS.get(version_of(adapter), built)
 
 
 def _checked(context: Context, choices: Choices) -> tuple[Sample, Skeleton]:

@@ -39,6 +39,7 @@ from apps.pages.overfit.views import (
 from apps.pages.report_section import Answer, as_csv
 from apps.pages.sections import (
     COPY_LINK,
+    DATA_NOTE,
     add_style,
     control_row,
     hidden_text,
@@ -47,7 +48,7 @@ from apps.pages.sections import (
     query_js,
     root_block,
 )
-from apps.pages.subject import sample_named
+from apps.pages.subject import sample_name, sample_named
 from apps.server.context import Context
 from apps.server.encoding import sent_json
 from workbench.cli import MISTAKES, sentence
@@ -65,6 +66,9 @@ PHOTO = ("image", "annotation", "clicks")
 SHOWN_WITH = ("family", "config", "data", "sample", "device", "steps", "config_training")
 """Choices that what Start would do depends on."""
 
+CHECKED_WITH = tuple(name for name in NAMES if name not in SHOWN_WITH)
+"""The other choices: Start refuses what is out of range, and so does the preview."""
+
 PROPOSED = ("data", "sample", "steps", "learning_rate", "schedule")
 """Choices that another family changes."""
 
@@ -74,8 +78,12 @@ OF_CONFIG = ("learning_rate", "schedule", "weight_decay", "ema", "warm_up", "cli
 # Seconds between updates; one that finds nothing new sends some hundred bytes.
 UPDATE_EVERY = 1.0
 
-# What was awaited is shown while no session is: its answer may come late, after a start.
-AWAITED_JS = "(session, text, drawn, status, picture) => session ? [status, picture] : [text, drawn]"
+# What was awaited is shown while no session is: its answer may come late, after a start. Beside a session
+# stands only what the next Start would refuse. The address follows the choices either way.
+AWAITED_JS = """(session, text, drawn, refused, address, status, picture, note) => {
+  if (address) window.wb.remember(JSON.parse(address));
+  return session ? [status, picture, refused] : [text, drawn, note];
+}"""
 
 
 class OverfitPage(DeclaredPage):
@@ -174,20 +182,38 @@ class OverfitPage(DeclaredPage):
         """Before a start: what Start would do, empty curves, the chosen image with its annotation.
 
         Args:
-            session: id of the one that is shown; nothing changes while there is one.
-            *values: of SHOWN_WITH and PHOTO.
+            session: id of the one that is shown; beside it only what Start would refuse is said.
+            *values: of SHOWN_WITH, PHOTO and CHECKED_WITH.
+
+        Returns:
+            text, curves, picture, what Start would refuse beside a session, and the address as JSON.
         """
-        given = dict.fromkeys((*SHOWN_WITH, *PHOTO))
+        given = dict.fromkeys((*SHOWN_WITH, *PHOTO, *CHECKED_WITH))
         given |= dict(zip(given, values, strict=False))
-        if session or not given["data"]:
-            return [gr.skip()] * 3
+        if not given["data"]:
+            return [gr.skip()] * 3 + ["", ""]
+        shown: list[Any] = [gr.skip()] * 3
+        photo = [given.pop(name) for name in PHOTO]
+        refused = ""
         try:
-            own = own_photo(*(given.pop(name) for name in PHOTO))
-            stated = {name: value for name, value in given.items() if value or name == "sample"}
-            text, picture = preview(self.context, choices_from(own, stated))
+            own = own_photo(*photo)
+            choices = choices_from(own, {name: value for name, value in given.items() if value != ""})
+            text, picture = preview(self.context, choices)
+            shown = [sentence_html(text), curves([], ""), picture]
         except MISTAKES as mistake:
-            return [sentence_html(sentence(mistake), "error"), gr.skip(), ""]
-        return [sentence_html(text), curves([], ""), picture]
+            refused = sentence_html(f"Start would refuse this: {sentence(mistake)}", "error")
+            shown = [sentence_html(sentence(mistake), "error"), gr.skip(), ""]
+        address = "" if any(photo) else self._address(given["data"], given["sample"])
+        return [*(shown if not session else [gr.skip()] * 3), refused, address]
+
+    def _address(self, data: str, sample: float | None) -> str:
+        """Data and sample as a link to this page names them, as JSON; "" where there is no such sample."""
+        try:
+            samples = self.context.registry.sets.get(data)
+            named = None if sample is None else sample_name(samples, int(sample))
+        except (*MISTAKES, IndexError):
+            return ""
+        return json.dumps({"data": data, "sample": named})
 
     @one_sentence_errors
     def family(self, family: str = "", data: str = "") -> list[Any]:
@@ -385,14 +411,24 @@ class OverfitPage(DeclaredPage):
         self._watching.after(restored)
         awaiting, text, drawn = LatestQuestion(), hidden_text(), hidden_text()
         awaiting.after(restored)
-        changed = [choice[name].input for name in ("config", "sample", "steps", "config_training")]
+        # Family and data change others first.
+        changed = [choice[name].input for name in NAMES if name not in ("family", "data")]
+        refused, address = hidden_text(), hidden_text()
         awaited = awaiting.on(
-            [*changed, photo.clicks.change], with_names(self.awaited, ("session", *SHOWN_WITH, *PHOTO)),
-            inputs=[self._session, *(choice[name] for name in SHOWN_WITH), *photo.inputs],
-            outputs=[text, gr.Plot(visible=False), drawn], api_name="overfit_awaited", **QUIET,
+            [*changed, photo.clicks.change],
+            with_names(self.awaited, ("session", *SHOWN_WITH, *PHOTO, *CHECKED_WITH)),
+            inputs=[
+                self._session, *(choice[name] for name in SHOWN_WITH), *photo.inputs,
+                *(choice[name] for name in CHECKED_WITH),
+            ],
+            outputs=[text, gr.Plot(visible=False), drawn, refused, address], api_name="overfit_awaited",
+            **QUIET,
         )  # fmt: skip
-        shown = [self._status, self._picture]
-        awaited.success(None, [self._session, text, drawn, *shown], shown, js=AWAITED_JS)
+        shown = [self._status, self._picture, self._note]
+        awaited.success(None, [self._session, text, drawn, refused, address, *shown], shown, js=AWAITED_JS)
+        # The address named a run for its config; another config is no longer that run's.
+        choice["config"].input(None, None, None, js="() => window.wb.remember({run: null})")
+        choice["data"].change(None, choice["data"], None, js=DATA_NOTE)
         for event in photo.events:
             awaiting.after(event)
         other_family = LatestQuestion().on(

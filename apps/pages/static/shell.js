@@ -20,7 +20,21 @@
   const page = (window.workbenchPages || {})[path];
   let shown = null; // the address that the page was last filled for
 
+  let noted = ""; // the data set whose note is shown, or being asked for
+
   const wb = {
+    // What is to be known of a data set on every page that shows it: another folder of images may be meant, images are missing.
+    async note(data) {
+      if (noted === (data || "")) return;
+      noted = data || "";
+      const answer = noted && await fetch(new URL(`workbench/api/data/notes?${new URLSearchParams({ data })}`, document.baseURI));
+      const { notes = [] } = answer && answer.ok ? await answer.json() : {};
+      if (noted !== (data || "")) return;
+      document.querySelectorAll(".wb-data-note").forEach((old) => old.remove());
+      const head = document.querySelector(".wb-head:not([hidden])");
+      if (!head || !notes.length) { if (notes.length) noted = ""; return; }
+      head.after(...notes.map((text) => Object.assign(document.createElement("div"), { className: "wb-sentence wb-why wb-data-note", textContent: `${data}: ${text}` })));
+    },
     setTheme(name) { localStorage.setItem(KEY, name); apply(); window.dispatchEvent(new Event("wb-theme")); },
     // State lives in the address, so that a page can be linked to; "" and null leave it out.
     remember(state) {
@@ -48,6 +62,7 @@
         if (a.getAttribute("href") !== href) a.setAttribute("href", href);
       });
       wb.mark();
+      if (q.get("data")) wb.note(q.get("data"));
     },
     // The rail is the same on every page, and several pages may share one set of components: what is this one?
     mark() {
@@ -149,6 +164,13 @@
   const titled = () => { if (title && document.title !== `${title} · Pose workbench`) document.title = `${title} · Pose workbench`; };
   titled();
   new MutationObserver(titled).observe(document.head, { childList: true, subtree: true, characterData: true });
+
+  // Gradio's text box takes a pressed key for the sign that its text has changed: what is deleted, cut, pasted
+  // or dropped is an input, too.
+  document.addEventListener("input", (event) => {
+    const typed = ["insertText", "insertLineBreak"].includes(event.inputType);
+    if (!typed && event.target.matches && event.target.matches("[data-testid=textbox]")) event.target.dispatchEvent(new KeyboardEvent("keypress", { bubbles: true }));
+  });
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest && event.target.closest(".wb-theme button");
