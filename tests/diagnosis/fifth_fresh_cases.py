@@ -199,7 +199,7 @@ BESIDE: tuple[Case, ...] = (
     Case("fifth, beside: vitpose, a third of the files in fog", SEED_5.name, image_files(0.35, fogged, SEED_5, 81), STORED, "weak"),
     Case("fifth, beside, results: AP of visible keypoints claimed", LAST.name, claimed(visible_alone, LAST), RULES, "weak"),
     Case("fifth, beside, log: rate gone after a third", "logs", logged(plateau), RATE, "strong", "files"),
-    Case("fifth, beside, hrnet config: evaluator reads other annotations", "hrnet config", published(HRNET_W32, (r"data_root \+ 'annotations/person_keypoints_val2017\.json'", "data_root + 'annotations/person_keypoints_train2017.json'")), (*ITSELF, "validated on the training data"), "strong", "files", plants="config against itself"),
+    Case("fifth, beside, hrnet config: evaluator reads other annotations", "hrnet config", published(HRNET_W32, (r"data_root \+ 'annotations/person_keypoints_val2017\.json'", "data_root + 'annotations/person_keypoints_train2017.json'")), (*ITSELF, "validated on the training data", "predicted on other data than judged on"), "strong", "files", plants="config against itself"),
     Case("fifth, beside, script: the seed set in every epoch", "own network", script((LOOP, "        torch.manual_seed(0)\n" + LOOP)), (*ORDERED, "same order in every epoch"), "weak", "files"),
 )  # fmt: skip
 

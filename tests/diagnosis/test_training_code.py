@@ -99,3 +99,18 @@ def replaced(text, edits):
         assert old in text, old
         text = text.replace(old, new)
     return text
+
+
+@pytest.mark.parametrize(
+    ("batches", "size", "named"),
+    [(100_000, 8, True), (30_000, 64, True), (2_000, 64, False), (30_000, 4, False)],
+)
+def test_a_warm_up_that_only_a_very_large_set_ends_is_named(batches, size, named):
+    made = f"    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-3, total_iters={batches})\n    for epoch"
+    step = "            optimizer.step()\n"
+    text = edited_script(
+        ("    for epoch", made),
+        (step, step + "            schedule.step()\n"),
+        ("batch_size=8", f"batch_size={size}"),
+    )
+    assert causes_in(text) == (["warm-up longer than the run"] if named else [])

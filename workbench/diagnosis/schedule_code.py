@@ -10,6 +10,7 @@ from workbench.diagnosis.loop_code import (
     Fault,
     Loop,
     assigned,
+    calls,
     methods,
     name_of,
     number_of,
@@ -45,6 +46,8 @@ DECAYED = 1e-3
 OF_AN_EPOCH = 0.995
 # A length of so many times the run's epochs is one in batches.
 OF_BATCHES = 20
+# Batches that no warm-up needs, and examples that a set must have at least if so long a one is to end.
+LONGEST_WARM_UP, FEW_EXAMPLES = 20_000, 20_000
 # Names of schedulers of torch and transformers.
 KINDS = re.compile(r"LR$|LROnPlateau|WarmRestarts|_schedule_with_warmup|^get_scheduler")
 
@@ -175,11 +178,30 @@ def _of_scheduler(
             )  # fmt: skip
         if what == "warm-up" and first >= epochs:
             yield _long_warm_up(made, f"{first:g} epochs", f"{epochs:g}")
+    if inside and epochs and length is not None and length[1] == "warm-up":
+        yield from _endless_warm_up(tree, made, length[0], epochs)
     if kind.endswith("_with_warmup") or kind == "get_scheduler":
         warm = number_of(tree, words.get("num_warmup_steps") or next(iter(made.args[1:2]), None))
         steps = number_of(tree, words.get("num_training_steps") or next(iter(made.args[2:3]), None))
         if warm is not None and steps is not None and warm >= steps:
             yield _long_warm_up(made, f"{warm:g} steps", f"{steps:g}")
+
+
+def _endless_warm_up(tree: ast.Module, made: ast.Call, batches: float, epochs: float) -> Iterator[Fault]:
+    """A warm-up in batches that ends within the run only if the set is very large; its size is not told."""
+    sizes = [w.value for c in calls(tree) if name_of(c) == "DataLoader" for w in c.keywords
+             if w.arg == "batch_size"]  # fmt: skip
+    known = [size for size in (number_of(tree, one) for one in sizes) if size]
+    examples = batches / epochs * (max(known) if known else 1)
+    if batches < LONGEST_WARM_UP or examples < FEW_EXAMPLES:
+        return
+    yield Fault(
+        WARM_UP, made.lineno,
+        f"{ast.unparse(made)} warms up for {batches:g} batches, and the run has {epochs:g} epochs: the rate "
+        f"reaches its value only if the set has more than {examples:.0f} examples",
+        "warm up for about a twentieth of the run",
+        severity="warning",
+    )  # fmt: skip
 
 
 def _long_warm_up(made: ast.Call, length: str, run: str) -> Fault:
