@@ -106,7 +106,7 @@ def replaced(text, edits):
     [(100_000, 8, True), (30_000, 64, True), (2_000, 64, False), (30_000, 4, False)],
 )
 def test_a_warm_up_that_only_a_very_large_set_ends_is_named(batches, size, named):
-    made = f"    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-3, total_iters={batches})\n    for epoch"
+    made = f"    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-3, total_iters={batches})\n"
     step = "            optimizer.step()\n"
     text = edited_script(
         ("    for epoch", made),
