@@ -109,7 +109,7 @@ def test_a_warm_up_that_only_a_very_large_set_ends_is_named(batches, size, named
     made = f"    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-3, total_iters={batches})\n"
     step = "            optimizer.step()\n"
     text = edited_script(
-        ("    for epoch", made),
+        ("    for epoch", made + "    for epoch"),
         (step, step + "            schedule.step()\n"),
         ("batch_size=8", f"batch_size={size}"),
     )
