@@ -34,7 +34,9 @@ class AuditPage(QuestionPage):
     """One config at a time: of a run, uploaded, pasted, or the example."""
 
     path, prefix, title = "audit", "wb", "Audit"
-    question = "What in a training config differs from its recipe and matters, and what contradicts itself?"
+    question = (
+        "Where does a training config differ from its reference recipe, and where does it contradict itself?"
+    )
     address, chosen_name = ("config", "run", "against", "devices"), "audit_chosen"
 
     def add_controls(self) -> Mapping[str, Component]:

@@ -143,7 +143,7 @@ class CheckpointPage(QuestionPage):
     """Facts of one file; its loading report; what changed from another file; both on one photograph."""
 
     path, prefix, title = "checkpoint", "wb", "Checkpoint"
-    question = "What is this file, does it fill its model, and where does it differ from another one?"
+    question = "What is this file, does it load completely, and where does it differ from another one?"
     address, chosen_name = ("file", "against", "run", "epoch"), "checkpoint_chosen"
 
     def add_controls(self) -> Mapping[str, Component]:

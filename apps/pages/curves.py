@@ -56,17 +56,17 @@ class CurvesPage(QuestionPage):
     """Curves of up to four runs, of uploads and of a pasted text, in one figure."""
 
     path, prefix, title = "curves", "wb", "Curves"
-    question = "How did training go: what stands out in its curves, and at which epoch?"
+    question = "What stands out in the training curves, and at which epoch?"
     address, chosen_name = ("runs", "run", "series"), "curves_chosen"
 
     def add_controls(self) -> Mapping[str, Component]:
         with control_row():
             self._runs = gr.Dropdown(
-                [], label="runs with a log, the first is the base", multiselect=True, max_choices=MOST_RUNS,
+                [], label="runs with a log (the first is the base)", multiselect=True, max_choices=MOST_RUNS,
                 allow_custom_value=True, scale=3, min_width=320, elem_id="wb-curves-runs",
             )  # fmt: skip
             self._series = gr.Dropdown(
-                [], label="series, the usual ones when empty", multiselect=True, allow_custom_value=True,
+                [], label="series (empty: the usual ones)", multiselect=True, allow_custom_value=True,
                 scale=2, min_width=240, elem_id="wb-curves-series",
             )  # fmt: skip
             add_link_button()
@@ -122,7 +122,7 @@ class TrainingCurves(QuestionSection[Logs]):
             )  # fmt: skip
             with gr.Column(min_width=320):
                 text = gr.Textbox(
-                    label="lines of a log, a CSV, or a table with a column called epoch", lines=5,
+                    label="paste a log, a CSV, or a table with a column called epoch", lines=5,
                     max_lines=12, elem_id="wb-curves-text",
                 )  # fmt: skip
                 self._show = gr.Button("Show the pasted text", size="sm", elem_id="wb-curves-show")

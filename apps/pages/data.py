@@ -79,7 +79,7 @@ class DataPage(QuestionPage):
     """Findings of one set with the annotations behind them, and draws of a training pipeline."""
 
     path, prefix, title = "data", "wb-data", "Data"
-    question = "Is the data set right, and what does training make of it?"
+    question = "Is the data set correct, and what does the network see of it in training?"
     address, chosen_name = ("data", "config", "run"), "data_chosen"
 
     def add_controls(self) -> Mapping[str, Component]:
@@ -90,7 +90,7 @@ class DataPage(QuestionPage):
             add_link_button()
         with gr.Accordion("Annotations of your own: upload a COCO json", open=False):
             self._upload = gr.File(
-                label="COCO-format json; its annotations are checked, its images are not here",
+                label="COCO-format json (annotations are checked without images)",
                 file_count="single", file_types=[".json"], height=120, elem_id="wb-data-file",
             )  # fmt: skip
         # Placed by the section that draws with it; it stands in the address beside the set.
@@ -343,7 +343,9 @@ class Views(QuestionSection[Draws]):
     """Draws of a config's training pipeline."""
 
     name, title = "views", "What training sees"
-    question = "Draws of a config's training pipeline, with keypoints; crossed out: under a dropped patch"
+    question = (
+        "Training images as the config's pipeline draws them; a keypoint under a dropped patch is crossed out"
+    )
     handlers = ("data_views", "data_views_watch", "data_views_cancel")
     report_title = "What training sees"
     patience = 2.0

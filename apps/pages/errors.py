@@ -65,7 +65,7 @@ class ErrorsPage(QuestionPage):
     """Errors of one epoch of a run, or of an uploaded result file."""
 
     path, prefix, title = "errors", "wb", "Errors"
-    question = "Which errors cost most, and which instances have them?"
+    question = "Which kinds of error cost the most AP, and in which instances?"
     address = ("run", "epoch", "data", "repair", "kind", "keypoint", "part")
     chosen_name = "errors_restored"
     defaults = MappingProxyType({"repair": REPAIRS[0], "keypoint": ANY, "part": ALL})

@@ -52,7 +52,7 @@ class HistoryPage(QuestionPage):
     """AP over the epochs of a folder, what two epochs gained and lost, and one image over all of them."""
 
     path, prefix, title = "history", "wb", "History"
-    question = "Which instances did the epochs gain and lose, and which are the worst?"
+    question = "Which instances did each epoch gain or lose, and which are the worst?"
     address, chosen_name = ("run", "a", "b", "data", "image"), "history_chosen"
 
     def add_controls(self) -> Mapping[str, Component]:

@@ -45,7 +45,7 @@ class ResultsPage(QuestionPage):
     """One comparison of two uploads."""
 
     path, prefix, title = "results", "res", "Results"
-    question = "Two result files, no model: which is better, by how much, and where?"
+    question = "Which of two result files is better, by how much, and on which instances?"
     address = ()
 
     def add_controls(self) -> Mapping[str, Component]:

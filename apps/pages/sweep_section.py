@@ -52,7 +52,7 @@ class Sweeping(QuestionSection[SweepWanted]):
     """AP of every epoch and variant; its folder is listed above when it is finished."""
 
     name, title = "sweep", "Sweep"
-    question = "Predict with all epochs of a run on a data set, in several ways; as workbench sweep does"
+    question = "Evaluate all epochs of a run on a data set with several variants, as workbench sweep does"
     handlers = ("history_sweep", "history_swept", "history_unsweep")
     automatic = False
     cancelled = "Cancelled. Finished epochs are kept: the button goes on where it was stopped."

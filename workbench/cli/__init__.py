@@ -21,41 +21,41 @@ from workbench.cli.given_paths import check_given_paths
 from workbench.cli.output import Answer, as_text, reading_notes, with_notes
 
 VERBS: dict[str, str] = {
-    "diagnose": "Why a run is worse than it should be, by evidence.",
+    "diagnose": "Find out why a run is worse than expected, with evidence.",
     "open": "What a checkpoint is: format, family, epoch, metrics.",
-    "diff": "What changed between two checkpoints, by tensor.",
-    "load": "How much of a checkpoint a model takes, and a remap.",
-    "convert": "A ViTPose's weights under another code base's names.",
-    "port": "Two implementations: the first layer where they part.",
+    "diff": "What changed between two checkpoints, tensor by tensor.",
+    "load": "How much of a checkpoint loads into the model.",
+    "convert": "Rename ViTPose weights for another code base.",
+    "port": "Find the first layer where two implementations differ.",
     "predict": "Keypoints on images, folders and videos.",
-    "look": "One inspector on one model: heatmaps, peaks, weights ...",
+    "look": "Show one inspector: heatmaps, peaks, weights ...",
     "evaluate": "AP and AR of a checkpoint, with their protocol.",
     "score": "AP and AR of a result file, with their protocol.",
-    "errors": "Jitter, inversion, swap, miss; AP of each repair.",
-    "decode": "One output, every decoder, flip and score: AP and bias.",
-    "codec": "What encoding and decoding alone cost, at any size.",
-    "compare": "Epochs of one run: figures, gained, lost, intervals.",
-    "report": "One HTML file about a run, for others to read.",
-    "history": "A run's predictions over all epochs, and questions.",
-    "sweep": "AP of all a run's checkpoints by all variants; Ray.",
-    "graft": "Which part lost or gained the AP: parts of A in B.",
-    "curves": "Training logs of any trainer: curves, and what they show.",
-    "overfit": "Learn one image by heart; name what stands in the way.",
-    "distill": "A student's maps: the teacher's, or only their mean.",
-    "rollout": "A sequence model: reads the truth, or itself.",
-    "oracle": "Where AP is lost: parts replaced by the truth.",
-    "experiment": "What each switch of a text fusion model gives back.",
-    "text": "Descriptions as vectors, and which are alike.",
-    "group": "People in images, and why each detection joined whom.",
-    "ablate": "What each part of a bottom-up protocol is worth.",
-    "probe": "Input and flip test: every alternative tried.",
-    "data": "What a keypoint data set holds; draw built-in scenes.",
-    "clinic": "A model with text: what is wrong, what it costs.",
+    "errors": "Which kinds of error cost how much AP.",
+    "decode": "AP with every decoder, flip test and score rule.",
+    "codec": "Error of encoding and decoding alone, at any size.",
+    "compare": "Compare epochs or result files, with intervals.",
+    "report": "Write one HTML file about a run, to share.",
+    "history": "Store and compare predictions of all epochs of a run.",
+    "sweep": "AP of every checkpoint of a run with every variant.",
+    "graft": "Which part of the network lost or gained AP.",
+    "curves": "Read training logs and flag what stands out.",
+    "overfit": "Overfit one image; if that fails, find the cause.",
+    "distill": "What a student learned from its teacher's heatmaps.",
+    "rollout": "Teacher-forced against free-running sequence model.",
+    "oracle": "Where AP is lost: replace parts by the ground truth.",
+    "experiment": "AP gained by each switch of a text fusion model.",
+    "text": "Encode descriptions as vectors; show similar ones.",
+    "group": "Group detections into people, and explain each step.",
+    "ablate": "AP of each part of a bottom-up or text model.",
+    "probe": "Check input and flip test by trying alternatives.",
+    "data": "Describe a keypoint data set; draw built-in scenes.",
+    "clinic": "What is wrong in a model with text, and its cost.",
     "film": "Scale and shift of a text neck, epoch by epoch.",
-    "paths": "Training against inference, tap by tap.",
+    "paths": "Compare training and inference pass, layer by layer.",
     "app": "Serve the workbench on 127.0.0.1.",
-    "audit": "A training config against a reference recipe.",
-    "doctor": "Versions found, pairs known not to work, what to do.",
+    "audit": "Compare a training config with a reference recipe.",
+    "doctor": "Check installed versions for known problems.",
 }
 """Verb -> one line of help. The verb's module is imported when it is used, never before."""
 
@@ -173,7 +173,8 @@ def _group(module: Any, argv: list[str]) -> typer.Typer:
     words = [word for word in argv if not word.startswith("-")]
     for name, line in module.SUBVERBS.items():
         function = answering(module.subcommand(name)) if words[1:2] == [name] else _elsewhere
-        app.command(name, help=line)(function)
+        # short_help: typer cuts the help of a list at some fifty characters.
+        app.command(name, help=line, short_help=line)(function)
     return app
 
 

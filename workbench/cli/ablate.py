@@ -36,21 +36,19 @@ if TYPE_CHECKING:
 
 
 SUBVERBS: dict[str, str] = {
-    "tags": "Tag maps of a bottom-up model: map n for all, mean, components, noise.",
-    "faults": "Frequent errors of inference scripts, each undone: flip, tags, score, stride, BGR, sides.",
+    "tags": "Tag maps of a bottom-up model: one map for all, mean, components, noise.",
+    "faults": "Undo frequent errors of inference scripts one by one: flip, tags, score, stride, BGR, sides.",
     "conditioning": "Neck, text and refiner of a model with text, with intervals.",
-    "grouping": "Its protocol: NMS, order, thresholds, flip, affine, resolutions, refine.",
+    "grouping": "Steps of a bottom-up protocol: NMS, order, thresholds, flip, affine, resolutions, refine.",
 }
 
 DEMO_PART = "tags"
 """Shown by `ablate --demo`."""
 
-Match = Annotated[
-    float | None, option("--match", "An AP that was reported: the variant whose AP is nearest is named.")
-]
+Match = Annotated[float | None, option("--match", "A reported AP: name the variant with the nearest AP.")]
 Maps = Annotated[
     str | None,
-    option("--maps", "Indices with commas between: one more variant, their mean for all keypoints."),
+    option("--maps", "Tag maps, comma separated: one more variant, their mean for all keypoints."),
 ]
 DEMO_IMAGES = 16
 

@@ -37,13 +37,15 @@ def command(
         option("--data", "A COCO-format keypoint json, or a folder of such; may be repeated."),
     ] = None,
     images: Images = None,
-    port: Annotated[int, option("--port", "Where to listen; the next free one if taken.")] = 7860,
-    host: Annotated[str, option("--host", "Other than 127.0.0.1 only with a password.")] = "127.0.0.1",
+    port: Annotated[int, option("--port", "Port; the next free one if it is taken.")] = 7860,
+    host: Annotated[
+        str, option("--host", "Address; other than 127.0.0.1 only with a password.")
+    ] = "127.0.0.1",
     auth: Annotated[
         str | None,
         option(
             "--auth",
-            "user:password, asked for before anything is shown. Other users of this machine can read it "
+            "user:password for the browser. Other users of this machine can read it "
             "in the list of processes: better --auth-file, or the variable WORKBENCH_AUTH.",
         ),
     ] = None,
@@ -51,7 +53,7 @@ def command(
         Path | None,
         option("--auth-file", "A file whose first line is user:password."),
     ] = None,
-    limit: Annotated[int, option("--limit", "Most samples of one data set that Compare computes.")] = 400,
+    limit: Annotated[int, option("--limit", "Maximum number of samples of a data set in Compare.")] = 400,
     config: Config = None,
     adapter: Adapter = None,
     family: Family = None,

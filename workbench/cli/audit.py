@@ -24,11 +24,11 @@ Against = Annotated[
 ]
 Devices = Annotated[
     int | None,
-    option("--devices", "Devices that train together; as many as the recipe's by default.", min=1),
+    option("--devices", "Number of devices in training; the recipe's by default.", min=1),
 ]
 OfConfig = Annotated[
     Path | None,
-    option("--checkpoint", "A checkpoint that is said to be of this config; the two are compared."),
+    option("--checkpoint", "A checkpoint to compare with this config."),
 ]
 Claims = Annotated[
     Path | None,

@@ -26,15 +26,15 @@ Input = Annotated[
 ]
 Heatmap = Annotated[
     list[str] | None,
-    option("--heatmap", "Width x height of its heatmaps: 48x64; a quarter of the input by default."),
+    option("--heatmap", "Width x height of the heatmaps: 48x64; a quarter of the input by default."),
 ]
 Sigma = Annotated[
     list[float] | None,
-    option("--sigma", "Of the heatmaps' Gaussian, cells; 2 for 64 rows, in proportion, by default."),
+    option("--sigma", "Sigma of the heatmap Gaussian, cells; by default 2 for 64 rows, in proportion."),
 ]
 Split = Annotated[list[float] | None, option("--split", "SimCC bins per input pixel; 2 by default.")]
 SimccSigma = Annotated[
-    str | None, option("--simcc-sigma", "Of SimCC, bins along x,y; the root of side / 8 by default.")
+    str | None, option("--simcc-sigma", "Sigma of SimCC, bins along x,y; the root of side / 8 by default.")
 ]
 Blur = Annotated[int, option("--blur", "Blur kernel of DARK, UDP and Megvii, cells, odd.")]
 Names = Annotated[

@@ -43,10 +43,14 @@ FilmTap = Annotated[
 ]
 Samples = Annotated[
     int,
-    option("--samples", "How many instances, of different species as far as there are.", min=1),
+    option("--samples", "Number of instances, of different species if possible.", min=1),
 ]
 Limit = Annotated[
-    int | None, option("--limit", f"Instances for AP, spread over the set: all; {DEMO_LIMIT} with --demo.")
+    int | None,
+    option(
+        "--limit",
+        f"Number of instances for AP, spread over the set; all by default, {DEMO_LIMIT} with --demo.",
+    ),
 ]
 
 

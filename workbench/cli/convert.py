@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 To = Annotated[
     str | None,
-    option("--to", "Whose names: hf (transformers), mmpose-1 (mmpose 1.x, Sapiens), mmpose-0 (ViTPose)."),
+    option("--to", "Target names: hf (transformers), mmpose-1 (mmpose 1.x, Sapiens), mmpose-0 (ViTPose)."),
 ]
 Drop = Annotated[
     list[str] | None,

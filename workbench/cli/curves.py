@@ -25,7 +25,7 @@ Name = Annotated[
 ]
 TrainImages = Annotated[
     int | None,
-    option("--train-images", "Images of the training set: with --batch, is warm-up long for them?"),
+    option("--train-images", "Number of training images; with --batch, tells whether warm-up is long."),
 ]
 Batch = Annotated[int | None, option("--batch", "Images in one training step, of all devices together.")]
 WarmUp = Annotated[int, option("--warm-up", "Iterations of warm-up; mmpose's recipes have 500 or 1000.")]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import (
+    Category,
     Demo,
     ImageOptions,
     Images,
@@ -29,24 +30,24 @@ if TYPE_CHECKING:
     from workbench.evaluation.probes.labels import LabelCheck
 
 SUBVERBS: dict[str, str] = {
-    "lint": "Every check of a data set, with the annotations behind each finding.",
-    "augment": "What the training pipeline of a config feeds the network, with keypoints.",
+    "lint": "Check a data set, and name the annotations behind each finding.",
+    "augment": "Draw what the training pipeline of a config feeds the network.",
 }
 
 DataName = Annotated[
-    str | None, argument("A COCO-format keypoint json, or a built-in set; a list of those when left out.")
+    str | None,
+    argument("A COCO-format keypoint json, or a built-in set; without it the built-in sets are listed."),
 ]
-Category = Annotated[str | None, option("--category", "Id or name of the one category to read.")]
 Folder = Annotated[Path | None, option("--out", "A new folder, for the set as images and one COCO json.")]
 SetName = Annotated[str | None, argument("A COCO-format keypoint json, or a built-in set.")]
 NoImages = Annotated[bool, option("--no-images", "Check the annotations alone.")]
 Checkpoint = Annotated[
     Path | None,
-    option("--model", "A checkpoint whose predictions tell the keypoints' order and exchanged sides."),
+    option("--model", "A checkpoint whose predictions show the keypoint order and exchanged sides."),
 ]
 Limit = Annotated[
     int | None,
-    option("--limit", "With --model: the first so many annotated images are predicted; 60 by default."),
+    option("--limit", "With --model: number of annotated images to predict; 60 by default."),
 ]
 PREDICTED = 60
 # Checks that a model's predictions answer.
@@ -142,7 +143,7 @@ Data = Annotated[
 ]
 Samples = Annotated[int, option("--samples", "Instances to draw, the first labelled ones.")]
 Draws = Annotated[int, option("--draws", "Draws of each instance.")]
-Seed = Annotated[int, option("--seed", "Same seed, same draws.")]
+Seed = Annotated[int, option("--seed", "Random seed of the draws.")]
 Pictures = Annotated[
     Path | None, option("--out", "The picture (.png or .jpg), the figure (.html) or the facts (.json).")
 ]

@@ -33,12 +33,13 @@ if TYPE_CHECKING:
 
 Arrows = Annotated[
     Path | None,
-    option("--arrows", "Write a picture (.html): from the model's own keypoints to another reading's."),
+    option(
+        "--arrows",
+        "Write a picture (.html) of arrows from the model's own keypoints to those of another variant.",
+    ),
 ]
-Against = Annotated[
-    str, option("--against", "Name of the variant that --arrows draws; the best one by default.")
-]
-Resamples = Annotated[int, option("--resamples", "Of the bootstrap over images.")]
+Against = Annotated[str, option("--against", "Variant that --arrows draws; the best one by default.")]
+Resamples = Annotated[int, option("--resamples", "Resamples of the bootstrap over images.")]
 # Enough images for an interval, few enough for some seconds.
 DEMO_IMAGES = 10
 

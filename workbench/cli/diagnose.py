@@ -41,7 +41,7 @@ Targets = Annotated[
     ),
 ]
 Against = Annotated[
-    Path | None, option("--against", "A run or checkpoint that is better, or that this one was made from.")
+    Path | None, option("--against", "A better run or checkpoint, or the one that training started from.")
 ]
 Claim = Annotated[
     list[str] | None, option("--claim", "A figure that you expect or have seen: AP=.698; may be repeated.")
@@ -53,8 +53,8 @@ Level = Annotated[
     Literal["files", "forward", "evaluate", "train"] | None,
     option(
         "--level",
-        "The most costly kind of test: files alone, a few forward passes, evaluations (default; forward "
-        "with --demo), short trainings.",
+        "The most expensive kind of test: files, forward (a few forward passes), evaluate (default; forward "
+        "with --demo), train (short trainings).",
     ),
 ]
 

@@ -17,7 +17,7 @@ Averaged = Annotated[
     bool | None,
     option("--ema/--raw", "Compare averaged or raw weights; by default what each trainer would load."),
 ]
-Top = Annotated[int, option("--top", "How many tensors to list for people.", min=0)]
+Top = Annotated[int, option("--top", "Number of tensors to list.", min=0)]
 
 
 def command(

@@ -32,7 +32,7 @@ DEMO_STEPS = 24
 DATA = "scenes-people-val"
 """Drawn people, learned from where no data set is named."""
 
-Student = Annotated[str, option("--student", "Network of the student, trained from initial weights.")]
+Student = Annotated[str, option("--student", "Name of the student network, trained from initial weights.")]
 StudentConfig = Annotated[
     Path | None,
     option("--student-config", "An mmpose config of the student; it is your own code and is run."),
@@ -42,16 +42,18 @@ StudentFile = Annotated[
     Path | None,
     option(
         "--student-checkpoint",
-        "A trained student of yours, with --student-config or --student-adapter where it needs one: "
-        "trained on from its weights, or only looked at with --steps 0.",
+        "A trained student, with --student-config or --student-adapter if it needs one: "
+        "training continues from it; --steps 0 only examines it.",
     ),
 ]
 Count = Annotated[int, option("--count", "How many instances to learn from.")]
-Steps = Annotated[int, option("--steps", "Of the training; 0 to look at a trained student only.")]
-Epochs = Annotated[int, option("--epochs", "How often to look at the student.")]
-Rate = Annotated[float, option("--learning-rate", "Of AdamW.")]
-Foreground = Annotated[float, option("--foreground", "A cell counts 1 + this x the teacher's value there.")]
-Seed = Annotated[int, option("--seed", "Of the student's first weights and of every step.")]
+Steps = Annotated[int, option("--steps", "Training steps; 0 only examines a trained student.")]
+Epochs = Annotated[int, option("--epochs", "How often the student is examined.")]
+Rate = Annotated[float, option("--learning-rate", "Learning rate of AdamW.")]
+Foreground = Annotated[
+    float, option("--foreground", "Weight of the foreground: a cell counts 1 + this x the teacher's value.")
+]
+Seed = Annotated[int, option("--seed", "Random seed of the student's initial weights and of every step.")]
 
 
 def command(

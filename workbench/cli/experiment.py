@@ -41,14 +41,17 @@ Text = Annotated[
     Path | None,
     option("--text", "Vectors (.npz) of the species' sentences, written by `workbench text --out`."),
 ]
-Steps = Annotated[int, option("--steps", "Of the optimizer, in every arm.", min=1)]
-BatchSize = Annotated[int, option("--batch", "Crops in one step.", min=2)]
-Rate = Annotated[float, option("--learning-rate", "The peak.")]
-Seed = Annotated[int, option("--seed", "Of first weights, crops and everything random in a step.")]
-Most = Annotated[int, option("--most", "Instances to learn from and to judge on; 0 for all.", min=0)]
+Steps = Annotated[int, option("--steps", "Training steps of every arm.", min=1)]
+BatchSize = Annotated[int, option("--batch", "Crops per training step.", min=2)]
+Rate = Annotated[float, option("--learning-rate", "Peak learning rate.")]
+Seed = Annotated[int, option("--seed", "Random seed of initial weights, crops and every step.")]
+Most = Annotated[int, option("--most", "Instances for training and for evaluation; 0 for all.", min=0)]
 Folder = Annotated[
     Path | None,
-    option("--folder", "Keep finished arms and snapshots here; the same call goes on after an interruption."),
+    option(
+        "--folder",
+        "Folder for finished arms and snapshots; repeat the command to continue after an interruption.",
+    ),
 ]
 FUSION, BASE, DATA = "rtmpose-text-fusion", "rtmpose-text-base", "scenes-val"
 # What a CPU does in a minute or two.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 A = Annotated[Path | None, argument("The checkpoint that gives parts.")]
 B = Annotated[Path | None, argument("The checkpoint that takes them.")]
-Depth = Annotated[int, option("--depth", "Words of a tensor's name that make a part: 2 splits head.", min=1)]
+Depth = Annotated[int, option("--depth", "Depth of a part in tensor names: 2 splits the head.", min=1)]
 Out = Annotated[
     Path | None, option("--out", "Write the figure (.html), the facts (.json) or the table (.csv).")
 ]

@@ -51,8 +51,8 @@ Between = Annotated[
 Forget = Annotated[
     bool, option("--forgetting", "When each instance is right first, and when it is forgotten.")
 ]
-Right = Annotated[float, option("--right", "OKS from which an instance is right.")]
-Count = Annotated[int, option("--count", "Rows of a list at most.", min=1)]
+Right = Annotated[float, option("--right", "OKS above which an instance counts as right.")]
+Count = Annotated[int, option("--count", "Maximum number of rows of a list.", min=1)]
 Import = Annotated[
     list[str] | None,
     option(

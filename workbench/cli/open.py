@@ -16,8 +16,8 @@ Files = Annotated[
     list[Path] | None,
     argument("A checkpoint; several files that make one model; a folder or index of a split one."),
 ]
-Hash = Annotated[bool, option("--hash", "Also the sha256, which reads the whole file.")]
-Names = Annotated[bool, option("--tensors", "Also every tensor with shape and type.")]
+Hash = Annotated[bool, option("--hash", "Also print the sha256 (reads the whole file).")]
+Names = Annotated[bool, option("--tensors", "Also list every tensor with shape and type.")]
 
 
 def command(files: Files = None, demo: Demo = False, hashed: Hash = False, names: Names = False) -> Answer:

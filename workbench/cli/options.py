@@ -50,48 +50,46 @@ Files = Annotated[
         "a folder or an index (*.index.json) of one model in parts."
     ),
 ]
-Config = Annotated[
-    Path | None, option("--config", "An mmpose 1.x config. Named here, it is your own code and is run.")
-]
+Config = Annotated[Path | None, option("--config", "An mmpose 1.x config; it is run as your own code.")]
 Family = Annotated[
-    str | None, option("--family", "Open the file as this family instead of the one its tensors tell.")
+    str | None, option("--family", "Open the file as this model family instead of the recognised one.")
 ]
 Adapter = Annotated[
-    Path | None, option("--adapter", "Your own model as a Python file; see README, bring your own model.")
+    Path | None, option("--adapter", "Python file with your own model; see README, bring your own model.")
 ]
-Remap = Annotated[bool, option("--remap", "Apply the proposed renaming of keys.")]
-Partial = Annotated[bool, option("--allow-partial", "Go on though not fully loaded; every number says so.")]
+Remap = Annotated[bool, option("--remap", "Apply the proposed renaming of tensors.")]
+Partial = Annotated[
+    bool, option("--allow-partial", "Accept a model that is not fully loaded; every result says so.")
+]
 Output = Annotated[
     list[str] | None,
-    option(
-        "--output", "Which outputs of an exported file are what: heatmaps=NAME, or simcc_x=NAME,simcc_y=NAME."
-    ),
+    option("--output", "Roles of an exported file's outputs: heatmaps=NAME, or simcc_x=NAME,simcc_y=NAME."),
 ]
 Assume = Annotated[
     list[str] | None,
     option(
         "--assume",
-        "What a file leaves open, NAME=VALUE; may be repeated. Of an exported one: padding=1.25, "
-        "mean=0,0,0, std=255, channels=bgr, input=192x256 (width x height), layout=channels-last; of a "
-        "ViTPose+ one: expert=ap10k; of a ViTPose of unusual size: heads=12.",
+        "What the file does not state, NAME=VALUE; may be repeated. Exported file: padding=1.25, "
+        "mean=0,0,0, std=255, channels=bgr, input=192x256 (width x height), layout=channels-last; "
+        "ViTPose+: expert=ap10k; ViTPose of an unusual size: heads=12.",
     ),
 ]
 Expert = Annotated[
     str | None,
     option(
         "--expert",
-        "Of a ViTPose+ file: whose expert and head are used: coco, aic, mpii, ap10k, apt36k, wholebody.",
+        "ViTPose+: the data set whose expert and head are used: coco, aic, mpii, ap10k, apt36k, wholebody.",
     ),
 ]
 Resample = Annotated[
     bool,
     option(
         "--resample-pos-embed",
-        "ViTPose, Sapiens: take an input of another size, with the position embedding resampled.",
+        "ViTPose, Sapiens: accept another input size and resample the position embedding.",
     ),
 ]
 SkeletonName = Annotated[
-    str | None, option("--skeleton", "What the keypoints are: coco-17, ap10k-17 ...; the file's by default.")
+    str | None, option("--skeleton", "Names of the keypoints: coco-17, ap10k-17 ...; the file's by default.")
 ]
 Device = Annotated[str, option("--device", "cpu, cuda, cuda:1 ...")]
 Data = Annotated[
@@ -99,7 +97,7 @@ Data = Annotated[
 ]
 Images = Annotated[Path | None, option("--images", "The folder of the images that the json names.")]
 Bits = Annotated[
-    int, option("--bits", "Bits that the camera of 16-bit images used; by the brightest by default.")
+    int, option("--bits", "Bit depth of 16-bit images (10, 12 ...); 0 estimates it from the brightest pixel.")
 ]
 AsStored = Annotated[
     bool, option("--as-stored", "Read images as they are stored, without their EXIF rotation.")
@@ -108,10 +106,14 @@ Image = Annotated[
     list[Path] | None, option("--image", "An image, a folder of images or a video; may be repeated.")
 ]
 Box = Annotated[
-    str | None, option("--box", "x0,y0,x1,y1 in image pixels; the whole image when nothing is said.")
+    str | None, option("--box", "Bounding box x0,y0,x1,y1 in image pixels; the whole image by default.")
 ]
 Boxes = Annotated[
-    str | None, option("--boxes", "annotation (default with --data), whole, or a COCO detection json.")
+    str | None,
+    option(
+        "--boxes",
+        "Bounding boxes: annotation (default with --data), whole (image), or a COCO detection json.",
+    ),
 ]
 NMS = Annotated[
     float | None, option("--nms", "OKS above which the worse of two poses is dropped; 1 for none.")
@@ -129,7 +131,7 @@ Rule = Annotated[
     list[str] | None,
     option(
         "--rule",
-        "Of a bottom-up model, NAME=VALUE: input_size=640, scales=1,2, resolutions=fine, "
+        "Inference option of a bottom-up model, NAME=VALUE: input_size=640, scales=1,2, resolutions=fine, "
         "inverse_affine=off, nms_kernel=3, refine=off, rules=mmpose ...; may be repeated.",
     ),
 ]
@@ -137,20 +139,26 @@ Out = Annotated[Path | None, option("--out", "Where to write the picture, video,
 Demo = Annotated[bool, option("--demo", "Use the built-in checkpoints and data, offline.")]
 
 
-SkipMissing = Annotated[bool, option("--skip-missing", "Leave missing images out; the answer says so.")]
-Category = Annotated[str | None, option("--category", "The one category to read, by id or name.")]
+SkipMissing = Annotated[bool, option("--skip-missing", "Skip missing images; the result says so.")]
+Category = Annotated[
+    str | None, option("--category", "Id or name of the category to read, where the json has several.")
+]
 Limit = Annotated[
-    int | None, option("--limit", "Use only the first so many images; all by default, a few with --demo.")
+    int | None, option("--limit", "Number of images, from the first; all by default, a few with --demo.")
 ]
 NoArea = Annotated[
-    bool, option("--no-area", "Area is .53 of the box: for sets without area (CrowdPose, AIC).")
+    bool, option("--no-area", "Take .53 of the box as area: for sets without area (CrowdPose, AIC).")
 ]
 Sigmas = Annotated[
-    str | None, option("--sigmas", "OKS constants, comma separated; one for all. The skeleton's by default.")
+    str | None,
+    option("--sigmas", "OKS sigmas: one for all keypoints, or comma separated; the skeleton's by default."),
 ]
 MaxDets = Annotated[int, option("--max-dets", "Detections that count per image and category.")]
 PoseScore = Annotated[
-    str, option("--pose-score", "bbox_keypoint (as mmpose), bbox, bbox_rle, mean, min, max, oracle.")
+    str,
+    option(
+        "--pose-score", "Score of a pose: bbox_keypoint (as mmpose), bbox, bbox_rle, mean, min, max, oracle."
+    ),
 ]
 BatchSize = Annotated[int, option("--batch-size", "Crops in one forward pass.")]
 Resamples = Annotated[int, option("--resamples", "Resamples of the paired bootstrap.", min=2)]
@@ -161,12 +169,13 @@ Normalise = Annotated[
     str | None,
     option(
         "--normalise",
-        "Length of pck, nme, auc: box, diagonal, area, head, torso, box_size or head_size (as annotated), "
-        "left_eye,right_eye or 30px.",
+        "Length that distances are divided by: box, diagonal, area, head, torso, box_size or head_size "
+        "(annotated), left_eye,right_eye or 30px.",
     ),
 ]
 Thresholds = Annotated[
-    str | None, option("--thresholds", "Of mpck, comma separated; 0.05,0.1,0.15,0.2,0.25 by default.")
+    str | None,
+    option("--thresholds", "Thresholds of mpck, comma separated; 0.05,0.1,0.15,0.2,0.25 by default."),
 ]
 Threshold = Annotated[
     float | None,

@@ -5,7 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from workbench.cli.options import Adapter, Config, Demo, Device, ImageOptions, Images, Out, argument, option
+from workbench.cli.options import (
+    Adapter,
+    Category,
+    Config,
+    Demo,
+    Device,
+    ImageOptions,
+    Images,
+    Out,
+    argument,
+    option,
+)
 from workbench.cli.output import Answer, in_job, say
 
 if TYPE_CHECKING:
@@ -25,9 +36,6 @@ ImageFile = Annotated[
 Annotation = Annotated[
     str | None,
     option("--annotation", "A COCO-format keypoint json, or a built-in set: astronaut, scenes-val."),
-]
-Category = Annotated[
-    str | None, option("--category", "The category to read, where the json has several (MP-100).")
 ]
 Count = Annotated[int, option("--count", "How many instances to overfit at once.")]
 Number = Annotated[
@@ -65,8 +73,8 @@ ConfigTraining = Annotated[
     bool,
     option(
         "--config-training/--no-config-training",
-        "With --config: train with its optimizer, schedule, parameter groups, clipping, averaging and "
-        "codec, or with this verb's own settings.",
+        "With --config: use its optimizer, schedule, parameter groups, clipping, averaging and "
+        "codec, or this verb's own settings.",
     ),
 ]
 Dropout = Annotated[bool, option("--dropout/--no-dropout", "Dropout as the network defines it, or off.")]

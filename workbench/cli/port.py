@@ -24,7 +24,10 @@ Map = Annotated[
 ]
 Tolerance = Annotated[float, option("--tolerance", "Relative difference above which two places differ.")]
 OwnInput = Annotated[
-    bool, option("--own-input", "Give B its own pixels instead of A's, as where it wants 0..255.")
+    bool,
+    option(
+        "--own-input", "Prepare B's input in B's own way instead of A's, for example if it expects 0..255."
+    ),
 ]
 Text = str | None
 OwnFile = Path | None

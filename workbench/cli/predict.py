@@ -39,10 +39,8 @@ if TYPE_CHECKING:
 DetectedBoxes = Annotated[
     Path | None, option("--boxes", "A COCO detection json; its image_id is the number in an image's name.")
 ]
-BoxScore = Annotated[
-    float, option("--box-score", "Boxes of a detection json or a detector below this are left out.")
-]
-Every = Annotated[int, option("--every", "Of videos, use each n-th frame.", min=1)]
+BoxScore = Annotated[float, option("--box-score", "Minimum score of a detected box.")]
+Every = Annotated[int, option("--every", "Videos: use every n-th frame.", min=1)]
 Threshold = Annotated[float, option("--threshold", "Draw keypoints with at least this score.")]
 
 

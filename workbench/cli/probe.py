@@ -31,17 +31,18 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
 
 SUBVERBS: dict[str, str] = {
-    "input": "Normalisation, channel order, value range, axes, padding, half pixels: each alternative tried.",
-    "flip": "Shift of the flip test in pixels, wrong mirror pairs, doubled peaks, UDP or plain.",
+    "input": "Try other normalisations, channel orders, value ranges, axes, paddings and half pixels.",
+    "flip": "Find the flip test's shift in pixels, wrong mirror pairs, doubled peaks, UDP or plain.",
 }
 
 DEMO_PART = "input"
 """Shown by `probe --demo`."""
 
 Limit = Annotated[
-    int | None, option("--limit", "Use the first so many annotated images; 40 by default, 12 with --demo.")
+    int | None,
+    option("--limit", "Number of annotated images, from the first; 40 by default, 12 with --demo."),
 ]
-Seed = Annotated[int, option("--seed", "Of the bootstrap: same seed, same intervals.")]
+Seed = Annotated[int, option("--seed", "Random seed of the bootstrap.")]
 IMAGES, DEMO_IMAGES = 40, 12
 
 

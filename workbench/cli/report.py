@@ -39,12 +39,13 @@ Files = Annotated[
     argument("A run's folder, checkpoints, predictions (.parquet) or COCO result files (.json)."),
 ]
 Log = Annotated[
-    list[Path] | None, option("--log", "A training log of the run; found beside the checkpoints by itself.")
+    list[Path] | None,
+    option("--log", "A training log of the run; by default the one beside the checkpoints."),
 ]
 Diagnose = Annotated[
     str, option("--diagnose", "Tests of the diagnostics run: none, files, forward, evaluate, or train.")
 ]
-Most = Annotated[int, option("--most", "Checkpoints of a run's folder that are evaluated at most.", min=2)]
+Most = Annotated[int, option("--most", "Maximum number of checkpoints of a run's folder to evaluate.", min=2)]
 Worst = Annotated[int, option("--worst", "Worst instances that are shown.", min=0)]
 Out = Annotated[Path | None, option("--out", "The report, a name ending in .html.")]
 

@@ -37,7 +37,10 @@ PHOTOGRAPH = "astronaut"
 Image = Annotated[list[Path] | None, option("--image", "An image, or a folder of images; may be repeated.")]
 SampleNumber = Annotated[
     list[int] | None,
-    option("--sample", "Which instance of --data, from 0; may be repeated. The first labelled one."),
+    option(
+        "--sample",
+        "Number of the instance in --data, from 0; may be repeated; the first labelled one by default.",
+    ),
 ]
 
 

@@ -12,6 +12,7 @@ import typer
 
 from workbench.cli.options import (
     Adapter,
+    Category,
     Data,
     Demo,
     Device,
@@ -44,28 +45,27 @@ Files = Annotated[
 Instance = Annotated[
     str | None, option("--instance", "Key of the instance: image/annotation; the first labelled by default.")
 ]
-Category = Annotated[
-    str | None, option("--category", "The category to read, where the json has several (MP-100).")
-]
 Support = Annotated[
     str | None, option("--support", "Key of the support example; by default the instance itself.")
 ]
-Threshold = Annotated[float, option("--threshold", "Of PCK, share of the normaliser.")]
+Threshold = Annotated[float, option("--threshold", "PCK threshold, share of the normaliser.")]
 Normaliser = Annotated[
-    str, option("--normaliser", "longer side (MP-100), diagonal, or root of area; of the box.")
+    str,
+    option(
+        "--normaliser",
+        "What distances are divided by: the box's longer side (MP-100), diagonal, or root of area.",
+    ),
 ]
 ScheduleSteps = Annotated[
     int,
-    option(
-        "--schedules", "Train the model of the first checkpoint with each schedule for so many steps.", min=0
-    ),
+    option("--schedules", "Train the first checkpoint for this number of steps with each schedule.", min=0),
 ]
 Bisected = Annotated[
     int,
     option(
         "--bisect",
-        "Learn the sample again from initial weights, with the defects of the last checkpoint's code, in"
-        " so many steps (400 is usual), and name the switch that prevents learning.",
+        "Overfit the sample from initial weights, with the defects of the last checkpoint's code, for this"
+        " number of steps (400 is usual), and name the switch that prevents learning.",
         min=0,
     ),
 ]

@@ -36,19 +36,24 @@ Ablations = Annotated[
     list[str] | None,
     option(
         "--ablations",
-        "More ways to read the outputs, with commas between: decoders, flip, codec; of a bottom-up model "
-        "tags, grouping, faults; of one with text conditioning; or one variant by its name. May be repeated.",
+        "Variants to evaluate, comma separated: decoders, flip, codec; for a bottom-up model tags, grouping, "
+        "faults; for a model with text conditioning; or the name of one variant. May be repeated.",
     ),
 ]
 EngineName = Annotated[str, option("--engine", "local (this process) or ray.")]
 Address = Annotated[
-    str | None, option("--address", "Of a running Ray cluster: host:port, or auto. Without it, this machine.")
+    str | None,
+    option("--address", "Address of a running Ray cluster: host:port, or auto; this machine by default."),
 ]
 Workers = Annotated[
     int | None,
-    option("--workers", "Of --engine ray: at most so many; by default one for each GPU or CPU.", min=1),
+    option(
+        "--workers",
+        "With --engine ray: maximum number of workers; by default one for each GPU or CPU.",
+        min=1,
+    ),
 ]
-Cpus = Annotated[int, option("--cpus", "Of --engine ray: CPUs of a worker without a GPU.", min=1)]
+Cpus = Annotated[int, option("--cpus", "With --engine ray: CPUs of a worker without a GPU.", min=1)]
 Patience = Annotated[
     float, option("--patience", "Seconds within which a Ray cluster, and its first worker, answers.", min=1.0)
 ]

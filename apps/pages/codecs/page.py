@@ -55,7 +55,7 @@ class CodecsPage(EpochPage[CodecState]):
 
     path, prefix, title, parent = "codecs", "cod", "Codecs", ""
     question = (
-        "Is the output read in the best way (decoder, flip, score), and what does the codec alone cost?"
+        "Which decoder, flip test and score rule are best, and how much error does the codec alone add?"
     )
     address, sections, values = ADDRESS, tuple(QUESTIONS), BAR
     questions, limits, state_type = QUESTIONS, LIMITS, CodecState
@@ -183,8 +183,8 @@ class ErrorMapSection(WorkSection):
 
     name, title = "errors", "Encoding and decoding alone"
     question = (
-        "What would a perfect network lose? Error of each codec over the whole input, at its border, and the "
-        "AP that it leaves; sizes are width x height, such as 192x256"
+        "How much error do encoding and decoding alone add? Over the whole input and at its border, with the "
+        "highest AP that each codec allows; sizes are width x height, such as 192x256"
     )
     handlers = ("codecs_measure", "codecs_measured", "codecs_unmeasure")
 

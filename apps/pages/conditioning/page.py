@@ -192,7 +192,9 @@ class ConditioningPage(EpochPage[ClinicState]):
     """The clinic on one epoch of one run."""
 
     path, prefix, title, parent = "conditioning", "cnd", "Clinic", "Conditioning"
-    question = "What is wrong with the neck, the text and the refiner, how do we know, and what does it cost?"
+    question = (
+        "What is wrong with the neck, the text or the refiner, what proves it, and how much AP does it cost?"
+    )
     address, sections, overview_ids, values = ADDRESS, SECTIONS, ("cnd-card",), BAR
     questions, limits, state_type = QUESTIONS, LIMITS, ClinicState
     alone, waiting = ALONE, WAITING

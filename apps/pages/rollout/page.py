@@ -81,7 +81,7 @@ class RolloutPage(LabPage[RolloutState]):
                 placeholder="the sample itself",
             )  # fmt: skip
             threshold = gr.Number(
-                DEFAULT_THRESHOLD, label="PCK: closer than", minimum=0, step=0.05, min_width=110, scale=0
+                DEFAULT_THRESHOLD, label="PCK threshold", minimum=0, step=0.05, min_width=110, scale=0
             )
             normaliser = gr.Dropdown(
                 list(NORMALISERS), value=NORMALISERS[0], label="share of the box's", min_width=150, scale=0
@@ -359,8 +359,8 @@ class Retrain(WorkSection):
 
     name, title = "bisection", "Which switch?"
     question = (
-        "Epoch B's network is trained on this sample again from initial weights, with its defects; then one "
-        "switch at a time is removed."
+        "Epoch B's network overfits this sample from initial weights, with all its defects; then one defect "
+        "at a time is switched off."
     )
     handlers = ("rollout_learn", "rollout_learned", "rollout_unlearn")
 

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.core import Run, Skeleton
 from workbench.core.capabilities import RollsOut
-from workbench.core.inspector import Inspector, Needs, Range
+from workbench.core.inspector import Inspector, Needs
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout
@@ -32,7 +32,7 @@ from workbench.inspectors.sequence.rollout import (
     GROWS,
     NOT_LEARNED,
     NOTHING_COUNTS,
-    Normaliser,
+    PckParams,
     PckRule,
     granularity,
 )
@@ -116,21 +116,13 @@ def moved_by_rounding(run: Run, points: Float[np.ndarray, "N K 2"]) -> Float[np.
 
 
 @dataclass(frozen=True)
-class Params:
+class Params(PckParams):
     """Parameters.
 
     Attributes:
         threshold: of PCK, share of the normaliser; .2 in MP-100.
         normaliser: what distances are divided by.
     """
-
-    threshold: Annotated[float, Range(0.01, 0.5, 0.01)] = 0.2
-    normaliser: Normaliser = "longer side"
-
-    @property
-    def rule(self) -> PckRule:
-        """The rule of these parameters."""
-        return PckRule(self.threshold, self.normaliser)
 
 
 @dataclass(frozen=True, eq=False)

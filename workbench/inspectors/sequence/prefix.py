@@ -18,7 +18,7 @@ from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout
-from workbench.inspectors.sequence.rollout import NOTHING_COUNTS, Normaliser, PckRule, granularity
+from workbench.inspectors.sequence.rollout import NOTHING_COUNTS, PckParams, granularity
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Params:
+class Params(PckParams):
     """Parameters.
 
     Attributes:
@@ -35,14 +35,7 @@ class Params:
         points: largest number of prefix lengths; both ends are always included.
     """
 
-    threshold: Annotated[float, Range(0.01, 0.5, 0.01)] = 0.2
-    normaliser: Normaliser = "longer side"
     points: Annotated[int, Range(2, 69, 1)] = 10
-
-    @property
-    def rule(self) -> PckRule:
-        """The rule of these parameters."""
-        return PckRule(self.threshold, self.normaliser)
 
 
 @dataclass(frozen=True, eq=False)

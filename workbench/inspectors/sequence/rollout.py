@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from typing_extensions import Protocol, runtime_checkable
 
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Run, geometry
 from workbench.core.capabilities import RollsOut
+from workbench.core.inspector import Range
 from workbench.core.pck import BOX_LENGTHS, BoxLength, box_lengths, distances, pck_by_image
 from workbench.core.run import evaluating
 
@@ -185,6 +186,24 @@ class PckRule:
         shares = pck_by_image(np.asarray(errors, float), self.threshold)
         known = shares[~np.isnan(shares)]
         return float(known.mean()) if len(known) else float("nan")
+
+
+@dataclass(frozen=True)
+class PckParams:
+    """Parameters of an inspector that counts PCK.
+
+    Attributes:
+        threshold: of PCK, share of the normaliser; .2 in MP-100.
+        normaliser: what distances are divided by.
+    """
+
+    threshold: Annotated[float, Range(0.01, 0.5, 0.01)] = 0.2
+    normaliser: Normaliser = "longer side"
+
+    @property
+    def rule(self) -> PckRule:
+        """The rule of these parameters."""
+        return PckRule(self.threshold, self.normaliser)
 
 
 def explaining_rule(run: Run, points: Float[np.ndarray, "N K 2"], figure: float) -> PckRule | None:

@@ -23,8 +23,7 @@ from workbench.inspectors.sequence import rollout
 from workbench.inspectors.sequence.rollout import (
     NOT_LEARNED,
     NOTHING_COUNTS,
-    Normaliser,
-    PckRule,
+    PckParams,
     granularity,
 )
 
@@ -38,7 +37,7 @@ NOTHING = 1e-5
 
 
 @dataclass(frozen=True)
-class Params:
+class Params(PckParams):
     """Parameters.
 
     Attributes:
@@ -47,14 +46,7 @@ class Params:
         seed: of the shuffle.
     """
 
-    threshold: Annotated[float, Range(0.01, 0.5, 0.01)] = 0.2
-    normaliser: Normaliser = "longer side"
     seed: Annotated[int, Range(0, 99, 1)] = 0
-
-    @property
-    def rule(self) -> PckRule:
-        """The rule of these parameters."""
-        return PckRule(self.threshold, self.normaliser)
 
 
 @dataclass(frozen=True, eq=False)
