@@ -144,7 +144,7 @@ class ResultFiles(JobSection):
 
     def _compared(self, job: Job, data: str, a: str, b: str, demo: str) -> Comparison:
         from workbench.evaluation import compare
-        from workbench.evaluation.label_audit import runs_of_files
+        from workbench.evaluation.file_runs import runs_of_files
         from workbench.evaluation.result_lists import minus_ones, pairing_note, with_own_annotations
 
         paths = demo_epochs() if demo else [Path(a), Path(b)]

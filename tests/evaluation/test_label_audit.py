@@ -13,7 +13,8 @@ from tests.evaluation.test_comparison_details import COCO, judged, people_set, s
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
 from workbench.data import builtin
 from workbench.evaluation import Predictions, compare, evaluate, predict
-from workbench.evaluation.label_audit import MISSING, SHIFTED, SWAPPED, label_audit, runs_of_files
+from workbench.evaluation.file_runs import runs_of_files
+from workbench.evaluation.label_audit import MISSING, SHIFTED, SWAPPED, label_audit
 from workbench.models import open_model
 
 TWO = ("first", "second")

@@ -27,7 +27,7 @@ from workbench.cli.output import Answer, check_room, in_job, run_in_job
 if TYPE_CHECKING:
     from workbench.data import PoseSet
     from workbench.evaluation import Predictions, Protocol
-    from workbench.evaluation.label_audit import FileRun
+    from workbench.evaluation.file_runs import FileRun
     from workbench.models import LoadedModel
 
 Files = Annotated[
@@ -145,7 +145,7 @@ def judged_epochs(
     from workbench.data.coco import read_json
     from workbench.evaluation import check_evaluable
     from workbench.evaluation.exchange_formats import is_dump
-    from workbench.evaluation.label_audit import runs_of_files
+    from workbench.evaluation.file_runs import runs_of_files
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.protocol import judged_as, judged_by
     from workbench.evaluation.result_lists import minus_ones

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from workbench.diagnosis.report import Diagnosis
     from workbench.evaluation import History, Predictions, Protocol
     from workbench.evaluation.errors_report import Errors
-    from workbench.evaluation.label_audit import FileRun
+    from workbench.evaluation.file_runs import FileRun
 
 # Margin around the box, as a part of its longer side.
 MARGIN = 0.25

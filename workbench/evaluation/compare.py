@@ -22,9 +22,10 @@ from workbench.evaluation.bootstrap import (
 )
 from workbench.evaluation.calibration import Calibration, calibration, pairs_of
 from workbench.evaluation.evaluate import Evaluation, evaluate, figure_text
+from workbench.evaluation.file_runs import FileRun
 from workbench.evaluation.ground_truth import AreaRule
 from workbench.evaluation.keypoint_ap import AREA_RANGES
-from workbench.evaluation.label_audit import FileRun, LabelAudit, label_audit
+from workbench.evaluation.label_audit import LabelAudit, label_audit
 from workbench.evaluation.oks import FOUND, keypoint_terms
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
