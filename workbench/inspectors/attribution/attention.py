@@ -55,7 +55,7 @@ class Params:
     Attributes:
         instance: which sample of the run; the first when empty.
         keypoint: the rollout of all keypoints side by side, or one keypoint's rollout and heads.
-        layer: whose heads are drawn for one keypoint.
+        layer: layer whose heads are drawn for one keypoint.
     """
 
     instance: Annotated[str, INSTANCE] = ""

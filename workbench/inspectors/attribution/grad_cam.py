@@ -28,9 +28,10 @@ class Params:
         instance: which sample of the run; the first when empty.
         keypoint: all keypoints side by side, or one large.
         target: the number of the output that is explained.
-        layer: whose output is weighted; automatic takes the last one at the network's coarsest resolution.
-        weights: of the channels: the mean of their gradient over all places (Grad-CAM), or each place its
-            own; automatic takes the mean for heatmaps, and places for SimCC heads, which weigh each anew.
+        layer: layer whose output is weighted; automatic takes the last one at the network's coarsest
+            resolution.
+        weights: weight of a channel: the mean of its gradient over all places (Grad-CAM), or at each place
+            its own; automatic takes the mean for heatmaps, and places for SimCC heads, which weigh each anew.
         positive: draw evidence for the keypoint alone, as published; otherwise evidence against it as well.
     """
 

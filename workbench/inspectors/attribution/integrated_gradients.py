@@ -41,7 +41,7 @@ class Params:
 
     Attributes:
         instance: which sample of the run; the first when empty.
-        keypoint: whose answer is explained; by default the one with the lowest score.
+        keypoint: keypoint whose answer is explained; by default the one with the lowest score.
         target: the number of the output that is explained.
         baseline: the input without image from which the steps begin: zero (the mean colour of the training
             data, where inputs are normalised), the mean colour of this input, or a blurred copy of it.

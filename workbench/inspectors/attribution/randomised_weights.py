@@ -46,12 +46,12 @@ class Params:
 
     Attributes:
         instance: which sample of the run; the first when empty.
-        method: whose maps are compared; gradient is the absolute gradient of the pixels.
+        method: method whose maps are compared; gradient is the absolute gradient of the pixels.
         order: part after part from the output backwards, or all weights at once.
-        parts: of the network when they are shuffled one after the other.
+        parts: number of parts of the network that are shuffled one after the other.
         target: the number of the output that is explained.
-        layer: of Grad-CAM; automatic takes the last one at the network's coarsest resolution.
-        seed: of the shuffling.
+        layer: layer of Grad-CAM; automatic takes the last one at the network's coarsest resolution.
+        seed: random seed of the shuffling.
     """
 
     instance: Annotated[str, INSTANCE] = ""

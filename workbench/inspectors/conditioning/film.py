@@ -185,8 +185,8 @@ class Params:
     """Controls.
 
     Attributes:
-        seed: of the random vectors that stand for any other condition.
-        bins: of the histograms.
+        seed: random seed of the vectors that stand for any other condition.
+        bins: number of bins of the histograms.
     """
 
     seed: Annotated[int, Range(0, 99, 1)] = 0
@@ -204,7 +204,7 @@ class Film(Report):
         subjects: names of the known conditions.
         images: how many samples.
         at_inference: the predict pass applies γ and β.
-        bins: of the histograms.
+        bins: number of bins of the histograms.
     """
 
     title: str

@@ -39,7 +39,7 @@ class Params:
     Attributes:
         threshold: keypoints above it pass.
         rule: the peak of the map, as upstream, or the largest value of its softmax.
-        temperature: of the softmax.
+        temperature: temperature of the softmax.
     """
 
     threshold: Annotated[float, Range(0, 1, 0.01)] = 0.5
@@ -54,7 +54,7 @@ class MaskedKeypoints(Report):
     Attributes:
         threshold: of the mask.
         rule: what is compared with it.
-        temperature: of the softmax.
+        temperature: temperature of the softmax.
         confidences: by the rule.
         peaks: of the maps themselves.
         best: confidence of a perfect map of this size, by the rule; of a single cell without a codec.

@@ -53,7 +53,7 @@ class Params:
         crop: draw the network's crop below the maps.
         marks: draw the cross and the ring.
         columns: panels side by side.
-        beta: of SimCC models: factor before the softmax; 10 in mmpose's loss.
+        beta: for SimCC models: factor before the softmax; 10 in mmpose's loss.
     """
 
     instance: Annotated[str, INSTANCE] = ""

@@ -35,7 +35,7 @@ class Params:
 
     Attributes:
         radius: a second mode lies further than this from the first, input pixels.
-        mass: of heatmaps: their positive values as they are, or the softmax of beta times them.
+        mass: for heatmaps: their positive values as they are, or the softmax of beta times them.
         beta: factor before the softmax (SimCC always, heatmaps when asked for); 10 in mmpose's SimCC loss.
     """
 

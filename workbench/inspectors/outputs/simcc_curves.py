@@ -31,7 +31,7 @@ class Params:
 
     Attributes:
         instance: which sample of the run; the first when empty.
-        keypoint: whose curves are drawn; the one with the lowest score unless named.
+        keypoint: keypoint whose curves are drawn; the one with the lowest score unless named.
         beta: factor before the softmax: 10 in mmpose's loss, 150 in its visibility option.
         times_sigma: multiply beta by the codec's sigma, as mmpose's visibility option does.
         radius: a second mode lies further than this from the first, input pixels.

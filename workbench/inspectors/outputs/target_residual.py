@@ -47,7 +47,7 @@ class Params:
 
     Attributes:
         instance: which sample of the run; the first when empty.
-        keypoint: whose maps are drawn; the one with the largest residual unless named.
+        keypoint: keypoint whose maps are drawn; the one with the largest residual unless named.
         beta: factor before the softmax of SimCC logits and labels; 10 in mmpose's loss.
     """
 

@@ -30,7 +30,7 @@ class Params:
     """Parameters.
 
     Attributes:
-        bins: of confidence, for the calibration error.
+        bins: number of confidence bins of the calibration error.
     """
 
     bins: Annotated[int, Range(2, 50, 1)] = 10

@@ -120,7 +120,7 @@ class Params(PckParams):
     """Parameters.
 
     Attributes:
-        threshold: of PCK, share of the normaliser; .2 in MP-100.
+        threshold: PCK threshold, a share of the normaliser; .2 in MP-100.
         normaliser: what distances are divided by.
     """
 

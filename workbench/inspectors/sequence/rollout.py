@@ -193,7 +193,7 @@ class PckParams:
     """Parameters of an inspector that counts PCK.
 
     Attributes:
-        threshold: of PCK, share of the normaliser; .2 in MP-100.
+        threshold: PCK threshold, a share of the normaliser; .2 in MP-100.
         normaliser: what distances are divided by.
     """
 

@@ -41,9 +41,9 @@ class Params(PckParams):
     """Parameters.
 
     Attributes:
-        threshold: of PCK, share of the normaliser; .2 in MP-100.
+        threshold: PCK threshold, a share of the normaliser; .2 in MP-100.
         normaliser: what distances are divided by.
-        seed: of the shuffle.
+        seed: random seed of the shuffle.
     """
 
     seed: Annotated[int, Range(0, 99, 1)] = 0
