@@ -58,6 +58,29 @@ def test_a_list_of_other_files_is_no_video(tmp_path):
     assert len(list(frames(tmp_path / "other_001.avi"))) == 6
 
 
+def test_a_picture_that_is_called_a_video_leads_to_no_other_file(tmp_path, monkeypatch):
+    """OpenCV's reader of series opens frame_2 to see whether there is one; only FFmpeg is asked."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((48, 64, 3), np.uint8))
+    path = (tmp_path / "a.png").rename(tmp_path / "frame_1.mp4")
+    asked = []
+    opened = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *given: asked.append(given) or opened(*given))
+    with pytest.raises(ValueError, match=r"frame_1\.mp4: expected a video"):
+        video_facts(path)
+    assert asked == [(str(path), cv2.CAP_FFMPEG)]
+
+
+def test_frames_that_are_packed_pictures_are_not_unpacked(tmp_path):
+    path = tmp_path / "packed.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MPNG"), 10, (64, 48))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no PNG into .avi files")
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    with pytest.raises(ValueError, match=r"packed\.avi: its frames are coded as b'MPNG', which is not read"):
+        video_facts(path)
+
+
 def test_bad_input_is_refused_in_one_sentence(tmp_path):
     (tmp_path / "none.mp4").write_bytes(b"no video" * 100)
     with pytest.raises(ValueError, match=r"none.mp4: expected a video"):
@@ -231,12 +254,12 @@ def test_a_video_of_which_only_a_part_can_be_read_says_so(tmp_path, name):
     assert f"{len(found)} of 40" in str(said[0].message)
 
 
-def test_frames_of_more_pixels_than_any_image_are_refused_before_one_is_decoded(tmp_path, monkeypatch):
+def test_frames_of_more_pixels_than_any_video_are_refused_before_one_is_decoded(tmp_path, monkeypatch):
     with VideoWriter(tmp_path / "large.avi", 25) as video:
         for image in pictures(2):
             video.write(image)
     facts = video_facts(tmp_path / "large.avi")
-    monkeypatch.setattr("workbench.data.video.MOST_PIXELS", facts.width * facts.height - 1)
+    monkeypatch.setattr("workbench.data.video.MOST_FRAME_PIXELS", facts.width * facts.height - 1)
     for reader in (video_facts, lambda path: list(frames(path))):
         with pytest.raises(
             ValueError, match=rf"large\.avi: has frames of {facts.width} x {facts.height} pixels"

@@ -18,6 +18,14 @@ import numpy as np
 
 from workbench.core.errors import ReadingNote
 from workbench.core.files import write_bytes
+from workbench.data.image_headers import (
+    MOST_FRAMES,
+    bytes_per_pixel,
+    gif_frames,
+    png_chunks,
+    tiff_pages,
+    tiff_size,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -115,30 +123,25 @@ def eight_bits(
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
-# A 30 kB file can claim 50,000 x 50,000 pixels. This is above any camera and below any memory.
-MOST_PIXELS = 89_000_000
+# A 30 kB file can claim 50,000 x 50,000 pixels. OpenCV holds the pixels twice while it decodes: these take
+# 450 MB.
+MOST_PIXELS = 75_000_000
 
 # A progressive JPEG has some ten scans, and each passes over all pixels; any number of empty ones fit into a
 # few kB. So many pixels take three seconds.
 MOST_SCANNED = 20 * MOST_PIXELS
 
-# Of the decoded values: four bytes for each of these pixels, so that 16 bits and floats take no more memory
-# than the largest picture of 8 bits and its copies do.
-_MOST_BYTES = 4 * MOST_PIXELS
+# Of the decoded values, so that 16 bits and floats take no more memory than the largest picture of 8 bits.
+_MOST_BYTES = 3 * MOST_PIXELS
+
+# Of the file beside these pixels; more where it has fewer of them.
+_MOST_OF_A_FILE = 48 << 20
 
 # Deflate makes at most 1,032 bytes of one, and a byte holds at most 8 pixels.
 _PNG_PIXELS = 1032 * 8
 
-# So many frames are counted in a file: a small file can hold millions of empty ones.
-MOST_FRAMES = 10_000
-
 # How many images are decoded to find the bit depth of a set.
 _MOST_LOOKED = 200
-
-# Tags of a TIFF for width and height; types of whole numbers: 16, 32 and 64 bits (BigTIFF).
-_TIFF_SIZES = {256, 257}
-_TIFF_NUMBERS = {3: "H", 4: "I", 16: "Q"}
-_MOST_TAGS = 1 << 16
 
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 QUARTER_TURNS = (5, 6, 7, 8)  # its values that exchange width and height
@@ -187,7 +190,17 @@ def read_image_with_notes(
         notes += (f"{path.name}: has {counted}, of which the first alone is read",)
     if shown.ndim == 2:
         return cv2.cvtColor(shown, cv2.COLOR_GRAY2RGB), notes
-    return cv2.cvtColor(np.ascontiguousarray(shown[..., :3]), cv2.COLOR_BGR2RGB), notes
+    return _red_first(np.ascontiguousarray(shown[..., :3])), notes
+
+
+def _red_first(pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """BGR pixels as RGB, in the same array: a second one of the largest picture would take 267 MB."""
+    import cv2
+
+    for row in range(0, len(pixels), 256):
+        rows = pixels[row : row + 256]
+        rows[...] = cv2.cvtColor(rows, cv2.COLOR_BGR2RGB)
+    return pixels
 
 
 def common_bits(paths: Iterable[Path]) -> int:
@@ -231,10 +244,16 @@ def _decoded(path: Path, upright: bool) -> np.ndarray:
     height, width = image_size(path)
     if width * height > MOST_PIXELS:
         raise ValueError(f"{path.name}: claims {width} x {height} pixels; at most {MOST_PIXELS:,} are read")
-    if (each := _bytes_per_pixel(path)) * width * height > _MOST_BYTES:
+    if (each := bytes_per_pixel(path)) * width * height > _MOST_BYTES:
         raise ValueError(
             f"{path.name}: claims {width} x {height} pixels of {each} bytes; of such at most "
-            f"{_MOST_BYTES // each:,} are read; save it with 8 bits, or make it smaller"
+            f"{_MOST_BYTES // each:,} are read; save it as a plain PNG or JPEG of 8 bits, or make it smaller"
+        )
+    room = 2 * (_MOST_BYTES - each * width * height) + _MOST_OF_A_FILE
+    if (size := path.stat().st_size) > room:
+        raise ValueError(
+            f"{path.name}: has {size:,} bytes; of an image of {width} x {height} pixels at most {room:,} are "
+            "read; save it as PNG or JPEG, or make it smaller"
         )
     data = path.read_bytes()
     for start, (part, end) in _ENDS.items():
@@ -294,8 +313,8 @@ def image_size(path: Path | str) -> tuple[int, int]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image file")
-    _png_chunks(path)
-    of_tiff = _tiff_size(path)
+    png_chunks(path)
+    of_tiff = tiff_size(path)
     try:
         with Image.open(path) as picture:
             # Pillow gives the upright size of a TIFF, and of all others the stored one.
@@ -312,35 +331,6 @@ def image_size(path: Path | str) -> tuple[int, int]:
         raise ValueError(f"{path.name}: expected an image, but its header is broken ({reason})") from None
 
 
-def _bytes_per_pixel(path: Path) -> int:
-    """Bytes of one pixel's values by the header of a PNG or a TIFF; 3 for other files: of bytes."""
-    with path.open("rb") as stream:
-        start = stream.read(26)
-    if start.startswith(b"\x89PNG") and len(start) == 26:
-        bits, kind = start[24], start[25]
-        channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(kind, 4)
-        return channels * max(bits // 8, 1)
-    return _tiff_bytes(path) if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") else 3
-
-
-def _png_chunks(path: Path) -> set[bytes]:
-    """The kinds of parts that a PNG has; none of any other file.
-
-    Raises:
-        ValueError: a part is longer than the file: readers make room for all it claims.
-    """
-    size, found = path.stat().st_size, set()
-    with path.open("rb") as stream:
-        if stream.read(8) != b"\x89PNG\r\n\x1a\n":
-            return found
-        while len(start := stream.read(8)) == 8 and start[4:] != b"IEND":
-            found.add(start[4:])
-            stream.seek(struct.unpack(">I", start[:4])[0] + 4, 1)
-            if stream.tell() > size:
-                raise ValueError(f"{path.name}: expected an image, but the file is cut off")
-    return found
-
-
 def frame_count(path: Path) -> int:
     """Frames of a GIF, WebP or PNG, or pages of a TIFF, up to `MOST_FRAMES`; `read_image` gives the first.
 
@@ -352,106 +342,17 @@ def frame_count(path: Path) -> int:
     with path.open("rb") as stream:
         start = stream.read(21)
     if start[:4] == b"GIF8":
-        return _gif_frames(path.read_bytes())
-    is_tiff = start[:4] in (b"II*\0", b"MM\0*")
+        return gif_frames(path.read_bytes())
+    if start[:4] in (b"II*\0", b"MM\0*"):
+        return tiff_pages(path)
     is_webp = start[8:16] == b"WEBPVP8X" and start[20:] > b"\0" and start[20] & 2  # the bit of animations
-    if not (is_tiff or is_webp or b"acTL" in _png_chunks(path)):
+    if not (is_webp or b"acTL" in png_chunks(path)):
         return 1
     try:
         with Image.open(path) as picture:
-            if not is_tiff:
-                return min(getattr(picture, "n_frames", 1), MOST_FRAMES)
-            for number in range(1, MOST_FRAMES):
-                try:
-                    picture.seek(number)
-                except EOFError:
-                    return number
-            return MOST_FRAMES
+            return min(getattr(picture, "n_frames", 1), MOST_FRAMES)
     except (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError):
-        return 1  # Pillow opens it not, or finds no second page in it
-
-
-def _gif_frames(data: bytes) -> int:
-    """Image descriptors of a GIF, without decoding any."""
-
-    def table(flags: int) -> int:
-        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-    place, found = 13, 0
-    try:
-        place += table(data[10])
-        while data[place] in b"!," and found < MOST_FRAMES:
-            is_image = data[place] == ord(",")
-            found += is_image
-            place += 11 + table(data[place + 9]) if is_image else 2
-            while size := data[place]:
-                place += size + 1
-            place += 1
-    except IndexError:
-        pass  # cut off: what there is counts
-    return max(found, 1)
-
-
-def _tiff_size(path: Path) -> tuple[int, int] | None:
-    """(height, width) by the first directory of a TIFF or BigTIFF; None where there is none.
-
-    Raises:
-        ValueError: it states its size twice, or as other than one whole number: of two widths Pillow takes
-            the last and OpenCV the first.
-    """
-    with path.open("rb") as stream:
-        start = stream.read(16)
-        order = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}.get(start[:4])
-        if order is None:
-            return None
-        # Offset of the directory, its count, an entry: tag, type, number of values, the first of them.
-        first, count, entry = ("8xQ", "Q", "HHQ8s") if b"+" in start[:4] else ("4xI", "H", "HHI4s")
-        try:
-            stream.seek(*struct.unpack_from(order + first, start))
-            (entries,) = struct.unpack(order + count, stream.read(struct.calcsize(order + count)))
-            found: dict[int, int] = {}
-            for _ in range(min(entries, _MOST_TAGS)):
-                data = stream.read(struct.calcsize(order + entry))
-                tag, kind, values, value = struct.unpack(order + entry, data)
-                if tag not in _TIFF_SIZES:
-                    continue
-                if tag in found or kind not in _TIFF_NUMBERS or values != 1:
-                    raise ValueError(
-                        f"{path.name}: expected an image, but it states its size twice or not as a number"
-                    )
-                (found[tag],) = struct.unpack_from(order + _TIFF_NUMBERS[kind], value)
-        except (struct.error, OverflowError):
-            return None
-    return (found[257], found[256]) if found.keys() >= _TIFF_SIZES else None
-
-
-def _tiff_bytes(path: Path) -> int:
-    """Bytes of one pixel's values by the first directory of a TIFF or BigTIFF; 3 where it does not say."""
-    with path.open("rb") as stream:
-        start = stream.read(16)
-        order = "<" if start.startswith(b"II") else ">"
-        first, count, entry = ("8xQ", "Q", "HHQ8s") if b"+" in start[:4] else ("4xI", "H", "HHI4s")
-        place, found = (
-            "Q" if b"+" in start[:4] else "I",
-            {258: 8, 277: 1},
-        )  # bits of a value, values of a pixel
-        try:
-            stream.seek(*struct.unpack_from(order + first, start))
-            (entries,) = struct.unpack(order + count, stream.read(struct.calcsize(order + count)))
-            for _ in range(min(entries, _MOST_TAGS)):
-                data = stream.read(struct.calcsize(order + entry))
-                tag, kind, values, value = struct.unpack(order + entry, data)
-                if tag not in found or kind != 3:
-                    continue
-                if 2 * values > len(value):  # they lie elsewhere
-                    here = stream.tell()
-                    stream.seek(*struct.unpack(order + place, value))
-                    value = stream.read(2)
-                    stream.seek(here)
-                (found[tag],) = struct.unpack_from(f"{order}H", value)
-        except (struct.error, OverflowError, OSError):
-            return 3
-    return max(found[277], 1) * max(found[258] // 8, 1)
+        return 1  # Pillow opens it not
 
 
 def upright_size(path: Path | str) -> tuple[int, int]:
@@ -495,7 +396,7 @@ def _orientation_tag(path: Path | str) -> Any:
 
     try:
         # Pillow decodes all of a PNG in search of the tag, also of one that has no part that could hold it.
-        chunks = _png_chunks(Path(path))
+        chunks = png_chunks(Path(path))
         if chunks and not chunks & {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}:
             return 1
         with Image.open(path) as picture:

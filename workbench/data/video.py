@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core.errors import ReadingNote
-from workbench.data.images import MOST_PIXELS
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
 
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+MOST_FRAME_PIXELS = 36_000_000
+"""Of a video: 8K has 35 million. A frame is held four times while it is decoded and converted."""
+
 # Longest time that one frame may be repeated, seconds: times in a damaged or hostile file can be huge.
 LONGEST_PAUSE = 600
 # Share of a video that may be missing at its end without a note: containers round their lengths.
@@ -31,6 +33,13 @@ _MISSING_SHARE = 0.03
 # files too (ffconcat, playlists), which it would go on to read.
 _CONTAINERS = (
     "format_whitelist;mov,avi,matroska,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,h264,hevc,m4v,ivf,mjpeg,dv,nut"
+)
+# Decoders of cameras, players and screen recorders, by FFmpeg's names. Those that unpack a picture, as PNG,
+# make gigabytes of a small file while it is opened, before its size can be looked at.
+_DECODERS = (
+    "codec_whitelist;h264,hevc,mpeg4,mpeg2video,mpeg1video,msmpeg4,msmpeg4v1,msmpeg4v2,h263,h263p,h261,flv,"
+    "wmv1,wmv2,wmv3,vc1,vp6,vp6f,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,libaom-av1,theora,mjpeg,mjpegb,"
+    "prores,dnxhd,dvvideo,gif,rawvideo,ffv1,huffyuv,ffvhuff,utvideo,v210,cinepak,svq1,svq3,rpza,indeo3"
 )
 # Frame times of one rate differ by the rounding of containers (Matroska: milliseconds), not by this factor.
 _STEADY = 1.25
@@ -78,7 +87,7 @@ def video_facts(path: Path | str) -> VideoFacts:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no video that OpenCV can read, or its frames have more than `MOST_PIXELS` pixels.
+        ValueError: it is no video that OpenCV can read, or its frames have more than `MOST_FRAME_PIXELS`.
     """
     capture = _opened(Path(path))
     try:
@@ -128,8 +137,8 @@ def frames(path: Path | str, every: int = 1) -> Iterator[Frame]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no video, has no frame or one of more than `MOST_PIXELS` pixels, or `every` is below
-            1.
+        ValueError: it is no video, has no frame or one of more than `MOST_FRAME_PIXELS`, or `every` is
+            below 1.
     """
     if every < 1:
         raise ValueError(f"frames: expected every 1st, 2nd, ... frame, got {every}")
@@ -220,13 +229,23 @@ def _opened(path: Path):
         raise FileNotFoundError(f"{path}: no such video file")
     given = os.environ.get(_OPTIONS, "")
     if _CONTAINERS not in given:
-        os.environ[_OPTIONS] = f"{given}|{_CONTAINERS}".strip("|")
+        os.environ[_OPTIONS] = "|".join(filter(None, (given, _CONTAINERS, _DECODERS)))
+    # Others read series of pictures and lists of files too, and are tried for what FFmpeg refuses.
+    has_ffmpeg = cv2.CAP_FFMPEG in cv2.videoio_registry.getStreamBackends()
     # An absolute path: FFmpeg takes `http:/host/x.mp4`, a file in a folder named "http:", for an address.
-    capture = cv2.VideoCapture(str(path.absolute()))
+    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG if has_ffmpeg else cv2.CAP_ANY)
     # Without FFmpeg a numbered picture, whatever its ending, would be the first of a series of files.
     if not capture.isOpened() or capture.getBackendName() == "CV_IMAGES":
         capture.release()
         raise ValueError(f"{path.name}: expected a video that OpenCV can read, got a file that is none")
+    # FFmpeg knows no kind of pixels where the decoder is none of the list above.
+    if has_ffmpeg and capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT) == -1:
+        code = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
+        capture.release()
+        raise ValueError(
+            f"{path.name}: its frames are coded as {code.to_bytes(4, 'little')!r}, which is not read here; "
+            "convert it to H.264 (ffmpeg -c:v libx264)"
+        )
     return capture
 
 
@@ -250,9 +269,9 @@ def _sides(capture) -> tuple[int, int]:
 
 def _check_size(width: int, height: int, path: Path) -> None:
     """Raise ValueError for frames that are larger than any image that is read."""
-    if width * height > MOST_PIXELS:
+    if width * height > MOST_FRAME_PIXELS:
         raise ValueError(
-            f"{path.name}: has frames of {width} x {height} pixels; at most {MOST_PIXELS:,} are read"
+            f"{path.name}: has frames of {width} x {height} pixels; at most {MOST_FRAME_PIXELS:,} are read"
         )
 
 
