@@ -125,6 +125,27 @@ def test_toml_and_json_are_bounded_too(tmp_path):
         refused(lambda name=name, read=read: read(tmp_path / name), name[0])
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a: !!timestamp [1]", "a: !!int ''", "a: !!bool maybe", "a: !!float x", "a: 1" + ":30" * 300 + ":30.5",
+     "a: !!python/object/apply:os.system [id]", "? [a]\n: b", "a: !!int 0x", "a: !!binary {b: c}"],
+)  # fmt: skip
+def test_a_yaml_value_that_is_none_of_its_tags_kind_is_one_sentence(text):
+    """PyYAML itself raises AttributeError, IndexError, KeyError, OverflowError for these."""
+    from workbench.checkpoints.config_reader import config_budget
+
+    with pytest.raises(ValueError, match="is no YAML that can be read"):
+        plain_values(text, "yaml", config_budget("a"))
+
+
+def test_dates_and_bytes_in_yaml_are_texts():
+    from workbench.checkpoints.config_reader import config_budget
+
+    text = "a: 2001-99-99\nb: 2024-01-02\nc: !!binary x"
+    found = plain_values(text, "yaml", config_budget("a"))
+    assert found == {"a": "2001-99-99", "b": "2024-01-02", "c": "x"}
+
+
 def test_dots_in_toml_that_are_no_key_are_fine():
     from workbench.checkpoints.config_reader import config_budget
 

@@ -169,10 +169,18 @@ def _yaml(text: str, budget: Budget) -> Any:
             super().flatten_mapping(node)
             budget.step(1 + len(node.value))
 
+    # As text, like every other value that JSON has no kind for.
+    for kind in ("timestamp", "binary"):
+        Loader.add_constructor(
+            f"tag:yaml.org,2002:{kind}", lambda loader, node: loader.construct_scalar(node)
+        )
     try:
         return yaml.load(text, Loader=Loader)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())[:200]) from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        # PyYAML checks no text that a tag names a number: `!!int ""`, or 1:30:30:...:30.5 beyond all floats.
+        raise ValueError(f"a value that is none of the kind its tag names ({error})") from error
 
 
 class Evaluator:
