@@ -100,3 +100,23 @@ def test_half_precision_learns_too():
     session.join(30)
     assert session.status().state == "finished"
     assert losses(session.rows)[-1] < losses(session.rows)[0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02cbuiltins\nbytearray\nJ\x00\x00\x00\x40\x85R.",  # a gigabyte of 35 bytes
+        b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.",
+        b"\x80\x02)" + b"q\x00h\x00h\x00\x86" * 40 + b"}q\x01h\x00K\x01s.",  # a key that is never hashed
+    ],
+)
+def test_a_strangers_snapshot_is_refused_before_torch_reads_it(tmp_path, monkeypatch, content):
+    import zipfile
+
+    path = tmp_path / "step_00000001.pth"
+    with zipfile.ZipFile(path, "w") as parts:
+        parts.writestr("archive/data.pkl", content)
+        parts.writestr("archive/version", "3")
+    monkeypatch.setattr("torch.load", lambda *given, **named: pytest.fail("torch reads it"))
+    with pytest.raises(ValueError, match=r"step_00000001\.pth"):
+        read_snapshot(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import zlib
 from io import RawIOBase
 from pathlib import Path
@@ -261,9 +262,11 @@ def read_snapshot(path: Path) -> dict[str, Any]:
                 raise ValueError(f"{path.name}: expected a training snapshot, got a compressed archive")
             if (damaged := parts.testzip()) is not None:
                 raise ValueError(f"{path.name}: damaged, the checksum of its part {damaged} is wrong")
+        _refuse_foreign(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (
-        pickle.UnpicklingError, RuntimeError, EOFError, LookupError, zipfile.BadZipFile, zlib.error
+        pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, AttributeError,
+        ArithmeticError, zipfile.BadZipFile, zlib.error,
     ) as failure:  # fmt: skip
         raise ValueError(
             f"{path.name}: expected a training snapshot, got something else ({reason(failure)})"
@@ -271,6 +274,37 @@ def read_snapshot(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not {"step", "model", "optimizer", "settings"} <= set(state):
         raise ValueError(f"{path.name}: expected a training snapshot with step, model, optimizer, settings")
     return state
+
+
+# What torch.save names in a snapshot; behind `torch.` classes of storages, types and sizes.
+_OF_SNAPSHOTS = re.compile(
+    r"collections\.OrderedDict|torch\._utils\._rebuild_(tensor_v2|parameter)|torch\.(storage\.)?\w+"
+)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Read a snapshot's pickle as data before torch does, which calls `bytearray(10**10)` where one says so.
+
+    Args:
+        path: of the snapshot.
+
+    Raises:
+        ValueError: it asks for more than any snapshot holds, or names what none does.
+    """
+    import io
+    import pickletools
+    import zipfile
+
+    from workbench.checkpoints.budget import LIMITS, Budget
+    from workbench.checkpoints.opening import contents_of
+
+    contents_of(path, LIMITS, Budget(path.name))
+    with zipfile.ZipFile(path) as parts:
+        for name in (name for name in parts.namelist() if name.endswith("data.pkl")):
+            for code, given, _ in pickletools.genops(io.BytesIO(parts.read(name))):
+                found = str(given).replace(" ", ".") if code.name == "GLOBAL" else code.name
+                if code.name in ("GLOBAL", "STACK_GLOBAL", "INST") and not _OF_SNAPSHOTS.fullmatch(found):
+                    raise ValueError(f"{path.name}: names {found[:80]}, which no training snapshot does")
 
 
 def newest_snapshot(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
