@@ -452,3 +452,18 @@ def test_a_changed_module_or_package_beside_the_adapter_is_another_sweep(paintin
     assert list(first) == [f"adapter/{name}" for name in names]
     (code / "parts" / "heads.py").write_text("scale = 2\n")
     assert code_digest(named, painting.run) != first
+
+
+@pytest.mark.parametrize("figures", ["[1]", '{"AP": "<b>0.9</b>"}', '{"AP": {}}', "7"])
+def test_a_finished_file_whose_figures_are_none_is_made_anew(tmp_path, monkeypatch, figures):
+    """A folder may be a stranger's: its notes are whatever somebody wrote."""
+    from workbench.evaluation.sweeps.readings import VariantName
+
+    swept = folder.SweepFolder(tmp_path, (VariantName("reference"),))
+    unit = blocks.Unit("epoch_1", "epoch_1.pth", 1)
+    swept.file(0, unit).touch()
+    monkeypatch.setattr(folder, "read_origin", lambda path: "origin")
+    monkeypatch.setattr(folder, "read_note", lambda path, name: figures)
+    assert swept.finished(unit, ["origin"]) is None
+    monkeypatch.setattr(folder, "read_note", lambda path, name: '{"AP": 0.5, "APM": null}')
+    assert swept.finished(unit, ["origin"])[0]["AP"] == 0.5

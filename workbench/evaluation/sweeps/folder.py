@@ -105,10 +105,18 @@ class SweepFolder:
             try:
                 if not file.is_file() or read_origin(file) != origin:
                     return None
-                rows.append(_row(unit, self.variants[number].name, json.loads(read_note(file, FIGURES))))
+                figures = json.loads(read_note(file, FIGURES))
+                if not isinstance(figures, dict) or not all(map(_is_figure, figures.values())):
+                    return None
+                rows.append(_row(unit, self.variants[number].name, figures))
             except (ValueError, RecursionError):  # damaged: made anew
                 return None
         return rows
+
+
+def _is_figure(value: Any) -> bool:
+    """A number, or null where there is none, as `UnitWriter.finish` writes them."""
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 def read_record(path: Path) -> dict[str, Any]:
