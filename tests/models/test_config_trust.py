@@ -250,6 +250,22 @@ def test_layers_that_a_class_lists_before_it_registers_them_count_too(monkeypatc
     assert len(made) < 400 < usual
 
 
+def test_tensors_that_a_class_makes_before_it_registers_one_are_bounded_too():
+    """A Swin of window_size 300 added two vectors to a table of 64 GB first; a PVT listed its layers."""
+    from workbench.models.mmpose import trust
+
+    line = torch.arange(5000)
+    with pytest.raises(ValueError, match="makes 25,000,000 numbers at once"), trust.bounded(10_000_000):
+        line[:, None] + line[None, :]
+    with pytest.raises(ValueError, match="makes 16,000,000 numbers at once"), trust.bounded(10_000_000):
+        torch.ones((4000, 4000))
+    with pytest.raises(ValueError, match="more than 20,000 layers"), trust.bounded():
+        [float(rate) for rate in torch.linspace(0, 0.1, 30_000)]
+    with trust.bounded(10):
+        assert [float(rate) for rate in torch.linspace(0, 1, 3)] == [0, 0.5, 1]
+        assert torch.equal(line[:2, None] * torch.ones(3), torch.tensor([[0.0, 0, 0], [1, 1, 1]]))
+
+
 def test_a_model_far_larger_than_its_checkpoint_is_refused_before_it_takes_the_memory(tmp_path):
     import workbench.models.mmpose.trust as trust
 

@@ -8,8 +8,9 @@ config is untrusted unless it is an OwnConfig, and only `run_config` makes one.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,8 @@ ALONE = 400_000_000
 # first, and register them together.
 _MODULES = 20_000
 _NUMBER = 10_000_000
+# Numbers in one tensor that is made on the way: as many are always allowed.
+_FEW = 1_000_000
 _INFO = ("keypoint_info", "skeleton_info")
 
 
@@ -193,10 +196,67 @@ def bounded(most: int = ALONE) -> Iterator[None]:
         torch_module.register_module_module_registration_hook(count_modules),
     )
     try:
-        yield
+        with _bounded_tensors(most):
+            yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _bounded_tensors(most: int) -> contextlib.AbstractContextManager[Any]:
+    """Refuse, in this thread, tensors that are made on the way to a parameter or buffer and are too large.
+
+    A Swin transformer adds two vectors to a table of window_size**4 numbers before it registers it, and a
+    PVT makes a list of as many numbers as it is to have layers.
+    """
+    from torch.overrides import TorchFunctionMode
+
+    class Bounded(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            name = getattr(func, "__name__", "")
+            wanted = _numbers_made(name, args, kwargs or {})
+            if wanted > max(most, _FEW):
+                raise ValueError(
+                    f"config: a model that makes {wanted:,} numbers at once is refused, as its checkpoint "
+                    "holds far fewer or is absent; if you trust it, name it with --config"
+                )
+            if name in ("__iter__", "unbind", "tolist") and max(args[0].shape, default=0) > _MODULES:
+                raise ValueError(f"config: a model of more than {_MODULES:,} layers is refused")
+            return func(*args, **(kwargs or {}))
+
+    return Bounded()
+
+
+# Not zeros and empty: their memory is taken when it is written to, after they were counted as parameters.
+_FILLED = ("ones", "full", "rand", "randn", "normal")
+
+
+def _numbers_made(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    """How many numbers a function of torch will make: of two tensors, or of sizes; 0 where it does not say.
+
+    Args:
+        name: of the function.
+        args: of the call.
+        kwargs: of the call.
+    """
+    import torch
+
+    shapes = [one.shape for one in args if isinstance(one, torch.Tensor)]
+    numbers = [one for one in args if isinstance(one, (int, float))]
+    if len(shapes) > 1:
+        try:
+            return math.prod(torch.broadcast_shapes(*shapes))
+        except RuntimeError:  # no addition or the like
+            return 0
+    if name == "linspace":
+        return int(kwargs.get("steps", numbers[-1] if len(numbers) > 2 else 0))
+    if name == "arange" and numbers:
+        begin, end, step = (*((0, *numbers) if len(numbers) == 1 else numbers), 1, 1)[:3]
+        return int(abs((end - begin) / step)) if step else 0
+    if name in _FILLED:
+        size = kwargs.get("size", args[0] if args and isinstance(args[0], (tuple, list)) else numbers)
+        return math.prod(int(n) for n in size) if isinstance(size, (tuple, list)) else 0
+    return 0
 
 
 def _entry(key: Any, value: Any, where: str, registries: tuple[str, ...]) -> Any:
