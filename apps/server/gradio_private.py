@@ -31,10 +31,13 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from gradio import processing_utils, route_utils
+from gradio.data_classes import FileData
 from gradio.queueing import Queue
 from gradio.routes import App
 from gradio.server_messages import EventMessage, LogMessage, ProcessCompletedMessage, UnexpectedErrorMessage
 from gradio.state_holder import SessionState, StateHolder
+from gradio.utils import NamedString
+from gradio_client.utils import is_valid_file
 from python_multipart.exceptions import FormParserError
 from starlette.routing import Mount
 
@@ -65,6 +68,7 @@ PRIVATE = {
     "gradio.queueing:Queue.send_message": "1b9f20f1321b7f0a",
     "gradio.queueing:Queue.set_server_app": "d63f6c9f11cb9840",
     "gradio.queueing:Queue.close": "653dafbe1d569e2b",
+    "gradio.components.file:File._process_single_file": "bfa1b0944c7c4824",
     "gradio.components.plot:PlotData": "95767a962c67d1eb",
     "gradio.context:Context": "e53ee360166e7eb3",
 }
@@ -373,6 +377,7 @@ def finish(app: gr.Blocks, gradio_app: App) -> None:
     app._queue.set_server_app(gradio_app)
     gradio_app.uploaded_file_dir = str(upload_folder())
     remove_broken_off_uploads()
+    leave_no_empty_files()
     gradio_app.state_holder = Sessions()
     app.state_session_capacity = SESSIONS
     gradio_app.state_holder.set_blocks(app)
@@ -410,6 +415,23 @@ def remove_broken_off_uploads() -> None:
 
     parse_or_remove.removes_files = True  # type: ignore[attr-defined]
     parser.parse = parse_or_remove  # type: ignore[method-assign]
+
+
+def leave_no_empty_files() -> None:
+    """Let a handler that is given an uploaded file leave no other beside it.
+
+    Gradio makes an empty temporary file for each one that a handler takes, renames nothing to it and never
+    removes it.
+    """
+
+    def process_single_file(self: gr.File, f: FileData) -> NamedString:
+        if self.type != "filepath":
+            raise ValueError(f"{self.label}: expected a file that is given by its path")
+        if self.file_types and not is_valid_file(f.path, self.file_types):
+            raise gr.Error(f"Invalid file type: expected one of {', '.join(self.file_types)}.")
+        return NamedString(f.path)
+
+    gr.File._process_single_file = process_single_file  # type: ignore[method-assign]
 
 
 async def _malformed(_: Request, error: Exception) -> Response:

@@ -541,3 +541,20 @@ def test_an_upload_that_breaks_off_leaves_no_file(server):
         answer = client.post("gradio_api/upload", files={"files": ("a.png", b"x" * 1000)})
     assert Path(answer.json()[0]).read_bytes() == b"x" * 1000  # one that ends is kept
     assert set(written_files()) <= before
+
+
+def test_a_file_that_a_handler_is_given_leaves_no_empty_one_beside_it():
+    import gradio as gr
+    from gradio.data_classes import FileData
+
+    from apps.server.gradio_private import leave_no_empty_files
+
+    leave_no_empty_files()  # as `finish` does for every app
+    own = upload_folder() / "mine" / "own.json"
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("{}")
+    before = set(written_files())
+    assert gr.File(file_types=[".json"]).preprocess(FileData(path=str(own))) == str(own)
+    with pytest.raises(gr.Error, match=r"expected one of \.csv"):
+        gr.File(file_types=[".csv"]).preprocess(FileData(path=str(own)))
+    assert set(written_files()) == before
