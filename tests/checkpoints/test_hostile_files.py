@@ -178,6 +178,13 @@ OTHERS = {
     "net.xml": (b'<?xml version="1.0"?>\n<net name="m" version="11">\n', "graph of an OpenVINO model"),
     "net.mlmodel": (b"\x08\x04\x12\x02\x0a\x00\xa2\x1f\x02\x0a\x00", "a CoreML model"),
     "cut.tflite": (b"\x1c\0\0\0TFL3" + b"\0" * 10, "damaged or cut off TensorFlow Lite model"),
+    # Its model (vtable at 8, table at 24) has a vector of 200,000 buffers, which all are one table.
+    "many.tflite": (
+        struct.pack("<I4s8Hi", 24, b"TFL3", 14, 12, 0, 0, 0, 0, 4, 0, 16)
+        + struct.pack("<II", 4, 200_000)
+        + bytes(800_000),
+        "a list of 200,000 parts",
+    ),
     "a.pth.gz": (b"\x1f\x8b\x08" + b"\0" * 50, "gzip"),
     "noise.pth": (bytes(range(128, 256)) * 4, "is damaged or cut off|no checkpoint that is known"),
     "clip.mp4": (b"\0\0\0\x18ftypmp42" + b"\0" * 50, "a video"),

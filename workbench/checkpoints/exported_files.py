@@ -184,6 +184,11 @@ _TFLITE_TYPES = {
 _LARGEST = 1 << 29  # bytes of a file that is read whole
 
 
+# Of a list of tables: buffers, subgraphs, tensors. A vector of four bytes each may name one table millions of
+# times.
+_MOST_TABLES = 100_000
+
+
 class _Table:
     """One table of a flatbuffer.
 
@@ -191,6 +196,8 @@ class _Table:
         data: the whole file.
         at: where the table begins.
     """
+
+    __slots__ = ("at", "data")
 
     def __init__(self, data: bytes, at: int) -> None:
         self.data, self.at = data, at
@@ -234,6 +241,8 @@ class _Table:
         at, count = self.stretch(index)
         if at + 4 * count > len(self.data):
             raise ValueError("a list that reaches beyond the file")
+        if count > _MOST_TABLES:
+            raise ValueError(f"a list of {count:,} parts")
         budget.make(count)
         for i in range(at, at + 4 * count, 4):
             yield _Table(self.data, i + self.number("<I", i))
@@ -260,6 +269,7 @@ def read_tflite(path: Path, budget: Budget) -> Contents:
         for g, graph in enumerate(model.tables(2, budget)):
             listed = list(graph.tables(0, budget))
             for i, tensor in enumerate(listed):
+                budget.make(20)  # of the budget of a file that is 100,000 tensors in all graphs together
                 name = tensor.text(3) or f"tensor {i}"
                 name = name if not g and name not in tensors else f"{name} #{g}.{i}"
                 found = _tflite_tensor(path, tensor, buffers, name)

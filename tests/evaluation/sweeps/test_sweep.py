@@ -467,3 +467,12 @@ def test_a_finished_file_whose_figures_are_none_is_made_anew(tmp_path, monkeypat
     assert swept.finished(unit, ["origin"]) is None
     monkeypatch.setattr(folder, "read_note", lambda path, name: '{"AP": 0.5, "APM": null}')
     assert swept.finished(unit, ["origin"])[0]["AP"] == 0.5
+
+
+def test_a_compressed_block_is_not_unfolded():
+    import io
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, rows=np.zeros(1_000_000))
+    with pytest.raises(ValueError, match=r"a damaged block of predictions \(a compressed archive"):
+        blocks.from_bytes(buffer.getvalue())

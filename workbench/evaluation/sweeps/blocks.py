@@ -198,6 +198,10 @@ def from_bytes(data: bytes) -> Block:
         ValueError: it is damaged.
     """
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as parts:  # np.savez compresses nothing
+            inside = parts.infolist()
+        if any(part.compress_type for part in inside) or sum(part.file_size for part in inside) > len(data):
+            raise ValueError("a compressed archive")
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         first, last = map(int, arrays.pop("rows"))
