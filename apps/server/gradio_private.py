@@ -423,7 +423,11 @@ def leave_no_empty_files() -> None:
     Gradio makes an empty temporary file for each one that a handler takes, renames nothing to it and never
     removes it.
     """
+    given = gr.File._process_single_file
+    if getattr(given, "leaves_no_file", False):
+        return
 
+    @functools.wraps(given)  # `digests` looks at the source of what was replaced
     def process_single_file(self: gr.File, f: FileData) -> NamedString:
         if self.type != "filepath":
             raise ValueError(f"{self.label}: expected a file that is given by its path")
@@ -431,6 +435,7 @@ def leave_no_empty_files() -> None:
             raise gr.Error(f"Invalid file type: expected one of {', '.join(self.file_types)}.")
         return NamedString(f.path)
 
+    process_single_file.leaves_no_file = True  # type: ignore[attr-defined]
     gr.File._process_single_file = process_single_file  # type: ignore[method-assign]
 
 

@@ -77,6 +77,7 @@ HOSTILE = {
         model(head=HEAD.format("loss=dict(type='OKSLoss', metainfo='@/evil.py')")), "loss.metainfo"
     ),
     "metainfo of a file": (model(metainfo="dict(from_file='@/evil.py')"), "model.metainfo.from_file"),
+    "layers": (model(backbone="dict(type='RegNet', arch=dict(depth=9000000))"), "arch.depth = 9000000"),
     "type that is a number": (model(backbone="dict(type=5)"), "model.backbone.type is a int"),
     "huge number": (model(backbone="dict(type='ResNet', depth=10**12)"), "model.backbone.depth"),
 }  # fmt: skip

@@ -68,6 +68,8 @@ _MODULES = 20_000
 _NUMBER = 10_000_000
 # Numbers in one tensor that is made on the way: as many are always allowed.
 _FEW = 1_000_000
+# Numbers of layers or stages, of which some classes make lists before they make a layer.
+_COUNTS = ("depth", "num_layers", "num_stages", "num_stacks", "num_blocks")
 _INFO = ("keypoint_info", "skeleton_info")
 
 
@@ -264,6 +266,8 @@ def _entry(key: Any, value: Any, where: str, registries: tuple[str, ...]) -> Any
         return None
     if key in ("metainfo", "from_file") and isinstance(value, str):
         return _published(value, where)
+    if key in _COUNTS and isinstance(value, (int, float)) and value > _MODULES:
+        raise ValueError(f"config: {where} = {value}: a model of more than {_MODULES:,} layers is refused")
     if key in _INFO and isinstance(value, Mapping):
         return value  # the `type` of a keypoint is "upper" or "lower"; nothing is built from it
     return allowed(value, where, registries)
