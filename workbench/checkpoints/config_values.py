@@ -169,11 +169,11 @@ def _yaml(text: str, budget: Budget) -> Any:
             super().flatten_mapping(node)
             budget.step(1 + len(node.value))
 
-    # As text, like every other value that JSON has no kind for.
-    for kind in ("timestamp", "binary"):
-        Loader.add_constructor(
-            f"tag:yaml.org,2002:{kind}", lambda loader, node: loader.construct_scalar(node)
-        )
+    def as_text(loader: Loader, node: Any) -> Any:
+        return loader.construct_scalar(node)
+
+    for kind in ("timestamp", "binary"):  # JSON has neither
+        Loader.add_constructor(f"tag:yaml.org,2002:{kind}", as_text)
     try:
         return yaml.load(text, Loader=Loader)
     except yaml.YAMLError as error:
