@@ -99,11 +99,11 @@ def deleted(share):
 
 
 FAULTS: tuple[Case, ...] = (
-    Case("people: mirrored maps as they come", "higherhrnet", known_people(rules(mirror_swap="neither")), BACK, "strong"),
-    Case("people: mirrored heatmaps as they come", "higherhrnet", known_people(rules(mirror_swap="tags")), BACK, "weak"),
+    Case("people: mirrored maps as they come", "own bottom-up network", known_people(rules(mirror_swap="neither")), BACK, "strong"),
+    Case("people: mirrored heatmaps as they come", "own bottom-up network", known_people(rules(mirror_swap="tags")), BACK, "weak"),
     Case("people: one cell right and down", "higherhrnet", whole_images(maps=maps(SHIFTED.replace("{1}", "1"), "heatmaps")), CELLS, "weak", plants="offset and placing"),
     Case("people: maps read with half the stride", "higherhrnet", whole_images(maps=maps(HALVED, *ALL)), STRIDE, "strong", plants="stride"),
-    Case("people: sides exchanged", "higherhrnet", known_people(maps=SIDES), ("left and right exchanged", "keypoint order permuted"), "strong"),
+    Case("people: sides exchanged", "own bottom-up network", known_people(maps=SIDES), ("left and right exchanged", "keypoint order permuted"), "strong"),
     Case("people: without the inverse affine", "higherhrnet", narrow(whole_images(change=rules(inverse_affine=False)), HIGHERHRNET, 380), ("the inverse affine left out",), "strong", both=(*CELLS, *STRIDE)),
     Case("people: scores of filled keypoints", "higherhrnet", whole_images(change="grouping=dataclasses.replace(model.grouping, person_score='filled', fill_weight=0.0)"), ("person scores taken after refine",), "weak"),
     Case("people: AP of NMS kernel 1 seen in a script", "higherhrnet", lambda folder: ([demo_run("higherhrnet-demo")], {"data": "scenes-people-val", "claim": {"AP": 0.048}}), ("simplified inference script",), "strong", "evaluate", both=("left/right pairs collapsed",), says=("with NMS kernel 1 ", "on 120 images")),

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.diagnosis.planted_results import good_poses
+from tests.diagnosis.second_systems import axes_in_part
+from tests.diagnosis.systems import RTMPOSE
 from workbench.diagnosis.exchanged_pairs import is_of_labels, pairs_in_part
+from workbench.diagnosis.placing_causes import exchanged_images
+from workbench.evaluation.predictions import Predictions
 
 K, MIRROR, SCALE = 8, (1, 0, 2, 3, 4, 5, 6, 7), np.full(60, 100.0)
 
@@ -66,3 +71,20 @@ def test_poses_that_a_network_turned_round_are_no_exchange_of_labels():
         near[chosen][:, [0, 1, 5, 7, 4, 2, 6, 3]] + np.where(np.isin(np.arange(8), pairs), 15, 0)[:, None]
     )
     assert not is_of_labels(near, truth, SCALE, pairs, chosen)
+
+
+@pytest.mark.parametrize(("share", "high"), [(0.5, 0.05), (0.1, 0.3), (0.0, 0.05), (0.0, 0.8), (1.0, 0.05)])
+def test_images_whose_x_and_y_are_exchanged_are_told_from_the_others(share, high):
+    """Poor poses are not taken for exchanged ones; where all are exchanged, none is told apart."""
+    pose_set = RTMPOSE.pose_set()
+    found = good_poses(pose_set, high=high)
+    axes_in_part(share)(found)
+    named = exchanged_images(Predictions.from_coco(found), pose_set)
+    ids = sorted({entry["image_id"] for entry in found})
+    planted = set(ids[: round(share * len(ids))])
+    if 0 < share < 1:
+        assert named <= planted
+        # Poses near the diagonal look alike.
+        assert len(named) >= 0.7 * len(planted)
+    else:
+        assert named == frozenset()

@@ -10,7 +10,7 @@ import torch
 
 from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_log, demo_run
 from workbench.diagnosis import diagnose
-from workbench.diagnosis.loading_causes import Contradiction, NotOpened, NotRead, NotRun
+from workbench.diagnosis.loading_causes import Contradiction, NotOpened, NotRead, NotRun, PartlyLoaded
 from workbench.diagnosis.package_causes import PackageVersions
 from workbench.diagnosis.replaced_weights import Against
 from workbench.diagnosis.targets import kind_of, sorted_targets
@@ -250,3 +250,26 @@ def test_a_checkpoint_of_unknown_code_asks_first_for_the_code_that_builds_its_mo
         "neither the model nor the data set states"
         in report.not_testable["mirror pairs contradict the names"]
     )
+
+
+@pytest.mark.parametrize(
+    ("named", "edit", "config", "note"),
+    [
+        (False, "", False, False),
+        (False, "padding=1.0", True, True),
+        (True, "padding=1.0", True, False),
+    ],
+    ids=["the checkpoint's own", "another one", "named as the user's own code"],
+)
+def test_a_printed_command_says_where_it_runs_a_config_that_was_only_read(
+    tmp_path, named, edit, config, note
+):
+    """A config among the targets is read; --config of the other verbs is code that is run."""
+    text = demo_config("rtmpose-demo").read_text()
+    path = tmp_path / "mine.py"
+    path.write_text(text.replace("padding=1.25", edit) if edit else text)
+    file = demo_checkpoints("rtmpose-demo")[-1]
+    targets, options = ([file], {"config": path}) if named else ([file, path], {})
+    report = diagnose(targets, causes=[PartlyLoaded()], data="scenes-val", level="forward", **options)
+    probe = next(one for one in report.commands if " probe " in one.line)
+    assert ("--config" in probe.line, "only read here" in probe.shows) == (config, note)

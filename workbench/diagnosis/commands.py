@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.checkpoints.config_reader import read_config
 from workbench.core import Conditioned, Groups
 from workbench.core.capabilities import RollsOut
+from workbench.core.errors import USER_ERRORS
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.targets import Given
 
@@ -33,7 +35,18 @@ def commands_of(case: Case) -> tuple[Command, ...]:
     Args:
         case: after its causes were tested.
     """
-    return tuple(Command(shows, shlex.join(["workbench", *words])) for shows, words in _all(case))
+    return tuple(
+        Command(shows + _note(case, words), shlex.join(["workbench", *words])) for shows, words in _all(case)
+    )
+
+
+def _note(case: Case, words: list[str]) -> str:
+    """What the command does that the diagnosis did not: a config named as --config is run as code."""
+    config = case.config_path()
+    only_read = case.options.config is None or not case.options.run_config
+    if "--config" not in words or config is None or not only_read:
+        return ""
+    return f" (--config runs {config.name}, which was only read here)"
 
 
 def _all(case: Case) -> Iterator[tuple[str, list[str]]]:
@@ -103,10 +116,21 @@ def _model(case: Case) -> list[str]:
     files = [str(path) for path in case.given.parts] or [str(case.given.checkpoint)] * (
         case.given.checkpoint is not None
     )
-    config = None if case.peek("config failure") else case.config_path()
+    config = None if case.peek("config failure") or _holds_config(case) else case.config_path()
     for name, value in (("--config", config), ("--adapter", options.adapter)):
         files += [name, str(value)] if value is not None else []
     return files + (["--family", options.family] if options.family else [])
+
+
+def _holds_config(case: Case) -> bool:
+    """Whether the checkpoint holds the config that was found among the targets: it opens alike without it."""
+    if case.options.config is not None or case.given.checkpoint is None or case.given.named_config is None:
+        return False
+    try:
+        text = case.checkpoint().config_text
+        return bool(text) and read_config(text) == read_config(case.given.named_config)
+    except USER_ERRORS:
+        return False
 
 
 def _data(case: Case) -> list[str]:

@@ -27,6 +27,14 @@ from workbench.evaluation.probes.intervention import Moved, Transposed
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    from workbench.data.pose_set import PoseSet
+
+# Poses of an image are exchanged where they lie at so small a part of the distance once they are turned, and
+# nearer to the labels than this share of the animal's or person's size.
+EXCHANGED, LABELLED = 0.5, 0.4
+# Images of the smaller group, and its share.
+LEAST_IMAGES, LEAST_SHARE = 3, 0.08
+
 RATIOS = (1.0, 1.5, 2.0, 3.0, 4.0)
 """SimCC bins per input pixel in published configs; 2 is mmpose's default."""
 
@@ -40,11 +48,13 @@ class AxesExchanged(Undone):
     def changes(self, case: Case) -> Iterable[Change]:
         evidence = case.evidence()
         if evidence.model is None:
+            some = exchanged_images(evidence.poses(), case.pose_set())
+            where = f"the poses of {len(some)} of {len(case.pose_set().images)} images"
             yield Change(
                 self.name,
-                "x and y of every keypoint exchanged",
+                f"x and y exchanged in {where}" if some else "x and y of every keypoint exchanged",
                 "poses",
-                lambda found: dataclasses.replace(found, keypoints=found.keypoints[..., ::-1].copy()),
+                lambda found: _exchanged(found, some),
                 fix="write x before y: COCO results are x, y, score",
             )
             return
@@ -57,6 +67,49 @@ class AxesExchanged(Undone):
             lambda model: Transposed(model, pixels=False, outputs=True),
             fix=f"exchange {what}: the first one is {'x' if codec.kind == 'simcc' else 'the row, y'}",
         )
+
+
+def exchanged_images(found: Predictions, pose_set: PoseSet) -> frozenset[int]:
+    """Ids of the images whose poses lie at their labels with x and y exchanged, where others do as they are.
+
+    Args:
+        found: poses of a result file.
+        pose_set: their annotations.
+
+    Returns:
+        none where it is all images, or too few to be told from chance.
+    """
+    turned, plain = [], []
+    for number, rows in pose_set.labelled_of_image.items():
+        points = found.keypoints[found.image_id == number]
+        if not len(points):
+            continue
+        truth = np.stack([np.asarray(pose_set.instances[row].truth, float) for row in rows])
+        side = np.median([np.sqrt(pose_set.instances[row].area) for row in rows])
+        far, near = (_nearest(one, truth) for one in (points, points[..., ::-1]))
+        if near < EXCHANGED * far and near < LABELLED * side:
+            turned.append(number)
+        elif far < EXCHANGED * near and far < LABELLED * side:
+            plain.append(number)
+    enough = min(len(turned), len(plain)) >= max(LEAST_IMAGES, LEAST_SHARE * (len(turned) + len(plain)))
+    return frozenset(turned) if enough else frozenset()
+
+
+def _nearest(points: Float[np.ndarray, "N K 2"], truth: Float[np.ndarray, "M K 3"]) -> float:
+    """Median distance of poses to the nearest instance of their image in pixels; inf without any label."""
+    seen = np.where(truth[..., 2:] > 0, truth[..., :2], np.nan)
+    away = np.linalg.norm(points[:, None] - seen, axis=-1)
+    known = np.isfinite(away)
+    counts = known.sum(-1)
+    means = np.where(counts > 0, np.where(known, away, 0).sum(-1) / np.maximum(counts, 1), np.inf)
+    return float(np.median(means.min(1)))
+
+
+def _exchanged(found: Predictions, some: frozenset[int]) -> Predictions:
+    """Y before x in the poses of some images; of all where none is named."""
+    chosen = np.isin(found.image_id, list(some)) | (not some)
+    points = np.where(chosen[:, None, None], found.keypoints[..., ::-1], found.keypoints)
+    return dataclasses.replace(found, keypoints=points)
 
 
 class SplitRatio(Undone):
