@@ -76,6 +76,17 @@ def test_truth_and_pixels_cannot_be_written_to(written):
             array[0] = 0
 
 
+def test_an_image_that_was_replaced_under_its_name_is_read_again(written):
+    file = written(content())
+    found = read_coco(file)
+    before = found.sample(0).image
+    path = found.images[7].path
+    write_image(path, 255 - before)
+    again = found.sample(0).image
+    assert (again == 255 - before).mean() > 0.9
+    assert (found.sample(0).image == again).all()
+
+
 def test_without_area_the_area_is_nan_and_nothing_is_invented(written):
     value = annotation()
     del value["annotations"][0]["area"]

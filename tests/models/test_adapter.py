@@ -168,6 +168,13 @@ def test_a_mistake_in_the_forward_pass_is_told_by_line(tmp_path):
         run(model, [sample()])
 
 
+def test_outputs_that_are_no_numbers_are_blamed_on_no_line(tmp_path):
+    maps = BROKEN.replace("pixels.reshape(7)", "pixels[:, :1, ::4, ::4] * float('nan')")
+    model = open_model(None, adapter=written(tmp_path, maps)).model
+    with pytest.raises(ValueError, match=r"mine\.py: ValueError: heatmap of sample 0, keypoint 0 holds a"):
+        run(model, [sample()])
+
+
 def test_a_decode_that_forgets_samples_is_told(tmp_path):
     path = written(
         tmp_path,

@@ -133,10 +133,12 @@ class errors_of_user_code:  # noqa: N801 - a context manager, named for what run
 
     Args:
         path: the file whose lines matter.
+        first_line: named where no line of the file was running, as when a config names a base that is absent;
+            None to name no line then.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, first_line: int | None = 1) -> None:
+        self.path, self.first_line = path, first_line
 
     def __enter__(self) -> None:
         return None
@@ -146,22 +148,23 @@ class errors_of_user_code:  # noqa: N801 - a context manager, named for what run
     ) -> None:
         if not isinstance(error, Exception) or isinstance(error, NotAvailable):
             return
-        if isinstance(error, ValueError) and str(error).startswith(f"{self.path}, line"):
-            return  # an inner block has named the line
+        if isinstance(error, ValueError) and str(error).startswith((f"{self.path}, line", f"{self.path}: ")):
+            return  # an inner block has named the file
         _collect(error)
         line = self._line(error, trace)
         # An exception without a message shows its line: a lazy mmengine config raises such.
         what = (
             _described(error)
-            or f"{type(error).__name__} at {linecache.getline(str(self.path), line).strip()}"
+            or f"{type(error).__name__} at {linecache.getline(str(self.path), line or 0).strip()}"
         )
-        raise ValueError(f"{self.path}, line {line}: {what}") from error
+        place = f"{self.path}" if line is None else f"{self.path}, line {line}"
+        raise ValueError(f"{place}: {what}") from error
 
-    def _line(self, error: Exception, trace: TracebackType | None) -> int:
+    def _line(self, error: Exception, trace: TracebackType | None) -> int | None:
         if isinstance(error, SyntaxError) and error.lineno:
             return error.lineno
         mine = [f.lineno or 0 for f in traceback.extract_tb(trace) if Path(f.filename) == self.path]
-        return mine[-1] if mine else 1
+        return mine[-1] if mine else self.first_line
 
 
 def _described(error: Exception) -> str:

@@ -149,7 +149,9 @@ class PoseSet:
         if self.folder_doubt:
             warnings.warn(self.folder_doubt, ReadingNote, stacklevel=2)
         bits = self._bits if may_have_16_bits(record.path) else 0
-        return _annotated_pixels(record, self.within, ImageReading(bits, self.reading.as_stored))
+        status = record.path.stat()
+        version = status.st_mtime_ns, status.st_size, status.st_ino
+        return _annotated_pixels(record, self.within, ImageReading(bits, self.reading.as_stored), version)
 
     @cached_property
     def _bits(self) -> int:
@@ -320,9 +322,12 @@ def _number(value: Any, table: Mapping[str, int]) -> Any:
     return value if number is None else number
 
 
-# Neighbouring samples often share an image: cache a few decoded images, never a whole set.
+# Neighbouring samples often share an image: cache a few decoded images, never a whole set. The version is the
+# file's: a picture that was replaced under its name is read again.
 @lru_cache(maxsize=8)
-def _annotated_pixels(record: ImageRecord, within: tuple[Path, ...], reading: ImageReading) -> np.ndarray:
+def _annotated_pixels(
+    record: ImageRecord, within: tuple[Path, ...], reading: ImageReading, version: tuple[int, ...]
+) -> np.ndarray:
     with opened_within(record.path, within) as path:
         return _pixels_of(replace(record, path=path), reading)
 

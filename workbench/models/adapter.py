@@ -134,7 +134,8 @@ class OwnModel(Wrapper):
         return found
 
     def _called(self, method: str, wanted: Any, *arguments: Any, **named: Any) -> Any:
-        with errors_of_user_code(self.path):
+        # What the workbench says of a model's outputs is of no line of the user's file.
+        with errors_of_user_code(self.path, first_line=None):
             given = getattr(self.model, method)(*arguments, **named)
         if not isinstance(given, wanted):
             expected = "a tuple of Prediction" if isinstance(wanted, tuple) else wanted.__name__
