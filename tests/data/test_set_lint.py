@@ -179,6 +179,21 @@ def test_instances_that_chance_hides_are_no_merge_and_merged_ones_are_named(lint
     assert "visibility" in causes(linted(six(0.2, 2), images=False))
 
 
+@pytest.mark.parametrize("share", [1.0, 0.1, 0.0])
+def test_hidden_keypoints_that_were_clicked_in_the_middle_of_the_box_are_named(linted, share):
+    def change(raw):
+        random = np.random.default_rng(0)
+        for entry in raw["annotations"]:
+            points = np.reshape(entry["keypoints"], (-1, 3)).astype(float)
+            x, y, w, h = entry["bbox"]
+            if random.random() < share:
+                points[points[:, 2] == 1] = (round(x + w / 2), round(y + h / 2), 2)
+            entry["keypoints"] = points.ravel().tolist()
+
+    found = [one for one in linted(change).findings if "exactly in the middle of their box" in one.evidence]
+    assert [one.cause for one in found] == ["visibility"] * (share > 0)
+
+
 def test_single_instances_that_are_called_crowds_are_named(linted):
     def change(raw, step=3):
         for a in raw["annotations"][::step]:

@@ -29,6 +29,7 @@ from workbench.diagnosis.image_file_causes import (
     turned,
 )
 from workbench.diagnosis.loading_causes import NotRun
+from workbench.diagnosis.mosaic import interpolated, is_mosaic
 from workbench.models import open_model
 
 IMAGE = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
@@ -127,3 +128,23 @@ def test_part_of_the_files_turned_is_undone_and_healthy_files_stay_silent(tmp_pa
     assert "turned by 180 degrees" in finding.evidence
     healthy = diagnose(VITPOSE.last(), level="forward", causes=[StoredOtherwise()], **VITPOSE.options())
     assert healthy.findings == ()
+
+
+@pytest.mark.parametrize(("y", "x"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize("jpeg", [False, True])
+def test_the_colours_of_a_sensor_mosaic_are_interpolated_whichever_place_is_red(y, x, jpeg):
+    random = np.random.default_rng(0)
+    picture = cv2.resize(
+        random.integers(60, 200, (6, 8, 3), np.uint8), (96, 64), interpolation=cv2.INTER_CUBIC
+    )
+    made = np.zeros_like(picture)
+    made[y::2, x::2, 0] = picture[y::2, x::2, 0]
+    made[1 - y :: 2, 1 - x :: 2, 2] = picture[1 - y :: 2, 1 - x :: 2, 2]
+    for i, j in ((y, 1 - x), (1 - y, x)):
+        made[i::2, j::2, 1] = picture[i::2, j::2, 1]
+    if jpeg:  # its colours are those of whole cells: the luma alone tells the places
+        coded = cv2.imencode(".jpg", made[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+        made = cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]
+    assert is_mosaic(made)
+    assert not is_mosaic(picture)
+    assert np.abs(interpolated(made).astype(float) - picture).mean() < (30 if jpeg else 12)

@@ -68,6 +68,8 @@ _PLACEHOLDERS = (0, -1)
 _FAR = 0.5
 # Nobody labels so many keypoints of which none is seen, but for one instance in some hundred.
 _RICH, _LEAST_HIDDEN, _SOME_HIDDEN = 6, 3, 0.05
+# No keypoint lies in the middle of its box by itself: so near (pixels), in such a share of all.
+_ROUNDED, _MIDDLE = 0.75, 0.01
 # Single instances that a tool calls crowds are few in correct sets.
 _LEAST_CROWDS, _MOST_CROWDS = 3, 0.02
 # Where hidden keypoints alone were kept, no keypoint is labelled in more of the instances than this, and in
@@ -452,6 +454,35 @@ def _merged_hidden(chosen: Sequence[Instance]) -> list[Located]:
     return []
 
 
+def _in_the_middle(pose_set: PoseSet, chosen: Sequence[Instance]) -> list[Located]:
+    """Instances with several labelled keypoints exactly in the middle of their box, or of their image."""
+    middles: dict[str, Callable[[Instance], tuple[float, float]]] = {
+        "box": lambda a: ((a.box[0] + a.box[2]) / 2, (a.box[1] + a.box[3]) / 2),
+        "image": lambda a: (
+            (pose_set.images[a.image_id].width or np.nan) / 2,
+            (pose_set.images[a.image_id].height or np.nan) / 2,
+        ),
+    }
+    made = []
+    labelled = sum(a.num_keypoints for a in chosen)
+    for what, middle in middles.items():
+        counts = {}
+        for a in chosen:
+            at = (np.abs(a.truth[:, :2] - middle(a)) <= _ROUNDED).all(1) & (a.truth[:, 2] > 0)
+            counts[id(a)] = int(at.sum())
+        behind, count = [a for a in chosen if counts[id(a)]], sum(counts.values())
+        several = sum(number > 1 for number in counts.values())
+        if count >= _MIDDLE * labelled and several >= max(_LEAST_HIDDEN, _MIDDLE * len(chosen)):
+            text = (
+                f"{count} labelled keypoints of {len(behind)} instances lie exactly in the middle of their "
+                f"{what}, in {several} instances more than one: a place that was clicked for what could not "
+                "be seen"
+            )
+            fix = "Give these keypoints visibility 0, or 1 with the place where they are."
+            made.append(located_at(Finding("visibility", text, fix), behind))
+    return made
+
+
 def _visibility(pose_set: PoseSet) -> list[Located]:
     chosen = _usual(pose_set)
     made = []
@@ -470,6 +501,7 @@ def _visibility(pose_set: PoseSet) -> list[Located]:
         )
         fix = "Write visibility 2 for keypoints that are seen and 1 for hidden ones; 0 is `not labelled`."
         made.append(located_at(Finding("visibility", text, fix), placed))
+    made += _in_the_middle(pose_set, chosen)
     made += _merged_hidden(chosen)
     seen = np.stack([a.truth[:, 2] for a in chosen]) if chosen else np.zeros((0, 1))
     if len(chosen) >= 2 and (seen == 1).any() and not (seen == 2).any():

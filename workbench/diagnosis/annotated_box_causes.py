@@ -176,7 +176,7 @@ class AnnotatedBoxes(Undone):
         self, pose_set: PoseSet, stated: dict[int, Float[np.ndarray, " 4"]], fit: Fit
     ) -> Iterable[Change]:
         """Boxes that are moved, of another size than the poses, or of another shape."""
-        if _is_moved(fit):
+        if is_moved(fit):
             yield self._moved(stated, fit)
         if not LEAST_SPAN <= fit.span <= SPAN:
             factor = fit.span / USUAL_SPAN
@@ -188,7 +188,7 @@ class AnnotatedBoxes(Undone):
                 boxes,
                 fit,
             )
-        elif fit.cut >= MOST_CUT and not _is_moved(fit):
+        elif fit.cut >= MOST_CUT and not is_moved(fit):
             boxes = {**{n: _corners(box) for n, box in stated.items()}, **_around_poses(pose_set)}
             yield self._change(
                 "boxes drawn around their keypoints",
@@ -344,7 +344,7 @@ def stated_boxes(pose_set: PoseSet) -> dict[int, Float[np.ndarray, " 4"]]:
     return found
 
 
-def _is_moved(fit: Fit) -> bool:
+def is_moved(fit: Fit) -> bool:
     """One amount, large beside the box and beside how much it differs from one instance to the next."""
     return bool(((np.abs(fit.offset) > LEAST_OFFSET * fit.size) & (np.abs(fit.offset) > fit.spread)).any())
 

@@ -19,6 +19,7 @@ from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, Evidence
 from workbench.diagnosis.file_groups import groups_of_files
 from workbench.diagnosis.input_causes import Input
+from workbench.diagnosis.mosaic import interpolated, is_mosaic
 from workbench.diagnosis.set_causes import MOST_HEADERS
 
 if TYPE_CHECKING:
@@ -227,6 +228,7 @@ class StoredOtherwise(Undone):
     def changes(self, case: Case) -> Iterable[Change]:
         evidence = case.of_model()
         yield from self._dark(case, evidence)
+        yield from self._mosaics(evidence)
         changed = [(way, self._of_all(case, way)) for way in WAYS]
         # Orders of channels are alike, so several promise something; each costs a pass over all instances.
         for rows, enough in ((_worst(evidence), PROMISING_WORST), (evidence.glance, PROMISING)):
@@ -292,6 +294,29 @@ class StoredOtherwise(Undone):
                 "how": f"darker or of less contrast than the usual one, by more than {DARKER:g} times",
             },
         )  # fmt: skip
+
+    def _mosaics(self, evidence: Evidence) -> Iterator[Change]:
+        """Images whose pixels show one colour each, as a sensor gives them."""
+        samples = _samples(evidence)
+        raw = np.array([is_mosaic(s.image) for s in samples])
+        names = _files(samples, raw)
+        if len(names) >= LEAST_IMAGES:
+            yield Change(
+                self.name,
+                "the colours of these images interpolated",
+                "input",
+                lambda model: Edited(
+                    model, lambda s: interpolated(s.image) if is_mosaic(s.image) else s.image
+                ),
+                fix=f"develop these files before they are stored (demosaic them): {_some(names)}",
+                least=0.01,
+                facts={
+                    "count": len(names),
+                    "of": len(samples),
+                    "how": "as a sensor gives them: each pixel shows one colour of a cell of 2 x 2",
+                },
+                shown=True,
+            )
 
     def _worse(self, case: Case) -> Finding | None:
         """Files that a statistic sets apart and that are found worse, where nothing undoes it."""

@@ -16,6 +16,7 @@ from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, gain
 from workbench.diagnosis.label_causes import paired_rows
+from workbench.diagnosis.offset_causes import check_crops
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -59,6 +60,8 @@ class FixedKeypoint(Cause):
     def test(self, case: Case) -> Answer:
         fixed, poses = fixed_keypoints(case)
         pose_set = case.pose_set()
+        if fixed and case.evidence().model is not None:
+            check_crops(case.evidence())
         if not fixed:
             return RuledOut(f"each labelled keypoint of {pose_set.name} varies over {poses} poses")
         names, evidence = pose_set.skeleton.keypoints, case.evidence()

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.checkpoints.loading import percent
-from workbench.core import Conditioned, NotAvailable, Outputs
+from workbench.core import Conditioned, NotAvailable, Outputs, PoseModel
 from workbench.core.capabilities import RollsOut
-from workbench.core.finding import Finding, Measurement
+from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.hooks import OnceComputed
 from workbench.diagnosis.case import CLINIC_INSTANCES, Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -22,6 +22,7 @@ from workbench.diagnosis.evidence import spread
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, require_bottom_up, whole_images
 from workbench.diagnosis.separation import EVALUATIONS, MORE_IMAGES
 from workbench.diagnosis.tag_fit import AGREE, TagFit, TagsMoved, tag_fit
+from workbench.diagnosis.weight_causes import RAW_IN_PLACE
 
 if TYPE_CHECKING:
     from workbench.core.capabilities import BottomUpModel
@@ -43,6 +44,11 @@ LOGGED_INSTANCES = 8
 # The same, where nothing says which images were learned; and the part of the PCK of one pose for every box
 # that a model has of them which learned anything at all.
 UNSEEN_INSTANCES, LEAST_OF_USUAL = 8, 0.67
+# PCK that exchanged axes have to give back: of an image that is known by heart, and of others, beyond so many
+# standard errors.
+LEARNED_RISE, UNSEEN_RISE, LEAST_ERRORS = 0.4, 0.15, 3.0
+# Image pixels by which keypoints may lie off the answers that the loss sees.
+MOST_OFF = 1.0
 # What a mistake is called whose undoing takes another pass.
 CHANNELS = "blue and red"
 UNLEARNED = "keypoints not learned"
@@ -145,6 +151,8 @@ class Rollout(Cause):
         from workbench.core.run import run
         from workbench.inspectors.sequence import coordinates, lab
 
+        if isinstance(axes_of_sequence(case), Finding):
+            raise NotAvailable("x and y of its keypoints are exchanged: undo that first")
         learned = learned_samples(case)
         chosen = learned or spread(pose_set, UNSEEN_INSTANCES)
         samples = [pose_set.sample(i) for i in chosen]
@@ -173,6 +181,70 @@ class Rollout(Cause):
             )
             for one in found
         ]
+
+
+def axes_of_sequence(case: Case) -> Finding | RuledOut | None:
+    """Whether keypoints of a sequence model lie at their labels with x and y exchanged in the crop.
+
+    None for other models. Of an image that was learned most keypoints have to, of others more than chance.
+    """
+    try:
+        model, pose_set = case.model(), case.pose_set()
+    except NotAvailable:
+        return None
+    return case.once("axes of a sequence", lambda: _axes(case, model, pose_set)) if _rolls(model) else None
+
+
+def _rolls(model: PoseModel) -> bool:
+    return isinstance(model, RollsOut)
+
+
+def _axes(case: Case, model: PoseModel, pose_set: PoseSet) -> Finding | RuledOut:
+    from workbench.core.pck import pck_by_image
+    from workbench.core.run import run
+    from workbench.inspectors.sequence import rollout
+
+    learned = learned_samples(case)
+    chosen = learned or spread(pose_set, UNSEEN_INSTANCES)
+    case.step()
+    seen = run(model, [pose_set.sample(i) for i in chosen])
+    outputs = rollout.free_running(seen)
+    points = rollout.points_of(seen, outputs)
+    affine = seen.batch.to_image
+    scale, corner = affine[:, None, (0, 1), (0, 1)], affine[:, None, :, 2]
+    other = ((points - corner) / scale)[..., ::-1] * scale + corner
+    rule = rollout.PckRule()
+    before, after = (pck_by_image(rule.errors(seen, p), rule.threshold) for p in (points, other))
+    rise = after - before
+    rise = rise[~np.isnan(rise)]
+    mean = float(rise.mean()) if len(rise) else 0.0
+    error = float(rise.std(ddof=1) / np.sqrt(len(rise))) if len(rise) > 1 else math.inf
+    least = LEARNED_RISE if learned else max(UNSEEN_RISE, LEAST_ERRORS * error)
+    told = ""
+    if "coordinates" in outputs.tokens:
+        # The loss sees the same answers: keypoints that are those with x and y exchanged need no chance.
+        drawn = rollout.image_points(seen.batch, outputs.tokens["coordinates"].numpy().astype(float))
+        apart, exchanged = (float(np.nanmax(np.abs(p - drawn))) for p in (points, other))
+        if apart > MOST_OFF >= exchanged and mean > 0:
+            told = "keypoints are the answers that the loss sees with x and y exchanged"
+            told += f" (to {exchanged:.2f} pixels); "
+            least = 0.0
+    text = (
+        f"{told}with x and y of every keypoint exchanged in the crop, PCK of {len(chosen)} "
+        f"{'learned' if learned else 'other'} instances goes from {np.nanmean(before):.3f} by {mean:+.3f} "
+        f"({rule.text()}, free-running)"
+    )
+    if not mean >= least:
+        return RuledOut(text)
+    return Finding(
+        "output axes exchanged",
+        text,
+        "write x before y when tokens become keypoints",
+        (Measurement("PCK given back", mean, expected=0.0),),
+        effect=Effect("PCK", mean, mean - 2 * error if error < math.inf else float("nan")),
+        confidence="proved",
+        refuted_by="an input that is transposed as well",
+    )
 
 
 def learned_samples(case: Case) -> list[int]:
@@ -213,6 +285,8 @@ class Grouping(Cause):
 
     def test(self, case: Case) -> Answer:
         given, pose_set = require_bottom_up(case.model(), ONE_BOX), case.pose_set()
+        if case.peek(RAW_IN_PLACE):
+            raise NotAvailable("raw weights stand in place of their average: undo that first")
         # What wrong weights cost is no mistake of the script: they are mended where that was proved.
         model = _mended(case, given)
         report = _swept(case, model, pose_set, WHOLE_IMAGES)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.diagnosis.annotated_box_causes import frames_of
+from workbench.diagnosis.annotated_box_causes import Fit, fit_of, frames_of, is_moved
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, RuledOut, Undone
 from workbench.diagnosis.constant_outputs import check_varying
 from workbench.diagnosis.evidence import Change, Evidence, with_points
-from workbench.diagnosis.label_causes import paired_rows
+from workbench.diagnosis.label_causes import paired_points, paired_rows
+from workbench.diagnosis.people_evidence import PeopleEvidence
 from workbench.evaluation.probes.intervention import Moved
 
 if TYPE_CHECKING:
@@ -77,14 +78,40 @@ class Offset:
         )
 
 
+@dataclass(frozen=True)
+class OfPeople:
+    """By how much people that a bottom-up model finds have to be moved to lie at their labels.
+
+    Attributes:
+        amount: (x, y) in pixels of the image.
+        fit: how the annotated boxes lie to the labels.
+    """
+
+    amount: tuple[float, float]
+    fit: Fit
+
+    def text(self) -> str:
+        """What was measured, in one clause."""
+        x, y = self.amount
+        return (
+            f"labels lie ({x:+.1f}, {y:+.1f}) pixels (x, y; medians) from the people that are found in whole "
+            f"images, and from their boxes as well: {self.fit.text()}"
+        )
+
+
 class LabelsMoved(Undone):
     """All labels of the set are moved by one amount of image pixels, or are of an image of another size."""
 
     name, group = "annotated keypoints moved", "labels"
     refuted_by = "pictures on which the labels lie where they should"
     needs = ("model", "data")
+    of_people = True
 
     def changes(self, case: Case) -> Iterable[Change]:
+        if isinstance(case.tried_on(), PeopleEvidence):
+            if (found := _of_people(case)) is not None:
+                yield self._moved(found.amount, found)
+            return
         case.of_model()
         if (frames := frames_of(case.pose_set())) is not None:
             yield Change(
@@ -100,21 +127,31 @@ class LabelsMoved(Undone):
         offset = constant_offset(case)
         if offset is None or not offset.in_image:
             return
-        x, y = offset.image
-        yield Change(
+        yield self._moved(offset.image, offset)
+
+    def _moved(self, amount: tuple[float, float], seen: Offset | OfPeople) -> Change:
+        """Poses moved to where the labels are."""
+        x, y = amount
+        return Change(
             self.name,
             f"keypoints moved by ({x:+.1f}, {y:+.1f}) image pixels",
             "poses",
             lambda found: with_points(found, found.keypoints + np.array((x, y))),
             fix=f"move the annotated keypoints by ({0.0 - x:+.1f}, {0.0 - y:+.1f}) pixels (x, y), or undo "
             "what cropped or padded the images after they were annotated",
-            facts={"offset": offset, "labels": _moved_back(np.array((x, y)))},
+            facts={"offset": seen, "labels": _moved_back(np.array((x, y)))},
         )
 
     def seen(self, case: Case, change: Change) -> str:
         return change.facts["offset"].text()
 
     def test(self, case: Case) -> Answer:
+        if isinstance(case.tried_on(), PeopleEvidence):
+            if not case.changes_of(self):
+                return RuledOut(
+                    "people that are found and annotated boxes ask for no common shift of the labels"
+                )
+            return super().test(case)
         case.of_model()
         if frames_of(case.pose_set()) is not None:
             return super().test(case)
@@ -124,6 +161,22 @@ class LabelsMoved(Undone):
         if not offset.in_image:
             return RuledOut(f"the amount is one of the crop, not of the image: {offset.text()}")
         return super().test(case)
+
+
+def _of_people(case: Case) -> OfPeople | None:
+    """The amount by which labels lie off both from the people that are found and from their own boxes.
+
+    Maps that are read a cell off move people alone: only boxes that agree with them accuse the labels.
+    """
+    pose_set = case.pose_set()
+    points, truth, _, _ = paired_points(case.tried_on().poses(), pose_set)
+    amount, fit = offset_of_results(points, truth), fit_of(pose_set)
+    if amount is None or fit is None or not is_moved(fit):
+        return None
+    # The centre of a box is that of the body, not quite that of its keypoints.
+    apart = np.abs(fit.offset + np.array(amount))
+    near = np.maximum(HALVES * np.linalg.norm(amount), 2 * fit.spread)
+    return OfPeople(amount, fit) if (apart <= near).all() else None
 
 
 def _moved_back(amount: Float[np.ndarray, " 2"]) -> tuple[Callable[[PoseSet], PoseSet], ...]:
@@ -197,16 +250,22 @@ def constant_offset(case: Case) -> Offset | None:
 
     def measured() -> Offset | None:
         check_varying(case)
+        check_crops(evidence)
         truth, affines = _truth(evidence)
-        H, W = evidence.forwards()[0].batch.pixels.shape[-2:]
-        inside = inverted(affines, truth[..., :2])
-        within = np.all((inside >= 0) & (inside <= np.array([W, H])), axis=-1)
-        held = float(within[truth[..., 2] > 0].mean())
-        if held < INSIDE:
-            raise NotAvailable(f"{held:.0%} of the labelled keypoints lie in the crops: mend the boxes first")
         return offset_of(evidence.poses().keypoints, truth, affines)
 
     return case.once("constant offset", measured)
+
+
+def check_crops(evidence: Evidence) -> None:
+    """Raise NotAvailable where crops of a model do not show the instances that are labelled in them."""
+    truth, affines = _truth(evidence)
+    H, W = evidence.forwards()[0].batch.pixels.shape[-2:]
+    inside = inverted(affines, truth[..., :2])
+    within = np.all((inside >= 0) & (inside <= np.array([W, H])), axis=-1)
+    held = float(within[truth[..., 2] > 0].mean())
+    if held < INSIDE:
+        raise NotAvailable(f"{held:.0%} of the labelled keypoints lie in the crops: mend the boxes first")
 
 
 def distances(evidence: Evidence, found: Predictions) -> Float[np.ndarray, "N K"]:

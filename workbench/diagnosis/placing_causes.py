@@ -14,11 +14,12 @@ from workbench.core.geometry import apply
 from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.annotated_box_causes import line_through
 from workbench.diagnosis.case import Case
-from workbench.diagnosis.cause import Undone
+from workbench.diagnosis.cause import Answer, Undone
 from workbench.diagnosis.constant_outputs import check_varying
 from workbench.diagnosis.decoder_causes import Recoded, followed_codec, stated_codec
 from workbench.diagnosis.evidence import Change
 from workbench.diagnosis.keypoint_causes import beyond_single_keypoints
+from workbench.diagnosis.lab_causes import axes_of_sequence
 from workbench.diagnosis.label_causes import paired_points
 from workbench.diagnosis.offset_causes import box_offset, crop_offset, offset_of_results, two_offsets
 from workbench.evaluation.predictions import Predictions
@@ -44,6 +45,10 @@ class AxesExchanged(Undone):
 
     name, group = "output axes exchanged", "output"
     refuted_by = "an input that is transposed as well"
+
+    def test(self, case: Case) -> Answer:
+        of_sequence = axes_of_sequence(case)
+        return super().test(case) if of_sequence is None else of_sequence
 
     def changes(self, case: Case) -> Iterable[Change]:
         evidence = case.evidence()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from workbench.checkpoints.checkpoint import Checkpoint
+    from workbench.evaluation import Interval
 
 # The largest number of half precision.
 HALF = 65504.0
@@ -32,6 +33,8 @@ DEAD_SHARE, LEAST_UNITS = 0.1, 8
 SCALED, BEYOND_CHANGE = 1.45, 2.5
 # AP by which an average must be worse than the weights that it follows.
 LAGS = 0.02
+# What a case remembers where its model is made of raw weights, and the average beside them is better.
+RAW_IN_PLACE = "raw weights in place of their average"
 # A part whose direction changed by this many times its size has nothing in common with the earlier one.
 UNRELATED = 3.0
 # Share of a matrix that is 0, all-zero units aside, from which it was pruned; trained ones have none.
@@ -503,6 +506,9 @@ class AveragesExchanged(Cause):
         if finding is None:
             if seen.undecided:
                 raise NotAvailable(seen.undecided)
+            if seen.gain is not None and checkpoint.averages.main == "raw" and seen.gain.low > LAGS:
+                case.once(RAW_IN_PLACE, lambda: True)
+                return self._raw_in_place(seen.text, seen.gain, len(case.chosen()))
             if effect is None or effect.low <= LAGS:
                 return RuledOut(f"{seen.text}; names and numbers agree")
             return Finding(
@@ -516,6 +522,17 @@ class AveragesExchanged(Cause):
         proved = effect is not None and effect.low > 0
         return dataclasses.replace(
             finding, cause=self.name, effect=effect, confidence="proved" if proved else finding.confidence
+        )
+
+    def _raw_in_place(self, text: str, gain: Interval, instances: int) -> Finding:
+        """The file's main weights are the raw ones, and the average beside them is the better set."""
+        return self.found(
+            f"{text}; the model is made of the raw set, and the averaged one beside it gives AP {gain}",
+            fix="use the averaged weights of the file, or save this set as the model; a training that "
+            "evaluates the average reports figures that the raw set does not reach",
+            effect=Effect("AP", gain.delta, gain.low, gain.high, f"{instances} instances, no flip"),
+            confidence="proved",
+            refuted_by="other labelled images on which the raw set is as good as the average",
         )
 
 
