@@ -214,3 +214,28 @@ def test_every_verb_finds_an_unwritable_folder_before_it_works(verb, workbench, 
     code, out, err = workbench(*verb)
     assert (code, out) == (2, "")
     assert "nothing can be written into" in err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_that_nobody_reads_is_refused_and_one_with_a_reader_is_written(tmp_path):
+    pipe = tmp_path / "out.json"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="no program reads from this pipe") as refused:
+        write_text(pipe, "a")
+    assert refused.value.filename == str(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        for _ in range(500):  # until the other program has opened it
+            try:
+                write_text(pipe, "a")
+                break
+            except OSError:
+                time.sleep(0.02)
+        assert reader.communicate(timeout=20)[0] == b"a"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no file that is always full")
+def test_a_full_device_is_named(tmp_path):
+    (tmp_path / "out.json").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as refused:
+        write_text(tmp_path / "out.json", "a")
+    assert refused.value.filename == str(tmp_path / "out.json")

@@ -84,7 +84,8 @@ def replacing(path: Path | str, follow: bool = True) -> Iterator[Path]:
     target = Path(path)
     if follow:
         if target.exists() and not target.is_file():
-            yield target
+            with _written_directly(target):
+                yield target
             return
         target = resolved(target)
     _remove_abandoned(target)
@@ -102,6 +103,29 @@ def replacing(path: Path | str, follow: bool = True) -> Iterator[Path]:
         raise OSError(failure.errno, os.strerror(failure.errno), str(path)) from failure
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _written_directly(target: Path) -> Iterator[None]:
+    """Name a target that is no regular file in the error, and do not wait for somebody to read a pipe."""
+    reader = None
+    try:
+        if target.is_fifo():
+            try:
+                # Held open meanwhile: whoever reads would take closing it for the end of the file.
+                reader = os.open(target, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as failure:
+                if failure.errno == errno.ENXIO:
+                    raise OSError(errno.ENXIO, "no program reads from this pipe", str(target)) from None
+                raise
+        yield
+    except OSError as failure:
+        if failure.errno is None or failure.filename is not None:
+            raise
+        raise OSError(failure.errno, os.strerror(failure.errno), str(target)) from failure
+    finally:
+        if reader is not None:
+            os.close(reader)
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]], end: str = "\r\n") -> str:

@@ -10,7 +10,7 @@ Source: tensorflow/tensorflow:tensorflow/core/util/event.proto, framework/summar
 from __future__ import annotations
 
 import struct
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def _spans(data: bytes, source: Source) -> tuple[list[tuple[int, int]], int]:
         length, stated = struct.unpack_from("<QI", data, at)
         if length > len(data) - at - _HEADER - _FOOTER:
             break
-        if masked_crc(data[at : at + 8]) != stated:
+        if _crc_of_length(data[at : at + 8]) != stated:
             source.note(f"the record at byte {at} is damaged (checksum): it and all after it are left out")
             return spans, len(data)
         spans.append((at + _HEADER, length))
@@ -123,6 +123,10 @@ def masked_crc(data: bytes) -> int:
         crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
     crc ^= 0xFFFFFFFF
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+# Records of scalars have few lengths.
+_crc_of_length = lru_cache(1 << 14)(masked_crc)
 
 
 def _scalars(record: bytes) -> list[tuple[str, float, float]]:
