@@ -85,7 +85,10 @@ class DataSets:
         if self.images is not None:
             return [self.images]
         around = [p for p in self._given if p.is_dir() and path.resolve().is_relative_to(p.resolve())]
-        return around or folders_of(path)
+        usual = folders_of(path)
+        # The images of a named annotations/ lie beside it, as those of a json in it that is named itself.
+        beside = path.parent in around and usual[0] != path.parent
+        return [*around, *usual] if beside else around or usual
 
     def get(self, identity: str, whole: bool = False) -> PoseSet:
         """The data set of an id, without images that are missing: they stand in its `left_out`.

@@ -58,6 +58,15 @@ def test_images_of_the_usual_layout_are_served_and_links_out_of_it_are_not(place
             sets.sample(name, 0)
 
 
+def test_images_beside_a_named_annotations_folder_are_served_and_no_others(places):
+    served(places, "a.png")
+    sets = DataSets([places / "set/annotations"])
+    assert sets.sample("annotations/val.json", 0).image[0, 0, 0] == 50
+    served(places, "link.png")
+    with pytest.raises(ValueError, match=r"link.png: leads out of the folders that are served"):
+        DataSets([places / "set/annotations"]).sample("annotations/val.json", 0)
+
+
 def test_what_every_page_says_of_a_set_is_another_folder_of_the_same_names_and_missing_images(places):
     (places / "set/other").mkdir()
     write_image(places / "set/other/a.png", np.full((12, 20, 3), 70, np.uint8))
