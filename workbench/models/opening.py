@@ -83,8 +83,8 @@ def stated_facts(outputs: Sequence[str] = (), assume: Sequence[str] = ()) -> Sta
     for word in assume:
         name, equals, text = (part.strip() for part in word.partition("="))
         if not equals or name not in _READ:
-            known = nearest(name, _READ)
-            raise ValueError(f"--assume {word!r}: expected NAME=VALUE; nearest names: {known}")
+            what = "nothing of this name can be stated" if equals else "expected NAME=VALUE"
+            raise ValueError(f"--assume {word!r}: {what}; nearest names: {nearest(name, _READ)}")
         try:
             values[name] = _READ[name](text)
         except ValueError as error:

@@ -467,9 +467,8 @@ def with_rules(model: BottomUp, words: Sequence[str]) -> BottomUp:
         name, equals, text = word.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or name not in rule_names():
-            raise ValueError(
-                f"rule {word!r}: expected NAME=VALUE; nearest names: {nearest(name, rule_names())}"
-            )
+            what = "no such rule" if equals else "expected NAME=VALUE"
+            raise ValueError(f"rule {word!r}: {what}; nearest names: {nearest(name, rule_names())}")
         model = _changed(model, name, text.strip())
     return model
 
