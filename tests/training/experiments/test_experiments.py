@@ -358,3 +358,16 @@ def test_the_verb_says_what_it_took_up(workbench, file, tmp_path):
     first = json.loads(first)
     assert (first.pop("resumed"), len(second.pop("resumed"))) == ([], 4)
     assert second == first
+
+
+@pytest.mark.parametrize("wrong", [7, "x", {"a": 1}, [["b"]]])
+def test_a_curve_of_a_strangers_folder_that_is_none_is_trained_again(tmp_path, wrong):
+    import json
+
+    from workbench.training.experiments.results import COURSE
+
+    arm = StoredArm(tmp_path, "origin")
+    (tmp_path / "course.json").write_text(json.dumps(dict.fromkeys(COURSE, wrong)))
+    assert arm.course(()) is None
+    (tmp_path / "course.json").write_text(json.dumps({name: [1, 0.5] for name in COURSE}))
+    assert arm.course(()) == {name: [1, 0.5] for name in COURSE}

@@ -226,6 +226,16 @@ SNAPSHOT_SECONDS = 5.0
 COURSE = ("steps", "loss", "measured", "APs")
 
 
+def _is_course(found: Any) -> bool:
+    """Whether it is a curve as `StoredArm` writes it: a folder may come from somebody else."""
+    if not isinstance(found, dict) or set(found) != set(COURSE):
+        return False
+    columns = list(found.values())
+    return all(isinstance(one, list) for one in columns) and all(
+        isinstance(value, (int, float)) for one in columns for value in one
+    )
+
+
 class StoredArm:
     """Files of one arm.
 
@@ -247,7 +257,7 @@ class StoredArm:
             found = json.loads((self.folder / "course.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):  # absent or damaged: the arm is trained again
             return None
-        if not isinstance(found, dict) or set(found) != set(COURSE):
+        if not _is_course(found):
             return None
         return found if all(self.predictions(way) is not None for way in ways) else None
 
@@ -267,7 +277,7 @@ class StoredArm:
     def restore(self, trainer: Trainer) -> dict[str, list[Any]] | None:
         """Restore a trainer from the newest snapshot; return its curve, or None without a snapshot."""
         state, _ = newest_snapshot(self.folder)
-        if state is None:
+        if state is None or not _is_course(state.get("course")):
             return None
         trainer.restore(state)
         return {name: list(state["course"][name]) for name in COURSE}
