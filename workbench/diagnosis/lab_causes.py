@@ -19,6 +19,7 @@ from workbench.core.hooks import OnceComputed
 from workbench.diagnosis.case import CLINIC_INSTANCES, Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import spread
+from workbench.diagnosis.offset_causes import LabelsMoved
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, require_bottom_up, whole_images
 from workbench.diagnosis.separation import EVALUATIONS, MORE_IMAGES
 from workbench.diagnosis.tag_fit import AGREE, TagFit, TagsMoved, tag_fit
@@ -297,6 +298,9 @@ class Grouping(Cause):
             if more > report.images:
                 report = _swept(case, model, pose_set, more, undecided)
         found = [suspect.finding() for suspect in _separate(case, model, pose_set, report)]
+        if _labels_are_moved(case):
+            # Cells moved by as much make up for it: the boxes have told which of both it is.
+            found = [one for one in found if one.cause != "cells placed off"]
         if (copied := self._copied_maps(case, model)) is not None:
             # Where keypoints read a map that is not theirs, no unit or place of the tags is right.
             found = [copied, *(one for one in found if not one.cause.startswith("tags "))]
@@ -349,6 +353,13 @@ def left_of_images(case: Case) -> float:
         return math.inf
     size = case.evaluation_size()
     return max(EVALUATIONS * size - case.forwarded - size * bool(case.options.claim), 0)
+
+
+def _labels_are_moved(case: Case) -> bool:
+    """Whether labels that are moved by one amount were proved."""
+    with suppress(NotAvailable):
+        return any(change.cause == LabelsMoved.name for change in case.separated().chosen)
+    return False
 
 
 def _mended(case: Case, model: BottomUpModel) -> BottomUpModel:
