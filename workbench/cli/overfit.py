@@ -14,7 +14,9 @@ from workbench.cli.options import (
     ImageOptions,
     Images,
     Out,
+    SkeletonName,
     argument,
+    opened,
     option,
 )
 from workbench.cli.output import Answer, in_job, say
@@ -97,6 +99,7 @@ def command(
     annotation: Annotation = None,
     images: Images = None,
     category: Category = None,
+    skeleton: SkeletonName = None,
     config: Config = None,
     adapter: Adapter = None,
     sample: Number = None,
@@ -128,21 +131,9 @@ def command(
 
     picture = Path(image) if image else None
     model, title, samples = _material(
-        name,
-        config,
-        adapter,
-        annotation,
-        images,
-        pictures,
-        picture,
-        sample,
-        count,
-        category,
-        plant,
-        seed,
-        device,
-        demo,
-    )
+        name, config, adapter, annotation, images, pictures, picture, sample, count, category, skeleton,
+        plant, seed, device, demo,
+    )  # fmt: skip
     defaults = default_settings(model)
     if steps is None and demo:
         steps = DEMO_STEPS
@@ -151,6 +142,7 @@ def command(
     requested |= {"warm_up": warm_up, "clip": clip, "weight_decay": weight_decay, "ema": ema}
     source = {"name": name, "demo": demo, "annotation": annotation, "images": images, "category": category}
     source |= {"image": picture, "sample": sample, "config": config, "adapter": adapter, "count": count}
+    source |= {"skeleton": skeleton} if skeleton else {}
     setup = overfit_setup(
         model,
         samples,
@@ -218,6 +210,7 @@ def _material(
     sample: int | None,
     count: int,
     category: str | None,
+    skeleton_name: str | None,
     plant: str,
     seed: int,
     device: str,
@@ -233,7 +226,9 @@ def _material(
         if name or config or adapter or image or annotation or sample is not None:
             raise ValueError("--demo brings its own network and image; leave the others out")
         return _demo(seed, device)
-    samples, skeleton = _samples(annotation or "astronaut", images, pictures, image, sample, count, category)
+    samples, skeleton = _samples(
+        annotation or "astronaut", images, pictures, image, sample, count, category, skeleton_name
+    )
     model, title = new_model(
         name or "", config=config, adapter=adapter, skeleton=skeleton, seed=seed, device=device
     )
@@ -257,14 +252,15 @@ def _samples(
     number: int | None,
     count: int,
     category: str | None,
+    skeleton: str | None,
 ) -> tuple[list[Sample], Skeleton]:
-    from workbench.data import BUILTIN, open_data
+    from workbench.data import BUILTIN
 
     if count < 1:
         raise ValueError(f"--count: expected at least 1, got {count}")
     if images is None and image is not None and annotation not in BUILTIN:
         images = image.parent
-    chosen = open_data(annotation, images, category, reading=pictures.reading)
+    chosen = opened(annotation, images, category, None, pictures.reading, skeleton)
     if number is not None:
         if image is not None:
             raise ValueError("give --image or --sample, not both")
