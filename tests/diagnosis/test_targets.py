@@ -273,3 +273,16 @@ def test_a_printed_command_says_where_it_runs_a_config_that_was_only_read(
     report = diagnose(targets, causes=[PartlyLoaded()], data="scenes-val", level="forward", **options)
     probe = next(one for one in report.commands if " probe " in one.line)
     assert ("--config" in probe.line, "only read here" in probe.shows) == (config, note)
+
+
+def test_a_run_to_compare_with_that_holds_nothing_and_a_set_without_labels_are_told(tmp_path):
+    """And no command is printed that such a set would end."""
+    (tmp_path / "empty").mkdir()
+    images = [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}]
+    path = written(tmp_path / "none.json", {"images": images, "annotations": [], "categories": []})
+    report = diagnose(
+        [demo_checkpoints()[-1]], against=tmp_path / "empty", data=path, level="forward",
+        causes=[Against(), PartlyLoaded()],
+    )  # fmt: skip
+    assert any(note.startswith("--against: ") and "empty" in note for note in report.notes)
+    assert [one.line for one in report.commands if "--data" in one.line] == []

@@ -18,7 +18,7 @@ from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Mended, check_keypoints, spread
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, PeopleEvidence, remembering, whole_images
 from workbench.diagnosis.separation import EVALUATIONS, Separated, nothing_chosen, separated, varying
-from workbench.diagnosis.targets import Given
+from workbench.diagnosis.targets import Given, sorted_targets
 from workbench.diagnosis.texts import quoted_config
 
 if TYPE_CHECKING:
@@ -192,13 +192,11 @@ class Case:
         Raises:
             NotAvailable: nothing was named.
         """
-        from workbench.diagnosis.targets import sorted_targets
-
-        if (against := self.options.against) is not None:
-            return self.once("against", lambda: sorted_targets([against], self.options.within))
-        if self.given.others:
-            return self.once("against", lambda: sorted_targets(self.given.others[:1]))
-        raise NotAvailable("nothing to compare with; name a run or checkpoint with --against")
+        named, others = self.options.against, self.given.others[:1]
+        if named is None and not others:
+            raise NotAvailable("nothing to compare with; name a run or checkpoint with --against")
+        targets = others if named is None else (named,)
+        return self.once("against", lambda: sorted_targets(targets, self.options.within))
 
     def config_path(self) -> Path | None:
         """The config that counts; None where only the checkpoint's own is left."""

@@ -135,7 +135,11 @@ def _holds_config(case: Case) -> bool:
 
 def _data(case: Case) -> list[str]:
     name = case.options.data or next(iter(map(str, case.given.annotations)), "")
-    if not name:
+    try:
+        # A set that cannot be read, or has no labels, is of no use to any verb.
+        if not name or not case.read_set().labelled:
+            return []
+    except USER_ERRORS:
         return []
     options = case.options
     words = ["--data", name, *(["--images", str(options.images)] if options.images else [])]

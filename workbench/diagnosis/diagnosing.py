@@ -226,10 +226,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
             symptom_of |= {finding.cause: cause.symptom_of for finding in answer}
         groups.setdefault(cause.name, cause.group)
     findings = _with_diffs(case, _each_once(by_cause))
-    if (pose_set := case.peek("data")) is not None and not pose_set.labelled:
-        case.notes.append(f"{pose_set.name}: no instance is annotated, so nothing is compared with the truth")
-    if case.reaches("forward") and (scores := note_of_scores(case)):
-        case.notes.append(scores)
+    case.notes += _notes_of(case)
     figures, protocol, sample, together = _measured(case)
     return Diagnosis(
         title=_title(case),
@@ -373,3 +370,15 @@ def _worth_adding(case: Case, not_testable: Mapping[str, str]) -> tuple[str, ...
     if not options.claim:
         wanted.append("the figure that you expect (--claim AP=.70)")
     return tuple(wanted)
+
+
+def _notes_of(case: Case) -> list[str]:
+    """What is worth knowing of the set, the scores and the run that it is compared with."""
+    found = []
+    if (pose_set := case.peek("data")) is not None and not pose_set.labelled:
+        found.append(f"{pose_set.name}: no instance is annotated, so nothing is compared with the truth")
+    if case.reaches("forward") and (scores := note_of_scores(case)):
+        found.append(scores)
+    if case.options.against is not None:
+        found += [f"--against: {note}" for note in case.against().notes]
+    return found
