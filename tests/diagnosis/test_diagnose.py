@@ -370,3 +370,11 @@ def test_given_sigmas_judge_everything_and_are_told():
             NotAvailable, match="one number above 0, or 17, one for each keypoint of scenes-val"
         ):
             diagnose([], data="scenes-val", sigmas=sigmas)
+
+
+@pytest.mark.parametrize("budget", [1e-9, 0.5])
+def test_a_budget_that_ends_early_leaves_a_report_that_says_so(budget):
+    report = diagnose(demo_run("rtmpose-demo"), data="scenes-val", level="forward", budget=budget)
+    left = [cause for cause, needs in report.not_testable.items() if "budget" in needs]
+    assert f"the budget of {budget:g} s was spent before {len(left)} causes were tested" in report.text()
+    assert left

@@ -14,7 +14,7 @@ from workbench.core import Conditioned, Groups, NotAvailable, PoseModel
 from workbench.core.capabilities import RollsOut
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.hooks import count_inputs
-from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
+from workbench.diagnosis.cause import LEVELS, SPENT, Cause, Level, Undone
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Mended, check_keypoints, spread
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, PeopleEvidence, remembering, whole_images
 from workbench.diagnosis.separation import EVALUATIONS, Separated, nothing_chosen, separated, varying
@@ -117,8 +117,8 @@ class Case:
         self.notes: list[str] = list(given.notes)
         self._cache: dict[str, Any] = {}
         self._unchanged: dict[str, str] = {}
-        self._crop_seconds = 0.0
-        self.forwarded = 0
+        self._crop_seconds, self.forwarded = 0.0, 0
+        self.answered = False  # once all causes are, nothing that takes time is begun any more
 
     def once(self, key: str, make: Callable[[], Value]) -> Value:
         """The value of a key, made at the first call; a failure is kept as well and raised again.
@@ -148,11 +148,11 @@ class Case:
 
         Raises:
             BudgetSpent: the time is over.
+            NotAvailable: it is, and the report is being made.
         """
         self.stepped()
-        budget = self.options.budget
-        if budget is not None and time.monotonic() - self.started > budget:
-            raise BudgetSpent
+        if time.monotonic() - self.started > (self.options.budget or float("inf")):
+            raise NotAvailable(SPENT) if self.answered else BudgetSpent
 
     def reaches(self, level: Level) -> bool:
         """Whether tests of this level are wanted."""

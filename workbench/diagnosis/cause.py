@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Level = Literal["files", "forward", "evaluate", "train"]
 LEVELS: tuple[Level, ...] = ("files", "forward", "evaluate", "train")
+SPENT = "the budget was spent before; give more with --budget"
 Group = Literal[
     "file", "input", "output", "labels", "evaluation", "grouping", "sequence", "conditioning", "training"
 ]

@@ -18,6 +18,7 @@ from workbench.diagnosis.case import BudgetSpent, Case, Options
 from workbench.diagnosis.cause import (
     LEVELS,
     SHOWN_BY_POSES,
+    SPENT,
     Cause,
     Level,
     NotTestable,
@@ -114,6 +115,13 @@ def diagnose(
     if wanted.sigmas:
         case.pose_set()
     answers = _asked(case, chosen, progress, testing)
+    case.answered = True
+    left = sum(isinstance(answer, NotTestable) and answer.needs == SPENT for answer in answers.values())
+    if left:
+        case.notes.append(
+            f"the budget of {wanted.budget:g} s was spent before {left} causes were tested: nothing is known "
+            "of them; give more with --budget"
+        )
     report = _report(case, answers, time.monotonic() - started)
     return dataclasses.replace(report, repeat=_repeat(listed, wanted))
 
@@ -175,13 +183,13 @@ def _asked(
         if not case.reaches(cause.level):
             answers[cause] = NotTestable(f"a test of level {cause.level}; give --level {cause.level}")
         elif spent:
-            answers[cause] = NotTestable("the budget was spent before; give more with --budget")
+            answers[cause] = NotTestable(SPENT)
         else:
             try:
                 answers[cause] = _tested(case, cause)
             except BudgetSpent:
                 spent = True
-                answers[cause] = NotTestable("the budget was spent before; give more with --budget")
+                answers[cause] = NotTestable(SPENT)
     if progress is not None:
         progress(len(order), len(order))
     return answers
