@@ -90,6 +90,15 @@ class Missing(Cause):
         raise NotAvailable("a thing that nobody has")
 
 
+class Broken(Cause):
+    """Of another package, with a mistake in its code."""
+
+    name, group, level = "broken test", "file", "files"
+
+    def test(self, case):
+        return case.nowhere
+
+
 class Absent(Cause):
     """Is not there."""
 
@@ -378,3 +387,9 @@ def test_a_budget_that_ends_early_leaves_a_report_that_says_so(budget):
     left = [cause for cause, needs in report.not_testable.items() if "budget" in needs]
     assert f"the budget of {budget:g} s was spent before {len(left)} causes were tested" in report.text()
     assert left
+
+
+def test_a_mistake_in_the_test_of_another_package_takes_nothing_from_the_others():
+    report = diagnose(demo_checkpoints()[-1], level="files", causes=[Broken(), Always()])
+    assert [one.cause for one in report.findings] == ["always there"]
+    assert report.not_testable["broken test"].startswith("its own test failed (AttributeError: ")

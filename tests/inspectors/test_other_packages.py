@@ -47,3 +47,11 @@ def test_without_the_package_it_is_not_there():
     from workbench.inspectors import ALL
 
     assert "brightness" not in ALL
+
+
+def test_a_diagnosis_tests_its_cause():
+    code = (
+        "from workbench.checkpoints.demo import demo_checkpoints; from workbench.diagnosis import diagnose; "
+        "print(diagnose(demo_checkpoints()[-1], level='files').ruled_out['no epoch is stated'])"
+    )
+    assert python("-c", code).strip() == "the file is of epoch 40"
