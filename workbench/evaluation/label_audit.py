@@ -385,7 +385,7 @@ def _shifted(
     sigmas: np.ndarray,
     skeleton: Skeleton,
     agreement: np.ndarray,
-    left_out: set[int | None],
+    left_out: set[int | str | None],
 ) -> tuple[list[Suspect], float, list[str]]:
     """Single points that all models surely see at one free place; own mistakes; keypoints not judged."""
     counts = ~truth.ignored & ~np.isin(truth.ids, [one for one in left_out if one is not None])
