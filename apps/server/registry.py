@@ -162,8 +162,9 @@ class Registry:
         if family is None:
             return Description(None, reason)
         try:
-            model = self.model(run.id, run.epochs[-1].index).model
-            return Description(family, reason, model.skeleton, model.codec.kind if model.codec else "")
+            last = run.epochs[-1].index
+            skeleton, codec = self.skeleton(run.id, last), self.model(run.id, last).model.codec
+            return Description(family, reason, skeleton, codec.kind if codec else "")
         except MISTAKES as mistake:
             return Description(family, sentence(mistake))
 

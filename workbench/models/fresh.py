@@ -80,6 +80,26 @@ def read_model(
         return from_config(read_config(config, root), device), config.stem
 
 
+def config_skeleton(config: Path, within: Path) -> Skeleton | None:
+    """The keypoints that a config's data set describes; None where it describes none. Nothing is run.
+
+    Args:
+        config: the file.
+        within: files that it names are read in this folder alone.
+
+    Raises:
+        ValueError: the config cannot be read.
+    """
+    from workbench.models.mmpose.config import config_values, described_by, described_in
+
+    content = read_config(config, within)
+    with config_values():
+        model = content.get("model") or {}
+        channels = (model.get("head") or model.get("keypoint_head") or {}).get("out_channels", 0)
+        described = [described_by(meta)[0] for _, meta in described_in(content)]
+    return next((one for one in described if channels in (0, len(one))), None)
+
+
 def demo_model(seed: int = 0, device: str = "cpu") -> tuple[PoseModel, str]:
     """The demo's small RTMPose with first weights, and its title; its skeleton is ap10k-17.
 

@@ -274,11 +274,12 @@ def checked_choices(context: Context, choices: Choices) -> tuple[Sample, Skeleto
         ValueError: a value out of its range, nothing to learn, or keypoints that the family does not have.
     """
     from workbench.models.families import fresh_network, fresh_networks
+    from workbench.models.fresh import config_skeleton
 
     sample, skeleton = _checked(context, choices)
     config = _config_of(context, choices)
     if choices.config and config is not None:
-        check_keypoints(config.name, _of_config(config, context), skeleton, choices.where)
+        check_keypoints(config.name, config_skeleton(config, context.settings.root), skeleton, choices.where)
     elif choices.family == ADAPTER and context.settings.adapter is not None:
         adapter = context.settings.adapter
         check_keypoints(adapter.name, of_adapter(adapter, skeleton, choices.device), skeleton, choices.where)
@@ -312,23 +313,6 @@ def check_keypoints(title: str, own: Skeleton | None, annotated: Skeleton, where
             f"{title} predicts {own.name}, {where} is annotated with {annotated.name}; choose a set with the "
             "same keypoints"
         )
-
-
-def _of_config(config: Path, context: Context) -> Skeleton | None:
-    """The keypoints that a config's data set describes; None where it describes none.
-
-    Raises:
-        ValueError: the config cannot be read.
-    """
-    from workbench.checkpoints.config_reader import read_config
-    from workbench.models.mmpose.config import config_values, described_by, described_in
-
-    content = read_config(config, context.settings.root)
-    with config_values():
-        model = content.get("model") or {}
-        channels = (model.get("head") or model.get("keypoint_head") or {}).get("out_channels", 0)
-        described = [described_by(meta)[0] for _, meta in described_in(content)]
-    return next((one for one in described if channels in (0, len(one))), None)
 
 
 # Keypoints of adapters' models by file; one is built where its file has changed.
