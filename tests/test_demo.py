@@ -120,6 +120,7 @@ def test_the_last_epoch_is_much_better_than_the_first():
     assert ap[0] < 0.1 < 0.25 < ap[1]
 
 
+@pytest.mark.long
 def test_a_changed_or_missing_file_is_named(workbench, tmp_path, monkeypatch):
     run = dict(demo.demo_manifest()[0])
     lines = [f'[[run]]\nname = "{run["name"]}"\ndata = "scenes-val"']

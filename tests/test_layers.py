@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 LIBRARY = sorted((ROOT / "workbench").rglob("*.py"))
 USER_INTERFACES = {"gradio", "IPython", "ipywidgets", "anywidget", "apps", "notebooks", "tests"}
@@ -60,6 +62,7 @@ def test_every_room_is_known():
     assert {room_of(path) for path in LIBRARY} - TOP == set().union(*LEVELS)
 
 
+@pytest.mark.long
 def test_the_library_knows_no_user_interface():
     # The verb that starts the user interface is its one door.
     wrong = {
@@ -173,6 +176,7 @@ def imports_of_modules() -> dict[str, set[str]]:
     return graph
 
 
+@pytest.mark.long
 def test_no_files_import_each_other_in_a_circle():
     graph = imports_of_modules()
     # What imports nothing that is left is in no circle; a circle is what remains.

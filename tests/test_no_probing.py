@@ -73,6 +73,7 @@ def test_a_cast_is_found(tmp_path, code):
     assert [line for line, _ in casts(file)] == [2]
 
 
+@pytest.mark.long
 def test_no_model_is_cast_to_a_capability_or_a_family():
     found = {str(path.relative_to(ROOT)): casts(path) for path in FILES}
     assert {place: lines for place, lines in found.items() if lines} == {}

@@ -44,6 +44,7 @@ def test_the_demos_network_names_a_planted_fault_on_a_real_animal(workbench, sha
     assert facts["culprit"] == "codec", facts["summary"]
 
 
+@pytest.mark.long
 def test_the_demos_network_learns_a_real_animal(workbench, shared):
     from workbench.checkpoints.demo import demo_config
 

@@ -15,6 +15,8 @@ from apps.pages.report_section import printing
 from tests.apps.client import code_in, connected, saved
 from tests.apps.conftest import started
 
+pytestmark = pytest.mark.long
+
 YAML = "training:\n  batch_size: 8\n  learning_rate: 2.0e-4\nmodel:\n  input_size: [256, 192]\n"
 
 

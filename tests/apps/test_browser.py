@@ -27,6 +27,7 @@ def choose(page, label, option):
     page.get_by_role("option", name=option, exact=True).click()
 
 
+@pytest.mark.long
 def test_an_inspector_answers_on_load_and_follows_every_choice(page, server):
     page.goto(f"{server}look-overlay")
     answer(page, "0.0 px")
@@ -46,6 +47,7 @@ def test_an_inspector_answers_on_load_and_follows_every_choice(page, server):
     assert page.get_by_label("sample of 6").input_value() == "1"
 
 
+@pytest.mark.long
 def test_a_knob_comes_back_from_the_link_and_the_rail_carries_the_subject_to_the_next_page(page, server):
     page.goto(f"{server}look-overlay?k.view=crop&run=painted-run&epoch=2&sample=000003/103&data=painted.json")
     answer(page, "2.0 px")
@@ -108,6 +110,7 @@ def test_a_path_outside_the_served_folder_is_one_sentence_on_the_page(page, serv
     page.get_by_text("lies outside the served folder").wait_for(timeout=PATIENCE)
 
 
+@pytest.mark.long
 def test_an_image_of_ones_own_gets_keypoints_in_the_box_that_two_clicks_draw(page, server, tmp_path):
     from workbench.data.images import write_image
 

@@ -32,6 +32,7 @@ def slow(tmp_path, painted, data_file):
 ASKED = Asked("slow", "painted.json")
 
 
+@pytest.mark.long
 def test_cancelling_ends_the_forward_passes_and_leaves_nothing_behind(slow):
     slow.computing.begin(ASKED)
     job = slow.jobs.latest(ASKED.key)

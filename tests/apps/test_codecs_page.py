@@ -10,6 +10,8 @@ import pytest
 from tests.apps.client import code_in, saved
 from tests.waiting import when
 
+pytestmark = pytest.mark.long
+
 PATIENCE = 90_000
 RUN, DATA = "painted-run", "painted.json"
 

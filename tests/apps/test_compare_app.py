@@ -18,6 +18,7 @@ def opened(page, address):
     page.wait_for_function("!document.querySelector('.cmp-pane.loading')")
 
 
+@pytest.mark.long
 def test_the_front_page_compares_and_its_slider_changes_what_is_read(page, server):
     # The model moves every keypoint to the right by 6, 2 and 0 pixels in epochs 1, 2 and 10.
     opened(page, f"{server}?run=painted-run&data=painted.json&epochs=1,10")

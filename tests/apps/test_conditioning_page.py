@@ -16,6 +16,8 @@ from tests.models.text_fusion_net import config, written
 from tests.waiting import when
 from workbench.text.vectors import builtin_text, write_text
 
+pytestmark = pytest.mark.long
+
 PATIENCE = 90_000
 
 

@@ -92,6 +92,7 @@ def test_what_cannot_be_shown_is_one_sentence(api):
         assert "wb-" in line
 
 
+@pytest.mark.long
 def test_a_point_opens_its_epoch_in_compare(own, tab):
     page = tab()
     page.goto(f"{own}curves", wait_until="domcontentloaded")

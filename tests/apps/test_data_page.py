@@ -136,6 +136,7 @@ def test_the_training_pipeline_of_a_recipe_and_of_a_run_is_drawn(api):
     assert "left out: 1 steps" in line
 
 
+@pytest.mark.long
 def test_the_page_opens_on_a_link_and_an_annotation_is_clicked(demo, tab):
     page = tab()
     page.goto(f"{demo}data?data=people.json", wait_until="domcontentloaded")

@@ -13,6 +13,8 @@ from tests.apps.compare.reader import keys_in_order, settled, slide, words
 from tests.apps.conftest import HERE, started
 from tests.waiting import when
 
+pytestmark = pytest.mark.long
+
 EPOCHS = 300
 RUN = "predictions:many"
 # Sample n (annotation 101 + n) is right from epoch START[n] on; sample 2 is wrong again in GAP.

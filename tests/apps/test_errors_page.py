@@ -84,6 +84,7 @@ def test_a_result_file_of_ones_own_is_analysed_on_the_chosen_set(api, data_file,
     assert "expected a list of detections" in said(api.predict(*given, api_name="/errors"), "results")
 
 
+@pytest.mark.long
 def test_a_click_on_a_bar_lists_the_instances_with_pictures(server, tab):
     page = tab()
     page.goto(f"{server}errors?run=painted-run&epoch=1&data=painted.json", wait_until="domcontentloaded")

@@ -117,6 +117,7 @@ def test_imported_poses_are_judged_on_no_other_annotations_than_their_own(api):
     )
 
 
+@pytest.mark.long
 def test_without_predictions_the_page_offers_the_demos(tmp_path, painted):
     from apps.server.settings import Settings
 
@@ -131,6 +132,7 @@ def test_without_predictions_the_page_offers_the_demos(tmp_path, painted):
         assert "6 epochs: AP is highest at epoch 40, 0.451" in line
 
 
+@pytest.mark.long
 def test_from_the_page_to_a_single_instance_in_two_clicks(own, tab):
     page = tab(height=900)
     page.goto(f"{own}history?a=5&b=20")

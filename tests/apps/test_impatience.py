@@ -10,7 +10,7 @@ import pytest
 from tests.apps.client import late
 from tests.apps.conftest import started
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 PATIENCE = 90_000
 WITHIN = 400  # ms by which an answer comes late: time enough to choose again

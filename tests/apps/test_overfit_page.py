@@ -226,6 +226,7 @@ def test_what_cannot_be_started_is_told_in_one_sentence(api, chosen_values, mess
     assert "Traceback" not in str(refused.value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["loss scale", "pck coordinates"])
 def test_a_wrong_log_of_cape_is_named_over_http(api, freed, fault):
     session = begin(api, config="", family="cape", steps=2, plant=fault)

@@ -18,6 +18,8 @@ from tests.apps.console import Console
 from tests.waiting import when
 from workbench.checkpoints.demo import root
 
+pytestmark = pytest.mark.long
+
 PAGES = [page.path for page in all_pages()]
 SUBJECT_VALUES = ("painted-run", 2, "painted.json", 0, "")
 # What the handler before gave: first, or as the state of a page with several sections.

@@ -58,6 +58,7 @@ def test_a_file_that_ends_the_reader_is_told_and_the_next_one_read(tmp_path):
     ended(found)
 
 
+@pytest.mark.long
 def test_the_processor_time_of_a_file_is_limited(tmp_path):
     """The process ends itself, whatever the machine is doing beside."""
     script = (
@@ -68,6 +69,7 @@ def test_the_processor_time_of_a_file_is_limited(tmp_path):
     assert "processor time" in found.reason(tmp_path / "x")
 
 
+@pytest.mark.long
 def test_nothing_in_the_current_folder_is_imported(root_folder, tmp_path, monkeypatch):
     trap = f"open({str(tmp_path / 'PWNED')!r}, 'a').write(__name__)\nraise ImportError\n"
     for name in ("apps", "json", "multiprocessing", "runpy", "torch", "typer"):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.apps.console import Console
 from tests.evaluation.conftest import drawn, written  # noqa: F401 - fixtures
 from tests.evaluation.test_comparison_details import people_set, sees, true_points
 
 
+@pytest.mark.long
 def test_the_file_is_drawn_without_a_network(chromium, workbench, tmp_path, written):  # noqa: F811
     pose_set = people_set(written, count=4)
     truth = true_points(pose_set)

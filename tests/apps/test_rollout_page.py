@@ -92,6 +92,7 @@ def answered(api, state_text, seconds=60):
     )
 
 
+@pytest.mark.long
 def test_a_model_of_a_users_own_is_asked_everything(api, own):
     state_text, address, _ = begin(api, epoch_a=0, epoch_b=1, data="line.json", sample=0, keypoint="b")
     assert address["epochs"] == "1,2"
@@ -114,6 +115,7 @@ def test_a_model_of_a_users_own_is_asked_everything(api, own):
     assert [row["epoch"] for row in rows] == ["epoch 1"] * 3 + ["epoch 2"] * 3
 
 
+@pytest.mark.long
 def test_a_support_of_ones_own_choice_is_another_example(api):
     state_text, address, _ = begin(api, data="line.json", sample=0, support=1)
     assert address["support"] == "2/12"
@@ -124,6 +126,7 @@ def test_a_support_of_ones_own_choice_is_another_example(api):
     assert "0.00 free" in answered(api, state_text)[1]
 
 
+@pytest.mark.long
 def test_schedules_are_trained_on_request(api, own):
     state_text, _, _ = begin(api, data="line.json", sample=0)
     api.predict(state_text, 4, 1e-3, api_name="/rollout_train")

@@ -11,6 +11,7 @@ from tests.apps.test_results_page import uploads  # noqa: F401 - fixture
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.long
 def test_compare_goes_from_the_change_of_ap_to_an_instance(page, server):
     opened(page, f"{server}?run=painted-run&data=painted.json&epochs=1,10&sort=name")
     page.get_by_test_id("AP-delta").click()

@@ -43,6 +43,7 @@ def test_the_teacher_may_need_a_config_or_an_adapter(workbench, root):
     assert "no_such_adapter.py" in err
 
 
+@pytest.mark.long
 def test_a_trained_student_of_ones_own_is_looked_at_without_a_step(workbench, root, tmp_path):
     import json
 

@@ -48,6 +48,7 @@ def test_the_real_photograph_is_learned_and_snapshots_are_named(workbench, confi
     assert "step 60 of 60" in err
 
 
+@pytest.mark.long
 def test_a_planted_fault_is_named_on_the_real_photograph(workbench, config):
     code, out, err = workbench(
         "overfit", "--config", config, "--steps", 60, "--learning-rate", 2e-3, "--plant", "codec", "--json"

@@ -176,6 +176,7 @@ def test_a_killed_sweep_keeps_finished_epochs_and_ends_with_the_same_table(workb
     assert (out / "table.csv").read_bytes() == (tmp_path / "undisturbed" / "table.csv").read_bytes()
 
 
+@pytest.mark.long
 def test_a_stopped_sweep_says_so_and_keeps_the_rows_of_its_epoch(tmp_path):
     words, out = slow_run(tmp_path), tmp_path / "stopped"
     process = started(words, out)
@@ -187,6 +188,7 @@ def test_a_stopped_sweep_says_so_and_keeps_the_rows_of_its_epoch(tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.long
 def test_of_two_processes_one_is_refused_in_a_sentence_and_the_other_ends_well(workbench, tmp_path):
     words, out = slow_run(tmp_path), tmp_path / "both"
     first = started(words, out)

@@ -113,6 +113,7 @@ def test_an_offset_in_the_image_is_told_from_one_in_the_crop():
     assert offset_of(points[:4], in_crop[:4], affines[:4]) is None
 
 
+@pytest.mark.long
 def test_labels_moved_along_x_are_the_main_cause_with_their_amount(tmp_path):
     def to_the_right(raw):
         each(raw, lambda points, entry: points + np.where(points[:, 2:] > 0, [8.0, 0.0, 0.0], 0.0))
@@ -202,6 +203,7 @@ def test_annotated_boxes_of_the_demo_lie_around_their_keypoints():
     assert 0.7 < fit.span < 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("edit", "words", "confidence"),
     [

@@ -49,6 +49,7 @@ def test_without_the_package_it_is_not_there():
     assert "brightness" not in ALL
 
 
+@pytest.mark.long
 def test_a_diagnosis_tests_its_cause():
     code = (
         "from workbench.checkpoints.demo import demo_checkpoints; from workbench.diagnosis import diagnose; "

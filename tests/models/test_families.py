@@ -50,6 +50,7 @@ def test_every_record_is_complete_and_has_a_name_of_its_own():
     assert all(family.summary and "\n" not in family.summary for family in records)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", list(fresh_networks()))
 def test_a_fresh_network_is_run_trained_saved_recognised_and_opened_again(name, tmp_path):
     network, family = fresh_networks()[name], OWNER[name]

@@ -83,6 +83,7 @@ def trained(folder, values):
     return folder / "work" / "epoch_1.pth"
 
 
+@pytest.mark.long
 def test_a_config_with_custom_imports_trains_and_its_checkpoint_opens_with_its_text(scenes):
     write_text(builtin_text(), scenes / "text.npz")
     text = {"type": "LoadTextEmbeddings", "text": "text.npz", "required": True}

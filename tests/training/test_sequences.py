@@ -131,6 +131,7 @@ def test_schedules_are_compared_from_the_same_weights():
         compare(Counting(), [line()], Settings(steps=1))
 
 
+@pytest.mark.long
 def test_cape_learns_five_dots_with_the_settings_a_sequence_usually_learns_with():
     model = cape()
     settings = dataclasses.replace(default_settings(model), steps=150, learning_rate=5e-3, measure_every=150)

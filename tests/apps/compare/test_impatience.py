@@ -7,7 +7,7 @@ import pytest
 from tests.apps.compare import double
 from tests.apps.compare.reader import words
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 # Answers to addresses that hold a word come late, by so many milliseconds.
 LATE = """
