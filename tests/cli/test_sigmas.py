@@ -110,13 +110,13 @@ def test_skeleton_names_the_keypoints_of_a_numbered_set_wherever_it_is_opened(wo
 
 
 @pytest.mark.long
-def test_every_verb_has_one_ap_on_a_numbered_set(told, few):
+def test_every_verb_has_one_ap_on_a_numbered_set(facts_of, few):
     words = [demo_checkpoints()[-1], *few("scenes-val", 3), "--config", demo_config()]
-    ap = told("evaluate", *words)["AP"]
+    ap = facts_of("evaluate", *words)["AP"]
     words = [words[0], *numbered(words[1:]), "--skeleton", "ap10k-17"]
-    assert told("evaluate", *words)["AP"] == ap
-    assert told("oracle", *words)["steps"][0]["AP"] == ap
-    assert told("graft", words[0], *words, "--resamples", "10")["b"]["AP"] == ap
+    assert facts_of("evaluate", *words)["AP"] == ap
+    assert facts_of("oracle", *words)["steps"][0]["AP"] == ap
+    assert facts_of("graft", words[0], *words, "--resamples", "10")["b"]["AP"] == ap
 
 
 @pytest.mark.parametrize(
