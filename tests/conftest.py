@@ -12,8 +12,9 @@ ROOT = Path(__file__).parents[1]
 LONG_FOLDERS = ("tests", "apps", "cli", "diagnosis", "training", "models", "inspectors", "sweeps")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the tests that `-m` leaves out are left out
 def pytest_collection_modifyitems(items):
-    """Tests in a browser may be repeated once, and files with long tests come first.
+    """Tests in a browser are long and may be repeated once, and files with long tests come first.
 
     Such a test waits for another process, which may come late once; the report says so. A worker takes whole
     files: one that takes a minute leaves the other worker without work when it is the last.
@@ -22,6 +23,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "browser" in item.keywords or "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.flaky(reruns=1))
+            item.add_marker(pytest.mark.long)
             long_files.add(item.path)
     items.sort(key=lambda item: (item.path not in long_files, item.path.parent.name not in LONG_FOLDERS))
 
