@@ -48,6 +48,14 @@ def test_links_out_of_the_served_folder_are_named_and_not_followed(tmp_path):
     assert sorted_targets([run]).configs == (run / "config.py",)
 
 
+def test_boxes_of_a_detector_are_named_as_such(tmp_path):
+    found = {"bbox": [1.0, 2.0, 30.0, 40.0], "category_id": 1, "image_id": 7, "score": 0.9}
+    given = sorted_targets([written(tmp_path / "boxes.json", [found])])
+    assert given.notes == (
+        "boxes.json: holds a detector's boxes and no keypoints; give it to `evaluate` as --boxes",
+    )
+
+
 def test_each_file_is_told_by_its_content(tmp_path):
     pose = {"image_id": 1, "category_id": 1, "keypoints": [1, 2, 1], "score": 0.5}
     cases = {

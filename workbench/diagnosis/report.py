@@ -21,6 +21,8 @@ NOTHING = "No cause was found"
 # Causes that are named in the three sentences; the list has all.
 NAMED = 3
 NAMED_RULED_OUT = 6
+# Causes of one reason in the list of what could not be tested, on the command line.
+NAMED_UNTESTED = 5
 # Behind the measure of an effect that the flip test has and the run's figure, measured without it, has not.
 ASIDE = " with flip test"
 
@@ -267,9 +269,9 @@ class Diagnosis(Report):
             lines += [f"  {cause}: {evidence}" for cause, evidence in self.ruled_out.items()]
         if self.not_testable:
             lines += ["", "could not be tested:"]
-            lines += [
-                f"  {', '.join(causes)}: {why}" for why, causes in _by_reason(self.not_testable).items()
-            ]
+            lines += [f"  {_some_of(causes)}: {why}" for why, causes in _by_reason(self.not_testable).items()]
+            shortened = max(map(len, _by_reason(self.not_testable).values())) > NAMED_UNTESTED
+            lines += ["  (--json and the page name every one)"] if shortened else []
         lines += ["", *(f"note: {note}" for note in self.notes)]
         lines += [f"worth adding: {text}" for text in self.worth_adding]
         if self.commands:
@@ -277,6 +279,13 @@ class Diagnosis(Report):
             lines += ["", "to see more:", *(f"  {one.shows:{width}}  {one.line}" for one in self.commands)]
         cost = f"{self.seconds:.1f} s{self._cost_text()}, level {self.level}, with {self.given}"
         return "\n".join([*lines, *([f"protocol: {self.protocol}"] if self.protocol else []), cost])
+
+
+def _some_of(causes: Sequence[str]) -> str:
+    """The first causes of a list, and how many more there are: a terminal shows no list of forty names."""
+    if len(causes) <= NAMED_UNTESTED:
+        return ", ".join(causes)
+    return f"{', '.join(causes[: NAMED_UNTESTED - 1])} and {len(causes) - NAMED_UNTESTED + 1} more"
 
 
 def _by_reason(not_testable: Mapping[str, str]) -> dict[str, list[str]]:

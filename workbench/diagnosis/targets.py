@@ -296,6 +296,8 @@ def _json(path: Path) -> tuple[Kind, str]:
             return "damaged", why
         if b'"keypoints"' in head or head.strip() == b"[]":
             return "results", ""
+        if b'"bbox"' in head and b'"score"' in head:
+            return "unknown", "holds a detector's boxes and no keypoints; give it to `evaluate` as --boxes"
         return "unknown", "is a list without keypoints; expected a COCO result file"
     if begin != b"{":
         return "unknown", "is no JSON that begins with { or ["
