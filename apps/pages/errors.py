@@ -392,15 +392,13 @@ def uploaded(path: Path, pose_set: PoseSet) -> tuple[Evaluation, tuple[str, ...]
     """
     from apps.server.comparison import has_areas
     from workbench.data.coco import read_json
-    from workbench.evaluation import Detections, Predictions, evaluate
+    from workbench.evaluation import Predictions, evaluate
     from workbench.evaluation.result_lists import minus_ones, results_of
 
     items = results_of(pose_set, read_json(path))
     poses = Predictions.from_coco(items, path.name)
-    detections = Detections.from_coco(items, path.name)
     rule = "annotated" if has_areas(pose_set) else "box"
-    found = evaluate(pose_set, poses, detections=detections, area_rule=rule)
-    return found, minus_ones(poses, path.name)
+    return evaluate(pose_set, poses, area_rule=rule), minus_ones(poses, path.name)
 
 
 def tables_html(report: Errors) -> str:

@@ -14,7 +14,7 @@ import pytest
 from workbench.data import data_facts, open_data, read_coco
 from workbench.data.boxes import read_detections
 from workbench.data.images import write_image
-from workbench.evaluation import Detections, Predictions, evaluate
+from workbench.evaluation import Predictions, evaluate
 from workbench.evaluation.result_lists import results_of
 from workbench.skeletons import SKELETONS
 
@@ -127,7 +127,7 @@ def test_files_as_they_are_in_the_wild_are_scored_as_pycocotools_scores_them(tmp
     before = copy.deepcopy(results)
     pose_set = read_coco(path)
     items = results_of(pose_set, results)
-    report = evaluate(pose_set, Predictions.from_coco(items), detections=Detections.from_coco(items))
+    report = evaluate(pose_set, Predictions.from_coco(items))
     assert results == before
     np.testing.assert_array_equal(report.ap.stats, oracle(path, results))
     assert 0 < report.ap.stats[0] < 1
@@ -255,7 +255,7 @@ def test_parts_of_whole_bodies_are_scored_as_xtcocotools_scores_them(
         evaluator.accumulate()
         evaluator.summarize()
     items = results_of(pose_set, results)
-    report = evaluate(pose_set, Predictions.from_coco(items), detections=Detections.from_coco(items))
+    report = evaluate(pose_set, Predictions.from_coco(items))
     assert report.ap.stats[:1] == pytest.approx(evaluator.stats[:1])
     np.testing.assert_allclose(report.ap.stats, evaluator.stats, atol=1e-12)
     assert 0 < report.ap.stats[0] < 1

@@ -19,7 +19,7 @@ from workbench.data.coco import read_episodes, read_json
 from workbench.data.facts import data_facts
 from workbench.data.images import image_size, read_image, upright_size, write_image
 from workbench.data.video import VideoWriter, frames
-from workbench.evaluation import Detections, Predictions, evaluate
+from workbench.evaluation import Predictions, evaluate
 from workbench.evaluation.ground_truth import GroundTruth
 from workbench.evaluation.measures import measure
 from workbench.evaluation.result_lists import keypoint_count, results_of
@@ -131,9 +131,9 @@ def scored(good):
         items = read_json(path)
         keypoint_count(items)
         items = results_of(good, items)
-        found, poses = Predictions.from_coco(items), Detections.from_coco(items)
+        found = Predictions.from_coco(items)
         measure(good, found)
-        return evaluate(good, found, detections=poses, sigmas=[0.1] * len(good.skeleton))
+        return evaluate(good, found, sigmas=[0.1] * len(good.skeleton))
 
     return read
 

@@ -133,7 +133,8 @@ class TestSlices:
             for _, name, mask in slices_of(evaluate(pose_set, sees(pose_set, true_points(pose_set))).ap.truth)
         }
         assert found == {
-            "small, below 32² px": 1, "medium": 4, "large, above 96² px": 1, "mostly visible": 5,
+            "small, below 32² px": 1, "medium, 32² to 96² px": 4, "large, above 96² px": 1,
+            "mostly visible": 5,
             "at least half occluded": 1, "boxes apart": 4, "boxes overlap (IoU at least 0.1)": 2,
         }  # fmt: skip
 

@@ -117,8 +117,8 @@ def test_scores_that_rank_poses_of_different_images_wrongly_cost_ap_with_no_scor
 
 
 class TestSlices:
-    def test_sizes_begin_at_32_and_96_squared(self):
-        people = [person(i, np.add(ONE, 700 * i), area=a) for i, a in enumerate((1023, 1024, 9215, 9216), 1)]
+    def test_sizes_are_small_below_32_squared_and_large_above_96_squared(self):
+        people = [person(i, np.add(ONE, 700 * i), area=a) for i, a in enumerate((1023, 1024, 9216, 9217), 1)]
         report = made(people, [pose(np.add(ONE, 700 * i)) for i in (1, 2)])
         rows = {r["slice"][:6]: r for r in report.by_slice() if r["by"] == "size"}
         assert [(rows[n]["instances"], rows[n]["missed"]) for n in ("small,", "medium", "large,")] == [

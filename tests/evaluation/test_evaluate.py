@@ -37,7 +37,7 @@ class TestFigures:
     def test_are_pycocotools_for_a_result_file(self, drawn, written, oracle):
         data, results = drawn(1)
         pose_set = read_coco(written(data))
-        report = evaluate(pose_set, Predictions.from_coco(results), detections=Detections.from_coco(results))
+        report = evaluate(pose_set, Predictions.from_coco(results))
         np.testing.assert_array_equal(report.ap.stats, oracle(data, results, pose_set.skeleton.sigmas).stats)
 
     def test_of_the_truth_are_one(self, people):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from workbench.data import read_coco
-from workbench.evaluation import Detections, Predictions, Protocol, evaluate
+from workbench.evaluation import Predictions, Protocol, evaluate
 from workbench.evaluation import pck as figures
 from workbench.evaluation.measures import METRICS, measure
 from workbench.skeletons import SKELETONS
@@ -417,8 +417,7 @@ def test_crowdposes_easy_medium_and_hard_are_those_of_xtcocotools(tmp_path, monk
         theirs.accumulate()
         theirs.summarize()
     pose_set = read_coco(path)
-    found, poses = Predictions.from_coco(results), Detections.from_coco(results)
-    report = evaluate(pose_set, found, detections=poses, area_rule="box")
+    report = evaluate(pose_set, found := Predictions.from_coco(results), area_rule="box")
     assert report.figures["AP"] == pytest.approx(theirs.stats[0])
     wanted = dict(zip(("AP_easy", "AP_medium", "AP_hard"), theirs.stats[6:], strict=True))
     assert report.crowding == pytest.approx(wanted, abs=5.1e-5)  # theirs are rounded to four digits

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from workbench.data.coco import read_coco
-from workbench.evaluation import PCK, Detections, Predictions, evaluate
+from workbench.evaluation import PCK, Predictions, evaluate
 from workbench.evaluation.ground_truth import integers
 
 
@@ -20,7 +20,6 @@ def test_numbers_that_a_table_turned_into_floats_count_as_pycocotools_counts_the
     report = evaluate(
         read_coco(written(data)),
         Predictions.from_coco(results),
-        detections=Detections.from_coco(results),
     )
     assert np.array_equal(report.ap.stats, oracle(data, results).stats)
 

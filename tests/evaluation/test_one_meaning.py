@@ -95,7 +95,6 @@ class TestMissingKeypoints:
         report = evaluate(
             read_coco(written(data)),
             Predictions.from_coco(results),
-            detections=Detections.from_coco(results),
             sigmas=SIGMAS,
         )
         np.testing.assert_array_equal(report.ap.stats, oracle(data, results).stats)
@@ -116,7 +115,6 @@ class TestMissingKeypoints:
             scenes,
             Predictions.from_coco(written),
             indices=some,
-            detections=Detections.from_coco(written),
         )
         np.testing.assert_array_equal(memory.ap.stats, back.ap.stats)
         assert memory.table() == back.table()

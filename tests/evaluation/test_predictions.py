@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from workbench.evaluation import Detections, GroundTruth, Predictions, Protocol, keypoint_ap, query_epochs
+from workbench.evaluation.sweeps.blocks import Block, from_bytes, to_bytes
 
 SIGMAS = [0.05] * 17
 
@@ -28,7 +29,7 @@ def some(N=6, K=17, seed=0, annotated=True):
 
 
 def same(a, b):
-    for name in ("image_id", "category_id", "box", "keypoints", "scores", "score", "annotation_id"):
+    for name in ("image_id", "category_id", "box", "keypoints", "scores", "score", "annotation_id", "size"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
 
 
@@ -87,6 +88,28 @@ class TestCoco:
             keypoint_ap(truth, Predictions.from_coco(results).detections(), SIGMAS).stats,
             keypoint_ap(truth, Detections.from_coco(results), SIGMAS).stats,
         )
+
+    def test_the_size_of_a_box_is_what_the_file_states(self, tmp_path):
+        # 60.4 + 32 - 60.4 is 32.00000000000001: not on the edge of a size class, where 32 x 32 is.
+        results = [
+            {
+                "image_id": 1,
+                "category_id": 1,
+                "bbox": [x, x, 32.0, 32.0],
+                "keypoints": [x, x, 1.0] * 17,
+                "score": 1.0,
+            }
+            for x in (10.1, 60.4, 70.0)
+        ]
+        read = Predictions.from_coco(results)
+        assert ((read.box[:, 2] - read.box[:, 0]) != 32).any()
+        stored, _ = Predictions.from_parquet(read.to_parquet(tmp_path / "a.parquet"))
+        block = from_bytes(to_bytes(Block(0, 3, (read,)))).predictions[0]
+        for one in (read, stored, block, read.take([2, 1, 0]), Predictions.joined([read, stored])):
+            assert set(one.detections().area) == {1024.0}
+            assert {tuple(result["bbox"][2:]) for result in one.to_coco()} == {(32.0, 32.0)}
+        same(stored, read)
+        assert Predictions.joined([read, some()]).size is None
 
     def test_an_ungiven_keypoint_is_written_as_coco_writes_absence(self):
         predictions = some()

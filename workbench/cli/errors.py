@@ -133,7 +133,7 @@ def of_results(
         ValueError: it is no result file, or of another data set.
     """
     from workbench.data.coco import read_json
-    from workbench.evaluation import Detections, Predictions, evaluate
+    from workbench.evaluation import Predictions, evaluate
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.protocol import judged_as
     from workbench.evaluation.result_lists import keypoint_count, minus_ones, of_categories, results_of
@@ -142,7 +142,7 @@ def of_results(
         raise FileNotFoundError(f"{path}: no such result file")
     if path.suffix == ".parquet":
         predictions, protocol = Predictions.from_parquet(path)
-        count, detections = predictions.keypoints.shape[1] or None, None
+        count = predictions.keypoints.shape[1] or None
         pose_set = data.open("errors", count, skeleton)
         if evaluator.sigmas is None:
             pose_set = judged_as(pose_set, [protocol])
@@ -153,10 +153,9 @@ def of_results(
         if data.category is not None:
             items, _ = of_categories(pose_set, items)
         predictions = Predictions.from_coco(items, path.name)
-        detections = Detections.from_coco(items, path.name)
     part = part_of_predictions(pose_set, [predictions], [protocol], [path])
     counting = {**evaluator.rules(len(pose_set.skeleton)), "indices": part.indices}
-    evaluation = evaluate(pose_set, predictions, protocol, detections=detections, **counting)
+    evaluation = evaluate(pose_set, predictions, protocol, **counting)
     notes = [part.sentence] if part.sentence else []
     return path.name, evaluation, pose_set, "; ".join((*notes, *minus_ones(predictions, path.name)))
 

@@ -23,7 +23,7 @@ from workbench.cli.output import Answer
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
-    from workbench.evaluation import Detections, Evaluation, Predictions, Protocol
+    from workbench.evaluation import Evaluation, Predictions, Protocol
     from workbench.evaluation.measures import Measures
 
 Results = Annotated[
@@ -69,17 +69,17 @@ def command(
         from workbench.evaluation.protocol import judged_as
 
         predictions, protocol = Predictions.from_parquet(results)
-        detections, others = None, 0
+        others = 0
         if evaluator.sigmas is None:
             pose_set = judged_as(pose_set, [protocol])
     else:
         protocol = None
         name = "results" if results is None else results.name
-        predictions, detections, others = _from_results(pose_set, given, results is None, category, name)
+        predictions, others = _from_results(pose_set, given, results is None, category, name)
     part = part_of_predictions(pose_set, [predictions], [protocol], [results] if results else [])
     # The same poses have the same figures, whatever the format of their file.
     predictions, _ = with_own_annotations(pose_set, predictions)
-    report = _report(pose_set, predictions, detections, protocol, evaluator, metric, part.indices)
+    report = _report(pose_set, predictions, protocol, evaluator, metric, part.indices)
     findings = (*lints(pose_set), *counted_findings(pose_set), *pixel_lints(pose_set))
     findings = (*findings, *([part.sentence] if part.sentence else []))
     name = results.name if results is not None else "the annotations, moved by 3 pixels"
@@ -96,21 +96,20 @@ def command(
 
 def _from_results(
     pose_set: PoseSet, given: Any, demo: bool, category: str | None, name: str
-) -> tuple[Predictions, Detections, int]:
-    """Poses of a result list, twice (with keypoint scores, and as COCO reads them); results left out."""
-    from workbench.evaluation import Detections, Predictions
+) -> tuple[Predictions, int]:
+    """Poses of a result list, and the number of results that were left out."""
+    from workbench.evaluation import Predictions
     from workbench.evaluation.result_lists import of_categories, results_of
 
     items, others = _demo_results(pose_set) if demo else results_of(pose_set, given), 0
     if category is not None and not demo:
         items, others = of_categories(pose_set, items)
-    return Predictions.from_coco(items, name), Detections.from_coco(items, name), others
+    return Predictions.from_coco(items, name), others
 
 
 def _report(
     pose_set: PoseSet,
     predictions: Predictions,
-    detections: Detections | None,
     protocol: Protocol | None,
     evaluator: EvaluatorOptions,
     metric: MetricOptions,
@@ -124,9 +123,7 @@ def _report(
     measuring = metric.measuring
     if name == "ap":
         accuracy = PCK() if metric.pck is None else PCK(metric.pck)
-        return evaluate(
-            pose_set, predictions, protocol, indices=indices, pck=accuracy, detections=detections, **counting
-        )
+        return evaluate(pose_set, predictions, protocol, indices=indices, pck=accuracy, **counting)
     return measure(pose_set, predictions, name, protocol=protocol, note=why, **measuring)
 
 

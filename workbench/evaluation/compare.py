@@ -24,7 +24,7 @@ from workbench.evaluation.calibration import Calibration, calibration, pairs_of
 from workbench.evaluation.evaluate import Evaluation, evaluate, figure_text
 from workbench.evaluation.file_runs import FileRun
 from workbench.evaluation.ground_truth import AreaRule
-from workbench.evaluation.keypoint_ap import AREA_RANGES
+from workbench.evaluation.keypoint_ap import size_classes
 from workbench.evaluation.label_audit import LabelAudit, label_audit
 from workbench.evaluation.oks import FOUND, keypoint_terms
 from workbench.evaluation.predictions import Predictions
@@ -142,15 +142,12 @@ def instance_terms(
 
 def slices_of(truth: GroundTruth) -> list[tuple[str, str, Bool[np.ndarray, " G"]]]:
     """(kind, name, members) of every slice that holds somebody and not everybody."""
-    medium, large = (AREA_RANGES[name] for name in ("medium", "large"))
     visible = truth.keypoints[..., 2]
     labelled = (visible > 0).sum(1)
     occluded = (visible == 1).sum(1) >= OCCLUDED * np.maximum(labelled, 1)
     crowded = overlap(truth) >= CROWDED
     found = [
-        ("size", "small, below 32² px", truth.area < medium[0]),
-        ("size", "medium", (truth.area >= medium[0]) & (truth.area <= medium[1])),
-        ("size", "large, above 96² px", truth.area > large[0]),
+        *(("size", name, members) for name, members in size_classes(truth.area).items()),
         ("visibility", "mostly visible", ~occluded & (labelled > 0)),
         ("visibility", "at least half occluded", occluded & (labelled > 0)),
         ("crowding", "boxes apart", ~crowded),

@@ -26,7 +26,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from workbench.evaluation.ground_truth import GroundTruth
-from workbench.evaluation.keypoint_ap import NOBODY, KeypointAP, Matches, curves, figures, keypoint_ap, match
+from workbench.evaluation.keypoint_ap import (
+    NOBODY,
+    KeypointAP,
+    Matches,
+    curves,
+    figures,
+    keypoint_ap,
+    match,
+    size_classes,
+)
 from workbench.evaluation.oks import EPSILON
 from workbench.evaluation.predictions import Detections, as_written, extent
 
@@ -343,13 +352,6 @@ def background(result: KeypointAP) -> tuple[Int[np.ndarray, " F"], Int[np.ndarra
 OVERLAP = 0.1
 """IoU of two annotated boxes above which the instances crowd each other."""
 
-SIZES: Mapping[str, tuple[float, float]] = {
-    "small, below 32^2 px": (0.0, 32.0**2),
-    "medium, 32^2 to 96^2 px": (32.0**2, 96.0**2),
-    "large, above 96^2 px": (96.0**2, np.inf),
-}
-"""Name -> areas in square pixels, from the first (included) to the second."""
-
 # Shares of the skeleton's keypoints at which the published groups end: 5, 10, 15 and 17 of 17.
 _LABELLED = (0.3, 0.6, 0.9, 1.0)
 
@@ -375,9 +377,7 @@ class Slice:
 def slices(truth: GroundTruth) -> tuple[Slice, ...]:
     """All slices that hold an instance; a division into a single part is left out."""
     counted = ~truth.ignored
-    parts: list[Slice] = []
-    for low_high, name in ((limits, name) for name, limits in SIZES.items()):
-        parts.append(Slice("size", name, (truth.area >= low_high[0]) & (truth.area < low_high[1])))
+    parts = [Slice("size", name, members) for name, members in size_classes(truth.area).items()]
     K = truth.keypoints.shape[1]
     labelled = (truth.keypoints[..., 2] > 0).sum(1)
     low = 1

@@ -241,7 +241,6 @@ def evaluate(
     sigmas: Sequence[float] | None = None,
     max_dets: int = 20,
     pck: PCK | None = None,
-    detections: Detections | None = None,
 ) -> Evaluation:
     """Compare predictions with the annotations of a data set.
 
@@ -254,16 +253,12 @@ def evaluate(
         sigmas: OKS constants, when not the skeleton's own.
         max_dets: detections that count per image and category.
         pck: when a keypoint counts as right.
-        detections: the same poses as a result file gives them, when that is where they come from: their areas
-            are then exactly what pycocotools reads.
 
     Raises:
         ValueError: predictions and annotations do not fit, or areas or sigmas are missing.
     """
     truth, skeleton = truth_of(pose_set, area_rule, indices), pose_set.skeleton
-    result, protocol = judged(
-        pose_set, predictions, protocol, truth, sigmas=sigmas, max_dets=max_dets, detections=detections
-    )
+    result, protocol = judged(pose_set, predictions, protocol, truth, sigmas=sigmas, max_dets=max_dets)
     rows, target = compared_pairs(predictions, result)
     K = len(skeleton)  # empty files have arrays of no keypoints
     rule = pck or PCK()
@@ -299,7 +294,6 @@ def judged(
     *,
     sigmas: Sequence[float] | None = None,
     max_dets: int = 20,
-    detections: Detections | None = None,
 ) -> tuple[KeypointAP, Protocol]:
     """The ten figures, and the protocol with what decides them filled in.
 
@@ -308,15 +302,14 @@ def judged(
         predictions: of this set.
         protocol: how they were made.
         truth: the annotations that count, of `truth_of`.
-        sigmas: as in `evaluate`, as are the next two.
+        sigmas: as in `evaluate`.
         max_dets: likewise.
-        detections: likewise.
 
     Raises:
         ValueError: predictions and annotations do not fit, or sigmas are missing.
     """
     skeleton = pose_set.skeleton
-    found = predictions.detections() if detections is None else detections
+    found = predictions.detections()
     result = keypoint_ap(truth, found, skeleton.sigmas if sigmas is None else tuple(sigmas), max_dets)
     counted = truth.ids[~truth.ignored]
     return result, replace(

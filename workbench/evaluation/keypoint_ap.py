@@ -137,6 +137,22 @@ def _last_best(
 AREA_RANGES = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 
 
+def size_classes(area: Float[np.ndarray, " G"]) -> dict[str, Bool[np.ndarray, " G"]]:
+    """Name of each size class -> which areas belong to it; every area belongs to one.
+
+    An area of exactly 96² counts in APM and APL alike; here it is medium.
+
+    Args:
+        area: square pixels.
+    """
+    low, high = AREA_RANGES["medium"]
+    return {
+        "small, below 32² px": area < low,
+        "medium, 32² to 96² px": (area >= low) & (area <= high),
+        "large, above 96² px": area > high,
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class Matches:
     """Matches of detections and annotations at ten OKS thresholds (T) and three area ranges (A).

@@ -151,6 +151,8 @@ class Predictions:
         scores: of keypoints, as the model gives them.
         score: of the pose, by the protocol's score rule.
         annotation_id: the annotation whose box was used; None when the boxes are no annotations'.
+        size: (width, height) of the boxes as a result file states them; None for the difference of the
+            corners, which a float64 rounds: (10.1 + 32) - 10.1 is not 32, and 32 x 32 decides a size class.
     """
 
     image_id: Int[np.ndarray, " N"]
@@ -160,6 +162,7 @@ class Predictions:
     scores: Float[np.ndarray, "N K"]
     score: Float[np.ndarray, " N"]
     annotation_id: Int[np.ndarray, " N"] | None = None
+    size: Float[np.ndarray, "N 2"] | None = None
 
     def __post_init__(self) -> None:
         N, K = self.keypoints.shape[:2]
@@ -171,6 +174,7 @@ class Predictions:
             "scores": (N, K),
             "score": (N,),
             "annotation_id": (N,),
+            "size": (N, 2),
         }
         for name, shape in wanted.items():
             column = getattr(self, name)
@@ -188,28 +192,28 @@ class Predictions:
 
     @classmethod
     def joined(cls, parts: Sequence[Predictions]) -> Predictions:
-        """Several batches as one, in order; annotation_id is None unless all have one."""
+        """Several batches as one, in order; annotation_id and size are None unless all have them."""
         columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
-        ids = columns.pop("annotation_id")
-        arrays: dict[str, Any] = {name: np.concatenate(values) for name, values in columns.items()}
-        return cls(**arrays, annotation_id=None if any(v is None for v in ids) else np.concatenate(ids))
+        known = {name: values for name, values in columns.items() if all(v is not None for v in values)}
+        return cls(**{name: np.concatenate(values) for name, values in known.items()})
 
     def detections(self) -> Detections:
         """Exactly what `Detections.from_coco` reads from `to_coco`: missing keypoints, areas and all."""
         points, box = as_written(self.keypoints), self._written_box()
-        area = extent(points) if box is None else np.prod(box[:, 2:] - box[:, :2], axis=1)
+        area = extent(points) if box is None else box[:, 2] * box[:, 3]
         rule = "extent" if box is None else "box"
         return Detections(self.image_id, self.category_id, points, self.score, area, rule)
 
     def _written_box(self) -> Float[np.ndarray, "N 4"] | None:
-        """Boxes for a result file: all rows have one or none has; None where no box is known.
+        """(x, y, width, height) for a result file: all rows have a box or none; None where none is known.
 
         A row without a box (a pose without any keypoint) covers nothing.
         """
         known = np.isfinite(self.box).all(axis=1, keepdims=True)
         if not known.any():
             return None
-        return np.where(known, self.box, 0.0)
+        size = self.box[:, 2:] - self.box[:, :2] if self.size is None else self.size
+        return np.where(known, np.concatenate([self.box[:, :2], size], axis=1), 0.0)
 
     def to_coco(self) -> list[dict[str, Any]]:
         """A COCO result list, as pycocotools and CocoMetric read it.
@@ -228,10 +232,9 @@ class Predictions:
                 strict=True,
             )
         ]
-        box = self._written_box()
-        if box is not None:
-            sizes = np.concatenate([box[:, :2], box[:, 2:] - box[:, :2]], axis=1)
-            for result, box in zip(results, sizes.tolist(), strict=True):
+        boxes = self._written_box()
+        if boxes is not None:
+            for result, box in zip(results, boxes.tolist(), strict=True):
                 result["bbox"] = box
         return results
 
@@ -254,14 +257,15 @@ class Predictions:
         found = Detections.from_coco(results, name)
         N, K = len(results), found.keypoints.shape[1] if len(results) else keypoints
         scores = np.array([r["keypoints"] for r in results], float).reshape(N, K, 3)[..., 2]
-        box = np.full((N, 4), np.nan)
+        box, size = np.full((N, 4), np.nan), None
         if found.area_rule == "box":
             box = np.array([r["bbox"] for r in results], float)
+            size = box[:, 2:].copy()
             box[:, 2:] += box[:, :2]
         given = found.keypoints.reshape(N, K, 2)
         absent = (given == 0).all(2) & (scores == 0)
         points = np.where(absent[..., None], np.nan, given)
-        return cls(found.image_id, found.category_id, box, points, scores, found.score)
+        return cls(found.image_id, found.category_id, box, points, scores, found.score, None, size)
 
     def to_parquet(self, path: Path, *, epoch: int | None = None, **more: Any) -> Path:
         """Write one Parquet file; see workbench.evaluation.predictions.write_predictions.
@@ -285,6 +289,8 @@ class Predictions:
 PROTOCOL_KEY = b"workbench.protocol"
 ORIGIN_KEY = b"workbench.origin"
 CORNERS = ("x0", "y0", "x1", "y1")
+# Only in files of poses that were read from a result file, which states them.
+SIZE = ("box_width", "box_height")
 # Rows of one row group, rounded to whole poses: a reader of some images unpacks a part of the file.
 GROUP_ROWS = 1 << 15
 # Of each keypoint, nearly all different: as streams of bytes they take a quarter less and are read faster
@@ -318,7 +324,7 @@ def write_predictions(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    N, K = predictions.scores.shape
+    (N, K), size = predictions.scores.shape, predictions.size
 
     def per_pose(values: np.ndarray | None, kind: Any) -> pa.Array:
         if values is None:
@@ -335,6 +341,7 @@ def write_predictions(
         "pose_score": per_pose(predictions.score, pa.float64()),
         "oks": per_pose(oks, pa.float64()),
         **{c: per_pose(predictions.box[:, i], pa.float64()) for i, c in enumerate(CORNERS)},
+        **({} if size is None else {c: per_pose(size[:, i], pa.float64()) for i, c in enumerate(SIZE)}),
         "keypoint": pa.array(np.tile(np.arange(K), N), pa.int16()),
         "x": pa.array(predictions.keypoints[..., 0].ravel(), pa.float64(), from_pandas=True),
         "y": pa.array(predictions.keypoints[..., 1].ravel(), pa.float64(), from_pandas=True),
@@ -414,6 +421,7 @@ def _predictions(table: pa.Table, notes: dict[bytes, bytes], name: str) -> Predi
         column("score").reshape(N, K),
         per_pose("pose_score", float),
         per_pose("annotation_id", np.int64) if annotated else None,
+        np.stack([per_pose(c, float) for c in SIZE], axis=1) if SIZE[0] in table.column_names else None,
     )
 
 

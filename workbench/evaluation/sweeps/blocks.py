@@ -211,7 +211,7 @@ def from_bytes(data: bytes) -> Block:
                 **{
                     f.name: arrays[f"{number}.{f.name}"]
                     for f in dataclasses.fields(Predictions)
-                    if f.name != "annotation_id" or f"{number}.annotation_id" in arrays
+                    if f.default is not None or f"{number}.{f.name}" in arrays
                 }
             )
             for number in numbers
