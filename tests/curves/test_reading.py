@@ -466,6 +466,21 @@ def test_records_of_wandb_over_several_blocks_damaged_and_cut_ones(tmp_path):
         read_curves(path)
 
 
+def test_one_json_document_is_a_list_of_rows_or_lists_by_name(tmp_path):
+    rows = [{"epoch": e, "step": 10 * e, "loss": 1 / e, "eval_AP": 0.1 * e} for e in (1, 2, 4)]
+    state = {"best_metric": 0.4, "global_step": 40, "log_history": rows}  # transformers' trainer_state.json
+    for name, found, indent in (("a.json", rows, None), ("b.json", rows, 1), ("c.json", state, 1)):
+        curves = read_curves(written(tmp_path, name, json.dumps(found, indent=indent)))
+        assert points(curves, "loss") == [(1, 1), (2, 0.5), (4, 0.25)]
+        assert curves.best == (4, 0.4)
+    history = {"loss": [3, 2, 1], "val_loss": [3.5, 2.5, 2.75]}  # history of Keras
+    curves = read_curves(written(tmp_path, "history.json", json.dumps(history)))
+    assert points(curves, "loss", "val") == [(1, 3.5), (2, 2.5), (3, 2.75)]
+    for other in ([{"image_id": 1, "score": 0.5}], {"images": [], "annotations": [{"id": 1}]}, [], {}):
+        with pytest.raises((ValueError, NotAvailable)):
+            read_curves(written(tmp_path, "other.json", json.dumps(other, indent=1) + "\n"))
+
+
 def test_objects_in_a_row_of_wandb_are_columns(tmp_path):
     (tmp_path / "run-a.wandb").write_bytes(
         wandb_file(*({"epoch": e, "val": {"AP": e / 10, "by": {"nose": e}}} for e in (1, 2)))

@@ -17,7 +17,8 @@ Logs = Annotated[
     list[Path] | None,
     argument(
         "Logs or folders of runs: mmengine, mmcv 0.x, TensorBoard, W&B offline, Lightning, ultralytics, "
-        "JSONL, CSV, or a text with tables; - reads standard input. The first is the base of the others."
+        "JSON, JSONL, CSV, or a text with tables; - reads standard input. The first is the base of the "
+        "others."
     ),
 ]
 Name = Annotated[

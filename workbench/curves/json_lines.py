@@ -1,4 +1,8 @@
-"""Logs of one JSON object per line: mmengine's scalars.json, mmcv 0.x, and plain JSONL of any trainer."""
+"""Logs as JSON: a line per object (mmengine's scalars.json, mmcv 0.x, any JSONL), or one document.
+
+A document is a list of objects, an object with such a list (``log_history`` of transformers'
+trainer_state.json), or a list of numbers by name (``history`` of Keras).
+"""
 
 from __future__ import annotations
 
@@ -27,6 +31,8 @@ ITERATIONS = (
     "_step",
     "batch",
 )
+# A file of lines may be longer: it is read line by line.
+MOST_DOCUMENT = 32 << 20
 # Book-keeping that is no curve.
 _DROPPED = {"mode", "epoch", "iter", "step", "_timestamp", "_runtime", "_wandb"}
 # Other trainers than mmengine and mmcv name the split so.
@@ -48,6 +54,9 @@ def read_json_lines(source: Source) -> Log:
     Raises:
         ValueError: no line, or too many lines, hold no JSON object.
     """
+    document = _document(source)
+    if document is not None:
+        return Log(list(plain_rows(document, source)), tuple(source.notes))
     numbered = [(number, one) for number, one in _objects(source) if one]
     lines, objects = [number for number, _ in numbered], [one for _, one in numbered]
     if any("mode" in one and "epoch" in one for one in objects[:50]):
@@ -57,6 +66,46 @@ def read_json_lines(source: Source) -> Log:
     else:
         rows = plain_rows(objects, source)
     return Log(at_lines(rows, lines), tuple(source.notes))
+
+
+def _document(source: Source) -> list[dict[str, Any]] | None:
+    """The rows of a file that is one JSON document; None of a file of lines, or of no log."""
+    text = source.text
+    if text is None:
+        with source.path.open("rb") as file:
+            raw = file.read(MOST_DOCUMENT + 1)
+        if len(raw) > MOST_DOCUMENT:
+            return None
+        text = raw.decode("utf-8-sig", errors="replace")
+    try:
+        found = json.loads(text)  # of a file of lines it stops after the first one
+    except (ValueError, RecursionError):
+        return None
+    inside = found
+    if isinstance(found, dict):
+        inside = next(
+            (found[name] for name in ("log_history", "history", "logs", "log") if name in found), found
+        )
+    if isinstance(inside, dict):
+        inside = _of_lists(inside)
+    if not isinstance(inside, list) or not inside or not all(isinstance(one, dict) for one in inside):
+        return None
+    # Annotations and results are lists of objects too, and count neither epochs nor iterations.
+    counts = any({str(name).strip().lower() for name in one} & {*EPOCHS, *ITERATIONS} for one in inside)
+    if not counts and inside is not found:
+        counts = any(role_of(name) in ("loss", "metric", "error") for name in inside[0])
+    if not counts:
+        return None
+    source.budget.make(sum(len(one) for one in inside))
+    return [dict(_flat(one, source)) for one in inside]
+
+
+def _of_lists(columns: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Rows of lists of one length by name; None of anything else."""
+    lists = {name: values for name, values in columns.items() if isinstance(values, list) and values}
+    if not lists or len(lists) < len(columns) or len({len(values) for values in lists.values()}) > 1:
+        return None
+    return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 
 
 def at_lines(rows: Iterable[Row | None], lines: Iterable[int]) -> list[Row]:
