@@ -29,7 +29,7 @@ NOTES = Path(__file__).with_name("diagnosis_notes.md")
 """What people wrote about the cases that were missed, put on the page as it is."""
 
 TUNED, HELD_OUT, FRESH, LATER = "in-sample", "held-out", "fresh", "later fresh"
-THIRD, FOURTH, FIFTH = "third fresh", "fourth fresh", "fifth fresh"
+THIRD, FOURTH, FIFTH, SIXTH = "third fresh", "fourth fresh", "fifth fresh", "sixth fresh"
 FAILURES = (*USER_ERRORS, RuntimeError, TypeError, AttributeError)
 """What ends one case and not the whole run: a fault of the suite or of diagnose, told in the case's row."""
 CASES: dict[str, tuple[Case, ...]] = {
@@ -40,6 +40,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     THIRD: suite.THIRD,
     FOURTH: suite.FOURTH,
     FIFTH: suite.FIFTH,
+    SIXTH: suite.SIXTH,
 }
 
 

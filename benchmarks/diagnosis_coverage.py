@@ -204,7 +204,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("training", "batch norm in evaluation mode while training", (
         "network is trained in evaluation mode", "batch-norm statistics not updated")),
     _named("training", "loss in the log is scaled"),
-    _named("training", "training data not shuffled"),
+    _named("training", "training data not shuffled", "augmentation is the same every time"),
     _named("training", "gradients are not cleared", "gradients are cleared before the step"),
     Kind("training", "overfitting", (
         "loss falls while the metric does not", "validation loss far above training loss")),

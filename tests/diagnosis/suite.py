@@ -23,6 +23,7 @@ from tests.diagnosis import (
     later_fresh_cases,
     planting,
     second_systems,
+    sixth_fresh_cases,
     third_fresh_cases,
     unplanned_cases,
 )
@@ -70,3 +71,4 @@ LATER: tuple[Case, ...] = (*later_fresh_cases.FAULTS, *later_fresh_cases.CONTROL
 THIRD: tuple[Case, ...] = (*third_fresh_cases.FAULTS, *third_fresh_cases.CONTROLS)
 FOURTH: tuple[Case, ...] = (*fourth_fresh_cases.FAULTS, *fourth_fresh_cases.CONTROLS)
 FIFTH: tuple[Case, ...] = (*fifth_fresh_cases.FAULTS, *fifth_fresh_cases.CONTROLS)
+SIXTH: tuple[Case, ...] = (*sixth_fresh_cases.FAULTS, *sixth_fresh_cases.CONTROLS)

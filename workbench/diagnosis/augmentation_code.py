@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from workbench.diagnosis.loop_code import MODULES, Fault, Loop, assigned, called, calls, name_of
 
 MIRRORED_ALONE = "augmentation changes image and keypoints differently"
+SAME_EACH_TIME = "augmentation is the same every time"
 TARGETS = re.compile(r"target|heatmap|keypoint|kpt|joint|truth|pose|coord|(^|_)gt(_|$)", re.IGNORECASE)
 MIRRORING = re.compile(r"flip|mirror|swap|\[:, ::-1", re.IGNORECASE)
 POINTS = re.compile(r"heatmap|keypoint|kpt|joint|pose", re.IGNORECASE)
+SEEDED = re.compile(
+    r"(^|\.)random\.seed$|manual_seed$|seed_everything$|default_rng$|RandomState$|random\.Random$"
+)
 # Of torchvision and albumentations: what they do to a picture they would have to do to its keypoints.
 MOVING = re.compile(
     r"(Random)?(Horizontal|Vertical)Flip|Random(Rotation|Affine|Perspective|ResizedCrop|Crop)|Rotate|"
@@ -83,6 +87,30 @@ def faults_of_samples(tree: ast.Module) -> Iterator[Fault]:
                     f"{moving[0].lineno}), and its keypoints are not given to it",
                     "give the keypoints to the same transform, or move them by what it did",
                 )  # fmt: skip
+
+
+def seeded_alike(tree: ast.Module) -> Iterator[Fault]:
+    """Random numbers that begin again at one seed with every sample, or in every worker of every epoch.
+
+    Args:
+        tree: of the file.
+    """
+    functions = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    words = [word for call in calls(tree) for word in call.keywords if word.arg == "worker_init_fn"]
+    started = [functions.get(ast.unparse(word.value), word.value) for word in words]
+    samples = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "__getitem__"]
+    for part in (*samples, *started):
+        for call in calls(part):
+            constant = bool(call.args) and all(isinstance(one, ast.Constant) for one in call.args)
+            if constant and SEEDED.search(ast.unparse(call.func)):
+                where = "in __getitem__, for every sample" if part in samples else "in every worker"
+                yield Fault(
+                    SAME_EACH_TIME, call.lineno,
+                    f"{ast.unparse(call)} is called {where}: augmentation draws the same random numbers each "
+                    "time, so that it adds nothing from one epoch to the next",
+                    "seed once, before the training; workers by torch.initial_seed()",
+                )  # fmt: skip
+                return
 
 
 def _meanings(tree: ast.Module, name: str) -> list[ast.expr]:

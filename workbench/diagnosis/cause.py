@@ -45,6 +45,7 @@ MODULES: tuple[str, ...] = (
     "workbench.diagnosis.config_causes",
     "workbench.diagnosis.lint_causes",
     "workbench.diagnosis.label_causes",
+    "workbench.diagnosis.mirror_causes",
     "workbench.diagnosis.set_causes",
     "workbench.diagnosis.annotated_box_causes",
     "workbench.diagnosis.input_causes",

@@ -11,12 +11,13 @@ from workbench.diagnosis.loop_code import (
     backwards,
     called,
     calls,
+    function_of,
     methods,
-    modes_set,
     name_of,
     optimizers_of,
     owner_of,
     reached,
+    sets_grad_to_none,
     steps_of,
     used_elsewhere,
     uses_framework,
@@ -28,7 +29,6 @@ NEVER_STEPS = "optimizer never steps"
 SCALE_STAYS_ON = "loss scale is never taken off the gradients"
 OVERFLOWS = "half precision overflows in training"
 WITHOUT_SCALE = "half precision without a loss scale"
-EVALUATING = "network is trained in evaluation mode"
 
 
 def faults_of_gradients(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
@@ -39,10 +39,11 @@ def faults_of_gradients(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
         loop: the innermost one with a backward pass.
     """
     yield from _cleared_outside(tree, loop)
+    yield from _one_uncleared(tree, loop)
     yield from _cleared_each_time(loop)
     yield from _never_stepping(tree, loop)
     yield from _without_gradients(tree, loop)
-    yield from _evaluation_mode_last(tree, loop)
+    yield from _network_in_half(tree, loop)
     if not uses_framework(tree):
         yield from _loss_scale(tree, loop)
 
@@ -59,7 +60,7 @@ def _cleared_outside(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
         return
     step, clear = steps_of(tree, loop)[0], outside[0]
     # What a function of another object clears is not seen; one of this function is.
-    function = _function_of(tree, loop)
+    function = function_of(tree, loop)
     if function is not None and not any(inner is clear for inner in ast.walk(function)):
         return
     yield Fault(
@@ -70,14 +71,28 @@ def _cleared_outside(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     )  # fmt: skip
 
 
-def _function_of(tree: ast.Module, loop: Loop) -> ast.FunctionDef | None:
-    """The innermost function that holds a loop; None where it stands in the file itself."""
-    found = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef) and any(inner is loop for inner in ast.walk(node))
-    ]
-    return max(found, key=lambda node: node.lineno, default=None)
+def _one_uncleared(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
+    """Of several optimizers that step in the loop, one whose gradients nothing clears there.
+
+    What a network, a list of optimizers or a function clears may hold its parameters: nothing is said then.
+    """
+    made, nodes = optimizers_of(tree), reached(tree, loop)
+    if len(made) < 2 or sets_grad_to_none(tree):
+        return
+    if any(owner_of(call) not in made for call in methods(tree, "zero_grad")):
+        return
+    cleared = {owner_of(call) for node in nodes for call in methods(node, "zero_grad")}
+    for node in nodes if cleared else ():
+        for step in methods(node, "step"):
+            name = owner_of(step)
+            if name in made and name not in cleared and not used_elsewhere(tree, name):
+                yield Fault(
+                    UNCLEARED, step.lineno,
+                    f"{name} steps in line {step.lineno}, and only {', '.join(sorted(cleared))} clears its "
+                    f"gradients in {called(loop)}: each step of {name} uses the sum of all gradients so far",
+                    f"call {name}.zero_grad() before every backward pass as well",
+                )  # fmt: skip
+                return
 
 
 def _cleared_each_time(loop: Loop) -> Iterator[Fault]:
@@ -164,33 +179,37 @@ def _no_gradient(line: int, text: str, loop: Loop) -> Fault:
     )  # fmt: skip
 
 
-def _evaluation_mode_last(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
-    """``train()`` and, later and before the loops, ``eval()`` of the same network."""
-    function = _function_of(tree, loop)
-    within: ast.AST = tree if function is None else function
-    loops = [n for n in ast.walk(within) if isinstance(n, (ast.For, ast.While))]
-    around = [n for n in loops if any(inner is loop for inner in ast.walk(n))]
-    outer = min(around, key=lambda n: n.lineno, default=None)
-    if outer is None:
-        return
-    inside = {owner_of(c) for part in reached(tree, outer) for c in modes_set(part, True)}
-    set_to: dict[str, tuple[int, bool]] = {}
-    for training in (True, False):
-        for call in modes_set(within, training):
-            # A loop over modules sets parts of the network.
-            alone = not any(any(i is call for i in ast.walk(n)) for n in loops)
-            name = owner_of(call)
-            if alone and call.lineno < outer.lineno and call.lineno > set_to.get(name, (0, True))[0]:
-                set_to[name] = call.lineno, training
-    begun = {owner_of(call) for call in modes_set(within, True) if call.lineno < outer.lineno}
-    for name, (line, training) in set_to.items():
-        if not training and name in begun and not inside:
+def _network_in_half(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
+    """Weights that are themselves in half precision while they are trained: ``model.half()``, ``16-true``."""
+    trained = {owner_of(c) for made in optimizers_of(tree).values() for c in methods(made, "parameters")}
+    within = function_of(tree, loop)
+    back = {owner_of(c) for c in methods(tree, "float")}
+    for call in calls(tree):
+        words = [ast.unparse(one) for one in (*call.args, *(word.value for word in call.keywords))]
+        halves = name_of(call) == "half" or (
+            name_of(call) == "to" and {"torch.float16", "torch.half"} & set(words)
+        )
+        owner = owner_of(call).split("(")[0].removesuffix(".to").removesuffix(".cuda")
+        given = {ast.unparse(t) for node in ast.walk(tree) if isinstance(node, ast.Assign)
+                 and any(inner is call for inner in ast.walk(node.value)) for t in node.targets}  # fmt: skip
+        networks = ({owner} | given) & trained - back
+        around = function_of(tree, call)
+        in_time = call.lineno < loop.lineno and around in (None, within)
+        in_time |= around is not None and around.name == "__init__"
+        framework = name_of(call) == "Trainer" and any(
+            word.arg == "precision" and ast.unparse(word.value).strip("'\"") in ("16-true", "fp16-true")
+            for word in call.keywords
+        )
+        if framework or (halves and networks and in_time):
             yield Fault(
-                EVALUATING, line,
-                f"{name}.eval() in line {line} is the last that is called before the loop in line "
-                f"{outer.lineno}, and {name}.train() is not called in it",
-                "put the network in training mode at the start of every epoch",
+                WITHOUT_SCALE, call.lineno,
+                f"{ast.unparse(call)[:80]} puts the weights themselves in half precision: steps below a "
+                "2000th of a weight are rounded away, gradients below 6e-8 become 0, and AdamW's eps of 1e-8 "
+                "is 0",
+                "keep the weights in float32, and compute under torch.autocast with torch.amp.GradScaler, or "
+                "with bfloat16",
             )  # fmt: skip
+            return
 
 
 def _loss_scale(tree: ast.Module, loop: Loop) -> Iterator[Fault]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.core.finding import Effect, Measurement
+from workbench.core.finding import Effect
 from workbench.diagnosis import exchanged_pairs
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
@@ -23,7 +23,6 @@ from workbench.evaluation.predictions import Predictions
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-    from workbench.core import Skeleton
     from workbench.data.pose_set import Instance, PoseSet
 
 # A keypoint is far from its own label and near another's where the distance falls to less than this share.
@@ -49,7 +48,7 @@ class OrderByName(Cause):
 
     def test(self, case: Case) -> Answer:
         model, pose_set = case.model().skeleton, case.pose_set().skeleton
-        own, theirs = list(map(_plain, model.keypoints)), list(map(_plain, pose_set.keypoints))
+        own, theirs = list(map(plain_name, model.keypoints)), list(map(plain_name, pose_set.keypoints))
         if len(own) != len(theirs):
             return self.found(
                 f"the model predicts {len(own)} keypoints ({model.name}), the data set has {len(theirs)} "
@@ -71,7 +70,8 @@ class OrderByName(Cause):
         )
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A keypoint's name in one spelling: lower case, ``left_`` and ``right_`` for ``l_`` and ``r_``."""
     words = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     return re.sub(r"^(l|r)_", lambda m: {"l": "left_", "r": "right_"}[m[1]], words)
 
@@ -477,64 +477,6 @@ def _with_sides(pose_set: PoseSet, swapped: frozenset[int], mirror: Sequence[int
     return dataclasses.replace(pose_set, raw=raw, instances=instances)
 
 
-class MirrorPairs(Cause):
-    """Pairs of the skeleton that its own names contradict."""
-
-    name, group, needs = "mirror pairs contradict the names", "labels", ("model or data",)
-    refuted_by = "names that do not mean sides"
-
-    def test(self, case: Case) -> Answer:
-        skeletons: list[tuple[str, Skeleton]] = []
-        for what, asked in (
-            ("the model", lambda: case.model().skeleton),
-            ("the data set", lambda: case.pose_set().skeleton),
-        ):
-            try:
-                skeletons.append((what, asked()))
-            except NotAvailable:
-                continue
-        if not skeletons:
-            raise NotAvailable("no model and no data set")
-        wrong = [(what, s, bad) for what, s in skeletons if (bad := _wrong_pairs(s))]
-        if wrong and len(skeletons) == 2 and _names_alone(*(s for _, s in skeletons)):
-            return RuledOut(
-                "the pairs of the model are those of the data set, whose names agree with them: it is the "
-                "model's names that stand in another order"
-            )
-        if not any(s.mirror for _, s in skeletons):
-            raise NotAvailable("neither the model nor the data set states mirror pairs")
-        if not wrong:
-            return RuledOut("every left keypoint mirrors to the right one of the same name")
-        what, skeleton, bad = wrong[0]
-        k, partner, named = bad[0]
-        return self.found(
-            f"in {what} {len(bad)} keypoints mirror to another than their names say: "
-            f"{skeleton.keypoints[k]} to {skeleton.keypoints[partner]}, not {skeleton.keypoints[named]}",
-            fix="correct the swap entries of the metainfo; flip test and flip augmentation use them",
-            numbers=(Measurement("keypoints with a wrong partner", len(bad), expected=0),),
-        )
-
-
-def _names_alone(model: Skeleton, of_set: Skeleton) -> bool:
-    """Whether the model has the pairs of the data set, and the same names in another order."""
-    own, right = [_plain(name) for name in model.keypoints], [_plain(name) for name in of_set.keypoints]
-    same_pairs = list(model.mirror) == list(of_set.mirror) and not _wrong_pairs(of_set)
-    return same_pairs and own != right and sorted(own) == sorted(right)
-
-
-def _wrong_pairs(skeleton: Skeleton) -> list[tuple[int, int, int]]:
-    """Keypoint, its partner, and the partner that the names say."""
-    if not skeleton.mirror:
-        return []
-    names = [_plain(name) for name in skeleton.keypoints]
-    found = []
-    for k, name in enumerate(names):
-        other = re.sub(r"(left|right)", lambda m: {"left": "right", "right": "left"}[m[1]], name)
-        if other in names and skeleton.mirror[k] != names.index(other):
-            found.append((k, skeleton.mirror[k], names.index(other)))
-    return found
-
-
 class Sigmas(Cause):
     """OKS constants of another skeleton than the one the keypoints are of."""
 
@@ -547,14 +489,18 @@ class Sigmas(Cause):
         skeleton = case.pose_set().skeleton
         if not skeleton.sigmas:
             raise NotAvailable(f"no sigmas are known for {skeleton.name}")
-        names = list(map(_plain, skeleton.keypoints))
+        names = list(map(plain_name, skeleton.keypoints))
         known = next(
-            (s for s in SKELETONS.values() if s.sigmas and sorted(map(_plain, s.keypoints)) == sorted(names)),
+            (
+                s
+                for s in SKELETONS.values()
+                if s.sigmas and sorted(map(plain_name, s.keypoints)) == sorted(names)
+            ),
             None,
         )
         if known is None:
             raise NotAvailable(f"{skeleton.name} is no skeleton with published sigmas")
-        own = dict(zip(map(_plain, known.keypoints), known.sigmas, strict=True))
+        own = dict(zip(map(plain_name, known.keypoints), known.sigmas, strict=True))
         right = np.array([own[name] for name in names])
         ratio = np.array(skeleton.sigmas) / right
         if np.allclose(ratio, 1, atol=0.02):
@@ -574,4 +520,4 @@ class Sigmas(Cause):
         )
 
 
-CAUSES: tuple[Cause, ...] = (OrderByName(), MirrorPairs(), KeypointOrder(), SidesInPart(), Sigmas())
+CAUSES: tuple[Cause, ...] = (OrderByName(), KeypointOrder(), SidesInPart(), Sigmas())

@@ -351,3 +351,13 @@ def sets_grad_to_none(tree: ast.AST) -> bool:
         t for node in ast.walk(tree) if isinstance(node, ast.Assign) for t in node.targets
     ]
     return any(isinstance(target, ast.Attribute) and target.attr == "grad" for target in targets)
+
+
+def function_of(tree: ast.Module, part: ast.AST) -> ast.FunctionDef | None:
+    """The innermost function that holds a part of a file; None where it stands in the file itself."""
+    found = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and any(inner is part for inner in ast.walk(node))
+    ]
+    return max(found, key=lambda node: node.lineno, default=None)

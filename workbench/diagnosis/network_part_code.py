@@ -44,11 +44,11 @@ def faults_of_parts(tree: ast.Module, loop: Loop, outer: Loop, backward: int) ->
     if not uses_framework(tree):
         yield from validated_in_training(tree, outer)
     made = [call for call in calls(tree) if name_of(call).lower() in ("adam", "adamw", "sgd")]
-    chosen = chosen_by_name(tree, made[0]) if len(made) == 1 else None
-    if chosen is not None:
+    condition = chosen(tree, made[0]) if len(made) == 1 else None
+    if condition is not None:
         yield Fault(
             MISSING, made[0].lineno,
-            f"the optimizer gets the parameters for which {chosen}: no others are trained",
+            f"the optimizer gets the parameters for which {condition}: no others are trained",
             "give the optimizer all parameters of the network, or freeze the rest on purpose",
         )  # fmt: skip
 
@@ -98,10 +98,11 @@ def norms_in_evaluation(within: ast.AST, before: int) -> Iterator[ast.Call]:
                 yield from (call for call in modes_set(part, False) if call.lineno < before)
 
 
-def chosen_by_name(tree: ast.Module, made: ast.Call) -> str | None:
-    """The condition on names by which an optimizer's parameters are chosen; None where all are given.
+def chosen(tree: ast.Module, made: ast.Call) -> str | None:
+    """The condition by which an optimizer's parameters are chosen; None where all are given.
 
-    Several groups, and a list that is added to later, may hold the others: nothing is said of them.
+    Several groups, and a list that is added to later, may hold the others: nothing is said of them. Nor is
+    anything said of those that need no gradient.
 
     Args:
         tree: of the file.
@@ -109,20 +110,31 @@ def chosen_by_name(tree: ast.Module, made: ast.Call) -> str | None:
     """
     words = {word.arg: word.value for word in made.keywords}
     given = made.args[0] if made.args else words.get("params")
+    if isinstance(given, ast.Call) and name_of(given) == "list" and len(given.args) == 1:
+        given = given.args[0]
     if isinstance(given, ast.Name):
         values = assigned(tree, given.id)
         added = [*methods(tree, "append"), *methods(tree, "extend")]
         if len(values) != 1 or any(owner_of(call) == given.id for call in added):
             return None
         given = values[0]
-    if not isinstance(given, (ast.ListComp, ast.GeneratorExp)) or any(methods(tree, "add_param_group")):
+    if any(methods(tree, "add_param_group")):
         return None
-    over = given.generators[0]
-    if not (isinstance(over.iter, ast.Call) and name_of(over.iter) == "named_parameters"):
-        return None
-    names = [ast.unparse(over.target.elts[0])] if isinstance(over.target, ast.Tuple) else []
-    for test in over.ifs:
+    for over, names, test in _conditions(given):
+        of_network = isinstance(over, ast.Call) and name_of(over) in ("parameters", "named_parameters")
         used = {node.id for node in ast.walk(test) if isinstance(node, ast.Name)}
-        if used & set(names):
+        if of_network and used & names and "requires_grad" not in ast.unparse(test):
             return ast.unparse(test)
     return None
+
+
+def _conditions(given: ast.expr | None) -> Iterator[tuple[ast.expr, set[str], ast.expr]]:
+    """What a comprehension or ``filter`` goes through, its variables, and each of its conditions."""
+    if isinstance(given, (ast.ListComp, ast.GeneratorExp)):
+        over = given.generators[0]
+        names = {node.id for node in ast.walk(over.target) if isinstance(node, ast.Name)}
+        yield from ((over.iter, names, test) for test in over.ifs)
+    elif isinstance(given, ast.Call) and name_of(given) == "filter" and len(given.args) == 2:
+        test, over_all = given.args
+        if isinstance(test, ast.Lambda):
+            yield over_all, {one.arg for one in test.args.args}, test.body

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Finding
-from workbench.diagnosis.augmentation_code import faults_of_samples, mirrored_alone
+from workbench.diagnosis.augmentation_code import faults_of_samples, mirrored_alone, seeded_alike
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.gradient_code import faults_of_gradients
@@ -39,6 +39,7 @@ from workbench.diagnosis.loop_code import (
     steps_of,
 )
 from workbench.diagnosis.loss_code import faults_of_data, faults_of_losses
+from workbench.diagnosis.mode_code import faults_of_modes
 from workbench.diagnosis.network_part_code import faults_of_parts
 from workbench.diagnosis.parameter_code import faults_of_modules, faults_of_parameters, is_pretrained
 from workbench.diagnosis.picture_code import faults_of_pictures
@@ -120,7 +121,8 @@ def script_in(text: str, path: Path) -> Script | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     loop, lines, clips = _innermost(tree), text.splitlines(), _clips(tree)
-    found = [*faults_of_samples(tree), *faults_of_pictures(tree), *faults_of_modules(tree)]
+    found = [*faults_of_samples(tree), *seeded_alike(tree)]
+    found += [*faults_of_pictures(tree), *faults_of_modules(tree)]
     if loop is None and not found:
         return None
     rate, optimizer = _optimizer(tree)
@@ -164,7 +166,7 @@ def _faults(
             f"+{indent}{optimizer}.zero_grad()\n {lines[backward.lineno - 1]}",
         )  # fmt: skip
     yield from _cleared_early(loop)
-    yield from _left_in_evaluation(tree, loop)
+    yield from faults_of_modes(tree, loop)
     # Lightning sets the mode of the network before it calls training_step.
     within = loop if isinstance(loop, ast.FunctionDef) else tree
     evaluating = next((call for call in modes_set(within, False) if call.lineno < backward.lineno), None)
@@ -247,46 +249,6 @@ def _cleared_early(loop: Loop) -> Iterator[Fault]:
                 f"gradients are cleared after backward in line {backward}: the step in line {step} has none",
                 "clear the gradients before backward",
             )  # fmt: skip
-
-
-def _left_in_evaluation(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
-    """A network that is trained in training mode once, and evaluated in a loop that never goes back.
-
-    What a function of the file does to its arguments is done where the loop calls it.
-    """
-    outer = loops_around(tree, loop)[0]
-    back, left = _modes(tree, outer)
-    before = {owner_of(call): call.lineno for call in modes_set(tree, True)}
-    for name, line, by in left:
-        if name in before and name not in back:
-            yield Fault(
-                EVALUATING, line,
-                f"{name}.eval() is called in the loop{by}, and {name}.train() in line "
-                f"{before[name]} alone: from "
-                "the second epoch on the network is trained in evaluation mode",
-                "put the network in training mode at the start of every epoch",
-            )  # fmt: skip
-
-
-def _modes(tree: ast.Module, outer: Loop) -> tuple[set[str], list[tuple[str, int, str]]]:
-    """Networks that a loop puts in training mode, and those in evaluation mode with line and way."""
-    back = {owner_of(call) for call in modes_set(outer, True)}
-    left = [(owner_of(call), call.lineno, "") for call in modes_set(outer, False)]
-    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    for call in calls(outer):
-        function = functions.get(name_of(call))
-        if function is None:
-            continue
-        given = dict(zip([one.arg for one in function.args.args], map(ast.unparse, call.args), strict=False))
-        if ast.unparse(call.func) == f"self.{function.name}":
-            # A method has the attributes of its object under the names that its caller has for them.
-            owners = (ast.unparse(n) for n in ast.walk(function) if isinstance(n, ast.Attribute))
-            given |= {name: name for name in owners if name.startswith("self.")}
-        back |= {given[owner_of(c)] for c in modes_set(function, True) if owner_of(c) in given}
-        for inner in modes_set(function, False):
-            if (name := given.get(owner_of(inner))) is not None:
-                left.append((name, call.lineno, f", by {function.name}()"))
-    return back, left
 
 
 def _settings(tree: ast.Module) -> Iterator[tuple[str, int, bool]]:
