@@ -10,6 +10,7 @@ from workbench.core.geometry import (
     crop_region,
     input_to_image,
     inverse,
+    iou,
     warp_matrix,
 )
 
@@ -87,3 +88,9 @@ def test_a_box_of_no_size_is_refused_with_its_numbers(box):
         checked_box(box)
     with pytest.raises(ValueError, match="expected x0 < x1"):
         crop_region(box, (256, 256))
+
+
+def test_iou_is_the_shared_part_of_both_boxes_and_0_where_there_is_none():
+    boxes = np.array([(0, 0, 10, 10), (5, 0, 15, 10), (20, 0, 30, 10), (2, 2, 2, 2), (np.nan,) * 4])
+    np.testing.assert_allclose(iou(boxes[:1], boxes), [1, 1 / 3, 0, 0, 0])
+    np.testing.assert_allclose(iou(boxes[:, None], boxes[None])[:2, :2], [[1, 1 / 3], [1 / 3, 1]])

@@ -13,8 +13,9 @@ import pytest
 from tests.evaluation.test_errors import AREA, FAR, ONE, THREE, at, person, pose
 from workbench.data.coco import pose_set_of
 from workbench.evaluation import Predictions, evaluate
-from workbench.evaluation.errors import FALSE_NEGATIVE, FALSE_POSITIVE, SCORING, UNDETECTED, crowding, slices
+from workbench.evaluation.errors import FALSE_NEGATIVE, FALSE_POSITIVE, SCORING, UNDETECTED, slices
 from workbench.evaluation.errors_report import errors
+from workbench.evaluation.ground_truth import others_overlapping
 
 
 def made(people, poses, images=((1, 640, 480),), skeleton=THREE, categories=None):
@@ -130,8 +131,9 @@ class TestSlices:
     def test_crowding_counts_boxes_that_overlap_by_more_than_a_tenth(self):
         moved = np.add(ONE, (45, 0))  # 15 x 60 of 2 * 3600 - 900: IoU .143
         apart = np.add(ONE, (50, 0))  # 10 x 60 of 2 * 3600 - 600: IoU .091
-        assert crowding(made([person(1, ONE), person(2, moved)], []).result.truth).tolist() == [1, 1]
-        assert crowding(made([person(1, ONE), person(2, apart)], []).result.truth).tolist() == [0, 0]
+        for second, others in ((moved, [1, 1]), (apart, [0, 0])):
+            truth = made([person(1, ONE), person(2, second)], []).result.truth
+            assert others_overlapping(truth).tolist() == others
 
     def test_published_groups_of_labelled_keypoints_come_out_for_17(self):
         from workbench.skeletons import SKELETONS

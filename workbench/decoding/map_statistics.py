@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.core.statistics import effective_number
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -129,8 +131,6 @@ class Likeness:
 def likeness(maps: Float[np.ndarray, "N K h w"]) -> Likeness:
     """Similarity of the K maps over all cells of all samples.
 
-    Source: effective rank: Roy and Vetterli, The effective rank, EUSIPCO 2007.
-
     Raises:
         ValueError: it is no stack of maps, or one holds nan.
     """
@@ -141,10 +141,8 @@ def likeness(maps: Float[np.ndarray, "N K h w"]) -> Likeness:
     unit = unit[varies]
     correlation = float("nan") if K < 2 else float(((unit @ unit.T).sum() - K) / (K * (K - 1)))
     # Of normalised maps, so that one keypoint with high peaks does not dominate.
-    singular = np.linalg.svd(unit, compute_uv=False)
-    share = singular / singular.sum()
-    share = share[share > 1e-12]
-    return Likeness(correlation, float(np.exp(-(share * np.log(share)).sum())), len(varies) - K)
+    rank = effective_number(np.linalg.svd(unit, compute_uv=False))
+    return Likeness(correlation, rank, len(varies) - K)
 
 
 def correlations(maps: Float[np.ndarray, "N K h w"]) -> Float[np.ndarray, "K K"]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect, Measurement
+from workbench.core.geometry import BOX_SHARE
 from workbench.core.pck import distances, pooled_pck
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -25,7 +26,7 @@ from workbench.diagnosis.evaluation_causes import without_repeated
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, require_bottom_up, whole_images
 from workbench.diagnosis.separation import EVALUATIONS
 from workbench.evaluation.evaluate import truth_of
-from workbench.evaluation.ground_truth import BOX_SHARE, GroundTruth
+from workbench.evaluation.ground_truth import GroundTruth
 from workbench.evaluation.keypoint_ap import ABSENT, FIGURES, KeypointAP, curves, keypoint_ap
 from workbench.evaluation.oks import oks_of_pairs
 from workbench.evaluation.predictions import Predictions, extent

@@ -23,7 +23,7 @@ from workbench.evaluation.bootstrap import (
 from workbench.evaluation.calibration import Calibration, calibration, pairs_of
 from workbench.evaluation.evaluate import Evaluation, evaluate, figure_text
 from workbench.evaluation.file_runs import FileRun
-from workbench.evaluation.ground_truth import AreaRule
+from workbench.evaluation.ground_truth import OVERLAP, AreaRule, others_overlapping
 from workbench.evaluation.keypoint_ap import size_classes
 from workbench.evaluation.label_audit import LabelAudit, label_audit
 from workbench.evaluation.oks import FOUND, keypoint_terms
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 # Part of the labelled keypoints that are marked occluded (v = 1).
 OCCLUDED = 0.5
-# Intersection over union of two people's boxes from which they crowd each other.
-CROWDED = 0.1
 # A slice or a keypoint with fewer labelled values tells nothing.
 FEWEST = 3
 
@@ -145,13 +143,13 @@ def slices_of(truth: GroundTruth) -> list[tuple[str, str, Bool[np.ndarray, " G"]
     visible = truth.keypoints[..., 2]
     labelled = (visible > 0).sum(1)
     occluded = (visible == 1).sum(1) >= OCCLUDED * np.maximum(labelled, 1)
-    crowded = overlap(truth) >= CROWDED
+    crowded = others_overlapping(truth) > 0
     found = [
         *(("size", name, members) for name, members in size_classes(truth.area).items()),
         ("visibility", "mostly visible", ~occluded & (labelled > 0)),
         ("visibility", "at least half occluded", occluded & (labelled > 0)),
         ("crowding", "boxes apart", ~crowded),
-        ("crowding", f"boxes overlap (IoU at least {CROWDED:g})", crowded),
+        ("crowding", f"boxes overlap (IoU above {OVERLAP:g})", crowded),
     ]
     if len(truth.category_ids) > 1:
         names = truth.category_names or tuple(map(str, truth.category_ids.tolist()))
@@ -162,26 +160,6 @@ def slices_of(truth: GroundTruth) -> list[tuple[str, str, Bool[np.ndarray, " G"]
         for kind, name, mask in found
         if (mask & counted).any() and (kind == "category" or (mask & counted).sum() < counted.sum())
     ]
-
-
-def overlap(truth: GroundTruth) -> Float[np.ndarray, " G"]:
-    """Largest intersection over union of each instance's box with another's of its image; 0 without one."""
-    found = np.zeros(len(truth))
-    low = truth.boxes[:, :2]
-    high = low + truth.boxes[:, 2:]
-    size = np.prod(truth.boxes[:, 2:], axis=1)
-    order = np.argsort(truth.image, kind="stable")
-    _, first = np.unique(truth.image[order], return_index=True)
-    for own in np.split(order, first[1:]) if len(order) else []:
-        if len(own) < 2:
-            continue
-        sides = np.minimum(high[own, None], high[None, own]) - np.maximum(low[own, None], low[None, own])
-        shared = np.prod(np.maximum(sides, 0), axis=2)
-        union = size[own, None] + size[None, own] - shared
-        iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-        np.fill_diagonal(iou, 0)
-        found[own] = np.nan_to_num(iou).max(1)
-    return found
 
 
 Result = TypeVar("Result")

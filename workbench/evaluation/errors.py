@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from workbench.evaluation.ground_truth import GroundTruth
+from workbench.evaluation.ground_truth import GroundTruth, others_overlapping
 from workbench.evaluation.keypoint_ap import (
     NOBODY,
     KeypointAP,
@@ -36,7 +36,7 @@ from workbench.evaluation.keypoint_ap import (
     match,
     size_classes,
 )
-from workbench.evaluation.oks import EPSILON
+from workbench.evaluation.oks import term
 from workbench.evaluation.predictions import Detections, as_written, extent
 
 if TYPE_CHECKING:
@@ -184,8 +184,7 @@ def _similarities(
 ) -> Float[np.ndarray, "m n K"]:
     """Keypoint similarity of every detection with every annotation; -1 where not labelled."""
     squared = ((points[:, None] - truth[None, ..., :2]) ** 2).sum(-1)
-    similarity = np.exp(-squared / (sigmas * 2) ** 2 / (area[:, None] + EPSILON) / 2)
-    return np.where(truth[..., 2] > 0, similarity, -1.0)
+    return np.where(truth[..., 2] > 0, term(squared, sigmas, area[:, None]), -1.0)
 
 
 def _oks_of(matches: Matches) -> Float[np.ndarray, " D"]:
@@ -255,7 +254,6 @@ def optimal_scores(result: KeypointAP) -> Float[np.ndarray, " D"]:
         np.maximum.at(best, every.detection[every.pair_detection[counts]], every.pair_oks[counts])
     points = as_written(detections.keypoints)
     areas = extent(points)
-    variances = (result.sigmas * 2) ** 2
     cell = np.stack([detections.image_id, detections.category_id], 1)
     _, group = np.unique(cell, axis=0, return_inverse=True)
     order = np.argsort(group.ravel(), kind="stable")
@@ -265,8 +263,7 @@ def optimal_scores(result: KeypointAP) -> Float[np.ndarray, " D"]:
             left = left[np.argsort(-best[left], kind="stable")]
             top, left = left[0], left[1:]
             squared = ((points[left] - points[top]) ** 2).sum(-1)
-            mean_area = (areas[left] + areas[top])[:, None] / 2 + EPSILON
-            oks = np.exp(-squared / variances / mean_area / 2).mean(1)
+            oks = term(squared, result.sigmas, (areas[left] + areas[top])[:, None] / 2).mean(1)
             best[left] *= np.exp(-(oks**2) / 0.5)
     return best
 
@@ -349,9 +346,6 @@ def background(result: KeypointAP) -> tuple[Int[np.ndarray, " F"], Int[np.ndarra
     return alone, np.flatnonzero(missed)
 
 
-OVERLAP = 0.1
-"""IoU of two annotated boxes above which the instances crowd each other."""
-
 # Shares of the skeleton's keypoints at which the published groups end: 5, 10, 15 and 17 of 17.
 _LABELLED = (0.3, 0.6, 0.9, 1.0)
 
@@ -387,7 +381,7 @@ def slices(truth: GroundTruth) -> tuple[Slice, ...]:
             name = f"{low} to {high} labelled" if high > low else f"{high} labelled"
             parts.append(Slice("labelled keypoints", name, (labelled >= low) & (labelled <= high)))
         low = high + 1
-    overlaps = crowding(truth)
+    overlaps = others_overlapping(truth)
     for name, least, most in (("alone", 0, 0), ("1 or 2 overlap", 1, 2), ("3 or more overlap", 3, np.inf)):
         parts.append(Slice("crowding", name, (overlaps >= least) & (overlaps <= most)))
     for c, name in enumerate(truth.category_names):
@@ -395,32 +389,6 @@ def slices(truth: GroundTruth) -> tuple[Slice, ...]:
     filled = [Slice(p.by, p.name, p.members & counted) for p in parts if (p.members & counted).any()]
     several = {p.by for p in filled if sum(other.by == p.by for other in filled) > 1}
     return tuple(p for p in filled if p.by in several)
-
-
-def crowding(truth: GroundTruth) -> Int[np.ndarray, " G"]:
-    """How many other annotations of the image overlap each one's box by more than OVERLAP (IoU).
-
-    Crowd regions count, as they hold people; an annotation without a box overlaps nobody.
-    """
-    count: Any = np.zeros(len(truth), int)
-    order = np.argsort(truth.image, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(truth.image[order])) + 1) if len(order) else []:
-        if len(rows) > 1:
-            near: Any = _iou(truth.boxes[rows]) > OVERLAP
-            np.fill_diagonal(near, False)
-            count[rows] = near.sum(1)
-    return count
-
-
-def _iou(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n n"]:
-    """Intersection over union of boxes (x, y, width, height), each with each; 0 where a box is nan."""
-    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
-    sides = np.minimum(high[:, None], high[None]) - np.maximum(low[:, None], low[None])
-    shared = np.prod(sides.clip(min=0), axis=-1)
-    area = boxes[:, 2] * boxes[:, 3]
-    union = area[:, None] + area[None] - shared
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nan_to_num(shared / union)
 
 
 def visibility(truth: GroundTruth, pose_set: PoseSet) -> Int[np.ndarray, "G K"]:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from workbench.core.geometry import BOX_SHARE, iou
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 AreaRule = Literal["annotated", "box"]
-# What xtcocotools takes for sets without `area` (CrowdPose, AIC): this part of the box's area.
-# Source: xtcocotools 1.14.3 cocoeval.py, computeOks and evaluateImg, use_area=False.
-BOX_SHARE = 0.53
+# Intersection over union of two people's boxes above which they crowd each other.
+OVERLAP = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,3 +267,18 @@ def check_finite(values: Float[np.ndarray, "n ..."], ids: Sequence[Any] | np.nda
     wrong = ~np.isfinite(values).all(tuple(range(1, values.ndim)))
     if wrong.any():
         raise ValueError(f"{what} {ids[int(wrong.argmax())]}: not a finite number")
+
+
+def others_overlapping(truth: GroundTruth) -> Int[np.ndarray, " G"]:
+    """How many other annotations of the image overlap each one's box by more than OVERLAP (IoU).
+
+    Crowd regions count, as they hold people; an annotation without a box overlaps nobody.
+    """
+    count = np.zeros(len(truth), int)
+    corners = np.concatenate([truth.boxes[:, :2], truth.boxes[:, :2] + truth.boxes[:, 2:]], 1)
+    order = np.argsort(truth.image, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(truth.image[order])) + 1) if len(order) else []:
+        near: Any = iou(corners[rows, None], corners[None, rows]) > OVERLAP
+        np.fill_diagonal(near, False)
+        count[rows] = near.sum(1)
+    return count

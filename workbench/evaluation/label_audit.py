@@ -21,7 +21,7 @@ from workbench.core.report import Report, plain
 from workbench.evaluation.calibration import pairs_of
 from workbench.evaluation.file_runs import FileRun
 from workbench.evaluation.keypoint_ap import AREA_RANGES
-from workbench.evaluation.oks import keypoint_terms, paired_oks
+from workbench.evaluation.oks import keypoint_terms, paired_oks, term
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -441,7 +441,7 @@ def _taken(
         sizes = np.repeat(truth.area[own], K)
         for g in own.tolist():
             squared = ((points[g][:, None] - marks[None, :, :2]) ** 2).sum(2)
-            near = np.exp(-squared / (2 * sigmas[:, None]) ** 2 / (sizes + 1e-9) / 2) > TAKEN
+            near = term(squared, sigmas[:, None], sizes) > TAKEN
             near[np.arange(K), np.flatnonzero(own == g)[0] * K + np.arange(K)] = False
             found[g] = (near & (marks[:, 2] > 0)).any(1)
     return found

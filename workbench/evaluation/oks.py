@@ -21,7 +21,7 @@ from workbench.evaluation.predictions import as_written, extent
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-    from workbench.core import PoseModel
+    from workbench.core import PoseModel, Skeleton
     from workbench.evaluation.ground_truth import GroundTruth
     from workbench.evaluation.predictions import Predictions
 
@@ -33,6 +33,42 @@ FOUND = 0.5
 EPSILON = np.spacing(1)
 # Pairs whose intermediate arrays stay in a core's cache (17 keypoints: 1 MB each).
 BLOCK = 8192
+
+
+def checked_sigmas(skeleton: Skeleton, what: str) -> tuple[float, ...]:
+    """OKS constants of a skeleton.
+
+    Args:
+        skeleton: of the data set.
+        what: needs them, for the error.
+
+    Raises:
+        ValueError: none are known.
+    """
+    if not skeleton.sigmas:
+        raise ValueError(
+            f"{what}: no sigmas are known for {skeleton.name}; OKS needs one for each keypoint: --sigmas"
+        )
+    return skeleton.sigmas
+
+
+def term(
+    squared: Float[np.ndarray, "*shape"],
+    sigmas: Float[np.ndarray, "*K"],
+    area: Float[np.ndarray, "*A"] | float,
+) -> Float[np.ndarray, "*shape"]:
+    """OKS term, 0 to 1, of squared distances; the arguments are broadcast.
+
+    Args:
+        squared: distances of predicted from annotated keypoints, square pixels.
+        sigmas: OKS constants.
+        area: of the annotated object, square pixels.
+
+    Example:
+        >>> float(term(np.array(0.0), np.array(0.1), 100.0))
+        1.0
+    """
+    return np.exp(-squared / (np.asarray(sigmas, float) * 2) ** 2 / (area + EPSILON) / 2)
 
 
 def keypoint_terms(
@@ -53,7 +89,7 @@ def keypoint_terms(
         nan where the keypoint is not labelled, 0 where it is labelled and was not predicted.
     """
     squared = ((keypoints - truth[..., :2]) ** 2).sum(-1)
-    terms = np.exp(-squared / (np.asarray(sigmas) * 2) ** 2 / (np.asarray(area)[:, None] + EPSILON) / 2)
+    terms = term(squared, sigmas, np.asarray(area)[:, None])
     return np.where(truth[..., 2] > 0, np.nan_to_num(terms, nan=0.0), np.nan)
 
 
@@ -153,7 +189,6 @@ def oks_nms(
         sigmas: OKS constants.
         threshold: a pair above it is one pose.
     """
-    variances = (np.asarray(sigmas, float) * 2) ** 2
     # argsort reversed, so that of equal scores the later comes first; mmpose's order decides which stays.
     order = np.argsort(scores)[::-1]
     chosen = []
@@ -161,10 +196,9 @@ def oks_nms(
         first, order = order[0], order[1:]
         chosen.append(first)
         squared = ((keypoints[order] - keypoints[first]) ** 2).sum(-1)
-        mean_area = (areas[first] + areas[order])[:, None] / 2
-        terms = np.exp(-squared / variances / (mean_area + EPSILON) / 2)
+        terms = term(squared, sigmas, (areas[first] + areas[order])[:, None] / 2)
         # A keypoint that one of them does not have is no sign of sameness.
-        oks = np.nan_to_num(terms, nan=0.0).sum(1) / len(variances)
+        oks = np.nan_to_num(terms, nan=0.0).sum(1) / len(sigmas)
         # float32, as mmpose keeps it: it decides at the threshold itself.
         order = order[oks.astype(np.float32) <= np.float32(threshold)]
     return np.array(chosen, int)

@@ -17,6 +17,7 @@ import numpy as np
 from workbench.core import Skeleton
 from workbench.core import pck as core_pck
 from workbench.core.pck import pck_by_keypoint
+from workbench.core.statistics import finite_mean
 from workbench.evaluation.oks import keypoint_terms
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def pck(found: Float[np.ndarray, "N K"], threshold: float) -> float:
         found: distances, nan where they do not count.
         threshold: in the unit of the distances; strictly nearer is right.
     """
-    return _mean(pck_by_keypoint(found, threshold))
+    return finite_mean(pck_by_keypoint(found, threshold))
 
 
 def auc(found: Float[np.ndarray, "N K"], steps: int = AUC_STEPS) -> float:
@@ -186,7 +187,7 @@ def auc(found: Float[np.ndarray, "N K"], steps: int = AUC_STEPS) -> float:
         found: distances in units of the normalising length; nan where nothing counts.
         steps: how many thresholds.
     """
-    return _mean(np.array([pck(found, i / steps) for i in range(steps)]))
+    return finite_mean(np.array([pck(found, i / steps) for i in range(steps)]))
 
 
 def mean_pck(found: Float[np.ndarray, "N K"], thresholds: Sequence[float] = MPCK_THRESHOLDS) -> float:
@@ -196,18 +197,12 @@ def mean_pck(found: Float[np.ndarray, "N K"], thresholds: Sequence[float] = MPCK
         found: distances in units of the normalising length; nan where nothing counts.
         thresholds: in the same units.
     """
-    return _mean(np.array([pck(found, threshold) for threshold in thresholds]))
+    return finite_mean(np.array([pck(found, threshold) for threshold in thresholds]))
 
 
 def mean_distance(found: Float[np.ndarray, "N K"]) -> float:
     """Mean over all labelled keypoints that were predicted: EPE of pixels, NME of parts of a length."""
-    given = found[np.isfinite(found)]
-    return float(given.sum() / len(given)) if len(given) else float("nan")
-
-
-def _mean(values: Float[np.ndarray, " n"]) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    return finite_mean(found)
 
 
 # Which keypoint is wrong, and by how much? Poses beside their annotations, one row for each keypoint.

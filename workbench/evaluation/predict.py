@@ -35,7 +35,7 @@ from workbench.core.wrapping import Wrapper
 from workbench.data.pose_set import check_images
 from workbench.decoding.grouping.algorithm import not_finite, not_finite_text
 from workbench.evaluation.evaluate import images_of
-from workbench.evaluation.oks import crop_areas, paired_oks, rows_after_nms
+from workbench.evaluation.oks import checked_sigmas, crop_areas, paired_oks, rows_after_nms
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import (
     DEFAULT,
@@ -334,8 +334,8 @@ def predict(
         raise ValueError(f"{pose_set.name}: nothing to predict, {why}")
     check_images(pose_set, _images_of(pose_set, boxes, chosen))
     threshold = nms_threshold(nms, annotated=boxes is None)
-    if not math.isnan(threshold) and not pose_set.skeleton.sigmas:
-        raise ValueError(f"NMS: no sigmas are known for {pose_set.skeleton.name}; OKS needs them")
+    if not math.isnan(threshold):
+        checked_sigmas(pose_set.skeleton, "NMS")
     parts = []
     for rows in _in_batches(chosen, batch_size, progress, cancelled):
         samples = [pose_set.sample(i) if boxes is None else _sample(pose_set, boxes[i]) for i in rows]

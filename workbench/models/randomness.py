@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 _DRAWING = frozenset(
     {
@@ -84,6 +88,23 @@ class private_randomness(TorchFunctionMode):  # noqa: N801 - used as a function
         # As torch's own kernel draws and scales it.
         noise = torch.empty_like(input).bernoulli_(1 - p, generator=self.generator(input.device)).div_(1 - p)
         return input.mul_(noise) if inplace else input * noise
+
+
+def normal_like(vectors: Tensor, seed: int) -> Tensor:
+    """Standard normal numbers in the shape, type and place of a tensor, the same on every device."""
+    drawn = np.random.default_rng(seed).standard_normal(tuple(vectors.shape)).astype(np.float32)
+    return torch.from_numpy(drawn).to(vectors)
+
+
+def directions_like(vectors: Float[Tensor, "*n D"], seed: int) -> Float[Tensor, "*n D"]:
+    """Random vectors, each as long as the given one.
+
+    Args:
+        vectors: of which the lengths are taken.
+        seed: of the numbers.
+    """
+    random = normal_like(vectors, seed)
+    return random / random.norm(dim=-1, keepdim=True) * vectors.norm(dim=-1, keepdim=True)
 
 
 class FairLock:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core.finding import Finding, Measurement
+from workbench.core.statistics import finite_median
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -140,8 +141,8 @@ def pairs_of(
         len(distance),
         int((distance < NEAR).sum()),
         truth is not None,
-        _median(distance),
-        _median(true_distance),
+        finite_median(distance),
+        finite_median(true_distance),
     )
 
 
@@ -178,7 +179,3 @@ def _size(points: Float[np.ndarray, "P K 2"]) -> Float[np.ndarray, " P"]:
     high, low = np.where(known, points, -np.inf).max(1), np.where(known, points, np.inf).min(1)
     size = (high - low).max(-1)
     return np.where(size > 0, size, np.inf)
-
-
-def _median(values: np.ndarray) -> float:
-    return float(np.median(values)) if len(values) else float("nan")

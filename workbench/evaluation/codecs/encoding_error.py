@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Codec, Skeleton
-from workbench.core.geometry import apply, checked_box, crop_region, input_to_image, inverse
+from workbench.core.geometry import BOX_SHARE, apply, checked_box, crop_region, input_to_image, inverse
 from workbench.core.job import Cancelled
 from workbench.core.report import PICTURE, Report, plain
+from workbench.core.statistics import finite_mean
 from workbench.decoding.codecs import CODECS, codec_for, encode_decode
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.keypoint_ap import THRESHOLDS, keypoint_ap
-from workbench.evaluation.oks import EPSILON, paired_oks
+from workbench.evaluation.oks import checked_sigmas, paired_oks, term
 from workbench.evaluation.predictions import Predictions
 from workbench.skeletons import SKELETONS
 
@@ -37,8 +38,6 @@ PER_BIN = 4
 PROFILE, PER_CELL = 12, 64
 # People of the assumed size that are drawn for the AP ceiling.
 PEOPLE = 2000
-# xtcocotools' share of the box, for sets without area.
-AREA_SHARE = 0.53
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Person:
     width: float = 100.0
     height: float = 200.0
     padding: float = 1.25
-    area_share: float = AREA_SHARE
+    area_share: float = BOX_SHARE
 
     def __post_init__(self) -> None:
         if not all(0 < v < math.inf for v in (self.width, self.height, self.padding, self.area_share)):
@@ -300,8 +299,7 @@ def codec_errors(
     # Whatever does not fit is refused before the first second is spent.
     wanted = [(name, setup, setup.codec(name)) for setup in setups for name in chosen]
     used = skeleton or (SKELETONS["coco-17"] if pose_set is None else pose_set.skeleton)
-    if not used.sigmas:
-        raise ValueError(f"codec: no sigmas are known for {used.name}; OKS needs one for each: --sigmas")
+    checked_sigmas(used, "codec")
     ids = None if image_ids is None else list(image_ids)
     errors = []
     for done, (name, setup, codec) in enumerate(wanted):
@@ -362,23 +360,18 @@ def _measured(
         name=name,
         label=label,
         codec=codec,
-        mean_px=_mean(away),
+        mean_px=finite_mean(away),
         max_px=float(np.nanmax(away, initial=0)),
-        border_px=_mean(away[edge]),
-        inside_px=_mean(away[~edge]),
-        bias_px=(_mean(off[..., 0]), _mean(off[..., 1])),
-        image_px=_mean(away) * person.crop((H, W))[1],
+        border_px=finite_mean(away[edge]),
+        inside_px=finite_mean(away[~edge]),
+        bias_px=(finite_mean(off[..., 0]), finite_mean(off[..., 1])),
+        image_px=finite_mean(away) * person.crop((H, W))[1],
         oks=oks,
         ap_ceiling=ceiling,
         lost=float(np.isnan(away).mean()),
         map=np.nanmean(away, -1),
         profile=_profile(codec, W / w, rng),
     )
-
-
-def _mean(values: np.ndarray) -> float:
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if len(values) else math.nan
 
 
 def _places(size: tuple[int, int], count: int, rng: np.random.Generator) -> Float[np.ndarray, "R C 4 2"]:
@@ -406,7 +399,7 @@ def _profile(codec: Codec, pixels: float, rng: np.random.Generator) -> Float[np.
     y = H / 2 + (rng.random(x.shape) - 0.5) * 4 * pixels
     places = np.stack([x, y], -1)
     off = encode_decode(codec, places.reshape(-1, 2)).reshape(places.shape) - places
-    return np.array([_mean(row) for row in np.linalg.norm(off, axis=-1)])
+    return np.array([finite_mean(row) for row in np.linalg.norm(off, axis=-1)])
 
 
 def _assumed(
@@ -424,9 +417,7 @@ def _assumed(
     within = (np.abs(places - centre) <= half).all(-1)
     errors = away[within] * scale
     drawn = errors[rng.integers(0, len(errors), (PEOPLE, len(skeleton)))]
-    variances = (2 * np.array(skeleton.sigmas)) ** 2
-    terms = np.exp(-(drawn**2) / variances / (person.area + EPSILON) / 2)
-    oks = np.nan_to_num(terms, nan=0.0).mean(1)
+    oks = np.nan_to_num(term(drawn**2, np.array(skeleton.sigmas), person.area), nan=0.0).mean(1)
     # Ranked by OKS, precision is 1 up to the share of people that a threshold accepts.
     return float(oks.mean()), float(np.mean([(oks >= t).mean() for t in THRESHOLDS]))
 

@@ -16,12 +16,13 @@ import numpy as np
 
 from workbench.core import PoseModel
 from workbench.core.job import Cancelled
+from workbench.core.statistics import finite_mean
 from workbench.evaluation.bootstrap import Interval, paired_bootstraps
 from workbench.evaluation.codecs.report import CodecMatrix, Variant
 from workbench.evaluation.codecs.ways import BothPasses, Readings, Way, own_way, ways_for
 from workbench.evaluation.evaluate import Evaluation, compared_pairs, evaluate
 from workbench.evaluation.keypoint_ap import keypoint_ap
-from workbench.evaluation.oks import crop_areas, keypoint_terms, rows_after_nms
+from workbench.evaluation.oks import checked_sigmas, crop_areas, keypoint_terms, rows_after_nms
 from workbench.evaluation.predict import predict
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import DEFAULT, Protocol, nms_threshold, protocol_of
@@ -78,10 +79,8 @@ def codec_matrix(
     """
     own = own_way(model, flip, score_rule)
     ways, left_out = ways_for(model, own)
-    if not pose_set.skeleton.sigmas and not (evaluator or {}).get("sigmas"):
-        raise ValueError(
-            f"decode: no sigmas are known for {pose_set.skeleton.name}; OKS needs one for each: --sigmas"
-        )
+    if not (evaluator or {}).get("sigmas"):
+        checked_sigmas(pose_set.skeleton, "decode")
     # Instances that are judged, and what is predicted of them: themselves, or a detector's boxes.
     judged, chosen = _chosen(pose_set, image_ids, boxes)
     read, reported = Readings(model, ways), _Progress(progress, cancelled, len(ways))
@@ -234,17 +233,11 @@ class _Judge:
             off = self.points(reading)[rows] - truth[..., :2]
             away = np.linalg.norm(off, axis=-1)
             table[reading] = (
-                _mean(away[labelled]),
-                _mean(away[near]),
-                (_mean(off[near][:, 0]), _mean(off[near][:, 1])),
+                finite_mean(away[labelled]),
+                finite_mean(away[near]),
+                (finite_mean(off[near][:, 0]), finite_mean(off[near][:, 1])),
             )
         return table
-
-
-def _mean(values: Float[np.ndarray, " n"]) -> float:
-    """Mean of the finite values; nan without any."""
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if len(values) else math.nan
 
 
 def _report(

@@ -20,6 +20,7 @@ from workbench.core.geometry import apply, inverse
 from workbench.decoding.grouping import Grouping, group
 from workbench.decoding.grouping.left_right import nearest_people, pairs_of
 from workbench.evaluation import keypoint_ap, protocol_of, truth_of
+from workbench.evaluation.oks import checked_sigmas
 from workbench.evaluation.oracle.waterfall import (
     Annotated,
     Waterfall,
@@ -222,8 +223,7 @@ def people_waterfall(
         ValueError: the set does not fit the model, or has no sigmas or areas.
         Cancelled: as asked for.
     """
-    if not pose_set.skeleton.sigmas:
-        raise ValueError(f"oracle: no sigmas are known for {pose_set.skeleton.name}; OKS needs them")
+    checked_sigmas(pose_set.skeleton, "oracle")
     asked = subsets([name for name, _ in PARTS])
     images: list[Image] = []
     passes = 0

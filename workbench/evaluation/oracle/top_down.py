@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core import Batch, DecodeOptions, Outputs, PoseModel
-from workbench.core.geometry import apply, inverse
+from workbench.core.geometry import apply, inverse, iou
 from workbench.decoding.targets import as_outputs, target
 from workbench.evaluation import Predictions, keypoint_ap, predict, protocol_of, truth_of
-from workbench.evaluation.oks import crop_areas, rows_after_nms
+from workbench.evaluation.oks import checked_sigmas, crop_areas, rows_after_nms
 from workbench.evaluation.oracle.waterfall import Waterfall, annotated_in, matched_oks, stepped
 from workbench.evaluation.protocol import DEFAULT, nms_threshold, pose_scores
-from workbench.models.bottom_up.model import overlaps
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -82,8 +81,7 @@ def crops_waterfall(
         ValueError: the set does not fit the model, or has no sigmas or areas.
         Cancelled: as asked for.
     """
-    if not pose_set.skeleton.sigmas:
-        raise ValueError(f"oracle: no sigmas are known for {pose_set.skeleton.name}; OKS needs them")
+    checked_sigmas(pose_set.skeleton, "oracle")
     ids = list(pose_set.images if image_ids is None else image_ids)
     rules = {"flip": flip, "batch_size": batch_size, "progress": progress, "cancelled": cancelled}
     annotated = _read(
@@ -153,7 +151,7 @@ def _truth(pose_set: PoseSet, index: int, boxes: Sequence[FoundBox] | None) -> F
     found = boxes[index]
     annotated = [pose_set.instances[i] for i in pose_set.labelled_of_image.get(found.image_id, ())]
     if annotated:
-        shares = overlaps(np.array([person.box for person in annotated], float), found.box)
+        shares = iou(np.array([person.box for person in annotated], float), np.array(found.box, float))
         if shares.max() >= LEAST_OVERLAP:
             return np.asarray(annotated[int(shares.argmax())].truth, float)
     return np.zeros((len(pose_set.skeleton), 3))

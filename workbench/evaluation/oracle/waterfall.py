@@ -19,7 +19,7 @@ from workbench.core.geometry import apply
 from workbench.core.report import Report, plain
 from workbench.decoding.grouping import Grouping, GroupingSettings, detect
 from workbench.decoding.grouping.refinement import adjusted, fill_missing
-from workbench.evaluation.oks import EPSILON, paired_oks
+from workbench.evaluation.oks import paired_oks, term
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -249,9 +249,9 @@ def grouped_by_truth(maps: Maps, people: Annotated, settings: GroupingSettings) 
             continue
         places = apply(maps.to_image, found.points.astype(float) + 0.5)
         squared = ((people.truth[:, None, k, :2] - places[None]) ** 2).sum(-1)
-        term = np.exp(-squared / (2 * people.sigmas[k]) ** 2 / (people.area[:, None] + EPSILON) / 2)
+        near = term(squared, people.sigmas[k], people.area[:, None])
         nearest = squared.argmin(1)
-        given = (people.truth[:, k, 2] > 0) & (term[np.arange(P), nearest] >= LEAST_TERM)
+        given = (people.truth[:, k, 2] > 0) & (near[np.arange(P), nearest] >= LEAST_TERM)
         keypoints[given, k, :2] = found.points[nearest[given]]
         keypoints[given, k, 2] = found.values[nearest[given]]
         present[:, k] = given

@@ -22,6 +22,7 @@ from workbench.core import PoseModel, Sample
 from workbench.core.capabilities import ShiftsHeatmaps
 from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.report import Report, plain
+from workbench.core.statistics import finite_mean
 from workbench.evaluation.probes.flip_passes import Passes, flip_passes
 from workbench.evaluation.probes.intervention import NotTried
 from workbench.evaluation.probes.judge import Judge, labelled
@@ -406,7 +407,7 @@ def _pairs(
     cost = np.nanmean(np.where(np.isfinite(far), far, np.nan), 0) if len(far) else np.zeros((K, K))
     cost = np.nan_to_num(cost, nan=_CUT)
     found = _involution(cost, declared)
-    doubled = [_mean(column) for column in passes.doubled.T]
+    doubled = [finite_mean(column) for column in passes.doubled.T]
     names = model.skeleton.keypoints
     made = []
     for k in range(K):
@@ -480,9 +481,9 @@ def _undecided(model: PoseModel, judge: Judge, passes: Passes, found: Sequence[i
         if (found[i], found[j]) not in ((i, j), (j, i)):
             continue
         nearer = far[:, i, j] + far[:, j, i] - far[:, i, i] - far[:, j, j]
-        if abs(_mean(nearer)) / 2 < _NEARER:
+        if abs(finite_mean(nearer)) / 2 < _NEARER:
             own, true = (
-                _mean(np.linalg.norm(p[:, i] - p[:, j], axis=-1) / judge.lengths)
+                finite_mean(np.linalg.norm(p[:, i] - p[:, j], axis=-1) / judge.lengths)
                 for p in (passes.plain, labels)
             )
             said.append(f"{names[i]} and {names[j]} ({own:.3f} of the box apart, their labels {true:.3f})")
@@ -493,10 +494,6 @@ def _undecided(model: PoseModel, judge: Judge, passes: Passes, found: Sequence[i
             "the other, and a wrong pair of them would not be found; it takes a network that tells them "
             "apart, or people whose labels are further apart",
         )
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
 
 
 def _involution(cost: Float[np.ndarray, "K K"], declared: Sequence[int]) -> tuple[int, ...]:

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 RESAMPLES = 500
 SHOWN = ("AP", "AP50", "AP75", "AR")
-COLUMNS = ("image_id", "category_id", "box", "keypoints", "scores", "score", "annotation_id")
 
 
 @dataclass(frozen=True)
@@ -250,7 +249,7 @@ def predicted(
             done += 1
     if progress is not None:
         progress(done, done)
-    together = {name: _joined(found) for name, found in parts.items()}
+    together = {name: Predictions.joined(found) for name, found in parts.items()}
     rules = protocol_of(model, checkpoint=title)
     return Predicted(
         variants=tuple(Variant(s.name, s.against, s.kind) for s in switches),
@@ -285,11 +284,6 @@ def ablation(
         interval = paired_bootstrap(there.ap, here.ap, resamples=resamples, seed=seed)
         rows.append(Row(variant.name, variant.against, variant.kind, here.figures, interval))
     return PartsCost(title or "the model", found.evaluations[REFERENCE], tuple(rows))
-
-
-def _joined(parts: Sequence[Predictions]) -> Predictions:
-    """Batches as one; all of them were made from annotation boxes."""
-    return Predictions(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in COLUMNS})
 
 
 # Ranking. AP needs scores that rank good poses above bad ones: where every score is the same, a network that

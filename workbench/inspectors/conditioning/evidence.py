@@ -252,10 +252,9 @@ def _unchanged(vectors: Any) -> Any:
 
 def _different(vectors: Any) -> Any:
     """The first vector as it is, every other one random."""
-    import torch
+    from workbench.models.randomness import normal_like
 
-    drawn = np.random.default_rng(0).standard_normal(vectors.shape).astype(np.float32)
-    edited = torch.from_numpy(drawn).to(vectors)
+    edited = normal_like(vectors, 0)
     edited[0] = vectors[0]
     return edited
 

@@ -21,6 +21,7 @@ from workbench.core.conditioning import REFERENCE, TRAINED, UNREFINED, Condition
 from workbench.core.hooks import recording, replacing
 from workbench.core.inspector import absent_capability
 from workbench.core.run import evaluating
+from workbench.core.statistics import effective_number
 from workbench.core.wrapping import Wrapper
 from workbench.models.conditioning import LIBRARIES
 
@@ -197,13 +198,11 @@ def noise(seed: int) -> Edit:
     """Random vectors as long as those of the condition."""
 
     def edit(vectors: Tensor) -> Tensor:
-        import torch
+        from workbench.models.randomness import directions_like
 
         if not vectors.is_floating_point():
             raise NotAvailable(f"random vectors in place of the condition: it is {vectors.dtype}, no floats")
-        drawn = np.random.default_rng(seed).standard_normal(vectors.shape).astype(np.float32)
-        random = torch.from_numpy(drawn).to(vectors)
-        return random / random.norm(dim=-1, keepdim=True) * vectors.norm(dim=-1, keepdim=True)
+        return directions_like(vectors, seed)
 
     return edit
 
@@ -326,11 +325,7 @@ def effective_rank(matrix: Float[np.ndarray, "M D"]) -> float:
     singular values.
     """
     energies = np.linalg.svd(np.asarray(matrix, float), compute_uv=False) ** 2
-    total = energies.sum()
-    if not total > 0:
-        return 0.0
-    shares = energies[energies > 0] / total
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    return effective_number(energies) if energies.any() else 0.0
 
 
 def moved(a: Run, b: Run) -> Float[np.ndarray, "N K"]:

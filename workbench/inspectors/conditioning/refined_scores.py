@@ -19,6 +19,7 @@ from workbench.core.capabilities import Conditioned
 from workbench.core.conditioning import bypassed
 from workbench.core.inspector import KEYPOINT, LEAST_CERTAIN, Inspector, Needs, keypoint_of
 from workbench.core.report import Report, rows
+from workbench.core.statistics import finite_medians
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, keypoint_colours
 from workbench.figures.bars import Bars, bars_figure
 from workbench.inspectors.conditioning.passes import along, conditioning_of, moved, one_pass
@@ -120,9 +121,9 @@ class RefinedScores(Report):
         low, high = (np.log10(both.min()), np.log10(both.max())) if both.size else (-3, 0)
         span = (float(low) - 0.15, float(high) + 0.15)
         columns = [
-            Bars("raw score (log)", _median(raw), list(keypoint_colours(self.skeleton)), log=True, span=span,
-                 dots=raw if dots else None),
-            Bars("score after the refiner (log)", _median(refined), inks, log=True, span=span,
+            Bars("raw score (log)", finite_medians(raw), list(keypoint_colours(self.skeleton)), log=True,
+                 span=span, dots=raw if dots else None),
+            Bars("score after the refiner (log)", finite_medians(refined), inks, log=True, span=span,
                  dots=refined if dots else None),
             Bars("moved by the refiner (% of the box)", 100 * np.median(self.moved, 0), QUIET_COLOUR,
                  dots=100 * self.moved if dots else None),
@@ -137,11 +138,6 @@ class RefinedScores(Report):
             uncertain=self.uncertain.mean(0),
             moved=np.median(self.moved, 0),
         )
-
-
-def _median(scores: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " K"]:
-    """Of each keypoint's positive scores; nan where it has none."""
-    return np.array([np.median(s[np.isfinite(s)]) if np.isfinite(s).any() else np.nan for s in scores.T])
 
 
 def compute(run: Run, params: Params) -> RefinedScores:

@@ -17,6 +17,7 @@ from workbench.core import NotAvailable, Skeleton
 from workbench.core.capabilities import Groups
 from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
 from workbench.core.report import Report, rows
+from workbench.core.statistics import finite_median
 from workbench.figures import DIVERGING, SEQUENTIAL, new_figure
 from workbench.inspectors.grouping.replay import annotated, grouping_model, means_of, tag_map_count, tags_at
 
@@ -137,8 +138,8 @@ class TagSpace(Report):
     def table(self) -> list[dict[str, Any]]:
         T = len(self.maps)
         apart = ~np.eye(T, dtype=bool)
-        agree = [_median(self.correlation[t][apart[t]]) for t in range(T)]
-        elsewhere = [_median(self.misread[t][apart[t]]) for t in range(T)]
+        agree = [finite_median(self.correlation[t][apart[t]]) for t in range(T)]
+        elsewhere = [finite_median(self.misread[t][apart[t]]) for t in range(T)]
         return rows(
             map=self.maps,
             median_correlation_with_others=agree,
@@ -146,11 +147,6 @@ class TagSpace(Report):
             read_in_own_map=np.diag(self.misread),
             read_in_other_maps=elsewhere,
         )
-
-
-def _median(values: Float[np.ndarray, " n"]) -> float:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else float("nan")
 
 
 def compute(run: Run, params: Params) -> TagSpace:

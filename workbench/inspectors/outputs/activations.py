@@ -15,6 +15,7 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.inspector import Inspector, Range
 from workbench.core.report import Report, rows
+from workbench.core.statistics import effective_number
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
 
@@ -143,9 +144,7 @@ def by_channel(values: Float[np.ndarray, " N *s"]) -> Float[np.ndarray, "places 
 
 
 def effective_rank(columns: Float[np.ndarray, "places C"]) -> float:
-    """How many directions the rows spread over: exp of the entropy of the singular values' shares.
-
-    Rows are centred first. Source: Roy and Vetterli, The effective rank, EUSIPCO 2007, definition 1.
+    """How many directions the rows spread over: the effective number of the centred rows' singular values.
 
     Returns:
         1 for one direction, C for C equal ones; nan where nothing varies.
@@ -155,11 +154,7 @@ def effective_rank(columns: Float[np.ndarray, "places C"]) -> float:
     gram = centred.T @ centred if centred.shape[0] >= centred.shape[1] else centred @ centred.T
     values = np.sqrt(np.linalg.eigvalsh(gram.astype(float)).clip(min=0))
     # Below this part of the largest, eigenvalues of a Gram matrix in double precision are rounding.
-    values = values[values > values.max(initial=0) * 1e-7]
-    if not values.sum() > 0:
-        return float("nan")
-    shares = values / values.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    return effective_number(values[values > values.max(initial=0) * 1e-7])
 
 
 def compute(run: Run, params: Params) -> Activations:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.geometry import apply
+from workbench.core.geometry import BOX_SHARE, apply
 from workbench.core.inspector import INSTANCE, Choice, Inspector, Range
 from workbench.core.report import PICTURE, Report, rows
 from workbench.figures import SEQUENTIAL, draw_skeleton, image_figure, image_layer
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from workbench.core import Run, Sample
 
-# Of the box's area, where the annotation states none: xtcocotools' part for CrowdPose and AIC.
-BOX_SHARE = 0.53
 NONE, ALL_MAPS = "none", "all keypoints"
 
 

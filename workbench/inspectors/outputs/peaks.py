@@ -17,6 +17,7 @@ import numpy as np
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import Report, rows
+from workbench.core.statistics import finite_medians
 from workbench.decoding.map_statistics import entropy, second_mode, softmax, width
 from workbench.figures import keypoint_colours
 from workbench.figures.bars import Bars, bars_figure
@@ -71,12 +72,12 @@ class Peaks(Report):
         By the second mode where one reaches half of the first, because two places to choose from are worse
         than one blurred place; by entropy otherwise.
         """
-        ratios, bits = _median(self.ratios), np.nan_to_num(_median(self.bits), nan=-1)
+        ratios, bits = finite_medians(self.ratios), np.nan_to_num(finite_medians(self.bits), nan=-1)
         undecided = np.where(ratios >= 0.5, ratios, 0)
         return np.lexsort((-bits, -undecided))
 
     def summary(self) -> str:
-        bits = _median(self.bits)
+        bits = finite_medians(self.bits)
         if not np.isfinite(bits).any():
             return "No heatmap has a positive value, so no certainty can be measured"
         k = int(self.order()[0])
@@ -85,7 +86,7 @@ class Peaks(Report):
             f"{self.skeleton.keypoints[k]} is the least certain: entropy {bits[k]:.1f} of"
             f" {self.most_bits:.1f} bits{over}"
         )
-        ratio, distance = _median(self.ratios)[k], _median(self.distances)[k]
+        ratio, distance = finite_medians(self.ratios)[k], finite_medians(self.distances)[k]
         if not np.isfinite(distance):
             return f"{text}, no second mode"
         return f"{text}, second mode at {100 * ratio:.0f} % of the first, {distance:.0f} input px away"
@@ -94,14 +95,14 @@ class Peaks(Report):
         order = self.order()
         names = [self.skeleton.keypoints[k] for k in order]
         colours = [keypoint_colours(self.skeleton)[k] for k in order]
-        away = _median(self.distances)[order]
+        away = finite_medians(self.distances)[order]
         notes = [f"{d:.0f} input px away" if np.isfinite(d) else "no second mode" for d in away]
         columns = [
-            Bars(f"entropy (bits of {self.most_bits:.1f})", _median(self.bits)[order], colours,
+            Bars(f"entropy (bits of {self.most_bits:.1f})", finite_medians(self.bits)[order], colours,
                  dots=self.bits[:, order], span=(0, self.most_bits)),
-            Bars("second mode (% of the first)", 100 * _median(self.ratios)[order], colours,
+            Bars("second mode (% of the first)", 100 * finite_medians(self.ratios)[order], colours,
                  dots=100 * self.ratios[:, order], notes=notes, span=(0, 105)),
-            Bars("width of the peak (input px)", _median(self.widths)[order], colours,
+            Bars("width of the peak (input px)", finite_medians(self.widths)[order], colours,
                  dots=self.widths[:, order]),
         ]  # fmt: skip
         return bars_figure(self.summary(), names, columns)
@@ -109,16 +110,11 @@ class Peaks(Report):
     def table(self) -> list[dict[str, Any]]:
         return rows(
             keypoint=self.skeleton.keypoints,
-            entropy_bits=_median(self.bits),
-            second_mode=_median(self.ratios),
-            second_mode_distance_input_px=_median(self.distances),
-            width_input_px=_median(self.widths),
+            entropy_bits=finite_medians(self.bits),
+            second_mode=finite_medians(self.ratios),
+            second_mode_distance_input_px=finite_medians(self.distances),
+            width_input_px=finite_medians(self.widths),
         )
-
-
-def _median(values: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " K"]:
-    """Median over samples, of those that have a value; nan where none has."""
-    return np.array([np.median(v[np.isfinite(v)]) if np.isfinite(v).any() else np.nan for v in values.T])
 
 
 def compute(run: Run, params: Params) -> Peaks:

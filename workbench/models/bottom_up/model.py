@@ -24,7 +24,7 @@ from workbench.core import (
     Skeleton,
     nearest,
 )
-from workbench.core.geometry import Box, apply
+from workbench.core.geometry import Box, apply, iou
 from workbench.decoding.grouping import HIGHERHRNET, RULES, GroupingSettings, group
 from workbench.decoding.grouping.assignment import solver_text
 from workbench.models.bottom_up.aggregation import (
@@ -147,7 +147,8 @@ class People:
         detected = np.where(self.grouping.filled[..., None], np.nan, self.keypoints)
         extents = np.concatenate([np.fmin.reduce(detected, axis=1), np.fmax.reduce(detected, axis=1)], axis=1)
         inside = ((detected >= box[:2]) & (detected <= box[2:])).all(-1)  # nan is not inside
-        overlap = overlaps(extents, box) * inside.sum(1) / np.isfinite(detected[..., 0]).sum(1).clip(min=1)
+        share = inside.sum(1) / np.isfinite(detected[..., 0]).sum(1).clip(min=1)
+        overlap = iou(extents, np.asarray(box, float)) * share
         if not (overlap > 0).any():
             K = self.keypoints.shape[1]
             return Prediction(np.full((K, 2), np.nan), np.zeros(K), box)
@@ -159,20 +160,6 @@ class People:
         boxes = [(float(a), float(b), float(c), float(d)) for a, b, c, d in self.boxes]
         found = zip(self.keypoints, self.scores, boxes, self.score.tolist(), strict=True)
         return tuple(Prediction(points, scores, box, score) for points, scores, box, score in found)
-
-
-def overlaps(boxes: Float[np.ndarray, "P 4"], box: Box) -> Float[np.ndarray, " P"]:
-    """Intersection over union of each box with one box; 0 where they do not meet.
-
-    Args:
-        boxes: (x0, y0, x1, y1), pixels.
-        box: of the same form.
-    """
-    one = np.asarray(box, float)
-    shared = np.minimum(boxes[:, 2:], one[2:]) - np.maximum(boxes[:, :2], one[:2])
-    both = np.prod(shared.clip(min=0), axis=1)
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(one[2:] - one[:2])
-    return both / np.maximum(area - both, np.finfo(float).tiny)
 
 
 # The model.

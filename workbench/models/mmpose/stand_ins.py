@@ -23,6 +23,7 @@ import torch
 from mmengine.model import BaseModule
 from pycocotools import coco, cocoeval
 
+from workbench.core.geometry import BOX_SHARE
 from workbench.data.boxes import without_overlaps
 from workbench.models.vitpose.network import Architecture, ViT, sizes_of
 
@@ -66,8 +67,6 @@ _READ = {
     "keypoints_righthand": _PARTS[4:5],
     "keypoints_wholebody": _PARTS,
 }
-# Area of a person as a share of its box, for annotations without area.
-_AREA_OF_BOX = 0.53
 
 Params = cocoeval.Params
 # pycocotools' stubs type its dictionaries more narrowly than annotations in the wild are.
@@ -128,7 +127,7 @@ class COCOeval(_Evaluation):
             if self._use_area and "area" not in truth:
                 raise ValueError(f"annotation {annotation['id']} has no area; use_area=False takes the box's")
             if not self._use_area:
-                truth["area"] = truth["bbox"][2] * truth["bbox"][3] * _AREA_OF_BOX
+                truth["area"] = truth["bbox"][2] * truth["bbox"][3] * BOX_SHARE
             self._gts[truth["image_id"], truth["category_id"]].append(truth)
         for annotation in self.cocoDt.loadAnns(self.cocoDt.getAnnIds(**chosen)):
             found = self._as_keypoints(annotation)

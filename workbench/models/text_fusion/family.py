@@ -38,6 +38,7 @@ from workbench.core.conditioning import (
 )
 from workbench.core.hooks import replacing
 from workbench.models.naming import taps_of
+from workbench.models.randomness import directions_like
 from workbench.models.top_down import TopDown, typed
 from workbench.text.vectors import TextVectors
 
@@ -133,13 +134,7 @@ def shuffled_text(seed: int = 0) -> Edits:
 
 def noise_text(seed: int = 0) -> Edits:
     """Random vectors of the length that the sentences' have."""
-
-    def noise(tensor: Tensor) -> Tensor:
-        drawn = np.random.default_rng(seed).standard_normal(tensor.shape).astype(np.float32)
-        random = torch.from_numpy(drawn).to(tensor)
-        return random / random.norm(dim=-1, keepdim=True) * tensor.norm(dim=-1, keepdim=True)
-
-    return dict.fromkeys(TEXT, noise)
+    return dict.fromkeys(TEXT, lambda tensor: directions_like(tensor, seed))
 
 
 def other_subject(vector: Float[np.ndarray, " D"]) -> Edits:
