@@ -83,7 +83,7 @@ audit(mended, title="mended")
 # embedding and the last norm without a group.
 
 # %%
-from workbench.recipes.layer_decay import scale_of, without_group
+from workbench.training.trainer import layer_scale
 
 names = [
     "backbone.patch_embed.proj.weight",
@@ -94,8 +94,8 @@ names = [
     "keypoint_head.final_layer.weight",
 ]
 for name in names:
-    print(f"{name:40} {scale_of(name, 0.75, 12):.4f}")
-without_group(names, [f"backbone.blocks.{i}" for i in range(12)] + ["keypoint_head"])
+    print(f"{name:40} {layer_scale(name, 0.75, 12):.4f}")
+[name for name in names if not name.startswith(("backbone.blocks.", "keypoint_head."))]
 
 # %% [markdown]
 # ## Judge statements

@@ -97,7 +97,7 @@ NAMES_A_FAMILY = {
         "workbench/models/mmpose_compat.py",
         "vitpose",
     ): "registers a head with the installed library, by its name",
-    ("workbench/models/config_text.py", "mmpose"): CONFIGS,
+    ("workbench/models/mmpose_user_text.py", "mmpose"): CONFIGS,
     ("workbench/recipes/claims_markdown.py", "vitpose"): "a word of other people's tables",
     ("workbench/decoding/grouping/settings.py", "higherhrnet"): RULES,
     ("workbench/inspectors/grouping/replay.py", "higherhrnet"): RULES,

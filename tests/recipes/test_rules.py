@@ -9,8 +9,8 @@ import pytest
 from workbench.checkpoints.config_reader import read_config
 from workbench.core import NotAvailable
 from workbench.recipes.audit import audit
-from workbench.recipes.layer_decay import scale_of, without_group
 from workbench.recipes.recipe import recipe
+from workbench.training.trainer import layer_scale
 
 # Values of a healthy ViTPose-B, in words of one's own.
 TEXT = """
@@ -315,7 +315,7 @@ def test_a_checkpoint_of_another_model_is_told(healthy, tmp_path):
     ],
 )
 def test_the_scale_of_a_layer_by_hand(name, exponent):
-    assert scale_of(name, 0.75, 12) == pytest.approx(0.75**exponent)
+    assert layer_scale(name, 0.75, 12) == pytest.approx(0.75**exponent)
 
 
 def test_scales_are_those_of_mmposes_constructor():
@@ -332,11 +332,7 @@ def test_scales_are_those_of_mmposes_constructor():
         "head.y",
     ]
     for name in names:
-        assert scale_of(name, 0.8, 12) == 0.8 ** (14 - get_num_layer_for_vit(name, 14) - 1)
-
-
-def test_parameters_that_no_hand_made_group_takes():
-    assert without_group(["head.a", "backbone.b"], ["backbone"]) == ["head.a"]
+        assert layer_scale(name, 0.8, 12) == 0.8 ** (14 - get_num_layer_for_vit(name, 14) - 1)
 
 
 def test_the_recipe_audited_as_a_whole_differs_from_another_of_its_family(healthy):

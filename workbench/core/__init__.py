@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from workbench.core.capabilities import Answers, Conditioned, Groups
 from workbench.core.errors import NotAvailable, PartMissing, ReadingNote, nearest, reason
-from workbench.core.model import FLIP_BY_DEFAULT, PoseModel
-from workbench.core.outputs import DecodeOptions, Outputs, Passed, Prediction
+from workbench.core.model import FLIP_BY_DEFAULT, DecodeOptions, Outputs, Passed, PoseModel, Prediction
 from workbench.core.run import Run
 from workbench.core.sample import NAN, Batch, Codec, Sample, Skeleton, checked_area
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from workbench.core.conditioning import Conditioning
-    from workbench.core.outputs import DecodeOptions, Outputs, Passed, Prediction
+    from workbench.core.model import DecodeOptions, Outputs, Passed, Prediction
     from workbench.core.sample import Batch, Sample, Skeleton
 
 

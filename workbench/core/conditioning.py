@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy import ndarray
     from torch import Tensor, nn
 
-    from workbench.core.outputs import Outputs
+    from workbench.core.model import Outputs
     from workbench.core.sample import Batch
 
 REFERENCE, TRAINED, UNREFINED, UNFUSED = "as it is", "training path", "without refiner", "without neck"

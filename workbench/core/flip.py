@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.errors import NotAvailable
-from workbench.core.outputs import Outputs
+from workbench.core.model import Outputs
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -24,8 +24,7 @@ from workbench.core.capabilities import Conditioned, Groups, HasAttention, Place
 from workbench.core.errors import NotAvailable, nearest
 
 if TYPE_CHECKING:
-    from workbench.core.model import PoseModel
-    from workbench.core.outputs import Outputs
+    from workbench.core.model import Outputs, PoseModel
     from workbench.core.report import Report
     from workbench.core.run import Run
 

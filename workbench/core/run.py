@@ -15,16 +15,14 @@ from workbench.core.errors import NotAvailable
 from workbench.core.flip import average_with_flip, no_mirror
 from workbench.core.hooks import recording, replacing
 from workbench.core.inspector import absent_output
-from workbench.core.model import PoseModel
-from workbench.core.outputs import DecodeOptions
+from workbench.core.model import DecodeOptions, PoseModel
 from workbench.core.sample import Sample
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor, nn
 
-    from workbench.core.model import PoseModel
-    from workbench.core.outputs import Outputs, Prediction
+    from workbench.core.model import Outputs, PoseModel, Prediction
     from workbench.core.sample import Batch, Codec, Sample
 
 

@@ -27,7 +27,7 @@ from workbench.core.capabilities import CAPABILITIES, capabilities_of
 if TYPE_CHECKING:
     from torch import nn
 
-    from workbench.core.outputs import DecodeOptions, Outputs, Prediction
+    from workbench.core.model import DecodeOptions, Outputs, Prediction
     from workbench.core.sample import Batch, Codec, Sample, Skeleton
 
 

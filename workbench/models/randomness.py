@@ -91,7 +91,12 @@ class private_randomness(TorchFunctionMode):  # noqa: N801 - used as a function
 
 
 def normal_like(vectors: Tensor, seed: int) -> Tensor:
-    """Standard normal numbers in the shape, type and place of a tensor, the same on every device."""
+    """Standard normal numbers in the shape, type and place of a tensor, the same on every device.
+
+    Args:
+        vectors: whose shape, type and device are taken.
+        seed: of the numbers.
+    """
     drawn = np.random.default_rng(seed).standard_normal(tuple(vectors.shape)).astype(np.float32)
     return torch.from_numpy(drawn).to(vectors)
 

@@ -60,6 +60,25 @@ def layer_of(name: str, blocks: int) -> int:
     return int(block[1]) + 1 if block else blocks + 1
 
 
+def layer_scale(name: str, rate: float, blocks: int) -> float:
+    """Factor of layer-wise decay on a parameter's peak learning rate: rate^(blocks + 1 - layer).
+
+    Source: mmpose 1.3.2 mmpose/engine/optim_wrappers/layer_decay_optim_wrapper.py; the same rule in
+    ViTAE-Transformer/ViTPose@c050ed2 mmcv_custom/layer_decay_optimizer_constructor.py.
+
+    Args:
+        name: of the parameter.
+        rate: of the decay.
+        blocks: of the backbone.
+
+    Example:
+        >>> [round(layer_scale(f"backbone.{n}", 0.5, 2), 3) for n in ("pos_embed", "layers.0.ln1.weight",
+        ...     "layers.1.ln1.weight", "ln1.weight")]
+        [0.125, 0.25, 0.5, 1.0]
+    """
+    return rate ** (blocks + 1 - layer_of(name, blocks))
+
+
 def parameter_groups(module: nn.Module, settings: Settings) -> list[dict[str, Any]]:
     """Named parameter groups: what the rows of a run report separately.
 
@@ -87,7 +106,7 @@ def parameter_groups(module: nn.Module, settings: Settings) -> list[dict[str, An
     for name, parameter in named:
         scale = _factor(name, settings.factors)
         if settings.layer_decay < 1:
-            scale *= settings.layer_decay ** (blocks + 1 - layer_of(name, blocks))
+            scale *= layer_scale(name, settings.layer_decay, blocks)
         if settings.groups:
             scale, decay = settings.groups.get(name, (1.0, settings.weight_decay))
         else:

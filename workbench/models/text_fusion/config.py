@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.core import NotAvailable
-from workbench.models.config_text import text_of_config
 from workbench.models.mmpose.trust import OwnConfig, changed
+from workbench.models.mmpose_user_text import text_of_config
 from workbench.models.text_fusion.family import TextFusion
 from workbench.models.top_down import TopDown
 
