@@ -199,6 +199,18 @@ def training_order(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=_order)
 
 
+def numbered_epochs(paths: Iterable[Path]) -> list[Path]:
+    """The files whose names hold a number, in the order of training; best_*, which repeat an epoch, left out.
+
+    Example:
+        >>> files = ["epoch_40.pth", "best_epoch_3.pth", "last.pth", "epoch_5.pth"]
+        >>> [path.name for path in numbered_epochs(map(Path, files))]
+        ['epoch_5.pth', 'epoch_40.pth']
+    """
+    named = (path for path in paths if epoch_of(path)[0] is not None)
+    return training_order(path for path in named if not name_of(path).lower().startswith("best"))
+
+
 def as_typed(paths: Iterable[Path]) -> list[Path]:
     """Files of a command line: in the order given, unless a shell made it.
 

@@ -23,7 +23,7 @@ from typing import Any
 from workbench.checkpoints.budget import Budget, TooExpensive
 from workbench.checkpoints.config_values import Evaluator, Refused, copied, plain_values, refuse
 from workbench.core import reason
-from workbench.core.files import resolved
+from workbench.core.files import read_at_most, resolved
 
 # The largest config that mmpose dumps has 60 kB.
 _SIZE = 1 << 18
@@ -81,10 +81,7 @@ def text_of(path: Path) -> str:
         OSError: it cannot be read.
         ValueError: it is larger than any real config, or no text.
     """
-    with path.open("rb") as file:
-        data = file.read(_SIZE + 1)
-    if len(data) > _SIZE:
-        raise ValueError(f"{path.name}: a config of more than {_SIZE} bytes is refused")
+    data = read_at_most(path, _SIZE, "a config")
     try:
         # As Python reads its source files: line ends of any kind, a byte order mark or none.
         return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")

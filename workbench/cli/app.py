@@ -30,7 +30,7 @@ from workbench.cli.output import Answer
 def command(
     root: Annotated[
         Path | None,
-        argument("A folder of run folders; the built-in checkpoints when nothing is said."),
+        argument("A folder of run folders; the built-in checkpoints by default."),
     ] = None,
     data: Annotated[
         list[Path] | None,

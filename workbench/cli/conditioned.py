@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +25,7 @@ STARTED_FROM = "rtmpose-demo"
 Files = Annotated[
     list[Path] | None,
     argument(
-        "A run's folder, or checkpoints in the order of their epochs; the last is looked into. An index "
+        "A run's folder, or checkpoints in the order of their epochs; the last one is examined. An index "
         "or a folder of parts is one."
     ),
 ]
@@ -116,7 +115,7 @@ def epochs_of(files: Sequence[Path]) -> list[Path]:
         as_typed,
         index_of,
         models_in,
-        name_of,
+        numbered_epochs,
         training_order,
     )
 
@@ -126,15 +125,11 @@ def epochs_of(files: Sequence[Path]) -> list[Path]:
             found.append(file)
             continue
         models = models_in(file, WEIGHT_ENDINGS)
-        # best_coco_AP_epoch_180.pth repeats an epoch: it is no point of its own.
-        numbered = [
-            path for path in models if re.search(r"\d+$", name_of(path)) and not path.stem.startswith("best")
-        ]
         if not models:
             raise ValueError(
                 f"{file}: expected checkpoints ({', '.join(WEIGHT_ENDINGS)}) in this folder, got none"
             )
-        found += training_order(numbered or models)
+        found += numbered_epochs(models) or training_order(models)
     return found
 
 

@@ -34,7 +34,14 @@ if TYPE_CHECKING:
 
 A = Annotated[Path | None, argument("The checkpoint that gives parts.")]
 B = Annotated[Path | None, argument("The checkpoint that takes them.")]
-Depth = Annotated[int, option("--depth", "Depth of a part in tensor names: 2 splits the head.", min=1)]
+Depth = Annotated[
+    int,
+    option(
+        "--depth",
+        "How many levels of tensor names make a part: 1 for backbone, neck and head; 2 splits each of them.",
+        min=1,
+    ),
+]
 Out = Annotated[
     Path | None, option("--out", "Write the figure (.html), the facts (.json) or the table (.csv).")
 ]

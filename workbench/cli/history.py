@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Run = Annotated[
     Path | None,
-    argument("A folder of predictions (.parquet), or a run's folder: then with --data and --out."),
+    argument("A folder of predictions (.parquet); or a run's folder, with --data and --out."),
 ]
 Folder = Annotated[
     Path | None,
@@ -68,7 +68,9 @@ Export = Annotated[
         "EPOCH=FILE.json: write an epoch as a COCO result file; EPOCH=FOLDER: as a FiftyOne data set.",
     ),
 ]
-Sort = Annotated[bool, option("--compact", "Keep a copy sorted by image: faster for one image.")]
+Sort = Annotated[
+    bool, option("--compact", "Also write a copy sorted by image, which answers --image-id faster.")
+]
 Mixed = Annotated[
     bool, option("--mixed", "Also compare epochs made under different rules or of different skeletons.")
 ]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Files = Annotated[
     list[Path] | None,
-    argument("A checkpoint; several files that make one model; a folder or index of a split one."),
+    argument("A checkpoint; for a model in several files, all of them, their folder or their index."),
 ]
 Hash = Annotated[bool, option("--hash", "Also print the sha256 (reads the whole file).")]
 Names = Annotated[bool, option("--tensors", "Also list every tensor with shape and type.")]

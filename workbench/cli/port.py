@@ -20,7 +20,11 @@ First = Annotated[
 ]
 Second = Annotated[Path | None, argument("The port: a checkpoint, folder, or adapter (.py).")]
 Map = Annotated[
-    Path | None, option("--map", "TOML or JSON with tap in A -> tap in B; by default paired by name.")
+    Path | None,
+    option(
+        "--map",
+        "TOML or JSON file that gives each tap of A its tap of B; by default taps are paired by name.",
+    ),
 ]
 Tolerance = Annotated[float, option("--tolerance", "Relative difference above which two places differ.")]
 OwnInput = Annotated[
@@ -37,12 +41,16 @@ def command(
     a: First = None,
     b: Second = None,
     mapping: Map = None,
-    config_a: Annotated[OwnFile, option("--config-a", "mmpose config of A; it is run.")] = None,
-    config_b: Annotated[OwnFile, option("--config-b", "mmpose config of B; it is run.")] = None,
+    config_a: Annotated[
+        OwnFile, option("--config-a", "mmpose config of A; it is run as your own code.")
+    ] = None,
+    config_b: Annotated[
+        OwnFile, option("--config-b", "mmpose config of B; it is run as your own code.")
+    ] = None,
     adapter_a: Annotated[OwnFile, option("--adapter-a", "Your own code for A's file.")] = None,
     adapter_b: Annotated[OwnFile, option("--adapter-b", "Your own code for B's file.")] = None,
     family_a: Annotated[Text, option("--family-a", "Open A as this family.")] = None,
-    family_b: Annotated[Text, option("--family-b", "Open B as this: transformers ...")] = None,
+    family_b: Annotated[Text, option("--family-b", "Open B as this family: transformers ...")] = None,
     assume: Assume = None,
     image: Image = None,
     box: Box = None,

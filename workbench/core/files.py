@@ -36,6 +36,25 @@ def resolved(path: Path) -> Path:
     return found
 
 
+def read_at_most(path: Path, most: int, what: str) -> bytes:
+    """The content of a small file.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+        what: it is, for the error: "a config".
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger.
+    """
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"{path.name}: {what} of more than {most} bytes is refused")
+    return data
+
+
 def belongs(path: Path, folder: Path) -> bool:
     """A file that a model names lies in the model's folder, also once symbolic links are followed.
 

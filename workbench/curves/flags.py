@@ -342,8 +342,8 @@ def _against(curves: Curves) -> list[Finding]:
     return [
         Finding(
             AGAINST,
-            f"against the evaluation before, AP {dp[i]:+.3f} and AR {dr[i]:+.3f} at {ap.unit} {x[i + 1]:g}"
-            + (f"; so also at {places}" if len(at) > 1 else ""),
+            f"from {ap.unit} {x[i]:g} to {x[i + 1]:g} AP changes by {dp[i]:+.3f} and AR by {dr[i]:+.3f}"
+            + (f"; in all, they change in opposite directions at {ap.unit} {places}" if len(at) > 1 else ""),
             _SCORES,
             (Measurement("change of AP", float(dp[i])), Measurement("change of AR", float(dr[i]))),
             severity="warning",
@@ -380,8 +380,8 @@ def flags_between(run: Curves, base: Curves) -> list[Finding]:
     return [
         Finding(
             AGAINST if kind == OPPOSITE else "AP changes alone",
-            f"against {base.title} AP {dp:+.3f} ({base_ap:.4g} to {ap:.4g}) and AR {dr:+.3f} "
-            f"({base_ar:.4g} to {ar:.4g}); {how}",
+            f"from {base.title} to {run.title} AP changes by {dp:+.3f} ({base_ap:.4g} to {ap:.4g}) and AR by "
+            f"{dr:+.3f} ({base_ar:.4g} to {ar:.4g}); {how}",
             _SCORES,
             (Measurement("change of AP", dp), Measurement("change of AR", dr)),
             refuted_by="AP that stays as low when poses are ranked by oracle OKS",

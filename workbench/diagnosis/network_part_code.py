@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from workbench.diagnosis.gradient_code import EVALUATING, MISSING
 from workbench.diagnosis.loop_code import (
     Fault,
     Loop,
@@ -18,9 +19,8 @@ from workbench.diagnosis.loop_code import (
     reached,
     uses_framework,
 )
+from workbench.diagnosis.picture_code import USED_IN_TRAINING
 
-EVALUATING, MISSING = "network is trained in evaluation mode", "optimizer misses parameters"
-USED_IN_TRAINING = "network is used in training mode"
 VALIDATION = re.compile("val|test|eval", re.IGNORECASE)
 NORM = re.compile(r"norm|\bBN\b", re.IGNORECASE)
 

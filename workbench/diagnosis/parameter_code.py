@@ -6,13 +6,10 @@ import ast
 import re
 from collections.abc import Iterator
 
+from workbench.diagnosis.gradient_code import MISSING
 from workbench.diagnosis.loop_code import Fault, Loop, calls, methods, number_of, optimizers_of, owner_of
 
-MISSING, NOT_UPDATED, LAST_BATCH = (
-    "optimizer misses parameters",
-    "batch-norm statistics not updated",
-    "batch-norm statistics do not fit",
-)
+NOT_UPDATED, LAST_BATCH = "batch-norm statistics not updated", "batch-norm statistics do not fit"
 # Layers with parameters, by their names in torch.
 LEARNED = re.compile(r"Conv|Linear|Norm|Embedding|Parameter|Attention|Transformer|LSTM|GRU")
 WRAPPING = re.compile(r"ModuleList|ModuleDict|Sequential|ParameterList|add_module|register_|setattr")

@@ -36,9 +36,10 @@ def logged_runs(case: Case) -> tuple[Curves, ...]:
     from workbench.curves import read_logs
 
     def read() -> tuple[Curves, ...]:
-        if not case.given.logs:
+        folder, logs = case.given.folder, case.given.logs
+        if not logs:
             raise NotAvailable("no log was given; add it, or the folder of the run")
-        return read_logs(case.given.logs, case.given.folder.name if case.given.folder else "the run")
+        return read_logs(logs, folder.name if folder else logs[0].name if len(logs) == 1 else "the run")
 
     return case.once("curves", read)
 

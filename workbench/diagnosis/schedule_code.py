@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from workbench.curves.schedule import RESTARTED
 from workbench.diagnosis.loop_code import (
     Fault,
     Loop,
@@ -20,6 +21,7 @@ from workbench.diagnosis.loop_code import (
     used_elsewhere,
     uses_framework,
 )
+from workbench.recipes.value_rules import DECAYED, RATES
 
 RATE, DECAY, NEAR_0 = (
     "learning rate too high or too low",
@@ -36,12 +38,8 @@ NEVER_STEPPED, WRONG_WAY, LATE = (
     "scheduler waits for the wrong direction",
     "milestones after the end of the run",
 )
-RESTARTED, MOMENTS_LOST = "resume restarted the schedule", "resume lost the optimizer's state"
+MOMENTS_LOST = "resume lost the optimizer's state"
 
-# Rates at which nobody trains on purpose, by optimizer. Published ones: Adam 1e-5 to 5e-3, SGD 1e-3 to 3.
-RATES = {"adam": (1e-7, 0.05), "adamw": (1e-7, 0.05), "sgd": (1e-7, 20.0)}
-# Share of a weight that decay alone takes in one step, from which little else is left after some hundred.
-DECAYED = 1e-3
 # A factor for each epoch that a batch must not have: it ends a rate within a few hundred batches.
 OF_AN_EPOCH = 0.995
 # A length of so many times the run's epochs is one in batches.

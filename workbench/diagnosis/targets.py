@@ -412,24 +412,21 @@ def _opening_first(checkpoints: list[Path]) -> list[Path]:
 
 def _numbered(checkpoints: Sequence[Path]) -> tuple[Path, ...]:
     """Checkpoints whose names hold epochs, in the order of training; () where two hold the same one."""
-    from workbench.checkpoints.checkpoint_files import epoch_of, training_order
+    from workbench.checkpoints.checkpoint_files import epoch_of, numbered_epochs
 
-    named = [(path, *epoch_of(path)) for path in checkpoints]
-    labels = {path: label for path, number, label in named if number is not None}
-    labels = {path: label for path, label in labels.items() if not label.startswith("best")}
-    return tuple(training_order(labels)) if len(set(labels.values())) == len(labels) > 1 else ()
+    found = numbered_epochs(checkpoints)
+    return tuple(found) if len({epoch_of(path)[1] for path in found}) == len(found) > 1 else ()
 
 
 def _epochs(checkpoint: Path | None, of_folder: Sequence[Path]) -> tuple[Path, ...]:
     if of_folder or checkpoint is None:
         return tuple(of_folder)
-    from workbench.checkpoints.checkpoint_files import epoch_of, models_in, training_order
+    from workbench.checkpoints.checkpoint_files import epoch_of, models_in, numbered_epochs, training_order
 
     if epoch_of(checkpoint)[0] is None:
         return (checkpoint,)
     models = models_in(checkpoint.parent, (checkpoint.suffix.lower(),))
-    numbered = [p for p in models if epoch_of(p)[0] is not None and not p.stem.lower().startswith("best")]
-    return tuple(training_order({*numbered, checkpoint}))
+    return tuple(training_order({*numbered_epochs(models), checkpoint}))
 
 
 def _first(found: dict[str, list[Path]], kind: Kind) -> tuple[Path, ...]:

@@ -20,7 +20,14 @@ from workbench.core.finding import Finding
 from workbench.diagnosis.augmentation_code import faults_of_samples, mirrored_alone, seeded_alike
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
-from workbench.diagnosis.gradient_code import faults_of_gradients
+from workbench.diagnosis.gradient_code import (
+    CLEARED_EARLY,
+    DETACHED,
+    EVALUATING,
+    MISSING,
+    UNCLEARED,
+    faults_of_gradients,
+)
 from workbench.diagnosis.loop_code import (
     Fault,
     Graph,
@@ -38,31 +45,21 @@ from workbench.diagnosis.loop_code import (
     sets_grad_to_none,
     steps_of,
 )
-from workbench.diagnosis.loss_code import faults_of_data, faults_of_losses
+from workbench.diagnosis.loss_code import UNSHUFFLED, faults_of_data, faults_of_losses
 from workbench.diagnosis.mode_code import faults_of_modes
 from workbench.diagnosis.network_part_code import faults_of_parts
 from workbench.diagnosis.parameter_code import faults_of_modules, faults_of_parameters, is_pretrained
 from workbench.diagnosis.picture_code import faults_of_pictures
-from workbench.diagnosis.schedule_code import FEW_STEPS, faults_of_rates
+from workbench.diagnosis.schedule_code import FEW_STEPS, WRONG_UNIT, faults_of_rates
 from workbench.diagnosis.written_out import written_out
+from workbench.recipes.value_rules import TIGHT_CLIP
 
-# A gradient norm to which nobody clips on purpose; published recipes clip at .1 to 35.
-TIGHT_CLIP = 0.01
 # A value of single gradients to which nobody clips on purpose; scripts in the wild clip at .01 to 10.
 TIGHT_VALUE = 1e-3
-DETACHED, MADE_ANEW, WRONG_UNIT = (
-    "no gradient reaches the network",
+MADE_ANEW, LATE_CLIP, SMALL_CLIP = (
     "optimizer is made anew in the loop",
-    "scheduler counts epochs and is stepped every batch",
-)
-UNCLEARED, CLEARED_EARLY, EVALUATING, MISSING, LATE_CLIP, SMALL_CLIP, UNSHUFFLED = (
-    "gradients are not cleared",
-    "gradients are cleared before the step",
-    "network is trained in evaluation mode",
-    "optimizer misses parameters",
     "clipping after the step",
     "gradient clipping too small",
-    "training data not shuffled",
 )
 BATCHES = re.compile(r"len\(\w*(loader|batches|dl)\b", re.IGNORECASE)
 SHUFFLED = re.compile(r"shuffle|perm|choice|randint|random|sampler", re.IGNORECASE)

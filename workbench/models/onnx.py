@@ -45,9 +45,20 @@ def load(opening: Opening) -> tuple[OnnxModel, None]:
         NotAvailable: it takes or gives something else than one image and maps or SimCC.
         ValueError: onnxruntime refuses it.
     """
-    path = opening.required().path
-    graph = Graph(path, opening.device)
-    config = opening.read_config() if opening.config else described(path)
+    return model_of(Graph(opening.required().path, opening.device), opening), None
+
+
+def model_of(graph: Any, opening: Opening) -> OnnxModel:
+    """The model of a graph that is a function of arrays: its outputs' roles, and what people stated.
+
+    Args:
+        graph: has the members of `Graph`.
+        opening: of its file.
+
+    Raises:
+        NotAvailable: it takes or gives something else than one image and maps or SimCC.
+    """
+    config = opening.read_config() if opening.config else described(opening.required().path)
 
     def probe(size: tuple[int, int]) -> tuple[list[str], tuple[np.ndarray, ...]]:
         return graph.names, graph(np.zeros((1, 3, *size), np.float32))
@@ -55,7 +66,7 @@ def load(opening: Opening) -> tuple[OnnxModel, None]:
     facts = facts_of(
         probe, config, graph.size, opening.stated, graph.last, graph.assumed, raw=graph.whole_numbers
     )
-    return OnnxModel(graph, facts), None
+    return OnnxModel(graph, facts)
 
 
 class Graph:

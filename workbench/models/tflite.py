@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.models.exported import FACTS_LEFT_OPEN, GREY, described, facts_of
+from workbench.models.exported import FACTS_LEFT_OPEN, GREY
 from workbench.models.families import Family
-from workbench.models.onnx import OnnxModel
+from workbench.models.onnx import OnnxModel, model_of
 from workbench.models.opening import Opening
 
 if TYPE_CHECKING:
@@ -28,16 +28,7 @@ def load(opening: Opening) -> tuple[OnnxModel, None]:
     path = opening.required().path
     if opening.device != "cpu":
         raise ValueError(f"device {opening.device!r}: TensorFlow Lite files run on the cpu here")
-    graph = Graph(path)
-    config = opening.read_config() if opening.config else described(path)
-
-    def probe(size: tuple[int, int]) -> tuple[list[str], tuple[np.ndarray, ...]]:
-        return graph.names, graph(np.zeros((1, 3, *size), np.float32))
-
-    facts = facts_of(
-        probe, config, graph.size, opening.stated, graph.last, graph.assumed, raw=graph.whole_numbers
-    )
-    return OnnxModel(graph, facts), None
+    return model_of(Graph(path), opening), None
 
 
 def interpreter_of(path: Path) -> Any:

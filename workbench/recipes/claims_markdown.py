@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.core.files import read_at_most
 from workbench.recipes.claims import Claim, field_named, recognised, without_repetition
 from workbench.recipes.comparison import shown
 from workbench.recipes.recipe import recipe, recipe_names
@@ -394,10 +395,7 @@ def content_of(path: Path) -> str:
         OSError: it cannot be read.
         ValueError: it is larger than any such file, or no text.
     """
-    with path.open("rb") as file:
-        data = file.read(_SIZE + 1)
-    if len(data) > _SIZE:
-        raise ValueError(f"{path.name}: statements of more than {_SIZE} bytes are refused")
+    data = read_at_most(path, _SIZE, "a file of statements")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -14,11 +14,11 @@ from workbench.recipes.pipeline_rules import steps_of
 from workbench.recipes.values import class_name, look_up
 
 # Gradient norms to which nobody clips on purpose; published recipes clip at .1 to 35.
-_TIGHT_CLIP = 0.01
-# Rates at which nobody trains on purpose, by optimizer.
-_RATES = {"adam": (1e-7, 0.05), "adamw": (1e-7, 0.05), "sgd": (1e-7, 20.0)}
+TIGHT_CLIP = 0.01
+# Rates at which nobody trains on purpose, by optimizer. Published ones: Adam 1e-5 to 5e-3, SGD 1e-3 to 3.
+RATES = {"adam": (1e-7, 0.05), "adamw": (1e-7, 0.05), "sgd": (1e-7, 20.0)}
 # Share of a weight that decay takes at each step, and a decay below which no recipe is asked.
-_DECAYED, _LEAST_DECAY = 1e-3, 0.5
+DECAYED, _LEAST_DECAY = 1e-3, 0.5
 # Share of the paths that are dropped; published recipes drop up to .55.
 _MOST_DROPPED = 0.75
 # A loss scale with which half precision overflows at once: its largest number is 65504.
@@ -54,7 +54,7 @@ def schedule_values(subject: Subject) -> Iterator[AuditFinding]:
             field="schedule.milestones",
         )  # fmt: skip
     clip = made.get("optimizer.clip")
-    if own and isinstance(clip, (int, float)) and 0 < clip < _TIGHT_CLIP:
+    if own and isinstance(clip, (int, float)) and 0 < clip < TIGHT_CLIP:
         yield finding(
             "error", made.key("optimizer.clip"), clip, 1.0,
             cause="gradient clipping too small",
@@ -69,7 +69,7 @@ def schedule_values(subject: Subject) -> Iterator[AuditFinding]:
 def _rate(subject: Subject) -> Iterator[AuditFinding]:
     made = subject.decisions
     rate, kind = made.get("optimizer.lr"), str(made.get("optimizer.type")).lower()
-    low, high = _RATES.get(kind, (0.0, float("inf")))
+    low, high = RATES.get(kind, (0.0, float("inf")))
     if isinstance(rate, (int, float)) and rate > 0 and not low <= rate < high:
         yield finding(
             "error", made.key("optimizer.lr"), rate, None,
@@ -88,7 +88,7 @@ def _decay(subject: Subject) -> Iterator[AuditFinding]:
         return
     # Adam's decay is part of the gradient, which is divided by its own size: nothing else is left of it.
     taken = 1.0 if str(made.get("optimizer.type")).lower() == "adam" else rate * decay
-    if taken >= _DECAYED:
+    if taken >= DECAYED:
         yield finding(
             "error", made.key("optimizer.weight_decay"), decay, None,
             cause="weight decay too strong",

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core import NotAvailable, nearest, reason
+from workbench.core.files import read_at_most
 from workbench.skeletons import SKELETONS
 from workbench.text.vectors import TextVectors
 
@@ -84,10 +85,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     from workbench.checkpoints.budget import Budget
     from workbench.checkpoints.config_values import plain_values
 
-    with path.open("rb") as file:
-        data = file.read(_SIZE + 1)
-    if len(data) > _SIZE:
-        raise ValueError(f"{path.name}: descriptions of more than {_SIZE} bytes are refused")
+    data = read_at_most(path, _SIZE, "a file of descriptions")
     try:
         kind = "json" if path.suffix == ".json" else "toml"
         found = plain_values(data.decode("utf-8"), kind, Budget(path.name, "description", steps=300_000))
