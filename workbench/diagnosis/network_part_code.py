@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from workbench.diagnosis.gradient_code import EVALUATING, MISSING
+from workbench.diagnosis.gradient_code import MISSING
 from workbench.diagnosis.loop_code import (
     Fault,
     Loop,
@@ -19,6 +19,7 @@ from workbench.diagnosis.loop_code import (
     reached,
     uses_framework,
 )
+from workbench.diagnosis.mode_code import EVALUATING
 from workbench.diagnosis.picture_code import USED_IN_TRAINING
 
 VALIDATION = re.compile("val|test|eval", re.IGNORECASE)

@@ -23,7 +23,6 @@ from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.gradient_code import (
     CLEARED_EARLY,
     DETACHED,
-    EVALUATING,
     MISSING,
     UNCLEARED,
     faults_of_gradients,
@@ -46,7 +45,7 @@ from workbench.diagnosis.loop_code import (
     steps_of,
 )
 from workbench.diagnosis.loss_code import UNSHUFFLED, faults_of_data, faults_of_losses
-from workbench.diagnosis.mode_code import faults_of_modes
+from workbench.diagnosis.mode_code import EVALUATING, faults_of_modes
 from workbench.diagnosis.network_part_code import faults_of_parts
 from workbench.diagnosis.parameter_code import faults_of_modules, faults_of_parameters, is_pretrained
 from workbench.diagnosis.picture_code import faults_of_pictures
