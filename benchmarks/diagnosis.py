@@ -59,6 +59,7 @@ class Row:
         said: causes that were named and are not there.
         seconds: of the diagnosis, wall.
         cpu: of the diagnosis, processor.
+        among: whether the true cause stands among the candidates that are named together.
     """
 
     part: str
@@ -71,6 +72,7 @@ class Row:
     said: tuple[str, ...]
     seconds: float
     cpu: float
+    among: bool = False
 
     @property
     def right(self) -> bool:
@@ -176,6 +178,7 @@ def row_of(part: str, outcome: Outcome, cpu: float) -> Row:
         outcome.false,
         round(outcome.seconds, 1),
         round(cpu, 1),
+        outcome.among,
     )
 
 
@@ -195,9 +198,12 @@ def totals(rows: Sequence[Row]) -> str:
     first = sum(row.rank == 1 for row in planted)
     share = f" ({first / len(planted):.0%})" if planted else ""
     three = sum(1 <= row.rank <= 3 for row in planted)
+    missed = [row for row in planted if row.rank == 0]
+    among = sum(row.among for row in missed)
+    candidates = f" ({among} of them among candidates)" if among else ""
     return (
         f"{len(planted)} planted: true cause first {first}{share}, in the first three {three}, missed "
-        f"{sum(row.rank == 0 for row in planted)}, nothing else said {sum(not row.said for row in planted)}; "
+        f"{len(missed)}{candidates}, nothing else said {sum(not row.said for row in planted)}; "
         f"{len(controls)} controls: nothing false said {sum(not row.said for row in controls)}"
     )
 
@@ -252,7 +258,8 @@ def page(rows: Sequence[Row]) -> str:
 
 def cells(row: Row) -> str:
     """One row of the page's table."""
-    rank = str(row.rank or "missed") if row.causes else "-"
+    missed = "missed, among candidates" if row.among else "missed"
+    rank = str(row.rank or missed) if row.causes else "-"
     cause = " or ".join(row.causes) or "none (control)"
     return (
         f"| {row.system} | {row.name} | {row.strength or '-'} | {row.level} | {cause} | {rank} "

@@ -391,13 +391,14 @@ class Diagnosing(JobSection):
 
 def so_far_html(answers: Answered) -> str:
     """What a running diagnosis found and ruled out so far, the newest first; "" where it did neither."""
+    from workbench.diagnosis.candidates import Candidates
     from workbench.diagnosis.cause import NotTestable, RuledOut
 
     found, ruled_out = [], []
     for cause, answer in answers.items():
         if isinstance(answer, RuledOut):
             ruled_out.append(f"<li>{html.escape(f'{cause.name}: {answer.evidence}')}</li>")
-        elif not isinstance(answer, NotTestable):
+        elif not isinstance(answer, (NotTestable, Candidates)):
             found += [f"<li>{html.escape(f'{one.cause}: {one.evidence}')}</li>" for one in answer]
     parts = [
         f"<h2>{word} so far ({len(items)})</h2><ul>{''.join(reversed(items))}</ul>"

@@ -22,9 +22,10 @@ class Outcome:
         case: the case.
         rank: of the true cause among the findings, from 1; 0 where it is not there or does not tell what
             the case asks of it, or for a control.
-        false: causes that were named and are not there.
+        false: causes that were named and are not there; of a control also candidates.
         seconds: that the diagnosis took.
         report: the diagnosis.
+        among: whether the true cause stands among the candidates, which are not proved.
     """
 
     case: Case
@@ -32,6 +33,7 @@ class Outcome:
     false: tuple[str, ...]
     seconds: float
     report: Diagnosis
+    among: bool = False
 
     @property
     def right(self) -> bool:
@@ -53,7 +55,11 @@ def judged(case: Case, **more: Any) -> Outcome:
     false = [f.cause for f in found if f.cause not in (*case.cause, *case.both)]
     if not true:
         false += [f"{f.cause}, without {left}" for _, f, left in named if f.cause in case.cause]
-    return Outcome(case, true[0] if true else 0, tuple(false), seconds, report)
+    candidates = [one.cause for group in report.candidates for one in group.causes]
+    if not case.cause:
+        false += [f"{cause}, as a candidate" for cause in candidates if cause not in case.both]
+    among = any(cause in case.cause for cause in candidates)
+    return Outcome(case, true[0] if true else 0, tuple(false), seconds, report, among)
 
 
 def untold(finding: Finding, case: Case) -> str:

@@ -22,8 +22,6 @@ from workbench.diagnosis.targets import Given
 
 # Whose pictures are drawn, or whose network is trained, before a case can be made.
 MADE_FIRST = ("vitpose", "text", "heatmaps", "results")
-# Named second; the notes of benchmarks/diagnosis.md say why.
-MISSED = ("fifth, beside, log: rate gone after a third",)
 
 
 def is_made_first(case):
@@ -37,7 +35,7 @@ WHOLE = (
     *suite.IN_SAMPLE, *suite.HELD_OUT, *suite.FRESH, *suite.LATER, *suite.THIRD, *suite.FOURTH, *suite.FIFTH,
     *suite.SIXTH,
 )  # fmt: skip
-FAST = [c for c in WHOLE if (c.fast or c.level == "files") and not is_made_first(c) and c.name not in MISSED]
+FAST = [c for c in WHOLE if (c.fast or c.level == "files") and not is_made_first(c)]
 DRAWN = [c for c in WHOLE if c.fast and is_made_first(c)]
 SLOW = [case for case in (*FAULTS, *CONTROLS) if case not in (*FAST, *DRAWN)]
 

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from workbench.core.errors import USER_ERRORS
 from workbench.core.finding import Effect, Finding, Measurement
-from workbench.diagnosis.evidence import Change, Gain
+from workbench.diagnosis.candidates import Candidates
+from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Gain, gain
 
 if TYPE_CHECKING:
     from workbench.diagnosis.case import Case
@@ -101,7 +102,10 @@ class NotTestable:
 SHOWN_BY_POSES: tuple[Group, ...] = ("input", "output", "labels", "evaluation")
 """Groups whose findings are asked again once a proved cause is undone."""
 
-Answer = RuledOut | NotTestable | Finding | Sequence[Finding]
+GIVEN_BACK = "weights that gave AP back"
+"""What a case remembers: changes of weights that were proved outside of the separation."""
+
+Answer = RuledOut | NotTestable | Candidates | Finding | Sequence[Finding]
 
 
 class Cause(ABC):
@@ -200,8 +204,20 @@ class Undone(Cause):
         """
 
     def vanishes_with(self, case: Case, finding: Finding) -> str:
-        """All changes are separated together, so what stands here does not vanish with another."""
-        del case, finding
+        """All changes are separated together: it can vanish alone with weights that another test proved.
+
+        What would need another forward pass with these weights is not measured.
+        """
+        del finding
+        apart = case.peek("separated")
+        own = next((c for c in apart.chosen if c.cause == self.name), None) if apart is not None else None
+        if own is None or own.stage in NEEDS_FORWARD:
+            return ""
+        measure = case.tried_on().measure
+        for weights in case.peek(GIVEN_BACK) or ():
+            left = gain(measure([weights]), measure([weights, own]))
+            if not (left.oks >= own.least and left.low > 0):
+                return weights.cause
         return ""
 
     def test(self, case: Case) -> Answer:

@@ -14,8 +14,10 @@ from workbench.core.errors import USER_ERRORS, beside, sentence
 from workbench.core.finding import Finding
 from workbench.core.job import Cancelled, current_checkpoint
 from workbench.data.opening import check_data_name
+from workbench.diagnosis.candidates import Candidates, of_claim, of_separation, of_symptoms
 from workbench.diagnosis.case import BudgetSpent, Case, Options
 from workbench.diagnosis.cause import (
+    GIVEN_BACK,
     LEVELS,
     SHOWN_BY_POSES,
     SPENT,
@@ -34,7 +36,7 @@ from workbench.diagnosis.targets import exists, sorted_targets
 from workbench.diagnosis.texts import is_message
 
 ANOTHER_RESULT = "the same test on other data or on another checkpoint of the run, with another result"
-Answered = Mapping[Cause, "list[Finding] | RuledOut | NotTestable"]
+Answered = Mapping[Cause, "list[Finding] | RuledOut | NotTestable | Candidates"]
 """What the test of each cause said."""
 
 CLAIMS = ("AP", "AP50", "AP75", "AR", "PCK")
@@ -172,7 +174,7 @@ def _asked(
     testing: Callable[[Cause, Answered], None] | None,
 ) -> Answered:
     """The answer of every cause, the cheapest tests first."""
-    answers: dict[Cause, list[Finding] | RuledOut | NotTestable] = {}
+    answers: dict[Cause, list[Finding] | RuledOut | NotTestable | Candidates] = {}
     order = sorted(causes, key=lambda cause: LEVELS.index(cause.level))
     spent = False
     for number, cause in enumerate(order):
@@ -195,7 +197,7 @@ def _asked(
     return answers
 
 
-def _tested(case: Case, cause: Cause) -> list[Finding] | RuledOut | NotTestable:
+def _tested(case: Case, cause: Cause) -> list[Finding] | RuledOut | NotTestable | Candidates:
     case.step()
     try:
         answer = cause.test(case)
@@ -208,52 +210,74 @@ def _tested(case: Case, cause: Cause) -> list[Finding] | RuledOut | NotTestable:
             raise
         # A mistake in another package's test takes nothing from the others.
         return NotTestable(f"its own test failed ({type(error).__name__}: {sentence(error)})")
-    if isinstance(answer, (RuledOut, NotTestable)):
+    if isinstance(answer, (RuledOut, NotTestable, Candidates)):
         return answer
     return [answer] if isinstance(answer, Finding) else list(answer)
 
 
-def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
-    groups: dict[str, str] = {}
-    by_cause: list[list[Finding]] = []
-    ruled_out: dict[str, str] = {}
-    not_testable: dict[str, str] = {}
-    symptom_of: dict[str, tuple[str, ...]] = {}
+@dataclasses.dataclass
+class _Said:
+    """What the tests of all causes said, by kind; the fields are those of Diagnosis."""
+
+    groups: dict[str, str] = dataclasses.field(default_factory=dict)
+    by_cause: list[list[Finding]] = dataclasses.field(default_factory=list)
+    ruled_out: dict[str, str] = dataclasses.field(default_factory=dict)
+    not_testable: dict[str, str] = dataclasses.field(default_factory=dict)
+    symptom_of: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    suspected: list[Candidates] = dataclasses.field(default_factory=list)
+
+
+def _said(case: Case, answers: Answered) -> _Said:
+    said = _Said()
     for cause, answer in answers.items():
         if isinstance(answer, RuledOut):
-            ruled_out[cause.name] = answer.evidence
+            said.ruled_out[cause.name] = answer.evidence
         elif isinstance(answer, NotTestable):
-            not_testable[cause.name] = answer.needs
+            said.not_testable[cause.name] = answer.needs
+        elif isinstance(answer, Candidates):
+            said.suspected.append(answer)
         else:
             stay = []
             for finding in answer:
                 if with_it := cause.vanishes_with(case, finding):
-                    ruled_out[finding.cause] = f"{finding.evidence}; it vanishes once '{with_it}' is undone"
-                elif first := cause.waits_for(finding, _of_poses(answers, cause)):
-                    not_testable[finding.cause] = first
+                    said.ruled_out[finding.cause] = (
+                        f"{finding.evidence}; it vanishes once '{with_it}' is undone"
+                    )
+                elif first := cause.waits_for(finding, _of_poses(answers, cause)) or _behind_weights(
+                    case, cause, finding
+                ):
+                    said.not_testable[finding.cause] = first
                 else:
                     stay.append(finding)
             found = [_refutable(finding, cause) for finding in stay]
-            by_cause.append([of_this_log(case, one) if "log" in cause.needs else one for one in found])
-            groups = {finding.cause: cause.group for finding in answer} | groups
-            symptom_of |= {finding.cause: cause.symptom_of for finding in answer}
-        groups.setdefault(cause.name, cause.group)
-    findings = _with_diffs(case, _each_once(by_cause))
+            said.by_cause.append([of_this_log(case, one) if "log" in cause.needs else one for one in found])
+            said.groups = {finding.cause: cause.group for finding in answer} | said.groups
+            said.symptom_of |= {finding.cause: cause.symptom_of for finding in answer}
+        said.groups.setdefault(cause.name, cause.group)
+    return said
+
+
+def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
+    said = _said(case, answers)
+    findings = _with_diffs(case, _each_once(said.by_cause))
+    candidates = _candidates(case, findings, said)
+    named = {one.cause for group in candidates for one in group.causes}
     case.notes += _notes_of(case)
     figures, protocol, sample, together = _measured(case)
     return Diagnosis(
         title=_title(case),
         given=case.given.text(),
-        findings=tuple(by_proof(findings, symptom_of)),
-        groups=groups,
-        ruled_out=ruled_out,
-        not_testable=not_testable,
+        findings=tuple(by_proof(findings, said.symptom_of)),
+        candidates=candidates,
+        groups=said.groups,
+        ruled_out={cause: seen for cause, seen in said.ruled_out.items() if cause not in named},
+        not_testable=said.not_testable,
         figures=figures,
         protocol=protocol,
         sample=sample,
         together=together,
         notes=tuple(dict.fromkeys(case.notes)),
-        worth_adding=_worth_adding(case, not_testable),
+        worth_adding=_worth_adding(case, said.not_testable),
         level=case.options.level,
         seconds=seconds,
         cost=_cost(case),
@@ -261,6 +285,25 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
         commands=commands_of(case),
         experiment=_experiment(case, findings),
     )
+
+
+def _candidates(case: Case, findings: Sequence[Finding], said: _Said) -> tuple[Candidates, ...]:
+    """Causes that what was given does not distinguish.
+
+    Args:
+        case: after all tests.
+        findings: of the report.
+        said: what the tests said.
+    """
+    # Where a cause of the run's figure was found, what only might explain it is not named beside it.
+    wrong = [one for one in findings if one.severity != "remark"]
+    refuted_by = {cause.name: cause.refuted_by for cause in case.causes if cause.refuted_by}
+    found = of_separation(case.peek("separated"), [one.cause for one in wrong], refuted_by)
+    found += of_symptoms(findings, said.ruled_out, said.symptom_of)
+    if not wrong:
+        found += said.suspected
+        found += [] if found else of_claim(case, said.not_testable)
+    return tuple(found)
 
 
 def _each_once(by_cause: Sequence[Sequence[Finding]]) -> list[Finding]:
@@ -306,6 +349,18 @@ def _of_poses(answers: Answered, but: Cause) -> list[Finding]:
     groups = (*SHOWN_BY_POSES, "conditioning")
     found = [a for c, a in answers.items() if c is not but and c.group in groups]
     return [one for answer in found if isinstance(answer, list) for one in answer]
+
+
+def _behind_weights(case: Case, cause: Cause, finding: Finding) -> str:
+    """Why an effect that is not proved waits for weights that are; "" where it does not."""
+    effect, apart = finding.effect, case.peek("separated")
+    if effect is None or not effect.low <= 0 or cause.group not in (*SHOWN_BY_POSES, "file"):
+        return ""
+    proved = [change.cause for change in case.peek(GIVEN_BACK) or ()]
+    if apart is not None and all(change.cause != finding.cause for change in apart.chosen):
+        proved += [change.cause for change in apart.chosen if change.stage == "weights"]
+    first = next((name for name in proved if name != finding.cause), "")
+    return f"undo '{first}' first: beside these weights undoing it gives no AP back" if first else ""
 
 
 def _refutable(finding: Finding, cause: Cause) -> Finding:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from workbench.core.finding import Finding
+from workbench.diagnosis.candidates import Candidates
 from workbench.diagnosis.report import Diagnosis
 from workbench.figures.document import drawn, escaped, html_document
 
@@ -37,6 +38,7 @@ def body(report: Diagnosis, figure: bool = False) -> str:
         parts.append(f"<p>What it is: {escaped(report.subject)}.</p>")
     if report.findings:
         parts.append(f"<ol>{''.join(_item(finding, report.groups) for finding in report.findings)}</ol>")
+    parts += [_alike(group) for group in report.candidates]
     if figure and any(finding.effect is not None for finding in report.findings):
         parts += ["<h2>What undoing each cause gives back</h2>", drawn(report.plot())]
     if report.ruled_out:
@@ -77,6 +79,19 @@ def _item(finding: Finding, groups: Mapping[str, str]) -> str:
     if finding.refuted_by:
         lines.append(f"<i>Refuted by:</i> {escaped(finding.refuted_by)}")
     return f"<li>{'<br>'.join(lines)}</li>"
+
+
+def _alike(group: Candidates) -> str:
+    """Causes that what was given does not distinguish, with the measurement that does."""
+    items = "".join(
+        f"<li><b>{escaped(one.cause)}</b>{f'<br>{escaped(one.evidence)}' if one.evidence else ''}"
+        f"<br><i>Distinguished by:</i> {escaped(one.measurement)}</li>"
+        for one in group.causes
+    )
+    return (
+        "<h2>Possible causes that what was given does not distinguish</h2>"
+        f"<p>{escaped(group.symptom)}</p><ul>{items}</ul>"
+    )
 
 
 def _fix(text: str) -> str:
@@ -132,6 +147,16 @@ def notebook(report: Diagnosis) -> str:
         _markdown("## What was ruled out"),
         _code("pd.DataFrame(report.ruled_out.items(), columns=['cause', 'what was seen'])"),
     ]
+    if report.candidates:
+        cells += [
+            _markdown("## Possible causes that what was given does not distinguish"),
+            _code(
+                "for group in report.candidates:",
+                "    print(group.symptom)",
+                "    for one in group.causes:",
+                "        print(f'  {one.cause}: {one.measurement}')",
+            ),
+        ]
     cells += _next_experiment(report)
     content = {
         "cells": cells,

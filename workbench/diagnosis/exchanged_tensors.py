@@ -7,10 +7,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from workbench.core import Answers, Batch, Outputs, PoseModel
+from workbench.core import Answers, Batch, NotAvailable, Outputs, PoseModel
+from workbench.core.finding import Effect
 from workbench.core.wrapping import Wrapper
+from workbench.diagnosis.cause import GIVEN_BACK
+from workbench.diagnosis.evidence import Change, gain
+
+if TYPE_CHECKING:
+    from workbench.diagnosis.case import Case
 
 # Numbers of a matrix that tell whose it is.
 LEAST_NUMBERS = 512
@@ -160,3 +166,31 @@ def orders_of_blocks(own: Mapping[str, Any]) -> Iterator[dict[str, str]]:
             as_text = sorted(blocks)
             yield dict(zip(blocks, as_text, strict=True))
             yield dict(zip(as_text, blocks, strict=True))
+
+
+def given_back(case: Case, cause: str, tensors: Mapping[str, Any]) -> Effect | None:
+    """What comes back with some tensors in place of the model's own; None where it cannot be measured.
+
+    Args:
+        case: of a model and a data set; it remembers the change where AP rises.
+        cause: that this undoes.
+        tensors: by their names in the module's state dict.
+    """
+    if not case.reaches("forward"):
+        return None
+    try:
+        evidence = case.tried_on()
+    except NotAvailable:
+        return None
+    if evidence.model is None:
+        return None
+    own = case.model().module.state_dict()
+    fitting = {n: t for n, t in tensors.items() if n in own and own[n].shape == t.shape}
+    if not fitting:
+        return None
+    case.step()
+    change = Change(cause, "", "weights", lambda model: WithTensors(model, fitting))
+    found = gain(evidence.measure(), evidence.measure([change]), with_ap=True)
+    if found.AP_low > 0:
+        case.once(GIVEN_BACK, list).append(change)
+    return Effect("AP", found.AP, found.AP_low, found.AP_high, evidence.protocol())

@@ -125,6 +125,12 @@ class Rate(Cause):
                 )
         best, agreeing, ratio = _explained(logged, [right, *_readings(logged, base, parts)])
         if agreeing < MOST_ROWS:
+            if (block := _left(logged, as_said)) is not None:
+                return self.found(
+                    f"{agreement}, all others in one sequence; {_of_block(logged, as_said, *block)}",
+                    fix="find what changes the rate there beside the config's schedule: a scheduler of the "
+                    "script's own (a plateau), a resume, a group of parameters that is logged from there on",
+                )
             return self.found(
                 f"{agreement}; {_described(logged, as_said)}",
                 fix="compare the schedule that really ran with the config",
@@ -280,6 +286,15 @@ def _block(logged: Logged, expected: Float[np.ndarray, " R"]) -> tuple[int, int]
     longest = max(pairs, key=lambda pair: pair[1] - pair[0], default=(0, -1))
     length = longest[1] - longest[0] + 1
     return longest if length >= max(LEAST_ROWS, LEAST_PART * len(apart)) else None
+
+
+def _left(logged: Logged, expected: Float[np.ndarray, " R"]) -> tuple[int, int] | None:
+    """First and last of the rows that do not follow the schedule, where all before and behind them do."""
+    block = _block(logged, expected)
+    if block is None or not block[0]:
+        return None
+    others = np.r_[logged.near(expected)[: block[0]], logged.near(expected)[block[1] + 1 :]]
+    return block if others.mean() >= MOST_ROWS else None
 
 
 def _of_block(logged: Logged, expected: Float[np.ndarray, " R"], first: int, last: int) -> str:

@@ -8,12 +8,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import Conditioned, NotAvailable
-from workbench.core.finding import Effect, Finding, Measurement
+from workbench.core.finding import Finding, Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
-from workbench.diagnosis.evidence import Change, gain
+from workbench.diagnosis.evidence import Change
 from workbench.diagnosis.exchanged_tensors import (
     WithTensors,
+    given_back,
     moved_tensors,
     orders_of_blocks,
     places_of_earlier,
@@ -382,32 +383,6 @@ def _other_checkpoint(case: Case) -> Checkpoint:
     return case.once("other checkpoint", lambda: open_checkpoint(other.checkpoint))  # type: ignore[arg-type]
 
 
-def given_back(case: Case, tensors: Mapping[str, Any], least: float = 0.0) -> Effect | None:
-    """What comes back with some tensors in place of the model's own; None where it cannot be measured.
-
-    Args:
-        case: of a model and a data set.
-        tensors: by their names in the module's state dict.
-        least: mean OKS that must come back for a certain effect.
-    """
-    if not case.reaches("forward"):
-        return None
-    try:
-        evidence = case.tried_on()
-    except NotAvailable:
-        return None
-    if evidence.model is None:
-        return None
-    own = case.model().module.state_dict()
-    fitting = {n: t for n, t in tensors.items() if n in own and own[n].shape == t.shape}
-    if not fitting:
-        return None
-    case.step()
-    change = Change("", "", "weights", lambda model: WithTensors(model, fitting), least=least)
-    found = gain(evidence.measure(), evidence.measure([change]), with_ap=True)
-    return Effect("AP", found.AP, found.AP_low, found.AP_high, evidence.protocol())
-
-
 class ScaledPart(Cause):
     """The weights of one part are those of an earlier epoch times a factor: no training does that."""
 
@@ -447,7 +422,7 @@ class ScaledPart(Cause):
                 f"no part is scaled against the statistics of {len(layer_fits(case))} norms behind"
             )
         one = found[0]
-        effect = given_back(case, one.tensors())
+        effect = given_back(case, self.name, one.tensors())
         return self.found(
             f"{one.text()}: all channels by a factor of {one.factor:.3g}",
             fix=f"divide the weights of {one.part} by {one.factor:.3g}, or estimate the statistics anew; "
@@ -489,7 +464,7 @@ class OfEarlierEpoch(Cause):
                 severity="warning",
             )
         tensors = {n: newest.read(n) for n in newest.tensors if any(is_of(n, part) for part in stale)}
-        effect = given_back(case, {n.removeprefix(newest.prefix): t for n, t in tensors.items()})
+        effect = given_back(case, self.name, {n.removeprefix(newest.prefix): t for n, t in tensors.items()})
         if effect is not None:
             evidence += f"; with these parts of {newest.path.name} AP changes by {effect.text()}"
         return self.found(
@@ -521,7 +496,7 @@ class Quantised(Cause):
         effect = None
         if before is not None:
             tensors = {n.removeprefix(before.prefix): before.read(n) for n in levels}
-            effect = given_back(case, tensors)
+            effect = given_back(case, self.name, tensors)
         proved = effect is not None and effect.low > 0
         if before is not None and effect is not None and proved:
             evidence += f"; with those of {before.path.name}, which are not, AP changes by {effect.text()}"

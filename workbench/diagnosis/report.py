@@ -11,6 +11,7 @@ import numpy as np
 
 from workbench.core.finding import Finding
 from workbench.core.report import Report, plain
+from workbench.diagnosis.candidates import Candidates
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -38,6 +39,8 @@ class Diagnosis(Report):
         groups: cause -> its group.
         ruled_out: cause -> what was seen.
         not_testable: cause -> what is missing.
+        candidates: causes that explain one symptom and that what was given does not distinguish; none of
+            them is proved.
         figures: of the run as it is: AP, AR, mean OKS; {} where there was nothing to measure.
         protocol: by which rules they were measured.
         sample: number of instances that they were measured on, and of those annotated; () without figures.
@@ -61,6 +64,7 @@ class Diagnosis(Report):
     groups: Mapping[str, str]
     ruled_out: Mapping[str, str]
     not_testable: Mapping[str, str]
+    candidates: tuple[Candidates, ...] = ()
     figures: Mapping[str, float] = field(default_factory=dict)
     protocol: str = ""
     sample: tuple[int, ...] = ()
@@ -92,6 +96,11 @@ class Diagnosis(Report):
             beside = [_brief(finding) for finding in others[: NAMED - 1]]
             left = len(others) - len(beside)
             what += f"; also found: {', '.join(beside)}{f' and {left} more' if left else ''}"
+        found = {finding.cause for finding in wrong}
+        if alike := [g for g in self.candidates if not found.intersection(c.cause for c in g.causes)]:
+            # What was found first is a symptom: its possible causes are the answer.
+            names = [one.cause for one in alike[0].causes]
+            what += f"; possible causes, which what was given does not distinguish: {', '.join(names)}"
         if self.together:
             gain, low, high = self.together
             interval = f" (95 % interval {low:.3f} to {high:.3f})" if np.isfinite(low + high) else ""
@@ -100,6 +109,8 @@ class Diagnosis(Report):
 
     def _nothing(self) -> tuple[str, str, str]:
         tested, untested = len(self.ruled_out), len(self.not_testable)
+        if self.candidates:
+            return self._of_candidates(self.candidates[0])
         if not tested and not self.findings:
             useless = self.given == "nothing" and self.notes
             why = f": {self.notes[0]}" if useless else f" with {self.given}"
@@ -121,6 +132,17 @@ class Diagnosis(Report):
         add = self.worth_adding[0] if self.worth_adding else ""
         third = f"To test more, add {add}" if add else "To go on, compare with a better run (--against RUN)"
         return f"{first}.", f"{second}.", f"{third}."
+
+    def _of_candidates(self, first: Candidates) -> tuple[str, str, str]:
+        """No cause is proved, and several explain what was seen."""
+        what = f"{self._as_it_is()}no cause is proved; what was given does not distinguish these"
+        names = ", ".join(one.cause for one in first.causes)
+        tells = f"{first.causes[0].cause}: {first.causes[0].measurement}"
+        return (
+            f"{_capital(what)}: {names}.",
+            f"Evidence: {first.symptom.rstrip('.')}.",
+            f"What to do: distinguish them, first {tells.rstrip('.')}.",
+        )
 
     def _cost_text(self) -> str:
         if not self.cost or not self.cost[0]:
@@ -186,6 +208,7 @@ class Diagnosis(Report):
                 "together": self.together,
                 "ruled_out": [{"cause": c, "evidence": e} for c, e in self.ruled_out.items()],
                 "not_testable": [{"cause": c, "needs": n} for c, n in self.not_testable.items()],
+                "candidates": self.candidates,
                 "notes": self.notes,
                 "worth_adding": self.worth_adding,
                 "commands": [{"shows": one.shows, "command": one.line} for one in self.commands],
@@ -264,6 +287,12 @@ class Diagnosis(Report):
             lines += [f"   -> {line}" for line in finding.fix.splitlines()]
             lines += [f"      {line}" for line in finding.diff.splitlines()]
             lines += [f"   would be refuted by: {finding.refuted_by}"] if finding.refuted_by else []
+        for group in self.candidates:
+            lines += ["", f"not distinguished by what was given: {group.symptom}"]
+            lines += [
+                f"  {one.cause}{f' ({one.evidence})' if one.evidence else ''}: {one.measurement}"
+                for one in group.causes
+            ]
         if self.ruled_out:
             lines += ["", "ruled out:"]
             lines += [f"  {cause}: {evidence}" for cause, evidence in self.ruled_out.items()]

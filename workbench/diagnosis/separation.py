@@ -41,6 +41,8 @@ Value = TypeVar("Value")
 
 # Two causes explain the same where the second gives at least this share of the first one's gain.
 ALIKE = 0.85
+# Level of the interval of the difference between two gains that holds 0 where they are not distinguished.
+SAME_LEVEL = 0.95
 # A last resort is not named where another change, though not certain, gives this share of it.
 NEARLY = 0.5
 MOST_CAUSES = 5
@@ -148,7 +150,9 @@ class Separation:
                 for c, g in gains
                 if c.cause != change.cause
                 and self._is_certain(c, g)
-                and _size(c, g) >= ALIKE * _size(change, found)
+                and (
+                    _size(c, g) >= ALIKE * _size(change, found) or self._overlaps(chosen, change, c, found, g)
+                )
             ]
             chosen.append(change)
             self.alike[change] = self._adding_nothing(chosen, rivals)
@@ -289,6 +293,21 @@ class Separation:
         """Whether a change gives less than another one on the same instances, beyond chance."""
         measure = self.evidence.measure
         return gain(measure([*chosen, best], rows), measure([*chosen, change], rows)).high < 0
+
+    def _overlaps(
+        self, chosen: Sequence[Change], change: Change, rival: Change, found: Gain, other: Gain
+    ) -> bool:
+        """Whether the difference between the gains of two causes may be chance.
+
+        What the files show of a cause distinguishes it, and what makes up for other causes is no rival.
+        """
+        of_scores = "scores" in (change.stage, rival.stage)
+        if change.shown or rival.last_resort or of_scores or other.oks < NEARLY * found.oks:
+            return False
+        if not self.evidence.is_measured([*chosen, rival]):
+            return False  # a part of the instances showed that it gives less
+        with_it, with_rival = (self.evidence.measure([*chosen, one]) for one in (change, rival))
+        return gain(with_rival, with_it, level=SAME_LEVEL).low <= 0
 
     def _gain(self, chosen: Sequence[Change], change: Change, best: Change | None = None) -> Gain:
         """The gain on all instances, or on half of them where that decides.
