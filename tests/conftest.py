@@ -64,3 +64,21 @@ def workbench(capsys):
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def scenes():
+    """The built-in set of drawn people."""
+    from workbench.data import builtin
+
+    return builtin("scenes-people-val")
+
+
+@pytest.fixture
+def jobs():
+    """A job manager, closed after the test."""
+    from workbench.core.job import JobManager
+
+    manager = JobManager()
+    yield manager
+    manager.close()

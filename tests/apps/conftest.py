@@ -123,6 +123,20 @@ def client(server):
     return connected(server)
 
 
+@pytest.fixture(scope="module")
+def api(server):
+    """A client of its own for each file: its session is not that of the others."""
+    return connected(server)
+
+
+@pytest.fixture(scope="module")
+def gradio_app(server_app):
+    """The Gradio blocks of the running app."""
+    from apps.server.gradio_private import mounted
+
+    return mounted(server_app).get_blocks()
+
+
 @pytest.fixture(scope="session")
 def chromium():
     """A browser; skips with the reason where none can be had."""

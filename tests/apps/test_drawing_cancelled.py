@@ -9,7 +9,7 @@ import pytest
 
 from apps.server.data_sets import DataSets
 from tests.waiting import until
-from workbench.core.job import Cancelled, JobManager
+from workbench.core.job import Cancelled
 from workbench.data.scenes import SceneSet
 
 COUNT = 400
@@ -25,13 +25,6 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(home, "SHIPPED", tmp_path / "nothing shipped")
     monkeypatch.setitem(home.SCENE_SETS, "scenes-val", SceneSet("scenes-val", "animals", COUNT, 2))
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def jobs():
-    manager = JobManager()
-    yield manager
-    manager.close()
 
 
 def pictures(cache):

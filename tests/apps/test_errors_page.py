@@ -8,14 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from tests.apps.client import code_in, connected, saved
+from tests.apps.client import code_in, saved
 from tests.waiting import when
-
-
-@pytest.fixture(scope="module")
-def api(server):
-    return connected(server)
-
 
 # Positions in the answer of /errors.
 KEY, STATUS, LINE, FIGURE, DETAILS, TABLES, KEYPOINT, PART, FIRST, CARDS = 3, 5, 7, 8, 9, 10, 11, 12, 13, 14

@@ -230,13 +230,6 @@ def test_no_route_reads_a_foreign_file_or_fetches_an_address(server, foreign, li
 
 
 @pytest.fixture(scope="module")
-def gradio_app(server_app):
-    from apps.server.gradio_private import mounted
-
-    return mounted(server_app).get_blocks()
-
-
-@pytest.fixture(scope="module")
 def gradio_routes(settings):
     """(path, methods) of every route of a mounted Gradio app of one component."""
     import fastapi

@@ -7,13 +7,8 @@ import json
 import gradio_client
 import pytest
 
-from tests.apps.client import connected, saved
+from tests.apps.client import saved
 from tests.waiting import when
-
-
-@pytest.fixture(scope="module")
-def api(server):
-    return connected(server)
 
 
 @pytest.fixture(scope="module")

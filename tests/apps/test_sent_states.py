@@ -15,14 +15,6 @@ import pytest
 from tests import waiting
 from workbench.core.errors import USER_ERRORS
 
-
-@pytest.fixture(scope="module")
-def gradio_app(server_app):
-    from apps.server.gradio_private import mounted
-
-    return mounted(server_app).get_blocks()
-
-
 WRONG = [
     "/etc/hostname",
     ["/etc/hostname"],

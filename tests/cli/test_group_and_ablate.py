@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from tests.evaluation.ablation.planted import planted
-from workbench.data import builtin
 from workbench.data.images import write_image
 from workbench.models import LoadedModel
 from workbench.models.higherhrnet.model import new_higherhrnet, write
@@ -31,11 +30,6 @@ def unsure(tmp_path_factory):
     path = tmp_path_factory.mktemp("unsure") / "unsure.pth"
     write(new_higherhrnet(network, SKELETONS["coco-17"], 64), path, 1)
     return path
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    return builtin("scenes-people-val")
 
 
 @pytest.fixture

@@ -8,14 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import until
-from workbench.core.job import JobManager
-
-
-@pytest.fixture
-def jobs():
-    manager = JobManager()
-    yield manager
-    manager.close()
 
 
 def wait(job, *states, seconds=5):

@@ -22,16 +22,6 @@ SIZES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def codecs():
-    from workbench.models.mmpose_compat import install
-
-    install()
-    import mmpose.codecs
-
-    return mmpose.codecs
-
-
 def reference(codecs, codec):
     """mmpose's codec with the same settings."""
     size = {"input_size": codec.input_size[::-1]}

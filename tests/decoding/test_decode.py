@@ -12,16 +12,6 @@ from workbench.decoding import DECODERS, decode, decoders_for
 SIZE, CELLS = (256, 192), (64, 48)
 
 
-@pytest.fixture(scope="module")
-def codecs():
-    from workbench.models.mmpose_compat import install
-
-    install()
-    import mmpose.codecs
-
-    return mmpose.codecs
-
-
 def heatmap_codec(decoder="argmax", udp=False, **options):
     return Codec("heatmap", SIZE, CELLS, decoder=decoder, udp=udp, **options)
 

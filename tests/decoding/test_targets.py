@@ -11,16 +11,6 @@ from workbench.decoding.targets import target
 SIZE, CELLS = (256, 192), (64, 48)
 
 
-@pytest.fixture(scope="module")
-def codecs():
-    from workbench.models.mmpose_compat import install
-
-    install()
-    import mmpose.codecs
-
-    return mmpose.codecs
-
-
 def points(seed=0, N=4, K=17, margin=30):
     """Anywhere in the input and up to `margin` pixels outside it, on ties of rounding too."""
     rng = np.random.default_rng(seed)

@@ -283,16 +283,6 @@ def test_a_model_far_larger_than_its_checkpoint_is_refused_before_it_takes_the_m
         torch.nn.Module().register_buffer("b", torch.zeros(11))
 
 
-@pytest.fixture(scope="module")
-def configs() -> Path:
-    from workbench.models.mmpose_compat import install
-
-    install()
-    import mmpose
-
-    return Path(mmpose.__file__).parent / ".mim/configs"
-
-
 # mmpose's own that name what is not for strangers: distillers open other configs, mmcls is no longer there.
 UNBUILT = ("DWPoseDistiller", "mmcls.VisionTransformer")
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.evaluation.ablation.planted import planted
 from workbench.core.geometry import apply, inverse
-from workbench.data import builtin, read_coco
+from workbench.data import read_coco
 from workbench.evaluation import Predictions, evaluate, keypoint_ap, truth_of
 from workbench.evaluation.predict import category_of, forward_passes, predict_people, predictions_of
 from workbench.models.bottom_up import Aggregation
@@ -25,11 +25,6 @@ from workbench.models.bottom_up.aggregation import resizing
 SHARED = Path(__file__).parents[3] / "shared/data"
 # Width and height of images as COCO has them; real sets mix them in shares of their own.
 USUAL = [(640, 480), (640, 427), (480, 640), (640, 426), (427, 640), (500, 375), (375, 500), (612, 612)]
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    return builtin("scenes-people-val")
 
 
 def several(pose_set, count):

@@ -1,7 +1,5 @@
 """mmpose's own inference is the oracle: same pixels, same keypoints, same scores."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -31,16 +29,6 @@ FAMILIES = {
     "likelihood": "body_2d_keypoint/topdown_regression/coco/td-reg_res50_rle-8xb64-210e_coco-256x192.py",
 }
 BOXES = np.array([[100, 50, 300, 400], [20.5, 30.25, 90, 60], [-30, -20, 700, 500]], float)
-
-
-@pytest.fixture(scope="module")
-def configs():
-    from workbench.models.mmpose_compat import install
-
-    install()
-    import mmpose
-
-    return Path(mmpose.__file__).parent / ".mim/configs"
 
 
 def photograph():

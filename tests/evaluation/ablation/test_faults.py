@@ -10,14 +10,8 @@ import torch
 
 from tests.evaluation.ablation.planted import planted
 from workbench.core import Outputs
-from workbench.data import builtin
 from workbench.evaluation.ablation import fault_variants, sweep
 from workbench.models.bottom_up import BottomUp
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    return builtin("scenes-people-val")
 
 
 @pytest.fixture(scope="module")

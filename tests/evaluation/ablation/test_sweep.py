@@ -11,18 +11,12 @@ from tests.evaluation.ablation.planted import planted
 from tests.toy import ToyHeatmaps
 from workbench.core import NotAvailable, Outputs
 from workbench.core.errors import ReadingNote
-from workbench.data import builtin
 from workbench.evaluation import evaluate
 from workbench.evaluation.ablation import Ablation, Variant, grouping_variants, reference, sweep, tag_variants
 from workbench.evaluation.ablation.variants import TOGETHER
 from workbench.evaluation.predict import predict_people
 
 FIGURES = ["AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"]
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    return builtin("scenes-people-val")
 
 
 @pytest.fixture(scope="module")
