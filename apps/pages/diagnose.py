@@ -471,6 +471,6 @@ def explained(run: str) -> str:
     if run == NO_RUN:
         return WAITING
     return (
-        "Press Diagnose to see why the run chosen above is not better, alone and against the run that it is "
-        "compared with; or drop files of your own."
+        "Press Diagnose to find out why the run chosen above is worse than expected. A second run, chosen "
+        "under 'compare with', is used as its base. Or drop files of your own."
     )

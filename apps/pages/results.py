@@ -50,8 +50,8 @@ class ResultsPage(QuestionPage):
 
     def add_controls(self) -> Mapping[str, Component]:
         html_block(
-            value='<p class="wb-sentence">Upload two COCO result files (a list of image_id, category_id, '
-            "keypoints, score, as mmpose writes it too) and choose the annotations that they are of. The "
+            value='<p class="wb-sentence">Upload two COCO result files (lists of image_id, category_id, '
+            "keypoints, score; mmpose writes them too), and choose the annotations of their data set. The "
             "demo compares the first and the last epoch of the built-in run.</p>"
         )
         return {}

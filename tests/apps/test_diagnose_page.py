@@ -73,7 +73,7 @@ def test_a_running_diagnosis_shows_what_was_found_and_ruled_out_so_far():
 
 def test_the_page_says_what_to_do_with_the_run_that_is_chosen(api):
     seen = api.predict("", api_name="/diagnose_watch")
-    assert "Press Diagnose to see why the run chosen above is not better" in seen[0]
+    assert "Press Diagnose to find out why the run chosen above is worse than expected" in seen[0]
 
 
 def test_a_pasted_error_message_is_explained(api):

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 QUESTIONS: dict[str, tuple[str, str]] = {
     "matrix": (
         "Every way to read the outputs",
-        "AP of each decoder, flip test and score rule, from one forward pass; * differs from the own reading "
-        "beyond its 95 % interval",
+        "AP of each decoder, flip test and score rule, from one forward pass; * marks a difference from the "
+        "model's own reading whose 95 % interval excludes 0",
     ),
     "arrows": ("Where keypoints move", "From the model's own reading to another one, on one instance"),
 }

@@ -90,7 +90,7 @@ class OverfitPage(DeclaredPage):
     """A session that trains one network on one image, watched and controlled by the page."""
 
     path, prefix, title = "overfit", "ovf", "Overfit"
-    question = "Can it learn one image, and if not, what prevents it?"
+    question = "Can this network learn one image, and if not, what prevents it?"
     address = ("session", "run", "data", "sample")
 
     def __init__(self, context: Context) -> None:
