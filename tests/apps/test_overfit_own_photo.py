@@ -260,6 +260,12 @@ def test_a_link_to_a_run_with_a_config_trains_as_it_says(context, monkeypatch):
     assert offered[-1]["value"] is True
 
 
+def test_an_opening_answer_that_comes_after_a_start_leaves_the_session_alone(context):
+    session, sent, *_ = OverfitPage(context).restored("[null]")
+    assert "value" not in session
+    assert "value" not in sent
+
+
 def test_photos_are_drawn_with_what_was_clicked(photo):
     bare = photos.marked(photo, Clicks(), COCO)
     drawn = photos.marked(photo, clicks(), COCO)

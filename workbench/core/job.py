@@ -48,8 +48,6 @@ class LruCache(Generic[Value]):
         Raises:
             Cancelled: the job in whose thread this waits for another thread was cancelled.
         """
-        pass
-
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)

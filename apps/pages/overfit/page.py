@@ -152,7 +152,8 @@ class OverfitPage(DeclaredPage):
             for a in self.attempts.alive()
         ]
         note = refused + (sentence_html("; ".join(notes), "why") if notes else "")
-        return ["", "", *[gr.skip()] * 3, note, *self._offered(choices)]
+        # Nothing is said of the session: one that was started before this answer came would be lost.
+        return [*[gr.skip()] * 5, note, *self._offered(choices)]
 
     def _linked(self, family: str, run: str | None, data: str | None, sample: str | None) -> Choices:
         """The choices of a link to this page: the config of a run, a data set, a sample by number or name."""

@@ -18,7 +18,9 @@
   const questions = new Map();
   const path = window.location.pathname.replace(/^\/|\/$/g, "");
   const page = (window.workbenchPages || {})[path];
-  let shown = null; // the address that the page was last filled for
+  const opened = window.location.search; // what the page is first filled for
+  let shown = null; // the address that the page was last filled for; null before its first answer
+  let leaving = false; // being loaded again
 
   let noted = ""; // the data set whose note is shown, or being asked for
 
@@ -38,6 +40,7 @@
     setTheme(name) { localStorage.setItem(KEY, name); apply(); window.dispatchEvent(new Event("wb-theme")); },
     // State lives in the address, so that a page can be linked to; "" and null leave it out.
     remember(state) {
+      if (leaving) return; // Back was pressed: this is an answer to what stood here before
       const here = new URL(window.location), before = new URLSearchParams(here.search);
       for (const [name, value] of Object.entries(state)) {
         if (value === null || value === undefined || value === "") here.searchParams.delete(name);
@@ -156,8 +159,13 @@
   };
   window.wb = wb;
 
-  // Back and forward: the page is filled anew from the address. Compare, which never calls `remember`, has its own way.
-  window.addEventListener("popstate", () => { if (shown !== null && window.location.search !== shown) window.location.reload(); });
+  // Back and forward: the page is filled anew from the address, also where a step comes before the answer to the
+  // one before it. Compare, whose address is the root, has its own way.
+  window.addEventListener("popstate", () => {
+    if (!page || !page.path || window.location.search === (shown ?? opened)) return;
+    leaving = true;
+    window.location.reload();
+  });
 
   // Every page has a title of its own; Gradio gives all of them the app's.
   const title = page && page.title;
