@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from workbench.core import Codec, DecodeOptions, NotAvailable, Sample, Skeleton
+from workbench.core.job import JobManager
 from workbench.core.run import evaluating, redecode, run
 from workbench.models import TopDown, open_model
 
@@ -104,6 +105,23 @@ def test_the_flip_test_needs_mirror_pairs():
     model = TopDown(nn.Conv2d(3, 1, 1), Skeleton("one", ("nose",)), Codec("heatmap", (64, 48), (64, 48)))
     with pytest.raises(ValueError, match="skeleton one does not say which keypoints are left"):
         run(model, [lit()], flip=True)
+
+
+def test_a_cancelled_job_ends_between_two_passes(tiny):
+    passes, jobs = [], JobManager()
+
+    def work(job):
+        def counted(_module, _inputs, _output):
+            passes.append(True)
+            job.cancel()
+
+        with tiny.module.register_forward_hook(counted):
+            run(tiny, [lit()], flip=True)
+
+    job = jobs.start("key", "title", work)
+    assert job.wait(60)
+    jobs.close()
+    assert (job.state, job.error, len(passes)) == ("cancelled", None, 1)
 
 
 def test_no_samples_is_a_clear_error(tiny):

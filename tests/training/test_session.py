@@ -250,6 +250,27 @@ def test_whoever_steps_by_hand_sees_a_measurement_at_every_stop():
     session.stop()
 
 
+def test_who_stops_does_not_wait_for_the_measurement_of_the_step_under_way():
+    session = Session(trainer(dataclasses.replace(SHORT, measure_every=1)))
+    measured, plain = [], session.trainer.measured
+
+    def measuring(seconds):
+        measured.append(session.trainer.step_number)
+        return plain(seconds)
+
+    def stopping(measure):
+        if session.trainer.step_number == 2:
+            session._stop_wanted = True
+        return advance(measure)
+
+    advance, session.trainer.measured = session.trainer.advance, measuring
+    session.trainer.advance = stopping
+    session.start()
+    assert session.join(60)
+    assert (session.status().state, measured) == ("stopped", [1, 2])
+    assert ["pck" in row for row in session.rows] == [True, True, False]
+
+
 def test_a_network_left_in_evaluation_mode_between_two_steps_goes_on_learning_in_training_mode():
     plain, looked_at = trainer(), trainer()
     for _ in range(3):

@@ -15,6 +15,7 @@ from workbench.core.errors import NotAvailable
 from workbench.core.flip import average_with_flip, no_mirror
 from workbench.core.hooks import recording, replacing
 from workbench.core.inspector import absent_output
+from workbench.core.job import current_checkpoint
 from workbench.core.model import DecodeOptions, PoseModel
 from workbench.core.sample import Sample
 
@@ -140,6 +141,7 @@ def run(
         ValueError: no samples, outputs that cannot be read, or no mirror pairs to flip with.
         NotAvailable: with flip, outputs that have no average.
         KeyError: a name is not a tap.
+        Cancelled: the job in whose thread this runs was cancelled.
     """
     import torch
 
@@ -160,6 +162,8 @@ def run(
         evaluating(model.module),
     ):
         batch = model.prepare(samples)
+        # A pass over many crops takes seconds: a cancelled job ends between two of them.
+        current_checkpoint()
         back = None
         if isinstance(model, MultiPass):
             outputs = model.all_passes(batch, flip).detach()
@@ -168,9 +172,11 @@ def run(
             if flip:
                 mirrored = dataclasses.replace(batch, pixels=batch.pixels.flip(-1))
                 back = model.forward(mirrored).detach()
+                current_checkpoint()
             # A sequence model is inspected as it is used: free-running, not teacher-forced.
             used = model.rollout if isinstance(model, RollsOut) else model.forward
             outputs = used(batch).detach()
+    current_checkpoint()
     if back is not None:
         shift = isinstance(model, ShiftsHeatmaps) and bool(model.shift_heatmap)
         to_left = model.shift_coordinates if isinstance(model, ShiftsCoordinates) else None

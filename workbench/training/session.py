@@ -264,7 +264,9 @@ class Session:
                 by_hand = self._allowed < 1  # a single step is always measured
             row = self.trainer.advance(measure=by_hand)
             try:
-                row |= self.trainer.measured(row["seconds"])
+                # Who stops the run does not wait for two more passes, unless nothing was measured yet.
+                if not (self._stop_wanted and self.rows):
+                    row |= self.trainer.measured(row["seconds"])
             finally:  # a finished step is recorded even when measuring it fails
                 self._record(row)
             every = self.trainer.settings.snapshot_every
