@@ -213,10 +213,10 @@ class Lint(QuestionSection[OneSet]):
         add_heading("wb-data-instances-head", "Annotations behind a finding", "Click one to see it")
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=320):
-                self.finding = gr.Dropdown([], label="finding", elem_id="wb-data-finding")
+                self.finding = gr.Dropdown([], label="finding", elem_id="wb-data-finding", visible=False)
                 self.instances = gr.Dataframe(
                     headers=["annotation", "image", "file"], interactive=False, show_label=False,
-                    max_height=360, elem_id="wb-data-instances",
+                    max_height=360, elem_id="wb-data-instances", visible=False,
                 )  # fmt: skip
             with gr.Column(scale=2, min_width=420):
                 self.text = html_block("wb-data-told")
@@ -227,19 +227,22 @@ class Lint(QuestionSection[OneSet]):
 
     def below(self, result: Answer | None, *asked: Any) -> list[Any]:
         """Findings, choice of findings, annotations of the first, what is said of one, its picture."""
-        nothing = gr.update(choices=[], value=None)
+        hidden = gr.update(visible=False)
+        # An empty list and an empty table are not shown.
+        nothing = [gr.update(choices=[], value=None, visible=False), gr.update(value=[], visible=False)]
         if result is None:
-            return ["", nothing, [], "", gr.update(visible=False)]
+            return ["", *nothing, "", hidden]
         report = _lint_of(result)
         located = [(n, one) for n, one in enumerate(report.found) if one.instances or one.images]
         choices = [(f"{one.finding.cause}: {len(one.instances) or len(one.images)}", n) for n, one in located]
         if not located:
             why = sentence_html("No finding names single annotations.", "why")
-            return [findings_html(report), nothing, [], why, gr.update(visible=False)]
+            return [findings_html(report), *nothing, why, hidden]
         first = located[0][0]
+        rows, text, picture = self._annotations(report, first, *asked)
         return [
-            findings_html(report), gr.update(choices=choices, value=first),
-            *self._annotations(report, first, *asked),
+            findings_html(report), gr.update(choices=choices, value=first, visible=True),
+            gr.update(value=rows, visible=True), text, picture,
         ]  # fmt: skip
 
     def updates(self, result: Answer, download: Download, figure: str, *asked: Any) -> list[Any]:

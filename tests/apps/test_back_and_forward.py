@@ -1,4 +1,4 @@
-"""Back and forward undo and redo the reader's choices, several steps of them, and drop none of the history."""
+"""Back and forward undo and redo the reader's choices, several of them, and lose no entry of the history."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def shown(page):
     """Address and bar, once the page has answered."""
     page.wait_for_function("location.search.includes('sample=')")
     page.wait_for_function(
-        "document.querySelector('#wb-answer .wb-sentence') && document.querySelector('#wb-figure .js-plotly-plot')"
+        "['#wb-answer .wb-sentence', '#wb-figure .js-plotly-plot'].every((e) => document.querySelector(e))"
     )
     return page.url, page.evaluate(BAR)
 

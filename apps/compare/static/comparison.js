@@ -122,6 +122,7 @@ export class Intervals {
   constructor(arrived) {
     this.arrived = arrived;
     this.kept = new Map();
+    this.latest = new Map(); // of a pair, whatever the version
     this.asked = new Set(); // on their way
     this.timer = 0;
   }
@@ -129,6 +130,11 @@ export class Intervals {
   /** @returns {?{delta: number, low: number, high: number, level: number, resamples: number}|string} string: why not */
   of(comparison, a, b) {
     return this.kept.get(this.key(comparison, a, b)) ?? null;
+  }
+
+  /** The interval of this pair before the last epoch came in; null where there was none. */
+  before(comparison, a, b) {
+    return this.latest.get(this.key({ ...comparison, version: '' }, a, b)) ?? null;
   }
 
   key({ run, data, version, asked }, a, b) {
@@ -149,7 +155,9 @@ export class Intervals {
     this.timer = setTimeout(async () => {
       this.asked.add(key);
       try {
-        this.kept.set(key, (await askJson(address('interval', { run, data, a, b, ...asked, v: version }))).body);
+        const { body } = await askJson(address('interval', { run, data, a, b, ...asked, v: version }));
+        this.kept.set(key, body);
+        this.latest.set(this.key({ ...comparison, version: '' }, a, b), body);
       } catch (reason) {
         this.kept.set(key, reason.message);
       }

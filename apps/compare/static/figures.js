@@ -107,10 +107,15 @@ export class Figures {
     else if (both && a !== b && !found) this.intervals.want(comparison, a, b);
     if (typeof found === 'string') {
       say(this.interval, '');
+      this.interval.classList.remove('waiting', 'former');
       this.interval.title = found;
       return;
     }
-    say(this.interval, found ? `[${change(found.low, 2)}, ${change(found.high, 2)}]` : both && a !== b ? '[ … ]' : '');
+    // Until the interval is there the former one of this pair stands pale, or dots that appear only if it takes long.
+    const shown = found ?? (both && a !== b ? this.intervals.before(comparison, a, b) : null);
+    say(this.interval, shown ? `[${change(shown.low, 2)}, ${change(shown.high, 2)}]` : both && a !== b ? '[ … ]' : '');
+    this.interval.classList.toggle('waiting', !found && both && a !== b);
+    this.interval.classList.toggle('former', !found && Boolean(shown));
     this.interval.title = found ? `${Math.round(100 * found.level)} % interval of the change, paired bootstrap over images, ${found.resamples} resamples` : '';
   }
 
