@@ -276,6 +276,27 @@ def test_figures_without_a_leading_zero_are_read_and_words_are_told():
     assert points(curves, "AP") == [(10, 0.08), (20, 0.21)]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "epoch,A: AP,B: AP\n1,0.1,0.2\n2,0.3,0.35\n",
+        "| epoch | A: AP | B: AP |\n|---|---|---|\n| 1 | 0.1 | 0.2 |\n| 2 | 0.3 | 0.35 |\n",
+        '"epoch","A - AP","A - AP__MIN","A - AP__MAX","B - AP","B - AP__MIN","B - AP__MAX"\n'
+        "1,0.1,0.1,0.1,0.2,0.2,0.2\n2,0.3,0.3,0.3,0.35,0.35,0.35\n",
+    ],
+)
+def test_columns_that_name_runs_are_several_runs(text):
+    runs = read_text(text, "both")
+    assert [run.title for run in runs] == ["both: A", "both: B"]
+    assert [[series.name for series in run.series] for run in runs] == [["AP"], ["AP"]]
+    assert [run.series[0].value.tolist() for run in runs] == [[0.1, 0.3], [0.2, 0.35]]
+
+
+def test_columns_of_one_run_with_a_colon_in_their_names_stay_one_run():
+    (run,) = read_text("epoch,A: AP,B: loss\n1,0.1,0.2\n2,0.3,0.1\n")
+    assert len(run.series) == 2
+
+
 def test_a_cut_last_line_and_broken_lines_are_told(tmp_path):
     rows = lines(*({"epoch": e, "AP": e / 10} for e in (1, 2, 3)))
     curves = read_curves(written(tmp_path, "a.jsonl", rows[:-9]))

@@ -16,7 +16,7 @@ from workbench.curves.flags import with_flags
 from workbench.curves.json_lines import is_json_lines, read_json_lines
 from workbench.curves.pasted import read_pasted
 from workbench.curves.source import Source
-from workbench.curves.table import Curves, Log, curves_of
+from workbench.curves.table import Curves, Log, curves_of, rows_by_run
 from workbench.curves.tensorboard import is_tensorboard, read_tensorboard
 from workbench.curves.text_log import is_text_log, read_text_log
 from workbench.curves.wandb_run import is_wandb, read_wandb
@@ -144,7 +144,12 @@ def _read(sources: Sequence[Source], heads: Sequence[bytes], title: str) -> tupl
     if chosen is None:
         if b"\0" in heads[0]:
             raise ValueError(f"{files[0]}: no log of a known format ({', '.join(f.name for f in FORMATS)})")
-        runs = [curves_of(log, title, TEXT, files) for log in read_pasted(sources[0])]
+        logs = [
+            replace(log, rows=rows, title=run or log.title)
+            for log in read_pasted(sources[0])
+            for run, rows in ({"": log.rows} if log.stated else rows_by_run(log.rows)).items()
+        ]
+        runs = [curves_of(log, title, TEXT, files) for log in logs]
         titled = [replace(run, title=f"{title}: {run.title}") if len(runs) > 1 else run for run in runs]
         return tuple(with_flags(run) for run in titled)
     logs = [chosen.read(source) for source in sources]
@@ -158,7 +163,10 @@ def _read(sources: Sequence[Source], heads: Sequence[bytes], title: str) -> tupl
         for note in log.notes
     ]
     notes = tuple(dict.fromkeys(notes_of_runs))
-    return (with_flags(curves_of(Log(rows, notes), title, chosen.name, files)),)
+    return tuple(
+        with_flags(curves_of(Log(own, notes), f"{title}: {run}" if run else title, chosen.name, files))
+        for run, own in rows_by_run(rows).items()
+    )
 
 
 def _names_of(sources: Sequence[Source]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +80,42 @@ class Log:
     notes: tuple[str, ...] = ()
     stated: tuple[Stated, ...] = ()
     title: str = ""
+
+
+# Between run and figure in a column's name: as people write it, and as W&B exports a chart.
+_OF_RUN = (": ", " - ")
+# W&B's columns of the lowest and highest value behind a point of a chart.
+_BOUNDS = ("__MIN", "__MAX")
+
+
+def rows_by_run(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each run of a table whose columns are called ``RUN: FIGURE`` or ``RUN - FIGURE``.
+
+    Several runs are read only where all columns are called so and each run has the same figures.
+
+    Args:
+        rows: of one log.
+
+    Returns:
+        run -> its rows, with the figures' plain names; all rows under "" where the columns name no runs.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row.values))
+    for mark in _OF_RUN:
+        parts = {name: name.rpartition(mark) for name in names}
+        of_run: dict[str, dict[str, str]] = {}
+        for name, (run, _, figure) in parts.items():
+            of_run.setdefault(run.strip(), {})[name] = figure.strip()
+        figures = [sorted(of.values()) for of in of_run.values()]
+        if len(of_run) > 1 and "" not in of_run and all(figures[0] == others for others in figures):
+            break
+    else:
+        return {"": list(rows)}
+    found: dict[str, list[Row]] = {}
+    for run, of in of_run.items():
+        plain = {name: figure for name, figure in of.items() if not figure.endswith(_BOUNDS)}
+        own = [{figure: row.values[n] for n, figure in plain.items() if n in row.values} for row in rows]
+        found[run] = [replace(row, values=values) for row, values in zip(rows, own, strict=True) if values]
+    return found
 
 
 @dataclass(frozen=True, eq=False)

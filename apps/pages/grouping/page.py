@@ -92,14 +92,14 @@ def strip_html(replay: Replay, drawn: tuple[int, ...]) -> str:
     rows = [_row(replay, number, step, drawn) for number, step in enumerate(replay.steps, 1)]
     near = f"{2 * replay.settings.tag_threshold:g}"
     legend = (
-        "In the last column each row is a detection and each column a person found so far, by number. A cell is "
-        f"the distance between the detection's tag and the person's mean tag: full colour at 0, none from {near} "
-        "on (twice the tag threshold). Framed: the person that the detection joined. Pointing at a cell shows its "
-        "cost: detections are assigned to people so that the sum of the costs is lowest."
+        "In the last column each row is a detection and each column a person found so far, by number. A cell "
+        "is the distance between the detection's tag and the person's mean tag: full colour at 0, none from "
+        f"{near} on (twice the tag threshold). Framed: the person that the detection joined. Pointing at a "
+        "cell shows its cost: detections are assigned so that the sum of the costs is lowest."
     )
     return (
-        f'<p class="grp-legend">{legend}</p><div class="grp-scroll"><table class="grp-strip"><thead><tr>{head}'
-        f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<p class="grp-legend">{legend}</p><div class="grp-scroll"><table class="grp-strip"><thead>'
+        f"<tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
