@@ -179,3 +179,19 @@ def test_an_interval_is_asked_for_once_and_not_once_the_slider_moves(asked):
         "})()",
     )
     assert found == ["2"]
+
+
+def test_the_interval_of_a_pair_is_there_until_that_of_the_next_version_is_known(asked):
+    found = asked(
+        "comparison.js",
+        "await (async () => {\n"
+        "  globalThis.fetch = async () => new Response(JSON.stringify({low: 0.1, high: 0.2}));\n"
+        "  const intervals = new m.Intervals(() => {});\n"
+        "  const held = {run: 'r', data: 'd', version: 'v', asked: {decoder: '', score: ''}};\n"
+        "  const newer = {...held, version: 'w'};\n"
+        "  intervals.want(held, 0, 1); await new Promise((done) => setTimeout(done, 300));\n"
+        "  const of = (one, b) => ['of', 'before'].map((n) => intervals[n](one, 0, b)?.low ?? null);\n"
+        "  return [of(held, 1), of(newer, 1), of(newer, 2)];\n"
+        "})()",
+    )
+    assert found == [[0.1, 0.1], [None, 0.1], [None, None]]
