@@ -327,3 +327,41 @@ def test_the_verb_names_annotations_and_refuses_in_one_sentence(workbench, tmp_p
         assert message in err
         assert len(err.strip().splitlines()) == 1
     assert workbench("data", "astronaut")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "corner"),
+    [
+        (lambda image, box: (image["width"] - 1, image["height"] - 1), "lower right"),
+        (lambda image, box: (box[0], box[1]), "of their box"),
+        (lambda image, box: (7, 7), "upper left"),
+    ],
+)
+def test_one_place_that_stands_for_what_is_not_labelled_is_named(linted, place, corner):
+    def change(raw):
+        images = {image["id"]: image for image in raw["images"]}
+        for entry in raw["annotations"][::3]:
+            points = np.reshape(entry["keypoints"], (-1, 3))
+            points[[3, 8, 11, 15]] = (*place(images[entry["image_id"]], entry["bbox"]), 2)
+            entry["keypoints"] = points.ravel().tolist()
+            entry["num_keypoints"] = int((points[:, 2] > 0).sum())
+
+    assert corner in only(linted(change, images=False), "visibility").finding.evidence
+
+
+def test_a_fixed_thing_that_is_annotated_in_every_picture_is_no_placeholder(linted):
+    def change(raw):
+        for entry in raw["annotations"]:
+            entry["keypoints"][:6] = [100, 90, 2, 100, 90, 2]
+            entry["num_keypoints"] = sum(v > 0 for v in entry["keypoints"][2::3])
+
+    assert "visibility" not in causes(linted(change, images=False))
+
+
+@pytest.mark.parametrize(("pixels", "severity"), [(3, "remark"), (40, "warning")])
+def test_a_keypoint_outside_of_its_image_by_a_hands_error_is_a_remark(linted, pixels, severity):
+    def change(raw):
+        image = {one["id"]: one for one in raw["images"]}[raw["annotations"][0]["image_id"]]
+        raw["annotations"][0]["keypoints"][:3] = [image["width"] + pixels, 50, 2]
+
+    assert only(linted(change, images=False), "keypoints outside the image").finding.severity == severity

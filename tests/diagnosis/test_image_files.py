@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.diagnosis.planted_labels import half_as_large, image_files
+from tests.diagnosis.planted_labels import each, half_as_large, image_files, leaked_copies
 from tests.diagnosis.systems import RTMPOSE, VITPOSE
 from workbench.core import Batch, Outputs, Sample
 from workbench.core.wrapping import Wrapper
@@ -30,6 +30,7 @@ from workbench.diagnosis.image_file_causes import (
 )
 from workbench.diagnosis.loading_causes import NotRun
 from workbench.diagnosis.mosaic import interpolated, is_mosaic
+from workbench.diagnosis.set_causes import TrainingImages
 from workbench.models import open_model
 
 IMAGE = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
@@ -148,3 +149,28 @@ def test_the_colours_of_a_sensor_mosaic_are_interpolated_whichever_place_is_red(
     assert is_mosaic(made)
     assert not is_mosaic(picture)
     assert np.abs(interpolated(made).astype(float) - picture).mean() < (30 if jpeg else 12)
+
+
+@pytest.mark.parametrize(("low", "high", "scale"), [((0, 0), (320, 360), 1.0), ((40, 40), (440, 340), 1.4)])
+def test_a_part_of_a_validation_picture_in_the_training_is_found_by_its_pose_and_pixels(
+    tmp_path, low, high, scale
+):
+    size = [round(scale * (b - a)) for a, b in zip(low, high, strict=True)]
+
+    def save(picture, path):
+        picture.crop((*low, *high)).resize(size).save(path, quality=70)
+
+    def change(raw):
+        def edit(points, _):
+            inside = (points[:, :2] >= low).all(1) & (points[:, :2] <= high).all(1)
+            points[:, :2] = (points[:, :2] - low) * scale
+            return points * inside[:, None]
+
+        each(raw, edit)
+        for image in raw["images"]:
+            image["width"], image["height"] = size
+
+    targets, options = leaked_copies(0.2, RTMPOSE, "part_{}.jpg", save, change)(tmp_path)
+    found = diagnose(targets, level="files", causes=[TrainingImages()], **options).findings
+    assert [one.cause for one in found] == ["training images in the validation set"]
+    assert "cut or scaled" in found[0].evidence

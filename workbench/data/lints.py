@@ -489,3 +489,22 @@ def outside_image(pose_set: PoseSet, chosen: Iterable[Instance]) -> dict[int, in
         if count:
             found[a.annotation_id] = found.get(a.annotation_id, 0) + count
     return found
+
+
+def farthest_outside(pose_set: PoseSet, one: Instance) -> float:
+    """How far (pixels) a labelled keypoint of an instance lies outside its image; 0 where none does.
+
+    Args:
+        pose_set: the set.
+        one: annotation to look at.
+    """
+    record = pose_set.images[one.image_id]
+    if record.width is None or record.height is None:
+        return 0.0
+    x, y, _ = one.truth[one.truth[:, 2] > 0].T
+    return float(np.maximum.reduce([-x, -y, x - record.width, y - record.height, 0 * x]).max(initial=0.0))
+
+
+def usual(pose_set: PoseSet) -> list[Instance]:
+    """Annotations of single instances with labelled keypoints."""
+    return [a for a in pose_set.instances if a.num_keypoints and not a.iscrowd]

@@ -19,20 +19,23 @@ from workbench.core.report import Report, plain
 from workbench.data.image_lints import located_in_images, located_sizes
 from workbench.data.lints import (
     Located,
+    farthest_outside,
     located,
     located_at,
     miscounted,
     outside_image,
     repeated_annotations,
+    usual,
 )
 from workbench.data.pose_set import missing_images
+from workbench.data.visibility_lint import visibility
 from workbench.skeletons import mirror_by_names
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from workbench.core import Skeleton
-    from workbench.data.pose_set import Instance, PoseSet
+    from workbench.data.pose_set import PoseSet
 
 CHECKS: dict[str, str] = {
     "mirror pairs": "left and right keypoints are partners, as their names and the file say",
@@ -62,19 +65,12 @@ CHECKS: dict[str, str] = {
 OF_IMAGES = ("images of another size", "repeated images", "turned images", "images of several frames")
 WITH_MODEL = "a model is needed: `workbench data lint` with --model CHECKPOINT"
 
-# Where both coordinates have this value, nothing was labelled: COCO's 0, and the -1 of converters.
-_PLACEHOLDERS = (0, -1)
+# So far (pixels) outside of a picture, in such a share of the instances, keypoints lie by a hand's error.
+_HAND, _HANDS = 5.0, 0.1
 # A visible keypoint farther outside than this share of the box's longer side is of another box.
 _FAR = 0.5
-# Nobody labels so many keypoints of which none is seen, but for one instance in some hundred.
-_RICH, _LEAST_HIDDEN, _SOME_HIDDEN = 6, 3, 0.05
-# No keypoint lies in the middle of its box by itself: so near (pixels), in such a share of all.
-_ROUNDED, _MIDDLE = 0.75, 0.01
 # Single instances that a tool calls crowds are few in correct sets.
 _LEAST_CROWDS, _MOST_CROWDS = 3, 0.02
-# Where hidden keypoints alone were kept, no keypoint is labelled in more of the instances than this, and in
-# the middle instance at most this share of them; where nothing was dropped, both are above .8.
-_SELDOM, _FEW = 0.65, 0.45
 # Two pairs of sides belong together if they point the same way in this share of at least so many instances.
 _AGREE, _LEAST = 0.95, 40
 # Sides nearer to each other than this share of the instance's extent do not tell which is which.
@@ -195,7 +191,7 @@ def lint(
     if "keypoint order" not in checked:
         skipped["keypoint order"] = (not_checked or {}).get("keypoint order", WITH_MODEL)
     pairs = sum(k < partner for k, partner in enumerate(_partners(pose_set)))
-    if "left/right swaps" not in checked and (pairs < 2 or len(_usual(pose_set)) < _LEAST):
+    if "left/right swaps" not in checked and (pairs < 2 or len(usual(pose_set)) < _LEAST):
         what = f"{_LEAST} labelled instances" if pairs >= 2 else "two pairs of left and right keypoints"
         few = f"the set has fewer than {what}, and {WITH_MODEL}"
         skipped["left/right swaps"] = (not_checked or {}).get("left/right swaps", few)
@@ -356,10 +352,6 @@ def _sigmas(pose_set: PoseSet) -> list[Located]:
 # Single annotations.
 
 
-def _usual(pose_set: PoseSet) -> list[Instance]:
-    return [a for a in pose_set.instances if a.num_keypoints and not a.iscrowd]
-
-
 def _repeated(pose_set: PoseSet) -> list[Located]:
     found = repeated_annotations(pose_set)
     if not found:
@@ -369,7 +361,7 @@ def _repeated(pose_set: PoseSet) -> list[Located]:
 
 
 def _areas(pose_set: PoseSet) -> list[Located]:
-    found = [a for a in _usual(pose_set) if not np.isfinite(a.area)]
+    found = [a for a in usual(pose_set) if not np.isfinite(a.area)]
     if not found:
         return []
     text = f"{len(found)} labelled instances have no area, which OKS needs"
@@ -406,18 +398,23 @@ def _crowds(pose_set: PoseSet) -> list[Located]:
 
 
 def _outside(pose_set: PoseSet) -> list[Located]:
-    chosen = _usual(pose_set)
+    chosen = usual(pose_set)
     counts = outside_image(pose_set, chosen)
     if not counts:
         return []
     text = f"{sum(counts.values())} labelled keypoints of {len(counts)} instances lie outside their image"
     behind = [a for a in chosen if a.annotation_id in counts]
+    # At the border of a picture an annotator's hand reaches over it.
+    farthest = max(farthest_outside(pose_set, a) for a in behind)
+    if farthest <= _HAND and len(behind) <= _HANDS * len(chosen):
+        text += f", none by more than {_HAND:g} pixels, as annotators draw them"
+        return [located_at(Finding("keypoints outside the image", text, severity="remark"), behind)]
     return [located_at(Finding("keypoints outside the image", text, severity="warning"), behind)]
 
 
 def _outside_box(pose_set: PoseSet) -> list[Located]:
     behind, count = [], 0
-    for a in _usual(pose_set):
+    for a in usual(pose_set):
         x0, y0, x1, y1 = a.box
         if not a.has_size:
             continue
@@ -436,105 +433,10 @@ def _outside_box(pose_set: PoseSet) -> list[Located]:
     return [located_at(Finding("keypoints outside the box", text, severity="warning"), behind)]
 
 
-def _merged_hidden(chosen: Sequence[Instance]) -> list[Located]:
-    """Instances all of whose keypoints are hidden, among others that have visible ones."""
-    rich = [a for a in chosen if a.num_keypoints >= _RICH]
-    counts = [int((a.truth[:, 2] == 2).sum()) for a in rich]
-    hidden = [a for a, count in zip(rich, counts, strict=True) if not count]
-    # Where few keypoints are labelled, chance hides all of some: then about as many have one that is seen.
-    merged = len(hidden) > 2 * counts.count(1)
-    if merged and max(_LEAST_HIDDEN, _SOME_HIDDEN * len(rich)) <= len(hidden) < len(rich):
-        text = (
-            f"every labelled keypoint of {len(hidden)} instances has visibility 1, which is `hidden` in COCO,"
-            f" while the other {len(rich) - len(hidden)} have visible ones: as after a merge with a file that"
-            " marks nothing as visible"
-        )
-        fix = "Write 2 for visible keypoints of these instances too."
-        return [located_at(Finding("visibility", text, fix, severity="warning"), hidden)]
-    return []
-
-
-def _in_the_middle(pose_set: PoseSet, chosen: Sequence[Instance]) -> list[Located]:
-    """Instances with several labelled keypoints exactly in the middle of their box, or of their image."""
-    middles: dict[str, Callable[[Instance], tuple[float, float]]] = {
-        "box": lambda a: ((a.box[0] + a.box[2]) / 2, (a.box[1] + a.box[3]) / 2),
-        "image": lambda a: (
-            (pose_set.images[a.image_id].width or np.nan) / 2,
-            (pose_set.images[a.image_id].height or np.nan) / 2,
-        ),
-    }
-    made = []
-    labelled = sum(a.num_keypoints for a in chosen)
-    for what, middle in middles.items():
-        counts = {}
-        for a in chosen:
-            at = (np.abs(a.truth[:, :2] - middle(a)) <= _ROUNDED).all(1) & (a.truth[:, 2] > 0)
-            counts[id(a)] = int(at.sum())
-        behind, count = [a for a in chosen if counts[id(a)]], sum(counts.values())
-        several = sum(number > 1 for number in counts.values())
-        if count >= _MIDDLE * labelled and several >= max(_LEAST_HIDDEN, _MIDDLE * len(chosen)):
-            text = (
-                f"{count} labelled keypoints of {len(behind)} instances lie exactly in the middle of their "
-                f"{what}, in {several} instances more than one: a place that was clicked for what could not "
-                "be seen"
-            )
-            fix = "Give these keypoints visibility 0, or 1 with the place where they are."
-            made.append(located_at(Finding("visibility", text, fix), behind))
-    return made
-
-
-def _visibility(pose_set: PoseSet) -> list[Located]:
-    chosen = _usual(pose_set)
-    made = []
-    for value in _PLACEHOLDERS:
-        at = [a for a in chosen if ((a.truth[:, 2] > 0) & (a.truth[:, :2] == value).all(1)).any()]
-        if at:
-            place, by = f"({value}, {value})", "COCO puts" if value == 0 else "tools put"
-            text = f"{len(at)} instances have labelled keypoints at {place}, where {by} what is not labelled"
-            fix = f"Give keypoints at {place} visibility 0."
-            made.append(located_at(Finding("visibility", text, fix), at))
-    placed = [a for a in pose_set.instances if not a.iscrowd and a.truth[:, :2].any()]
-    if placed and not chosen:
-        text = (
-            f"no keypoint is labelled: all have visibility 0, although those of {len(placed)} instances have "
-            "coordinates"
-        )
-        fix = "Write visibility 2 for keypoints that are seen and 1 for hidden ones; 0 is `not labelled`."
-        made.append(located_at(Finding("visibility", text, fix), placed))
-    made += _in_the_middle(pose_set, chosen)
-    made += _merged_hidden(chosen)
-    seen = np.stack([a.truth[:, 2] for a in chosen]) if chosen else np.zeros((0, 1))
-    if len(chosen) >= 2 and (seen == 1).any() and not (seen == 2).any():
-        text = (
-            "every labelled keypoint has visibility 1, which is `hidden` in COCO: evaluators count them, "
-            "code that asks for visible keypoints (2) finds none"
-        )
-        made.append(
-            Located(Finding("visibility", text, "Write 2 for visible keypoints.", severity="warning"))
-        )
-    if len(chosen) >= _LEAST and not (seen == 1).any():
-        labelled = (seen > 0).astype(float)
-        rates, middle = labelled.mean(0), np.median(labelled.sum(1))
-        # Of a skeleton made of several sets' keypoints, some are never labelled together.
-        together = (labelled.T @ labelled)[np.ix_(rates > 0, rates > 0)].all()
-        if rates.max() < _SELDOM and middle <= _FEW * len(rates) and together:
-            text = (
-                f"no keypoint is labelled in more than {rates.max():.0%} of {len(chosen)} instances, "
-                f"{middle:.0f} of {len(rates)} in the middle one, and none as hidden (visibility 1): as "
-                "after a conversion that kept hidden keypoints alone"
-            )
-            fix = "Compare a picture with its labels; keep keypoints of visibility 1 and of 2."
-            made.append(Located(Finding("visibility", text, fix, severity="warning")))
-    return made
-
-
-# Exchanged sides, from the set alone.
-
-
 def _swaps(pose_set: PoseSet) -> list[Located]:
     """Instances in which one pair of sides points against the pairs that it goes with in all others."""
     pairs = [(k, p) for k, p in enumerate(_partners(pose_set)) if k < p]
-    chosen = _usual(pose_set)
+    chosen = usual(pose_set)
     if len(pairs) < 2 or len(chosen) < _LEAST:
         return []
     truth = np.stack([a.truth for a in chosen])
@@ -588,7 +490,7 @@ def _missing(pose_set: PoseSet, absent: Mapping[int, Path]) -> list[Located]:
 
 
 _OWN: tuple[Callable[[PoseSet], list[Located]], ...] = (
-    _mirror, _sigmas, _repeated, _areas, _counts, _crowds, _outside, _outside_box, _visibility, _swaps,
+    _mirror, _sigmas, _repeated, _areas, _counts, _crowds, _outside, _outside_box, visibility, _swaps,
 )  # fmt: skip
 
 _ON_DISK: tuple[Callable[[PoseSet], list[Located]], ...] = (located_sizes, located_in_images)

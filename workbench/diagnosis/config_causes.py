@@ -17,11 +17,13 @@ from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.fixes import REMOVED, config_diff
 from workbench.diagnosis.run_logs import own_curves
 from workbench.diagnosis.schedule import parts_of, rate_at
-from workbench.diagnosis.text_causes import stated_recipe
+from workbench.diagnosis.text_causes import recipe_name, stated_recipe
 from workbench.recipes.key_rules import NEVER_TRAIN
 
 # Decay takes less than this share of norms and biases over a run: nothing to speak of.
 LITTLE_DECAY = 0.15
+# A decay under which no weight lasts: another cause, which names it.
+TOO_STRONG = 1.0
 # How far the logarithm of a ratio may lie from a whole number.
 POWER_OF_TEN = 0.005
 # Points at which the schedule of a config is read.
@@ -140,7 +142,8 @@ def _counted(number: int, one: str, many: str) -> str:
 class WeightDecayOnNorms(Cause):
     """Norms and biases are decayed as weights are, and lose much of their size over the run."""
 
-    name, group, needs = "weight decay on norms and biases", "training", ("config", "log or checkpoint")
+    name, group = "weight decay on norms and biases", "training"
+    needs = ("config", "log, checkpoint, or the set of a recipe")
     refuted_by = "the optimizer's parameter groups, in which norms and biases have no decay"
 
     def test(self, case: Case) -> Answer:
@@ -154,13 +157,15 @@ class WeightDecayOnNorms(Cause):
         decay = float(optimizer.get("weight_decay", usual) or 0.0)
         if decay <= 0:
             return RuledOut("the config decays nothing")
+        if decay >= TOO_STRONG:
+            return RuledOut(f"weight_decay={decay:g} is too strong for every weight, not for these alone")
         groups = wrapper if isinstance(wrapper, Mapping) else optimizer
         constructor = str(groups.get("constructor", ""))
         if "LayerDecay" in constructor:
             return RuledOut(f"{constructor} leaves norms and biases without decay")
         factors = groups.get("paramwise_cfg")
         factors = factors if isinstance(factors, Mapping) else {}
-        shares = {kind: float(factors.get(f"{kind}_decay_mult", 1.0)) for kind in ("norm", "bias")}
+        shares = {kind: _factor(factors, kind) for kind in ("norm", "bias")}
         worst = max(shares.values())
         if worst <= 0:
             return RuledOut("norm_decay_mult and bias_decay_mult are 0")
@@ -180,11 +185,24 @@ class WeightDecayOnNorms(Cause):
         )
 
 
+def _factor(factors: Mapping[str, Any], kind: str) -> float:
+    """What the decay of norms, or of biases, is multiplied with; custom_keys name them as well."""
+    keys = factors.get("custom_keys")
+    for name, rule in keys.items() if isinstance(keys, Mapping) else ():
+        if (
+            kind in str(name).lower().split(".")[-1]
+            and "table" not in str(name)
+            and isinstance(rule, Mapping)
+        ):
+            return float(rule.get("decay_mult", 1.0))
+    return float(factors.get(f"{kind}_decay_mult", 1.0))
+
+
 def _summed_rate(case: Case) -> float:
     """Sum of the learning rates of all steps: from the log, else from the config's schedule.
 
     Raises:
-        NotAvailable: neither says how many steps were made.
+        NotAvailable: nothing says how many steps were made.
     """
     try:
         series = rate_of(own_curves(case))
@@ -195,13 +213,37 @@ def _summed_rate(case: Case) -> float:
         if known.sum() >= 2:
             rate, at = series.value[known], series.iteration[known]
             return float((np.diff(at) * (rate[1:] + rate[:-1]) / 2).sum())
-    steps = case.checkpoint().iteration
-    if not steps:
-        raise NotAvailable("neither a log nor the checkpoint says how many steps were made")
+    steps, epochs = _length_of_run(case)
     base, parts = parts_of(case.config())
-    per_epoch = steps / max(case.checkpoint().epoch or 1, 1)
+    per_epoch = steps / epochs
     at = np.linspace(0, steps, POINTS)
     return float(np.mean([rate_at(base, parts, i, per_epoch) for i in at]) * steps)
+
+
+def _length_of_run(case: Case) -> tuple[float, float]:
+    """Steps and epochs of the run: of the checkpoint, else of the config where its set is that of a recipe.
+
+    Raises:
+        NotAvailable: neither says it.
+    """
+    from workbench.recipes.comparison import Subject
+    from workbench.recipes.recipe import recipe
+    from workbench.recipes.training_rules import iterations_of
+    from workbench.recipes.values import decisions_of
+
+    try:
+        steps, epoch = case.checkpoint().iteration, case.checkpoint().epoch
+    except NotAvailable:
+        steps, epoch = None, None
+    if steps:
+        return steps, max(epoch or 1, 1)
+    name, made = recipe_name(case), decisions_of(case.config())
+    epochs, known = made.get("schedule.epochs"), recipe(name) if name else None
+    if known is not None and isinstance(epochs, (int, float)) and 0 < epochs < math.inf:
+        steps = iterations_of(Subject(made, known, known.devices), epochs)
+    if not steps:
+        raise NotAvailable("no log, checkpoint or set of a recipe says how many steps were made")
+    return steps, epochs
 
 
 CAUSES: tuple[Cause, ...] = (

@@ -26,10 +26,15 @@ from workbench.evaluation.predictions import Predictions
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from workbench.data.pose_set import ImageRecord, PoseSet
+    from workbench.data.pose_set import ImageRecord, Instance, PoseSet
 
 # Pictures of which headers are read; those of training images that are compared by content.
 MOST_HEADERS, MOST_COMPARED = 5000, 1500
+# The same pose in another picture: from so many labelled keypoints on, whose places differ by less than this
+# share of the pose's size in sum; a keypoint without a label stands so far away.
+MANY_POINTS, SAME_SHAPE, UNLABELLED = 6, 0.05, 9.0
+# Patches of this side are of one picture from this correlation on; grey levels that vary less are plain.
+PATCH, PLAIN, SAME_PATCH = 32, 3.0, 0.9
 
 
 class RepeatedAnnotations(Cause):
@@ -147,9 +152,9 @@ def _training_set(case: Case, config: Mapping[str, Any], pose_set: PoseSet) -> P
 def leaked_images(pose_set: PoseSet, train: PoseSet, case: Case) -> tuple[set[int], str]:
     """Ids of images of a set that are among the training images, and how that was told.
 
-    By content where the files are there (equal bytes, or equal thumbnails, mirrored ones too); else by name,
-    where the same name also has an annotation with the same keypoints: sets that number their files share
-    names.
+    By content where the files are there: equal bytes, or equal thumbnails, mirrored ones too, or the same
+    pose on the same pixels for a picture that was cut or scaled. Else by name, where the same name also has
+    an annotation with the same keypoints: sets that number their files share names.
 
     Args:
         pose_set: of the validation.
@@ -178,7 +183,8 @@ def leaked_images(pose_set: PoseSet, train: PoseSet, case: Case) -> tuple[set[in
             if mirrored:
                 how = f"the same content, {len(mirrored)} of them mirrored"
                 return leaked | mirrored, how
-        return leaked, "the same content"
+        cut = _cut_out(pose_set, train, case) - leaked
+        return leaked | cut, f"the same content{f', {len(cut)} of them cut or scaled' if cut else ''}"
     poses = defaultdict(set)
     for one in train.instances:
         poses[train.images[one.image_id].path.name].add(one.truth.tobytes())
@@ -188,6 +194,65 @@ def leaked_images(pose_set: PoseSet, train: PoseSet, case: Case) -> tuple[set[in
         if one.num_keypoints and one.truth.tobytes() in poses.get(pose_set.images[one.image_id].path.name, ())
     }
     return leaked, "the same file name and keypoints; the images themselves are not there to compare"
+
+
+def _cut_out(pose_set: PoseSet, train: PoseSet, case: Case) -> set[int]:
+    """Ids of images of which the training set has a part, or another size: the same pose on the same pixels.
+
+    Keypoints relative to each other tell a pose of many points from every other; the pictures around the two
+    decide.
+    """
+    from scipy.spatial import KDTree
+
+    known, poses = _shapes(train)
+    looked_for, own = _shapes(pose_set)
+    if not known or not looked_for:
+        return set()
+    found: set[int] = set()
+    near = np.atleast_1d(KDTree(poses).query(own, distance_upper_bound=SAME_SHAPE)[1])
+    for instance, at in zip(looked_for, map(int, near), strict=True):
+        if at < len(known) and instance.image_id not in found:
+            case.step()
+            one, other = pose_set.images[instance.image_id].path, train.images[known[at].image_id].path
+            if _same_pixels(_around(one, instance.truth), _around(other, known[at].truth)):
+                found.add(instance.image_id)
+    return found
+
+
+def _shapes(pose_set: PoseSet) -> tuple[list[Instance], Float[np.ndarray, "N D"]]:
+    """Instances with enough labelled keypoints whose picture is there, and their poses of one place and size.
+
+    A keypoint without a label is far away from every other place, so that poses of other keypoints differ.
+    """
+    chosen = [
+        one for one in pose_set.instances
+        if (one.truth[:, 2] > 0).sum() >= MANY_POINTS and pose_set.images[one.image_id].path.is_file()
+    ]  # fmt: skip
+    rows = []
+    for one in chosen:
+        seen = one.truth[:, 2] > 0
+        points = np.asarray(one.truth[:, :2], float) - one.truth[seen, :2].mean(0)
+        points /= max(np.sqrt((points[seen] ** 2).sum(1).mean()), 1e-6)
+        rows.append(np.where(seen[:, None], points, UNLABELLED).ravel())
+    return chosen, np.array(rows)
+
+
+def _around(path: Path, truth: Float[np.ndarray, "K 3"]) -> Float[np.ndarray, "S S"]:
+    """Grey levels of the rectangle around a pose's keypoints, of one size."""
+    import cv2
+
+    image, points = read_image(path), truth[truth[:, 2] > 0, :2]
+    (x0, y0), (x1, y1) = points.min(0), points.max(0)
+    affine = np.array([[(x1 - x0) / PATCH, 0, x0], [0, (y1 - y0) / PATCH, y0]])
+    flags = cv2.INTER_AREA | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, affine, (PATCH, PATCH), flags=flags).mean(2)
+
+
+def _same_pixels(one: Float[np.ndarray, "S S"], other: Float[np.ndarray, "S S"]) -> bool:
+    """Whether two patches are of one picture; plain ones tell nothing."""
+    if min(one.std(), other.std()) < PLAIN:
+        return False
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1]) > SAME_PATCH
 
 
 def _scores_of(case: Case, leaked: set[int]) -> tuple[str, tuple[Measurement, ...]]:

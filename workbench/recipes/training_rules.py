@@ -108,7 +108,7 @@ def schedule_length(subject: Subject) -> Iterator[AuditFinding]:
         by_epoch = entry.get("by_epoch", True) is not False
         place, end = f"param_scheduler.{n}.end", entry.get("end")
         if is_warm_up(entry) and isinstance(end, (int, float)):
-            run = epochs if by_epoch else _iterations(subject, epochs)
+            run = epochs if by_epoch else iterations_of(subject, epochs)
             unit = "epochs" if by_epoch else "iterations"
             yield from _long_warm_up(place, float(end), run, unit, source)
         milestones = entry.get("milestones")
@@ -135,7 +135,7 @@ def schedule_length(subject: Subject) -> Iterator[AuditFinding]:
 def _early_end(subject: Subject, epochs: float, source: str) -> Iterator[AuditFinding]:
     """A cosine, or steps, whose last fall is long before the end of the run, with no scheduler after it."""
     entries = [(n, e) for n, e in schedulers(subject.config) if not is_warm_up(e)]
-    each = _iterations(subject, epochs) / epochs
+    each = iterations_of(subject, epochs) / epochs
     ends = [_last_fall(entry, each) for _, entry in entries]
     if not entries or math.inf in ends:
         return
@@ -181,8 +181,13 @@ def _last_fall(entry: Mapping[str, Any], each: float) -> float:
     return end / each if each else math.inf
 
 
-def _iterations(subject: Subject, epochs: float) -> float:
-    """Steps of the whole run where the data set is the recipe's; 0 where that is not known."""
+def iterations_of(subject: Subject, epochs: float) -> float:
+    """Steps of the whole run where the data set is the recipe's; 0 where that is not known.
+
+    Args:
+        subject: the config and its recipe.
+        epochs: of the run.
+    """
     recipe, batch = subject.recipe, subject.decisions.get("train.batch_size")
     same = recipe is not None and recipe.samples and file_name(
         subject.decisions.get("train.annotations")
@@ -197,7 +202,7 @@ def _plain_warm_up(subject: Subject, epochs: float, source: str) -> Iterator[Aud
     number, _, unit = words.partition(" ")
     if made.dialect == "mmengine" or unit not in ("epochs", "iterations"):
         return
-    run = epochs if unit == "epochs" else _iterations(subject, epochs)
+    run = epochs if unit == "epochs" else iterations_of(subject, epochs)
     yield from _long_warm_up(made.key("schedule.warmup"), float(number), run, unit, source)
 
 
@@ -328,6 +333,42 @@ def _judged_files(made: Decisions) -> Iterator[AuditFinding]:
                 source="mmpose 1.3.2 CocoMetric, ann_file",
                 fix=f"name {file_name(loaded)} in both places",
             )
+
+
+# Published sets whose detected boxes lie beside them, and their names in the paths of mmpose 1.3.2's configs.
+_OF_DETECTIONS = {"coco", "crowdpose", "posetrack18", "humanart", "ochuman", "mpii", "aic", "jhmdb", "ap10k"}
+
+
+def detected_boxes(subject: Subject) -> Iterator[AuditFinding]:
+    """Detected boxes are of the images that are judged: their file and the annotations share a set's name."""
+    made = subject.decisions
+    for part in ("val", "test") if made.dialect == "mmengine" else ():
+        place = f"{part}_dataloader.dataset"
+        boxes = look_up(made.config, f"{place}.bbox_file")
+        own = [look_up(made.config, f"{place}.{key}") for key in ("data_root", "ann_file")]
+        if not isinstance(boxes, str) or not isinstance(own[1], str):
+            continue
+        named, judged = _words_of(boxes), _words_of("/".join(str(one or "") for one in own))
+        if named & _OF_DETECTIONS and not named & judged:
+            of = ", ".join(sorted(named & _OF_DETECTIONS))
+            yield finding(
+                "error",
+                f"{place}.bbox_file",
+                boxes,
+                None,
+                cause="predicted on other data than judged on",
+                evidence=f"the detected boxes are those of {of} ({file_name(boxes)}), and the annotations "
+                f"are {'/'.join(str(one) for one in own if one)}",
+                why="boxes belong to images by their ids: they are cut out of other pictures, or of none",
+                source="mmpose 1.3.2 BaseCocoStyleDataset, bbox_file",
+                fix="detect boxes in these images, or remove bbox_file to use the annotated ones",
+            )
+            return
+
+
+def _words_of(path: str) -> set[str]:
+    """The words of a path in lower case, without those that any set has."""
+    return set(re.split(r"[^a-z0-9]+", path.lower())) - {"", "data", "annotations", "val", "test", "json"}
 
 
 # Option of CocoMetric, its default in all top-down recipes of mmpose, what another value does.
@@ -483,6 +524,7 @@ TRAINING_RULES = (
     rate_and_batch,
     schedule_length,
     same_files,
+    detected_boxes,
     metric,
     loaders,
     average_momentum,
