@@ -82,6 +82,30 @@ def recording(
         yield record
 
 
+@contextmanager
+def checking(check: Callable[[], None]) -> Iterator[None]:
+    """Call a function before every layer that this thread runs while the block runs; an error ends the pass.
+
+    It is a hook for modules in general: layers that have hooks of their own leave torch's fused kernels.
+
+    Args:
+        check: raises to end the pass.
+    """
+    from torch.nn.modules.module import register_module_forward_pre_hook
+
+    mine = threading.get_ident()
+
+    def hook(_module: nn.Module, _inputs: object) -> None:
+        if threading.get_ident() == mine:
+            check()
+
+    handle = register_module_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def count_inputs(module: nn.Module, given: Callable[[int], None]) -> None:
     """Tell the size of every batch that a network is given, for as long as the network lives.
 

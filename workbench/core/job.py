@@ -250,6 +250,11 @@ def current_checkpoint() -> None:
         job.checkpoint()
 
 
+def works_on_job() -> bool:
+    """Whether this thread works on a job."""
+    return _current.get() is not None
+
+
 class JobManager:
     """All jobs of this process.
 

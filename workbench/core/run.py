@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,9 @@ import numpy as np
 from workbench.core.capabilities import MultiPass, RollsOut, ShiftsCoordinates, ShiftsHeatmaps
 from workbench.core.errors import NotAvailable
 from workbench.core.flip import average_with_flip, no_mirror
-from workbench.core.hooks import recording, replacing
+from workbench.core.hooks import checking, recording, replacing
 from workbench.core.inspector import absent_output
-from workbench.core.job import current_checkpoint
+from workbench.core.job import current_checkpoint, works_on_job
 from workbench.core.model import DecodeOptions, PoseModel
 from workbench.core.sample import Sample
 
@@ -160,10 +160,10 @@ def run(
         recording(model.module, model.taps, names) as activations,
         # Inside the hooks' lock: two threads in one module would undo each other's mode.
         evaluating(model.module),
+        # A pass of a large network over a batch takes seconds: a cancelled job ends within it.
+        checking(current_checkpoint) if works_on_job() else nullcontext(),
     ):
         batch = model.prepare(samples)
-        # A pass over many crops takes seconds: a cancelled job ends between two of them.
-        current_checkpoint()
         back = None
         if isinstance(model, MultiPass):
             outputs = model.all_passes(batch, flip).detach()
@@ -172,7 +172,6 @@ def run(
             if flip:
                 mirrored = dataclasses.replace(batch, pixels=batch.pixels.flip(-1))
                 back = model.forward(mirrored).detach()
-                current_checkpoint()
             # A sequence model is inspected as it is used: free-running, not teacher-forced.
             used = model.rollout if isinstance(model, RollsOut) else model.forward
             outputs = used(batch).detach()
