@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import warnings
 
 import cv2
@@ -252,6 +253,17 @@ def test_a_video_of_which_only_a_part_can_be_read_says_so(tmp_path, name):
         found = list(frames(path))
     assert 3 <= len(found) <= 18
     assert f"{len(found)} of 40" in str(said[0].message)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="FFmpeg is bounded on Linux alone")
+def test_a_later_frame_of_many_pixels_ends_the_video_before_it_is_decoded(tmp_path):
+    """Gigabytes were taken for it, and it was shown in the size of the first one."""
+    small, large = (
+        cv2.imencode(".jpg", np.zeros(shape, np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 10])[1].tobytes()
+        for shape in ((48, 64, 3), (12_100, 12_100))
+    )
+    (tmp_path / "grows.avi").write_bytes(30 * small + large)
+    assert sum(1 for _ in frames(tmp_path / "grows.avi")) == 30
 
 
 def test_frames_of_more_pixels_than_any_video_are_refused_before_one_is_decoded(tmp_path, monkeypatch):

@@ -6,6 +6,8 @@ players show it, browsers do not. A name that ends in .avi gives Motion JPEG.
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import warnings
 from collections.abc import Iterator
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 MOST_FRAME_PIXELS = 36_000_000
 """Of a video: 8K has 35 million. A frame is held four times while it is decoded and converted."""
+
+# What FFmpeg may take at once, bytes: a frame of `MOST_FRAME_PIXELS` with 32 bits each. Colours mostly lie in
+# blocks of their own, three to a frame.
+_MOST_OF_FFMPEG = 4 * MOST_FRAME_PIXELS
 
 # Longest time that one frame may be repeated, seconds: times in a damaged or hostile file can be huge.
 LONGEST_PAUSE = 600
@@ -230,6 +236,7 @@ def _opened(path: Path):
     given = os.environ.get(_OPTIONS, "")
     if _CONTAINERS not in given:
         os.environ[_OPTIONS] = "|".join(filter(None, (given, _CONTAINERS, _DECODERS)))
+    _bound_ffmpeg()
     # Others read series of pictures and lists of files too, and are tried for what FFmpeg refuses.
     has_ffmpeg = cv2.CAP_FFMPEG in cv2.videoio_registry.getStreamBackends()
     # An absolute path: FFmpeg takes `http:/host/x.mp4`, a file in a folder named "http:", for an address.
@@ -247,6 +254,24 @@ def _opened(path: Path):
             "convert it to H.264 (ffmpeg -c:v libx264)"
         )
     return capture
+
+
+@functools.cache
+def _bound_ffmpeg() -> None:
+    """Let FFmpeg decode no frame that is much larger than `MOST_FRAME_PIXELS`: the video then ends before it.
+
+    Frames of a video may differ in size, and OpenCV shows the size after the frame is decoded, of some codecs
+    never. Of the public function alone: OpenCV passes no option to the decoders. Where the library cannot be
+    found (outside Linux, or linked into OpenCV) only FFmpeg's own limit holds, 268 million pixels.
+    """
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return
+    for library in {line.split(maxsplit=5)[-1] for line in lines if "/libavutil" in line}:
+        bound = ctypes.CDLL(library).av_max_alloc
+        bound.argtypes, bound.restype = [ctypes.c_size_t], None
+        bound(_MOST_OF_FFMPEG)
 
 
 def _facts(capture, path: Path) -> VideoFacts:
