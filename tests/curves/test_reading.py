@@ -502,6 +502,20 @@ def test_one_json_document_is_a_list_of_rows_or_lists_by_name(tmp_path):
             read_curves(written(tmp_path, "other.json", json.dumps(other, indent=1) + "\n"))
 
 
+def test_a_record_of_wandb_that_is_no_line_of_history_is_left_out(tmp_path, monkeypatch):
+    """One of 250 MB took 800 MB and four minutes."""
+    monkeypatch.setattr("workbench.curves.wandb_run._MOST_OF_A_RECORD", 2 << 20)
+    rows = [{"epoch": 1, "AP": 0.1}, {"text": "x" * (2 << 20)}, {"epoch": 2, "AP": 0.2}]
+    (tmp_path / "run-a.wandb").write_bytes(wandb_file(*rows))
+    curves = read_curves(tmp_path / "run-a.wandb")
+    assert points(curves, "AP") == [(1, 0.1), (2, 0.2)]
+    assert curves.notes == ("a record of 2 MB, which no line of history has, is left out",)
+    monkeypatch.setattr("workbench.curves.wandb_run._MOST_FIELDS", 50)
+    (tmp_path / "run-b.wandb").write_bytes(wandb_file({f"value {n}": n for n in range(51)}))
+    with pytest.raises(ValueError, match=r"another form \(more than 50 fields"):
+        read_curves(tmp_path / "run-b.wandb")
+
+
 def test_objects_in_a_row_of_wandb_are_columns(tmp_path):
     (tmp_path / "run-a.wandb").write_bytes(
         wandb_file(*({"epoch": e, "val": {"AP": e / 10, "by": {"nose": e}}} for e in (1, 2)))

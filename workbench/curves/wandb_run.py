@@ -11,20 +11,23 @@ Source: wandb/wandb:core/pkg/leveldb/record.go, wandb/proto/wandb_internal.proto
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from workbench.core import NotAvailable
 from workbench.curves.json_lines import plain_rows
 from workbench.curves.protobuf import fields
-from workbench.curves.source import Source, check_size
+from workbench.curves.source import MOST_LINE, Source, check_size
 from workbench.curves.table import Log
 
 _MAGIC = b":W&B"
 _BLOCK, _FILE_HEADER, _HEADER = 32_768, 7, 7
 _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+_MOST_OF_A_RECORD = MOST_LINE  # bytes; a line of history has kilobytes
+_MOST_FIELDS = 100_000
 _VALUE_JSON = 16
 _DEEPEST = 8  # objects in objects that are opened; figures lie one or two deep
 
@@ -43,51 +46,73 @@ def read_wandb(source: Source) -> Log:
     """
     check_size(source.path)
     objects = []
-    for record in _records(source.path.read_bytes(), source):
-        try:
-            histories = [content for number, content in fields(record) if number == 2]
-            objects += [_history(content) for content in histories if isinstance(content, bytes)]
-        except (ValueError, IndexError, struct.error) as reason:
-            raise ValueError(f"{source.name}: a record is of another form ({reason})") from None
-        source.budget.make(1 + sum(map(len, objects[-len(histories) :])) if histories else 1)
+    with source.path.open("rb") as file:
+        for record in _records(file, source):
+            try:
+                histories = [content for number, content in _few(record) if number == 2]
+                objects += [_history(content) for content in histories if isinstance(content, bytes)]
+            except (ValueError, IndexError, struct.error) as reason:
+                raise ValueError(f"{source.name}: a record is of another form ({reason})") from None
+            source.budget.make(1 + sum(map(len, objects[-len(histories) :])) if histories else 1)
     if not objects:
         raise NotAvailable(f"{source.name}: no line of history in it")
     return Log(list(plain_rows(objects, source)), tuple(source.notes))
 
 
-def _records(data: bytes, source: Source) -> Iterator[bytes]:
-    """The records, joined of their pieces, as far as the file is whole."""
-    at, pieces = _FILE_HEADER, []
-    while at < len(data):
+def _records(file: BinaryIO, source: Source) -> Iterator[bytes]:
+    """The records, joined of their pieces, as far as the file is whole; one at a time is in memory."""
+    at, pieces, held = _FILE_HEADER, [], 0
+    size = file.seek(0, os.SEEK_END)
+    file.seek(at)
+    while at < size:
         left = _BLOCK - at % _BLOCK
         if left < _HEADER:  # too little for a piece: filled with zeros
-            at += left
+            at = file.seek(at + left)
             continue
-        if at + _HEADER > len(data):
+        head = file.read(_HEADER)
+        if len(head) < _HEADER:
             break
-        stated, length, kind = struct.unpack_from("<IHB", data, at)
-        content = data[at + _HEADER : at + _HEADER + length]
+        stated, length, kind = struct.unpack("<IHB", head)
+        content = file.read(length)
         if len(content) < length:
             break
         if zlib.crc32(content, zlib.crc32(bytes([kind]))) != stated:
             source.note(f"the record at byte {at} is damaged (checksum): it and all after it are left out")
             return
         if kind in (_WHOLE, _FIRST):
-            pieces = []
-        pieces.append(content)
-        at += _HEADER + length
+            pieces, held = [], 0
+        at, held = at + _HEADER + length, held + length
+        if held <= _MOST_OF_A_RECORD:
+            pieces.append(content)
+        else:
+            pieces.clear()
         source.budget.step(1)
         if kind in (_WHOLE, _LAST):
-            yield b"".join(pieces)
-            pieces = []
-    if at < len(data) or pieces:
+            if held <= _MOST_OF_A_RECORD:
+                yield b"".join(pieces)
+            else:
+                source.note(f"a record of {held >> 20} MB, which no line of history has, is left out")
+            pieces, held = [], 0
+    if at < size or held:
         source.note("the last record is cut off and left out")
+
+
+def _few(message: bytes) -> Iterator[tuple[int, Any]]:
+    """The fields of a message; a line of history has hundreds, and four million of them fit into a record.
+
+    Raises:
+        ValueError: there are more than in any message.
+    """
+    for count, field in enumerate(fields(message)):
+        if count == _MOST_FIELDS:
+            raise ValueError(f"more than {_MOST_FIELDS:,} fields")
+        yield field
 
 
 def _history(record: bytes) -> dict[str, Any]:
     """Name -> value of one row; parts of a nested name, or names in an object, are joined with a slash."""
     row: dict[str, Any] = {}
-    for number, item in fields(record):
+    for number, item in _few(record):
         if number == 1 and isinstance(item, bytes):
             name, value = _item(item)
             if name and value is not None:
@@ -105,7 +130,7 @@ def _flat(name: str, value: Any, depth: int = 0) -> dict[str, Any]:
 
 def _item(item: bytes) -> tuple[str, Any]:
     names, value = [], None
-    for number, content in fields(item):
+    for number, content in _few(item):
         if number in (1, 2) and isinstance(content, bytes):
             names.append(content.decode("utf-8", errors="replace")[:200])
         elif number == _VALUE_JSON and isinstance(content, bytes):
