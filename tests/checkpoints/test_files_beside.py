@@ -33,6 +33,8 @@ def entry(begin: int, end: int) -> dict:
         ({"a": entry(0, 16)}, 20, "4 bytes follow 'a', the last of its tensors"),
         ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [16, 8]}}, 16, "'a' ends before it begins"),
         ({"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 8]}}, 8, "header entry of 'a'"),
+        ({"a": {"dtype": "F32", "shape": [1 << 60] * 60, "data_offsets": [0, 8]}}, 8,
+         r"a of shape \(over 10\^12, .*, \.\.\. of 60 axes\) cannot have 8 bytes"),
         ({"a": 5}, 8, "header entry of 'a'"),
         (b'{"a":%s,"a":%s}' % ((json.dumps(entry(0, 16)).encode(),) * 2), 16, "names 'a' twice"),
     ],

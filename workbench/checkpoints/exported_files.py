@@ -25,6 +25,7 @@ from workbench.checkpoints.tensors import (
     Unread,
     checked,
     contiguous,
+    shape_text,
 )
 from workbench.core.files import belongs
 from workbench.core.onnx_graph import read_graph
@@ -114,13 +115,13 @@ def _tensor(path: Path, proto: TensorProto) -> TensorInfo:
     shape = tuple(int(n) for n in proto.dims)
     item = ITEMSIZE.get(dtype, 0)
     if len(shape) > 64 or not all(0 <= n < 1 << 62 for n in shape):
-        raise ValueError(f"{path.name} is damaged: {proto.name[:80]} has the shape {list(shape[:8])}")
+        raise ValueError(f"{path.name} is damaged: {proto.name[:80]} has the shape {shape_text(shape)}")
     need = math.prod(shape) * item
     source = _external(path, proto, need) if proto.data_location == 1 else _inside(path, proto, dtype)
     if item and source.nbytes != need:
         raise ValueError(
-            f"{path.name} is damaged: {proto.name[:80]} of type {dtype} and shape {list(shape)} cannot have "
-            f"{source.nbytes} bytes"
+            f"{path.name} is damaged: {proto.name[:80]} of type {dtype} and shape {shape_text(shape)} cannot "
+            f"have {source.nbytes} bytes"
         )
     storage = Storage(proto.name, dtype, math.prod(shape), source)
     return checked(TensorInfo(proto.name, shape, dtype, storage, 0, contiguous(shape)))
@@ -307,7 +308,7 @@ def _tflite_tensor(
         kind = "sparse (TensorFlow Lite)" if tensor.field(6) else "of another type than numbers"
         return Unread(kind, shape)
     if len(shape) > 64 or any(n < 0 for n in shape) or math.prod(shape) * ITEMSIZE[dtype] != nbytes:
-        raise ValueError(f"{name[:80]} of shape {list(shape[:8])} has {nbytes} bytes")
+        raise ValueError(f"{name[:80]} of shape {shape_text(shape)} has {nbytes} bytes")
     if at + nbytes > len(tensor.data):
         raise ValueError(f"{name[:80]} reaches beyond the file")
     storage = Storage(name, dtype, math.prod(shape), FileRange(path, at, nbytes))

@@ -25,6 +25,7 @@ from workbench.checkpoints.tensors import (
     Unread,
     checked,
     contiguous,
+    shape_text,
 )
 
 
@@ -157,7 +158,9 @@ class Array:
         dtype = self.type.dtype
         need = math.prod(self.shape) * dtype.itemsize
         if need > self.source.nbytes:
-            raise ValueError(f"a numpy array of shape {self.shape} with {self.source.nbytes} bytes")
+            raise ValueError(
+                f"a numpy array of shape {shape_text(self.shape)} with {self.source.nbytes} bytes"
+            )
         flat = np.frombuffer(self.source.read(0, need), dtype=dtype)
         return flat.reshape(self.shape, order="F" if self.fortran else "C")
 
@@ -172,7 +175,9 @@ class Array:
             return self.array()
         skip = skipped * self.type.dtype.itemsize
         if skip > self.source.nbytes:
-            raise ValueError(f"a numpy array of shape {self.shape} with {self.source.nbytes} bytes")
+            raise ValueError(
+                f"a numpy array of shape {shape_text(self.shape)} with {self.source.nbytes} bytes"
+            )
         rest = SubRange(self.source, skip, self.source.nbytes - skip)
         return Array((count,), self.type, rest).array()
 

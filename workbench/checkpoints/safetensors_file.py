@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoints.budget import Limits
 from workbench.checkpoints.pieces import Piece, Pieces
-from workbench.checkpoints.tensors import ITEMSIZE, Contents, FileRange, Storage, TensorInfo, contiguous
+from workbench.checkpoints.tensors import (
+    ITEMSIZE,
+    Contents,
+    FileRange,
+    Storage,
+    TensorInfo,
+    contiguous,
+    shape_text,
+)
 from workbench.core.files import replacing
 
 if TYPE_CHECKING:
@@ -133,7 +141,8 @@ def _tensor(path: Path, name: str, entry: Any, base: int, size: int) -> TensorIn
     info = TensorInfo(name, shape, dtype, storage, 0, contiguous(shape))
     if item and info.nbytes != end - begin:
         raise ValueError(
-            f"{path.name} is damaged: {name[:80]} of shape {shape} cannot have {end - begin} bytes"
+            f"{path.name} is damaged: {name[:80]} of shape {shape_text(shape)} cannot have "
+            f"{end - begin} bytes"
         )
     return info
 

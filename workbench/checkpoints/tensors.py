@@ -222,6 +222,12 @@ def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(steps))
 
 
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A shape in an error: of many axes the first ones and how many there are, and no endless number."""
+    sizes = ", ".join(str(n) if abs(n) < 10**12 else "over 10^12" for n in shape[:8])
+    return f"({sizes}, ... of {len(shape)} axes)" if len(shape) > 8 else f"({sizes}{',' * (len(shape) == 1)})"
+
+
 def checked(info: TensorInfo) -> TensorInfo:
     """The same tensor, after a check that it lies inside its storage.
 
@@ -232,12 +238,13 @@ def checked(info: TensorInfo) -> TensorInfo:
     if not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 1 << 62 for n in numbers):
         raise ValueError("a tensor with impossible sizes: every size, step and offset is a count")
     if len(info.shape) != len(info.stride):
-        raise ValueError(f"a tensor of shape {info.shape} with {len(info.stride)} strides")
+        raise ValueError(f"a tensor of shape {shape_text(info.shape)} with {len(info.stride)} strides")
     item = info.itemsize or 1
     size = info.storage.numel * (ITEMSIZE.get(info.storage.dtype) or 1)
     if (info.offset + info.span) * item > size and info.numel:
         raise ValueError(
-            f"a tensor of shape {info.shape} reaches beyond its storage {info.storage.key!r} of {size} bytes"
+            f"a tensor of shape {shape_text(info.shape)} reaches beyond its storage {info.storage.key!r} of "
+            f"{size} bytes"
         )
     return info
 
