@@ -43,6 +43,9 @@ class Description:
 DEMO = "demo"
 """Prefix of ids that name the built-in checkpoints when another root is served."""
 
+PASS_BYTES = 256 << 20
+"""Images that the forward passes which are kept may hold together: one that was uploaded may be of 225 MB."""
+
 # A rescan finds epochs that a training run wrote meanwhile; every two seconds is soon enough.
 RESCAN_SECONDS = 2.0
 
@@ -57,7 +60,7 @@ class Registry:
         self.sets = DataSets(settings.data, settings.images, settings.reading)
         self._checkpoints: LruCache[Checkpoint] = LruCache(8)
         self._models: LruCache[LoadedModel] = LruCache(4)
-        self._passes: LruCache[Run] = LruCache(24)
+        self._passes: LruCache[Run] = LruCache(24, _image_bytes, PASS_BYTES)
         self._families: LruCache[Identity | str] = LruCache(500)
         self._described: LruCache[Future[Description]] = LruCache(2000)
         # Runs are described here, not in a request: one that takes long holds up no other for long.
@@ -273,6 +276,10 @@ class Registry:
 
         result = self._passes.get((version_of(epoch.path), key, tuple(record), flip), compute)
         return redecode(result, options) if options and options != DecodeOptions() else result
+
+
+def _image_bytes(run: Run) -> int:
+    return sum(sample.image.nbytes for sample in run.samples)
 
 
 def _demo_folder(root: Path) -> dict[str, Path]:

@@ -90,6 +90,24 @@ class TestAnnotationBoxes:
         assert [i for indices, _, _ in batches for i in indices] == list(people.labelled)
         assert all(len(i) == n == len(o.heatmaps) for i, n, o in batches)
 
+    def test_a_batch_ends_early_where_its_images_are_large(self, people, monkeypatch):
+        """Twelve files of 72 kB, each of 74 million pixels, took 3 GB; one image of 480 kB fits here."""
+        whole, batches = predict(Knowing(), people), []
+        monkeypatch.setitem(predict.__globals__, "BATCH_BYTES", 500_000)
+        parted = predict(Knowing(), people, keep_outputs=lambda i, b, o: batches.append(b))
+        np.testing.assert_array_equal(whole.keypoints, parted.keypoints)
+        assert max(len({id(s.image) for s in b.samples}) for b in batches) == 2
+
+    def test_of_the_largest_images_one_alone_is_kept(self, people, monkeypatch):
+        from workbench.core.job import LruCache
+        from workbench.data import pose_set
+
+        kept = LruCache(8, lambda pixels: pixels.nbytes, 500_000)
+        monkeypatch.setattr(pose_set, "_decoded_images", kept)
+        for image_id in people.images:
+            assert people.image(image_id) is people.image(image_id)
+        assert len(kept) == 1
+
     def test_progress_is_told_and_cancelling_stops(self, people):
         calls = []
         predict(Knowing(), people, batch_size=3, progress=lambda *done: calls.append(done))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from workbench.core import Sample, Skeleton
 from workbench.core.errors import ReadingNote
 from workbench.core.geometry import checked_box
+from workbench.core.job import LruCache
 from workbench.data.image_folders import is_within, opened_within, outside_sentence
 from workbench.data.images import ImageReading, common_bits, may_have_16_bits, read_image
 
@@ -151,7 +152,10 @@ class PoseSet:
         bits = self._bits if may_have_16_bits(record.path) else 0
         status = record.path.stat()
         version = status.st_mtime_ns, status.st_size, status.st_ino
-        return _annotated_pixels(record, self.within, ImageReading(bits, self.reading.as_stored), version)
+        reading = ImageReading(bits, self.reading.as_stored)
+        return _decoded_images.get(
+            (record, self.within, reading, version), lambda: _annotated_pixels(record, self.within, reading)
+        )
 
     @cached_property
     def _bits(self) -> int:
@@ -322,12 +326,13 @@ def _number(value: Any, table: Mapping[str, int]) -> Any:
     return value if number is None else number
 
 
-# Neighbouring samples often share an image: cache a few decoded images, never a whole set. The version is the
-# file's: a picture that was replaced under its name is read again.
-@lru_cache(maxsize=8)
-def _annotated_pixels(
-    record: ImageRecord, within: tuple[Path, ...], reading: ImageReading, version: tuple[int, ...]
-) -> np.ndarray:
+# Neighbouring samples often share an image: cache a few decoded images, never a whole set, and of the largest
+# one alone: a file of 72 kB may hold 74 million pixels. The version in the keys is the file's: a picture that
+# was replaced under its name is read again.
+_decoded_images: LruCache[np.ndarray] = LruCache(8, lambda pixels: pixels.nbytes, 256 << 20)
+
+
+def _annotated_pixels(record: ImageRecord, within: tuple[Path, ...], reading: ImageReading) -> np.ndarray:
     with opened_within(record.path, within) as path:
         return _pixels_of(replace(record, path=path), reading)
 

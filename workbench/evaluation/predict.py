@@ -337,8 +337,15 @@ def predict(
     if not math.isnan(threshold):
         checked_sigmas(pose_set.skeleton, "NMS")
     parts = []
-    for rows in _in_batches(chosen, batch_size, progress, cancelled):
-        samples = [pose_set.sample(i) if boxes is None else _sample(pose_set, boxes[i]) for i in rows]
+
+    def sample(i: int) -> Sample:
+        return pose_set.sample(i) if boxes is None else _sample(pose_set, boxes[i])
+
+    for rows, samples in (
+        part
+        for batch in _in_batches(chosen, batch_size, progress, cancelled)
+        for part in _within_memory(batch, sample)
+    ):
         if keep_outputs is None:
             poses = answered(model, samples, options, flip)
         else:
@@ -390,7 +397,8 @@ def predict_pictures(
     waiting: list[tuple[Item, Sequence[Sample]]] = []
     for picture in pictures:
         waiting.append(picture)
-        if sum(len(samples) for _, samples in waiting) >= batch_size:
+        samples = [sample for _, own in waiting for sample in own]
+        if len(samples) >= batch_size or _image_bytes(samples) >= BATCH_BYTES:
             yield from _predicted_pictures(model, waiting, flip, options, batch_size)
             waiting = []
     yield from _predicted_pictures(model, waiting, flip, options, batch_size)
@@ -435,6 +443,31 @@ def _in_batches(
         yield list(items[start : start + size])
     if progress is not None:
         progress(len(items), len(items))
+
+
+BATCH_BYTES = 128 << 20
+"""A batch ends early where its images take more: a file of 72 kB may hold 74 million pixels."""
+
+
+def _within_memory(
+    rows: Sequence[int], sample: Callable[[int], Sample]
+) -> Iterator[tuple[list[int], list[Sample]]]:
+    """Rows and their samples, in parts whose images take about `BATCH_BYTES` at most."""
+    part: list[int] = []
+    samples: list[Sample] = []
+    for row in rows:
+        part.append(row)
+        samples.append(sample(row))
+        if _image_bytes(samples) >= BATCH_BYTES:
+            yield part, samples
+            part, samples = [], []
+    if part:
+        yield part, samples
+
+
+def _image_bytes(samples: Iterable[Sample]) -> int:
+    """Of their images, one that several samples share counted once."""
+    return sum({id(one.image): one.image.nbytes for one in samples}.values())
 
 
 def _check_rules(
