@@ -36,7 +36,7 @@ from apps.pages.sections import (
     query_js,
     root_block,
 )
-from apps.server.encoding import sent_json
+from apps.server.encoding import sent_json, sent_words
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 
@@ -176,8 +176,7 @@ class QuestionPage(DeclaredPage):
 
     def _filled(self, query: str = "") -> list[Any]:
         try:
-            words = sent_json(query, list) or [None] * len(self.address)
-            return self.chosen(words)
+            return self.chosen(sent_words(query, len(self.address)))
         except MISTAKES as mistake:
             warning = sentence(mistake)
         try:
@@ -287,12 +286,12 @@ class LabPage(DeclaredPage, Generic[State]):
         """
         try:
             return self.read_state(text)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             raise ValueError(f"expected a state of this page, got {text!r:.60}") from None
 
     def restored(self, query: str = "") -> list[Any]:
         """Controls, state and address as the page's address has them."""
-        words = sent_json(query, list) or [None] * len(self.address)
+        words = sent_words(query, len(self.address))
         try:
             values = self.values_from_address(words)
         except MISTAKES as mistake:
@@ -346,7 +345,9 @@ class LabPage(DeclaredPage, Generic[State]):
         # The job before the reports: the last update then comes after the job's end.
         alive, complete = job is not None and job.alive, self.complete(state)
         before = sent_json(sent, dict)
-        known = before.get("known", {}) if before.get("state") == text else {}
+        known = before.get("known") if before.get("state") == text else {}
+        if not isinstance(known, dict):
+            raise ValueError(f"expected what this page was sent, got {sent!r:.60}")
         now = {name: self.progress_of(state, name) for name in self.sections} | {"complete": complete}
         updates: list[Any] = []
         for section in self._sections:

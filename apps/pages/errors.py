@@ -320,7 +320,7 @@ class ErrorsOfResult(JobSection):
         """Error and keypoint of the bar that was clicked, and their instances."""
         bar = sent_json(point, dict)
         kind, keypoint = bar.get("kind"), bar.get("keypoint") or ANY
-        if kind not in LISTED:
+        if not isinstance(kind, str) or kind not in LISTED:
             return [gr.skip()] * 4
         return [kind, keypoint, *self.listed(*asked[:5], kind, keypoint, *asked[7:])]
 

@@ -52,7 +52,7 @@ from apps.pages.subject import (
     subject_values,
 )
 from apps.server.context import Context
-from apps.server.encoding import sent_json
+from apps.server.encoding import sent_json, sent_words
 from apps.server.gradio_private import check_values, uploaded
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
@@ -238,18 +238,29 @@ class SharedPage:
         """The inspector of an address; of another address of the page the first one."""
         return get(self._names.get(path, ALL[0]))
 
+    @staticmethod
+    def _address(text: str) -> tuple[str, list[Any], dict[str, Any]]:
+        """Path of the page, words and controls of an address, as the page sends it.
+
+        Raises:
+            ValueError: it is no such address.
+        """
+        found = sent_json(text, dict)
+        path, controls = found.get("page", ""), found.get("controls", {})
+        if not isinstance(path, str) or not isinstance(controls, dict):
+            raise ValueError(f"expected the address of a page, got {text!r:.60}")
+        return path, sent_words(json.dumps(found.get("words") or []), len(SUBJECT)), controls
+
     def opened(self, address: str = "{}") -> list[Any]:
         """Name of the inspector, its controls at their defaults, and the column that holds them."""
-        inspector = self._inspector(sent_json(address, dict).get("page", ""))
+        inspector = self._inspector(self._address(address)[0])
         controls = self.slots.shown_for(inspector.params)
         return [inspector.name, *controls, gr.update(visible=bool(dataclasses.fields(inspector.params)))]
 
     def restored(self, address: str = "{}") -> list[Any]:
         """Bar and controls as the address has them."""
-        found = sent_json(address, dict)
-        inspector = self._inspector(found.get("page", ""))
-        words = found.get("words") or [None] * len(SUBJECT)
-        controls = found.get("controls", {})
+        path, words, controls = self._address(address)
+        inspector = self._inspector(path)
         fields = [controls.get(field.name) for field in dataclasses.fields(inspector.params)]
         bar = restored(self.context, inspector, json.dumps([*words, *fields]))
         linked, knobs = bar[: len(bar) - len(fields)], bar[len(bar) - len(fields) :]

@@ -125,7 +125,7 @@ def subject_of(context: Context, *values: Any) -> Subject:
 def _whole(value: Any, name: str) -> int:
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name}: expected a whole number, got {value!r}") from None
 
 
@@ -313,8 +313,9 @@ def subject_bar(context: Context) -> SubjectBar:
         decoder = gr.Dropdown([(OWN, "")], value="", label="decoder", allow_custom_value=True, min_width=180)
     with gr.Accordion("An image of your own", open=False), gr.Row(elem_classes="wb-own"):
         image = gr.Image(
-            type="filepath", show_label=False, sources=["upload", "clipboard"], height=240, buttons=[]
-        )
+            type="filepath", image_mode=None, show_label=False, sources=["upload", "clipboard"], height=240,
+            buttons=[],
+        )  # fmt: skip
         drawn = gr.Image(
             elem_id="wb-drawn", show_label=False, interactive=False, height=240, buttons=[], visible=False
         )
@@ -374,28 +375,39 @@ def say_notes(path: str) -> None:
         gr.Info(escape(note))  # toasts are HTML, and a file's name is anybody's
 
 
-def with_box(path: str, box: Corners) -> np.ndarray:
-    """The image with the box, or its first corner, drawn on it; RGB.
+def drawn_place(value: float) -> int:
+    """A coordinate as OpenCV draws it; one far outside stays outside, and within what OpenCV takes."""
+    return round(min(max(value, -1e4), 1e4))
+
+
+def with_box(path: Path, box: Corners) -> tuple[np.ndarray, float]:
+    """The image, no larger than it is shown, with the box, or its first corner, drawn on it.
+
+    Args:
+        path: the file.
+        box: in its pixels.
+
+    Returns:
+        RGB, and shown pixels per pixel of the file: encoding a photo of 75 million pixels takes a minute.
 
     Raises:
         ValueError: the file is no image.
     """
     import cv2
-    import numpy as np
 
+    from apps.server.encoding import shown_pixels
     from workbench.data.images import read_image
 
-    pixels = np.array(read_image(Path(path)))
+    pixels, scale = shown_pixels(read_image(path))
     thick = max(2, round(max(pixels.shape[:2]) / 300))
-    x0, y0, x1, y1 = box
+    x0, y0, x1, y1 = (None if side is None else drawn_place(side * scale) for side in box)
     if x0 is None or y0 is None:
-        return pixels
-    first = (round(x0), round(y0))
+        return pixels, scale
     if x1 is None or y1 is None:
-        cv2.drawMarker(pixels, first, (229, 72, 77), cv2.MARKER_CROSS, thick * 8, thick)
+        cv2.drawMarker(pixels, (x0, y0), (229, 72, 77), cv2.MARKER_CROSS, thick * 8, thick)
     else:
-        cv2.rectangle(pixels, first, (round(x1), round(y1)), (229, 72, 77), thick)
-    return pixels
+        cv2.rectangle(pixels, (x0, y0), (x1, y1), (229, 72, 77), thick)
+    return pixels, scale
 
 
 def box_events(bar: SubjectBar, name: str) -> list[Any]:
@@ -406,7 +418,7 @@ def box_events(bar: SubjectBar, name: str) -> list[Any]:
             return [gr.update(value=None, visible=False), *NO_BOX]
         try:
             say_notes(path)
-            return [gr.update(value=with_box(path, NO_BOX), visible=True), *NO_BOX]
+            return [gr.update(value=with_box(Path(path), NO_BOX)[0], visible=True), *NO_BOX]
         except MISTAKES as mistake:
             raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
 
@@ -414,8 +426,8 @@ def box_events(bar: SubjectBar, name: str) -> list[Any]:
         if not path:
             raise gr.Error("give an image first", print_exception=False)
         x0, y0, x1, y1 = box
-        corners = next_corners((x0, y0, x1, y1), *clicked_place(event))
-        return [gr.update(value=with_box(path, corners), visible=True), *corners]
+        corners = next_corners((x0, y0, x1, y1), *clicked_place(event, Path(path)))
+        return [gr.update(value=with_box(Path(path), corners)[0], visible=True), *corners]
 
     def cleared() -> list[Any]:
         return [None, gr.update(value=None, visible=False), *NO_BOX]
@@ -447,17 +459,23 @@ def files(context: Context) -> list[tuple[str, str]]:
     ][:OFFERED]
 
 
-def clicked_place(event: gr.SelectData) -> tuple[float, float]:
-    """(x, y) of a click in a picture, its pixels.
+def clicked_place(event: gr.SelectData, path: Path) -> tuple[float, float]:
+    """(x, y) of a click in the picture of `with_box`, in pixels of its file, to a tenth.
 
     Raises:
-        ValueError: a request without a click, which no page sends.
+        ValueError: a request without a click, which no page sends, or the file is no image.
     """
+    from apps.server.encoding import shown_scale
+    from workbench.data.images import upright_size
+
+    height, width = upright_size(path)
+    scale = shown_scale(width, height)
     try:
-        x, y = event.index  # type: ignore[misc]
-        return float(x), float(y)
+        # Centres of pixels lie at whole numbers, in both pictures.
+        x, y = (round((float(v) + 0.5) / scale - 0.5, 1) for v in event.index)  # type: ignore[union-attr]
     except (AttributeError, TypeError):
         raise ValueError("expected a click in the picture") from None
+    return x, y
 
 
 def file_of(context: Context, identity: str) -> Path:

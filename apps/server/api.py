@@ -451,7 +451,8 @@ def sent(
 
 def compact(facts: Any) -> bytes:
     """Facts as JSON without blanks."""
-    return json.dumps(plain(facts), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    text = json.dumps(plain(facts), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace")  # names out of files may hold halves of characters
 
 
 def as_json(request: Request, facts: Any, status: int = 200) -> Response:
@@ -492,7 +493,7 @@ def with_errors(route: Callable[Arguments, Response]) -> Callable[Arguments, Res
             return refusal(409, sentence(reason))
         except (LookupError, FileNotFoundError) as missing:
             return refusal(404, sentence(missing))
-        except MISTAKES as mistake:
+        except (*MISTAKES, OverflowError) as mistake:
             return refusal(400, sentence(mistake))
 
     return answer

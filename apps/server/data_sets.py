@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apps.server.folders import Refused
+from apps.server.folders import Refused, well_formed
 from workbench.cli import MISTAKES
 from workbench.core import Sample, Skeleton, nearest
 from workbench.core.files import files_in
@@ -206,7 +206,7 @@ def annotation_files(given: Sequence[Path]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in given:
         if not path.is_dir():
-            name = path.name if path.name not in files else path.as_posix()
+            name = well_formed(path.name if path.name not in files else path.as_posix())
             files[name] = path
             if _speaks_of(path, b'"foot_kpts"'):
                 files[f"{name}#{WHOLE}"] = path  # the same file, all 133 keypoints
@@ -215,7 +215,7 @@ def annotation_files(given: Sequence[Path]) -> dict[str, Path]:
         for file in files_in(path, "**/*.json"):
             # A link that leads out of the folder is not below it.
             if file.resolve().is_relative_to(top) and _speaks_of(file, b'"keypoints"', b'"annotations"'):
-                name = f"{top.name}/{file.relative_to(path).as_posix()}"
+                name = well_formed(f"{top.name}/{file.relative_to(path).as_posix()}")
                 files[name] = file
                 if _speaks_of(file, b'"foot_kpts"'):
                     files[f"{name}#{WHOLE}"] = file

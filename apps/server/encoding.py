@@ -41,6 +41,12 @@ def shown_scale(width: int, height: int) -> float:
 
 def jpeg(pixels: UInt8[np.ndarray, "H W 3"], quality: int = 88) -> tuple[bytes, float]:
     """The image as JPEG no larger than LONGEST, and its scale."""
+    pixels, scale = shown_pixels(pixels)
+    return encoded(pixels, quality), scale
+
+
+def shown_pixels(pixels: UInt8[np.ndarray, "H W 3"]) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
+    """The image no larger than LONGEST, and its scale."""
     import cv2
 
     height, width = pixels.shape[:2]
@@ -48,7 +54,7 @@ def jpeg(pixels: UInt8[np.ndarray, "H W 3"], quality: int = 88) -> tuple[bytes, 
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return encoded(pixels, quality), scale
+    return pixels, scale
 
 
 def cut_out(pixels: UInt8[np.ndarray, "H W 3"], box: tuple[float, float, float, float]) -> bytes:
@@ -89,7 +95,7 @@ def encoded(pixels: np.ndarray, quality: int) -> bytes:
 def packed(head: Mapping[str, Any], blocks: Mapping[str, np.ndarray]) -> bytes:
     """The head, told where the blocks are, and the blocks as float32 little endian in C order."""
     header = {**head, "blocks": [{"name": n, "shape": list(a.shape)} for n, a in blocks.items()]}
-    text = json.dumps(plain(header), ensure_ascii=False, allow_nan=False).encode()
+    text = json.dumps(plain(header), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
     # Padded so that the floats start at a multiple of 8: a browser then reads them without a copy.
     text += b" " * (-(4 + len(text)) % 8)
     floats = [np.ascontiguousarray(a, dtype="<f4").tobytes() for a in blocks.values()]
@@ -113,6 +119,18 @@ def sent_json(text: str, kind: type[Json]) -> Json:
     if not isinstance(found, kind):
         raise ValueError(f"expected a JSON {kind.__name__} that a page of this app wrote, got {text!r:.60}")
     return found
+
+
+def sent_words(text: str, count: int) -> list[str | None]:
+    """The words of an address as a page sends them; all None of an empty text.
+
+    Raises:
+        ValueError: they are no texts, or of another number.
+    """
+    words = sent_json(text, list) or [None] * count
+    if len(words) != count or not all(isinstance(word, (str, type(None))) for word in words):
+        raise ValueError(f"expected the {count} words of an address, got {text!r:.60}")
+    return words
 
 
 def record_of(kind: type[Record], text: str) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,16 @@ from workbench.checkpoints.checkpoint_files import epoch_of, is_model, training_
 
 class Refused(PermissionError):  # noqa: N818 - reads as what happened
     """A path leads out of the served folders."""
+
+
+def well_formed(text: str) -> str:
+    r"""A text that can be sent: bytes of a file name that are no UTF-8 are written as \udcff."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _file_name(text: str) -> str:
+    """The file name that `well_formed` was given."""
+    return re.sub(r"\\(udc[89a-f][0-9a-f])", lambda found: chr(int(found[1][1:], 16)), text)
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,8 @@ class ServedFolders:
         if "\0" in rest:
             raise Refused("this path holds a null byte")
         path = (folder / rest).resolve()
+        if not path.exists():
+            path = (folder / _file_name(rest)).resolve()
         if not path.is_relative_to(folder):
             raise Refused(
                 f"{identity} lies outside the served folder; start the app on the folder that holds it"
@@ -63,7 +76,7 @@ class ServedFolders:
         resolved = path.resolve()
         for name, folder in self.folders.items():
             if resolved.is_relative_to(folder):
-                rest = resolved.relative_to(folder).as_posix()
+                rest = well_formed(resolved.relative_to(folder).as_posix())
                 return f"{name}:{rest}" if name else rest
         raise Refused(f"{path.name} lies outside the served folders")
 
@@ -113,7 +126,8 @@ def epochs_in(folder: Path, root: Path) -> tuple[Epoch, ...]:
     """The checkpoints of one folder, in training order; links that lead out of the root are left out."""
     files = [p for p in folder.iterdir() if is_model(p) and p.is_file() and p.resolve().is_relative_to(root)]
 
-    return tuple(Epoch(i, *epoch_of(path), path) for i, path in enumerate(training_order(files)))
+    named = ((epoch_of(path), path) for path in training_order(files))
+    return tuple(Epoch(i, n, well_formed(label), path) for i, ((n, label), path) in enumerate(named))
 
 
 def folders_below(root: Path, depth: int = DEPTH) -> Iterator[Path]:
@@ -131,5 +145,5 @@ def runs_below(root: Path, prefix: str = "") -> tuple[RunFolder, ...]:
         if epochs := epochs_in(folder, root):
             below = folder.relative_to(root).as_posix()
             title = root.name if below == "." else below
-            found.append(RunFolder(prefix + below, title, folder, epochs))
+            found.append(RunFolder(well_formed(prefix + below), well_formed(title), folder, epochs))
     return tuple(found)

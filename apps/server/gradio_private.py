@@ -16,7 +16,6 @@ import html
 import importlib
 import inspect
 import logging
-import math
 import os
 import secrets
 import shutil
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -41,6 +41,7 @@ from gradio_client.utils import is_valid_file
 from python_multipart.exceptions import FormParserError
 from starlette.routing import Mount
 
+from apps.server.control_values import check_value, weight, well_formed_values
 from workbench.core import NotAvailable
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.files import of_this_process, remove_folders_of_dead_processes
@@ -228,30 +229,37 @@ class Blocks(gr.Blocks):
         except (*USER_ERRORS, TypeError, AttributeError) as error:
             raise _refused(block_fn, error) from error
 
-    async def call_function(self, block_fn: Any, *inputs: Any, **named: Any) -> Any:
+    async def call_function(
+        self,
+        block_fn: Any,
+        processed_input: list[Any],
+        iterator: Any = None,
+        requests: Any = None,
+        event_id: str | None = None,
+        event_data: gr.EventData | None = None,
+        *others: Any,
+        **named: Any,
+    ) -> Any:
         """Call a handler; what a user can cause becomes one sentence."""
+        if event_data is not None:
+            # Handlers of clicks say what is wrong with one of no place; Gradio takes what came for a dict.
+            data = event_data._data if isinstance(event_data._data, dict) else {}
+            event_data = gr.EventData(event_data.target, {"index": None, "value": None, **data})
         try:
-            return await super().call_function(block_fn, *inputs, **named)
-        except USER_ERRORS as error:
+            return await super().call_function(
+                block_fn, processed_input, iterator, requests, event_id, event_data, *others, **named
+            )
+        except (*USER_ERRORS, OverflowError) as error:
             raise _refused(block_fn, error) from error
 
-
-def check_value(component: Any, value: Any) -> None:
-    """What a number or a list may hold: Gradio passes on whatever was sent to a handler.
-
-    Raises:
-        ValueError: no number; in a list no text or number, a number where all choices are texts, or one value
-            where several are chosen.
-    """
-    if isinstance(component, gr.Dropdown) and value is not None:
-        if component.multiselect and not isinstance(value, list):
-            raise ValueError(f"{component.label}: expected a list of choices, got {value!r:.60}")
-        texts = all(isinstance(choice, str) for _, choice in component.choices or ((None, 0),))
-        for one in value if component.multiselect else [value]:
-            if one is not None and not isinstance(one, str if texts else (str, int, float)):
-                raise ValueError(f"{component.label}: expected one of the choices, got {one!r:.60}")
-    elif isinstance(component, gr.Number) and not isinstance(value, (int, float, type(None))):
-        raise ValueError(f"{component.label}: expected a number, got {value!r:.60}")
+    async def postprocess_data(self, *given: Any, **named: Any) -> list[Any]:
+        """What a handler answered, for a page; Gradio's answer ends in the middle at half a character."""
+        data = await super().postprocess_data(*given, **named)
+        try:
+            orjson.dumps(data, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
+        except TypeError:
+            return well_formed_values(data)
+        return data
 
 
 def _check_uploaded(path: Any) -> None:
@@ -274,15 +282,10 @@ def check_values(components: Sequence[Any], values: Sequence[Any]) -> None:
     if len(values) != len(components):
         raise ValueError(f"expected a state of {len(components)} values, got {len(values)}")
     for component, value in zip(components, values, strict=True):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{component.label}: expected a finite number, got {value}")
         if isinstance(component, (gr.File, gr.Image)):
             for path in value if isinstance(value, list) else [value]:
                 if path is not None:
                     _check_uploaded(path)
-        elif isinstance(component, gr.Slider):
-            if not isinstance(value, (int, float, type(None))):
-                raise ValueError(f"{component.label}: expected a number, got {value!r:.60}")
         elif isinstance(component, (gr.Textbox, gr.Checkbox)):
             if not isinstance(value, (str, bool, type(None))):
                 raise ValueError(f"{component.label or 'text'}: expected a text, got {value!r:.60}")
@@ -378,6 +381,7 @@ def finish(app: gr.Blocks, gradio_app: App) -> None:
     gradio_app.uploaded_file_dir = str(upload_folder())
     remove_broken_off_uploads()
     leave_no_empty_files()
+    leave_images_as_uploaded()
     gradio_app.state_holder = Sessions()
     app.state_session_capacity = SESSIONS
     gradio_app.state_holder.set_blocks(app)
@@ -439,6 +443,21 @@ def leave_no_empty_files() -> None:
     gr.File._process_single_file = process_single_file  # type: ignore[method-assign]
 
 
+def leave_images_as_uploaded() -> None:
+    """Let a handler that takes an image by its path be given the file that was uploaded, unopened.
+
+    Gradio opens it with Pillow, whatever its format is, which may start Ghostscript, takes a gigabyte for a
+    picture of 100 kB, and words its errors with the names of handlers and folders. `read_image` has limits.
+    """
+
+    def preprocess(self: gr.Image, payload: Any) -> Any:
+        if payload is not None and self.type != "filepath":
+            raise ValueError(f"{self.label}: expected an image that is given by its path")
+        return payload and payload.path
+
+    gr.Image.preprocess = preprocess  # type: ignore[method-assign]
+
+
 async def _malformed(_: Request, error: Exception) -> Response:
     """422 for a body that is not what a route takes.
 
@@ -482,15 +501,6 @@ def close(app: gr.Blocks) -> None:
     """End the queue and the streams of a mounted app, as `Blocks.close` does for a launched one."""
     app._queue.close()
     app.is_running = False
-
-
-def weight(value: Any) -> int:
-    """Characters of all texts in a value as JSON has it; a number counts as one of eight."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(weight(key) + weight(one) for key, one in value.items())
-    return sum(map(weight, value)) if isinstance(value, (list, tuple)) else 8
 
 
 async def _push_bounded(queue: Queue, body: Any, *others: Any, **named: Any) -> Any:

@@ -20,7 +20,7 @@ import numpy as np
 
 from apps.server.comparison import Asked, has_areas, sample_facts
 from apps.server.encoding import skeleton_facts
-from apps.server.folders import Epoch, RunFolder, folders_below
+from apps.server.folders import Epoch, RunFolder, folders_below, well_formed
 from apps.server.registry import RESCAN_SECONDS, Registry
 from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
@@ -200,7 +200,7 @@ class PredictionFolders:
         def look() -> PredictionFolder:
             # A run's own folder of this name says nothing of the run; a served folder's parent is not named.
             own = path.name == "predictions" and path not in self._registry.served.folders.values()
-            title = f"{path.parent.name if own else path.name} (predictions)"
+            title = well_formed(f"{path.parent.name if own else path.name} (predictions)")
             empty = RunFolder(identity, title, path, ())
             try:
                 # Epochs of other rules are shown, and marked.
@@ -501,7 +501,7 @@ def _candidates(root: Path, name: str) -> Iterator[tuple[str, Path, tuple[Path, 
     """Id, folder and files of every folder below a root, served under a name, that may hold predictions."""
     for folder in folders_below(root):
         if len(files := _files(folder, root)) >= LEAST:
-            below = folder.relative_to(root).as_posix()
+            below = well_formed(folder.relative_to(root).as_posix())
             yield f"{PREFIX}{f'{name}:' if name else ''}{below}", folder, files
 
 

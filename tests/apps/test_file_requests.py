@@ -264,8 +264,8 @@ def test_what_the_pages_do_not_need_does_not_exist(server, path):
 def test_values_that_no_page_sends_are_refused_before_a_handler_sees_them():
     import gradio as gr
 
-    from apps.server.encoding import sent_json
-    from apps.server.gradio_private import check_value
+    from apps.server.control_values import check_value
+    from apps.server.encoding import sent_json, sent_words
 
     texts, places = gr.Dropdown(["a", "b"]), gr.Dropdown([("a", 0)])
     several, number = gr.Dropdown(["a"], multiselect=True), gr.Number()
@@ -277,6 +277,11 @@ def test_values_that_no_page_sends_are_refused_before_a_handler_sees_them():
         (several, [1]),
         (number, "1"),
         (number, []),
+        (number, float("nan")),
+        (number, float("inf")),
+        (number, 10**400),
+        (gr.Slider(0, 1), float("inf")),
+        (places, float("inf")),
     ]
     for component, value in wrong:
         with pytest.raises(ValueError, match="expected"):
@@ -287,6 +292,41 @@ def test_values_that_no_page_sends_are_refused_before_a_handler_sees_them():
         with pytest.raises(ValueError, match="expected a JSON list that a page"):
             sent_json(text, list)
     assert (sent_json("", list), sent_json('{"a": 1}', dict)) == ([], {"a": 1})
+    for text in ("[1, null]", '["a"]', "[NaN, NaN]", "[[], []]", '{"a": "b"}'):
+        with pytest.raises(ValueError, match="expected"):
+            sent_words(text, 2)
+    assert (sent_words("", 2), sent_words('["a", null]', 2)) == ([None, None], ["a", None])
+
+
+def test_a_click_without_a_place_is_one_sentence(gradio_app):
+    """Gradio looked for the place in whatever was sent, and printed a traceback."""
+    import gradio as gr
+
+    handler = next(fn for fn in gradio_app.fns.values() if fn.api_name == "look_corner")
+
+    async def clicked(data):
+        event = gr.EventData(None, data)
+        with pytest.raises(gr.Error, match=r"expected a click in the picture|no such image file"):
+            await gradio_app.call_function(handler, ["/none.png", *[None] * 4], None, None, None, event)
+
+    with ThreadPoolExecutor(1) as pool:
+        for data in (None, {}, [], 3, {"index": 1}):
+            pool.submit(asyncio.run, clicked(data)).result()
+
+
+def test_half_a_character_in_an_answer_ends_no_stream(gradio_app):
+    """A keypoint called \\ud800, or a folder whose name is no UTF-8: the page's answer broke off."""
+    import gradio as gr
+    import orjson
+
+    from apps.server.api import compact
+
+    handler = next(fn for fn in gradio_app.fns.values() if fn.api_name == "look_forth")
+    asked = gradio_app.postprocess_data(handler, gr.update(label="a\ud800", value=3), None)
+    with ThreadPoolExecutor(1) as pool:
+        (answer,) = pool.submit(asyncio.run, asked).result()
+    assert orjson.loads(orjson.dumps(answer))["label"] == r"a\ud800"
+    assert json.loads(compact({"a\ud800": ["\udcff"]})) == {"a?": ["?"]}
 
 
 MALFORMED = (
@@ -534,6 +574,23 @@ def test_an_upload_that_breaks_off_leaves_no_file(server):
         answer = client.post("gradio_api/upload", files={"files": ("a.png", b"x" * 1000)})
     assert Path(answer.json()[0]).read_bytes() == b"x" * 1000  # one that ends is kept
     assert set(written_files()) <= before
+
+
+def test_an_uploaded_image_is_opened_by_nothing_but_our_reader(monkeypatch):
+    """Gradio opened it with Pillow: a gigabyte for some files of 100 kB, and Ghostscript for others."""
+    import gradio as gr
+    from gradio.data_classes import ImageData
+    from PIL import Image
+
+    from apps.server.gradio_private import leave_images_as_uploaded
+
+    leave_images_as_uploaded()
+    monkeypatch.setattr(Image, "open", None)
+    given = ImageData(path="/uploads/grey.eps", orig_name="grey.eps")
+    assert gr.Image(type="filepath").preprocess(given) == "/uploads/grey.eps"
+    assert gr.Image(type="filepath").preprocess(None) is None
+    with pytest.raises(ValueError, match="given by its path"):
+        gr.Image(type="numpy").preprocess(given)
 
 
 def test_a_file_that_a_handler_is_given_leaves_no_empty_one_beside_it():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import os
+import sys
 
 import pytest
 from fastapi.testclient import TestClient
 
-from apps.server.folders import Refused, ServedFolders
+from apps.server.folders import Refused, ServedFolders, runs_below
 from apps.server.guard import CLIENTS, FREE, Guard, LoginLimits
 from apps.server.settings import Settings, chosen_credentials, credentials, loopback
 
@@ -30,6 +32,23 @@ def test_a_path_in_the_folder_comes_back_and_returns_its_id(served):
     path = served.path("painted-run/epoch_1.pth")
     assert path.is_file()
     assert served.identity(path) == "painted-run/epoch_1.pth"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are UTF-8")
+def test_a_folder_whose_name_is_no_utf8_has_an_id_that_can_be_sent(tmp_path):
+    """Lists of runs with it could not be sent: two pages and a part of the API answered with errors."""
+    folder = os.fsencode(tmp_path) + b"/run\xff"
+    os.mkdir(folder)
+    with open(folder + b"/best\xfe.pth", "wb"):
+        pass
+    (run,) = runs_below(tmp_path)
+    assert (run.id, run.title, run.epochs[0].label) == (r"run\udcff", r"run\udcff", r"best\udcfe")
+    served = ServedFolders.of(tmp_path)
+    identity = served.identity(run.epochs[0].path)
+    assert identity == r"run\udcff/best\udcfe.pth"
+    assert os.fsencode(served.path(identity)) == folder + b"/best\xfe.pth"
+    with pytest.raises(Refused):
+        served.path(r"\udcff/../../etc")
 
 
 def test_what_is_not_there_is_told_apart_from_what_is_refused(served):

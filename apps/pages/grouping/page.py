@@ -48,7 +48,7 @@ from apps.pages.subject import (
     subject_values,
 )
 from apps.server.context import Context
-from apps.server.encoding import sent_json
+from apps.server.encoding import sent_json, sent_words
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable, Run
 from workbench.core.inspector import field_descriptions
@@ -220,7 +220,7 @@ class GroupingPage(DeclaredPage):
 
     def restored(self, query: str = "") -> list[Any]:
         """Bar and knobs as the address has them; without any run named, the first one that has tags."""
-        words: list[Any] = sent_json(query, list) or [None] * len(self.address)
+        words: list[Any] = sent_words(query, len(self.address))
         if not words[0] and (able := self._able()):
             words[0] = able[0][0]
         if not words[3]:

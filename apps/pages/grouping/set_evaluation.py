@@ -256,7 +256,7 @@ class SetRequest:
         try:
             run, epoch, data, rules = sent_json(text, list)
             return cls(str(run), int(epoch), str(data), tuple((str(k), v) for k, v in rules))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"expected a request of this page, got {text[:60]!r}") from None
 
 

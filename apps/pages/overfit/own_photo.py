@@ -275,23 +275,23 @@ def as_coco(own: OwnPhoto, skeleton: Skeleton) -> str:
 
 
 def marked(image: Path, clicks: Clicks, skeleton: Skeleton) -> np.ndarray:
-    """The photo with everything that was clicked drawn on it; RGB.
+    """The photo, no larger than it is shown, with everything that was clicked drawn on it; RGB.
 
     Raises:
         ValueError: the file is no image.
     """
     import cv2
 
-    from apps.pages.subject import with_box
+    from apps.pages.subject import drawn_place, with_box
     from workbench.figures import keypoint_colours
 
-    pixels = with_box(str(image), clicks.box)
+    pixels, scale = with_box(image, clicks.box)
     size = max(3, round(max(pixels.shape[:2]) / 80))
     for name, ink in zip(skeleton.keypoints, keypoint_colours(skeleton), strict=True):
         if name in clicks.keypoints:
             x, y = clicks.keypoints[name]
             colour = tuple(int(ink[i : i + 2], 16) for i in (1, 3, 5))
-            centre = (round(x), round(y))
+            centre = (drawn_place(x * scale), drawn_place(y * scale))
             cv2.circle(pixels, centre, size + 1, (255, 255, 255), -1, cv2.LINE_AA)
             cv2.circle(pixels, centre, size, colour, -1, cv2.LINE_AA)
     return pixels
@@ -391,13 +391,14 @@ class PhotoSection:
         self, event: gr.SelectData, path: str | None, text: str, what: str, chosen: str | None
     ) -> list[Any]:
         """A click on the second picture: places `what` there."""
-        return self._clicked(*clicked_place(event), path, text, what, chosen)
+        return self._clicked(event, path, text, what, chosen)
 
     @one_sentence_errors
     def _clicked(
-        self, x: float, y: float, path: str | None, text: str, what: str, chosen: str | None
+        self, event: gr.SelectData, path: str | None, text: str, what: str, chosen: str | None
     ) -> list[Any]:
         photo, own = _uploaded(path), self._skeleton(chosen)
+        x, y = clicked_place(event, photo)
         if what not in (*own.keypoints, BOX):
             raise ValueError(f"{what!r:.80}: expected one of the keypoints of {own.name}, or {BOX!r}")
         made = Clicks.of_text(text).clicked(what, x, y)

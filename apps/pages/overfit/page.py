@@ -50,7 +50,7 @@ from apps.pages.sections import (
 )
 from apps.pages.subject import sample_name, sample_named
 from apps.server.context import Context
-from apps.server.encoding import sent_json
+from apps.server.encoding import sent_json, sent_words
 from workbench.cli import MISTAKES, sentence
 from workbench.core.report import plain
 
@@ -135,7 +135,8 @@ class OverfitPage(DeclaredPage):
     def restored(self, query: str = "") -> list[Any]:
         """A session by its link: id, timer, keypoints, then the choices; a note on running sessions."""
         # Older links say the session alone.
-        identity, run, data, sample = (*sent_json(query, list), None, None, None, None)[:4]
+        words = [*sent_json(query, list), None, None, None, None][:4]
+        identity, run, data, sample = sent_words(json.dumps(words), 4)
         if identity:
             attempt = self.attempts.get(str(identity))
             return [*self._restored_session(attempt), "", *self._offered(attempt.choices)]
