@@ -90,7 +90,7 @@ def test_a_name_that_is_not_there_is_printed_without_its_control_characters(work
 def test_figures_bring_no_links_and_no_markup_of_a_file():
     import plotly.graph_objects as go
 
-    from workbench.figures import new_figure, themed
+    from workbench.figures import new_figure
     from workbench.figures.layout import on_same_axes
 
     figure = new_figure(HOSTILE, x=HOSTILE, y="keypoint <b>k</b>")
@@ -101,7 +101,7 @@ def test_figures_bring_no_links_and_no_markup_of_a_file():
     )  # fmt: skip
     figure.update_yaxes(tickvals=[1, 2], ticktext=[HOSTILE, "<sub>own</sub>"])
     figure.add_annotation(text=f"<b>{HOSTILE}</b>")
-    for one in (figure, themed(figure, True), *on_same_axes(figure, figure)):
+    for one in (figure, *on_same_axes(figure, figure)):
         written = json.loads(one.to_json())
         text = json.dumps(written, ensure_ascii=False)
         assert "<img" not in text

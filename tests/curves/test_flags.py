@@ -84,6 +84,7 @@ def test_ap_and_ar_that_go_opposite_ways_are_found(tmp_path):
     rows[20]["val/AR"] += 0.03
     (flag,) = [f for f in run(tmp_path, rows).flags if f.cause == flags.AGAINST]
     assert "21" in flag.where
+    assert flag.evidence.startswith("from epoch 20 to 21 AP changes by -0.0")
 
 
 @pytest.mark.parametrize(

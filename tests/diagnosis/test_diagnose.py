@@ -354,6 +354,9 @@ def test_a_text_that_compares_two_runs_gives_the_sign_of_lost_ranking(tmp_path):
 def test_the_text_of_case_000_names_ap_against_ar(shared):
     first = diagnose([shared / "seeds" / "000.md"], level="files").findings[0]
     assert first.cause == "AP and AR go opposite ways"
+    assert first.evidence.startswith(
+        "from 000.md: Base to 000.md: V2 AP changes by -0.082 (0.7071 to 0.6251)"
+    )
 
 
 def test_the_text_of_case_003_names_the_loss_that_falls_alone(shared):

@@ -15,7 +15,6 @@ from workbench.training.consistency import (
     half_mse,
     multi_path_loss,
     multi_path_step,
-    passing,
     path_loss,
     random_affine,
     warp,
@@ -135,8 +134,8 @@ def test_a_threshold_on_the_softmax_lets_nothing_through_and_its_loss_is_zero():
     y, x = np.mgrid[:64, :48]
     perfect = np.exp(-((x - 20) ** 2 + (y - 30) ** 2) / 8)[None, None]
     assert confidence(perfect, 0.5).item() == pytest.approx(0.0023, abs=5e-5)
-    assert not passing(perfect, 0.7, 0.5).any()
-    assert passing(perfect, 0.5).all()
+    assert (confidence(perfect, 0.5) <= 0.7).all()
+    assert (confidence(perfect) > 0.5).all()
     teacher = torch.as_tensor(perfect)
     sharp = (teacher.flatten(2) / 0.5).softmax(-1)
     masked = ((sharp - sharp.roll(1, -1)) ** 2).sum(-1) * (sharp.amax(-1) > 0.7)

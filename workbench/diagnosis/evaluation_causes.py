@@ -23,8 +23,6 @@ from workbench.evaluation.predictions import Predictions, extent
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
 
-# Two figures are one where they differ by less.
-SAME = 0.006
 # Share of results whose ids do not fit, from which something is said.
 FEW = 0.02
 # Poses of one image that are compared with each other: the evaluator counts the best 20.

@@ -170,13 +170,23 @@ def drawn_images(
         raise ValueError(
             f"interval: expected 2 resamples or more and a level below 1, got {resamples}, {level}"
         )
-    images = len(a.truth.image_ids)
-    draws = np.random.default_rng(seed).integers(0, max(images, 1), (resamples, images))
-    counts = np.empty((resamples, images), int)
+    return drawn_counts(len(a.truth.image_ids), resamples, seed)
+
+
+def drawn_counts(units: int, resamples: int, seed: int) -> Int[np.ndarray, "B I"]:
+    """How often each of some images (or instances) is drawn, with replacement, in each resample.
+
+    Args:
+        units: how many there are; so many are drawn.
+        resamples: how many times.
+        seed: of the drawing.
+    """
+    draws = np.random.default_rng(seed).integers(0, max(units, 1), (resamples, units))
+    counts = np.empty((resamples, units), int)
     for n, draw in enumerate(draws):
         if n % 100 == 0:
             current_checkpoint()
-        counts[n] = np.bincount(draw, minlength=images)
+        counts[n] = np.bincount(draw, minlength=units)
     return counts
 
 

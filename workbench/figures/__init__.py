@@ -28,7 +28,7 @@ from workbench.figures.drawing import (
     quantised,
     sprite,
 )
-from workbench.figures.layout import LAYOUT, as_title, new_figure, themed
+from workbench.figures.layout import LAYOUT, as_title, new_figure
 
 __all__ = [
     "DIVERGING",
@@ -54,5 +54,4 @@ __all__ = [
     "rgba",
     "side_of",
     "sprite",
-    "themed",
 ]

@@ -105,15 +105,6 @@ def as_title(text: str) -> str:
     return "<br>".join(html.escape(line, quote=False) for line in textwrap.wrap(text, TITLE_WIDTH))
 
 
-def themed(figure: Figure, dark: bool) -> Figure:
-    """The same figure with text colours for a light or a dark page; backgrounds stay transparent."""
-    from workbench.figures.safe_figure import SafeFigure
-
-    copy = SafeFigure(figure)
-    copy.layout.template = whole_template("dark" if dark else "light")
-    return copy
-
-
 # Margin beyond the outermost values, share of their span.
 MARGIN = 0.06
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Float
     from torch import Tensor, nn
 
 Augmentation = Callable[["Tensor"], "Tensor"]
@@ -232,19 +232,6 @@ def confidence(maps: Float[np.ndarray, "N K h w"], temperature: float = 0.0) -> 
         return flat.max(-1)
     shifted = np.exp((flat - flat.max(-1, keepdims=True)) / temperature)
     return 1 / shifted.sum(-1)
-
-
-def passing(
-    maps: Float[np.ndarray, "N K h w"], threshold: float, temperature: float = 0.0
-) -> Bool[np.ndarray, "N K"]:
-    """Which keypoints pass a confidence mask.
-
-    Args:
-        maps: of the teacher.
-        threshold: keypoints above it count.
-        temperature: see `confidence`.
-    """
-    return confidence(maps, temperature) > threshold
 
 
 def best_confidence(height: int, width: int, sigma: float, temperature: float = 0.0) -> float:

@@ -13,6 +13,7 @@ from workbench.core import Groups, PoseModel, Sample
 from workbench.core.geometry import apply as transform
 from workbench.core.geometry import inverse
 from workbench.core.pck import box_lengths, distances, pck_by_image
+from workbench.evaluation.bootstrap import drawn_counts
 from workbench.evaluation.oks import paired_oks
 from workbench.evaluation.probes.intervention import Intervention
 from workbench.evaluation.probes.passes import Found, parts_of
@@ -95,9 +96,7 @@ class Judge:
         clusters = (
             [np.array([n]) for n in range(len(samples))] if few else list(map(np.array, of_image.values()))
         )
-        C = len(clusters)
-        picks = np.random.default_rng(seed).integers(0, C, (_RESAMPLES, C))
-        draws = np.stack([np.bincount(pick, minlength=C) for pick in picks]).astype(float)
+        draws = drawn_counts(len(clusters), _RESAMPLES, seed).astype(float)
         measure = "OKS" if measured else f"PCK@{PCK:g} of the box"
         protocol = (
             f"mean {measure} of {len(samples)} instances in {len(of_image)} images, annotated boxes, "

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.core import Sample
 from workbench.evaluation import Cancelled, Evaluation, Predictions, evaluate, paired_bootstrap, predict
-from workbench.evaluation.bootstrap import resampled_ap
+from workbench.evaluation.bootstrap import drawn_counts, resampled_ap
 from workbench.training.experiments.arms import Arm, Experiment, Origin, arm_model, way_through
 from workbench.training.experiments.results import (
     COURSE,
@@ -386,9 +386,7 @@ def interval(evaluation: Evaluation, seed: int = 0, level: float = 0.95) -> tupl
         seed: of the drawing.
         level: share of the resamples that the interval holds, 0 to 1.
     """
-    images = len(evaluation.ap.truth.image_ids)
-    draws = np.random.default_rng(seed).integers(0, images, (RESAMPLES, images))
-    weights = np.stack([np.bincount(draw, minlength=images) for draw in draws])
+    weights = drawn_counts(len(evaluation.ap.truth.image_ids), RESAMPLES, seed)
     stored = resampled_ap(evaluation.ap, weights)
     low, high = np.nanquantile(stored, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
