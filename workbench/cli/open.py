@@ -100,7 +100,8 @@ def as_text(facts: Mapping[str, Any]) -> str:
     rows: list[tuple[str, str]] = [
         ("file", f"{', '.join(Path(f).name for f in files)}  ({_size(facts['bytes'])})")
     ]
-    rows.append(("format", f"{facts['format']}; {facts['container']}" + _where(facts)))
+    kind = dict.fromkeys((facts["format"], facts["container"]))  # of a plain .npz they are the same
+    rows.append(("format", "; ".join(kind) + _where(facts)))
     rows.append(
         (
             "family",
