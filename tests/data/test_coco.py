@@ -112,6 +112,16 @@ def test_crowds_empty_ones_and_boxes_of_no_size_are_read_but_not_scored(written)
         found.sample(4)
 
 
+def test_the_first_images_are_the_annotated_ones_in_the_order_of_the_file(written):
+    images = [{"id": n, "file_name": f"{n}.png", "width": 64, "height": 48} for n in (7, 2, 5, 3)]
+    one = content()["annotations"][0]
+    people = [one | {"id": i, "image_id": n} for i, n in enumerate((3, 7, 5, 7), 1)]
+    pose_set = read_coco(written(content(images=images, annotations=people)))
+    assert pose_set.first_images(2) == [7, 5]
+    assert pose_set.first_images(9) == [7, 5, 3]
+    assert pose_set.first_images(None) == [7, 2, 5, 3]
+
+
 def test_one_category_is_chosen_by_name_or_number(written):
     other = {"id": 3, "name": "face", "keypoints": ["a", "b"]}
     face = {"id": 9, "image_id": 7, "category_id": 3, "bbox": [0, 0, 9, 9], "keypoints": [1, 1, 2, 2, 2, 2]}

@@ -64,6 +64,19 @@ def test_a_part_with_a_weight_that_is_no_number_differs(judged):
     assert [(g.part, g.different) for g in grafts] == [("backbone", 0), ("neck", 1), ("head", 0)]
 
 
+def test_counters_of_batch_norm_are_exchanged_and_no_weights_that_moved(judged):
+    good, bad = net(0.0, 0.0), net(0.0, 0.0)
+    for one, batches, weight in ((good, 1000, 2.0), (bad, 10, 1.0)):
+        one.module.neck = nn.BatchNorm1d(1)
+        one.module.neck.num_batches_tracked.fill_(batches)
+        nn.init.constant_(one.module.neck.weight, weight)
+    evaluation = judged("", bad)
+    given = good.module.state_dict()
+    report = grafting(("a", given, evaluation), ("b", bad, evaluation), judged, resamples=2)
+    neck = next(g for g in report.grafts if g.part == "neck")
+    assert (neck.moved, neck.different, neck.tensors) == (0.5, 2, 5)
+
+
 def test_weights_are_restored_when_an_evaluation_fails(judged):
     good, bad = net(1.0, 0.0), net(0.0, 30.0)
     of_b = judged("", bad)

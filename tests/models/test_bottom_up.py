@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -153,6 +154,11 @@ class TestAggregation:
         assert np.abs(maps.heatmaps - heat).max() < 1e-6 * np.abs(heat).max()
         assert np.abs(maps.tags - tags).max() < 1e-6 * np.abs(tags).max()
         np.testing.assert_allclose(maps.to_image, back, atol=1e-9)
+
+    @pytest.mark.parametrize("scales", [(), (0.5, 2.0), (0.0,), (1.0, math.nan), (math.inf,)])
+    def test_scales_that_are_none_are_refused_in_one_sentence(self, scales):
+        with pytest.raises(ValueError, match="scales: expected a number above 0, or several with 1"):
+            dataclasses.replace(new_higherhrnet(network(), COCO, 64), scales=scales)
 
     def test_each_simplification_changes_the_maps_without_a_forward_pass(self, monkeypatch):
         model = dataclasses.replace(new_higherhrnet(network(), COCO, 64), scales=(1.0, 2.0))

@@ -132,7 +132,7 @@ def _sweep(
     flip = asked.flip or (question in ("grouping", "faults") and bool(model.skeleton.mirror))
     report = run_in_job(
         f"predicting with {loaded.title}", sweep, model, pose_set, variants_of(model), flip=flip,
-        image_ids=list(pose_set.images)[:limit], title=loaded.title, question=question,
+        image_ids=pose_set.first_images(limit), title=loaded.title, question=question,
     )  # fmt: skip
     facts = report.to_json()
     if match is not None:

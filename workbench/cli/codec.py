@@ -90,7 +90,7 @@ def command(
         raise ValueError("--sigmas: expected --data, whose keypoints they are; --person is judged by COCO's")
     if pose_set is not None and sigmas is not None:
         pose_set = judged_with(pose_set, numbers_of(sigmas))
-    ids = None if pose_set is None or limit is None else list(pose_set.labelled_of_image)[:limit]
+    ids = None if pose_set is None or limit is None else pose_set.first_images(limit)
     report = run_in_job(
         "encoding and decoding", codec_errors, setups, codec, person=_person(person, padding),
         pose_set=pose_set, image_ids=ids,

@@ -204,7 +204,7 @@ def _by_model(pose_set: PoseSet, file: Path, options: ModelOptions, limit: int) 
     from workbench.evaluation.probes.labels import check_labels
 
     loaded = options.open(file)
-    chosen = list(pose_set.labelled_of_image)[:limit]
+    chosen = pose_set.first_images(limit)
     check_images(pose_set, chosen)
     indices = [i for image in chosen for i in pose_set.labelled_of_image[image]]
     return in_job(

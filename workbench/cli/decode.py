@@ -118,7 +118,7 @@ def matrix(
     counting = evaluator.rules(len(pose_set.skeleton))
     check_evaluable(pose_set, **counting)
     found, source = boxes.of(pose_set)
-    ids = None if limit is None else list(pose_set.labelled_of_image)[:limit]
+    ids = None if limit is None else pose_set.first_images(limit)
     protocol = protocol_of_loaded(loaded, boxes=source, flip=flip, score_rule=pose_score)
     return run_in_job(
         f"predicting with {loaded.title}", codec_matrix, loaded.model, pose_set, ids, boxes=found,

@@ -120,12 +120,12 @@ def _judge(
     """What evaluates a model on the instances that were asked for; the job's bar is that of one part."""
     from workbench.evaluation import check_evaluable, evaluate, predict, protocol_of_loaded
     from workbench.evaluation.protocol import judged_by
-    from workbench.inspectors.conditioning.passes import spread
 
     counting = evaluator.rules(len(pose_set.skeleton))
     truth = judged_by(pose_set, loaded.model.skeleton) if evaluator.sigmas is None else pose_set
     check_evaluable(truth, **counting)
-    chosen = spread(truth, limit)
+    images = set(truth.first_images(limit))
+    chosen = [i for i in truth.labelled if truth.instances[i].image_id in images]
     protocol = protocol_of_loaded(loaded, **rules)
 
     def judged(job: Job, part: str, model: PoseModel) -> Evaluation:

@@ -144,7 +144,8 @@ Category = Annotated[
     str | None, option("--category", "Id or name of the category to read, where the json has several.")
 ]
 Limit = Annotated[
-    int | None, option("--limit", "Number of images, from the first; all by default, a few with --demo.")
+    int | None,
+    option("--limit", "Number of annotated images, from the first; all by default, a few with --demo."),
 ]
 NoArea = Annotated[
     bool, option("--no-area", "Take .53 of the box as area: for sets without area (CrowdPose, AIC).")

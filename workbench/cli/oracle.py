@@ -87,7 +87,7 @@ def waterfall(
     else:
         found, named = boxes.of(pose_set)
         more = {"boxes": found, "boxes_from": named}
-    chosen = list(pose_set.images) if limit is None else list(pose_set.labelled_of_image)[:limit]
+    chosen = pose_set.first_images(limit)
     return run_in_job(
         f"predicting with {loaded.title}", made, loaded.model, pose_set, chosen, flip=flip,
         title=loaded.title, **more,

@@ -102,7 +102,7 @@ def _opened(
     pose_set = data.open(verb, len(loaded.model.skeleton), model.skeleton)
     loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas=True)
     pose_set = judged(pose_set, loaded.model.skeleton, sigmas)
-    chosen = list(pose_set.labelled_of_image)[: IMAGES if limit is None else limit]
+    chosen = pose_set.first_images(IMAGES if limit is None else limit)
     if not chosen:
         raise ValueError(f"{pose_set.name}: {verb} needs labelled instances with boxes, and there are none")
     check_images(pose_set, chosen)

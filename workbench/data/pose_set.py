@@ -128,6 +128,16 @@ class PoseSet:
             found.setdefault(self.instances[i].image_id, []).append(i)
         return {image_id: tuple(indices) for image_id, indices in found.items()}
 
+    def first_images(self, limit: int | None) -> list[int]:
+        """Ids of images in the order of the file: the meaning of --limit in every verb.
+
+        Args:
+            limit: of the first so many that have a labelled instance; None for all images.
+        """
+        if limit is None:
+            return list(self.images)
+        return [image_id for image_id in self.images if image_id in self.labelled_of_image][:limit]
+
     def image(self, image_id: int) -> UInt8[np.ndarray, "H W 3"]:
         """The pixels of one image (read-only), in the orientation in which it was annotated.
 

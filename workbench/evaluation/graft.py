@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ class Graft:
         part: first words of its tensors' names: ``backbone``, ``head.mlp``.
         tensors: that were exchanged.
         different: of them, how many differ between A and B.
-        moved: norm of the difference, as a part of the norm of A's weights.
+        moved: norm of the difference of the weights, as a part of the norm of A's; buffers are left out.
         ap: of B with this part from A.
         change: against B, with its interval; None where nothing counts.
         reason: why it was not measured; "" where it was.
@@ -162,6 +162,7 @@ def grafting(
     title_a, given, of_a = a
     title_b, model, of_b = b
     own = {name: value.detach().clone() for name, value in model.module.state_dict().items()}
+    weights = {name for name, _ in model.module.named_parameters()}
     if not any(name in given and given[name].shape == value.shape for name, value in own.items()):
         raise ValueError(
             f"graft: {title_a} and {title_b} share no tensor of one name and shape; are both of one network?"
@@ -169,7 +170,7 @@ def grafting(
     found = []
     try:
         for part, names in parts_of(list(own), depth).items():
-            graft = _compared(part, names, given, own)
+            graft = _compared(part, names, given, own, weights)
             if not graft.reason:
                 _load(model.module, own, {name: given[name] for name in names})
                 evaluation = judged(part, model)
@@ -192,7 +193,11 @@ def _load(module: nn.Module, own: Mapping[str, Tensor], changes: Mapping[str, Te
 
 
 def _compared(
-    part: str, names: Sequence[str], given: Mapping[str, Tensor], own: Mapping[str, Tensor]
+    part: str,
+    names: Sequence[str],
+    given: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    weights: Collection[str],
 ) -> Graft:
     """How far a part of A and B lie apart; a reason where exchanging it is impossible or changes nothing."""
     absent = [name for name in names if name not in given or given[name].shape != own[name].shape]
@@ -204,7 +209,8 @@ def _compared(
         apart = float(((x - y) ** 2).sum())
         # A weight that is nan in one of the two differs; a difference of nan is not above 0.
         different += not bool(((x == y) | (x.isnan() & y.isnan())).all())
-        squared, norm = squared + apart, norm + float((x**2).sum())
+        if name in weights:  # a counter of batch norm would outweigh all weights
+            squared, norm = squared + apart, norm + float((x**2).sum())
     moved = float(np.sqrt(squared / norm)) if norm > 0 else 0.0
     reason = "" if different else "the same in A and B"
     return Graft(part, len(names), different, moved, reason=reason)

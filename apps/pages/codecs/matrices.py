@@ -115,7 +115,7 @@ class Matrices:
         loaded = loaded.named_as(pose_set)
         pose_set = judged_by(pose_set, loaded.model.skeleton)
         check_evaluable(pose_set)
-        ids = None if state.limit == ALL else list(pose_set.labelled_of_image)[: state.limit]
+        ids = None if state.limit == ALL else pose_set.first_images(state.limit)
         run = registry.run(state.run)
         return codec_matrix(
             loaded.model, pose_set, ids, flip=state.flip,

@@ -161,7 +161,7 @@ def code_of(context: Context, state: CodecState, section: str) -> str:
     """Python that makes the same report in a notebook."""
     imports, opening = opening_of(context, state.data)
     opened = opening_model(context, path_literal(context.registry.epoch(state.run, state.epoch).path))
-    ids = "" if state.limit == ALL else f", list(pose_set.labelled_of_image)[:{state.limit}]"
+    ids = "" if state.limit == ALL else f", pose_set.first_images({state.limit})"
     flip = ", flip=True" if state.flip else ""
     lines = [
         imports,

@@ -145,7 +145,7 @@ class SetEvaluations:
         from workbench.evaluation.predict import forward_passes
 
         pose_set = self._context.registry.sets.apart(data)
-        ids = list(pose_set.labelled_of_image)[:IMAGES]
+        ids = pose_set.first_images(IMAGES)
         if stored.full or not ids:
             return
         more = forward_passes(

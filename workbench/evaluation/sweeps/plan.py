@@ -123,7 +123,7 @@ def plan_sweep(source: SweepSource, rules: SweepRules, paths: Sequence[Path]) ->
     if not labelled_rows(truth, rules.limit):
         raise ValueError(f"{truth.name}: no annotated keypoint in these images, so there is no AP")
     check_evaluable(truth, **rules.counting(len(truth.skeleton)))
-    check_images(truth, list(truth.images)[: rules.limit])
+    check_images(truth, truth.first_images(rules.limit))
     reader = reader_for(loaded.model, data, rules, worker.boxes(data)[0])
     indices = None if rules.limit is None else labelled_rows(truth, rules.limit)
     return Plan(

@@ -183,10 +183,6 @@ def _chosen(words: Sequence[str], groups: dict[str, list[str]]) -> list[str]:
     return list(chosen)
 
 
-def _images(pose_set: PoseSet, limit: int | None) -> list[int]:
-    return list(pose_set.images)[:limit]
-
-
 def labelled_rows(pose_set: PoseSet, limit: int | None) -> tuple[int, ...]:
     """Indices of the labelled instances on the first `limit` images.
 
@@ -196,7 +192,7 @@ def labelled_rows(pose_set: PoseSet, limit: int | None) -> tuple[int, ...]:
     """
     if limit is None:
         return tuple(pose_set.labelled)
-    images = set(_images(pose_set, limit))
+    images = set(pose_set.first_images(limit))
     return tuple(i for i in pose_set.labelled if pose_set.instances[i].image_id in images)
 
 

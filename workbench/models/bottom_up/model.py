@@ -8,6 +8,7 @@ count, how detections become people) can be changed by words such as ``nms_kerne
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -211,8 +212,11 @@ class BottomUp:
 
     def __post_init__(self) -> None:
         self.grouping.maps(len(self.skeleton), self.tags)  # a layout that does not fit says so now
-        if not self.scales or min(self.scales) <= 0 or (len(self.scales) > 1 and 1.0 not in self.scales):
-            raise ValueError(f"scales: expected one, or several with 1 among them, got {list(self.scales)}")
+        usable = self.scales and all(0 < scale < math.inf for scale in self.scales)
+        if not usable or (len(self.scales) > 1 and 1.0 not in self.scales):
+            raise ValueError(
+                f"scales: expected a number above 0, or several with 1 among them, got {list(self.scales)}"
+            )
         if self.taps is None:
             object.__setattr__(self, "taps", taps_of(self.module))
 
