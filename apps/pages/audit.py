@@ -145,7 +145,7 @@ class Audit(QuestionSection[ConfigText]):
 
     def key(self, asked: ConfigText) -> str:
         served = asked.config != EXAMPLE and not asked.text.strip()
-        version = version_of(self._checkpoint(asked.config)) if served else None
+        version = version_of(self.context.registry.last_checkpoint(asked.config)) if served else None
         return job_key("audit", *astuple(asked), version)
 
     def job_title(self, asked: ConfigText) -> str:
@@ -177,11 +177,9 @@ class Audit(QuestionSection[ConfigText]):
             return read_text(asked.text, asked.name or "the pasted config")
         if asked.config == EXAMPLE:
             return read_text(CONFIG, TITLE)
-        return of_checkpoint(self.context.registry.checkpoint(self._checkpoint(asked.config)))
-
-    def _checkpoint(self, run: str) -> Path:
-        registry = self.context.registry
-        return registry.epoch(run, registry.run(run).epochs[-1].index).path
+        return of_checkpoint(
+            self.context.registry.checkpoint(self.context.registry.last_checkpoint(asked.config))
+        )
 
     def code(self, asked: ConfigText) -> str:
         more = f", {literal(asked.against)}" if asked.against else ""
@@ -190,7 +188,11 @@ class Audit(QuestionSection[ConfigText]):
         if not own and asked.config == EXAMPLE:
             named, reading = "from workbench.recipes.demo import CONFIG, TITLE", "read_text(CONFIG, TITLE)"
         else:
-            path = '"your config.py"' if own else path_literal(self._checkpoint(asked.config))
+            path = (
+                '"your config.py"'
+                if own
+                else path_literal(self.context.registry.last_checkpoint(asked.config))
+            )
             named, reading = "from pathlib import Path", f"read(Path({path}))"
         return (
             f"{named}\nfrom workbench.recipes.audit import audit\n"
@@ -203,7 +205,7 @@ class Audit(QuestionSection[ConfigText]):
             return (("config", asked.file),)
         if asked.text.strip() or asked.config == EXAMPLE:
             return ()
-        return (("checkpoint", self._checkpoint(asked.config)),)
+        return (("checkpoint", self.context.registry.last_checkpoint(asked.config)),)
 
 
 def report_html(report: AuditReport | ClaimsReport) -> str:

@@ -405,7 +405,11 @@ class Views(QuestionSection[Draws]):
         if asked.file is not None:
             version = str(version_of(asked.file))
         else:
-            version = "" if asked.config == EXAMPLE else str(version_of(self._checkpoint(asked.config)))
+            version = (
+                ""
+                if asked.config == EXAMPLE
+                else str(version_of(self.context.registry.last_checkpoint(asked.config)))
+            )
         numbers = (asked.count, asked.draws, asked.seed)
         return job_key("views", self._sets.version(asked.data, None), asked.config, version, *numbers)
 
@@ -433,12 +437,8 @@ class Views(QuestionSection[Draws]):
             text = RECIPE.replace("{kind}", KINDS.get(skeleton, KINDS["coco-17"]))
             return read_text(text, "RTMPose-m's recipe").values, "RTMPose-m's recipe"
         registry = self.context.registry
-        found = of_checkpoint(registry.checkpoint(self._checkpoint(asked.config)))
+        found = of_checkpoint(registry.checkpoint(self.context.registry.last_checkpoint(asked.config)))
         return found.values, registry.run(asked.config).title
-
-    def _checkpoint(self, run: str) -> Path:
-        registry = self.context.registry
-        return registry.epoch(run, registry.run(run).epochs[-1].index).path
 
     def inputs(self, asked: Draws) -> Sequence[tuple[str, Path]]:
         file, found = self._sets.file(asked.data, None), []
@@ -447,7 +447,7 @@ class Views(QuestionSection[Draws]):
         if asked.file is not None:
             found.append(("config", asked.file))
         elif asked.config != EXAMPLE:
-            found.append(("checkpoint", self._checkpoint(asked.config)))
+            found.append(("checkpoint", self.context.registry.last_checkpoint(asked.config)))
         return found
 
 

@@ -105,6 +105,14 @@ class Registry:
             raise KeyError(f"{run} has epochs 0 to {len(epochs) - 1} by index, not {index}")
         return epochs[index]
 
+    def last_checkpoint(self, run: str) -> Path:
+        """The file of a run's last epoch.
+
+        Raises:
+            KeyError: there is no such run.
+        """
+        return self.run(run).epochs[-1].path
+
     def version(self, run: str, index: int) -> tuple[str, int, int]:
         """Changes when the file of an epoch does."""
         return version_of(self.epoch(run, index).path)

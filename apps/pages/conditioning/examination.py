@@ -267,7 +267,7 @@ class Examination:
         def made() -> Film:
             return dataclasses.replace(film.compute(self.run(state, epoch), film.Params()), title=label)
 
-        return self._films.get((*self._version(state, epoch), state.data), made)
+        return self._films.get((*self.context.registry.version(state.run, epoch), state.data), made)
 
     def _keep(self, state: ClinicState, name: str, make: Any) -> None:
         def report_or_reason() -> Report | str:
@@ -292,14 +292,11 @@ class Examination:
                     return sentence(mistake)
         return Trends(tuple(curves))
 
-    def _version(self, state: ClinicState, epoch: int) -> tuple[Any, ...]:
-        return version_of(self.context.registry.epoch(state.run, epoch).path)
-
     def _run_key(self, state: ClinicState) -> tuple[Any, ...]:
-        return (*self._version(state, self.context.registry.run(state.run).epochs[-1].index), state.data)
+        return (*version_of(self.context.registry.last_checkpoint(state.run)), state.data)
 
     def _key(self, state: ClinicState) -> tuple[Any, ...]:
-        return (*self._version(state, state.epoch), state.data)
+        return (*self.context.registry.version(state.run, state.epoch), state.data)
 
     def _job_key(self, state: ClinicState) -> str:
         return f"conditioning {state.text()}"

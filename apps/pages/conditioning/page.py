@@ -98,7 +98,7 @@ class Experiments:
 
     def start_of(self, state: ClinicState) -> Path | None:
         """The checkpoint whose backbone and head every arm begins with: the last one of the run beside."""
-        return self.context.registry.run(state.against).epochs[-1].path if state.against else None
+        return self.context.registry.last_checkpoint(state.against) if state.against else None
 
     def _work(self, job: Job, state: ClinicState, name: str, steps: int, most: int) -> ExperimentReport:
         from workbench.training.experiments import experiment_named

@@ -21,7 +21,7 @@ from apps.server.encoding import record_of
 from workbench.cli import MISTAKES, sentence
 from workbench.core.capabilities import TakesSupport
 from workbench.core.inspector import Inspector
-from workbench.core.job import Job, JobResults, LruCache, version_of
+from workbench.core.job import Job, JobResults, LruCache
 from workbench.core.report import Report
 from workbench.inspectors import get
 from workbench.inspectors.sequence.rollout import PckRule
@@ -239,7 +239,7 @@ class Lab:
 
     def run(self, state: RolloutState, epoch: int) -> Run:
         """The free-running pass of one epoch over the sample, with the chosen support."""
-        key = (*self._version(state, epoch), state.data, state.sample, state.support)
+        key = (*self.context.registry.version(state.run, epoch), state.data, state.sample, state.support)
         return self._runs.get(key, lambda: self._run_of(state, epoch))
 
     def others(self, state: RolloutState) -> list[Sample]:
@@ -309,12 +309,16 @@ class Lab:
             raise ValueError("support: this model takes no support example of its own; leave it empty")
         return model.supported_by([self.context.registry.sets.sample(state.data, state.support)])
 
-    def _version(self, state: RolloutState, epoch: int) -> tuple[Any, ...]:
-        return version_of(self.context.registry.epoch(state.run, epoch).path)
-
     def _key(self, state: RolloutState, question: str, epoch: int) -> tuple[Any, ...]:
         params = self.params(state, get(question))
-        return (*self._version(state, epoch), state.data, state.sample, state.support, question, params)
+        return (
+            *self.context.registry.version(state.run, epoch),
+            state.data,
+            state.sample,
+            state.support,
+            question,
+            params,
+        )
 
 
 # Trainings that the Rollout page starts on request: scheduled sampling, and retraining with a bisection.
