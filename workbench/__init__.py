@@ -33,6 +33,8 @@ FORMER_NAMES = {
     "workbench.conditioning": "workbench.inspectors.conditioning",
     "workbench.cli.looking": "workbench.cli.report_output",
     "workbench.core.needs": "workbench.core.inspector",
+    "workbench.core.outputs": "workbench.core.model",
+    "workbench.models.config_text": "workbench.models.mmpose_user_text",
 }
 
 
