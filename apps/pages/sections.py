@@ -37,7 +37,7 @@ UPDATE_SECONDS = 0.6
 REMEMBER = "(address) => address && window.wb.remember(JSON.parse(address))"
 """JavaScript that writes a JSON object, name -> word, into the page's address."""
 
-COPY_LINK = "() => window.wb.copy(window.location.href, document.activeElement)"
+COPY_LINK = "() => window.wb.link(document.activeElement)"
 
 DATA_NOTE = "(data) => window.wb.note(data)"
 """JavaScript that shows what is to be known of a data set; one in the page's address needs no such call."""

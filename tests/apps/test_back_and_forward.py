@@ -102,3 +102,6 @@ def test_back_and_forward_undo_and_redo_several_choices(tab, request, served, pa
         comes(page, state)
     page.go_back(wait_until="commit")
     comes(page, states[-2])
+    shown(page)
+    page.get_by_role("button", name="Copy link").first.click()
+    page.get_by_text("Copied: for this machine only").wait_for()

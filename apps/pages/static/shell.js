@@ -85,14 +85,19 @@
       const values = Object.fromEntries(controls.map(([name, value]) => [name.slice(2), value]));
       return { page: page ? page.path : path, words: wb.query(names), controls: values };
     },
-    copy(text, button) {
+    // A link to this page; an address of this machine means another one on the reader's.
+    link(button) {
+      const local = /^(localhost|.*\.localhost|127(\.\d+){3}|\[?::1\]?|0\.0\.0\.0)$/.test(window.location.hostname);
+      wb.copy(window.location.href, button, local ? "Copied: for this machine only" : "Copied");
+    },
+    copy(text, button, done = "Copied") {
       const said = (word) => { if (!button) return; const old = button.textContent; button.textContent = word; setTimeout(() => (button.textContent = old), 1400); };
       const fallback = () => {
         const area = Object.assign(document.createElement("textarea"), { value: text });
         document.body.append(area); area.select();
-        said(document.execCommand("copy") ? "Copied" : "Not copied"); area.remove();
+        said(document.execCommand("copy") ? done : "Not copied"); area.remove();
       };
-      if (navigator.clipboard && window.isSecureContext) navigator.clipboard.writeText(text).then(() => said("Copied"), fallback);
+      if (navigator.clipboard && window.isSecureContext) navigator.clipboard.writeText(text).then(() => said(done), fallback);
       else fallback();
     },
     save(text, name) {
@@ -190,7 +195,7 @@
     const place = action.closest(".wb-details");
     if (action.dataset.picture) wb.picture(action.dataset.picture, action.dataset.name);
     else if (action.dataset.file) wb.file(place, action.dataset.file);
-    else if (action.dataset.link !== undefined) wb.copy(window.location.href, action);
+    else if (action.dataset.link !== undefined) wb.link(action);
     else wb.copy(place.querySelector("pre code").textContent, action);
   });
   const watch = () => {
