@@ -153,6 +153,10 @@ def test_what_cannot_be_drawn_is_one_sentence(people):
         (config("dict(type='RandomFlip', prob=7)"), "RandomFlip"),
         (config(kind="AP10KDataset"), "has other keypoints than the samples"),
         (config("dict(type='RandomBBoxTransform', colour=3)"), "cannot be built"),
+        (
+            config(more=", dict(type='TopdownAffine', input_size=(20000, 96))"),
+            "input_size is 20000; expected",
+        ),
         (config(more=", dict(type='Albumentation', transforms=[dict(type='Blur', p=3)])"), "expected 0 to 1"),
     ):
         with pytest.raises(ValueError, match=message) as raised:
@@ -162,6 +166,13 @@ def test_what_cannot_be_drawn_is_one_sentence(people):
         training_views(config(), samples, skeleton, draws=0)
     with pytest.raises(ValueError, match="got none"):
         training_views(config(), [], skeleton)
+
+
+def test_pictures_that_take_gigabytes_together_are_refused_after_the_first(people):
+    samples, skeleton = people
+    large = config(more=", dict(type='TopdownAffine', input_size=(4000, 3000))")
+    with pytest.raises(ValueError, match=r"10 pictures of 4000x3000 .width x height. take more than 320 MB"):
+        training_views(large, samples[:1], skeleton, draws=10)
 
 
 def test_a_set_whose_keypoints_no_config_describes_is_not_flipped(people):

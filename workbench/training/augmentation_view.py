@@ -216,12 +216,18 @@ def training_views(
         )
     body = _Body.of(config, skeleton, title)
     steps, left_out = _built(entries, body)
-    views = []
+    views: list[View] = []
     for n, sample in enumerate(samples):
         for draw in range(draws):
             progress(len(views), len(samples) * draws)
             with _seeded(seed + 1000 * n + draw):
                 views.append(_view(sample, steps, body))
+            H, W = views[0].image.shape[:2]
+            if 3 * H * W * len(samples) * draws > _MOST_BYTES:
+                raise ValueError(
+                    f"{title}: {len(samples) * draws} pictures of {W}x{H} (width x height) take more than "
+                    f"{_MOST_BYTES >> 20} MB; ask for fewer"
+                )
     progress(len(views), len(views))
     names = tuple(name for name, _ in steps)
     findings = tuple(_findings(samples, steps, body))
@@ -290,6 +296,7 @@ def _built(entries: Sequence[Mapping[str, Any]], body: _Body) -> tuple[list[Step
         kind = type_of(entry)
         if kind in _UNCHANGING:
             continue
+        _check_sides(entry, f"pipeline[{n}] ({kind})")
         if kind == "Albumentation":
             steps += albumentations_steps(entry, left_out)
             continue
@@ -310,6 +317,29 @@ def _built(entries: Sequence[Mapping[str, Any]], body: _Body) -> tuple[list[Step
                 why = " ".join(str(reason).split())[:200]
                 raise ValueError(f"config: pipeline[{n}] ({kind}) cannot be built: {why}") from None
     return steps, left_out
+
+
+# Words for sides of pictures, of mmpose's steps and of albumentations'.
+_SIDES = (
+    "input_size", "img_scale", "scale", "size", "crop_size", "height", "width", "min_height", "min_width",
+    "max_size",
+)  # fmt: skip
+_MOST_SIDE = 4096
+"""Pixels: a network's input has less, and one of 20,000 x 20,000 takes gigabytes."""
+_MOST_BYTES = 320 << 20
+"""Of all pictures of a report."""
+
+
+def _check_sides(value: Any, where: str, word: str = "") -> None:
+    """Raise ValueError where a step of a config names a side that no picture of training has."""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            _check_sides(one, where, str(key))
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            _check_sides(one, where, word)
+    elif word in _SIDES and isinstance(value, (int, float)) and not value <= _MOST_SIDE:
+        raise ValueError(f"config: {where}: {word} is {value!r:.30}; expected at most {_MOST_SIDE} pixels")
 
 
 def _lacks(kind: str, body: _Body) -> str:
