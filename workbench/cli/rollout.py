@@ -254,7 +254,9 @@ def _repeat_command(files: list[Path], given: dict[str, Any], steps: int) -> str
 
 
 def _text(report: Rollout, epochs: list[dict[str, Any]]) -> str:
-    lines = [report.summary(), "", f"{'step':<4} {'keypoint':<20} teacher-forced  free-running"]
+    length = report.steps.rule.partition(" of ")[2].partition(",")[0]
+    head = f"{'step':<4} {'keypoint':<20} teacher-forced  free-running   (error / {length})"
+    lines = [report.summary(), "", head]
     for row in report.table():
         lines.append(
             f"{row['step']:<4} {row['keypoint']:<20} {_number(row['forced']):>14}  {_number(row['free']):>12}"

@@ -61,7 +61,10 @@ def unflipped(
     """
     regressed = shift_coordinates is not None and outputs.tokens.keys() <= _AVERAGED
     if outputs.tags is not None or (outputs.tokens and not regressed):
-        raise NotAvailable("flip test: tags and tokens have no average; this family needs its own rule")
+        raise NotAvailable(
+            "flip test: tags and tokens have no average; run without --flip, or let `call` return "
+            "tokens['coordinates'] in 0..1 and give TopDown shift_coordinates=1 / width of the input"
+        )
     order = list(mirror)
 
     def partners(tensor: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ def test_what_the_model_has_not_is_said_and_the_rest_is_done():
     report = lab.compute(run(Counting(), [line()]))
     assert set(report.missing) == {"support", "types"}
     assert report.coordinates.agree
+    assert {row["why"] for row in report.coordinates.table()} == {""}, "nothing explains what agrees"
     assert json.dumps(report.to_json())
 
 

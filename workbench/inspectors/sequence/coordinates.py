@@ -103,6 +103,8 @@ class Coordinates(Report):
 
     def table(self) -> list[dict[str, Any]]:
         columns = {name: [getattr(c, name) for c in self.claims] for name in Claim.__dataclass_fields__}
+        # It explains a disagreement; beside one that agrees it would read as a fault.
+        columns["why"] = ["" if c.agrees else c.why for c in self.claims]
         return rows(**columns)
 
 
