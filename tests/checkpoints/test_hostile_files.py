@@ -177,6 +177,7 @@ OTHERS = {
     "net.param.bin": (struct.pack("<iii", 7767517, 3, 3) + b"\0" * 50, "graph of an ncnn model"),
     "net.xml": (b'<?xml version="1.0"?>\n<net name="m" version="11">\n', "graph of an OpenVINO model"),
     "net.mlmodel": (b"\x08\x04\x12\x02\x0a\x00\xa2\x1f\x02\x0a\x00", "a CoreML model"),
+    "empty.tflite": (b"\x1c\0\0\0TFL3" + b"\0" * 64, "a TensorFlow Lite model without weights"),
     "cut.tflite": (b"\x1c\0\0\0TFL3" + b"\0" * 10, "damaged or cut off TensorFlow Lite model"),
     # Its model (vtable at 8, table at 24) has a vector of 200,000 buffers, which all are one table.
     "many.tflite": (

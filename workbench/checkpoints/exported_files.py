@@ -280,6 +280,8 @@ def read_tflite(path: Path, budget: Budget) -> Contents:
                 facts["inputs"], facts["outputs"] = (_ports(graph, listed, index) for index in (1, 2))
     except (struct.error, ValueError, IndexError, OverflowError) as error:
         raise ValueError(f"{path.name} is a damaged or cut off TensorFlow Lite model ({error})") from error
+    if not tensors:
+        raise ValueError(f"{path.name} is a TensorFlow Lite model without weights: it is empty or damaged")
     return Contents("TensorFlow Lite", tensors, facts=facts)
 
 
