@@ -365,3 +365,25 @@ def test_a_keypoint_outside_of_its_image_by_a_hands_error_is_a_remark(linted, pi
         raw["annotations"][0]["keypoints"][:3] = [image["width"] + pixels, 50, 2]
 
     assert only(linted(change, images=False), "keypoints outside the image").finding.severity == severity
+
+
+@pytest.mark.parametrize("share", [3, 5])
+def test_boxes_around_whole_pictures_in_a_part_of_the_set_are_named(linted, share):
+    def change(raw):
+        images = {image["id"]: image for image in raw["images"]}
+        for entry in raw["annotations"][::share]:
+            image = images[entry["image_id"]]
+            entry["bbox"] = [0, 0, image["width"], image["height"]]
+
+    assert (
+        "as large beside their pose" in only(linted(change, images=False), "annotated boxes").finding.evidence
+    )
+
+
+def test_loose_boxes_are_left_alone(linted):
+    def change(raw):
+        for entry in raw["annotations"][::3]:
+            x, y, w, h = entry["bbox"]
+            entry["bbox"] = [x - 0.2 * w, y - 0.2 * h, 1.4 * w, 1.4 * h]
+
+    assert not any("as large" in one.finding.evidence for one in linted(change, images=False).found)

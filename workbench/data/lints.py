@@ -176,6 +176,9 @@ def _column(pose_set: PoseSet, chosen: list[Instance]) -> _Column:
     )
 
 
+# Boxes so many times as large beside a pose as in the middle instance, in so many instances and such a share
+# of them, hold something else; poses with such a share of the labelled keypoints of the middle one tell it.
+_WIDER, _FEW_WIDE, _SHARE_WIDE, _MOST_LABELLED, _LEAST_LABELLED = 2.5, 3, 0.02, 0.8, 6
 _Flagged = list[tuple[str, "Bool[np.ndarray, ' N']"]]
 
 
@@ -317,7 +320,28 @@ def _boxes(column: _Column, trusted: bool) -> _Flagged:
             " box does not show the pose"
         )
         found.append((text, rows(empty)))
+    wide = _wide(column)[boxed] & ~outside
+    if trusted and max(_FEW_WIDE, _SHARE_WIDE * len(wide)) <= wide.sum() < 0.5 * len(wide):
+        text = (
+            f"{int(wide.sum())} boxes are more than {_WIDER:g} times as large beside their pose as the others"
+            " are (in each side), around whole pictures or several instances: crops show the pose too small"
+        )
+        found.append((text, rows(wide)))
     return found
+
+
+def _wide(column: _Column) -> Bool[np.ndarray, " N"]:
+    """Boxes much larger beside their pose than those of most instances are.
+
+    Only poses of which most keypoints are labelled tell how large the instance is.
+    """
+    low, high = column.extent()[:, :2], column.extent()[:, 2:]
+    count = column.labelled.sum(1)
+    rich = (count >= _MOST_LABELLED * np.median(count)) & (count >= _LEAST_LABELLED)
+    room = np.sqrt((column.boxes[:, 2:] / np.maximum(high - low, 1.0)).prod(1))
+    if not (rich & np.isfinite(room)).any():
+        return np.zeros(len(column), bool)
+    return rich & (room > _WIDER * np.median(room[rich & np.isfinite(room)]))
 
 
 def _beyond_edge(

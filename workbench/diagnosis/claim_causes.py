@@ -19,16 +19,15 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect, Measurement
 from workbench.core.geometry import BOX_SHARE
-from workbench.core.pck import distances, pooled_pck
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.claim_distances import DIAGONAL, distance_figures, torsos
 from workbench.diagnosis.evaluation_causes import without_repeated
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, require_bottom_up, whole_images
 from workbench.diagnosis.separation import EVALUATIONS
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.ground_truth import GroundTruth
 from workbench.evaluation.keypoint_ap import ABSENT, FIGURES, KeypointAP, curves, keypoint_ap
-from workbench.evaluation.oks import oks_of_pairs
 from workbench.evaluation.predictions import Predictions, extent
 from workbench.skeletons import SKELETONS
 
@@ -285,7 +284,7 @@ class Scored:
                 yield Reading((name, *names), {**result.figures, "AP": result.figures[figure]})
             if not made:
                 yield Reading((SINGLE_IMAGES,), {**result.figures, "AP": _ap_of_images(result)})
-                for name, value in _distances(result, self.found, self._diagonals(truth)).items():
+                for name, value in distance_figures(result, self.found, self.lengths(truth)).items():
                     yield Reading((name,), {**result.figures, "AP": value()})
 
     def _scored(self, truth: GroundTruth, made: Sequence[Departure]) -> KeypointAP | None:
@@ -348,10 +347,14 @@ class Scored:
         if (levels == 1).any():
             yield Departure("keypoints", "visible keypoints alone", truth=lambda t: counting(t, 2))
 
-    def _diagonals(self, truth: GroundTruth) -> np.ndarray:
-        """Of the image of each annotation, in pixels; nan where the annotations state no size."""
+    def lengths(self, truth: GroundTruth) -> dict[str, np.ndarray]:
+        """Of each annotation, in pixels: its image's diagonal, and the distances of its own keypoints.
+
+        Not a number where the annotations state no size, or do not label both keypoints.
+        """
         images = [self.pose_set.images[number] for number in truth.image_ids.tolist()]
-        return np.array([np.hypot(i.width or np.nan, i.height or np.nan) for i in images])[truth.image]
+        diagonals = np.array([np.hypot(i.width or np.nan, i.height or np.nan) for i in images])
+        return {DIAGONAL: diagonals[truth.image]} | torsos(truth, self.pose_set.skeleton.keypoints)
 
     def _of_poses(self) -> Iterator[Departure]:
         found = self.found
@@ -411,12 +414,6 @@ def _extents(truth: GroundTruth) -> np.ndarray:
     return np.nan_to_num(extent(points))
 
 
-def _pair_oks(result: Any) -> np.ndarray:
-    best = np.zeros(len(result.truth))
-    np.maximum.at(best, result.matches.pair_truth, result.matches.pair_oks)
-    return best[~result.truth.ignored]
-
-
 def _ap_of_images(own: KeypointAP) -> float:
     """The mean of the AP of each image with annotations, every image judged as a set of its own."""
     truth, matches, images = own.truth, own.matches, len(own.truth.image_ids)
@@ -435,62 +432,6 @@ def _ap_of_images(own: KeypointAP) -> float:
     count = np.bincount(cells[held] % images, minlength=images)
     total = np.bincount(cells[held] % images, ap[held], minlength=images)
     return float(np.mean(total[count > 0] / count[count > 0])) if held.any() else np.nan
-
-
-def _distances(
-    own: KeypointAP, found: Predictions, diagonals: np.ndarray
-) -> Mapping[str, Callable[[], float]]:
-    """Mean OKS, and PCK by the lengths that people use; diagonals are of each annotation's image."""
-    rows = _pairs(own, found)
-    if not rows:
-        return {}
-    truth, held = own.truth, list(rows)
-    points = found.keypoints[list(rows.values())]
-    w, h = truth.boxes[held, 2:].T
-    best, judged = _pair_oks(own), int((~truth.ignored).sum())
-    paired = oks_of_pairs(points, truth, own.sigmas, np.arange(len(held)), np.array(held))
-
-    def pck(length: np.ndarray, share: float) -> Callable[[], float]:
-        # Scripts that pair poses leave out what was not found, and so do these.
-        return lambda: pooled_pck(distances(points, truth.keypoints[held], length, "left out"), share)
-
-    lengths = {
-        "root of the box": np.sqrt(w * h),
-        "longer side": np.maximum(w, h),
-        "shorter side": np.minimum(w, h),
-        "box's diagonal": np.hypot(w, h),
-        "image's diagonal": diagonals[held],
-    }
-    means: dict[str, Callable[[], float]] = {
-        "mean OKS of matched poses": lambda: float(np.nanmean(best)),
-        "mean OKS of each instance's own pose": lambda: float(np.nanmean(paired)),
-    }
-    if len(held) < judged:
-        means["mean OKS, 0 without a pose"] = lambda: float(np.nansum(paired)) / judged
-    return means | {
-        f"PCK at {share:g} of the {name}": pck(length, share)
-        for name, length in lengths.items()
-        if np.isfinite(length).all()
-        for share in ((0.01, 0.02, 0.05) if name == "image's diagonal" else (0.05, 0.1, 0.2))
-    }
-
-
-def _pairs(own: KeypointAP, found: Predictions) -> dict[int, int]:
-    """Row of each judged annotation -> that of its pose: by id or order, else by OKS, best pairs first."""
-    judged = np.flatnonzero(~own.truth.ignored).tolist()
-    if found.image_id.tolist() == own.truth.image_ids[own.truth.image[judged]].tolist():
-        return {row: n for n, row in enumerate(judged)}  # one pose of each annotated box
-    if found.annotation_id is not None:
-        pose_of = {int(n): row for row, n in enumerate(found.annotation_id)}
-        return {row: pose_of[int(own.truth.ids[row])] for row in judged if int(own.truth.ids[row]) in pose_of}
-    matches, chosen = own.matches, {}
-    taken: set[int] = set()
-    for pair in np.argsort(-matches.pair_oks, kind="stable"):
-        row, pose = int(matches.pair_truth[pair]), int(matches.detection[matches.pair_detection[pair]])
-        if row not in chosen and pose not in taken and not own.truth.ignored[row]:
-            chosen[row] = pose
-            taken.add(pose)
-    return chosen
 
 
 class ClaimByGrouping(Cause):

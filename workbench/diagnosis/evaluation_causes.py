@@ -41,6 +41,14 @@ class WrongImages(Cause):
 
     def test(self, case: Case) -> Answer:
         found, pose_set = case.all_results(), case.pose_set()
+        if (texts := _ids_as_text(case)) is not None:
+            number, example = texts
+            return self.found(
+                f"the image_id of {number} results is a text, such as {example!r}, and that of the "
+                "annotations a number: pycocotools finds no image of this id, and counts these results for "
+                "nothing; here they are read as numbers",
+                fix=f"write image_id as the annotations have it: int({example!r})",
+            )
         known = np.isin(found.image_id, list(pose_set.images))
         if len(found) == 0 or known.mean() > 1 - FEW:
             return RuledOut(f"{int(known.sum())} of {len(found)} results are of images of {pose_set.name}")
@@ -66,6 +74,17 @@ class WrongImages(Cause):
             severity=severity,
             confidence="proved" if effect is not None and effect.delta > 0 else "measured",
         )
+
+
+def _ids_as_text(case: Case) -> tuple[int, str] | None:
+    """How many results have a text for an image id, and one of them; None where the set has texts as well."""
+    from workbench.data.coco import read_json
+
+    path = next(iter(case.given.results), None)
+    if path is None or case.given.predictions or case.pose_set().id_texts:
+        return None
+    texts = [one["image_id"] for one in read_json(path) if isinstance(one.get("image_id"), str)]
+    return (len(texts), texts[0][:40]) if texts else None
 
 
 def _without_results(case: Case) -> list[int]:

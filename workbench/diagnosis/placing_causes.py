@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 EXCHANGED, LABELLED = 0.5, 0.4
 # Images of the smaller group, and its share.
 LEAST_IMAGES, LEAST_SHARE = 3, 0.08
+# Sizes of pictures that are mixed differ by such factors, or by that of pictures with a single instance.
+FACTORS = (0.25, 1 / 3, 0.5, 2 / 3, 0.75, 4 / 3, 1.5, 2.0, 3.0, 4.0)
+# Labelled keypoints that tell a factor, and how far from 1 it lies.
+LEAST_POINTS, MOVED_BY = 4, 0.1
 
 RATIOS = (1.0, 1.5, 2.0, 3.0, 4.0)
 """SimCC bins per input pixel in published configs; 2 is mmpose's default."""
@@ -84,6 +88,13 @@ def exchanged_images(found: Predictions, pose_set: PoseSet) -> frozenset[int]:
     Returns:
         none where it is all images, or too few to be told from chance.
     """
+    return _images_that_fit(found, pose_set, lambda points: points[..., ::-1])
+
+
+def _images_that_fit(
+    found: Predictions, pose_set: PoseSet, way: Callable[[np.ndarray], np.ndarray]
+) -> frozenset[int]:
+    """Ids of the images whose poses lie at their labels once they are changed; others do as they are."""
     turned, plain = [], []
     for number, rows in pose_set.labelled_of_image.items():
         points = found.keypoints[found.image_id == number]
@@ -91,13 +102,48 @@ def exchanged_images(found: Predictions, pose_set: PoseSet) -> frozenset[int]:
             continue
         truth = np.stack([np.asarray(pose_set.instances[row].truth, float) for row in rows])
         side = np.median([np.sqrt(pose_set.instances[row].area) for row in rows])
-        far, near = (_nearest(one, truth) for one in (points, points[..., ::-1]))
+        far, near = (_nearest(one, truth) for one in (points, way(points)))
         if near < EXCHANGED * far and near < LABELLED * side:
             turned.append(number)
         elif far < EXCHANGED * near and far < LABELLED * side:
             plain.append(number)
     enough = min(len(turned), len(plain)) >= max(LEAST_IMAGES, LEAST_SHARE * (len(turned) + len(plain)))
     return frozenset(turned) if enough else frozenset()
+
+
+def scaled_images(found: Predictions, pose_set: PoseSet) -> tuple[Float[np.ndarray, " 2"], frozenset[int]]:
+    """A factor along x and y, and the ids of the images whose poses lie at their labels times it.
+
+    The factor is that of pictures with one pose and one instance, where several agree.
+
+    Args:
+        found: poses of a result file.
+        pose_set: their annotations.
+
+    Returns:
+        no images where it is all of them, or too few to be told from chance.
+    """
+    factors = []
+    for number, rows in pose_set.labelled_of_image.items():
+        points = found.keypoints[found.image_id == number]
+        if len(points) != 1 or len(rows) != 1:
+            continue
+        truth = np.asarray(pose_set.instances[rows[0]].truth, float)
+        seen = (truth[:, 2] > 0) & np.isfinite(points[0]).all(1)
+        squares = (points[0][seen] ** 2).sum(0)
+        if seen.sum() >= LEAST_POINTS and (squares > 0).all():
+            factors.append((points[0][seen] * truth[seen, :2]).sum(0) / squares)
+    of_images = np.array(factors).reshape(-1, 2)
+    others = of_images[np.abs(of_images - 1).max(1) > MOVED_BY]
+    found_in: dict[tuple[float, float], frozenset[int]] = {}
+    for factor in [
+        *np.array([[f, f] for f in FACTORS]),
+        *(np.median(others, 0)[None] if len(others) else []),
+    ]:
+        ids = _images_that_fit(found, pose_set, lambda points, f=factor: points * f)
+        found_in[float(factor[0]), float(factor[1])] = ids
+    best = max(found_in, key=lambda one: len(found_in[one]))
+    return np.array(best), found_in[best]
 
 
 def _nearest(points: Float[np.ndarray, "N K 2"], truth: Float[np.ndarray, "M K 3"]) -> float:
@@ -114,6 +160,13 @@ def _exchanged(found: Predictions, some: frozenset[int]) -> Predictions:
     """Y before x in the poses of some images; of all where none is named."""
     chosen = np.isin(found.image_id, list(some)) | (not some)
     points = np.where(chosen[:, None, None], found.keypoints[..., ::-1], found.keypoints)
+    return dataclasses.replace(found, keypoints=points)
+
+
+def _scaled(found: Predictions, some: frozenset[int], factor: Float[np.ndarray, " 2"]) -> Predictions:
+    """The poses of some images times a factor."""
+    chosen = np.isin(found.image_id, list(some))
+    points = np.where(chosen[:, None, None], found.keypoints * factor, found.keypoints)
     return dataclasses.replace(found, keypoints=points)
 
 
@@ -221,6 +274,7 @@ class Placing(Undone):
                 lambda found, f=factor: dataclasses.replace(found, keypoints=found.keypoints * f),
                 fix=f"the coordinates are {1 / factor:g} times as large as the image's",
             )  # fmt: skip
+        yield from self._of_frames(case)
         yield from self._by_columns()
         points, truth, _, _ = paired_points(case.evidence().poses(), case.pose_set())
         if (amount := offset_of_results(points, truth)) is not None:
@@ -245,6 +299,19 @@ class Placing(Undone):
                 fix="apply the inverse of what made the input of the image (padding and scale) to every "
                 "keypoint",
                 least=0.03,
+            )
+
+    def _of_frames(self, case: Case) -> Iterable[Change]:
+        factor, some = scaled_images(case.evidence().poses(), case.pose_set())
+        if some:
+            yield Change(
+                self.name,
+                f"keypoints times ({factor[0]:.3g}, {factor[1]:.3g}) in the poses of {len(some)} of "
+                f"{len(case.pose_set().labelled_of_image)} images",
+                "poses",
+                lambda found: _scaled(found, some, factor),
+                fix="write pixels of each picture's own size: these were predicted on pictures, or with a "
+                "frame size, of another one",
             )
 
     def _by_columns(self) -> Iterable[Change]:

@@ -63,6 +63,7 @@ MOST_PARTS = 3
 LEAST_BATCHES = 1000
 OF_RESULTS = "the poses are those of a result file; give the checkpoint without it as well"
 WORSE_REFINED = "the refiner makes poses worse than what it is given"
+PARTLY = "weights only partly loaded"
 LOOK_FOR = "look for what wrote into it: noise, a merge, pruning, quantisation, layers begun anew"
 # Different values up to which the loss is large: trained weights are nearly all different.
 COARSE = 32
@@ -231,6 +232,18 @@ class DisturbedPart(Undone):
                 least=0.1,
                 facts={"told": WORSE_REFINED},
             )
+
+    def vanishes_with(self, case: Case, finding: Finding) -> str:
+        """A part that is not in the file has the weights it starts with: it was not disturbed."""
+        try:
+            missing = case.load_report().missing
+        except NotAvailable:
+            missing = ()
+        blocks = {".".join(name.split(".")[:2]) for name in missing}
+        blocks |= {WORSE_REFINED} if any("refiner" in name for name in missing) else set()
+        if any(block in finding.evidence for block in blocks):
+            return PARTLY
+        return super().vanishes_with(case, finding)
 
     def waits_for(self, finding: Finding, others: Sequence[Finding]) -> str:
         """A refiner that is used wrongly makes poses worse with the weights that it should have."""
