@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from workbench.checkpoints import open_checkpoint
+from workbench.checkpoints.initialisers import never_updated, started
 from workbench.data import builtin
 from workbench.diagnosis.exchanged_tensors import moved_tensors, orders_of_blocks, places_of_earlier
 from workbench.diagnosis.image_id_causes import OtherPictures, other_orders
-from workbench.diagnosis.initial_weights import started
 from workbench.diagnosis.loading_causes import modules_without_weights
 from workbench.diagnosis.norm_statistics import OFF_ALL, fits_of, median_off, misfits_of
 from workbench.diagnosis.weight_causes import scattered_zeros
@@ -141,6 +141,20 @@ def test_a_normal_start_is_told_with_a_bias_that_is_still_0_alone():
     assert "bias 0" in started(weight, torch.zeros(17))
     assert started(weight, torch.full((17,), 1e-4)) == ""
     assert started(weight * 1.2, torch.zeros(17)) == ""
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(1, 17), nn.BatchNorm2d(17), None])
+def test_a_part_without_any_update_is_told_by_norms_of_every_kind_or_by_its_matrices(norm):
+    torch.manual_seed(0)
+    part = nn.Sequential(nn.Conv2d(17, 17, 3), *([] if norm is None else [norm]))
+    assert ("ones and zeros" if norm is not None else "initialisation") in never_updated(part)
+    for tensor in part.parameters():
+        tensor.data += 0.01 * torch.randn_like(tensor)
+    assert never_updated(part) == ""
+    # A filter that was written down and not drawn, such as a mean, is no untrained one.
+    mean = nn.Conv2d(17, 17, 3, groups=17, bias=False)
+    nn.init.constant_(mean.weight, 1 / 9)
+    assert never_updated(mean) == ""
 
 
 def blocks() -> Any:

@@ -1,32 +1,19 @@
-"""Weights that look exactly as an initialiser leaves them, told from the numbers of one file alone."""
+"""Weights of a checkpoint that look exactly as an initialiser leaves them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from workbench.checkpoints.initialisers import LEAST_CHANNELS, LEAST_NUMBERS, new_norm, started
 from workbench.core.run import run
 from workbench.diagnosis.evidence import spread
 from workbench.diagnosis.exchanged_tensors import WithTensors
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from workbench.checkpoints.checkpoint import Checkpoint
     from workbench.core.run import Run
     from workbench.diagnosis.case import Case
-
-# Numbers of a matrix from which its largest one tells the bound of a uniform distribution: of so many the
-# largest lies within MISSED of their number below the bound, but once in 100 000 times. A trained matrix has
-# numbers beyond the bound, or none so near to it.
-LEAST_NUMBERS, MISSED = 256, 12.0
-# The kurtosis of a uniform distribution, and how far that of so many numbers may lie from it.
-UNIFORM, NEAR = 1.8, 0.15
-# Channels of a norm, and numbers of a bias, which are 1 and 0 in all of them only before the first update.
-LEAST_CHANNELS = 8
-# Deviations with which mmengine and mmpose start weights, and how near to one of them in standard errors.
-DEVIATIONS, ERRORS = (0.001, 0.01, 0.02), 4.0
 
 
 def untouched(checkpoint: Checkpoint) -> dict[str, str]:
@@ -44,48 +31,12 @@ def untouched(checkpoint: Checkpoint) -> dict[str, str]:
         if len(info.shape) >= 2 and info.numel >= LEAST_NUMBERS:
             how = started(checkpoint.read(name), offset)
         elif len(info.shape) == 1 and info.numel >= LEAST_CHANNELS and offset is not None:
-            new = bool((checkpoint.read(name) == 1).all()) and not bool(offset.any())
-            how = "1 and 0 as a new norm" if new else ""
+            how = "1 and 0 as a new norm" if new_norm(checkpoint.read(name), offset) else ""
         else:
             continue
         if how:
             found[name] = how
     return found
-
-
-def started(weight: Tensor, bias: Tensor | None = None) -> str:
-    """How an initialiser made a matrix; "" where its numbers are not exactly those of one.
-
-    Args:
-        weight: the first axis of which are output channels.
-        bias: of the same layer; None where it has none.
-    """
-    values = weight.detach().double()
-    inputs, outputs = values[0].numel(), values[:, 0].numel()
-    flat = values.flatten()
-    deviation = float(flat.std())
-    if not math.isfinite(deviation) or deviation == 0:
-        return ""
-    kurtosis = float(((flat - flat.mean()) ** 4).mean() / flat.var() ** 2)
-    if abs(kurtosis - UNIFORM) < NEAR:
-        largest = float(flat.abs().max())
-        bounds = {
-            "torch's default": inputs**-0.5,
-            "Xavier's": math.sqrt(6 / (inputs + outputs)),
-            "Kaiming's": math.sqrt(6 / inputs),
-        }
-        for name, bound in bounds.items():
-            if bound * (1 - MISSED / len(flat)) <= largest <= bound * (1 + 1e-6):
-                return f"uniform up to {largest:.4f}, as {name} initialisation"
-    # A normal distribution has no bound: it takes a bias without any update as well.
-    if bias is not None and len(bias) >= LEAST_CHANNELS and not bool(bias.any()):
-        known = (*DEVIATIONS, *(math.sqrt(2 / fan) for fan in (outputs, inputs, inputs + outputs)))
-        error = ERRORS / math.sqrt(2 * len(flat))
-        if abs(kurtosis - 3) < 5 * math.sqrt(24 / len(flat)) and any(
-            abs(deviation / one - 1) < error for one in known
-        ):
-            return f"normal with deviation {deviation:.4g} and bias 0, as an initialisation"
-    return ""
 
 
 def used(case: Case, parts: Mapping[str, Sequence[str]]) -> list[str]:

@@ -371,6 +371,7 @@ def _seen(run: Run, record: Conditioning, ask: Callable[[str, Callable[[], Any]]
         scores=ask("scores", lambda: refined_scores.compute(run, refined_scores.Params())),
         gradients=ask("gradients", lambda: gradient_groups(run)),
         untouched=untouched_refiner(run.model),
+        refiner="" if record.refiner is None else run.model.taps[record.refiner.layers],
         shared=shared_condition(run),
         categories=len({sample.category_id for sample in run.samples}),
         misnamed="" if text is None else keypoint_names_text(text.keypoints, run.model.skeleton.keypoints),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.checkpoints.initialisers import never_updated
 from workbench.core import NotAvailable
 from workbench.core.capabilities import HasText
 from workbench.core.report import Report, rows
@@ -207,18 +208,16 @@ def _parts(model: PoseModel, record: Conditioning) -> tuple[str, ...]:
     return tuple(sorted({model.taps[tap] for tap in (*record.taps, *refiner)}, key=len, reverse=True))
 
 
-def untouched_refiner(model: PoseModel) -> bool:
-    """Whether the refiner's normalisation layers are as they start: exactly ones and zeros."""
-    from torch import nn
+def untouched_refiner(model: PoseModel) -> str:
+    """How the refiner's weights show that they were never trained; "" where they do not.
 
+    Args:
+        model: conditioned.
+    """
     refiner = conditioning_of(model, needed=False).refiner
     if refiner is None:
-        return False
-    layers = model.module.get_submodule(model.taps[refiner.layers])
-    norms = [layer for layer in layers.modules() if isinstance(layer, nn.LayerNorm)]
-    return bool(norms) and all(
-        bool((layer.weight == 1).all()) and bool((layer.bias == 0).all()) for layer in norms
-    )
+        return ""
+    return never_updated(model.module.get_submodule(model.taps[refiner.layers]))
 
 
 def shared_condition(run: Run) -> bool:

@@ -83,7 +83,8 @@ class Evidence:
         effect: of the condition, along both passes.
         scores: before and after the refiner.
         gradients: of the training loss.
-        untouched: the refiner's normalisation layers hold exactly what they start with.
+        untouched: how the refiner's weights show that no update reached them; "" where they do not.
+        refiner: path of the refiner in the network; "" without one.
         shared: every image of a batch gets one condition although they were given two.
         categories: how many categories the samples have.
         misnamed: keypoints of the text and of the skeleton that do not match, in words; "" where they do.
@@ -95,7 +96,8 @@ class Evidence:
     effect: ConditionEffect | None
     scores: RefinedScores | None
     gradients: GradientGroups | None
-    untouched: bool
+    untouched: str
+    refiner: str
     shared: bool
     categories: int = 1
     misnamed: str = ""
@@ -112,7 +114,9 @@ def findings(seen: Evidence) -> list[Finding]:
     )  # fmt: skip
     found = [finding for rule in rules if (finding := rule(seen)) is not None]
     causes = {finding.cause for finding in found}
-    if not causes & {SKIPPED, CONDITION_SKIPPED} and (parted := _parted(seen)) is not None:
+    # Where nothing before the refiner differs, its own defect is why the passes do.
+    explained = bool(causes & {UNTRAINED, MASKED}) and _parts_at_refiner(seen)
+    if not causes & {SKIPPED, CONDITION_SKIPPED} and not explained and (parted := _parted(seen)) is not None:
         found.append(parted)
     # A closed gate, or one vector for all images, is why the condition changes nothing.
     if not causes & {SHUT, ONE_VECTOR} and (unread := _unread(seen)) is not None:
@@ -168,6 +172,15 @@ def _parted(seen: Evidence) -> Finding | None:
     )
 
 
+def _parts_at_refiner(seen: Evidence) -> bool:
+    """Whether the first tap that differs between the passes is the refiner's."""
+    first, refiner = seen.paths.first_difference, seen.record.refiner
+    if first is None or refiner is None:
+        return False
+    own = (seen.refiner, refiner.layers, *refiner.refined)
+    return any(first == name or first.startswith(f"{name}.") for name in own)
+
+
 def _parting(paths: Paths) -> str:
     first = paths.first
     if first is None:
@@ -220,8 +233,8 @@ def _untrained(seen: Evidence) -> Finding | None:
     scores = seen.scores
     if scores is None or not scores.at_inference or not seen.untouched:
         return None
-    evidence = "its normalisation layers hold exactly the ones and zeros that they start with"
-    if seen.gradients is not None and not seen.gradients.reaches("head.refiner"):
+    evidence = seen.untouched
+    if seen.gradients is not None and not seen.gradients.reaches(seen.refiner):
         evidence += ", no gradient of the training loss reaches it"
     touched = scores.moved[scores.uncertain > 0]
     return Finding(

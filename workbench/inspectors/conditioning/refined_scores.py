@@ -185,7 +185,9 @@ def compute(run: Run, params: Params) -> RefinedScores:
 
 
 def _touched(run: Run, refiner: Refiner) -> float:
-    """Share of keypoints whose vectors leave the refiner changed."""
+    """Share of keypoints whose vectors leave the refiner changed; 0 where the pass does not reach it."""
+    if not all(tap in run.activations for tap in (*refiner.raw, *refiner.refined)):
+        return 0.0
     changed = [
         (run.activation(a) != run.activation(b)).flatten(2).any(-1)
         for a, b in zip(refiner.raw, refiner.refined, strict=True)
