@@ -145,8 +145,12 @@ class Layer:
 
     @property
     def clipped(self) -> bool:
-        """Whether no scale is negative and some are exactly 0, as a ReLU leaves them."""
-        return bool(self.gamma.size and self.gamma.min() >= 0 and (self.gamma == 0).mean() > AT_ZERO)
+        """Whether scales or shifts are never negative and some of them exactly 0, as a ReLU leaves them."""
+        # Shifts that are all 0 are none: a layer may start so, or give scales alone.
+        return any(
+            bool(values.size and values.min() >= 0 < values.max() and (values == 0).mean() > AT_ZERO)
+            for values in (self.gamma, self.beta)
+        )
 
     @property
     def verdict(self) -> str:
