@@ -90,6 +90,29 @@ def test_exposure_bias_takes_answers_that_follow_the_tokens_before_them():
     assert "scheduled sampling" not in forced_and_free.diagnosis(dataclasses.replace(report, amplified=0.5))
 
 
+def test_a_loss_is_compared_with_its_tokens_and_not_with_keypoints_that_are_drawn_elsewhere():
+    class DrawnOff(Counting):
+        def decode(self, outputs, batch, options=None):
+            found = super().decode(outputs, batch, options)
+            return tuple(dataclasses.replace(one, keypoints=one.keypoints + 2) for one in found)
+
+        def logged(self, outputs, batch):
+            off = (outputs.tokens["coordinates"] - batch.extra["given"]).abs().mean()
+            return {"loss_coordinates": float(off)}
+
+    report = coordinates.compute(run(DrawnOff(start=(0.3, 0.5)), [line()]), coordinates.Params())
+    assert [claim.what for claim in report.claims if not claim.agrees] == ["answers in the picture"]
+
+
+def test_a_model_that_repeats_the_token_before_has_learned_nothing_and_has_no_exposure_bias():
+    report = lab.compute(run(Counting(start=(0.4, 0.5)), [line()]))
+    assert [f.cause for f in report.to_findings()] == ["exposure bias"]
+    assert report.steps.of_copies == pytest.approx(0, abs=1e-5)  # every step but the first is exact
+    copying = dataclasses.replace(report, steps=dataclasses.replace(report.steps, of_copies=0.9))
+    assert [f.cause for f in copying.to_findings()] == ["keypoints not learned"]
+    assert "90% of the error" in copying.diagnosis()
+
+
 @pytest.mark.parametrize("module", [forced_and_free, prefix, corruption, coordinates])
 def test_every_report_says_draws_and_tabulates_itself(module):
     report = module.compute(run(Counting(start=(0.4, 0.5)), [line()]), module.Params())

@@ -139,7 +139,9 @@ def _logged(
 ) -> list[Claim]:
     logged = model.logged(outputs, run.batch)
     claims = []
-    answers = rollout.tokens_of(run.batch, points)
+    # The loss sees tokens; where they are drawn elsewhere, a claim of its own says so.
+    tokens = outputs.tokens.get("coordinates")
+    answers = rollout.tokens_of(run.batch, points) if tokens is None else tokens.numpy().astype(float)
     # A loss uses every true token, whether the support shows it or not.
     given = run.batch.extra.get("given")
     shown = np.isfinite(truth if given is None else given.cpu().numpy()).all(-1)

@@ -28,6 +28,7 @@ from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout
 from workbench.inspectors.sequence.rollout import (
     AMPLIFIED,
+    COPIES,
     EXPOSURE_BIAS,
     GROWS,
     NOT_LEARNED,
@@ -141,6 +142,8 @@ class ForcedAndFree(Report):
         rounding: movement of the free-running answers when the input changes by a millionth, shares of the
             box's longer side; None where not measured.
         amplified: how far answers move over how far the tokens before them were moved; nan where not known.
+        of_copies: median teacher-forced error over that of the true token before, taken as the answer; nan
+            where not known.
     """
 
     skeleton: Skeleton
@@ -153,10 +156,21 @@ class ForcedAndFree(Report):
     threshold: float
     rounding: Float[np.ndarray, "N K"] | None = None
     amplified: float = float("nan")
+    of_copies: float = float("nan")
+
+    @property
+    def learned(self) -> bool:
+        """Whether it finds keypoints when teacher-forced, by more than repeating the token it is given."""
+        return not (self.pck_forced < NOT_LEARNED or self.of_copies > COPIES)
 
     @property
     def fails_on_its_own(self) -> bool:
-        """Exposure bias: free-running is worse, and errors do not fade from step to step."""
+        """Exposure bias: free-running is worse, and errors do not fade from step to step.
+
+        A model that hardly does more than repeat the true token before has nothing to lose without it.
+        """
+        if self.of_copies > COPIES:
+            return False
         return self.gap > (0 if self.amplified >= GROWS else EXPOSURE_BIAS) and not self.amplified < AMPLIFIED
 
     @property
@@ -195,6 +209,8 @@ class ForcedAndFree(Report):
         )
         if np.isfinite(self.amplified):
             text += f"; an answer moves {self.amplified:.2g} times as far as the tokens before it are moved"
+        if self.of_copies > COPIES:
+            text += f"; teacher-forced errors are {self.of_copies:.0%} of those of repeating its token"
         if self.rounding_warning:
             text += f"; {self.rounding_warning}"
         lost = np.flatnonzero((_mean(self.free) >= self.threshold) & (_mean(self.forced) < self.threshold))
@@ -235,6 +251,11 @@ def diagnosis(steps: ForcedAndFree) -> str:
     numbers += f" ({steps.rule}, {steps.steps_of_pck})"
     if steps.fails_on_its_own:
         return f"exposure bias, it fails on its own answers: {numbers}; train with scheduled sampling"
+    if steps.of_copies > COPIES:
+        return (
+            f"it hardly does more than repeat the token before, with {steps.of_copies:.0%} of the error of "
+            f"that: {numbers}; train it longer or overfit one image"
+        )
     if steps.pck_forced < NOT_LEARNED:
         return (
             f"it does not find the keypoints even when teacher-forced: {numbers}; train it longer or overfit "
@@ -263,7 +284,20 @@ def compute(run: Run, params: Params) -> ForcedAndFree:
         rule.threshold,
         moved_by_rounding(run, answers),
         amplification(run, forced),
+        _of_copies(run, one, rule),
     )
+
+
+def _of_copies(run: Run, errors: Float[np.ndarray, "N K"], rule: PckRule) -> float:
+    """Median of the errors over that of the last true token before each, taken as the answer."""
+    truth = np.array(run.truth, float)
+    copies, last = np.full((*truth.shape[:2], 2), np.nan), np.full((len(truth), 2), np.nan)
+    for k in range(truth.shape[1]):
+        copies[:, k] = last
+        last = np.where(truth[:, k, 2:] > 0, truth[:, k, :2], last)
+    of_them = rule.errors(run, copies)
+    both = np.isfinite(errors) & np.isfinite(of_them)
+    return float(np.median(errors[both]) / np.median(of_them[both])) if both.any() else float("nan")
 
 
 def _mean(errors: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " K"]:

@@ -17,7 +17,7 @@ from workbench.inspectors.sequence import (
     prefix,
     support,
 )
-from workbench.inspectors.sequence.rollout import NOT_LEARNED, PckRule
+from workbench.inspectors.sequence.rollout import PckRule
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -69,16 +69,20 @@ class Rollout(Report):
             Measurement("PCK, teacher-forced", steps.pck_forced, protocol=steps.rule),
             Measurement("PCK, free-running", steps.pck_free, protocol=steps.rule),
         )
-        if self.support is not None and self.support.verdict in ("not read", "read, but not needed"):
-            severity = "error" if self.support.verdict == "not read" else "warning"
-            cause = f"support {self.support.verdict}"
+        verdict = "" if self.support is None else self.support.verdict
+        # What has not learned the keypoints shows nothing of what it needs for them.
+        if self.support is not None and (
+            verdict == "not read" or (verdict == "read, but not needed" and steps.learned)
+        ):
+            severity = "error" if verdict == "not read" else "warning"
+            cause = f"support {verdict}"
             fix = "check that support features reach the decoder; train with several categories or orders"
             # First: without its support the network cannot know which keypoints are asked for.
             found.append(Finding(cause, self.support.summary(), fix, severity=severity))
         if steps.fails_on_its_own:
             fix, refuted = "train with scheduled sampling", "free-running PCK as high as teacher-forced PCK"
             found.append(Finding("exposure bias", steps.summary(), fix, pck, refuted_by=refuted))
-        elif steps.pck_forced < NOT_LEARNED:
+        elif not steps.learned:
             fix = "train it longer, or overfit one image to find the cause"
             found.append(Finding("keypoints not learned", steps.summary(), fix, pck))
         if steps.rounding_warning:
