@@ -11,9 +11,6 @@ from dataclasses import dataclass
 
 from tests.diagnosis.systems import Case
 
-BOTTOM_UP = "of bottom-up models alone, and HigherHRNet is the one of the suite"
-SEQUENCE = "of sequence models alone, and cape is the one family"
-TEXT = "of conditioned models alone, and text fusion is the one family"
 NO_DEGREE = "it is there or not"
 
 
@@ -140,35 +137,32 @@ KINDS: tuple[Kind, ...] = (
     Kind("grouping", "mirrored maps that the network exchanges itself", (
         "mirrored tags whose left and right are exchanged wrongly",
         "mirrored heatmaps whose left and right are exchanged wrongly",
-        "mirrored maps whose left and right are exchanged wrongly"),
-        no_case="no network of the suite exchanges them; tests/evaluation/ablation/test_faults.py"),
+        "mirrored maps whose left and right are exchanged wrongly")),
     _named("grouping", "person scores taken after refine"),
-    _named("grouping", "the inverse affine left out", one_system=BOTTOM_UP, one_strength=NO_DEGREE),
-    _named("grouping", "simplified inference script", one_system=BOTTOM_UP, one_strength=NO_DEGREE),
+    _named("grouping", "the inverse affine left out", one_strength=NO_DEGREE),
+    _named("grouping", "simplified inference script"),
     _named("grouping", "part of the network that loses most",
            no_case="it says where AP is lost of every model, and is no fault"),
-    _named("sequence", "exposure bias", one_system=SEQUENCE),
-    _named("sequence", "support not read", one_system=SEQUENCE),
+    _named("sequence", "exposure bias"),
+    _named("sequence", "support not read"),
     _named("sequence", "support read, but not needed",
            no_case="so it is in every sequence model that learned one image"),
-    _named("sequence", "coordinates disagree", one_system=SEQUENCE, one_strength=NO_DEGREE),
-    _named("sequence", "keypoints not learned", one_system=SEQUENCE),
+    _named("sequence", "coordinates disagree"),
+    _named("sequence", "keypoints not learned"),
     _named("sequence", "results depend on rounding",
            no_case="it is of a machine and not of a file; tests/inspectors/sequence/test_rounding.py"),
-    _named("conditioning", "neck skipped in predict", "condition skipped in predict",
-           one_system=TEXT, one_strength=NO_DEGREE),
-    _named("conditioning", "scores flattened by the refiner", one_system=TEXT),
-    _named("conditioning", "untrained refiner", one_system=TEXT, one_strength=NO_DEGREE),
-    _named("conditioning", "refiner masked at inference", one_system=TEXT, one_strength=NO_DEGREE),
-    _named("conditioning", "random initialisation", one_system=TEXT, one_strength=NO_DEGREE),
-    _named("conditioning", "features destroyed", one_system=TEXT),
-    _named("conditioning", "gate stuck at 0", one_system=TEXT),
-    _named("conditioning", "one vector for all", one_system=TEXT),
-    _named("conditioning", "γ clipped and dropped", one_system=TEXT, one_strength=NO_DEGREE),
+    _named("conditioning", "neck skipped in predict", "condition skipped in predict"),
+    _named("conditioning", "scores flattened by the refiner"),
+    _named("conditioning", "untrained refiner"),
+    _named("conditioning", "refiner masked at inference"),
+    _named("conditioning", "random initialisation"),
+    _named("conditioning", "features destroyed"),
+    _named("conditioning", "gate stuck at 0"),
+    _named("conditioning", "one vector for all"),
+    _named("conditioning", "γ clipped and dropped"),
     Kind("conditioning", "what the user's own conditioned code does", (
         "training and predict differ", "text changes nothing", "condition changes nothing",
-        "text of other keypoints", "head moved too little"),
-        no_case="of a user's own modules; tests/inspectors/conditioning/test_own_code.py plants them"),
+        "text of other keypoints", "head moved too little")),
     Kind("training", "learning rate 10 times off", (
         "learning rate too high or too low", "learning rate is ten times off its recipe's"),
         one_strength="other factors stand under 'learning rate is not the config's'"),

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from benchmarks.diagnosis_coverage import KINDS, kind_of
+from benchmarks.diagnosis_coverage import KINDS, NO_DEGREE, kind_of
 from tests.diagnosis.systems import Case
 
 
@@ -105,7 +105,7 @@ ITEMS: tuple[Item, ...] = (
     Item("labels", "train images in the validation set", ("training images in the validation set",)),
     Item("evaluation", "simplified OKS", ("simplified OKS",)),
     Item("evaluation", "PCK with the wrong normaliser", ("PCK with another normaliser",)),
-    Item("evaluation", "PCK in wrong coordinates", ("coordinates disagree",)),
+    Item("evaluation", "PCK in wrong coordinates", ("coordinates disagree",), "PCK"),
     Item("evaluation", "NMS absent", ("no NMS: poses found twice",)),
     Item("evaluation", "maxDets", ("maxDets",)),
     Item("evaluation", "area from boxes", ("area from boxes",)),
@@ -198,18 +198,28 @@ def items_table(cases: Iterable[Case], rows: Mapping[str, Judged]) -> list[str]:
     """
     cases = tuple(cases)
     held = {item: listed(item, cases) for item in ITEMS}
-    two = sum(
-        len({c.system.partition(",")[0] for c in own}) > 1 and len({c.strength for c in own}) > 1
-        for own in held.values()
+    places = {
+        item: (len({c.system.partition(",")[0] for c in own}), len({c.strength for c in own}))
+        for item, own in held.items()
+    }
+    two = sum(systems > 1 and strengths > 1 for systems, strengths in places.values())
+    # A cause that is there or not has one strength wherever it is planted.
+    plain = sum(
+        systems > 1 and strengths == 1 and _no_degree(item) for item, (systems, strengths) in places.items()
     )
     return [
-        f"{len(ITEMS)} items: {two} in two systems or more and at both strengths. A reason stands with "
-        "each of the others. A case may be of two items.",
+        f"{len(ITEMS)} items: {two} in two systems or more and at both strengths, {plain} that are there or "
+        f"not in two systems or more, {len(ITEMS) - two - plain} others. A reason stands with each that has "
+        "less than two systems and two strengths. A case may be of two items.",
         "",
         "| group | item | systems and strengths | planted | true cause first | missed or second | why not more |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         *(_item_line(item, own, rows) for item, own in held.items()),
     ]
+
+
+def _no_degree(item: Item) -> bool:
+    return any(kind.one_strength == NO_DEGREE for kind in KINDS if kind.cause in item.kinds)
 
 
 def _item_line(item: Item, own: tuple[Case, ...], rows: Mapping[str, Judged]) -> str:

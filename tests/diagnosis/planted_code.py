@@ -237,15 +237,17 @@ KNOWN = """
 import dataclasses
 import numpy as np
 import torch
+from pathlib import Path
 from workbench.core import Outputs
 from workbench.data import builtin
+from workbench.data.coco import read_coco
 from workbench.models import open_model
 
 CELL = 4
 
 def load(checkpoint, device):
     model = open_model({path!r}).model
-    pose_set, mirror, known = builtin("scenes-people-val"), list(model.skeleton.mirror), {}
+    pose_set, mirror, known = {set}, list(model.skeleton.mirror), {}
 
     def key(pixels):
         return pixels.mul(8).round().to(torch.int16).numpy().tobytes()
@@ -268,6 +270,8 @@ def load(checkpoint, device):
         turned = [np.column_stack([size[1] - one[:, 0], one[:, 1:]])[mirror] for one in points]
         known[key(pixels)] = painted(points, size)
         known[key(pixels.flip(-1))] = painted(turned, size)
+        for part in {itself}:  # maps whose left and right the network exchanges back itself
+            known[key(pixels.flip(-1))][part] = known[key(pixels.flip(-1))][part][mirror]
 
     def call(pixels):
         size = pixels.shape[-2:]
@@ -289,18 +293,32 @@ def load(checkpoint, device):
 """
 
 
-def known_people(change: str = "", maps: str = ""):
+BESIDE = 'read_coco(Path(__file__).with_name("annotations.json"), Path(__file__).with_name("images"))'
+"""The set of a case whose pictures lie beside the adapter."""
+
+
+def known_people(
+    change: str = "",
+    maps: str = "",
+    itself: tuple[int, ...] = (),
+    known: str = 'builtin("scenes-people-val")',
+    **options,
+):
     """A bottom-up network that tells left from right, in the user's own code.
 
     Args:
         change: fields of the model.
         maps: fields of the network's outputs ``found``.
+        itself: of its maps, 0 heatmaps and 1 tags, those that it exchanges back for mirrored images itself.
+        known: the set that it knows by heart.
+        options: further arguments of diagnose.
     """
 
     def make(folder):
         path = folder / "adapter.py"
-        text = KNOWN.replace("{maps}", maps).replace("{change}", change)
+        text = KNOWN.replace("{maps}", maps).replace("{change}", change).replace("{set}", known)
+        text = text.replace("{itself}", str(itself))
         path.write_text(text.replace("{path!r}", repr(str(HIGHERHRNET.last()))))
-        return [], {"data": "scenes-people-val", "adapter": path}
+        return [], {"data": "scenes-people-val", "adapter": path, **options}
 
     return make

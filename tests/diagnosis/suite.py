@@ -14,6 +14,7 @@ from tests.diagnosis import (
     cases_files,
     cases_input,
     cases_labs,
+    cases_own_networks,
     cases_scripts,
     cases_training,
     fifth_fresh_cases,
@@ -54,10 +55,12 @@ IN_SAMPLE: tuple[Case, ...] = (
     *(_on_few(case) for module in _MORE for case in module.FAULTS),
     *cases_scripts.FAULTS,
     *(_on_few(case) for case in second_systems.FAULTS),
+    *cases_own_networks.FAULTS,
     *planting.CONTROLS,
     *cases_scripts.CONTROLS,
     *cases_training.CONTROLS,
     *second_systems.CONTROLS,
+    *cases_own_networks.CONTROLS,
 )
 HELD_OUT: tuple[Case, ...] = (
     *held_out.FAULTS,

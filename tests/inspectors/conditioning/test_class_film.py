@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from tests.diagnosis.cases_own_networks import CLIPPING, masked, mixing
+from tests.diagnosis.own_networks import edited
 from tests.inspectors.conditioning.networks import looked
 from workbench.core import NotAvailable
 from workbench.core.run import run
@@ -17,9 +19,11 @@ from workbench.inspectors.conditioning.clinic import clinic, document
 from workbench.inspectors.conditioning.findings import (
     CLIPPED,
     CONDITION_SKIPPED,
+    MASKED,
     ONE_VECTOR,
     PARTED,
     SHUT,
+    UNTRAINED,
 )
 from workbench.models import open_model
 from workbench.models.adapter import imported
@@ -67,6 +71,28 @@ def test_a_planted_defect_is_named_and_a_healthy_network_is_not_accused(adapter,
     words = json.dumps(report.to_json(), ensure_ascii=False)
     assert "your text" not in words
     assert set(report.missing) <= {"text"}
+
+
+@pytest.mark.parametrize(
+    ("edits", "names"),
+    [
+        ((CLIPPING, ("else nn.Sequential(layer)", "else Clipped(layer)")), (CLIPPED,)),
+        ((masked(0.3),), (MASKED,)),
+        (mixing("nn.GroupNorm(1, K), ", 1.0), (UNTRAINED,)),
+        (mixing("", 1.0), (UNTRAINED,)),
+    ],
+    ids=["clipped in forward", "masked", "untrained, with a norm", "untrained, without norms"],
+)
+def test_a_refiner_or_a_clipping_of_another_kind_is_named_and_nothing_beside_it(
+    adapter, tmp_path, edits, names
+):
+    name, source = f"net_{abs(hash(tmp_path)):x}", adapter.parent / "class_film_net.py"
+    (tmp_path / f"{name}.py").write_text(edited(source.read_text(), edits))
+    (tmp_path / "film.py").write_text(adapter.read_text().replace("class_film_net", name))
+    report = clinic(looked(open_model(None, adapter=tmp_path / "film.py").model))
+    assert report.names == names
+    if UNTRAINED in names:
+        assert "no gradient of the training loss reaches it" in report.findings[0].evidence
 
 
 def test_the_evidence_has_the_figures_of_the_network(adapter):
