@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from workbench.core import Codec, DecodeOptions, NotAvailable, Sample, Skeleton
-from workbench.core.job import JobManager
 from workbench.core.run import evaluating, redecode, run
 from workbench.models import TopDown, open_model
 
@@ -107,13 +106,13 @@ def test_the_flip_test_needs_mirror_pairs():
         run(model, [lit()], flip=True)
 
 
-def test_a_cancelled_job_ends_within_a_pass_and_other_threads_go_on():
-    jobs, asked, reached = JobManager(), threading.Event(), []
+def test_a_cancelled_job_ends_within_a_pass_and_other_threads_go_on(jobs):
+    running, reached = [], []
 
     class Layer(nn.Conv2d):
         def forward(self, pixels):
             reached.append(threading.current_thread().name)
-            if asked.is_set():
+            for job in running:
                 job.cancel()
             return super().forward(pixels)
 
@@ -122,14 +121,13 @@ def test_a_cancelled_job_ends_within_a_pass_and_other_threads_go_on():
 
     def work(job):
         run(model, [lit()])
-        asked.set()
+        running.append(job)
         run(model, [lit()])
 
     job = jobs.start("key", "title", work)
     assert job.wait(60)
     assert (job.state, job.error, len(reached)) == ("cancelled", None, 4)
     assert run(model, [lit()]).heatmaps.shape == (1, 1, 64, 48)
-    jobs.close()
 
 
 def test_no_samples_is_a_clear_error(tiny):
