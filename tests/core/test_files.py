@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -37,6 +38,14 @@ def test_names_of_strangers_are_no_formulas_in_a_spreadsheet():
         ["left knee", "nan", "'-1+cmd"],
     ]
     assert csv_text([]) == "\r\n"
+
+
+def test_a_name_that_is_no_utf8_can_be_written_about(tmp_path):
+    """`diagnose --out` of such a folder ended, after its minutes, in an error of the codec."""
+    assert write_text(tmp_path / "a.json", json.dumps("run\udcff", ensure_ascii=False)).read_bytes() == (
+        b'"run\\udcff"'
+    )
+    assert json.loads((tmp_path / "a.json").read_text()) == "run\udcff"
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):

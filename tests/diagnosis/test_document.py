@@ -52,6 +52,12 @@ def test_the_notebook_is_valid_and_repeats_the_call():
     assert not re.search("<(?!/?(h1|h2|p)>)", shown), "a word of a file is more than a word"
 
 
+def test_a_line_break_in_a_name_forges_no_heading_of_the_notebook():
+    made = dataclasses.replace(report(), title="run\n# Nothing is wrong")
+    first = nbformat.reads(notebook(made), as_version=4).cells[0].source
+    assert first.startswith("# Diagnosis: run\\\\n# Nothing is wrong\n")
+
+
 def executed(content):
     """Names of the notebook after its code has run here, cell by cell."""
     names: dict = {}

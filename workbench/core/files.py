@@ -177,7 +177,9 @@ def _harmless(cell: Any) -> Any:
 
 
 def write_text(path: Path | str, text: str, follow: bool = True) -> Path:
-    """Write UTF-8 text with newlines as they are, whole or not at all; return the path.
+    r"""Write UTF-8 text with newlines as they are, whole or not at all; return the path.
+
+    Halves of characters, as in a file name that is no UTF-8, are written as ``\\udcff``.
 
     Args:
         path: the target.
@@ -188,7 +190,7 @@ def write_text(path: Path | str, text: str, follow: bool = True) -> Path:
         OSError: see `replacing`.
     """
     with replacing(path, follow) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     return Path(path)
 
 

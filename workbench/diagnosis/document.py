@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from workbench.core.finding import Finding
+from workbench.core.report import printable
 from workbench.diagnosis.candidates import Candidates
 from workbench.diagnosis.report import Diagnosis
 from workbench.figures.document import drawn, escaped, html_document
@@ -121,7 +122,7 @@ def notebook(report: Diagnosis) -> str:
     effects = {cause: value for cause, value in effects.items() if math.isfinite(value)}
     figures = {name: round(value, 6) for name, value in report.figures.items() if math.isfinite(value)}
     cells = [
-        _markdown(f"# Diagnosis: {_plain(report.title)}", "", *map(_plain, report.sentences())),
+        _markdown(f"# Diagnosis: {_plain(printable(report.title))}", "", *map(_plain, report.sentences())),
         _code(
             "from workbench.diagnosis import diagnose", "", f"report = diagnose(\n    {given},\n)", "report"
         ),
