@@ -494,6 +494,8 @@ def test_one_json_document_is_a_list_of_rows_or_lists_by_name(tmp_path):
         curves = read_curves(written(tmp_path, name, json.dumps(found, indent=indent)))
         assert points(curves, "loss") == [(1, 1), (2, 0.5), (4, 0.25)]
         assert curves.best == (4, 0.4)
+        (pasted,) = read_text(json.dumps(found, indent=indent))
+        assert points(pasted, "loss") == points(curves, "loss")
     history = {"loss": [3, 2, 1], "val_loss": [3.5, 2.5, 2.75]}  # history of Keras
     curves = read_curves(written(tmp_path, "history.json", json.dumps(history)))
     assert points(curves, "loss", "val") == [(1, 3.5), (2, 2.5), (3, 2.75)]

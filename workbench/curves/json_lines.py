@@ -37,11 +37,11 @@ MOST_DOCUMENT = 32 << 20
 _DROPPED = {"mode", "epoch", "iter", "step", "_timestamp", "_runtime", "_wandb"}
 # Other trainers than mmengine and mmcv name the split so.
 _SPLIT_KEYS = {"split", "phase", "stage"}
-_OBJECT = re.compile(rb'^\s*\{\s*("|\})')
+_OBJECT = re.compile(rb'^\s*(\[\s*)?\{\s*("|\})')
 
 
 def is_json_lines(head: bytes, name: str) -> bool:
-    """Whether the first line begins a JSON object, or the name says so."""
+    """Whether a JSON object or a list of them begins, or the name says so."""
     return _OBJECT.match(head) is not None or name.lower().endswith((".json", ".jsonl"))
 
 
