@@ -79,7 +79,8 @@ class CurvesReport(Report):
         """Lines for a terminal: every run with its best and last figures, notes and flags."""
         lines = [self.summary()]
         for run in self.runs:
-            lines += ["", f"{run.title} ({run.format}: {', '.join(run.files)})", *self._figures(run)]
+            files = "" if run.files == (run.title,) else f": {', '.join(run.files)}"
+            lines += ["", f"{run.title} ({run.format}{files})", *self._figures(run)]
             lines += [f"  note: {note}" for note in run.notes]
         flags = self.flags
         lines += ["", "flags:" if flags else "flags: none"]
