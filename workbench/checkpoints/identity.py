@@ -368,7 +368,7 @@ def _mobilenet(view: Shapes) -> Backbone | None:
 _KEYPOINTS = {
     17: "17 keypoints, as COCO and AP-10K have (shapes alone cannot tell these two)",
     26: "26 keypoints, as Halpe has (and some horse data sets)",
-    133: "133 keypoints, as COCO-WholeBody has",
+    133: "133 keypoints, as COCO-WholeBody has (shapes alone do not tell whose)",
     106: "106 keypoints, as LaPa's faces have (shapes alone do not tell whose)",
     21: "21 keypoints, as hands have in most sets (shapes alone do not tell whose)",
     14: "14 keypoints, as CrowdPose and AIC have",
