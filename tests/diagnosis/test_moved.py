@@ -236,6 +236,14 @@ def test_boxes_beside_their_keypoints_are_named_with_what_to_do(edit, words, con
     assert all(finding.fix for finding in others)
 
 
+@pytest.mark.long
+def test_what_two_evaluations_of_a_small_set_leave_open_is_asked_again(tmp_path):
+    targets, options = boxes(lambda x, y, w, h: [x + 20, y, w, h])(tmp_path)
+    first = diagnose(targets, level="evaluate", sample=48, **options).findings[0]
+    assert (first.cause, first.confidence) == ("annotated boxes do not fit their keypoints", "proved")
+    assert "by about (-20, " in first.fix
+
+
 def test_boxes_are_moved_by_a_share_of_their_size_or_by_pixels(tmp_path):
     for change, by_size, wanted in ((moved_boxes(-0.25), True, -0.25), (moved_boxes(0.33), True, 0.33)):
         path, images = annotation_file(tmp_path, change, OTHER_VITPOSE)

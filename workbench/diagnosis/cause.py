@@ -245,7 +245,10 @@ class Undone(Cause):
             return RuledOut(
                 f"{change.name} gives {_gain_text(change, best)}, less than undoing '{found}' does"
             )
-        return RuledOut(f"undoing it ({change.name}) gives {_gain_text(change, best)}: no gain that counts")
+        undoing = f"undoing it ({change.name}) gives {_gain_text(change, best)}"
+        if best.open(change) and not apart.chosen:
+            return NotTestable(f"{undoing}; {best.instances} instances leave it open, more would decide it")
+        return RuledOut(f"{undoing}: no gain that counts")
 
     def proved(self, case: Case, change: Change, apart: Separated) -> Finding:
         """The finding, with what undoing the cause gave."""

@@ -392,6 +392,9 @@ def separated(case: Case, changes: Sequence[Change]) -> Separated:
         return Separation(more, promising, case.step, looks=False).result()
     if case.measured() is not sample:
         longer = _longer(case, promising)
+        if found.undecided and not found.chosen and len(longer.indices) <= len(sample.indices):
+            # Two evaluations of a small set leave nothing to ask again: then as at level forward.
+            longer = _more(case)
     else:
         longer = _more(case) if found.undecided else sample
     if len(longer.indices) <= len(sample.indices):
