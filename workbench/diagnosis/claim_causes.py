@@ -284,8 +284,16 @@ class Scored:
                 yield Reading((name, *names), {**result.figures, "AP": result.figures[figure]})
             if not made:
                 yield Reading((SINGLE_IMAGES,), {**result.figures, "AP": _ap_of_images(result)})
-                for name, value in distance_figures(result, self.found, self.lengths(truth)).items():
-                    yield Reading((name,), {**result.figures, "AP": value()})
+                yield from self._of_distances(result, rare=False)
+        # Ways that few people use are no more likely than two usual ones at a time.
+        if departures > 1 and (result := self._scored(truth, ())) is not None:
+            yield from self._of_distances(result, rare=True)
+
+    def _of_distances(self, result: KeypointAP, rare: bool) -> Iterator[Reading]:
+        """Mean OKS and PCK of the poses as they are."""
+        lengths = self.lengths(result.truth)
+        for name, value in distance_figures(result, self.found, lengths, rare).items():
+            yield Reading((name,), {**result.figures, "AP": value()})
 
     def _scored(self, truth: GroundTruth, made: Sequence[Departure]) -> KeypointAP | None:
         """COCO's figures with departures made; None where they cannot be had."""

@@ -29,6 +29,7 @@ TORSOS = (
     ("left_shoulder", "right_shoulder"),
     ("left_eye", "right_eye"),
 )
+COMMON = ("root of the box", "longer side", "shorter side", "box's diagonal", DIAGONAL)
 SHARES = {DIAGONAL: (0.01, 0.02, 0.05)}
 
 
@@ -57,7 +58,7 @@ def torsos(truth: GroundTruth, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def distance_figures(
-    own: KeypointAP, found: Predictions, measured: Mapping[str, np.ndarray]
+    own: KeypointAP, found: Predictions, measured: Mapping[str, np.ndarray], rare: bool = False
 ) -> Mapping[str, Callable[[], float]]:
     """Mean OKS, and PCK by the lengths that people use; each is computed when it is asked for.
 
@@ -65,6 +66,8 @@ def distance_figures(
         own: the poses judged by COCO's rules.
         found: the poses.
         measured: further lengths of each annotation, in pixels: of the image, of the pose itself.
+        rare: those alone that few people use, which only a figure of many digits can tell: by the pose,
+            and in pixels of the input.
     """
     rows = _pairs(own, found)
     if not rows:
@@ -93,20 +96,20 @@ def distance_figures(
     }
     if len(held) < judged:
         means["mean OKS, 0 without a pose"] = lambda: float(np.nansum(paired)) / judged
-    return (
-        means
-        | {
-            f"PCK at {share:g} of the {name}": pck(length, share)
-            for name, length in lengths.items()
-            if np.isfinite(length).all() or (name != DIAGONAL and np.isfinite(length).any())
-            for share in SHARES.get(name, (0.05, 0.1, 0.2))
-        }
-        | {
-            f"PCK within {pixels} pixels of an input of {side}": pck(lengths[CROP], pixels / side)
-            for side in INPUTS
-            for pixels in PIXELS
-        }
-    )
+    by_length = {
+        f"PCK at {share:g} of the {name}": pck(length, share)
+        for name, length in lengths.items()
+        if rare == (name not in COMMON) and np.isfinite(length).any()
+        if rare or np.isfinite(length).all()
+        for share in SHARES.get(name, (0.05, 0.1, 0.2))
+    }
+    if not rare:
+        return means | by_length
+    return by_length | {
+        f"PCK within {pixels} pixels of an input of {side}": pck(lengths[CROP], pixels / side)
+        for side in INPUTS
+        for pixels in PIXELS
+    }
 
 
 def _pairs(own: KeypointAP, found: Predictions) -> dict[int, int]:
