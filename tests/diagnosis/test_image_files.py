@@ -14,10 +14,10 @@ from tests.diagnosis.systems import RTMPOSE, VITPOSE
 from workbench.core import Batch, Outputs, Sample
 from workbench.core.wrapping import Wrapper
 from workbench.diagnosis import diagnose
+from workbench.diagnosis.annotated_sizes import OtherSize
 from workbench.diagnosis.file_groups import groups_of_files
 from workbench.diagnosis.image_file_causes import (
     Edited,
-    OtherSize,
     StoredOtherwise,
     Surer,
     grey,

@@ -51,6 +51,7 @@ MODULES: tuple[str, ...] = (
     "workbench.diagnosis.annotated_box_causes",
     "workbench.diagnosis.input_causes",
     "workbench.diagnosis.image_file_causes",
+    "workbench.diagnosis.annotated_sizes",
     "workbench.diagnosis.constant_outputs",
     "workbench.diagnosis.placing_causes",
     "workbench.diagnosis.decoder_causes",

@@ -12,15 +12,13 @@ import numpy as np
 from workbench.core import Answers, Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Sample
 from workbench.core.finding import Finding, Measurement
 from workbench.core.wrapping import Wrapper
-from workbench.data.image_folders import is_within
-from workbench.data.images import image_size, upright_size
+from workbench.diagnosis.candidates import Candidate, Candidates
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, Evidence
 from workbench.diagnosis.file_groups import groups_of_files
 from workbench.diagnosis.input_causes import Input
 from workbench.diagnosis.mosaic import interpolated, is_mosaic
-from workbench.diagnosis.set_causes import MOST_HEADERS
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8
@@ -48,12 +46,17 @@ LEAST_LOST = 0.5
 DARKER = 2.5
 # Mean OKS that turning coloured images grey must cost before grey ones are a cause.
 LEAST_LOSS = 0.02
+# From this share of the first layer's weights that is a difference between channels a network uses colour;
+# trained ones have .6 to .8, one that was made for grey images has 0 or one channel.
+USES_COLOUR = 0.3
 # As many times the sample's instances are looked at beside it where these leave that open.
 MORE = 2
 # Standard errors by which OKS of files that a statistic sets apart must be lower where nothing undoes it.
 LOWER = 3.0
 # Of cameras and screens; of sRGB but for its darkest end.
 GAMMA = 2.2
+# How the change of the tone is named.
+TONE = "to the power of"
 # The hue of an image in steps of two degrees ends here, with what JPEG adds; others go on to 255.
 HALF_HUE = 190
 
@@ -142,7 +145,7 @@ WAYS: tuple[Stored, ...] = (
     Stored("luma and colour differences taken as such", of_luma, "store these files as RGB: they are YCbCr"),
     *(
         Stored(
-            f"to the power of {power:.2g}",
+            f"{TONE} {power:.2g}",
             lambda image, power=power: of_gamma(image, power),
             "write these files with the gamma of the others (a linear camera, or a gamma applied twice)",
         )
@@ -247,9 +250,14 @@ class StoredOtherwise(Undone):
                 lambda model, edit=way.edit, margin=margin: Surer(
                     model, Edited(model, lambda s: edit(s.image)), margin
                 ),
-                fix=f"{way.fix}: {_some(names)}",
+                fix=f"{way.fix}: {some_files(names)}",
                 least=0.01,
-                facts={"count": len(names), "of": len(surer), "how": f"surer with pixels {way.name}"},
+                facts={
+                    "count": len(names),
+                    "of": len(surer),
+                    "how": f"surer with pixels {way.name}",
+                    "surer": surer,
+                },
             )
 
     def _of_all(self, case: Case, way: Stored) -> Change:
@@ -286,7 +294,7 @@ class StoredOtherwise(Undone):
             "input",
             lambda model: Edited(model, stretched),
             fix=f"write these files anew from their sources (a normalisation, or a division, was stored): "
-            f"{_some(names)}",
+            f"{some_files(names)}",
             least=0.01,
             facts={
                 "count": len(names),
@@ -308,7 +316,7 @@ class StoredOtherwise(Undone):
                 lambda model: Edited(
                     model, lambda s: interpolated(s.image) if is_mosaic(s.image) else s.image
                 ),
-                fix=f"develop these files before they are stored (demosaic them): {_some(names)}",
+                fix=f"develop these files before they are stored (demosaic them): {some_files(names)}",
                 least=0.01,
                 facts={
                     "count": len(names),
@@ -334,7 +342,7 @@ class StoredOtherwise(Undone):
                 f"{len(names)} images of the {len(samples)} instances looked at are {group.text()}; their "
                 f"mean OKS is {own.mean():.3f}, that of the others {rest.mean():.3f} (standard error of the "
                 f"difference {error:.3f}); nothing that was tried gives it back",
-                fix=f"look at these files, and write them anew from their sources: {_some(names)}",
+                fix=f"look at these files, and write them anew from their sources: {some_files(names)}",
                 numbers=(Measurement("mean OKS of these images", float(own.mean())),),
             )
         return None
@@ -345,7 +353,38 @@ class StoredOtherwise(Undone):
 
     def test(self, case: Case) -> Answer:
         answer = self._undone(case)
-        return (self._worse(case) or answer) if isinstance(answer, RuledOut) else answer
+        if not isinstance(answer, RuledOut):
+            return answer
+        return self._worse(case) or self._of_another_tone(case) or answer
+
+    def _of_another_tone(self, case: Case) -> Candidates | None:
+        """Images of another brightness of which the network is surer with another gamma; it may be chance."""
+        evidence, apart = case.of_model(), case.separated()
+        for change in case.changes_of(self):
+            found, surer = apart.alone.get(change), change.facts.get("surer")
+            if surer is None or found is None or apart.chosen or not found.oks >= change.least:
+                continue
+            level = np.array([float(s.image.mean()) for s in _samples(evidence)])
+            darker = float(level[~surer].mean() - level[surer].mean())
+            error = float(np.hypot(_error(level[surer]), _error(level[~surer])))
+            if not change.name.startswith(TONE) or abs(darker) < LOWER * error:
+                continue
+            names, tone = some_files(_files(_samples(evidence), surer)), change.name.partition(" in ")[0]
+            seen = (
+                f"{change.facts['count']} images ({names}) have a mean pixel of {level[surer].mean():.0f}, "
+                f"the others {level[~surer].mean():.0f} (standard error of the difference {error:.0f}), and "
+                f"the network is surer of them with pixels {tone}: mean OKS {found.oks:+.3f} "
+                f"({found.low:+.3f} to {found.high:+.3f}), which may be chance"
+            )
+            stored = "open one of them beside the others, or run the same with --level evaluate: more images"
+            taken = (
+                "their EXIF or the camera's settings: another exposure and the same gamma excludes the first"
+            )
+            return Candidates(
+                seen,
+                (Candidate(self.name, "", stored), Candidate("taken in other light", "", f"give {taken}")),
+            )
+        return None
 
     def _undone(self, case: Case) -> Answer:
         case.of_model()
@@ -372,7 +411,8 @@ def _files(samples: Sequence[Sample], chosen: Bool[np.ndarray, " N"]) -> list[st
     return list(dict.fromkeys(names))
 
 
-def _some(names: Sequence[str]) -> str:
+def some_files(names: Sequence[str]) -> str:
+    """The first five names, and dots where there are more."""
     return f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
 
 
@@ -434,100 +474,6 @@ def _by_instance(
     return np.array([oks.get(n, 0.0) for n in ids]), np.array([score.get(n, 0.0) for n in ids])
 
 
-class OtherSize(Undone):
-    """Part of the image files has another size than they were annotated with."""
-
-    name, group, level = "image files of another size than annotated", "input", "files"
-    needs = ("data",)
-    refuted_by = "annotations that were made on files of this size"
-
-    def changes(self, case: Case) -> Iterable[Change]:
-        if case.evidence().model is None and (other := _other_sizes(case)):
-            yield Change(
-                self.name,
-                f"poses of {len(other)} images scaled to the annotated size",
-                "poses",
-                lambda found: _scaled(found, other),
-                fix=self._fix(case),
-            )
-
-    def seen(self, case: Case, change: Change) -> str:
-        other, of = _other_sizes(case), len(case.pose_set().labelled_of_image)
-        stored, annotated = next(iter(other.values()))
-        return (
-            f"{len(other)} of {of} annotated images have another size than the annotations state, such as "
-            f"{stored[0]}x{stored[1]} for {annotated[0]}x{annotated[1]} pixels (width x height)"
-        )
-
-    def _fix(self, case: Case) -> str:
-        names = [case.pose_set().images[number].path.name for number in _other_sizes(case)]
-        return f"give the files that were annotated, or scale their annotations: {_some(names)}"
-
-    def test(self, case: Case) -> Answer:
-        other = _other_sizes(case)
-        if not other and (turned := _sizes(case)):
-            (stored, stated), of = next(iter(turned.values())), len(case.pose_set().labelled_of_image)
-            return self.found(
-                f"width and height of {len(turned)} of {of} annotated images are exchanged in the "
-                f"annotations: a file of {stored[0]}x{stored[1]} is stated as {stated[0]}x{stated[1]} pixels",
-                fix="exchange width and height in the list of the images",
-                numbers=(Measurement("images of exchanged sides", len(turned), expected=0.0),),
-            )
-        if not other:
-            return RuledOut("every image file that is there has the size that the annotations state")
-        if case.reaches("forward") and (case.given.results or case.given.predictions):
-            return super().test(case)
-        evidence = self.seen(case, Change(self.name, "", "input", lambda model: model))
-        return self.found(
-            f"{evidence}: the keypoints would not match, so the set cannot be evaluated as it is",
-            fix=self._fix(case),
-            numbers=(Measurement("images of another size", len(other), expected=0.0),),
-        )
-
-
-Size = tuple[int, int]
-
-
-def _other_sizes(case: Case) -> dict[int, tuple[Size, Size]]:
-    """Those of `_sizes` that are not the other's with width and height exchanged."""
-    return {number: (one, other) for number, (one, other) in _sizes(case).items() if one != other[::-1]}
-
-
-def _sizes(case: Case) -> dict[int, tuple[Size, Size]]:
-    """Image id -> (width, height) of the file and of the annotations, where these differ.
-
-    A picture that its EXIF turns may be annotated as it is stored.
-    """
-
-    def read() -> dict[int, tuple[Size, Size]]:
-        pose_set, found = case.pose_set(), {}
-        for number in list(pose_set.labelled_of_image)[:MOST_HEADERS]:
-            record = pose_set.images[number]
-            if not record.width or not record.height:
-                continue
-            try:
-                if not record.path.is_file() or not is_within(record.path, pose_set.within):
-                    continue
-                height, width = upright_size(record.path)
-            except (ValueError, OSError):
-                continue
-            stated = int(record.height), int(record.width)
-            if stated not in ((height, width), image_size(record.path)):
-                found[number] = (width, height), (int(record.width), int(record.height))
-        return found
-
-    return case.once("files of another size", read)
-
-
-def _scaled(found: Predictions, sizes: dict[int, tuple[Size, Size]]) -> Predictions:
-    points = found.keypoints.copy()
-    for row, number in enumerate(found.image_id.tolist()):
-        if number in sizes:
-            stored, annotated = sizes[number]
-            points[row] = points[row] * np.divide(annotated, stored)
-    return dataclasses.replace(found, keypoints=points)
-
-
 class GreyFiles(Cause):
     """Part of the images has no colour, which a network that uses colour pays for."""
 
@@ -539,6 +485,8 @@ class GreyFiles(Cause):
         samples = _samples(evidence)
         bare = _colourless(samples)
         names = _files(samples, bare)
+        if bare.all() and (candidates := self._of_all(case, len(samples))):
+            return candidates
         if len(names) < LEAST_IMAGES or bare.all():
             return RuledOut(f"{len(names)} images of the {len(samples)} instances looked at have no colour")
         case.step()
@@ -553,9 +501,9 @@ class GreyFiles(Cause):
                 rest = np.concatenate([rest, _compared(wider, change, None)[0][~bare_too]])
         error = _error(rest)
         evident = (
-            f"{len(names)} images of the {len(samples)} instances looked at have no colour ({_some(names)}); "
-            f"without colour {len(rest)} others change by mean OKS {rest.mean():+.3f} (standard error "
-            f"{error:.3f})"
+            f"{len(names)} images of the {len(samples)} instances looked at have no colour "
+            f"({some_files(names)}); without colour {len(rest)} others change by mean OKS {rest.mean():+.3f} "
+            f"(standard error {error:.3f})"
         )
         if not (rest.mean() < -LEAST_LOSS and rest.mean() < -SURE * error):
             return RuledOut(f"{evident}: this network hardly needs it")
@@ -564,6 +512,40 @@ class GreyFiles(Cause):
             fix="give the files with colour; colour that was thrown away cannot be computed",
             numbers=(Measurement("share of images without colour", float(bare.mean()), expected=0.0),),
         )
+
+    def _of_all(self, case: Case, count: int) -> Candidates | None:
+        """No image has colour, and the network was not made for such: none is left to compare with."""
+        share = _colour_share(case.model())
+        if share < USES_COLOUR:
+            return None
+        return Candidates(
+            f"none of the images of {count} instances has colour, and {share:.0%} of the size of the first "
+            "layer's weights is their difference between red, green and blue",
+            (
+                Candidate(
+                    self.name,
+                    "",
+                    "give these images with colour (--images), or open a training image: one with colour "
+                    "supports it",
+                ),
+                Candidate(
+                    "images of another camera than the training's",
+                    "",
+                    "run `workbench diagnose CHECKPOINT --data TRAIN.json --images FOLDER`: the same figures "
+                    "on the training's own images exclude it",
+                ),
+            ),
+        )
+
+
+def _colour_share(model: PoseModel) -> float:
+    """Size of the first layer's differences between the channels of a colour, by that of its weights."""
+    for layer in model.module.modules():
+        weight = getattr(layer, "weight", None)
+        if weight is not None and weight.ndim == 4 and weight.shape[1] == 3:
+            values = weight.detach().double()
+            return float((values - values.mean(1, keepdim=True)).norm() / values.norm().clamp(min=1e-12))
+    return 0.0
 
 
 def _colourless(samples: Sequence[Sample]) -> Bool[np.ndarray, " N"]:
@@ -575,4 +557,4 @@ def _error(values: Float[np.ndarray, " n"]) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("inf")
 
 
-CAUSES: tuple[Cause, ...] = (StoredOtherwise(), OtherSize(), GreyFiles())
+CAUSES: tuple[Cause, ...] = (StoredOtherwise(), GreyFiles())

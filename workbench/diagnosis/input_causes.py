@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.core import Conditioned, Groups, NotAvailable, Sample
-from workbench.core.finding import Finding
+from workbench.core import Conditioned, Groups, NotAvailable, PoseModel, Sample
+from workbench.core.finding import Finding, Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
+from workbench.diagnosis.norm_statistics import FAR_OFF, LayerFit, fits_of, layer_fits
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, whole_images
 from workbench.diagnosis.report import ASIDE
 from workbench.evaluation.probes import Intervention, NotTried, input_interventions
@@ -33,6 +34,8 @@ GROSS = ("value range",)
 # from, and images of a first and of a last look at them.
 COLOURS, BESIDE = ("value range", "normalisation"), "channel order"
 FIRST_IMAGES, MORE_IMAGES = 4, 30
+# Statistics of the first norm fit another normalisation where its misfit is at most this part of the own one.
+FITS_BETTER = 0.5
 
 
 class Input(Undone):
@@ -71,7 +74,10 @@ class Input(Undone):
 
     def test(self, case: Case) -> Answer:
         if self.name in COLOURS and isinstance(case.model(), Groups):
-            return _of_whole_images(case, self.name)
+            answer = _of_whole_images(case, self.name)
+            if self.name == "normalisation" and isinstance(answer, RuledOut):
+                return self._by_first_norm(case, answer) or answer
+            return answer
         if not case.changes_of(self):
             if self.name in GROSS and (why_not := case.no_changes_of(self)):
                 return RuledOut(why_not)
@@ -79,8 +85,39 @@ class Input(Undone):
             return NotTestable(why or "this model leaves no other way open")
         answer = super().test(case)
         if self.name == "normalisation" and isinstance(answer, RuledOut):
-            return self._contradiction(case, answer) or answer
+            return self._contradiction(case, answer) or self._by_first_norm(case, answer) or answer
         return answer
+
+    def _by_first_norm(self, case: Case, measured: RuledOut) -> Finding | None:
+        """The first normalisation layer stores statistics of another input, whatever that costs."""
+        with suppress(NotAvailable):
+            own = layer_fits(case)[0]
+            if own.off < FAR_OFF or case.separated().chosen:
+                return None
+            samples = _of_images(case, FIRST_IMAGES)
+            tried = [
+                (one, _first_fit(case, one.apply(case.model()), samples))
+                for one in input_interventions(case.model(), samples)[0]
+                if one.cause in COLOURS and not one.decode_only
+            ]
+            before = _first_fit(case, case.model(), samples)
+            best, after = min(tried, key=lambda pair: pair[1].off)
+            if best.cause != self.name or after.off > FITS_BETTER * before.off:
+                return None
+            return self.found(
+                f"the running statistics of {own.name}, the first normalisation layer, are {before.off:.2f} "
+                f"deviations off those of its input (its deviation is {np.exp(before.ratio):.2f} times the "
+                f"stored one), and {after.off:.2f} with {best.name} ({best.about}); what it costs is not "
+                f"distinguished from chance: {measured.evidence}",
+                fix=best.fix,
+                numbers=(
+                    Measurement("misfit of the first norm", before.off, unit="deviations"),
+                    Measurement("the same with the other normalisation", after.off, unit="deviations"),
+                ),
+                refuted_by="a training config with the mean and std that are in use",
+                severity="warning",
+            )
+        return None
 
     def _contradiction(self, case: Case, measured: RuledOut) -> Finding | None:
         """The mean is a published one and the std is not the one that belongs to it."""
@@ -124,6 +161,19 @@ def _exchanged(mean: Float[np.ndarray, " 3"], std: Float[np.ndarray, " 3"]) -> s
 
 def _listed(values: Sequence[float] | np.ndarray) -> str:
     return ", ".join(f"{v:.4g}" for v in values)
+
+
+def _first_fit(case: Case, model: PoseModel, samples: Sequence[Sample]) -> LayerFit:
+    """The first normalisation layer of a model against what it is given for some images, one by one."""
+    case.step()
+    return fits_of(model, (model.prepare([sample]) for sample in samples))[0]
+
+
+def _of_images(case: Case, count: int) -> list[Sample]:
+    """One labelled sample of so many images, spread over the set."""
+    pose_set = case.pose_set()
+    chosen = whole_images(pose_set, count) or pose_set.labelled_of_image
+    return [pose_set.sample(pose_set.labelled_of_image[number][0]) for number in chosen]
 
 
 def _of_whole_images(case: Case, name: str) -> Answer:
@@ -213,8 +263,12 @@ class Flip(Cause):
 
     def test(self, case: Case) -> Answer:
         evidence = case.of_model()
-        if case.separated().chosen or evidence.measure().mean_oks < LEARNED:
+        # Another decoder reads the same outputs: with it the flip test is measured on top of it.
+        read, model = case.separated().chosen, case.model()
+        if any(one.stage != "outputs" for one in read) or evidence.measure(read).mean_oks < LEARNED:
             return NotTestable("undo the larger causes first: beside them the flip test cannot be measured")
+        for change in read:
+            model = change.of(model)
         from workbench.evaluation.probes import probe_flip
 
         case.step()
@@ -225,11 +279,11 @@ class Flip(Cause):
         parts = parts[: int(np.searchsorted(seen, least)) + 1]
         samples = [sample for one in parts for sample in one.samples]
         made = [(one.samples, one.batch, one.outputs) for one in parts]
-        report = probe_flip(case.model(), samples, made=made)
+        report = probe_flip(model, samples, made=made)
         if report.undecided and (more := case.affordable(self.MOST, passes=2)) > len(samples):
             case.step()
             samples = [case.pose_set().sample(i) for i in case.in_order()[:more]]
-            report = probe_flip(case.model(), samples)
+            report = probe_flip(model, samples)
         # A network that confuses sides has two peaks and odd partners: only what gives something back counts.
         found = [
             dataclasses.replace(f, effect=dataclasses.replace(f.effect, measure=f"{f.effect.measure}{ASIDE}"))

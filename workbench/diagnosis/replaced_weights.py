@@ -43,7 +43,7 @@ from workbench.diagnosis.weight_causes import (
     scattered_zeros,
     some_epochs,
 )
-from workbench.diagnosis.weight_sizes import Outsized, outsized
+from workbench.diagnosis.weight_sizes import Outsized, large_scalars, outsized, outsized_layer
 from workbench.inspectors.conditioning.findings import FLATTENED, MASKED, UNTRAINED
 from workbench.inspectors.conditioning.passes import Switched, without_refiner
 
@@ -208,9 +208,11 @@ class DisturbedPart(Undone):
         if model is None:
             raise NotAvailable(OF_RESULTS)
         own = model.module.state_dict()
-        for one in _outsized(case)[:MOST_PARTS]:
-            # Noise of power p in weights of power 1: times 1 / (1 + p) they are nearest to what they were.
-            factor = one.usual**-2
+        layer = outsized_layer(model.module)
+        for one in [*_outsized(case)[:MOST_PARTS], *([layer] if layer is not None else [])]:
+            # Noise of power p in weights of power 1: times 1 / (1 + p) they are nearest to what they were. A
+            # single layer that is so large was multiplied.
+            factor = one.usual ** (-1 if one is layer else -2)
             tensors = {name: factor * own[name] for name in one.names}
             yield Change(
                 self.name,
@@ -221,6 +223,15 @@ class DisturbedPart(Undone):
                 "part of it alone",
                 least=0.015,
                 facts={"told": one.text()},
+            )
+        for name, value in large_scalars(model.module).items():
+            yield Change(
+                self.name,
+                f"{name} at 1",
+                "weights",
+                lambda model, one={name: own[name] / value}: WithTensors(model, one),
+                fix=f"take {name} from the trainer's own file, or train on with a smaller rate for it",
+                facts={"told": f"{name}, a parameter of one number, is {value:.3g}"},
             )
         if isinstance(model, Conditioned) and (switch := without_refiner(model)) is not None:
             yield Change(

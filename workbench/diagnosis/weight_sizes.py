@@ -23,6 +23,8 @@ LEAST_BLOCKS = 4
 ALIKE, FAR_LARGER = 1.35, 1.25
 # Of blocks that differ by more than this among themselves no size is usual.
 COMPARABLE = 2.0
+# A learned gate starts at 0 or 1; trained ones stay near.
+LARGE_SCALAR = 3.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,41 @@ def outsized(module: nn.Module) -> list[Outsized]:
         what = blocks[0] if len(blocks) == 1 else blocks[0].partition(".")[0]
         found.append(Outsized(what, size / rest[0], size / float(np.median(rest)), rest[0] / rest[-1], names))
     return found
+
+
+def outsized_layer(module: nn.Module) -> Outsized | None:
+    """The linear layer that is far larger than every other one, where all others are comparable; else None.
+
+    A block hides it where its other layers are as large as usual.
+
+    Args:
+        module: the network.
+    """
+    from torch import nn
+
+    sizes = {
+        name: float(layer.weight.detach().double().std()) * layer.weight[0].numel() ** 0.5
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear) and layer.weight.numel() >= LEAST_NUMBERS
+    }
+    order = sorted(sizes, key=lambda name: -sizes[name])
+    if len(order) < LEAST_BLOCKS:
+        return None
+    first, rest = sizes[order[0]], [sizes[name] for name in order[1:]]
+    if min(rest) <= 0 or rest[0] > COMPARABLE * rest[-1] or first < COMPARABLE * rest[0]:
+        return None
+    usual = first / float(np.median(rest))
+    return Outsized(order[0], first / rest[0], usual, rest[0] / rest[-1], (f"{order[0]}.weight",))
+
+
+def large_scalars(module: nn.Module) -> dict[str, float]:
+    """Parameters of one number, such as a learned gate, that are far from 1, by name.
+
+    Args:
+        module: the network.
+    """
+    found = {name: float(p.detach()) for name, p in module.named_parameters() if p.numel() == 1}
+    return {name: value for name, value in found.items() if abs(value) >= LARGE_SCALAR}
 
 
 def _together(blocks: Sequence[str], every: Sequence[str]) -> list[list[str]]:
