@@ -20,7 +20,7 @@ from workbench.diagnosis.image_id_causes import OtherPictures, other_orders
 from workbench.diagnosis.loading_causes import modules_without_weights
 from workbench.diagnosis.norm_statistics import OFF_ALL, fits_of, median_off, misfits_of
 from workbench.diagnosis.weight_causes import scattered_zeros
-from workbench.diagnosis.weight_sizes import block_of, outsized
+from workbench.diagnosis.weight_sizes import block_of, large_scalars, outsized, outsized_layer
 
 
 def trained():
@@ -269,3 +269,24 @@ def test_a_block_that_the_file_lists_and_has_no_weights_of_is_told(tmp_path, wra
             del state[name]
         torch.save({"state_dict": state} if wrapped else state, tmp_path / "file.pth")
         assert modules_without_weights(open_checkpoint(tmp_path / "file.pth")) == found
+
+
+@pytest.mark.parametrize(("factor", "named"), [(1.0, False), (1.6, False), (3.0, True), (8.0, True)])
+def test_a_linear_layer_is_outsized_beside_all_others_whatever_a_small_one_does(factor, named):
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(64, 64) for _ in range(6)]
+    layers[1].weight.data *= 0.1
+    layers[3].weight.data *= factor
+    found = outsized_layer(torch.nn.Sequential(*layers))
+    assert (found is not None) == named
+    if found is not None:
+        assert found.names == ("3.weight",)
+        assert found.usual == pytest.approx(factor, rel=0.1)
+
+
+def test_a_parameter_of_one_number_is_large_from_three_on():
+    module = torch.nn.Module()
+    for name, value in (("gate", 6.0), ("usual", 0.3), ("open", 1.0)):
+        module.register_parameter(name, torch.nn.Parameter(torch.tensor(value)))
+    module.register_parameter("many", torch.nn.Parameter(torch.full((4,), 9.0)))
+    assert large_scalars(module) == {"gate": 6.0}

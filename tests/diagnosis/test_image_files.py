@@ -13,13 +13,17 @@ from tests.diagnosis.planted_labels import each, half_as_large, image_files, lea
 from tests.diagnosis.systems import RTMPOSE, VITPOSE
 from workbench.core import Batch, Outputs, Sample
 from workbench.core.wrapping import Wrapper
+from workbench.data import builtin
 from workbench.diagnosis import diagnose
-from workbench.diagnosis.annotated_sizes import OtherSize
+from workbench.diagnosis.annotated_sizes import OtherSize, enlarged, previews_of
 from workbench.diagnosis.file_groups import groups_of_files
 from workbench.diagnosis.image_file_causes import (
+    USES_COLOUR,
     Edited,
+    GreyFiles,
     StoredOtherwise,
     Surer,
+    _colour_share,
     grey,
     mirrored,
     of_gamma,
@@ -174,3 +178,67 @@ def test_a_part_of_a_validation_picture_in_the_training_is_found_by_its_pose_and
     found = diagnose(targets, level="files", causes=[TrainingImages()], **options).findings
     assert [one.cause for one in found] == ["training images in the validation set"]
     assert "cut or scaled" in found[0].evidence
+
+
+def on_copies(pose_set, part, factor):
+    """The set with every third instance labelled on a copy that is `factor` times smaller, and these rows."""
+    rows = [row for n, row in enumerate(pose_set.labelled) if n % 3 in part]
+    return enlarged(pose_set, rows, 1 / factor), rows
+
+
+@pytest.mark.parametrize("name", ["scenes-val", "scenes-people-val"])
+@pytest.mark.parametrize(("part", "factor"), [((0,), 3), ((0, 2), 2), ((1,), 4)])
+def test_labels_made_on_smaller_copies_are_told_by_the_corner_that_holds_them(name, part, factor):
+    pose_set = builtin(name)
+    assert previews_of(pose_set) is None
+    spoilt, rows = on_copies(pose_set, part, factor)
+    found = previews_of(spoilt)
+    assert found.factor == factor
+    assert set(rows).issuperset(found.rows) or len(set(found.rows) - set(rows)) <= 4
+    assert len(set(rows).intersection(found.rows)) >= 0.9 * len(rows)
+    assert f"1/{factor} of the size" in found.text()
+
+
+def test_enlarged_labels_are_those_of_the_picture_whatever_the_area_states():
+    pose_set = builtin("scenes-val")
+    rows = list(pose_set.labelled[:5])
+    back = enlarged(enlarged(pose_set, rows, 0.5), rows, 2)
+    for row in (*rows, pose_set.labelled[7]):
+        one, other = pose_set.instances[row], back.instances[row]
+        np.testing.assert_allclose(other.truth, one.truth)
+        np.testing.assert_allclose(other.box, one.box)
+        assert other.area == pytest.approx(one.area)
+    kept = dataclasses.replace(pose_set.instances[rows[0]], area=9e5)
+    of_picture = dataclasses.replace(pose_set, instances=(kept,), raw={"annotations": []})
+    assert enlarged(of_picture, [0], 2).instances[0].area == 9e5
+
+
+@pytest.mark.long
+def test_images_without_any_colour_are_a_candidate_and_coloured_ones_are_not(tmp_path):
+    targets, options = image_files(1.0, grey, RTMPOSE)(tmp_path)
+    options["sample"] = 6
+    report = diagnose(targets, level="forward", causes=[NotRun(), GreyFiles()], **options)
+    assert report.findings == ()
+    (group,) = report.candidates
+    assert group.causes[0].cause == GreyFiles.name
+    assert "none of the images of 6 instances has colour" in group.symptom
+    assert "no cause is proved" in report.sentences()[0]
+    healthy = diagnose(
+        [RTMPOSE.last()], data="scenes-val", sample=6, level="forward", causes=[NotRun(), GreyFiles()]
+    )
+    assert healthy.candidates == ()
+
+
+def test_a_network_made_for_grey_images_uses_no_colour():
+    made = torch.nn.Conv2d(3, 4, 3)
+    made.weight.data[:] = made.weight.data.mean(1, keepdim=True)
+    assert _colour_share(Module(made)) == pytest.approx(0.0, abs=1e-6)
+    assert _colour_share(Module(torch.nn.Conv2d(3, 64, 3))) > USES_COLOUR
+    assert _colour_share(Module(torch.nn.Conv2d(1, 4, 3))) == 0.0
+
+
+@dataclasses.dataclass
+class Module:
+    """A model of one layer."""
+
+    module: torch.nn.Module

@@ -91,7 +91,7 @@ def outsized(module: nn.Module) -> list[Outsized]:
 
 
 def outsized_layer(module: nn.Module) -> Outsized | None:
-    """The linear layer that is far larger than every other one, where all others are comparable; else None.
+    """The linear layer that is far larger than all others, of which the largest is usual; None without one.
 
     A block hides it where its other layers are as large as usual.
 
@@ -109,10 +109,10 @@ def outsized_layer(module: nn.Module) -> Outsized | None:
     if len(order) < LEAST_BLOCKS:
         return None
     first, rest = sizes[order[0]], [sizes[name] for name in order[1:]]
-    if min(rest) <= 0 or rest[0] > COMPARABLE * rest[-1] or first < COMPARABLE * rest[0]:
+    median = float(np.median(rest))
+    if min(rest) <= 0 or rest[0] > COMPARABLE * median or first < COMPARABLE * rest[0]:
         return None
-    usual = first / float(np.median(rest))
-    return Outsized(order[0], first / rest[0], usual, rest[0] / rest[-1], (f"{order[0]}.weight",))
+    return Outsized(order[0], first / rest[0], first / median, rest[0] / rest[-1], (f"{order[0]}.weight",))
 
 
 def large_scalars(module: nn.Module) -> dict[str, float]:
