@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -13,11 +14,13 @@ from tests.diagnosis.planted_results import good_poses, own_results, shifted_ids
 from tests.diagnosis.systems import OTHER_VITPOSE, RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints
 from workbench.core.finding import Effect
+from workbench.data import builtin
 from workbench.data.coco import read_coco
 from workbench.diagnosis import Cause, diagnose
 from workbench.diagnosis.annotated_box_causes import MOST_CUT, fit_of
 from workbench.diagnosis.image_id_causes import recovered_ids, recovered_poses
 from workbench.diagnosis.keypoint_causes import FixedKeypoint
+from workbench.diagnosis.lint_causes import from_corner, with_corner
 from workbench.diagnosis.offset_causes import groups_of, offset_of
 from workbench.diagnosis.placing_causes import Placing
 from workbench.diagnosis.report import by_proof
@@ -346,3 +349,27 @@ def test_one_cloud_of_offsets_is_no_two_groups():
     assert centres is not None
     assert second.tolist() == [True] * 12 + [False] * 48
     assert np.abs(centres - [[0, 0], [30, 10]]).max() < 1.5
+
+
+@pytest.mark.parametrize("name", ["scenes-val", "scenes-people-val"])
+def test_keypoints_from_the_corner_of_their_box_are_told_from_the_boxes_alone(name):
+    pose_set = builtin(name)
+    assert from_corner(pose_set) == []
+    rows = list(pose_set.labelled[::6])
+    corners = {row: (*pose_set.instances[row].box[:2], 0) for row in rows}
+    spoilt = dataclasses.replace(
+        pose_set,
+        raw={"annotations": []},
+        instances=tuple(
+            dataclasses.replace(one, truth=np.asarray(one.truth) - corners[row] * (one.truth[:, 2:] > 0))
+            if row in corners
+            else one
+            for row, one in enumerate(pose_set.instances)
+        ),
+    )
+    found = from_corner(spoilt)
+    assert set(found) <= set(rows)
+    assert len(found) >= len(rows) / 2  # the others lie at the left or the upper edge of their image
+    back = with_corner(spoilt, found)
+    for row in found:
+        np.testing.assert_allclose(back.instances[row].truth, pose_set.instances[row].truth)

@@ -261,7 +261,8 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
     said = _said(case, answers)
     findings = _with_diffs(case, _each_once(said.by_cause))
     candidates = _candidates(case, findings, said)
-    named = {one.cause for group in candidates for one in group.causes}
+    # What another test found, or what may explain a symptom, is not ruled out.
+    named = {one.cause for group in candidates for one in group.causes} | {one.cause for one in findings}
     case.notes += _notes_of(case)
     figures, protocol, sample, together = _measured(case)
     return Diagnosis(
