@@ -23,6 +23,7 @@ from workbench.diagnosis.document import document, notebook
 from workbench.diagnosis.evidence import Change
 from workbench.diagnosis.label_causes import KeypointOrder
 from workbench.diagnosis.placing_causes import SidesExchanged
+from workbench.diagnosis.report import by_proof
 from workbench.diagnosis.separation import Separation
 from workbench.diagnosis.training_causes import LossStays, NoGradient
 
@@ -95,6 +96,9 @@ def test_a_symptom_of_which_a_cause_was_found_has_no_candidates():
     assert len(of_symptoms([symptom], (), {})) == 1
     assert of_symptoms([symptom, cause], (), {}) == []
     assert of_symptoms([remark], (), {}) == []
+    other = Finding("support not read", "measured in the network")
+    assert of_symptoms([symptom, other], (), {}) == []
+    assert len(of_symptoms([Finding("not finite", "measured"), other], (), {})) == 1
     assert of_symptoms([symptom], [name for name, _ in EXPLAINED_BY["not finite"]], {}) == []
 
 
@@ -128,6 +132,13 @@ def test_commands_that_candidates_name_are_commands_of_the_workbench():
     for verb in set(commands):
         importlib.import_module(f"workbench.cli.{verb}")
     assert all(re.match("give|run|evaluate", text) for text in texts)
+
+
+def test_a_symptom_stands_behind_a_cause_that_is_known_as_well_and_before_a_weaker_one():
+    symptom, cause = Finding("keypoints not learned", ""), Finding("loss in the log is scaled", "")
+    warning = Finding("annotated boxes", "", severity="warning")
+    order = by_proof([symptom, warning, cause])
+    assert [one.cause for one in order] == [cause.cause, symptom.cause, warning.cause]
 
 
 def test_the_text_of_candidates_lists_them():

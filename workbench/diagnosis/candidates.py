@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Resamples of the interval of the run's own figure.
 RESAMPLES = 500
+# Confidences of what was measured, and not only read from a curve.
+SURE = ("proved", "measured")
 # Causes of one missing file that are named; the rest is counted.
 NAMED = 4
 
@@ -114,10 +116,17 @@ def of_symptoms(
     """
     found = []
     errors = {one.cause for one in findings if one.severity != "remark"}
+    # What only a curve shows is explained by an error that was measured in the run itself.
+    measured = any(
+        one.severity == "error" and one.confidence in SURE and one.cause not in EXPLAINED_BY
+        for one in findings
+    )
     for finding in findings:
         known = EXPLAINED_BY.get(finding.cause, ())
         explained = {name for name, _ in known} | set(symptom_of.get(finding.cause, ()))
         if finding.severity == "remark" or not known or explained & errors or _is_undone(finding):
+            continue
+        if measured and finding.confidence not in SURE:
             continue
         left = [Candidate(name, "", tells) for name, tells in known if name not in ruled_out]
         if left:

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.core.finding import Finding
 from workbench.core.report import Report, plain
-from workbench.diagnosis.candidates import Candidates
+from workbench.diagnosis.candidates import EXPLAINED_BY, Candidates
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -402,6 +402,7 @@ def by_proof(
             -effect,
             severity.index(finding.severity),
             confidence.index(finding.confidence),
+            finding.cause in EXPLAINED_BY,  # a symptom behind causes that are known as well
         )
 
     order = sorted(findings, key=key)
