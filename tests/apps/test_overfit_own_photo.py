@@ -202,6 +202,21 @@ def test_what_is_started_is_repeated_by_its_command(context, photo, tmp_path, mo
     assert "--images . --sample 1" in named.command
 
 
+def test_the_session_of_an_uploaded_photo_is_not_named_to_others(context, photo):
+    own = own_photo(str(photo), None, clicks().text())
+    page = OverfitPage(context)
+    attempt = page.attempts.begin(Choices(config="small.py", data="astronaut", own=own, steps=100000))
+    try:
+        with pytest.raises(ValueError, match="a session on an uploaded photo") as refused:
+            page.attempts.begin(Choices(config="small.py", data="astronaut", steps=3))
+        told = f"{refused.value} {page.restored('[null]')}"
+        assert attempt.id not in told
+        assert "my photo" not in told
+    finally:
+        attempt.run.session.stop()
+        attempt.run.session.join()
+
+
 def settings_of(command, monkeypatch):
     """The settings that the command line trains with, and nothing is trained."""
     import shlex

@@ -66,6 +66,11 @@ class Attempt:
         """Whether it still needs its device, or is about to."""
         return not self._concluded or self.bisecting
 
+    @property
+    def is_private(self) -> bool:
+        """Whether it shows an uploaded photo: its address is then known to its own page alone."""
+        return self.choices.own is not None
+
     def begin(self) -> None:
         """Start the session; the verdict follows when it ends, whether or not a page watches."""
         self.run.session.start()
@@ -152,7 +157,7 @@ class Attempts:
             self._check_free(choices.device)
             self._starting.add(choices.device)
         try:
-            identity = secrets.token_hex(4)
+            identity = secrets.token_hex(8)
             folder, setup = self._folder() / identity, setup_of(self._context, choices)
             attempt = Attempt(identity, choices, setup, folder, self._context.jobs)
             with self._lock:
@@ -190,6 +195,11 @@ class Attempts:
             if attempt.setup.device == device:
                 now = attempt.run.session.status()
                 doing = "bisecting" if attempt.bisecting else f"{now.state} at step {now.step} of {now.steps}"
+                if attempt.is_private:
+                    raise ValueError(
+                        f"{device} is taken by a session on an uploaded photo ({doing}): stop it on its own "
+                        "page, or wait until it ends"
+                    )
                 raise ValueError(
                     f"{device} is taken by session {attempt.id} ({attempt.setup.title}, {doing}): stop it, "
                     f"or open it at overfit?session={attempt.id}"

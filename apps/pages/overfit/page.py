@@ -149,7 +149,9 @@ class OverfitPage(DeclaredPage):
             refused = sentence_html(f"{sentence(mistake)}; the page shows its defaults instead", "error")
             choices = self._linked(names[0][1], None, None, None)
         notes = [
-            f"session {a.id} ({a.setup.title}) is {a.state} on {a.setup.device}: overfit?session={a.id}"
+            f"a session on an uploaded photo is {a.state} on {a.setup.device}"
+            if a.is_private
+            else f"session {a.id} ({a.setup.title}) is {a.state} on {a.setup.device}: overfit?session={a.id}"
             for a in self.attempts.alive()
         ]
         note = refused + (sentence_html("; ".join(notes), "why") if notes else "")
