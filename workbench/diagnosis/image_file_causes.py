@@ -14,7 +14,7 @@ from workbench.core.finding import Finding, Measurement
 from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.candidates import Candidate, Candidates
 from workbench.diagnosis.case import Case
-from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
+from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, Evidence
 from workbench.diagnosis.file_groups import groups_of_files
 from workbench.diagnosis.input_causes import Input
@@ -353,7 +353,7 @@ class StoredOtherwise(Undone):
 
     def test(self, case: Case) -> Answer:
         answer = self._undone(case)
-        if not isinstance(answer, RuledOut):
+        if not isinstance(answer, (RuledOut, NotTestable)):
             return answer
         return self._worse(case) or self._of_another_tone(case) or answer
 
