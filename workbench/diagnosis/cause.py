@@ -90,6 +90,11 @@ class RuledOut:
 
 
 @dataclass(frozen=True)
+class LeftOpen(RuledOut):
+    """A cause whose undoing gave something that may be chance: not shown, and not excluded."""
+
+
+@dataclass(frozen=True)
 class NotTestable:
     """A cause that could not be tested.
 
@@ -248,7 +253,7 @@ class Undone(Cause):
             )
         undoing = f"undoing it ({change.name}) gives {_gain_text(change, best)}"
         if best.open(change) and not apart.chosen:
-            return NotTestable(f"{undoing}; {best.instances} instances leave it open, more would decide it")
+            return LeftOpen(f"{undoing}; {best.instances} instances leave it open, more would decide it")
         return RuledOut(f"{undoing}: no gain that counts")
 
     def proved(self, case: Case, change: Change, apart: Separated) -> Finding:

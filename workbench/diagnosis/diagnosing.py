@@ -22,6 +22,7 @@ from workbench.diagnosis.cause import (
     SHOWN_BY_POSES,
     SPENT,
     Cause,
+    LeftOpen,
     Level,
     NotTestable,
     RuledOut,
@@ -230,7 +231,9 @@ class _Said:
 def _said(case: Case, answers: Answered) -> _Said:
     said = _Said()
     for cause, answer in answers.items():
-        if isinstance(answer, RuledOut):
+        if isinstance(answer, LeftOpen):
+            said.not_testable[cause.name] = answer.evidence
+        elif isinstance(answer, RuledOut):
             said.ruled_out[cause.name] = answer.evidence
         elif isinstance(answer, NotTestable):
             said.not_testable[cause.name] = answer.needs
