@@ -108,7 +108,9 @@ def test_corners_and_normalised_coordinates_name_all_that_have_them(linted):
         for a in raw["annotations"]:
             a["keypoints"] = [v / (480, 360, 1)[k % 3] for k, v in enumerate(a["keypoints"])]
 
-    found = only(linted(unit, images=False), "annotated keypoints")
+    report = linted(unit, images=False)
+    assert "visibility" not in causes(report)  # shares of the image that meet at one place
+    found = only(report, "annotated keypoints")
     assert "normalised" in found.finding.evidence
     assert len(found.instances) > 200
 
@@ -354,6 +356,17 @@ def test_a_fixed_thing_that_is_annotated_in_every_picture_is_no_placeholder(lint
         for entry in raw["annotations"]:
             entry["keypoints"][:6] = [100, 90, 2, 100, 90, 2]
             entry["num_keypoints"] = sum(v > 0 for v in entry["keypoints"][2::3])
+
+    assert "visibility" not in causes(linted(change, images=False))
+
+
+@pytest.mark.parametrize("step", [8, 16])
+def test_coarse_coordinates_meet_at_many_places_and_none_is_a_placeholder(linted, step):
+    def change(raw):
+        for entry in raw["annotations"]:
+            points = np.reshape(np.asarray(entry["keypoints"], float), (-1, 3))
+            points[:, :2] = np.round(points[:, :2] / step) * step
+            entry["keypoints"] = points.ravel().tolist()
 
     assert "visibility" not in causes(linted(change, images=False))
 

@@ -229,6 +229,15 @@ def _out_of_proportion(column: _Column) -> _Flagged:
     return [(text, rich)]
 
 
+def within_a_pixel(points: Float[np.ndarray, "n 2"]) -> bool:
+    """Whether keypoints lie within one pixel from the image's corner, as shares of its size do.
+
+    Args:
+        points: labelled keypoints of an instance, pixels.
+    """
+    return bool(len(points) > 1 and (points >= -0.5).all() and (points <= 1.5).all())
+
+
 def _unit_keypoints(column: _Column) -> _Flagged:
     several = (column.labelled.sum(1) >= 2) & ~(column.size.max(1) < _SMALL_IMAGE)
     if not several.any():

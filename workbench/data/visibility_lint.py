@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core.finding import Finding
-from workbench.data.lints import Located, located_at, usual
+from workbench.data.lints import Located, located_at, usual, within_a_pixel
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import Instance, PoseSet
@@ -25,6 +25,8 @@ _ROUNDED, _MIDDLE = 0.75, 0.01
 _SELDOM, _FEW = 0.65, 0.45
 # So many instances, and names of keypoints, at exactly one place are no chance.
 _PLACES, _NAMES = 3, 3
+# As many keypoints at that place as at the next one, times this.
+_TIMES = 3
 # Instances from which on shares of a set are told.
 _LEAST = 40
 
@@ -90,6 +92,8 @@ def _at_one_place(pose_set: PoseSet, chosen: Sequence[Instance]) -> list[Located
         "the upper left corner of their box": lambda a: (a.box[0], a.box[1]),
         "the lower right corner of their box": lambda a: (a.box[2], a.box[3]),
     }  # fmt: skip
+    # Shares of the image, rounded, meet at one place by chance, and are another finding.
+    chosen = [a for a in chosen if not within_a_pixel(a.truth[a.truth[:, 2] > 0, :2])]
     found: list[tuple[int, float, str, list[Instance]]] = []
     for what, corner in corners.items():
         at: dict[tuple[float, float], list[tuple[int, int]]] = defaultdict(list)
@@ -100,7 +104,10 @@ def _at_one_place(pose_set: PoseSet, chosen: Sequence[Instance]) -> list[Located
         (x, y), held = max(at.items(), key=lambda item: len(item[1]), default=((0.0, 0.0), []))
         numbers, names = {number for number, _ in held}, {k for _, k in held}
         several = len(held) > len(numbers)  # two keypoints of one instance at one point
-        if len(numbers) >= _PLACES and len(names) >= _NAMES and several:
+        # Where coordinates are coarse, many places hold several keypoints by chance.
+        usual_count = sorted(map(len, at.values()))[-2] if len(at) > 1 else 0
+        alone = len(held) >= _TIMES * usual_count
+        if len(numbers) >= _PLACES and len(names) >= _NAMES and several and alone:
             text = (
                 f"{len(held)} labelled keypoints of {len(numbers)} instances and {len(names)} names lie at "
                 f"exactly one place, ({x:g}, {y:g}) from {what}: a value that stands for what is not labelled"

@@ -13,6 +13,7 @@ from workbench.core import NotAvailable
 from workbench.core.finding import Effect, Finding, Measurement
 from workbench.data.image_folders import is_within
 from workbench.data.images import image_size, upright_size
+from workbench.data.lints import within_a_pixel
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, Evidence, gain
@@ -72,7 +73,7 @@ def previews_of(pose_set: PoseSet) -> Previews | None:
         record = pose_set.images[one.image_id]
         truth = np.asarray(one.truth, float)
         seen = truth[truth[:, 2] > 0, :2]
-        if record.width and record.height and len(seen) >= LEAST_KEYPOINTS:
+        if record.width and record.height and len(seen) >= LEAST_KEYPOINTS and not within_a_pixel(seen):
             size = np.array([record.width, record.height], float)
             rows.append(row)
             extents.append((seen.min(0) / size, seen.max(0) / size))

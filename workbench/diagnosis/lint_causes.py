@@ -12,6 +12,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect, Finding, Measurement
+from workbench.data.lints import within_a_pixel
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import Change, gain
@@ -165,7 +166,7 @@ def from_corner(pose_set: PoseSet) -> list[int]:
         one = pose_set.instances[row]
         truth = np.asarray(one.truth, float)
         points, low, high = truth[truth[:, 2] > 0, :2], np.array(one.box[:2]), np.array(one.box[2:])
-        if len(points) < LEAST_KEYPOINTS:
+        if len(points) < LEAST_KEYPOINTS or within_a_pixel(points):
             continue
         as_stated, moved = (float(((p >= low) & (p <= high)).all(1).mean()) for p in (points, points + low))
         if as_stated < LOST and moved >= HELD:
