@@ -32,7 +32,7 @@ class Row:
         epoch: as logged; nan where the line has none.
         iteration: optimiser steps since the start of training; nan where the line has none.
         within: iteration within the epoch, where a text counts so and does not say how many; nan otherwise.
-        split: as the line states it; "" where only the names can tell.
+        split: as the line states it, for names that state none; "" where only the names can tell.
         start: number of the start of training that wrote it, 0 for the first.
         line: its number in the file, from 1; 0 where the format has no lines.
     """
@@ -328,13 +328,14 @@ def curves_of(log: Log, title: str, format: str, files: Sequence[str]) -> Curves
                 value = NAN
             elif not math.isfinite(value):
                 broken.setdefault(name, []).append(_where(row, files))
-            place = (name, row.split or _split_of(name))
+            place = (name, split_in(name) or row.split or _split_of(name))
             if place not in columns and len(columns) >= MOST_SERIES:
                 raise ValueError(f"{files[-1]}: more than {MOST_SERIES} different names, which no log has")
             column = columns.setdefault(place, _Column())
             if key in column.points:
                 column.repeated.add(key[0] if key[0] >= 0 else key[1])
             column.points[key] = value
+    _join_unsplit(columns)
     restarts = _restarts(log.rows)
     notes = [*log.notes, *_repeated(columns), *_gone_back(restarts)]
     if absent:
@@ -343,6 +344,23 @@ def curves_of(log: Log, title: str, format: str, files: Sequence[str]) -> Curves
         notes.append(f"not finite (nan or infinite) and left out: {_counted(broken)}")
     series = tuple(_series(*place, column.points) for place, column in columns.items())
     return Curves(log.title or title, format, tuple(files), series, tuple(notes), log.stated, restarts)
+
+
+def _join_unsplit(columns: dict[tuple[str, Split], _Column]) -> None:
+    """Put what a name has without a split to the one split that it has elsewhere.
+
+    A row of training that also states a validation figure does not tell the split of ``grad_norm``; the rows
+    around it do.
+    """
+    splits: dict[str, list[Split]] = {}
+    for name, split in columns:
+        splits.setdefault(name, []).append(split)
+    for name, found in splits.items():
+        if len(found) == 2 and "" in found:
+            column = columns.pop((name, ""))
+            (split,) = set(found) - {""}
+            columns[name, split].points |= column.points
+            columns[name, split].repeated |= column.repeated
 
 
 def _key(row: Row) -> tuple[float, float, float]:
@@ -372,23 +390,31 @@ def _series(name: str, split: Split, points: Mapping[tuple[float, float, float],
 
 
 def _restarts(rows: Iterable[Row]) -> tuple[Restart, ...]:
-    """Where training was started again: a new file, or an epoch or iteration below the one before it."""
+    """Where training was started again: a quantity goes on in a new file, or below its own last place.
+
+    Figures of an evaluation that ran after the training stand behind it in a log, at earlier places; no
+    quantity goes back there.
+    """
     found: dict[tuple[int, int], Restart] = {}
-    # Split and unit -> start, how often counting went back in it, last place, highest place.
-    state: dict[tuple[Split, str], tuple[int, int, float, float]] = {}
+    # Split and unit -> start, how often counting went back in it, highest place.
+    state: dict[tuple[Split, str], tuple[int, int, float]] = {}
+    # The same and the name -> start and last place of each quantity.
+    latest: dict[tuple[Split, str, str], tuple[int, float]] = {}
     for row in rows:
         for unit, place in (("epoch", row.epoch), ("iteration", row.iteration)):
             if math.isnan(place):
                 continue
-            key = (row.split, unit)
-            start, backs, last, highest = state.get(key, (row.start, 0, -math.inf, -math.inf))
-            if row.start != start:
+            names = [(row.split, unit, name) for name in row.values]
+            before = [latest[name] for name in names if name in latest]
+            start, backs, highest = state.get((row.split, unit), (row.start, 0, -math.inf))
+            if start != row.start and any(other != row.start for other, _ in before):
                 start, backs = row.start, 0
                 found.setdefault((start, backs), Restart(highest, place, unit))
-            elif place < last:
+            elif any(other == row.start and place < last for other, last in before):
                 backs += 1
-                found.setdefault((start, backs), Restart(highest, place, unit))
-            state[key] = (start, backs, place, max(highest, place))
+                found.setdefault((row.start, backs), Restart(highest, place, unit))
+            state[row.split, unit] = (start, backs, max(highest, place))
+            latest |= dict.fromkeys(names, (row.start, place))
     return tuple(found[mark] for mark in sorted(found))
 
 
