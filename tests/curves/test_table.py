@@ -8,8 +8,7 @@ from workbench.curves import read_curves
 
 
 def test_figures_of_an_evaluation_after_the_training_are_no_restart(tmp_path):
-    """A job that evaluates all checkpoints of a finished run writes into the same folder, in a file of its own
-    or behind the training's rows."""
+    """A job that evaluates the checkpoints of a finished run adds to its log, or writes a file beside it."""
     training = [("train/loss", s, 1 / (s + 1)) for s in range(0, 100, 10)]
     judged = [("val/AP", s, s / 100) for s in (30, 60, 90)]
     for folder, files in (("one", [training + judged]), ("two", [training, judged])):
