@@ -60,7 +60,7 @@ def test_codec_takes_sigmas_for_keypoints_that_have_none(workbench, files):
         ("codec", "--input", "48x64", "--codec", "argmax", "--json"),
         ("--data", files / "dots.json"),
     )
-    assert "one for each: --sigmas" in workbench(*words, *data)[2]
+    assert "OKS needs one for each keypoint: --sigmas" in workbench(*words, *data)[2]
     tight, wide = (json.loads(workbench(*words, *data, "--sigmas", s)[1]) for s in ("0.01", "0.1"))
     assert tight["codecs"][0]["oks"] < wide["codecs"][0]["oks"] < 1
     code, _, err = workbench(*words, "--sigmas", "0.05")

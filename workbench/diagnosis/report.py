@@ -64,7 +64,6 @@ class Diagnosis(Report):
     groups: Mapping[str, str]
     ruled_out: Mapping[str, str]
     not_testable: Mapping[str, str]
-    candidates: tuple[Candidates, ...] = ()
     figures: Mapping[str, float] = field(default_factory=dict)
     protocol: str = ""
     sample: tuple[int, ...] = ()
@@ -78,6 +77,7 @@ class Diagnosis(Report):
     subject: str = ""
     commands: tuple[Command, ...] = ()
     experiment: Mapping[str, Any] = field(default_factory=dict)
+    candidates: tuple[Candidates, ...] = ()
 
     def sentences(self) -> tuple[str, str, str]:
         """The answer: what is wrong, how it is known, what to do next."""
