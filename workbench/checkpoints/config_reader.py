@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from workbench.checkpoints.budget import Budget, TooExpensive
-from workbench.checkpoints.config_values import Evaluator, Refused, copied, plain_values, refuse
+from workbench.checkpoints.config_values import (
+    Evaluator,
+    Refused,
+    copied,
+    plain_values,
+    refuse,
+    refuse_long_keys,
+)
 from workbench.core import reason
 from workbench.core.files import read_at_most, resolved
 
@@ -215,11 +222,16 @@ class _Reading:
             own = _assigned(tree, base, self.budget, new_style)
             known = _with_absent(base, wanted) if self.missing else base
             own = with_base_values(own, list(wanted), known, name, self.budget)
-            return merged(own, base, self.budget)
+            found = merged(own, base, self.budget)
         except RecursionError as error:
             raise ValueError(f"{name} is nested deeper than any config") from error
         except Refused as error:
             raise ValueError(f"{name}, {error}") from error
+        try:
+            refuse_long_keys(found)
+        except ValueError as error:
+            raise ValueError(f"{name} holds {error}") from error
+        return found
 
     def _bases(self, tree: ast.Module, folder: Path | None, above: tuple[Path, ...]) -> dict[str, Any]:
         """The values of all base files together."""

@@ -37,6 +37,8 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.UAdd: operator.pos,
     ast.Not: operator.not_,
 }
+# Characters of a key: places in a config are its keys joined, and made for each value below them.
+_KEY = 500
 # A config is small; longer texts or larger numbers come from a bomb.
 _LENGTH = 100_000
 # Of a YAML text: PyYAML reads about 100 kB a second.
@@ -113,11 +115,37 @@ def plain_values(text: str, kind: str, budget: Budget) -> Any:
     except ValueError as error:  # both libraries' own errors are ValueErrors
         raise ValueError(f"is no {kind.upper()} that can be read: {error}") from error
     try:
-        return copied(found, budget)
+        found = copied(found, budget)
+        refuse_long_keys(found)
+        return found
     except TooExpensive:
         raise
     except ValueError as error:
         raise ValueError(f"holds {error}") from error
+
+
+def refuse_long_keys(config: Any) -> None:
+    """Refuse a config with a key that no config has.
+
+    Args:
+        config: dicts, lists and tuples are looked through; the caller bounds how many there are.
+
+    Raises:
+        ValueError: a key is longer than 500 characters.
+    """
+    waiting, seen = [config], set[int]()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:  # a value that many names share is looked at once
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            longest = max((len(str(key)) for key in value), default=0)
+            if longest > _KEY:
+                raise ValueError(f"a key of {longest:,} characters; at most {_KEY} are read")
+            waiting += value.values()
+        elif isinstance(value, (list, tuple)):
+            waiting += value
 
 
 def copied(value: Any, budget: Budget, depth: int = DEPTH) -> Any:

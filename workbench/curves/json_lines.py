@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from workbench.checkpoints.budget import LIMITS
 from workbench.curves.quantities import Split, is_coco, role_of
 from workbench.curves.source import Source, as_number
 from workbench.curves.table import NAN, Log, Row
@@ -31,8 +32,10 @@ ITERATIONS = (
     "_step",
     "batch",
 )
-# A file of lines may be longer: it is read line by line.
-MOST_DOCUMENT = 32 << 20
+# A file of lines may be longer: it is read line by line. Values of a document take 26 times as many bytes.
+MOST_DOCUMENT = LIMITS.header
+# Characters of a name. A long one before many others would be made again for each of them.
+_NAME = 200
 # Book-keeping that is no curve.
 _DROPPED = {"mode", "epoch", "iter", "step", "_timestamp", "_runtime", "_wandb"}
 # Other trainers than mmengine and mmcv name the split so.
@@ -134,14 +137,29 @@ def _flat(one: Mapping[str, Any], source: Source, depth: int = 3) -> Iterator[tu
     for name, value in one.items():
         if isinstance(value, dict) and depth:
             source.budget.make(len(value))
-            yield from ((f"{name}/{inner}", v) for inner, v in _flat(value, source, depth - 1))
+            yield from ((name_of(name, inner), v) for inner, v in _flat(value, source, depth - 1))
         else:
-            yield name, value
+            yield name[:_NAME], figure_of(value)
+
+
+def name_of(outer: str, inner: str) -> str:
+    """Two parts of a name as one, without what no name has behind its first characters."""
+    return f"{outer[:_NAME]}/{inner[:_NAME]}"[:_NAME]
+
+
+def figure_of(value: Any) -> Any:
+    """A number, or a text that may be one; None for what no row needs: lists, objects, long texts.
+
+    All rows of a log are in memory together.
+    """
+    if isinstance(value, str):
+        return value if len(value) <= _NAME else None
+    return value if isinstance(value, (int, float)) else None
 
 
 def _numbers(one: Mapping[str, Any]) -> dict[str, float]:
     return {
-        name[:200]: value
+        name[:_NAME]: value
         for name, raw in one.items()
         if name not in _DROPPED and (value := as_number(raw)) is not None
     }

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from workbench.core import NotAvailable
-from workbench.curves.json_lines import plain_rows
+from workbench.curves.json_lines import figure_of, name_of, plain_rows
 from workbench.curves.protobuf import fields
 from workbench.curves.source import MOST_LINE, Source, check_size
 from workbench.curves.table import Log
@@ -122,20 +122,19 @@ def _history(record: bytes) -> dict[str, Any]:
 
 def _flat(name: str, value: Any, depth: int = 0) -> dict[str, Any]:
     if not isinstance(value, dict) or depth == _DEEPEST:
-        return {name: value}
-    return {
-        k: v for key, one in value.items() for k, v in _flat(f"{name}/{key}"[:200], one, depth + 1).items()
-    }
+        return {name: figure_of(value)}
+    return {k: v for key, one in value.items() for k, v in _flat(name_of(name, key), one, depth + 1).items()}
 
 
 def _item(item: bytes) -> tuple[str, Any]:
-    names, value = [], None
+    name, value = "", None
     for number, content in _few(item):
         if number in (1, 2) and isinstance(content, bytes):
-            names.append(content.decode("utf-8", errors="replace")[:200])
+            part = content.decode("utf-8", errors="replace")
+            name = name_of(name, part) if name else part[:200]
         elif number == _VALUE_JSON and isinstance(content, bytes):
             try:
                 value = json.loads(content)
             except (ValueError, RecursionError):
                 continue
-    return "/".join(names), value
+    return name, value

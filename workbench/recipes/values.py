@@ -51,6 +51,7 @@ _CLASSES = ("type", "norm", "act", "activation", "constructor", "arch", "dataset
 _COCO_WORDS = ("ap", "map", "coco", "coco_ap", "coco/ap", "oks", "oks_ap", "cocometric", "cocoeval")
 # Steps deeper than any config.
 _DEPTH = 40
+_LONGEST_PATH = 1000  # characters; its end tells what it is
 
 
 @dataclass(frozen=True)
@@ -417,7 +418,9 @@ def leaves(config: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, A
     """Every dotted path of a config that holds no dict, with its value."""
     if isinstance(config, Mapping) and depth < _DEPTH:
         for key, value in config.items():
-            yield from leaves(value, f"{path}.{key}" if path else str(key), depth + 1)
+            # Made anew for each value below: keys of 500 characters, 40 deep, would be 20 kB each time.
+            joined = f"{path}.{key}" if path else str(key)
+            yield from leaves(value, joined[-_LONGEST_PATH:], depth + 1)
     elif path:
         yield path, config
 
