@@ -104,10 +104,21 @@ def test_a_folder_that_names_foreign_code_is_refused_and_nothing_is_imported(
 ):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "foreign_code.py").write_text("raise SystemExit('imported')")
-    modules = [{"idx": 0, "name": "0", "path": "", "type": "foreign_code.Encoder"}]
-    (tmp_path / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(ValueError, match=r"modules.json names foreign_code.Encoder"):
-        sentence_encoder(tmp_path)(SENTENCES)
+    own, function = "sentence_transformers.models", {"activation_function": "foreign_code.run"}
+    (tmp_path / "config.json").write_text(json.dumps(function))
+    (tmp_path / "router_config.json").write_text(json.dumps({"types": {"": "foreign_code.Encoder"}}))
+    for kind, place, says in (
+        ("foreign_code.Encoder", "", r"modules.json names foreign_code.Encoder"),
+        # What version 5 of the library imports of the configs of its own modules, and calls.
+        (f"{own}.Dense", "", r"config.json names foreign_code.run"),
+        (f"{own}.Router", "", r"modules.json names sentence_transformers.models.Router"),
+        (f"{own}.Dense.torch", "", r"modules.json names"),
+        (f"{own}.Pooling", "../other", r"'../other', which lies outside of the folder"),
+    ):
+        modules = [{"idx": 0, "name": "0", "path": place, "type": kind}]
+        (tmp_path / "modules.json").write_text(json.dumps(modules))
+        with pytest.raises(ValueError, match=says):
+            sentence_encoder(tmp_path)(SENTENCES)
 
 
 def test_a_tokenizer_that_names_code_of_its_folder_is_refused_without_asking(clip, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import reason
+from workbench.core.files import belongs, read_at_most
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -18,6 +20,13 @@ if TYPE_CHECKING:
 
 # Tokens that CLIP reads where its config is silent.
 LONGEST = 77
+# Those that name no further class in a config of their own, as Router and WordEmbeddings do.
+_MODULES = frozenset((
+    "BoW", "CLIPModel", "CNN", "Dense", "Dropout", "LSTM", "LayerNorm", "Normalize", "Pooling",
+    "StaticEmbedding", "Transformer", "WeightedLayerPooling", "WordWeights",
+))  # fmt: skip
+_ACTIVATION = re.compile(r"torch\.nn\.modules\.(activation|linear)\.[A-Z][A-Za-z0-9]*")
+_CONFIG = 1 << 20
 # What transformers and sentence-transformers raise for a folder that holds something else.
 _NOT_LOADED = (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError)
 
@@ -55,19 +64,42 @@ def sentence_encoder(folder: Path, device: str = "cpu") -> Encode:
 
 
 def _of_sentence_transformers(folder: Path, device: str) -> Encode:
-    listed = folder / "modules.json"
-    kinds = [str(one["type"]) for one in json.loads(listed.read_text("utf-8"))] if listed.is_file() else []
-    # Before version 6 the library imports whatever a local file names.
-    if foreign := [kind for kind in kinds if not kind.startswith("sentence_transformers.")]:
-        raise ValueError(
-            f"{listed.name} names {foreign[0][:100]}, and only sentence_transformers' own are made"
-        )
+    _check_classes(folder)
     from sentence_transformers import SentenceTransformer
 
     model: Any = SentenceTransformer(
         str(folder), device=device, local_files_only=True, trust_remote_code=False
     )
     return lambda sentences: model.encode(list(sentences), show_progress_bar=False)
+
+
+def _check_classes(folder: Path) -> None:
+    """Refuse what is none of the library's classes: before version 6 it imports whatever a local file names.
+
+    Raises:
+        ValueError: a file of the folder names another class or function, or a place outside of it.
+    """
+    listed = folder / "modules.json"
+    for one in json.loads(listed.read_text("utf-8")) if listed.is_file() else ():
+        kind, place = str(one["type"]), str(one.get("path", ""))
+        name = kind.rpartition(".")[2]
+        if not kind.startswith("sentence_transformers.") or name not in _MODULES:
+            raise ValueError(
+                f"{listed.name} names {kind[:100]}, and only sentence_transformers' own are made: "
+                f"{', '.join(sorted(_MODULES))}"
+            )
+        if not belongs(folder / place, folder.resolve()):
+            raise ValueError(f"{listed.name} names {place[:100]!r}, which lies outside of the folder")
+        config = folder / place / "config.json"
+        if name != "Dense" or not config.is_file():
+            continue
+        function = str(json.loads(read_at_most(config, _CONFIG, "a config")).get("activation_function", ""))
+        # Version 5 imports the function and calls it.
+        if function and _ACTIVATION.fullmatch(function) is None:
+            raise ValueError(
+                f"{config.relative_to(folder)} names {function[:100]}, and only torch's own activations are "
+                "made"
+            )
 
 
 def _is_clip(folder: Path) -> bool:
