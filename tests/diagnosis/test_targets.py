@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
@@ -54,6 +55,13 @@ def test_boxes_of_a_detector_are_named_as_such(tmp_path):
     assert given.notes == (
         "boxes.json: holds a detector's boxes and no keypoints; give it to `evaluate` as --boxes",
     )
+
+
+@pytest.mark.parametrize("name", ["a.json", "b.py", "c.txt", "d.log", "e.pkl", "f.yaml", "g.md"])
+def test_a_named_pipe_is_not_read(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    given = sorted_targets([tmp_path / name])
+    assert given.notes == (f"{name}: is no regular file; reading a pipe may never end",)
 
 
 def test_each_file_is_told_by_its_content(tmp_path):

@@ -168,7 +168,7 @@ def _sort_file(
     try:
         kind, why = kind_of(path)
         error = error_of_file(path) if kind == "log" and "tfevents" not in path.name else None
-        states = makes_statements(path)
+        states = path.is_file() and makes_statements(path)
     except OSError as failure:
         notes.append(sentence(failure))
         return
@@ -208,6 +208,8 @@ def kind_of(path: Path) -> tuple[Kind, str]:
     ending = path.suffix.lower()
     if ending in (*CHECKPOINT_ENDINGS, ".npz"):
         return "checkpoint", ""
+    if not path.is_file():
+        return "unknown", "is no regular file; reading a pipe may never end"
     if ending == ".py":
         return _python(path)
     if ending == ".parquet":
