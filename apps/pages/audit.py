@@ -53,7 +53,7 @@ class AuditPage(QuestionPage):
                 elem_id="wb-audit-against",
             )  # fmt: skip
             self._devices = gr.Number(
-                None, label="devices (empty: the recipe's)", precision=0, minimum=1, min_width=150, scale=1,
+                None, label="devices (empty: the recipe's)", precision=0, minimum=1, min_width=220, scale=1,
                 elem_id="wb-audit-devices",
             )  # fmt: skip
             add_link_button()

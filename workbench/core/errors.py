@@ -11,6 +11,10 @@ from pathlib import Path
 from types import TracebackType
 
 
+class Cancelled(Exception):  # noqa: N818 - no error: somebody asked for it
+    """The job was cancelled and ends."""
+
+
 class NotAvailable(LookupError):  # noqa: N818 - reads as a claim: "heatmaps: not available"
     """Something was asked for that this model, run or file does not hold; the message says why."""
 
@@ -129,7 +133,8 @@ def _collect(error: Exception) -> None:
 class errors_of_user_code:  # noqa: N801 - a context manager, named for what runs in it
     """Run a user's file: whatever it raises becomes a ValueError that names the line.
 
-    NotAvailable is not converted: the user's code may raise it itself.
+    NotAvailable is not converted: the user's code may raise it itself. Nor is Cancelled, which ends a pass
+    between two layers of the user's network.
 
     Args:
         path: the file whose lines matter.
@@ -146,7 +151,7 @@ class errors_of_user_code:  # noqa: N801 - a context manager, named for what run
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not isinstance(error, Exception) or isinstance(error, NotAvailable):
+        if not isinstance(error, Exception) or isinstance(error, (NotAvailable, Cancelled)):
             return
         if isinstance(error, ValueError) and str(error).startswith((f"{self.path}, line", f"{self.path}: ")):
             return  # an inner block has named the file

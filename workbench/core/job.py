@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from workbench.core.errors import USER_ERRORS, sentence
+from workbench.core.errors import USER_ERRORS, Cancelled, sentence
 
 Value = TypeVar("Value")
 
@@ -105,10 +105,6 @@ def version_of(path: Path) -> tuple[str, int, int]:
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 Result = TypeVar("Result")
-
-
-class Cancelled(Exception):  # noqa: N818 - no error: somebody asked for it
-    """The job was cancelled and ends."""
 
 
 @dataclass(eq=False)

@@ -207,7 +207,7 @@ def _tested(case: Case, cause: Cause) -> list[Finding] | RuledOut | NotTestable 
     except (*USER_ERRORS, RuntimeError) as error:  # torch's, of shapes that do not fit
         return NotTestable(sentence(error))
     except Exception as error:
-        if type(cause).__module__.startswith("workbench."):
+        if isinstance(error, (Cancelled, BudgetSpent)) or type(cause).__module__.startswith("workbench."):
             raise
         # A mistake in another package's test takes nothing from the others.
         return NotTestable(f"its own test failed ({type(error).__name__}: {sentence(error)})")
