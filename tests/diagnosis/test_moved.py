@@ -292,6 +292,7 @@ def test_a_margin_of_the_box_that_was_not_taken_off_is_undone(tmp_path):
     assert finding.confidence == "proved"
 
 
+@pytest.mark.long
 def test_poses_of_part_of_the_images_moved_by_one_amount_are_undone(tmp_path):
     (finding,) = of_moved_poses(tmp_path, lambda one: (30, -20) if one.image_id % 3 == 0 else (0, 0))
     assert "two groups" in finding.evidence

@@ -15,6 +15,7 @@ FORCED = System("cape", lambda: demo_checkpoints("cape-demo"), lambda: "scenes-v
 """Trained with true tokens alone: it has exposure bias besides."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "system", "said"),
     [

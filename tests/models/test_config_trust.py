@@ -344,6 +344,7 @@ _READ = {
 }
 
 
+@pytest.mark.long
 def test_no_class_that_is_allowed_opens_a_file_that_a_config_names(configs):
     seen: set[type] = set()
     found: dict[str, list[str]] = {}

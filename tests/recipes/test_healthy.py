@@ -40,6 +40,7 @@ KNOWN = {
 }
 
 
+@pytest.mark.long
 def test_the_rules_are_silent_on_what_mmpose_ships(installed):
     read = flagged = 0
     for path in sorted((installed / "configs").rglob("*.py")):
