@@ -404,7 +404,7 @@ def _restarts(rows: Iterable[Row]) -> tuple[Restart, ...]:
         for unit, place in (("epoch", row.epoch), ("iteration", row.iteration)):
             if math.isnan(place):
                 continue
-            names = [(row.split, unit, name) for name in row.values]
+            names: list[tuple[Split, str, str]] = [(row.split, unit, name) for name in row.values]
             before = [latest[name] for name in names if name in latest]
             start, backs, highest = state.get((row.split, unit), (row.start, 0, -math.inf))
             if start != row.start and any(other != row.start for other, _ in before):
