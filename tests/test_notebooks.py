@@ -59,10 +59,9 @@ def stop(manager):
         run_sync(manager.shutdown_kernel)(now=True)
 
 
-# The default suite runs the one that newcomers open first; the code of the others is that of pages and verbs.
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "first_look" else pytest.mark.long) for name in NAMES]
-)
+# CI runs them; their code is that of pages and verbs, which the default suite runs.
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_from_top_to_bottom(name, kernel):
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     # No name of the notebook before is there: each has to import what it uses.

@@ -78,10 +78,18 @@ def by_mmpose(module, config, image, flip):
 
 
 RARE = ("integral, debiased", "dark")
+# Networks that take 4 to 7 s to open: CI runs them.
+LARGE = ("udp", "combined")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in RARE else []) for name in FAMILIES]
+    "name",
+    [
+        pytest.param(
+            name, marks=pytest.mark.slow if name in RARE else pytest.mark.long if name in LARGE else ()
+        )
+        for name in FAMILIES
+    ],
 )
 def test_keypoints_and_scores_equal_mmposes_inference(configs, name):
     module, config, model = opened(configs, name)
