@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.cli import MISTAKES, sentence
 from workbench.core.files import csv_text
+from workbench.core.python_text import tree_of
 from workbench.core.report import Report, plain
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def printing(code: str) -> str:
         code: Python; a command of the shell is left as it is.
     """
     try:
-        body = ast.parse(code).body
+        body = tree_of(code).body
     except SyntaxError:
         return code
     lines = code.split("\n")

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.apps.compare.reader import keys_in_order, settled, slide, words
+from tests.apps.compare.reader import fetched_ahead, keys_in_order, settled, slide, words
 from tests.apps.conftest import HERE, started
 from tests.waiting import when
 
@@ -152,11 +152,13 @@ def shown(page, many, query):
 
 @pytest.mark.browser
 def test_the_slider_goes_through_300_epochs_without_asking_the_server(page, many):
-    shown(page, many, "epochs=1,300&sample=000002/102&sort=name")
-    page.get_by_test_id("job").wait_for(state="hidden", timeout=120_000)
-    page.wait_for_timeout(800)
+    query = {"run": RUN, "data": "painted.json", "first": "0,299"}
+    when(lambda: asked(many, "compare", **query).json(), lambda body: not body.get("job"), seconds=120)
     requests = []
     page.on("request", lambda r: requests.append(r.url))
+    shown(page, many, "epochs=1,300&sample=000002/102&sort=name")
+    fetched_ahead(page, requests)
+    requests.clear()
     for place in (0, 48, 49, 120, 299):
         slide(page, place, done=False)
         assert words(page, "pane-title-b").split()[1] == str(place + 1)

@@ -31,6 +31,7 @@ from workbench.checkpoints.config_values import (
 )
 from workbench.core import reason
 from workbench.core.files import read_at_most, resolved
+from workbench.core.python_text import tree_of
 
 # The largest config that mmpose dumps has 60 kB.
 _SIZE = 1 << 18
@@ -212,7 +213,7 @@ class _Reading:
         wanted = {dotted: number for number, dotted in enumerate(dict.fromkeys(_BASE_VALUE.findall(text)))}
         text = _BASE_VALUE.sub(lambda found: f'"{_PLACEHOLDER.format(wanted[found[1]])}"', text)
         try:
-            tree = ast.parse(text)
+            tree = tree_of(text)
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
             line = f"line {error.lineno}: " if isinstance(error, SyntaxError) and error.lineno else ""
             raise ValueError(f"{name} is no Python config: {line}{reason(error)}") from error
@@ -451,7 +452,7 @@ def _assigned(
 
 
 def _loaded(target: ast.expr) -> ast.expr:
-    return ast.parse(ast.unparse(target), mode="eval").body
+    return tree_of(ast.unparse(target), "eval").body
 
 
 def _bind(target: ast.expr, value: Any, evaluator: Evaluator) -> None:

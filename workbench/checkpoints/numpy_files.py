@@ -7,7 +7,6 @@ Source: numpy.lib.format, versions 1 to 3.
 
 from __future__ import annotations
 
-import ast
 import math
 import struct
 import warnings
@@ -20,6 +19,7 @@ import numpy as np
 from workbench.checkpoints.pickled_objects import Array, NumpyType
 from workbench.checkpoints.tensors import ByteSource, Contents, FileRange, SubRange, TensorInfo, Unread
 from workbench.checkpoints.zip_archive import NO_CHECKSUMS, Archive, Member, open_archive
+from workbench.core.python_text import literal_of
 
 _HEADER = 10_000
 
@@ -102,7 +102,7 @@ def _described(source: ByteSource, file: str, name: str) -> Array:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd literals in a damaged header
-            facts = ast.literal_eval(_first(source, begin)[begin - length :].decode("latin1").strip())
+            facts = literal_of(_first(source, begin)[begin - length :].decode("latin1").strip())
         shape = tuple(_size(n) for n in facts["shape"])
         code, fortran = facts["descr"], bool(facts["fortran_order"])
     except (ValueError, SyntaxError, KeyError, TypeError, MemoryError, RecursionError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect, Measurement
+from workbench.core.python_text import literal_of
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.text_causes import recipe_name
@@ -209,7 +209,7 @@ def masks_in(text: str, source: str) -> Iterator[Mask]:
 
 def _number(word: str) -> float | None:
     try:
-        return float(ast.literal_eval(word))
+        return float(literal_of(word))
     except (ValueError, SyntaxError, TypeError):
         return None
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from workbench.checkpoints.config_reader import text_of
 from workbench.core import NotAvailable
+from workbench.core.python_text import tree_of
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.evidence import Change
 
@@ -241,7 +242,7 @@ def _by_path(case: Case, edits: Mapping[str, Any]) -> list[str]:
 
 def _python_span(text: str, path: tuple[str | int, ...]) -> Span | None:
     try:
-        tree = ast.parse(text)
+        tree = tree_of(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     names = {

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from workbench.core.python_text import tree_of
 from workbench.curves.schedule import RESTARTED
 from workbench.diagnosis.loop_code import (
     Fault,
@@ -232,7 +233,7 @@ def _length(
         text = ast.unparse(held[0] if held else rising) if rising is not None else ""
         found = re.search(r"min\((?:1(?:\.0)?, )?\(?\w+(?: \+ 1\)?)?\s*/\s*(\d+(?:\.\d+)?|\w+)", text)
         if found:
-            limit = number_of(tree, ast.parse(found[1], mode="eval").body)
+            limit = number_of(tree, tree_of(found[1], "eval").body)
             return None if limit is None else (limit, "warm-up")
     return None
 

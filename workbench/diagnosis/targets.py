@@ -11,6 +11,7 @@ from typing import Literal
 
 from workbench.checkpoints.checkpoint_files import CHECKPOINT_ENDINGS
 from workbench.core.errors import USER_ERRORS, beside, sentence
+from workbench.core.python_text import tree_of
 from workbench.diagnosis.texts import ErrorText, error_in, error_of_file, makes_statements
 from workbench.evaluation.exchange_formats import DUMP_ENDINGS, is_dump
 
@@ -260,7 +261,7 @@ def _python(path: Path) -> tuple[Kind, str]:
     if len(data) > _CODE:
         return "unknown", f"is longer than {_CODE >> 20} MB, as no config and no script is"
     try:
-        tree = ast.parse(data.decode(errors="replace"))
+        tree = tree_of(data.decode(errors="replace"))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return "damaged", f"is no Python that can be read ({error.__class__.__name__}: {error})"
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}

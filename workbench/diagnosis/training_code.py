@@ -17,6 +17,7 @@ from pathlib import Path
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Finding
+from workbench.core.python_text import tree_of
 from workbench.diagnosis.augmentation_code import faults_of_samples, mirrored_alone, seeded_alike
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -113,7 +114,7 @@ def script_in(text: str, path: Path) -> Script | None:
         path: its name, for people.
     """
     try:
-        tree = written_out(ast.parse(text))
+        tree = written_out(tree_of(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     loop, lines, clips = _innermost(tree), text.splitlines(), _clips(tree)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import copy
 
+from workbench.core.python_text import tree_of
 from workbench.diagnosis.loop_code import OPTIMIZERS, assigned, backwards, calls, methods, name_of
 
 STEP = "training_step"
@@ -142,7 +143,7 @@ def _lightning(tree: ast.Module, made: ast.ClassDef) -> None:
         + "".join(f"        {line}\n" for line in (*end, *inside))
         + "".join(f"    {line}\n" for line in behind)
     )
-    (epochs,) = ast.parse(text).body
+    (epochs,) = tree_of(text).body
     assert isinstance(epochs, ast.For)
     batches = epochs.body[0]
     assert isinstance(batches, ast.For)

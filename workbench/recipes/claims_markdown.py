@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.core.files import read_at_most
+from workbench.core.python_text import tree_of
 from workbench.recipes.claims import Claim, field_named, recognised, without_repetition
 from workbench.recipes.comparison import shown
 from workbench.recipes.recipe import recipe, recipe_names
@@ -165,7 +166,7 @@ def _block_claims(block: _Block, about: str) -> Iterator[Claim]:
     for offset, line in enumerate(block.text.splitlines()):
         yield from recognised(line, block.line + offset, name)
     try:
-        tree = ast.parse(textwrap.dedent(block.text))
+        tree = tree_of(textwrap.dedent(block.text))
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return
     values = _Literals().module(tree)

@@ -6,11 +6,11 @@ deviations on 0..255, the schedule in words.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.core.python_text import literal_of
 from workbench.recipes.recipe import Dialect, fields
 
 # Names of mmpose 0.x and of classes in configs of the new style, by the name that mmpose 1.x registers.
@@ -234,7 +234,7 @@ def _has_section(view: Mapping[str, Any], paths: Sequence[str]) -> bool:
 def _uniform(name: str, value: Any, dialect: Dialect) -> Any:
     if dialect == "yacs" and isinstance(value, str) and value[:1] in "([":
         try:
-            value = ast.literal_eval(value)  # yacs reads "(True, False)" so
+            value = literal_of(value)  # yacs reads "(True, False)" so
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return value
     if name.rpartition(".")[2] in _CLASSES and isinstance(value, str):
