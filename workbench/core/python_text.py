@@ -1,4 +1,4 @@
-"""Python read as text: its syntax tree and its literals. Nothing is run; threads do not disturb each other."""
+"""Python read as text, from any thread: its syntax tree and its literals. Nothing is run."""
 
 from __future__ import annotations
 
