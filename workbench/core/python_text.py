@@ -29,7 +29,7 @@ def tree_of(text: str, mode: Literal["exec", "eval"] = "exec") -> ast.Module | a
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             with _ONE_AT_A_TIME:
-                return ast.parse(text, mode=mode)
+                return ast.parse(text) if mode == "exec" else ast.parse(text, mode="eval")
         except SystemError:
             if attempt == _ATTEMPTS:
                 raise
