@@ -81,3 +81,22 @@ def test_an_onnx_file_is_read_as_one_whatever_its_name_ends_with(tmp_path, endin
     path.write_bytes(b"\x08garbage \x01 { text")
     with pytest.raises(ValueError, match=rf"m\.{ending} is no ONNX model, or it is cut off or damaged"):
         open_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", [b"relu-of-x", b"metadata-key", b"tensor-name", b"node-input"])
+def test_a_name_that_is_no_text_is_damage_wherever_it_stands(tmp_path, name):
+    """Protobuf 7 gives such a name as bytes, and older versions raise an error of their own."""
+    weight = helper.make_tensor("tensor-name", TensorProto.FLOAT, (1,), [0.0])
+    nodes = [
+        helper.make_node("Relu", ["x"], ["node-input"], name="relu-of-x"),
+        helper.make_node("Relu", ["node-input"], ["y"]),
+    ]
+    path = saved(tmp_path / "m.onnx", nodes, 1, [weight])
+    model = onnx.load(path)
+    helper.set_model_props(model, {"metadata-key": "1"})
+    data = model.SerializeToString()
+    assert name in data
+    path.write_bytes(data.replace(name, name[:-1] + b"\xff"))
+    for read in (open_checkpoint, onnx_graph.session):
+        with pytest.raises(ValueError, match=r"m\.onnx"):
+            read(path)

@@ -78,10 +78,7 @@ def read_onnx(path: Path) -> Contents:
     graph = model.graph
     if not graph.node and not graph.initializer:
         raise ValueError(f"{path.name} is no ONNX model: it has no graph")
-    try:
-        return _contents(path, model)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name} is damaged: it holds a name that is no text") from error
+    return _contents(path, model)
 
 
 def _contents(path: Path, model: ModelProto) -> Contents:

@@ -29,6 +29,7 @@ from workbench.core.onnx_values import INCONSISTENT, Shapes, value_of
 from workbench.core.processes import limit, own_imports
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
     from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TypeProto
 
 # Elements of one intermediate tensor for one image: 1 GB as float32. The largest of Sapiens-2B, attention of
@@ -110,12 +111,37 @@ def read_graph(path: Path) -> ModelProto:
     """The graph of a file, without numbers that lie in other files.
 
     Raises:
-        google.protobuf.message.DecodeError: it is no ONNX file.
+        google.protobuf.message.DecodeError: it is no ONNX file, or a name in it is no text.
     """
     import onnx
+    from google.protobuf.message import DecodeError
 
     # Without the format onnx chooses a parser by the ending: of text for model.textproto, of JSON for .json.
-    return onnx.load(str(path), format="protobuf", load_external_data=False)
+    model = onnx.load(str(path), format="protobuf", load_external_data=False)
+    try:
+        names_are_texts = _names_are_texts(model)
+    except UnicodeDecodeError:
+        names_are_texts = False
+    if not names_are_texts:
+        raise DecodeError("a name is no UTF-8")
+    return model
+
+
+def _names_are_texts(message: Message) -> bool:
+    """Whether no string of a message and of those in it is bytes, as those that are no UTF-8 are given.
+
+    Raises:
+        UnicodeDecodeError: how older versions of protobuf say that.
+    """
+    from google.protobuf.message import Message
+
+    for field, value in message.ListFields():
+        every = (value,) if isinstance(value, (str, bytes, Message)) else value
+        if field.type == field.TYPE_STRING and any(isinstance(one, bytes) for one in every):
+            return False
+        if field.type == field.TYPE_MESSAGE and not all(map(_names_are_texts, every)):
+            return False
+    return True
 
 
 def _memory(size: int) -> int:
