@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,7 +136,7 @@ def _names_are_texts(message: Message) -> bool:
     from google.protobuf.message import Message
 
     for field, value in message.ListFields():
-        every = (value,) if isinstance(value, (str, bytes, Message)) else value
+        every: Iterable[Any] = (value,) if isinstance(value, (str, bytes, Message)) else value
         if field.type == field.TYPE_STRING and any(isinstance(one, bytes) for one in every):
             return False
         if field.type == field.TYPE_MESSAGE and not all(map(_names_are_texts, every)):
