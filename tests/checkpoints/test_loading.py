@@ -398,3 +398,57 @@ def test_parametrized_weights_are_not_renamed_and_it_is_said_why(tmp_path):
     assert report.why.startswith("2 of the missing tensors are parametrized in the file")
     assert report.why in report.summary()
     assert load_state(net, open_checkpoint(tmp_path / "net.pth")).why == ""
+
+
+def test_weights_that_older_functions_split_are_explained_too(tmp_path):
+    from torch.nn.utils import prune
+
+    net = nn.Sequential(nn.utils.weight_norm(nn.Conv2d(3, 4, 1)), nn.Conv2d(4, 5, 1))
+    prune.random_unstructured(net[1], "weight", 0.5)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 5, 1))
+    report = load_state(plain, saved(tmp_path, net.state_dict()))
+    assert report.missing == ("0.weight", "1.weight")
+    assert report.why.startswith(
+        "2 of the missing tensors are parametrized in the file (*_g and *_v, *_orig)"
+    )
+
+
+def test_low_rank_corrections_beside_the_weights_are_said(tmp_path):
+    net = nn.Sequential(nn.Linear(4, 5))
+    state = {**net.state_dict(), "0.lora_A.weight": torch.zeros(2, 4), "0.lora_B.weight": torch.zeros(5, 2)}
+    report = load_state(net, saved(tmp_path, state))
+    assert report.complete
+    assert report.unexpected == ("0.lora_A.weight", "0.lora_B.weight")
+    assert "low-rank corrections (LoRA)" in report.summary()
+
+
+@pytest.mark.parametrize(
+    ("coded", "kind"),
+    [
+        (lambda w: {"0.weight": (w * 10).to(torch.int8), "0.SCB": torch.ones(5)}, "int8 (for float weights)"),
+        (lambda w: {"0.weight": torch.complex(w, w)}, "complex64 (for real weights)"),
+        (
+            lambda w: {"0.weight": w.to(torch.float8_e4m3fn), "0.weight_scale_inv": torch.ones(1)},
+            "float8_e4m3fn (with a scale beside it)",
+        ),
+    ],
+)
+def test_numbers_that_are_not_the_weights_are_not_loaded_as_them(tmp_path, coded, kind):
+    net = nn.Sequential(nn.Linear(4, 5))
+    before = net[0].weight.clone()
+    report = load_state(net, saved(tmp_path, {**net.state_dict(), **coded(net[0].weight.detach() + 1)}))
+    assert report.missing == ("0.weight",)
+    assert report.unread == {"0.weight": kind}
+    assert not report.complete
+    assert "save the weights as float32" in report.summary()
+    assert torch.equal(net[0].weight, before)
+
+
+def test_small_floats_without_a_scale_and_whole_numbers_for_buffers_load(tmp_path):
+    net = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5))
+    state = {**net.state_dict(), "0.weight": net[0].weight.to(torch.float8_e5m2)}
+    state["1.running_mean"] = torch.arange(5)
+    report = load_state(net, saved(tmp_path, state))
+    assert report.complete
+    assert not report.unread
+    assert net[1].running_mean.tolist() == [0, 1, 2, 3, 4]

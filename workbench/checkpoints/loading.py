@@ -14,6 +14,7 @@ from workbench.checkpoints.identity import Identity
 from workbench.checkpoints.pieces import Piece, Pieces, Shape, moved, pieces_of, regridded
 from workbench.checkpoints.remap import Rule, propose
 from workbench.checkpoints.state_dicts import module_of
+from workbench.checkpoints.tensors import FLOATING
 from workbench.core.report import Report
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS, new_figure
 
@@ -281,13 +282,15 @@ def load_state(
         pieces = renamed
     if grids:
         pieces = regridded(pieces, shapes, grids)
+    weights = {name for name, _ in module.named_parameters(remove_duplicate=False)} & shapes.keys()
+    coded = _coded(pieces, {name for name in weights if targets[name].is_floating_point()})
     with torch.no_grad():
         for name, shape in shapes.items():
-            if name in pieces and pieces[name].shape == shape:
+            if name in pieces and name not in coded and pieces[name].shape == shape:
                 targets[name].copy_(pieces[name].read())
-    weights = {name for name, _ in module.named_parameters(remove_duplicate=False)} & shapes.keys()
     applied = remap and bool(rules)
-    return report_of(checkpoint, pieces, shapes, weights, rules, applied, checkpoint.averages.which(ema))
+    which = checkpoint.averages.which(ema)
+    return report_of(checkpoint, pieces, shapes, weights, rules, applied, which, coded)
 
 
 def report_of(
@@ -298,6 +301,7 @@ def report_of(
     rules: tuple[Rule, ...] = (),
     applied: bool = False,
     ema: str = "",
+    coded: Mapping[str, str] | None = None,
 ) -> LoadReport:
     """The report of a load, from names and shapes alone.
 
@@ -309,7 +313,10 @@ def report_of(
         rules: proposed renamings.
         applied: whether they were applied.
         ema: which weights were loaded, in words.
+        coded: tensors of the file that are not the numbers of weights, and their kinds; they were not loaded.
     """
+    names, coded = list(pieces), coded or {}
+    pieces = {name: piece for name, piece in pieces.items() if name not in coded}
     fits = {name for name, shape in shapes.items() if name in pieces and pieces[name].shape == shape}
     absent = [name for name in shapes if name not in pieces]
     counters = tuple(name for name in absent if name.endswith("num_batches_tracked"))
@@ -339,9 +346,59 @@ def report_of(
         applied=applied,
         ema=ema,
         modules=modules,
-        unread={name: item.kind for name, item in checkpoint.unread.items()},
+        unread={**{name: item.kind for name, item in checkpoint.unread.items()}, **coded},
         left=checkpoint.left,
-        why=_parametrized(absent, pieces),
+        why="; ".join(filter(None, (_of_codes(coded), _parametrized(absent, names), _low_rank(names)))),
+    )
+
+
+# Beside a tensor X.weight: its scales in the files of bitsandbytes, compressed-tensors, TorchAO, DeepSeek.
+_SCALES = ("_scale", "_scale_inv", "_scb", ".scb", ".scale", ".scales", ".weight_scale", ".absmax")
+
+
+def _coded(pieces: Mapping[str, Piece], floating: Iterable[str]) -> dict[str, str]:
+    """Tensors of the file that have the shape of weights and other numbers, with their kinds.
+
+    Whole numbers are codes of a quantiser, of complex numbers the imaginary part would be lost, and small
+    floats with a scale beside them are multiplied with it before use.
+
+    Args:
+        pieces: of the file, by the model's names.
+        floating: names of the model's weights.
+    """
+    lower = {name.lower() for name in pieces}
+    found = {}
+    for name in floating:
+        kinds = {info.dtype for info in pieces[name].sources} if name in pieces else set()
+        stem = name.lower().removesuffix(".weight")
+        scaled = any(start + end in lower for start in (stem, name.lower()) for end in _SCALES)
+        for kind in sorted(kinds):
+            if kind not in FLOATING:
+                found[name] = f"{kind} (for float weights)"
+            elif kind.startswith("complex"):
+                found[name] = f"{kind} (for real weights)"
+            elif kind.startswith("float8") and scaled:
+                found[name] = f"{kind} (with a scale beside it)"
+    return {name: found[name] for name in pieces if name in found}
+
+
+def _of_codes(coded: Mapping[str, str]) -> str:
+    """Why tensors of another kind of number were not loaded; "" where there are none."""
+    if not coded:
+        return ""
+    return (
+        "their numbers are not the weights: quantised ones are multiplied with their scales by the code that"
+        " wrote them; save the weights as float32, or load them with that code in an --adapter"
+    )
+
+
+def _low_rank(names: Iterable[str]) -> str:
+    """That the file has low-rank corrections (LoRA) beside its weights; "" where it has none."""
+    if not any(".lora_A." in name or ".lora_down." in name for name in names):
+        return ""
+    return (
+        "the file has low-rank corrections (LoRA) beside its weights, which no plain network applies: merge"
+        " them before saving (merge_and_unload of peft), or the model is that of before the fine-tuning"
     )
 
 
@@ -353,12 +410,16 @@ def _parametrized(absent: Sequence[str], names: Iterable[str]) -> str:
         names: of the file's tensors.
     """
     # torch.nn.utils.parametrize keeps conv.weight as conv.parametrizations.weight.original, original0 ...
+    names = list(names)
     made = {"".join(name.split("parametrizations.")).rpartition(".original")[0] for name in names
             if ".parametrizations." in f".{name}" and ".original" in name}  # fmt: skip
-    if not (count := len(made & set(absent))):
+    # The older torch.nn.utils.weight_norm, spectral_norm and prune write conv.weight_g, conv.weight_orig ...
+    older = {name.rpartition("_")[0] for name in names if name.endswith(("_g", "_orig"))}
+    if not (count := len((made | older) & set(absent))):
         return ""
+    where = "parametrizations.*.original" if made & set(absent) else "*_g and *_v, *_orig"
     return (
-        f"{count} of the missing tensors are parametrized in the file (parametrizations.*.original): their"
+        f"{count} of the missing tensors are parametrized in the file ({where}): their"
         " values are computed by code that no file holds, so renaming would load others; call"
         " torch.nn.utils.parametrize.remove_parametrizations before saving, or build the model with them"
         " in an --adapter"
