@@ -119,6 +119,10 @@ def test_sides_that_the_network_does_not_tell_apart_are_said_to_be_undecided(sam
         assert [f.cause for f in found.findings] == ["doubled mirror peaks"]
         (reason,) = [one.reason for one in found.not_tried if one.cause == "mirror pairs"]
         assert "left_eye and right_eye (0.000 of the box apart, their labels 0." in reason
+        right = sum(pair.decided for pair in found.pairs)
+        assert right == 0  # what a wrong partner would not change is not called right
+        text = f"{right} of 6 keypoints have the right mirror partner, for {6 - right} the outputs do not show"
+        assert text in found.summary()
     assert not probe_flip(discs.model(sided=True, shift_heatmap=True), samples).not_tried
 
 
@@ -130,6 +134,7 @@ def test_a_network_that_tells_sides_by_their_look_has_no_wrong_pairs(samples):
     (reason,) = [one.reason for one in found.not_tried if one.cause == "mirror pairs"]
     assert "left_hand" in reason
     assert "tells sides by their look" in reason
+    assert not any(pair.decided for pair in found.pairs)
     # Pairs across kinds are wrong for such a network too: each of them is named.
     wrong = dataclasses.replace(discs.SIX, mirror=(3, 2, 1, 0, 5, 4))
     found = probe_flip(discs.model(shift_heatmap=True, skeleton=wrong), discs.samples())
@@ -181,6 +186,7 @@ def test_nothing_is_said_of_a_network_that_has_learned_little(samples):
     assert not any(pair.wrong for pair in found.pairs)
     assert "the network finds too little" in [one.reason for one in found.not_tried][-1]
     assert "Nothing is wrong with what could be examined (not: " in found.summary()
+    assert "0 of 6 keypoints have the right mirror partner, for 6 " in found.summary()
 
 
 def test_the_report_is_plain_data(samples):

@@ -87,6 +87,7 @@ class Pair:
         distance_found: of the partner that was found.
         wrong: the partner that was found is another one, beyond chance.
         doubled: value of its map at the partner's place, share of the peak; nan where not measured.
+        decided: the mirrored images show which partner is right; False where a wrong one has no effect.
     """
 
     keypoint: str
@@ -96,6 +97,7 @@ class Pair:
     distance_found: float
     wrong: bool
     doubled: float
+    decided: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +163,10 @@ class FlipReport(Report):
                 f"; mirrored maps must move {self.shift:+.2f} input pixels ({self.shift_low:+.2f} to "
                 f"{self.shift_high:+.2f}), the flip test moves them {self.shift_used:+g}"
             )
-        wrong = sum(p.wrong for p in self.pairs)
-        text += f"; {len(self.pairs) - wrong} of {len(self.pairs)} keypoints have the right mirror partner"
+        right = sum(p.decided and not p.wrong for p in self.pairs)
+        text += f"; {right} of {len(self.pairs)} keypoints have the right mirror partner"
+        if open_ones := sum(not p.decided for p in self.pairs):
+            text += f", for {open_ones} the outputs do not show which is right"
         if not self.findings:
             left = ", ".join(dict.fromkeys(one.cause for one in self.not_tried))
             rest = f"what could be examined (not: {left})" if left else "shift, mirror pairs and affine"
@@ -258,12 +262,16 @@ def probe_flip(
     used = int(moves and model.codec is not None and model.codec.kind == "heatmap")
     shifts = _shift_trials(judge, passes, used, cell)
     pairs, found = _pairs(model, judge, passes, declared)
-    skipped |= dict.fromkeys(_undecided(model, judge, passes, found))
+    alike, note = _undecided(model, judge, passes, found)
+    pairs = [dataclasses.replace(pair, decided=k not in alike) for k, pair in enumerate(pairs)]
+    skipped |= dict.fromkeys(note)
     if doubt := _unread(judge, passes, declared, found):
-        pairs, found = [dataclasses.replace(pair, wrong=False) for pair in pairs], declared
+        pairs, found = [dataclasses.replace(p, wrong=False, decided=False) for p in pairs], declared
         skipped[NotTried("mirror pairs", doubt)] = None
     elif kept := _kept_sides(model, pairs):
-        pairs = [dataclasses.replace(p, wrong=p.wrong and p.keypoint not in kept) for p in pairs]
+        pairs = [
+            dataclasses.replace(p, wrong=False, decided=False) if p.keypoint in kept else p for p in pairs
+        ]
         found = tuple(declared[k] if pair.keypoint in kept else found[k] for k, pair in enumerate(pairs))
         skipped[_kept_note(judge, passes, kept, declared)] = None
     off = _median(judge, passes.plain_input - passes.back_input[:, list(found)])
@@ -472,9 +480,12 @@ def _far(judge: Judge, passes: Passes) -> Float[np.ndarray, "N K K"]:
     return np.minimum(far / judge.lengths[:, None, None], _CUT)
 
 
-def _undecided(model: PoseModel, judge: Judge, passes: Passes, found: Sequence[int]) -> Iterable[NotTried]:
-    """Two keypoints that mirror onto each other as well as onto themselves: a wrong pair has no effect."""
+def _undecided(
+    model: PoseModel, judge: Judge, passes: Passes, found: Sequence[int]
+) -> tuple[set[int], list[NotTried]]:
+    """Keypoints that mirror onto each other as well as onto themselves: a wrong pair has no effect."""
     far, names, said = _far(judge, passes), model.skeleton.keypoints, []
+    alike: set[int] = set()
     seen = (judge.truth[..., 2] > 0)[..., None]
     labels = np.where(seen, judge.truth[..., :2], np.nan)
     for i, j in itertools.combinations(range(len(found)), 2):
@@ -487,13 +498,13 @@ def _undecided(model: PoseModel, judge: Judge, passes: Passes, found: Sequence[i
                 for p in (passes.plain, labels)
             )
             said.append(f"{names[i]} and {names[j]} ({own:.3f} of the box apart, their labels {true:.3f})")
-    if said:
-        yield NotTried(
-            "mirror pairs",
-            f"the outputs do not tell apart {', '.join(said)}: mirrored, each lies as near to itself as to "
-            "the other, and a wrong pair of them would not be found; it takes a network that tells them "
-            "apart, or people whose labels are further apart",
-        )
+            alike |= {i, j}
+    reason = (
+        f"the outputs do not tell apart {', '.join(said)}: mirrored, each lies as near to itself as to "
+        "the other, and a wrong pair of them would not be found; it takes a network that tells them "
+        "apart, or people whose labels are further apart"
+    )
+    return alike, [NotTried("mirror pairs", reason)] if said else []
 
 
 def _involution(cost: Float[np.ndarray, "K K"], declared: Sequence[int]) -> tuple[int, ...]:
