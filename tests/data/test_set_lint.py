@@ -63,6 +63,29 @@ def test_real_sets_get_what_is_true_of_them_or_nothing(shared):
         assert not any(one.finding.severity == "error" for one in report.found)
 
 
+def whole_bodies(raw):
+    """COCO-WholeBody's parts: face and left hand with 1 for what is labelled, the right hand with scores."""
+    for number, one in enumerate(raw["annotations"]):
+        x, y, w, h = one["bbox"]
+        visible = {"foot": 2, "face": 1, "lefthand": 1 + (number % 7 == 0), "righthand": 0.1}
+        for part, count in (("foot", 6), ("face", 68), ("lefthand", 21), ("righthand", 21)):
+            places = [(x + w * (k + 1) / (count + 1), y + 0.3 * h, visible[part]) for k in range(count)]
+            one[f"{part}_kpts"] = [v for place in places for v in place]
+            one[f"{part}_valid"] = True
+
+
+def test_whole_bodies_are_not_accused_of_their_published_convention(people, tmp_path):
+    raw = copy.deepcopy(people.raw)
+    whole_bodies(raw)
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(raw))
+    for part in ("wholebody", "face", "lefthand", "righthand", "foot"):
+        report = lint(read_coco(path, part=part), images=False)
+        assert ("visibility" in report.not_checked) == (part != "foot")
+        assert not {"mirror pairs", "visibility"} & set(causes(report)), part
+        assert not any(one.finding.severity == "error" for one in report.found), part
+
+
 def exchanged(annotation, pairs):
     k = annotation["keypoints"]
     for a, b in pairs:

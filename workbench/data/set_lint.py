@@ -7,6 +7,7 @@ the keypoints, exchanged sides) is added by `workbench.evaluation.probes.labels`
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from workbench.data.lints import (
     usual,
 )
 from workbench.data.pose_set import missing_images
-from workbench.data.visibility_lint import visibility
+from workbench.data.visibility_lint import LABELLED_IS_ONE, visibility
 from workbench.skeletons import mirror_by_names
 
 if TYPE_CHECKING:
@@ -205,6 +206,8 @@ def lint(
     for done, check in enumerate(checks):
         progress(done, total)
         found += check(pose_set)
+    if pose_set.skeleton.name.startswith(LABELLED_IS_ONE):
+        skipped["visibility"] = "COCO-WholeBody gives 1 to all labelled points of faces and hands"
     absent = missing_images(pose_set)
     if not images:
         skipped |= dict.fromkeys(OF_IMAGES, "images were not to be looked at")
@@ -256,6 +259,10 @@ def _mirror(pose_set: PoseSet) -> list[Located]:
     found = []
     stated = _stated_mirror(pose_set, skeleton)
     declared = stated or tuple(skeleton.mirror)
+    named = tuple(
+        p if _numbered(skeleton.keypoints, k, p) else partner
+        for k, (p, partner) in enumerate(zip(declared or named, named, strict=True))
+    )
     if stated and skeleton.mirror and stated != tuple(skeleton.mirror):
         whose = "their names say" if tuple(skeleton.mirror) == named else f"{skeleton.name} has"
         found.append(("the file's mirror pairs", stated, tuple(skeleton.mirror), whose))
@@ -286,6 +293,11 @@ def _mirror(pose_set: PoseSet) -> list[Located]:
             )
         )
     return made
+
+
+def _numbered(names: Sequence[str], one: int, other: int) -> bool:
+    """Whether two names differ in a number alone (``face-0``, ``face-16``), which tells no side."""
+    return len({re.sub(r"\d+", "", names[k]) for k in (one, other)}) == 1
 
 
 def _stated_mirror(pose_set: PoseSet, skeleton: Skeleton) -> tuple[int, ...]:
