@@ -63,7 +63,7 @@ class HistoryPage(QuestionPage):
             b = gr.Dropdown([], label="epoch B", min_width=100, elem_id="wb-history-b", **choice)
             data = gr.Dropdown([], label="data", min_width=160, elem_id="wb-history-data", **choice)
             image = gr.Textbox(
-                "", label="image id", placeholder="one image over the epochs", min_width=170, max_lines=1,
+                "", label="image id", placeholder="any image", min_width=170, max_lines=1,
                 elem_id="wb-history-image",
             )  # fmt: skip
             add_link_button()

@@ -116,7 +116,8 @@ def _answer(context: Context, inspector: Inspector, subject: Subject, values: Se
         ]
     except NotAvailable as reason:
         able = ", ".join(run.title for run in able_runs(context, inspector))
-        why = str(reason).removeprefix(f"{inspector.name}: ")  # the title says it
+        # The title says it.
+        why = str(reason).removeprefix(f"{inspector.name}: ").removeprefix(f"{inspector.title.lower()}: ")
         text = f"{inspector.title} cannot answer here: {why}{able and f'; these runs can: {able}'}"
         address = address_asked(context, inspector.params, values)
         # Where no setting of the controls gives an answer, shell.css hides them.

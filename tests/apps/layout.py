@@ -17,11 +17,18 @@ FAULTS = """
   const words = (e) => (e.innerText || e.value || e.textContent || "").trim().slice(0, 40);
   const note = (text) => found.push(text);
   if (document.documentElement.scrollWidth > innerWidth) note("the page scrolls sideways");
+  const ruler = document.createElement("canvas").getContext("2d");
+  const wide = (e) => ((ruler.font = getComputedStyle(e).font), ruler.measureText(e.placeholder).width - 1);
+  const sides = ({ paddingLeft, paddingRight }) => parseFloat(paddingLeft) + parseFloat(paddingRight);
+  const room = (e) => e.clientWidth - sides(getComputedStyle(e));
   const skipped = [".cmp-protocol", ".nav-holder", ".js-plotly-plot", ".sr-only", ".table-wrap",
     "[data-testid=status-tracker]"].join();
-  for (const e of document.querySelectorAll("input")) {
+  for (const e of document.querySelectorAll("input, textarea")) {
     if (shown(e) && !e.closest(skipped) && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 4 && words(e))
       note(`cut: ${words(e)}`);
+    // A text box of several lines wraps its placeholder.
+    const hint = shown(e) && !e.value && e.clientHeight < 45 && e.placeholder;
+    if (hint && room(e) < wide(e)) note(`cut: ${hint}`);
   }
   // A text is cut where it reaches beyond an element around it that hides what lies beyond itself.
   const hides = (style, side) => ["hidden", "clip"].includes(style[side]);
@@ -58,6 +65,20 @@ FAULTS = """
     const plot = e.closest(".js-plotly-plot");
     const edge = plot && plot.getBoundingClientRect();
     if (edge && (r.left < edge.left - 1 || r.right > edge.right + 1)) note(`beyond its figure: ${words(e)}`);
+  }
+  // A legend, or the numbers of a colour bar, over what is plotted.
+  for (const plot of document.querySelectorAll(".js-plotly-plot")) {
+    if (!plot.checkVisibility() || !plot._fullLayout) continue;
+    const edge = plot.getBoundingClientRect();
+    for (const e of plot.querySelectorAll(".legend .bg, .cbaxis text")) {
+      const r = e.getBoundingClientRect();
+      for (const { xaxis, yaxis } of Object.values(plot._fullLayout._plots || {})) {
+        const [left, top] = [edge.left + xaxis._offset, edge.top + yaxis._offset];
+        const across = Math.min(r.right, left + xaxis._length) - Math.max(r.left, left);
+        const down = Math.min(r.bottom, top + yaxis._length) - Math.max(r.top, top);
+        if (across > 3 && down > 5) note(`${words(e) || "legend"} over what is plotted${where(e)}`);
+      }
+    }
   }
   for (const [i, [a, r]] of boxes.entries()) for (const [b, s] of boxes.slice(i + 1)) {
     const across = Math.min(r.right, s.right) - Math.max(r.left, s.left);

@@ -85,12 +85,19 @@ def comes(page, state):
     page.wait_for_function(f"(bar) => JSON.stringify(({BAR})()) === JSON.stringify(bar)", arg=state[1])
 
 
-@pytest.mark.parametrize(("served", "path"), [("two_runs", "look-overlay"), ("two_crowds", "grouping")])
-def test_back_and_forward_undo_and_redo_several_choices(tab, request, served, path):
+# A word among the page's own controls is a choice as the run is; a slider's number is none.
+WAYS = [
+    ("two_runs", "look-overlay", option("view", "crop")),
+    ("two_crowds", "grouping", option("order", "reversed")),
+]
+
+
+@pytest.mark.parametrize(("served", "path", "word"), WAYS)
+def test_back_and_forward_undo_and_redo_several_choices(tab, request, served, path, word):
     page = tab()
     page.goto(f"{request.getfixturevalue(served)}{path}")
     states = [shown(page)]
-    for choice in CHOICES:
+    for choice in (*CHOICES, word):
         states.append(seen_after(page, choice, states[-1][0]))
     assert len({url for url, _ in states}) == len(states)
     # The bar is filled before the answer comes: the next step is taken in between.

@@ -41,6 +41,7 @@ class TestEveryInspector:
         assert "\n" not in line
         if "wb-why" in line:
             assert "cannot answer here" in line
+            assert f"here: {get(name).title.lower()}: " not in line  # the title says it
             return
         assert value(figure)["type"] == "plotly"
         assert value(table)["headers"]

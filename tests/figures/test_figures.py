@@ -238,3 +238,7 @@ def test_columns_of_bars_share_their_rows_and_logarithms_get_marks():
     assert [t.type for t in figure.data] == ["bar", "scatter"]
     assert figure.layout.yaxis2.matches == "y"
     assert tuple(figure.layout.xaxis2.range) == pytest.approx((-0.1, 3.1))
+    # However narrow its column, a logarithmic axis has two numbers at least.
+    columns = [bars.Bars("m", np.array([0.5, 2.0]), log=True)] * 4
+    narrow = bars.bars_figure("finding", ["a", "b"], columns, narrowest=100).layout.xaxis
+    assert narrow.tick0 + narrow.dtick <= narrow.range[1]

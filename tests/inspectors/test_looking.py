@@ -219,6 +219,11 @@ class TestSimCCCurves:
         assert report.ratios[0, 0] == pytest.approx(np.exp(-1), rel=1e-6)
         assert report.seconds[0, 0] == 7
         assert "along x a second mode reaches 37 % of the first, 6 input px away" in report.summary()
+        # A mode of y alone stands in the legend, too, and each line once.
+        other = dataclasses.replace(curves, outputs=Outputs(simcc=(y, x)))
+        for of in (report, simcc_curves.compute(other, simcc_curves.Params(keypoint="left_nose", radius=2))):
+            listed = [trace.name for trace in of.plot().data if trace.showlegend]
+            assert sorted(listed) == ["annotation", "maximum", "second mode"]
 
     def test_the_visibility_option_multiplies_by_sigma(self, curves):
         report = simcc_curves.compute(curves, simcc_curves.Params(beta=150, times_sigma=True))

@@ -105,8 +105,9 @@ def wrap_axis_titles(figure: Figure, names: Sequence[str], narrowest: int = NARR
         lines = max(lines, len(wrapped))
         if axis.type == "log":
             decades = axis.range[1] - axis.range[0]
-            # Upright numbers, as many as fit.
-            axis.update(tickangle=0, dtick=max(axis.dtick, math.ceil(decades / max(1, width / POWER_WIDTH))))
+            # Upright numbers, as many as fit, and at least two of them: one number alone gives no scale.
+            fitting = max(axis.dtick, math.ceil(decades / max(1, width / POWER_WIDTH)))
+            axis.update(tickangle=0, dtick=max(1, min(fitting, int(decades))))
     more = (lines - 1) * TITLE_LINE
     figure.update_layout(height=figure.layout.height + more)
     # Titles of one line then stand on one height with the first lines of longer ones.
@@ -190,5 +191,5 @@ def _decades(values: Float[np.ndarray, " R"]) -> dict[str, Any]:
     logs = np.log10(values[np.isfinite(values) & (values > 0)])
     low, high = (math.floor(logs.min()), math.ceil(logs.max() + 1e-9)) if logs.size else (-1, 0)
     high = max(high, low + 1)
-    ticks = {"dtick": math.ceil((high - low) / 5), "exponentformat": "power"}
+    ticks = {"tick0": low, "dtick": math.ceil((high - low) / 5), "exponentformat": "power"}
     return {"type": "log", "range": [low - 0.1, high + 0.1], **ticks}

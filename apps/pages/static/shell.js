@@ -2,8 +2,11 @@
 (() => {
   const KEY = "workbench-theme";
   const KEPT = ["run", "epoch", "data", "sample", "decoder"];
-  // Choices that back and forward undo; a dragged slider or a session's number is no such step.
+  // Choices that back and forward undo; a dragged slider or a session's number is no such step, a word chosen
+  // among a page's controls is.
   const CHOICES = [...KEPT, "epochs", "file", "against", "support", "keypoint"];
+  const isWord = (value) => value !== null && isNaN(value);
+  const isChoice = (name, old, now) => old !== now && (CHOICES.includes(name) || (name.startsWith("k.") && (isWord(old) || isWord(now))));
   const system = window.matchMedia("(prefers-color-scheme: dark)");
   const choice = () => localStorage.getItem(KEY) || "system";
   const dark = () => choice() === "dark" || (choice() === "system" && system.matches);
@@ -47,7 +50,8 @@
         else here.searchParams.set(name, typeof value === "object" ? JSON.stringify(value) : value);
       }
       // What the page fills in while it opens is no choice: only later differences are steps to go back to.
-      const chosen = shown !== null && CHOICES.some((name) => before.get(name) !== here.searchParams.get(name));
+      const names = [...before.keys(), ...here.searchParams.keys()];
+      const chosen = shown !== null && names.some((name) => isChoice(name, before.get(name), here.searchParams.get(name)));
       window.history[chosen ? "pushState" : "replaceState"](window.history.state, "", here);
       shown = here.search;
       wb.links();
@@ -170,6 +174,17 @@
     if (!page || !page.path || window.location.search === (shown ?? opened)) return;
     leaving = true;
     window.location.reload();
+  });
+
+  // plotly leaves a legend where it was, over the plot, when a wider figure needs fewer of its rows: placed anew
+  // once plotly has followed the window.
+  let resized;
+  window.addEventListener("resize", () => {
+    clearTimeout(resized);
+    resized = setTimeout(() => document.querySelectorAll(".js-plotly-plot").forEach((plot) => {
+      const { showlegend, legend } = plot._fullLayout || {};
+      if (window.Plotly && showlegend && legend && plot.checkVisibility()) window.Plotly.relayout(plot, { "legend.y": legend.y });
+    }), 400);
   });
 
   // Every page has a title of its own; Gradio gives all of them the app's.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -111,6 +112,9 @@ def test_features_that_pass_unchanged_keep_their_length_and_rank():
     assert np.allclose(report.ratios, 1, atol=1e-5)
     assert report.rank_after == pytest.approx(report.rank_before, rel=1e-4)
     assert report.deleted == 0
+    all_gone = dataclasses.replace(report, limit=2.0).plot().data
+    assert [len(trace.x) for trace in all_gone[1:]] == [len(report.before), 0]
+    assert all_gone[1].name == "deleted: less than 2 of its length leaves"
 
 
 def test_one_uncertain_keypoint_brings_every_score_to_one_over_bins():
@@ -119,6 +123,8 @@ def test_one_uncertain_keypoint_brings_every_score_to_one_over_bins():
     # Three softmaxes over 128 bins.
     assert report.one_doubted == pytest.approx(1 / 128, rel=0.05)
     assert report.flattens
+    axis = report.plot().layout.xaxis
+    assert axis.range[1] - axis.range[0] >= 1  # a decade: below that a number may stand nowhere
     options = healthy(refiner={"mask": "uncertain"})
     alone = refined_scores.compute(looked(network(**options)), refined_scores.Params("Nose"))
     assert alone.one_doubted == pytest.approx(1)

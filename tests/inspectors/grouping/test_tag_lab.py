@@ -72,6 +72,8 @@ class TestTagSpace:
         np.testing.assert_allclose(tag_space.correlation, 1)
         np.testing.assert_allclose(tag_space.explained, [1, 0], atol=1e-12)
         np.testing.assert_allclose(tag_space.misread, 0)
+        bars = [trace.colorbar for trace in tag_space.plot().data if trace.type == "heatmap"]
+        assert [bar.ticklabelposition for bar in bars] == ["outside top"] * 2  # below lie the cells
 
     def test_a_keypoint_read_in_a_foreign_map_is_as_far_off_as_the_maps_differ(self):
         tag_space = report("tag_space", with_tags(row3=[0.0, 0, 13]))
@@ -123,6 +125,9 @@ class TestReplay:
         # round(distance) * 100 - value
         np.testing.assert_allclose(np.sort(replayed.costs[b]), [-1, 599])
         assert replayed.outcomes == ("joined", "joined")
+        # The frame of an assigned pair is as large as its cell and covers no number.
+        frames = next(trace for trace in replayed.plot().data if trace.name == "joined")
+        assert np.nanmin(np.abs(np.asarray(frames.x) - np.round(frames.x))) == pytest.approx(0.47)
 
     def test_any_map_can_be_read_for_all_keypoints(self, looked):
         assert layouts_of(looked) == [

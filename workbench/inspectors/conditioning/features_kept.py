@@ -79,21 +79,23 @@ class FeaturesKept(Report):
         gone = self.ratios < self.limit
         top = float(max(self.before.max(), self.after.max(), 1e-9)) * 1.05
         figure = new_figure(
-            self.summary(), x="length entering (root mean square of a channel)", y="length leaving",
-            height=420, showlegend=False,
+            self.summary(), height=420,
+            x="length entering (root mean square of a channel)", y="length leaving (root mean square)",
         )  # fmt: skip
         line = np.array([0, top], np.float32)
         figure.add_scatter(
             x=line, y=line, mode="lines", line={"color": QUIET_COLOUR, "dash": "dot", "width": 1},
             name="unchanged", hoverinfo="skip",
         )  # fmt: skip
-        figure.add_scatter(
-            x=self.before.astype(np.float32), y=self.after.astype(np.float32), mode="markers",
-            marker={"size": 6, "opacity": 0.8,
-                    "color": [FINDING_COLOUR if g else RUN_COLOURS[0] for g in gone]},
-            text=[f"channel {c}" for c in range(len(gone))], name="channels",
-            hovertemplate="%{text}: %{x:.3g} enters, %{y:.3g} leaves<extra></extra>",
-        )  # fmt: skip
+        kinds = ((f"deleted: less than {self.limit:g} of its length leaves", gone, FINDING_COLOUR),
+                 ("other channels", ~gone, RUN_COLOURS[0]))  # fmt: skip
+        for name, chosen, ink in kinds:
+            figure.add_scatter(
+                x=self.before[chosen].astype(np.float32), y=self.after[chosen].astype(np.float32),
+                mode="markers", marker={"size": 6, "opacity": 0.8, "color": ink},
+                text=[f"channel {c}" for c in np.flatnonzero(chosen)], name=name,
+                hovertemplate="%{text}: %{x:.3g} enters, %{y:.3g} leaves<extra></extra>",
+            )  # fmt: skip
         return figure
 
     def table(self) -> list[dict[str, Any]]:

@@ -119,6 +119,8 @@ class RefinedScores(Report):
         both = np.concatenate([raw, refined])
         both = both[np.isfinite(both)]
         low, high = (np.log10(both.min()), np.log10(both.max())) if both.size else (-3, 0)
+        if high - low < 1:  # a range below a decade may hold no labelled value
+            low, high = np.floor(low), np.ceil(high)
         span = (float(low) - 0.15, float(high) + 0.15)
         columns = [
             Bars("raw score (log)", finite_medians(raw), list(keypoint_colours(self.skeleton)), log=True,

@@ -2,7 +2,7 @@
 
 Rows are the keypoint's detections, columns the people so far. Colour is the distance of a detection's tag
 from a person's mean tag, the number is the assignment cost. A square marks the assigned person; a detection
-whose tag distance is not below the threshold starts a new person. Where a row is dark in several columns
+whose tag distance is not below the threshold starts a new person. Where a row is light in several columns
 the tags do not decide, and the heatmap value does.
 """
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from workbench.core import Run
     from workbench.decoding.grouping import JointStep
+
+# Corners of a cell around its centre, inside its neighbours' gaps; nan ends the line.
+FRAME = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1], [np.nan, np.nan]], np.float32) * 0.47
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +82,11 @@ class GroupingCosts(Report):
 
     def plot(self) -> Figure:
         M, G = len(self.values), len(self.means)
-        figure = new_figure(self.summary(), x="person so far (mean tag)", y="detection (tag, heatmap value)",
-                            height=max(320, min(900, 170 + 30 * M)), showlegend=False)  # fmt: skip
+        figure = new_figure(
+            self.summary(), height=max(320, min(900, 170 + 30 * M)), showlegend=False,
+            x="person so far (mean tag); number: cost, colour: tag distance",
+            y="detection (tag, heatmap value)",
+        )  # fmt: skip
         down = [f"{m + 1} (tag {t:.2f}, value {v:.2f}) {self._end(m)}"
                 for m, (t, v) in enumerate(zip(self.tags, self.values, strict=True))]  # fmt: skip
         across = [f"{g + 1} ({mean:.2f})" for g, mean in enumerate(self.means)]
@@ -95,10 +101,10 @@ class GroupingCosts(Report):
                               "<extra></extra>",
             )  # fmt: skip
         taken = [(p - 1, m) for m, p in enumerate(self.people) if p is not None and p <= G]
-        marks = np.array(taken, np.float32).reshape(-1, 2)
-        figure.add_scatter(x=marks[:, 0], y=marks[:, 1], mode="markers", hoverinfo="skip", name="joined",
-                           marker={"symbol": "square-open", "size": 24, "color": FINDING_COLOUR,
-                                   "line": {"width": 3}})  # fmt: skip
+        # A frame around each cell, as large as the cell: a marker of fixed size would cross its number.
+        marks = np.array(taken, np.float32).reshape(-1, 1, 2) + FRAME
+        figure.add_scatter(x=marks[..., 0].ravel(), y=marks[..., 1].ravel(), mode="lines", hoverinfo="skip",
+                           name="joined", line={"width": 3, "color": FINDING_COLOUR})  # fmt: skip
         figure.update_xaxes(
             tickvals=list(range(G)), ticktext=across, range=[-0.5, max(G, 1) - 0.5], showgrid=False
         )

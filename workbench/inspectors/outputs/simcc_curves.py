@@ -123,7 +123,9 @@ class SimCCCurves(Report):
                 line = {"color": ink, "width": 1.5, "dash": dash}
                 figure.add_scatter(
                     x=np.array([place, place], np.float32), y=np.array([low, high], np.float32),
-                    mode="lines", line=line, name=label, legendgroup=label, showlegend=number == 1,
+                    mode="lines", line=line, name=label, legendgroup=label,
+                    # A second mode may be one of y alone: the first line of its kind stands in the legend.
+                    showlegend=all(trace.legendgroup != label for trace in figure.data),
                     hovertemplate=f"{label}<br>{name} %{{x:.1f}} input px<extra></extra>", **axes,
                 )  # fmt: skip
         figure.update_layout(

@@ -174,7 +174,7 @@ def _logged(
         reach = 2 * logged["loss_coordinates"] * side * (run.batch.pixels.shape[-1] - 1)
         least = max(0.0, 1 - float((reach / rule.sizes(run)).mean()) / rule.threshold)
         claims.append(
-            Claim("logged PCK for the logged loss", "or more", least, logged["pck"],
+            Claim("logged PCK for the logged loss", "PCK or more", least, logged["pck"],
                   logged["pck"] >= least - 1e-6,
                   "with this loss fewer keypoints can miss: the metric is wrong, not the network")
         )  # fmt: skip

@@ -116,7 +116,12 @@ class SupportUse(Report):
             Bars("PCK, teacher-forced", self.forced, inks, span=(0, 1.05)),
             Bars("moved by (share of the side)", self.moved, inks),
         ]
-        return bars_figure(self.summary(), list(self.kinds), columns, narrowest=PAIRED)
+        # The supports of other images are those of the run's other samples.
+        names = [
+            kind if np.isfinite(by) else f"{kind} (needs 2 samples)"
+            for kind, by in zip(self.kinds, self.moved, strict=True)
+        ]
+        return bars_figure(self.summary(), names, columns, narrowest=PAIRED)
 
     def table(self) -> list[dict[str, Any]]:
         return rows(support=self.kinds, pck=self.pck, pck_forced=self.forced, moved=self.moved)
