@@ -242,12 +242,14 @@ def two_at_once(verb: Verb, reference: dict[str, Any]) -> str | None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def measure(count: int, seed: int, *, kills_alone: bool = False) -> tuple[list[Tally], list[str], int]:
+def measure(
+    count: int, seed: int, *, kills_alone: bool = False, verbs: Sequence[Verb] = VERBS
+) -> tuple[list[Tally], list[str], int]:
     """Full disks, two processes and both signals, unless `kills_alone`; then `count` kills, verbs in turn."""
     random_numbers = random.Random(seed)
-    tallies, complaints, others = [Tally(verb.name) for verb in VERBS], [], 0
+    tallies, complaints, others = [Tally(verb.name) for verb in verbs], [], 0
     references = []
-    for verb in VERBS:
+    for verb in verbs:
         folder = Path(tempfile.mkdtemp(prefix="workbench-kill-"))
         started = time.monotonic()
         printed, errors = start(verb, folder).communicate()
@@ -255,21 +257,21 @@ def measure(count: int, seed: int, *, kills_alone: bool = False) -> tuple[list[T
             raise RuntimeError(f"{verb.name} gave no answer: {errors.strip()[-300:]}")
         references.append((json.loads(printed), read_rows(folder), time.monotonic() - started))
         shutil.rmtree(folder)
-    for verb, (reference, _, lasts) in zip(VERBS, references, strict=True):
+    for verb, (reference, _, lasts) in zip(verbs, references, strict=True):
         if kills_alone:
             break
         found = [full_disk(verb), two_at_once(verb, reference)]
         for number in (signal.SIGINT, signal.SIGTERM):
-            for _ in range(max(1, count // 10 // len(VERBS))):
+            for _ in range(max(1, count // 10 // len(verbs))):
                 # Not before Python itself is there: until then no program can answer with a sentence.
                 found.append(interrupted(verb, number, random_numbers.uniform(1.0, lasts)))
         others += len(found)
         complaints += [one for one in found if one]
     try:
         for number in range(count):
-            which = number % len(VERBS)
+            which = number % len(verbs)
             reference, rows, lasts = references[which]
-            trial(VERBS[which], random_numbers.uniform(0.05, lasts), reference, rows, tallies[which])
+            trial(verbs[which], random_numbers.uniform(0.05, lasts), reference, rows, tallies[which])
     except KeyboardInterrupt:  # what was measured till then is told
         print("stopped early", file=sys.stderr)
     return tallies, complaints, others
@@ -286,9 +288,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kills-alone", action="store_true", help="no full disks, pairs and other signals")
+    parser.add_argument("--verbs", nargs="+", choices=[verb.name for verb in VERBS], help="these alone")
     options = parser.parse_args(argv)
+    verbs = [verb for verb in VERBS if not options.verbs or verb.name in options.verbs]
     print("| verb | killed | ended before | finished work kept | failures |\n| --- | --- | --- | --- | --- |")
-    tallies, complaints, others = measure(options.count, options.seed, kills_alone=options.kills_alone)
+    tallies, complaints, others = measure(
+        options.count, options.seed, kills_alone=options.kills_alone, verbs=verbs
+    )
     for tally in tallies:
         print(as_line(tally))
     failures = [f"{tally.verb}: {one}" for tally in tallies for one in tally.failures] + complaints

@@ -2,8 +2,9 @@
 
 from workbench.curves.flags import flags_between, flags_of
 from workbench.curves.reading import FORMATS, logs_of, read_curves, read_logs, read_runs, read_text, run_logs
+from workbench.curves.rows import Row, Rows
 from workbench.curves.schedule import warm_up_of_data
-from workbench.curves.table import Curves, Log, Restart, Row, Series, Stated, curves_of
+from workbench.curves.table import Curves, Log, Restart, Series, Stated, curves_of
 
 __all__ = [
     "FORMATS",
@@ -11,6 +12,7 @@ __all__ = [
     "Log",
     "Restart",
     "Row",
+    "Rows",
     "Series",
     "Stated",
     "curves_of",

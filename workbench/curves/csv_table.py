@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterator
+from typing import Any
 
-from workbench.curves.json_lines import EPOCHS, ITERATIONS, at_lines, plain_rows
+from workbench.curves.json_lines import EPOCHS, ITERATIONS, SPLIT_NAMES, plain_rows, split_word
 from workbench.curves.source import Source, as_number
 from workbench.curves.table import Log
 
 _MOST_COLUMNS = 2000
+_COMMA = re.compile(r"^(-?\d+),(\d+)")
 
 
 def is_csv(head: bytes, name: str) -> bool:
@@ -31,7 +34,19 @@ def read_csv(source: Source) -> Log:
     Raises:
         ValueError: no header, or too many rows of another length than the header.
     """
-    rows, lines, names, delimiter = [], [], [], ","
+    words: set[str] = set()
+    rows = plain_rows(_numbers(source, words), source)
+    if not len(rows):
+        raise ValueError(f"{source.name}: a header and no row of figures")
+    if words:
+        source.note(f"words and no numbers stand in {', '.join(sorted(words)[:5])}: left out")
+    return Log(rows, tuple(source.notes))
+
+
+def _numbers(source: Source, words: set[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line, numbers and split of each row; columns with something else are added to `words`."""
+    names: list[str] = []
+    delimiter = ","
     for number, line, whole in source.lines():
         if not line.strip():
             continue
@@ -53,21 +68,16 @@ def read_csv(source: Source) -> Log:
             source.note(f"the header stands again in line {number}: training was started again there")
         else:
             source.good += 1
-            filled = {n: c for n, c in zip(names, cells, strict=True) if c.strip()}
+            filled = {n: c.strip() for n, c in zip(names, cells, strict=True) if c.strip()}
             if not whole:
                 filled.pop(names[-1], None)
                 source.cut_number(number, names[-1])
-            rows.append(filled)
-            lines.append(number)
-    if not rows:
-        raise ValueError(f"{source.name}: a header and no row of figures")
-    if delimiter == ";":  # as spreadsheets of many countries write numbers: 0,031
-        rows = [{n: re.sub(r"^(\s*-?\d+),(\d+)", r"\1.\2", c) for n, c in row.items()} for row in rows]
-    numbers = [{n: v for n, c in row.items() if (v := as_number(c.strip())) is not None} for row in rows]
-    words = sorted({n for row, filled in zip(rows, numbers, strict=True) for n in row.keys() - filled.keys()})
-    if words:
-        source.note(f"words and no numbers stand in {', '.join(words[:5])}: left out")
-    return Log(at_lines(plain_rows(numbers, source), lines), tuple(source.notes))
+            if delimiter == ";":  # as spreadsheets of many countries write numbers: 0,031
+                filled = {n: _COMMA.sub(r"\1.\2", c) for n, c in filled.items()}
+            found: dict[str, Any] = {n: v for n, c in filled.items() if (v := as_number(c)) is not None}
+            found |= {n: c for n, c in filled.items() if n.lower() in SPLIT_NAMES and split_word(c)}
+            words |= filled.keys() - found.keys()
+            yield number, found
 
 
 def _names(cells: list[str], source: Source) -> list[str]:

@@ -9,14 +9,22 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain, islice
 from typing import Any
 
 from workbench.checkpoints.budget import LIMITS
-from workbench.curves.quantities import Split, is_coco, role_of
+from workbench.curves.quantities import Split, is_coco, role_of, split_in
+from workbench.curves.rows import NAN, Row, Rows
 from workbench.curves.source import Source, as_number
-from workbench.curves.table import NAN, Log, Row
+from workbench.curves.table import Log
+
+# Number of a line from 1, 0 where the format has no lines, and its values by name.
+Numbered = tuple[int, Mapping[str, Any]]
+# Rows by which the trainer is recognised.
+_FIRST = 1000
 
 # What counts in a plain log, most exact first.
 EPOCHS = ("epoch", "epochs", "ep", "current_epoch")
@@ -38,8 +46,8 @@ MOST_DOCUMENT = LIMITS.header
 _NAME = 200
 # Book-keeping that is no curve.
 _DROPPED = {"mode", "epoch", "iter", "step", "_timestamp", "_runtime", "_wandb"}
-# Other trainers than mmengine and mmcv name the split so.
-_SPLIT_KEYS = {"split", "phase", "stage"}
+# Whose figures a row has: mmcv calls it mode, others so.
+SPLIT_NAMES = ("mode", "split", "phase", "stage")
 _OBJECT = re.compile(rb'^\s*(\[\s*)?\{\s*("|\})')
 
 
@@ -59,27 +67,27 @@ def read_json_lines(source: Source) -> Log:
     """
     document = _document(source)
     if document is not None:
-        return Log(list(plain_rows(document, source)), tuple(source.notes))
-    numbered = [(number, one) for number, one in _objects(source) if one]
-    lines, objects = [number for number, _ in numbered], [one for _, one in numbered]
+        rows = plain_rows(((0, one) for one in document), source)
+        return Log(rows, tuple(source.notes))
+    numbered = ((number, one) for number, one in _objects(source) if one)
+    first = list(islice(numbered, _FIRST))
+    objects = [one for _, one in first]
     if any("mode" in one and "epoch" in one for one in objects[:50]):
-        rows: Iterable[Row | None] = _of_mmcv(objects)
+        read = _of_mmcv
     elif _by_mmengine(objects, source.name):
-        rows = _of_mmengine(objects, source)
+        read = _of_mmengine
     else:
-        rows = plain_rows(objects, source)
-    return Log(at_lines(rows, lines), tuple(source.notes))
+        read = plain_rows
+    return Log(read(chain(first, numbered), source), tuple(source.notes))
 
 
 def _document(source: Source) -> list[dict[str, Any]] | None:
     """The rows of a file that is one JSON document; None of a file of lines, or of no log."""
     text = source.text
     if text is None:
-        with source.path.open("rb") as file:
-            raw = file.read(MOST_DOCUMENT + 1)
-        if len(raw) > MOST_DOCUMENT:
+        if source.path.stat().st_size > MOST_DOCUMENT:
             return None
-        text = raw.decode("utf-8-sig", errors="replace")
+        text = source.path.read_bytes().decode("utf-8-sig", errors="replace")
     try:
         found = json.loads(text)  # of a file of lines it stops after the first one
     except (ValueError, RecursionError):
@@ -100,7 +108,7 @@ def _document(source: Source) -> list[dict[str, Any]] | None:
     if not counts:
         return None
     source.budget.make(sum(len(one) for one in inside))
-    return [dict(_flat(one, source)) for one in inside]
+    return [_flat(one, source) for one in inside]
 
 
 def _of_lists(columns: Mapping[str, Any]) -> list[dict[str, Any]] | None:
@@ -109,11 +117,6 @@ def _of_lists(columns: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     if not lists or len(lists) < len(columns) or len({len(values) for values in lists.values()}) > 1:
         return None
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
-
-
-def at_lines(rows: Iterable[Row | None], lines: Iterable[int]) -> list[Row]:
-    """The rows with the numbers of their lines; None is a line without figures."""
-    return [replace(row, line=line) for row, line in zip(rows, lines, strict=True) if row is not None]
 
 
 def _objects(source: Source) -> Iterable[tuple[int, Mapping[str, Any]]]:
@@ -127,19 +130,24 @@ def _objects(source: Source) -> Iterable[tuple[int, Mapping[str, Any]]]:
         if isinstance(found, dict):
             source.budget.make(len(found))
             source.good += 1
-            yield number, dict(_flat(found, source))
+            yield number, _flat(found, source)
         else:
             source.broken_line(number, "expected a JSON object per line", whole)
 
 
-def _flat(one: Mapping[str, Any], source: Source, depth: int = 3) -> Iterator[tuple[str, Any]]:
+def _flat(one: Mapping[str, Any], source: Source, depth: int = 3) -> dict[str, Any]:
     """Objects inside as names of several parts: ``{"loss": {"x": 1}}`` is ``loss/x``."""
+    found: dict[str, Any] = {}
     for name, value in one.items():
-        if isinstance(value, dict) and depth:
+        if type(value) is float or type(value) is int:  # nearly all
+            found[name[:_NAME]] = value
+        elif isinstance(value, dict) and depth:
             source.budget.make(len(value))
-            yield from ((name_of(name, inner), v) for inner, v in _flat(value, source, depth - 1))
+            for inner, v in _flat(value, source, depth - 1).items():
+                found[name_of(name, inner)] = v
         else:
-            yield name[:_NAME], figure_of(value)
+            found[name[:_NAME]] = figure_of(value)
+    return found
 
 
 def name_of(outer: str, inner: str) -> str:
@@ -174,29 +182,29 @@ def _place(one: Mapping[str, Any], *names: str) -> float:
     return NAN
 
 
-def _of_mmcv(objects: list[Mapping[str, Any]]) -> Iterator[Row | None]:
-    """Rows of mmcv 0.x; None for its first line, which describes the machine.
+def _of_mmcv(numbered: Iterable[Numbered], source: Source) -> Rows:
+    """Rows of mmcv 0.x, without its first line, which describes the machine.
 
     The log does not say how many iterations an epoch has: here it has as many as its last row says, which
     lies less than one logging interval before the epoch's end.
     """
-    training = [one for one in objects if one.get("mode") == "train"]
-    length = max((_place(one, "iter") for one in training if "iter" in one), default=NAN)
-    for one in objects:
+    rows, length = Rows(source.name), NAN
+    for line, one in numbered:
         if one.get("mode") not in ("train", "val"):
-            yield None
             continue
         split: Split = "train" if one["mode"] == "train" else "val"
-        epoch = _place(one, "epoch")
         # In validation `iter` is the number of batches of the validation set.
         within = _place(one, "iter") if split == "train" else NAN
-        yield Row(_numbers(one), epoch, (epoch - 1) * length + within, split=split)
+        length = _higher(length, within)
+        rows.add(Row(_numbers(one), _place(one, "epoch"), within=within, split=split, line=line))
+    rows.count_epochs_of(length)
+    return rows
 
 
-def _by_mmengine(objects: list[Mapping[str, Any]], name: str) -> bool:
+def _by_mmengine(objects: Sequence[Mapping[str, Any]], name: str) -> bool:
     if name == "scalars.json":
         return True
-    rows = [one for one in objects[:1000] if not _SPLIT_KEYS & one.keys()]
+    rows = [one for one in objects if not one.keys() & {*SPLIT_NAMES[1:]}]
     training = any({"epoch", "iter", "step"} <= one.keys() for one in rows)
     validation = any(
         "step" in one and "epoch" not in one and any("/" in key and is_coco(key) for key in one)
@@ -205,62 +213,111 @@ def _by_mmengine(objects: list[Mapping[str, Any]], name: str) -> bool:
     return training or validation
 
 
-def _of_mmengine(objects: list[Mapping[str, Any]], source: Source) -> list[Row]:
-    last_epoch = max((_place(one, "epoch") for one in objects if _is_training(one)), default=NAN)
-    last_step = max((_place(one, "step") for one in objects if _is_training(one)), default=NAN)
-    rows, by_iteration = [], 0
-    for one in objects:
+def _of_mmengine(numbered: Iterable[Numbered], source: Source) -> Rows:
+    rows = Rows(source.name)
+    last_epoch = last_step = NAN
+    for line, one in numbered:
         if _is_training(one):
-            rows.append(Row(_numbers(one), _place(one, "epoch"), _place(one, "step", "iter"), split="train"))
-            continue
-        place = _place(one, "step", "epoch", "iter")
-        # Trained by iteration (log_metric_by_epoch=False), `step` counts those in validation too.
-        if last_epoch + 1 < place <= last_step:
-            by_iteration += 1
-            rows.append(Row(_numbers(one), iteration=place, split="val"))
+            epoch, step = _place(one, "epoch"), _place(one, "step")
+            last_epoch, last_step = _higher(last_epoch, epoch), _higher(last_step, step)
+            iteration = step if step >= 0 else _place(one, "iter")
+            rows.add(Row(_numbers(one), epoch, iteration, split="train", line=line))
         else:
-            rows.append(Row(_numbers(one), place, split="val"))
-    if by_iteration:
+            rows.add(Row(_numbers(one), _place(one, "step", "epoch", "iter"), split="val", line=line))
+    # Trained by iteration (log_metric_by_epoch=False), `step` counts those in validation too.
+    place = rows.epoch
+    by_iteration = rows.states("val") & (last_epoch + 1 < place) & (place <= last_step)
+    if by_iteration.any():
+        rows.take_as_iterations(by_iteration)
         source.note(
-            f"{by_iteration} validation rows have a step beyond the last epoch ({last_epoch:g}): it is read "
-            "as an iteration"
+            f"{by_iteration.sum()} validation rows have a step beyond the last epoch ({last_epoch:g}): it is "
+            "read as an iteration"
         )
     return rows
+
+
+def _higher(one: float, other: float) -> float:
+    """The higher of two places; nan only where both are."""
+    return other if math.isnan(one) or other > one else one
 
 
 def _is_training(one: Mapping[str, Any]) -> bool:
     return "epoch" in one or "lr" in one or "loss" in one
 
 
-def plain_rows(objects: Iterable[Mapping[str, Any]], source: Source) -> Iterable[Row]:
+def plain_rows(numbered: Iterable[Numbered], source: Source) -> Rows:
     """Rows of a plain log: epoch and iteration by the usual names, else the number of the row.
 
     Args:
-        objects: name -> value of each row.
+        numbered: number of each row's line, 0 where the format has none, and its values by name.
         source: told where no column counts.
     """
-    said = False
-    for number, one in enumerate(objects, 1):
-        lowered = {name.strip().lower(): value for name, value in one.items()}
-        epoch, iteration = _place(lowered, *EPOCHS), _place(lowered, *ITERATIONS)
+    rows = Rows(source.name)
+    for number, (line, one) in enumerate(numbered, 1):
+        names = _roles(tuple(one)) if len(one) <= _MOST_CACHED else _roles.__wrapped__(tuple(one))
+        epoch, iteration = _place(one, *names.epochs), _place(one, *names.iterations)
         if math.isnan(epoch) and math.isnan(iteration):
             iteration = float(number)
-            if not said:
-                said = True
-                source.note("no column is called epoch, step or iteration: rows are counted from 1")
+            source.note("no column is called epoch, step or iteration: rows are counted from 1")
         values = {
-            name: value
-            for name, value in _numbers(one).items()
-            if name.strip().lower() not in (*EPOCHS, *ITERATIONS)
+            name[:_NAME]: value for name in names.figures if (value := as_number(one[name])) is not None
         }
-        yield Row(values, epoch, iteration, split=_split(one, values))
+        split: Split = ""
+        for name in names.splits:
+            split = split or split_word(one[name])
+        if not split and len(values) <= _MOST_CACHED:
+            split = _split_of(tuple(values))
+        rows.add(Row(values, epoch, iteration, split=split, line=line))
+    return rows
 
 
-def _split(one: Mapping[str, Any], values: Mapping[str, float]) -> Split:
-    for key in ("mode", *_SPLIT_KEYS):
-        word = one.get(key)
-        if isinstance(word, str):
-            return "train" if word.lower().startswith("train") else "val"
-    return "train" if values and all(role_of(n) in ("loss", "rate", "other") for n in values) and any(
-        role_of(n) == "rate" for n in values
-    ) else ""  # fmt: skip
+def split_word(value: Any) -> Split:
+    """The split that a word names: ``train``, ``minival``; "" for any other word, such as ``warm-up``."""
+    if not isinstance(value, str):
+        return ""
+    lowered = value.strip().lower()
+    named: Split = "val" if any(word in lowered for word in ("val", "test")) else ""
+    return split_in(lowered) or ("train" if lowered.startswith("train") else named)
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What the names of a row stand for.
+
+    Attributes:
+        epochs: those that count epochs, the most exact first.
+        iterations: those that count iterations.
+        splits: those that may name the split.
+        figures: all others.
+    """
+
+    epochs: tuple[str, ...]
+    iterations: tuple[str, ...]
+    splits: tuple[str, ...]
+    figures: tuple[str, ...]
+
+
+# The rows of a log have few sets of names; of a row with thousands of names each would be large.
+_MOST_CACHED = 200
+
+
+@lru_cache(maxsize=200)
+def _roles(names: tuple[str, ...]) -> _Names:
+    lowered = {name.strip().lower(): name for name in names}
+    return _Names(
+        tuple(lowered[name] for name in EPOCHS if name in lowered),
+        tuple(lowered[name] for name in ITERATIONS if name in lowered),
+        tuple(lowered[name] for name in SPLIT_NAMES if name in lowered),
+        tuple(
+            name
+            for name in names
+            if name not in _DROPPED and name.strip().lower() not in (*EPOCHS, *ITERATIONS)
+        ),
+    )
+
+
+@lru_cache(maxsize=200)
+def _split_of(names: tuple[str, ...]) -> Split:
+    """Training where a row has a learning rate and else losses and what is no figure."""
+    roles = {role_of(name) for name in names}
+    return "train" if "rate" in roles and roles <= {"loss", "rate", "other"} else ""

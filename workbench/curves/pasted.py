@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from workbench.curves.json_lines import EPOCHS, ITERATIONS
 from workbench.curves.quantities import Split, role_of, short, split_in
+from workbench.curves.rows import NAN, Row, Rows
 from workbench.curves.source import Source
-from workbench.curves.table import NAN, Log, Row, Stated
+from workbench.curves.table import Log, Stated
 
 # A page of prose has some hundred lines; a pasted log is longer and has a reader of its own.
 MOST_LINES = 50_000
@@ -111,7 +112,7 @@ def _log(run: _Run, label: str, source: Source) -> Log:
         Row({name: value}, epoch, line=run.lines.get((name, epoch), 0))
         for (name, epoch), value in sorted(run.points.items(), key=lambda p: p[0][1])
     ]
-    return Log([*run.rows, *rows], tuple(source.notes), tuple(run.stated), label)
+    return Log(Rows(source.name, [*run.rows, *rows]), tuple(source.notes), tuple(run.stated), label)
 
 
 def _plain_lines(source: Source) -> list[str]:

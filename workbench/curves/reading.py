@@ -153,8 +153,10 @@ def _read(sources: Sequence[Source], heads: Sequence[bytes], title: str) -> tupl
         titled = [replace(run, title=f"{title}: {run.title}") if len(runs) > 1 else run for run in runs]
         return tuple(with_flags(run) for run in titled)
     logs = [chosen.read(source) for source in sources]
-    rows = [replace(row, start=start) for start, log in enumerate(logs) for row in log.rows]
-    if not any(row.values for row in rows):
+    rows = logs[0].rows
+    for start, log in enumerate(logs[1:], 1):
+        rows.extend(log.rows, start)
+    if not rows.names:
         raise NotAvailable(f"{files[-1]}: no figures in this log")
     several = len(files) > 1
     notes_of_runs = [

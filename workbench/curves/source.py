@@ -147,6 +147,8 @@ def check_size(path: Path) -> None:
 
 def as_number(value: Any) -> float | None:
     """A number of a log as a float; None for anything else, and for text that is no number."""
+    if type(value) is float:  # nearly all
+        return value
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, str):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,38 +11,15 @@ import numpy as np
 from workbench.core.finding import Finding
 from workbench.core.report import Report, plain
 from workbench.curves.quantities import Split, is_coco, rank, role_of, short, split_in
+from workbench.curves.rows import NAN, Column, Rows
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
     from plotly.graph_objects import Figure
 
-NAN = math.nan
 # Series of one run: a log that names a new quantity in every row is no log.
 MOST_SERIES = 2000
 _LISTED = 6
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a log.
-
-    Attributes:
-        values: name -> number; nan and infinities as they are.
-        epoch: as logged; nan where the line has none.
-        iteration: optimiser steps since the start of training; nan where the line has none.
-        within: iteration within the epoch, where a text counts so and does not say how many; nan otherwise.
-        split: as the line states it, for names that state none; "" where only the names can tell.
-        start: number of the start of training that wrote it, 0 for the first.
-        line: its number in the file, from 1; 0 where the format has no lines.
-    """
-
-    values: Mapping[str, float]
-    epoch: float = NAN
-    iteration: float = NAN
-    within: float = NAN
-    split: Split = ""
-    start: int = 0
-    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +52,7 @@ class Log:
         title: of the run, where the file names it.
     """
 
-    rows: Sequence[Row]
+    rows: Rows
     notes: tuple[str, ...] = ()
     stated: tuple[Stated, ...] = ()
     title: str = ""
@@ -88,7 +64,7 @@ _OF_RUN = (": ", " - ")
 _BOUNDS = ("__MIN", "__MAX")
 
 
-def rows_by_run(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def rows_by_run(rows: Rows) -> dict[str, Rows]:
     """The rows of each run of a table whose columns are called ``RUN: FIGURE`` or ``RUN - FIGURE``.
 
     Several runs are read only where all columns are called so and each run has the same figures.
@@ -99,9 +75,8 @@ def rows_by_run(rows: Sequence[Row]) -> dict[str, list[Row]]:
     Returns:
         run -> its rows, with the figures' plain names; all rows under "" where the columns name no runs.
     """
-    names = list(dict.fromkeys(name for row in rows for name in row.values))
     for mark in _OF_RUN:
-        parts = {name: name.rpartition(mark) for name in names}
+        parts = {name: name.rpartition(mark) for name in rows.names}
         of_run: dict[str, dict[str, str]] = {}
         for name, (run, _, figure) in parts.items():
             of_run.setdefault(run.strip(), {})[name] = figure.strip()
@@ -109,13 +84,12 @@ def rows_by_run(rows: Sequence[Row]) -> dict[str, list[Row]]:
         if len(of_run) > 1 and "" not in of_run and all(figures[0] == others for others in figures):
             break
     else:
-        return {"": list(rows)}
-    found: dict[str, list[Row]] = {}
-    for run, of in of_run.items():
-        plain = {name: figure for name, figure in of.items() if not figure.endswith(_BOUNDS)}
-        own = [{figure: row.values[n] for n, figure in plain.items() if n in row.values} for row in rows]
-        found[run] = [replace(row, values=values) for row, values in zip(rows, own, strict=True) if values]
-    return found
+        return {"": rows}
+    plain = {
+        run: {name: figure for name, figure in of.items() if not figure.endswith(_BOUNDS)}
+        for run, of in of_run.items()
+    }
+    return {run: rows.renamed(names) for run, names in plain.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,11 +275,18 @@ class Restart:
 
 
 @dataclass
-class _Column:
-    """One series while it grows; keyed by place, so that of two values at one place the later stays."""
+class _Points:
+    """One series before it is drawn: by rising place, each place once.
 
-    points: dict[tuple[float, float, float], float] = field(default_factory=dict)
-    repeated: set[float] = field(default_factory=set)
+    Attributes:
+        places: epoch, iteration and iteration within the epoch; -1 for what is absent: nan equals nothing.
+        values: one for each; of a place that is logged twice the later one.
+        repeated: epochs, or iterations where there are none, that are logged twice.
+    """
+
+    places: Float[np.ndarray, "V 3"]
+    values: Float[np.ndarray, " V"]
+    repeated: set[float]
 
 
 def curves_of(log: Log, title: str, format: str, files: Sequence[str]) -> Curves:
@@ -317,36 +298,74 @@ def curves_of(log: Log, title: str, format: str, files: Sequence[str]) -> Curves
         format: name of the format.
         files: names of the files.
     """
-    columns: dict[tuple[str, Split], _Column] = {}
-    absent: dict[str, list[str]] = {}
-    broken: dict[str, list[str]] = {}
-    for row in log.rows:
-        key = _key(row)
-        for name, value in row.values.items():
-            if value == -1 and (is_coco(name) or role_of(name) == "metric"):
-                absent.setdefault(name, []).append(_where(row, files))
-                value = NAN
-            elif not math.isfinite(value):
-                broken.setdefault(name, []).append(_where(row, files))
-            place = (name, split_in(name) or row.split or _split_of(name))
-            if place not in columns and len(columns) >= MOST_SERIES:
-                raise ValueError(f"{files[-1]}: more than {MOST_SERIES} different names, which no log has")
-            column = columns.setdefault(place, _Column())
-            if key in column.points:
-                column.repeated.add(key[0] if key[0] >= 0 else key[1])
-            column.points[key] = value
-    _join_unsplit(columns)
-    restarts = _restarts(log.rows)
-    notes = [*log.notes, *_repeated(columns), *_gone_back(restarts)]
-    if absent:
-        notes.append(f"-1 stands for absent (no such annotation) and is left out: {_counted(absent)}")
-    if broken:
-        notes.append(f"not finite (nan or infinite) and left out: {_counted(broken)}")
-    series = tuple(_series(*place, column.points) for place, column in columns.items())
+    rows, columns = log.rows, log.rows.columns
+    parts: dict[tuple[str, Split], list[Column]] = {}
+    for (name, split), column in columns.items():
+        parts.setdefault((name, split_in(name) or split or _split_of(name)), []).append(column)
+        if len(parts) > MOST_SERIES:
+            raise ValueError(f"{files[-1]}: more than {MOST_SERIES} different names, which no log has")
+    keys = _keys(rows)
+    found = {place: _points(place[0], own, keys) for place, own in parts.items()}
+    _join_unsplit(found)
+    restarts = _restarts(rows)
+    notes = [*log.notes, *_repeated(found), *_gone_back(restarts), *_left_out(rows, files)]
+    series = tuple(_series(*place, points) for place, points in found.items())
     return Curves(log.title or title, format, tuple(files), series, tuple(notes), log.stated, restarts)
 
 
-def _join_unsplit(columns: dict[tuple[str, Split], _Column]) -> None:
+def _keys(rows: Rows) -> Float[np.ndarray, "R 3"]:
+    """Place of each row as `_Points` has it."""
+    iteration = np.where(np.isnan(rows.within), rows.iteration, NAN)
+    places = np.column_stack([rows.epoch, iteration, rows.within])
+    return np.where(np.isnan(places), -1.0, places)
+
+
+def _points(name: str, parts: Sequence[Column], keys: Float[np.ndarray, "R 3"]) -> _Points:
+    numbers = np.concatenate([part.rows for part in parts])
+    values = np.concatenate([part.values for part in parts])
+    if len(parts) > 1:
+        order = np.argsort(numbers, kind="stable")
+        numbers, values = numbers[order], values[order]
+    return _each_once(keys[numbers], np.where(_is_absent(name, values), NAN, values))
+
+
+def _each_once(places: Float[np.ndarray, "V 3"], values: Float[np.ndarray, " V"]) -> _Points:
+    """Points in the order of their places; of those at one place the last."""
+    order = np.lexsort(places.T[::-1])
+    places, values = places[order], values[order]
+    same = (places[1:] == places[:-1]).all(1)
+    twice = places[1:][same]
+    repeated = set(np.where(twice[:, 0] >= 0, twice[:, 0], twice[:, 1]).tolist())
+    last = np.r_[~same, True]
+    return _Points(places[last], values[last], repeated)
+
+
+def _is_absent(name: str, values: Float[np.ndarray, " V"]) -> Bool[np.ndarray, " V"]:
+    """Where -1 stands for "no such annotation"."""
+    return (values == -1) & (is_coco(name) or role_of(name) == "metric")
+
+
+def _left_out(rows: Rows, files: Sequence[str]) -> list[str]:
+    """What is absent or not finite: how often each name is, and where first."""
+    absent: dict[str, list[np.ndarray]] = {}
+    broken: dict[str, list[np.ndarray]] = {}
+    for (name, _), column in rows.columns.items():
+        none = _is_absent(name, column.values)
+        for kind, where in ((absent, none), (broken, ~none & ~np.isfinite(column.values))):
+            if where.any():
+                kind.setdefault(name, []).append(column.rows[where])
+    said = (
+        "-1 stands for absent (no such annotation) and is left out",
+        "not finite (nan or infinite) and left out",
+    )
+    return [
+        f"{words}: {_counted(rows, kind, files)}"
+        for words, kind in zip(said, (absent, broken), strict=True)
+        if kind
+    ]
+
+
+def _join_unsplit(columns: dict[tuple[str, Split], _Points]) -> None:
     """Put what a name has without a split to the one split that it has elsewhere.
 
     A row of training that also states a validation figure does not tell the split of ``grad_norm``; the rows
@@ -357,17 +376,13 @@ def _join_unsplit(columns: dict[tuple[str, Split], _Column]) -> None:
         splits.setdefault(name, []).append(split)
     for name, found in splits.items():
         if len(found) == 2 and "" in found:
-            column = columns.pop((name, ""))
+            added = columns.pop((name, ""))
             (split,) = set(found) - {""}
-            columns[name, split].points |= column.points
-            columns[name, split].repeated |= column.repeated
-
-
-def _key(row: Row) -> tuple[float, float, float]:
-    """Epoch, iteration and iteration within the epoch; -1 for what is absent: nan equals nothing."""
-    iteration = row.iteration if math.isnan(row.within) else NAN
-    epoch, step, within = (-1.0 if math.isnan(p) else p for p in (row.epoch, iteration, row.within))
-    return epoch, step, within
+            own = columns[name, split]
+            both = _each_once(
+                np.concatenate([own.places, added.places]), np.concatenate([own.values, added.values])
+            )
+            columns[name, split] = _Points(both.places, both.values, own.repeated | added.repeated)
 
 
 def _split_of(name: str) -> Split:
@@ -377,44 +392,50 @@ def _split_of(name: str) -> Split:
     )  # type: ignore[return-value]
 
 
-def _series(name: str, split: Split, points: Mapping[tuple[float, float, float], float]) -> Series:
-    places = sorted(points)
-    columns = np.array([[*place, points[place]] for place in places], float).reshape(-1, 4)
-    columns[:, :3][columns[:, :3] < 0] = NAN
-    epoch, iteration, _, value = columns.T
-    series = Series(name, split, epoch, iteration, value)
+def _series(name: str, split: Split, points: _Points) -> Series:
+    epoch, iteration, _ = np.where(points.places < 0, NAN, points.places).T
+    series = Series(name, split, epoch, iteration, points.values)
     if series.unit == "epoch":
         return series
     order = np.argsort(series.x, kind="stable")
-    return Series(name, split, epoch[order], iteration[order], value[order])
+    return Series(name, split, epoch[order], iteration[order], points.values[order])
 
 
-def _restarts(rows: Iterable[Row]) -> tuple[Restart, ...]:
+def _restarts(rows: Rows) -> tuple[Restart, ...]:
     """Where training was started again: a quantity goes on in a new file, or below its own last place.
 
     Figures of an evaluation that ran after the training stand behind it in a log, at earlier places; no
     quantity goes back there.
     """
+    marks: list[tuple[int, int, tuple[int, int], Restart]] = []
+    starts = rows.start
+    splits: set[Split] = {split for _, split in rows.columns}
+    for order, (unit, places) in enumerate((("epoch", rows.epoch), ("iteration", rows.iteration))):
+        counted = ~np.isnan(places)
+        for split in splits:
+            own = np.flatnonzero(counted & rows.states(split))
+            back, other = np.zeros((2, len(rows)), bool)
+            for (_, of), column in rows.columns.items():
+                if of == split:
+                    at = column.rows[counted[column.rows]]
+                    again = starts[at[1:]] == starts[at[:-1]]
+                    back[at[1:]] |= again & (places[at[1:]] < places[at[:-1]])
+                    other[at[1:]] |= ~again
+            highest = np.maximum.accumulate(places[own])
+            start, backs = (starts[own[0]] if len(own) else 0), 0
+            for n in np.flatnonzero(back[own] | other[own]):
+                row = int(own[n])
+                if start != starts[row] and other[row]:
+                    start, backs = starts[row], 0
+                elif back[row]:
+                    backs += 1
+                else:
+                    continue
+                mark = int(starts[row]), backs
+                marks.append((row, order, mark, Restart(float(highest[n - 1]), float(places[row]), unit)))
     found: dict[tuple[int, int], Restart] = {}
-    # Split and unit -> start, how often counting went back in it, highest place.
-    state: dict[tuple[Split, str], tuple[int, int, float]] = {}
-    # The same and the name -> start and last place of each quantity.
-    latest: dict[tuple[Split, str, str], tuple[int, float]] = {}
-    for row in rows:
-        for unit, place in (("epoch", row.epoch), ("iteration", row.iteration)):
-            if math.isnan(place):
-                continue
-            names: list[tuple[Split, str, str]] = [(row.split, unit, name) for name in row.values]
-            before = [latest[name] for name in names if name in latest]
-            start, backs, highest = state.get((row.split, unit), (row.start, 0, -math.inf))
-            if start != row.start and any(other != row.start for other, _ in before):
-                start, backs = row.start, 0
-                found.setdefault((start, backs), Restart(highest, place, unit))
-            elif any(other == row.start and place < last for other, last in before):
-                backs += 1
-                found.setdefault((row.start, backs), Restart(highest, place, unit))
-            state[row.split, unit] = (start, backs, max(highest, place))
-            latest |= dict.fromkeys(names, (row.start, place))
+    for _, _, mark, restart in sorted(marks, key=lambda one: one[:2]):
+        found.setdefault(mark, restart)
     return tuple(found[mark] for mark in sorted(found))
 
 
@@ -425,7 +446,7 @@ def _gone_back(restarts: Sequence[Restart]) -> list[str]:
     ]
 
 
-def _repeated(columns: Mapping[tuple[str, Split], _Column]) -> list[str]:
+def _repeated(columns: Mapping[tuple[str, Split], _Points]) -> list[str]:
     places = sorted(set().union(*(column.repeated for column in columns.values()), set()))
     if not places:
         return []
@@ -434,23 +455,22 @@ def _repeated(columns: Mapping[tuple[str, Split], _Column]) -> list[str]:
     return [f"logged more than once, and the later value counts: at {shown}{more}"]
 
 
-def _where(row: Row, files: Sequence[str]) -> str:
+def _where(rows: Rows, row: int, files: Sequence[str]) -> str:
     """Where a value stands: its file and line, and its epoch or iteration."""
-    place = next(
-        (f", {unit} {at:g}" for unit, at in (("epoch", row.epoch), ("iteration", row.iteration)) if at >= 0),
-        "",
-    )
-    line = f", line {row.line}" if row.line else ""
-    return files[min(row.start, len(files) - 1)] + line + place
+    at = {"epoch": rows.epoch[row], "iteration": rows.iteration[row]}
+    place = next((f", {unit} {value:g}" for unit, value in at.items() if value >= 0), "")
+    line = f", line {rows.line(row)}" if rows.line(row) else ""
+    return files[min(int(rows.start[row]), len(files) - 1)] + line + place
 
 
-def _counted(places: Mapping[str, Sequence[str]]) -> str:
-    shown = [
-        f"{name[:60]} ({where[0]})"
-        if len(where) == 1
-        else f"{name[:60]} ({times(len(where))}, first {where[0]})"
-        for name, where in list(places.items())[:_LISTED]
-    ]
+def _counted(rows: Rows, places: Mapping[str, Sequence[np.ndarray]], files: Sequence[str]) -> str:
+    found = {name: np.concatenate(numbers) for name, numbers in places.items()}
+    by_first = sorted(found, key=lambda name: found[name].min())
+    shown = []
+    for name in by_first[:_LISTED]:
+        where = _where(rows, int(found[name].min()), files)
+        count = len(found[name])
+        shown.append(f"{name[:60]} ({where if count == 1 else f'{times(count)}, first {where}'})")
     return ", ".join(shown) + (f" and {len(places) - _LISTED} more" if len(places) > _LISTED else "")
 
 

@@ -16,8 +16,9 @@ import numpy as np
 
 from workbench.curves.protobuf import fields
 from workbench.curves.quantities import is_coco, role_of, short
+from workbench.curves.rows import NAN, Row, Rows
 from workbench.curves.source import Source, check_size
-from workbench.curves.table import NAN, Log, Row
+from workbench.curves.table import Log
 
 # Records of pictures and graphs are longer; a scalar takes some 50 bytes, a text some hundred.
 MOST_OF_A_SCALAR = 1 << 16
@@ -170,7 +171,7 @@ def _tensor(tensor: bytes) -> float | None:
     return struct.unpack("<d", content)[0] if (kind, len(content)) == (_DOUBLE, 8) else None
 
 
-def _rows(points: list[tuple[str, float, float]], source: Source) -> list[Row]:
+def _rows(points: list[tuple[str, float, float]], source: Source) -> Rows:
     """One row for each scalar; a scalar called epoch says to which epoch its step belongs."""
     epochs = {step: value for tag, step, value in points if short(tag).lower() == "epoch"}
     last = max((v for v in epochs.values() if np.isfinite(v)), default=NAN)
@@ -180,15 +181,15 @@ def _rows(points: list[tuple[str, float, float]], source: Source) -> list[Row]:
     judged = [step for tag, step, _ in points if _may_count_epochs(tag)]
     highest = max(judged, default=NAN)
     by_epoch = highest <= last if np.isfinite(last) else highest * 2 < max(trained, default=0.0)
-    rows = []
+    rows = Rows(source.name)
     for tag, step, value in points:
         if short(tag).lower() == "epoch" or step < 0:
             continue
         if by_epoch and _may_count_epochs(tag):
-            rows.append(Row({tag: value}, epoch=step))
+            rows.add(Row({tag: value}, epoch=step))
             continue
         epoch = epochs.get(step, NAN)
-        rows.append(Row({tag: value}, epoch if np.isfinite(epoch) and epoch >= 0 else NAN, step))
+        rows.add(Row({tag: value}, epoch if np.isfinite(epoch) and epoch >= 0 else NAN, step))
     if by_epoch:
         source.note("the steps of validation figures are read as epochs, as mmengine writes them")
     return rows

@@ -6,8 +6,9 @@ import re
 from dataclasses import replace
 
 from workbench.curves.quantities import Split
+from workbench.curves.rows import NAN, Row, Rows
 from workbench.curves.source import Source
-from workbench.curves.table import NAN, Log, Row
+from workbench.curves.table import Log
 
 _PLACE = re.compile(
     r"(?P<what>Epoch|Iter)\((?P<split>train|val)\)\s*\[\s*(?P<a>\d{1,9})(?:/\s*\d{1,9})?\]"
@@ -36,7 +37,7 @@ def read_text_log(source: Source) -> Log:
     Raises:
         ValueError: the file or a line is larger than any log's.
     """
-    rows = []
+    rows = Rows(source.name)
     for number, line, whole in source.lines():
         place = _PLACE.search(line[:_LINE])
         if place is None:
@@ -50,7 +51,7 @@ def read_text_log(source: Source) -> Log:
             source.note(f"line {number}, the last one, is cut off: what is not whole of it is left out")
         values = {found[1]: float(found[2]) for found in figures if found[1] not in _DROPPED}
         if values:
-            rows.append(replace(_row(place, values), line=number))
+            rows.add(replace(_row(place, values), line=number))
     return Log(rows, tuple(source.notes))
 
 

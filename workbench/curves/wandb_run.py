@@ -45,18 +45,22 @@ def read_wandb(source: Source) -> Log:
         ValueError: a record is of another form, or the file is larger than any log.
     """
     check_size(source.path)
-    objects = []
+    rows = plain_rows(((0, one) for one in _histories(source)), source)
+    if not len(rows):
+        raise NotAvailable(f"{source.name}: no line of history in it")
+    return Log(rows, tuple(source.notes))
+
+
+def _histories(source: Source) -> Iterator[dict[str, Any]]:
     with source.path.open("rb") as file:
         for record in _records(file, source):
             try:
-                histories = [content for number, content in _few(record) if number == 2]
-                objects += [_history(content) for content in histories if isinstance(content, bytes)]
+                contents = [content for number, content in _few(record) if number == 2]
+                found = [_history(content) for content in contents if isinstance(content, bytes)]
             except (ValueError, IndexError, struct.error) as reason:
                 raise ValueError(f"{source.name}: a record is of another form ({reason})") from None
-            source.budget.make(1 + sum(map(len, objects[-len(histories) :])) if histories else 1)
-    if not objects:
-        raise NotAvailable(f"{source.name}: no line of history in it")
-    return Log(list(plain_rows(objects, source)), tuple(source.notes))
+            source.budget.make(1 + sum(map(len, found)))
+            yield from found
 
 
 def _records(file: BinaryIO, source: Source) -> Iterator[bytes]:
