@@ -97,6 +97,28 @@ def test_an_undetected_instance_is_one_that_no_pose_lies_on():
     assert near.counts[FALSE_NEGATIVE] == 1
 
 
+@pytest.mark.parametrize(
+    ("wrong", "near", "advice"),
+    [
+        ([FAR[0], FAR[2], FAR[1]], 1, "most of these poses lie on an instance"),
+        (np.add(ONE, 5000), 0, "poses lie on nobody"),
+    ],
+)
+def test_a_badly_placed_pose_is_not_said_to_lie_on_nobody(wrong, near, advice):
+    report = made([person(1, ONE), person(2, FAR)], [pose(wrong, 0.9), pose(ONE, 0.3)])
+    found = next(one for one in report.to_findings() if one.cause == "background false positive errors")
+    assert f"1 poses have no annotation at OKS .5, of which {near} lie on one at OKS .1" in found.evidence
+    assert advice in found.fix
+
+
+def test_without_a_detector_nobody_is_sent_to_its_boxes():
+    report = made([person(1, ONE), person(2, FAR)], [pose(ONE)])
+    assert "detector's boxes" in report.summary()
+    own = replace(report, protocol=replace(report.protocol, boxes="annotation"))
+    assert "detector" not in own.summary()
+    assert "look at these crops" in own.summary()
+
+
 def test_a_scoring_error_names_both_poses():
     report = made([person(1, ONE)], [pose(np.add(ONE, 6), 0.9), pose(ONE, 0.3)])
     (row,) = report.instances(SCORING)

@@ -62,6 +62,7 @@ def test_a_student_that_learns_the_maps_is_healthy():
     assert report.summary().startswith("The student distinguishes its keypoints")
     assert report.loss[-1] < 0.2 * report.loss[1]
     assert report.reach[-1] > 0.5
+    assert f"the foreground reaches {report.reach[-1]:.0%} of the teacher's mean" in report.summary()
     assert report.rank[-1] > 2.5
 
 

@@ -198,8 +198,8 @@ def _line(row: dict[str, Any]) -> str:
     loss = "-" if none else f"{row['loss']:.3g}"
     return (
         f"epoch {row['epoch']}: loss {loss}, maps correlate by {row['correlation']:.2f} and are worth "
-        f"{row['rank']:.1f}, peaks reach {row['reach']:.0%} of the teacher's, {row['leak']:.0%} of the "
-        "energy lies in the background"
+        f"{row['rank']:.1f}, the foreground reaches {row['reach']:.0%} of the teacher's mean, "
+        f"{row['leak']:.0%} of the energy lies in the background"
     )
 
 

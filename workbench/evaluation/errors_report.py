@@ -156,7 +156,7 @@ class Errors(Report):
         near = self.ambiguous.get(worst, 0)
         also = f" ({near:,} of them lie on their own place as well)" if near else ""
         given = f"{self.delta_ap[worst]:+.3f} AP if repaired"
-        return f"{text}; {WORDS[worst]} costs most, {given}{also}: {ADVICE[worst]}"
+        return f"{text}; {WORDS[worst]} costs most, {given}{also}: {self._advice(worst)}"
 
     @property
     def ambiguous(self) -> dict[str, int]:
@@ -184,7 +184,7 @@ class Errors(Report):
                 Finding(
                     f"{WORDS[kind]} errors",
                     self._evidence(kind, delta),
-                    ADVICE[kind],
+                    self._advice(kind),
                     (Measurement(WORDS[kind], float(counts[kind]), protocol=self.protocol.text()),),
                     Effect("AP", delta, protocol=f"repair {self.repair}, this kind alone"),
                     severity="warning",
@@ -201,6 +201,11 @@ class Errors(Report):
         gain is that of the ranking, and may be there with a count of 0.
         """
         count, then = self.counts[kind], f"AP {self.ap:.3f} would be {self.ap + delta:.3f}"
+        if kind == FALSE_POSITIVE:
+            return (
+                f"{count:,} poses have no annotation at OKS .5, of which {self.near_misses:,} lie on one at "
+                f"OKS .1; {then} without them"
+            )
         if kind != SCORING:
             of = f"of {self.judged:,} judged keypoints" if kind in KINDS else "instances"
             return f"{count:,} {of}; {then} without them"
@@ -208,6 +213,19 @@ class Errors(Report):
             f"{then} with scores that follow the OKS, which ranks the poses of all images; in {count:,} "
             "instances a worse pose scores above a better one of the same instance"
         )
+
+    @property
+    def near_misses(self) -> int:
+        """Detections without an annotation at OKS .5 that lie on one at .1: badly placed, not on nobody."""
+        return int(np.isin(self.false_positives, self.found.detection).sum())
+
+    def _advice(self, kind: str) -> str:
+        """What to do about a kind of error, by what was measured and by where the boxes come from."""
+        if kind == FALSE_POSITIVE and 2 * self.near_misses > len(self.false_positives):
+            return "most of these poses lie on an instance, but badly: repair their keypoints first"
+        if kind == UNDETECTED and self.protocol.boxes == "annotation" and not self.protocol.left_out:
+            return "the pose in an instance's own box lies on nobody's keypoints: look at these crops"
+        return ADVICE[kind]
 
     def per_keypoint(self) -> list[dict[str, Any]]:
         """One row for each keypoint of the skeleton: judged ones, and how many of each kind."""

@@ -132,7 +132,7 @@ class Distilled:
 
 
 Outcome = Literal["collapsed", "background only", "healthy"]
-# A student whose peaks reach less than this share of the teacher's has fitted the background.
+# A student whose mean in the foreground is below this share of the teacher's has fitted the background.
 FAINT = 0.1
 
 # Places of the panels in the figure.
@@ -191,7 +191,7 @@ class Distillation(Report):
             f"{self.teacher_correlation:.2f}), effective rank {self.rank[-1]:.1f} (teacher "
             f"{self.teacher_rank:.1f})"
         )
-        reach = f"peaks reach {self.reach[-1]:.0%} of the teacher's"
+        reach = f"the foreground reaches {self.reach[-1]:.0%} of the teacher's mean"
         if self.outcome == "collapsed":
             return f"The student has collapsed, its maps are nearly equal: {alike}; {reach}"
         if self.outcome == "background only":
