@@ -344,3 +344,71 @@ def test_experts_are_left_over_only_where_fc2_is_whole(rows, says):
     found = identify_shapes(vit("0.x", 768, 12, 192, **experts, **narrow))
     assert any(says in sentence for sentence in found.evidence)
     assert any("left over" in sentence for sentence in found.evidence) == (rows == 768)
+
+
+def resnet(layer: str, outputs: int) -> dict[str, tuple[int, ...]]:
+    """Names of a ResNet-18 and of a linear layer behind it."""
+    start = "backbone." if layer.startswith("head.") else ""
+    names = {f"{start}conv1.weight": (64, 3, 7, 7), f"{start}bn1.weight": (64,)}
+    for i, width in enumerate((64, 128, 256, 512), start=1):
+        for block, part in ((0, 1), (0, 2), (1, 1), (1, 2)):
+            names[f"{start}layer{i}.{block}.conv{part}.weight"] = (width, width, 3, 3)
+    return {**names, layer: (outputs, 512)}
+
+
+@pytest.mark.parametrize(
+    ("layer", "outputs", "family", "says"),
+    [
+        ("fc.weight", 34, "linear outputs over", "coordinates of 17 keypoints (x, y), or 34 classes"),
+        ("fc.weight", 42, "linear outputs over", "21 keypoints (x, y) or of 14 keypoints (x, y, vis"),
+        ("fc.weight", 1000, "classifier", "1000 classes, weights of a classifier"),
+        ("head.fc.weight", 1000, "classifier", "1000 classes, weights of a classifier"),
+        ("fc.weight", 11, "classifier", "11 classes, weights of a classifier"),
+    ],
+)
+def test_a_linear_layer_is_a_classifier_only_where_it_cannot_be_coordinates(layer, outputs, family, says):
+    found = identify_shapes(resnet(layer, outputs))
+    assert found.family == family
+    assert says in found.evidence[-1]
+
+
+def test_a_vision_transformer_with_coordinates_is_not_called_a_classifier():
+    names = {"patch_embed.proj.weight": (192, 3, 16, 16), "pos_embed": (1, 197, 192)}
+    names |= {f"blocks.{i}.norm1.weight": (192,) for i in range(12)}
+    assert "no pose network" not in identify_shapes(names | {"head.weight": (34, 192)}).evidence[-1]
+    assert "17 keypoints (x, y)" in identify_shapes(names | {"head.weight": (34, 192)}).evidence[-1]
+    assert "1000 classes" in identify_shapes(names | {"head.weight": (1000, 192)}).evidence[-1]
+
+
+@pytest.mark.parametrize(
+    ("names", "family", "keypoints"),
+    [
+        (
+            {
+                "backbone.body.layer1.0.conv1.weight": (64, 64, 1, 1),
+                "roi_heads.keypoint_predictor.kps_score_lowres.weight": (512, 17, 4, 4),
+            },
+            "Keypoint R-CNN (torchvision)",
+            17,
+        ),
+        (
+            {"roi_heads.keypoint_head.score_lowres.weight": (512, 12, 4, 4)},
+            "Keypoint R-CNN (Detectron2)",
+            12,
+        ),
+        (
+            {"22.cv4.0.2.weight": (51, 51, 1, 1), "22.dfl.conv.weight": (1, 16, 1, 1)},
+            "YOLO pose (ultralytics names)",
+            17,
+        ),
+        (
+            {"23.cv4.0.2.weight": (10, 16, 1, 1), "23.dfl.conv.weight": (1, 16, 1, 1)},
+            "YOLO pose (ultralytics names)",
+            5,
+        ),
+    ],
+)
+def test_detectors_with_keypoints_are_named(names, family, keypoints):
+    found = identify_shapes(names)
+    assert (found.family, found.keypoints) == (family, keypoints)
+    assert "--adapter" in found.evidence[-1]

@@ -386,3 +386,26 @@ def keypoint_sentence(count: int, name: str, shape: tuple[int, ...]) -> str:
         shape: of that tensor.
     """
     return f"{name} {times(shape)}: {_KEYPOINTS.get(count, f'{count} keypoints')}"
+
+
+CLASSES = (1000, 1001, 10450, 11221, 21841, 21843, 365)
+"""Outputs of the classifiers that are published as pretrained weights: ImageNet-1k and -21k, Places365."""
+
+
+def linear_sentence(name: str, shape: tuple[int, ...]) -> str:
+    """What a linear output layer may be: classes, or the coordinates of keypoints.
+
+    Args:
+        name: of the layer's weight.
+        shape: of that tensor: (outputs, inputs).
+    """
+    count = shape[0]
+    readings = [
+        f"{count // values} keypoints ({form})"
+        for values, form in ((2, "x, y"), (3, "x, y, visibility or z"))
+        if count >= 2 * values and count % values == 0
+    ]
+    if count in CLASSES or not readings:
+        return f"{name} {times(shape)}: {count} classes, weights of a classifier and not of a pose network"
+    places = " or of ".join(readings)
+    return f"{name} {times(shape)}: {count} outputs: coordinates of {places}, or {count} classes"

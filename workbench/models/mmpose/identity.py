@@ -9,7 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from workbench.checkpoints.identity import Backbone, Identity, Shapes, backbone_of, keypoint_sentence, times
+from workbench.checkpoints.identity import (
+    CLASSES,
+    Backbone,
+    Identity,
+    Shapes,
+    backbone_of,
+    keypoint_sentence,
+    linear_sentence,
+    times,
+)
 
 # Heads of coordinates and heatmaps.
 
@@ -178,7 +187,7 @@ def generic(view: Shapes) -> Identity | None:
             why = f"{mlp[0]} {times(mlp[1])}: SimCC head, {mlp[1][0]} bins in x"
             return Identity("SimCC", name, (why, *first, *count_sentence), keypoints=count)
         linear = view.first(f"{prefix}fc.weight", f"{prefix}fcs.0.weight")
-        if linear is not None and len(linear[1]) == 2 and linear[1][0] % 2 == 0:
+        if linear and len(linear[1]) == 2 and linear[1][0] % 2 == 0 and linear[1][0] not in CLASSES:
             rows = linear[1][0]
             why = (
                 f"{linear[0]} {times(linear[1])}: regression head; 2 numbers a keypoint "
@@ -225,6 +234,34 @@ def several_outputs(view: Shapes) -> Identity | None:
     return None
 
 
+# Weights of the last layer of a detector's keypoint branch -> (family, who writes such names).
+_OF_DETECTORS = {
+    r"^roi_heads\.keypoint_predictor\.kps_score_lowres\.weight$": "Keypoint R-CNN (torchvision)",
+    r"^roi_heads\.keypoint_head\.score_lowres\.weight$": "Keypoint R-CNN (Detectron2)",
+}
+
+
+def detectors(view: Shapes) -> Identity | None:
+    """Detectors with a keypoint branch of other code bases, which no config of mmpose builds."""
+    advice = "its own code is needed (--adapter), or an ONNX file"
+    for pattern, family in _OF_DETECTORS.items():
+        if name := view.any(pattern):
+            # A transposed convolution: (inputs, keypoints, h, w).
+            keypoints = view[name][1] if len(view[name]) == 4 else None
+            evidence = f"{name} {times(view[name])}: {keypoints} keypoints inside each box; {advice}"
+            return Identity(family, "", (evidence,), keypoints=keypoints)
+    # Branches cv2, cv3 and cv4 of the last part: boxes, classes, keypoints as (x, y) or (x, y, visibility).
+    name = view.any(r"^(model\.)?\d+\.cv4\.0\.2\.weight$")
+    if name and view.any(r"^(model\.)?\d+\.dfl\.conv\.weight$"):
+        count = view[name][0]
+        values = next((v for v in (3, 2) if count % v == 0), 0)
+        keypoints = count // values if values else None
+        triples = {3: "(x, y, visibility)", 2: "(x, y)"}.get(values, "")
+        evidence = f"{name} {times(view[name])}: {keypoints} keypoints {triples} in every cell; {advice}"
+        return Identity("YOLO pose (ultralytics names)", "", (evidence,), keypoints=keypoints)
+    return None
+
+
 def backbone_only(view: Shapes) -> Identity | None:
     """A backbone without a head that is known: pretrained weights, or a network of one's own."""
     backbone = backbone_of(view)
@@ -238,11 +275,9 @@ def backbone_only(view: Shapes) -> Identity | None:
     classes = view.first("fc.weight", "head.fc.weight", "classifier.weight")
     evidence = [backbone.evidence]
     if classes is not None:
-        evidence.append(
-            f"{classes[0]} {times(classes[1])}: {classes[1][0]} classes, weights of a classifier "
-            "and not of a pose network"
-        )
-        return Identity("classifier", backbone.title, tuple(evidence), facts=backbone.facts)
+        evidence.append(linear_sentence(*classes))
+        family = "classifier" if "not of a pose network" in evidence[-1] else "linear outputs over"
+        return Identity(family, backbone.title, tuple(evidence), facts=backbone.facts)
     if rest:
         evidence.append(f"and {len(rest)} tensors of no known head ({rest[0]} ...)")
         return Identity(
@@ -259,6 +294,7 @@ _KINDS: tuple[Callable[[Shapes], Identity | None], ...] = (
     top_down,
     generic,
     several_outputs,
+    detectors,
     backbone_only,
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from workbench.checkpoints.identity import Identity, Shapes, keypoint_sentence, times
+from workbench.checkpoints.identity import Identity, Shapes, keypoint_sentence, linear_sentence, times
 from workbench.checkpoints.vit_names import NAMINGS, grid_of_positions, has_class_position
 
 if TYPE_CHECKING:
@@ -178,7 +178,12 @@ def vitpose(view: Shapes) -> Identity | None:
     size = _VITPOSE.get((found.width, found.layers), f"width {found.width}, {found.layers} layers")
     head = _head(view)
     if head is None or len(head[1]) != 4:
-        why = "no heatmap head: pretrained weights (MAE, a classifier ...) and not a pose network"
+        linear = view.first("head.weight", "head.fc.weight", "classifier.weight")
+        why = (
+            f"no heatmap head; {linear_sentence(*linear)}"
+            if linear and len(linear[1]) == 2
+            else "no heatmap head: pretrained weights (MAE, a classifier ...) and not a pose network"
+        )
         return Identity(
             f"vision transformer ({NAMINGS[found.naming]})", size, (*found.evidence, why), facts=_facts(found)
         )
