@@ -266,7 +266,8 @@ def _refuse_video(path: Path, limits: Limits, budget: Budget) -> NoReturn:
 
 
 def _refuse_foreign(path: Path, limits: Limits, budget: Budget) -> NoReturn:
-    raise ValueError(f"{path.name} is {foreign_format(path, _head(path))}; {_WANTED}")
+    what = foreign_format(path, _head(path)) or foreign_name(path)
+    raise ValueError(f"{path.name} is {what}; {_WANTED}")
 
 
 def _is_text(head: bytes, size: int, path: Path) -> bool:
@@ -383,6 +384,21 @@ _IN_HDF5 = (
 _NCNN_TEXT, _NCNN_BINARY = b"7767517", struct.pack("<i", 7767517)
 # Source: apache/mxnet, src/ndarray/ndarray.cc, kMXAPINDArrayListMagic, then a reserved word of zeros.
 _MXNET = struct.pack("<QQ", 0x112, 0)
+# Files without an unmistakable beginning, which no other format takes.
+_BY_SUFFIX = {
+    ".pdiparams": "weights of a Paddle inference model",
+    ".pdmodel": "the graph of a Paddle inference model",
+    ".caffemodel": "weights of a Caffe model",
+    ".pb": "a frozen graph of TensorFlow",
+    ".index": "the index of a TensorFlow checkpoint",
+    ".data": "values of a TensorFlow checkpoint",
+    ".msgpack": "parameters of Flax (msgpack)",
+    ".engine": "an engine of TensorRT, built for one GPU",
+    ".trt": "an engine of TensorRT, built for one GPU",
+    ".plan": "an engine of TensorRT, built for one GPU",
+    ".h5": "an HDF5 file, as Keras writes",
+    ".hdf5": "an HDF5 file, as Keras writes",
+}
 _SEARCHED = 1 << 20
 
 
@@ -410,7 +426,20 @@ def foreign_format(path: Path, head: bytes) -> str:
         return "the graph of an MXNet model (JSON with nodes and ops); its weights lie in .params"
     if head[:1] == b"\x08" and any(number in _COREML for number in _protobuf_fields(path)):
         return "a CoreML model (protobuf with a network in a field that CoreML alone has)"
+    if head.startswith(b"ftrt"):
+        return "an engine of TensorRT, built for one GPU; give the ONNX file that it was built from"
     return ""
+
+
+def foreign_name(path: Path) -> str:
+    """What the name of a file says where its bytes say nothing; "" where it says nothing either.
+
+    Args:
+        path: the file, which no other format took.
+    """
+    suffix = ".data" if ".data-" in path.name and "-of-" in path.name else path.suffix
+    what = _BY_SUFFIX.get(suffix, "")
+    return f"by its name {what}; export the model to ONNX" if what else ""
 
 
 def _protobuf_fields(path: Path) -> set[int]:
@@ -485,5 +514,10 @@ FORMATS: tuple[Format, ...] = (
         lambda path, limits, budget: read_onnx(path),
     ),
     Format("pickle of protocol 0 or 1", lambda head, size, path: _looks_pickled(head), _read_old_pickle),
+    Format(
+        "file with a name of another framework",
+        lambda head, size, path: bool(foreign_name(path)),
+        _refuse_foreign,
+    ),
 )
 """All formats, tried in this order; those with an unmistakable beginning come first."""
