@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import threading
+import time
 
 import numpy as np
 import onnx
@@ -10,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from workbench.core import Answers, DecodeOptions, NotAvailable, Sample, Skeleton
+from workbench.core.onnx_graph import outputs, session
 from workbench.core.run import run
 from workbench.data.detectors import OnnxDetector
 from workbench.data.images import write_image
@@ -508,7 +511,7 @@ def test_functions_of_a_graph_are_run(tmp_path):
     assert len(open_model(tmp_path / "own.onnx").model.skeleton) == 17
 
 
-def test_a_graph_that_loops_for_ever_is_ended(tmp_path, monkeypatch):
+def test_a_graph_that_loops_for_ever_is_ended(tmp_path, monkeypatch, jobs):
     from onnx import TensorProto, helper
 
     body = helper.make_graph(
@@ -533,6 +536,20 @@ def test_a_graph_that_loops_for_ever_is_ended(tmp_path, monkeypatch):
     os.utime(tmp_path / "loop.onnx", (0, 0))
     with pytest.raises(ValueError, match="no answer within"):
         open_model(tmp_path / "loop.onnx")
+    # Nor does a cancelled job wait for it.
+    monkeypatch.setattr("workbench.core.onnx_graph.SECONDS", 60.0)
+    looping, begun = session(tmp_path / "loop.onnx", "CPUExecutionProvider"), threading.Event()
+
+    def work(job):
+        begun.set()
+        outputs(looping, tmp_path / "loop.onnx", {"input": np.zeros((1, 3, 64, 64), np.float32)})
+
+    job = jobs.start("key", "title", work)
+    begun.wait(10)
+    time.sleep(0.1)
+    job.cancel()
+    assert job.wait(20)
+    assert (job.state, job.error) == ("cancelled", None)
 
 
 @pytest.mark.parametrize("kind", ["weight", "constant"])

@@ -8,8 +8,9 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,6 +137,7 @@ class Job:
     problem: BaseException | None = field(default=None, repr=False)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
+    _stoppers: list[Callable[[], None]] = field(default_factory=list, repr=False)
     _started: float = 0.0
 
     @property
@@ -186,8 +188,10 @@ class Job:
         self.progress(done, total)
 
     def cancel(self) -> None:
-        """Ask it to stop; it does at its next `checkpoint`."""
+        """Ask it to stop; it does at its next `checkpoint`, or within a call that can be `stopped_by`."""
         self._stop.set()
+        for stop in tuple(self._stoppers):
+            stop()
         if self.state == "queued":
             self.state = "cancelled"
             self._over.set()
@@ -249,6 +253,28 @@ def current_checkpoint() -> None:
 def works_on_job() -> bool:
     """Whether this thread works on a job."""
     return _current.get() is not None
+
+
+@contextmanager
+def stopped_by(stop: Callable[[], None]) -> Iterator[None]:
+    """Call a function from another thread as soon as the job of this thread is cancelled within the block.
+
+    For one long call of a library that has no `current_checkpoint` inside; does nothing outside of a job.
+
+    Args:
+        stop: makes the library's call return or raise; called once or several times.
+    """
+    job = _current.get()
+    if job is None:
+        yield
+        return
+    job._stoppers.append(stop)
+    try:
+        if job.cancelled():  # before it stood in the list
+            stop()
+        yield
+    finally:
+        job._stoppers.remove(stop)
 
 
 class JobManager:

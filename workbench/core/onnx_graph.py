@@ -24,7 +24,7 @@ import numpy as np
 
 from workbench.core.errors import reason
 from workbench.core.files import belongs
-from workbench.core.job import LruCache, version_of
+from workbench.core.job import LruCache, current_checkpoint, stopped_by, version_of
 from workbench.core.onnx_values import INCONSISTENT, Shapes, value_of
 from workbench.core.processes import limit, own_imports
 
@@ -179,6 +179,8 @@ def _session(path: Path, provider: str, threads: int = 0, arena: bool = False) -
 def outputs(session: Any, path: Path, fed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """All outputs of a session, each [N, ...] for N images; ended where these take `SECONDS` each.
 
+    A job that is cancelled ends within the call: onnxruntime stops between two nodes.
+
     Args:
         session: of `session`.
         path: of its file, for errors.
@@ -186,6 +188,7 @@ def outputs(session: Any, path: Path, fed: Mapping[str, np.ndarray]) -> list[np.
 
     Raises:
         ValueError: onnxruntime refuses the input, the time is over, or one image takes too much memory.
+        Cancelled: the job in whose thread this runs was cancelled.
     """
     images = max((len(array) for array in fed.values() if array.ndim), default=1)
     try:
@@ -223,10 +226,12 @@ def _ended_after(seconds: float, path: Path) -> Iterator[Any]:
     timer.daemon = True
     timer.start()
     try:
-        yield options
+        with stopped_by(end):
+            yield options
     except ValueError:
         if not options.terminate:
             raise
+        current_checkpoint()
         raise ValueError(
             f"{path.name}: no answer within {seconds:g} s; the graph may loop for ever"
         ) from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable
+from workbench.core.job import current_checkpoint
 from workbench.models.exported import FACTS_LEFT_OPEN, GREY
 from workbench.models.families import Family
 from workbench.models.onnx import OnnxModel, model_of
@@ -113,6 +114,7 @@ class Graph:
         return tuple(np.concatenate(parts)[:count] for parts in zip(*given, strict=True))
 
     def _called(self, array: np.ndarray) -> list[np.ndarray]:
+        current_checkpoint()  # the interpreter cannot be stopped within a call: of one sample, mostly
         try:
             self.interpreter.set_tensor(self.input["index"], np.ascontiguousarray(array))
             self.interpreter.invoke()
