@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.trees import tree
 
 ROOT = Path(__file__).parent.parent / "workbench"
 ROOMS = ("core", "checkpoints", "models", "decoding", "evaluation", "training")
@@ -32,7 +35,10 @@ SHAPE = re.compile(
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def functions(path: Path) -> Iterator[tuple[str, Function, bool]]:
+@functools.lru_cache(
+    maxsize=8
+)  # each file is asked for arguments and for shapes, and those in DECLARED each time
+def functions(path: Path) -> tuple[tuple[str, Function, bool], ...]:
     """Name, function, and whether it is a method, of all public ones in a file."""
 
     def of(body: list[ast.stmt], before: str) -> Iterator[tuple[str, Function, bool]]:
@@ -45,7 +51,7 @@ def functions(path: Path) -> Iterator[tuple[str, Function, bool]]:
             if not DESCRIBED_AS_VALUES & set(map(_name, node.decorator_list)):
                 yield before + node.name, node, bool(before)
 
-    return of(ast.parse(path.read_text(encoding="utf-8")).body, "")
+    return tuple(of(tree(path).body, ""))
 
 
 def _name(node: ast.expr) -> str:
@@ -183,9 +189,5 @@ def test_an_array_without_a_shape_is_found(tmp_path, monkeypatch, code, words):
     assert bool(words) == bool(found)
 
 
-def test_public_functions_state_the_shapes_of_arrays():
-    assert [line for path in FILES for line in without_shape(path)] == []
-
-
-def test_public_functions_say_their_arguments_and_errors():
-    assert [line for path in FILES for line in lacking(path)] == []
+def test_public_functions_state_their_arguments_the_shapes_of_arrays_and_errors():
+    assert [line for path in FILES for line in (*lacking(path), *without_shape(path))] == []

@@ -6,10 +6,11 @@ import ast
 import functools
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.trees import statements, tree
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = sorted((ROOT / "workbench").rglob("*.py"))
@@ -39,15 +40,25 @@ EXCEPTIONS = {("data/detectors.py", "models")}
 
 
 @functools.cache
+def facts(path: Path) -> tuple[set[str], dict[str, int]]:
+    """Modules that a file imports, and the lines of its functions, docstrings left out."""
+    names: set[str] = set()
+    lines: dict[str, int] = {}
+    for node in statements(tree(path).body):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            if node.module == "workbench":
+                names |= {f"workbench.{alias.name}" for alias in node.names}
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[ast.get_docstring(node) is not None and len(node.body) > 1]
+            lines[node.name] = max((node.end_lineno or 0) - first.lineno + 1, lines.get(node.name, 0))
+    return names, lines
+
+
 def imported(path: Path) -> set[str]:
-    nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, (ast.Import, ast.ImportFrom))]
-    names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
-    for n in nodes:
-        if isinstance(n, ast.ImportFrom) and n.module:
-            names.add(n.module)
-            if n.module == "workbench":
-                names |= {f"workbench.{a.name}" for a in n.names}
-    return names
+    return facts(path)[0]
 
 
 def place(path: Path) -> str:
@@ -62,7 +73,6 @@ def test_every_room_is_known():
     assert {room_of(path) for path in LIBRARY} - TOP == set().union(*LEVELS)
 
 
-@pytest.mark.long
 def test_the_library_knows_no_user_interface():
     # The verb that starts the user interface is its one door.
     wrong = {
@@ -101,18 +111,10 @@ def test_hooks_are_registered_in_one_file():
     assert users == ["hooks.py"]
 
 
-def functions_of(path: Path) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            has_docstring = ast.get_docstring(node) is not None and len(node.body) > 1
-            first = node.body[1] if has_docstring else node.body[0]
-            yield node.name, (node.end_lineno or 0) - first.lineno + 1
-
-
 def test_functions_stay_readable():
     files = [*LIBRARY, *sorted((ROOT / "apps").rglob("*.py"))]
-    long = {f"{path.relative_to(ROOT)}:{name}" for path in files for name, n in functions_of(path) if n > 50}
-    assert not long
+    lines = {f"{path.relative_to(ROOT)}:{name}": n for path in files for name, n in facts(path)[1].items()}
+    assert not {name: n for name, n in lines.items() if n > 50}
 
 
 def test_files_hold_one_topic():
@@ -157,17 +159,17 @@ def imports_of_modules() -> dict[str, set[str]]:
     }
     graph: dict[str, set[str]] = {}
     for module, path in modules.items():
-        tree = ast.parse(path.read_text())
+        nodes = list(statements(tree(path).body))
         types = {
             id(inner)
-            for node in ast.walk(tree)
+            for node in nodes
             if isinstance(node, ast.If)
             and isinstance(node.test, ast.Name)
             and node.test.id == "TYPE_CHECKING"
-            for inner in ast.walk(node)
+            for inner in node.body
         }
         found = graph[module] = set()
-        for node in ast.walk(tree):
+        for node in nodes:
             if isinstance(node, ast.ImportFrom) and node.module and id(node) not in types:
                 for name in node.names:
                     inner = f"{node.module}.{name.name}"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
 import pytest
+
+from tests.trees import statements, tree
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted(path for room in ("workbench", "apps") for path in (ROOT / room).rglob("*.py"))
@@ -25,7 +28,7 @@ BOUNDARY = {"workbench/models/adapter.py"}
 def probes(path: Path) -> list[tuple[int, str]]:
     """Line and attribute of every hasattr, and every getattr with a default, for a name in OF_MODELS."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path, only=r"\b(has|get)attr\b")):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
             continue
         is_probe = node.func.id == "hasattr" or (node.func.id == "getattr" and len(node.args) == 3)
@@ -38,28 +41,28 @@ def probes(path: Path) -> list[tuple[int, str]]:
 
 def classes(*paths: Path) -> set[str]:
     """Names of all classes that files define."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
-    return {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    bodies = [tree(path, only=r"\bclass\b").body for path in paths]
+    return {node.name for body in bodies for node in statements(body) if isinstance(node, ast.ClassDef)}
 
 
-# What a model is: the capabilities, and the classes of all families.
-MODELS = {
-    "PoseModel",
-    *classes(ROOT / "workbench/core/capabilities.py", *(ROOT / "workbench/models").rglob("*.py")),
-}
+@functools.cache
+def models() -> set[str]:
+    """What a model is: the capabilities, and the classes of all families."""
+    families = (ROOT / "workbench/models").rglob("*.py")
+    return {"PoseModel", *classes(ROOT / "workbench/core/capabilities.py", *families)}
 
 
 def casts(path: Path) -> list[tuple[int, str]]:
     """Line and type of every cast to a capability or to a class of a family, as a name or as a text."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path, only=r"\bcast\b")):
         if not isinstance(node, ast.Call) or not node.args:
             continue
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         wanted = node.args[0]
         text = str(wanted.value) if isinstance(wanted, ast.Constant) else ast.unparse(wanted)
         if called == "cast":
-            found += [(node.lineno, name) for name in re.findall(r"\w+", text) if name in MODELS]
+            found += [(node.lineno, name) for name in re.findall(r"\w+", text) if name in models()]
     return found
 
 
@@ -73,7 +76,6 @@ def test_a_cast_is_found(tmp_path, code):
     assert [line for line, _ in casts(file)] == [2]
 
 
-@pytest.mark.long
 def test_no_model_is_cast_to_a_capability_or_a_family():
     found = {str(path.relative_to(ROOT)): casts(path) for path in FILES}
     assert {place: lines for place, lines in found.items() if lines} == {}

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.conftest import ROOT
+from tests.trees import tree
 from workbench.core.job import Cancelled, Job
 from workbench.data.images import ImageReading
 from workbench.evaluation import Cancelled as Stopped
@@ -42,7 +43,7 @@ def test_every_kind_of_job_is_looked_at_here():
     found = {
         file.relative_to(ROOT).as_posix()
         for file in (ROOT / "apps").rglob("*.py")
-        if any(map(starts_a_job, ast.walk(ast.parse(file.read_text()))))
+        if any(map(starts_a_job, ast.walk(tree(file, only=r"\.start\("))))
     }
     assert found == set(STARTED_IN)
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.models.text_fusion_net import config as healthy
+from tests.trees import tree
 from workbench.models import open_model
 from workbench.models.fresh import read_model
 from workbench.models.mmpose.config import run_config
@@ -399,7 +400,7 @@ def registries() -> set[str]:
 def builds(file: Path) -> list[int]:
     """Lines of a file that make an object of a config."""
     lines, known = [], registries()
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    for node in ast.walk(tree(file)):
         if not isinstance(node, ast.Call):
             continue
         called = node.func

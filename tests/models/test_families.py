@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trees import tree
 from workbench.checkpoints import identity as identification
 from workbench.checkpoints import open_checkpoint
 from workbench.checkpoints.identity import FAMILY_MODULES, identify_shapes, registered_families
@@ -110,14 +111,14 @@ MODULES = {module.removeprefix("workbench.models.").partition(".")[0] for module
 def families_named_in(path: Path) -> set[str]:
     """Families that a file imports, types and deferred imports included, or names in a text of its own."""
     found = set()
-    texts = {family.name for family in families()} | MODULES
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    texts = ({family.name for family in families()} | MODULES) - ALSO_PACKAGES
+    for node in ast.walk(tree(path, only=rf"workbench\.models|['\"]({'|'.join(texts)})['\"]")):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module:
             modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             modules = [node.value] if node.value.startswith("workbench.models.") else []
-            if node.value in texts - ALSO_PACKAGES:
+            if node.value in texts:
                 found.add(node.value)
         for module in modules:
             parts = module.split(".")
