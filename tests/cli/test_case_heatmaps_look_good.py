@@ -18,7 +18,8 @@ REFERENCE = ROOT.parent / "shared/reference"
 
 def official(folder, name, width):
     """A bare state dict as published; every tensor one number repeated, so that the file is small."""
-    weights = HigherHRNet(Architecture(width=width)).state_dict()
+    with torch.device("meta"):  # names and shapes alone
+        weights = HigherHRNet(Architecture(width=width)).state_dict()
     state = {key: torch.tensor(0.0).expand(value.shape) for key, value in weights.items()}
     torch.save(state, folder / name)
     return folder / name

@@ -23,6 +23,19 @@ ANSWERING += [("ablate", "faults", "--limit", "1")]
 ANSWERING += [("probe", "flip", "--limit", "1")]
 ANSWERING += [("data", "lint"), ("data", "augment", "--samples", "1", "--draws", "2")]
 ANSWERING += [("experiment", "both-ways", "--most", "4")]
+# Demos that take seconds: by default with less of the data or of the work, in CI as they are too.
+LESS = {
+    "diagnose": ("--level", "files"),
+    "clinic": ("--limit", "6", "--samples", "2"),
+    "codec": ("--input", "64x48"),
+    "overfit": ("--steps", "20"),
+    "film": ("--samples", "2"),
+    "decode": ("--limit", "2", "--resamples", "20"),
+    "compare": ("--resamples", "20"),
+    "report": ("--resamples", "20", "--most", "2"),
+}
+DEMOS = [pytest.param(one, marks=pytest.mark.long if one[0] in LESS else ()) for one in ANSWERING + PARTS]
+DEMOS += [(verb, *options) for verb, options in LESS.items()]
 # `diagnose` and `port` rename by themselves, `overfit` reads no weights.
 RENAMING = {"diagnose", "port", "overfit"}
 
@@ -44,7 +57,7 @@ def test_every_verb_takes_json_and_demo(workbench, words):
     assert "--adapter" not in out or "--remap" in out or words[0] in RENAMING
 
 
-@pytest.mark.parametrize("words", ANSWERING + PARTS, ids=" ".join)
+@pytest.mark.parametrize("words", DEMOS, ids=" ".join)
 def test_every_verb_answers_its_demo_with_json_alone_on_stdout_and_in_words(workbench, words, monkeypatch):
     # Run once: demos take seconds, and words and facts are two fields of one answer.
     answers = []

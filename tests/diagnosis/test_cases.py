@@ -68,6 +68,7 @@ def test_case_001_the_step_that_gives_the_claimed_figure_is_named(tmp_path):
     assert {"open", "oracle", "ablate"} <= commands(report)
 
 
+@pytest.mark.long
 def test_case_003_the_sequence_run_is_explained_and_every_view_is_one_command_away():
     causes = [NotOpened(), Rollout()]
     report = diagnose(demo_run("cape-demo-defects"), data="scenes-val", level="forward", causes=causes)
