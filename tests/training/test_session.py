@@ -106,6 +106,32 @@ def test_resuming_from_a_snapshot_gives_bitwise_the_same_losses(tmp_path, more):
     assert losses(read_rows(tmp_path / "rows")) == losses(straight.rows)
 
 
+@pytest.mark.parametrize("moment", ["forward", "backward", "measuring"])
+def test_a_long_step_that_is_stopped_is_left_and_leaves_nothing(tmp_path, monkeypatch, moment):
+    """Stop waited for the end of a step of HRNet: .8 s of processor time."""
+    monkeypatch.setattr("workbench.training.session.LONG_STEP", 0.0)
+    straight = Session(trainer())
+    straight.start()
+    straight.join(30)
+    first = Session(trainer(), tmp_path)
+    *_, second, last = [m for m in first.trainer.model.module.modules() if not list(m.children())]
+
+    def stop(module, *_):
+        # The third step is left, or the measurement of the fourth, after which the step stands.
+        if (len(first.rows) == 2 and moment != "measuring") or (len(first.rows) == 3 and not module.training):
+            first._stop_wanted = True
+
+    (last if moment == "backward" else second).register_forward_hook(stop)
+    first.start()
+    assert first.join(30)
+    assert (first.status().state, first.status().step) == ("stopped", 4 if moment == "measuring" else 2)
+    again = Session(trainer(), tmp_path)
+    again.start()
+    again.join(30)
+    assert losses(again.rows) == losses(straight.rows)
+    assert losses(read_rows(tmp_path / "rows")) == losses(straight.rows)
+
+
 def test_rows_can_be_read_while_it_runs(tmp_path):
     session = Session(trainer(Settings(steps=100000, measure_every=1000, snapshot_every=5)), tmp_path)
     session.start()

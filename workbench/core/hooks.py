@@ -83,21 +83,29 @@ def recording(
 
 
 @contextmanager
-def checking(check: Callable[[], None]) -> Iterator[None]:
+def checking(check: Callable[[], None], backward: bool = False) -> Iterator[None]:
     """Call a function before every layer that this thread runs while the block runs; an error ends the pass.
 
     It is a hook for modules in general: layers that have hooks of their own leave torch's fused kernels.
 
     Args:
         check: raises to end the pass.
+        backward: call it also whenever the backward pass has left a layer.
     """
     from torch.nn.modules.module import register_module_forward_pre_hook
 
     mine = threading.get_ident()
 
-    def hook(_module: nn.Module, _inputs: object) -> None:
-        if threading.get_ident() == mine:
-            check()
+    def left(_gradient: Tensor) -> None:
+        check()
+
+    def hook(module: nn.Module, inputs: tuple[object, ...]) -> None:
+        if threading.get_ident() != mine:
+            return
+        check()
+        tensor = _first_tensor(inputs[:1]) if backward and module._parameters else None
+        if tensor is not None and tensor.grad_fn is not None:
+            tensor.register_hook(left)
 
     handle = register_module_forward_pre_hook(hook)
     try:

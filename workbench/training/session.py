@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workbench.core import NotAvailable, reason
+from workbench.core.hooks import checking
 from workbench.training.run_folder import RowWriter, newest_snapshot, only_session, read_rows, write_snapshot
 from workbench.training.trainer import Diverged, Trainer
 
@@ -36,6 +37,12 @@ State = Literal["ready", "running", "paused", "waiting", "finished", "stopped", 
 
 # Often enough to watch, rare enough to cost nothing: a part is some 10 kB.
 FLUSH_SECONDS = 2.0
+# Of a shorter step nobody waits for the end, and asking before each layer would take a share of it.
+LONG_STEP = 0.5
+
+
+class _StepLeft(Exception):  # noqa: N818 - no error: somebody stops the run
+    """The run is stopped within a step."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +183,7 @@ class Session:
             self._turn.notify_all()
 
     def stop(self) -> None:
-        """End the run after the current step and wait for it; rows and a snapshot are written."""
+        """End the run after the current step, or within a long one; rows and a snapshot are written."""
         with self._turn:
             self._stop_wanted = True
             self._turn.notify_all()
@@ -262,13 +269,11 @@ class Session:
             with self._turn:
                 self._allowed -= 1
                 by_hand = self._allowed < 1  # a single step is always measured
-            row = self.trainer.advance(measure=by_hand)
             try:
-                # Who stops the run does not wait for two more passes, unless nothing was measured yet.
-                if not (self._stop_wanted and self.rows):
-                    row |= self.trainer.measured(row["seconds"])
-            finally:  # a finished step is recorded even when measuring it fails
-                self._record(row)
+                with self._left_on_stop():
+                    row = self._step(by_hand)
+            except _StepLeft:
+                return "stopped"
             every = self.trainer.settings.snapshot_every
             if every and row["step"] % every == 0:
                 self._snapshot_wanted = True
@@ -280,6 +285,33 @@ class Session:
                 self._wait_at(reason)
             self._best = max(self._best, row.get("pck", -math.inf))
         return "finished"
+
+    def _step(self, by_hand: bool) -> dict[str, Any]:
+        row = self.trainer.advance(measure=by_hand)
+        try:
+            # Who stops the run does not wait for two more passes, unless nothing was measured yet.
+            if not (self._stop_wanted and self.rows):
+                row |= self.trainer.measured(row["seconds"])
+        finally:  # a finished step is recorded even when measuring it fails
+            self._record(row)
+        return row
+
+    def _left_on_stop(self) -> contextlib.AbstractContextManager[None]:
+        """Leave a long step within its passes when the run is stopped.
+
+        Nothing of it remains: weights change after both passes, running statistics are restored when a pass
+        fails, and random numbers belong to the number of the step. The first step is finished: it is judged.
+        """
+        settings = self.trainer.settings
+        long = bool(self.rows) and self.rows[-1]["seconds"] > LONG_STEP
+        if not long or settings.compile or settings.graphs or settings.keep_gradients:
+            return contextlib.nullcontext()
+
+        def check() -> None:
+            if self._stop_wanted:
+                raise _StepLeft
+
+        return checking(check, backward=True)
 
     def _record(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
