@@ -122,6 +122,13 @@ class TestHeatmapGrid:
         y, x = np.unravel_index(run.heatmaps[0, 5].argmax(), (64, 48))
         np.testing.assert_allclose(report.peaks[5], [4 * x, 4 * y])
 
+    def test_a_peak_on_another_person_is_not_held_against_this_one(self):
+        """Both people are lit alike and the first is found; sample 1 is the second person, 12 px away."""
+        report = heatmap_grid.compute(toy.a_run("people"), heatmap_grid.Params(instance="crowd/1/1"))
+        np.testing.assert_allclose(report.peaks, np.array(toy.PLACES[0]) + 0.5)  # where grouping places them
+        np.testing.assert_allclose(report.truth, toy.PLACES[0])
+        np.testing.assert_allclose(report.errors, [np.sqrt(0.5)] * 2)
+
     def test_a_simcc_model_shows_the_product_of_its_softmaxes(self, curves):
         report = heatmap_grid.compute(curves, heatmap_grid.Params(beta=100))
         # Two bins of each axis are lit, so the mass lies on four cells of a quarter each.
@@ -162,6 +169,12 @@ class TestPeaks:
         assert report.widths[0, 0] == 0
         assert report.ratios[0, 0] == 0
         assert np.isnan(report.distances[0, 0])
+
+    def test_the_peak_of_another_person_is_no_doubt(self):
+        report = peaks.compute(toy.a_run("people"), peaks.Params(radius=3))
+        assert report.of_people
+        np.testing.assert_allclose(report.ratios, 1)
+        assert report.summary().endswith("(maps of all people: it may be another person's)")
 
     def test_nine_equal_cells_hold_their_logarithm(self, heat):
         assert peaks.compute(heat, peaks.Params()).bits[0, 1] == pytest.approx(np.log2(9))

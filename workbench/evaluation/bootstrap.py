@@ -64,6 +64,9 @@ def paired_bootstrap(
 ) -> Interval:
     """Interval of the difference AP(b) - AP(a), percentiles over resampled images.
 
+    With few instances in many categories it holds the true difference less often than `level` says (README,
+    Limits): AP of few instances is too high, and that of resamples even more so.
+
     Args:
         a: before.
         b: after, on the same images.

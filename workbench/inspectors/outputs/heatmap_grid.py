@@ -1,7 +1,8 @@
 """What does each keypoint's heatmap look like, and is its peak in the right place?
 
 One panel per keypoint on the network's crop: cross = the map's maximum, ring = the annotation. A second
-bright spot is a second candidate (see Peaks); a dark map means that the keypoint was not detected.
+bright spot is a second candidate (see Peaks); a dark map means that the keypoint was not detected. The maps
+of a bottom-up model show all people of the image: the ring is the annotation nearest to the maximum.
 A SimCC model has no heatmaps; it predicts x and y independently. Its panels show the product of both
 softmaxes, which is the heatmap that they imply.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import numpy as np
 
 from workbench.core import Skeleton
+from workbench.core.capabilities import Groups
 from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
 from workbench.core.report import PICTURE, Report, rows
 from workbench.decoding.map_statistics import softmax
@@ -148,7 +150,7 @@ def compute(run: Run, params: Params) -> HeatmapGrid:
     n = INSTANCE.index(run, params.instance)
     implied = run.outputs.heatmaps is None and run.outputs.simcc is not None
     seen = _implied(run, n, params.beta) if implied else _given(run, n)
-    truth = in_input(run, n, visible_truth(run, n))
+    truth = _nearest_truth(run, n, seen.peaks)
     return HeatmapGrid(
         key=INSTANCE.of(run)[n],
         skeleton=run.model.skeleton,
@@ -168,6 +170,21 @@ def compute(run: Run, params: Params) -> HeatmapGrid:
     )
 
 
+def _nearest_truth(run: Run, n: int, peaks: Float[np.ndarray, "K 2"]) -> Float[np.ndarray, "K 2"]:
+    """The sample's annotation; where the model finds all people, that of the person nearest to each peak."""
+    own = in_input(run, n, visible_truth(run, n))
+    if not isinstance(run.model, Groups):
+        return own
+    others = [o.truth for o in run.samples[n].others if o.truth is not None and len(o.truth) == len(own)]
+    every = [own]
+    for truth in others:
+        labelled = np.asarray(truth)[:, 2:] > 0
+        every.append(in_input(run, n, np.where(labelled, np.asarray(truth, float)[:, :2], np.nan)))
+    far = np.linalg.norm(np.stack(every) - peaks, axis=-1)
+    nearest = np.nan_to_num(far, nan=np.inf).argmin(0)
+    return np.stack(every)[nearest, np.arange(len(own))]
+
+
 class _Seen(NamedTuple):
     """Maps of one sample and where they lie; fields as in HeatmapGrid."""
 
@@ -184,8 +201,10 @@ def _given(run: Run, n: int) -> _Seen:
     K, h, w = maps.shape
     pitch = cell_pitch(run, (h, w))
     y, x = np.divmod(maps.reshape(K, -1).argmax(1), w)
-    peaks = np.stack([x, y], 1) * np.array(pitch)
-    return _Seen(maps, peaks, maps.reshape(K, -1).max(1), pitch, (0.0, 0.0), "heat")
+    # Bottom-up models place a peak in the middle of its cell, others at index times pitch.
+    origin = (pitch[0] / 2, pitch[1] / 2) if isinstance(run.model, Groups) else (0.0, 0.0)
+    peaks = np.stack([x, y], 1) * np.array(pitch) + np.array(origin)
+    return _Seen(maps, peaks, maps.reshape(K, -1).max(1), pitch, origin, "heat")
 
 
 def _implied(run: Run, n: int, beta: float) -> _Seen:

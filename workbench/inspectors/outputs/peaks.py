@@ -4,7 +4,8 @@ Entropy measures in bits how widely a map is spread: each further bit doubles th
 cells. The second mode is the highest peak at another place. Near 100 % of the first, the two places are
 equally likely (often the keypoint of the other side), and averaging such keypoints over a flip or over time
 gives a place between both. Rows are ordered from the least certain keypoint down: by the second mode where
-it reaches half of the first, else by entropy.
+it reaches half of the first, else by entropy. The maps of a bottom-up model show all people of the image:
+another person's keypoint is a mode as well, and rows are ordered by entropy alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
+from workbench.core.capabilities import Groups
 from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.core.statistics import finite_medians
@@ -56,6 +58,7 @@ class Peaks(Report):
         widths: standard deviation of the peak per axis, input pixels.
         ratios: height of the second mode over the first, 0 to 1; 0 where there is none.
         distances: from the first mode to the second, input pixels.
+        of_people: the maps show all people of the image, so that a second mode may be another person's.
     """
 
     skeleton: Skeleton
@@ -65,6 +68,7 @@ class Peaks(Report):
     widths: Float[np.ndarray, "N K"]
     ratios: Float[np.ndarray, "N K"]
     distances: Float[np.ndarray, "N K"]
+    of_people: bool = False
 
     def order(self) -> Int[np.ndarray, " K"]:
         """Keypoints from the least certain on.
@@ -73,7 +77,7 @@ class Peaks(Report):
         than one blurred place; by entropy otherwise.
         """
         ratios, bits = finite_medians(self.ratios), np.nan_to_num(finite_medians(self.bits), nan=-1)
-        undecided = np.where(ratios >= 0.5, ratios, 0)
+        undecided = np.where((ratios >= 0.5) & (not self.of_people), ratios, 0)
         return np.lexsort((-bits, -undecided))
 
     def summary(self) -> str:
@@ -89,7 +93,8 @@ class Peaks(Report):
         ratio, distance = finite_medians(self.ratios)[k], finite_medians(self.distances)[k]
         if not np.isfinite(distance):
             return f"{text}, no second mode"
-        return f"{text}, second mode at {100 * ratio:.0f} % of the first, {distance:.0f} input px away"
+        text += f", second mode at {100 * ratio:.0f} % of the first, {distance:.0f} input px away"
+        return f"{text} (maps of all people: it may be another person's)" if self.of_people else text
 
     def plot(self) -> Figure:
         order = self.order()
@@ -126,7 +131,8 @@ def compute(run: Run, params: Params) -> Peaks:
     else:
         raise NotAvailable("peaks: this model gives neither heatmaps nor SimCC vectors")
     bits, widths, ratios, distances = np.moveaxis(measured, -1, 0)
-    return Peaks(run.model.skeleton, kind, bits, float(np.log2(cells)), widths, ratios, distances)
+    people = isinstance(run.model, Groups)
+    return Peaks(run.model.skeleton, kind, bits, float(np.log2(cells)), widths, ratios, distances, people)
 
 
 def _of_heatmaps(run: Run, params: Params) -> tuple[Float[np.ndarray, "N K 4"], int]:
