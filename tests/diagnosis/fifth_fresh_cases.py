@@ -10,6 +10,7 @@ of the first 12 images (4 of people) where a model is run, and of all poses of a
 from __future__ import annotations
 
 from tests.diagnosis.cases_labs import shut, text
+from tests.diagnosis.cases_training import ANEW, EVAL, OVERFITS, RATE, WARM
 from tests.diagnosis.fresh_cases import edited_poses, nothing, on, plain
 from tests.diagnosis.later_fresh_cases import printed, written_as
 from tests.diagnosis.planted_code import (
@@ -102,15 +103,6 @@ BOXES = ("annotated boxes", "annotated boxes do not fit their keypoints", "keypo
 MOVED = ("annotated keypoints moved", "annotated keypoints")
 OUTSIDE = ("keypoints outside the image", *BOXES)
 SCORE, RULES = ("score does not rank the poses",), ("figure comes from other rules",)
-RATE = ("learning rate is not the config's",)
-ANEW = (*RATE, "resume restarted the schedule", "training began anew")
-WARM = (
-    "warm-up longer than the run",
-    "warm-up is long for this run",
-    "warm-up or schedule keeps the learning rate too small",
-)
-OVERFITS = ("loss falls while the metric does not", "validation loss far above training loss")
-EVAL = ("network is trained in evaluation mode", "batch-norm statistics not updated")
 MISSING = ("optimizer misses parameters", "weights that are not trained")
 ORDERED, STORED = ("training data not shuffled",), ("part of the image files stored otherwise",)
 ITSELF = ("config contradicts itself",)

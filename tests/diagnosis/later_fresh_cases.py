@@ -8,6 +8,7 @@ log formats, and two at once.
 from __future__ import annotations
 
 from tests.diagnosis.cases_labs import text
+from tests.diagnosis.cases_training import EVAL, OVERFITS, RATE
 from tests.diagnosis.fresh_cases import edited_poses, nothing, on, plain
 from tests.diagnosis.planted_code import (
     HRNET_W32,
@@ -124,15 +125,12 @@ PERMUTED, SIDES = (
 )
 BOXES = ("annotated boxes", "annotated boxes do not fit their keypoints", "keypoints outside the box")
 SIGMAS, RULES = ("sigmas of another skeleton",), ("figure comes from other rules",)
-RATE = ("learning rate is not the config's",)
 SHORT = ("the schedule ends before the run", "warm-up or schedule keeps the learning rate too small")
 MISSING = (
     "optimizer misses parameters",
     "weights that are not trained",
     "parts of the network get a learning rate near 0",
 )
-OVERFITS = ("loss falls while the metric does not", "validation loss far above training loss")
-EVAL = ("network is trained in evaluation mode", "batch-norm statistics not updated")
 AGAINST_ITSELF = "config against itself"
 NO_DECAY_RULE = (r"paramwise_cfg=dict\([^)]*\),", "")
 COCO_SIGMAS = list(SKELETONS["coco-17"].sigmas)

@@ -125,12 +125,24 @@ def _train_class(folder: Path, net: tuple[Edit, ...], epochs: int) -> None:
 
 
 Make = Callable[[Path], tuple[list[Path], dict[str, Any]]]
+Change = Callable[[dict[str, Any]], None]
+
+
+def _changed(run: Path, target: Path, weights: Change | None) -> Path:
+    """A checkpoint saved again, with other weights where a change of its state dict is given."""
+    import torch
+
+    content = torch.load(run, weights_only=True)
+    if weights is not None:
+        weights(content["state_dict"])
+    torch.save(content, target)
+    return target
 
 
 def class_network(
     net: tuple[Edit, ...] = (),
     adapter: tuple[Edit, ...] = (),
-    weights: Callable[[dict[str, Any]], None] | None = None,
+    weights: Change | None = None,
     run: Callable[[], Path] = class_run,
 ) -> Make:
     """The trained network that reads a class, in code of which parts are replaced.
@@ -143,13 +155,7 @@ def class_network(
     """
 
     def make(folder: Path) -> tuple[list[Path], dict[str, Any]]:
-        import torch
-
-        content = torch.load(run(), weights_only=True)
-        if weights is not None:
-            weights(content["state_dict"])
-        torch.save(content, folder / run().name)
-        return [folder / run().name], {
+        return [_changed(run(), folder / run().name, weights)], {
             "data": DATA,
             "sample": FEW,
             "adapter": write_class_network(folder, net, adapter),
@@ -254,7 +260,7 @@ def _train_sequence(folder: Path, forced: float, edits: tuple[Edit, ...], steps:
 
 def own_sequence(
     edits: tuple[Edit, ...] = (),
-    weights: Callable[[dict[str, Any]], None] | None = None,
+    weights: Change | None = None,
     run: Callable[[], Path] = sequence_run,
 ) -> Make:
     """The trained network that writes keypoints, in code of which parts are replaced.
@@ -266,12 +272,9 @@ def own_sequence(
     """
 
     def make(folder: Path) -> tuple[list[Path], dict[str, Any]]:
-        import torch
-
-        content = torch.load(run(), weights_only=True)
-        if weights is not None:
-            weights(content["state_dict"])
-        torch.save(content, folder / "epoch_1.pth")
-        return [folder / "epoch_1.pth"], {"data": DATA, "adapter": write_sequence(folder, edits)}
+        return [_changed(run(), folder / "epoch_1.pth", weights)], {
+            "data": DATA,
+            "adapter": write_sequence(folder, edits),
+        }
 
     return make

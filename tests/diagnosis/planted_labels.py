@@ -220,11 +220,10 @@ def exif_not_read(share, found, system=RTMPOSE, seed=0, orientation=6):
                 height, width = float(record.height or 0), float(record.width or 0)
                 points = np.array(entry["keypoints"], float).reshape(-1, 3)
                 x, y = points[:, 0].copy(), points[:, 1].copy()
-                # The inverse of the turn: orientation 6 is shown turned to the right, 8 to the left.
-                points[:, 0] = y if orientation == 6 else height - 1 - y
-                points[:, 1] = width - 1 - x if orientation == 6 else x
+                # The inverse of the turn: 3 is shown upside down, 6 turned to the right, 8 to the left.
+                left, up = width - 1 - x, height - 1 - y
+                points[:, 0], points[:, 1] = {3: (left, up), 6: (y, left), 8: (up, x)}[orientation]
                 entry["keypoints"] = points.ravel().tolist()
-                entry.pop("bbox", None)
         for entry in results:
             entry.pop("bbox", None)
         path, _ = annotation_file(folder, lambda raw: None, system)

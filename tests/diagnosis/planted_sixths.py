@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from tests.diagnosis.planted_labels import annotation_file, each, image_files
+from tests.diagnosis.planted_labels import each, image_files
 from tests.diagnosis.planted_logs import MMCV_CONFIG, training_rows
 from tests.diagnosis.planted_weights import state
 from tests.diagnosis.systems import HIGHERHRNET, TEXT, System, drawn, of_demo, of_vitpose
@@ -170,26 +170,6 @@ def interlaced(image):
     made = image.copy()
     made[1::2] = np.roll(made[1::2], 14, 1)
     return made
-
-
-def exif_upside_down(share, found, system):
-    """Poses of a reader that ignores the tag of pictures taken with the camera upside down."""
-    from tests.diagnosis.planted_labels import _with_exif
-
-    def make(folder):
-        chosen = _with_exif(folder, system, share, 3, True, 91)
-        results = found()
-        for entry in results:
-            if entry["image_id"] in chosen:
-                points = np.reshape(entry["keypoints"], (-1, 3))
-                turned = np.array([WIDTH - 1, HEIGHT - 1, 0]) + points * [-1, -1, 1]
-                entry["keypoints"] = turned.ravel().tolist()
-            entry.pop("bbox", None)
-        path, _ = annotation_file(folder, lambda raw: None, system)
-        (folder / "results.json").write_text(json.dumps(results))
-        return [folder / "results.json"], {"data": path, "images": folder / "images"}
-
-    return make
 
 
 def files(share, edit, system):

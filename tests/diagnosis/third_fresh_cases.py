@@ -8,7 +8,7 @@ ports, soups of weights, appended logs, own loops. What each costs was measured 
 from __future__ import annotations
 
 from tests.diagnosis.cases_labs import text
-from tests.diagnosis.cases_training import ANEW, RATE
+from tests.diagnosis.cases_training import ANEW, EVAL, OVERFITS, RATE
 from tests.diagnosis.fresh_cases import edited_poses, nothing, on, plain
 from tests.diagnosis.planted_code import (
     HRNET_W32,
@@ -137,8 +137,6 @@ ABSENT = (
 )
 SCORE, RULES = ("score does not rank the poses",), ("figure comes from other rules",)
 FLAT = ("training loss does not fall",)
-OVERFITS = ("loss falls while the metric does not", "validation loss far above training loss")
-EVAL = ("network is trained in evaluation mode", "batch-norm statistics not updated")
 MISSING = ("optimizer misses parameters", "weights that are not trained")
 SUPPORT, UNLEARNED = ("support not read",), ("keypoints not learned", "exposure bias")
 DESTROYED = ("features destroyed", "random initialisation")
