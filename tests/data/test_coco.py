@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from workbench.core.job import LruCache
 from workbench.data import read_coco
 from workbench.data.boxes import whole_images
 from workbench.data.images import write_image
@@ -62,6 +64,39 @@ def test_a_small_file_by_hand(written):
     sample = found.sample(0)
     assert (sample.key, sample.category_id, sample.image_id) == ("a/1", 2, 7)
     assert sample.image.shape == (30, 40, 3)
+
+
+def test_samples_of_many_large_images_do_not_keep_them_all(tmp_path, monkeypatch):
+    """100 images of 74 million pixels took 22 GB where all samples were asked for at once."""
+    entries, shape = [], (30, 40, 3)
+    for number in range(6):
+        write_image(tmp_path / f"{number}.png", np.full(shape, 10 * number, np.uint8))
+        for _ in range(2):
+            own = {"id": len(entries) + 1, "image_id": number}
+            entries.append(content()["annotations"][0] | own)
+    pictures = [{"id": n, "file_name": f"{n}.png", "width": 40, "height": 30} for n in range(6)]
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps(content(images=pictures, annotations=entries)))
+    found, one = read_coco(path), int(np.prod(shape))
+    monkeypatch.setattr("workbench.data.pose_set.MOST_HELD", 2 * one)
+    monkeypatch.setattr("workbench.data.pose_set._decoded_images", LruCache(1))
+    samples = found.samples()
+    held = {
+        id(v): v.nbytes
+        for s in samples
+        for v in vars(s).values()
+        if isinstance(v, np.ndarray) and v.ndim == 3
+    }
+    assert sum(held.values()) == 2 * one
+    assert [int(s.image[0, 0, 0]) for s in samples] == [10 * (n // 2) for n in range(12)]
+    for sample, alone in zip(samples, map(found.sample, found.labelled), strict=True):
+        assert [o.key for o in sample.others] == [o.key for o in alone.others]
+        assert (sample.key, sample.box, sample.area) == (alone.key, alone.box, alone.area)
+        moved = replace(sample, box=(1.0, 2.0, 9.0, 8.0))
+        assert (moved.box, moved.key, moved.box_score) == ((1.0, 2.0, 9.0, 8.0), alone.key, 1.0)
+        assert np.array_equal(moved.image, alone.image)
+    with pytest.raises(IndexError, match="no instance 12"):
+        found.samples([12])
 
 
 def test_boxes_are_clipped_to_the_image_as_mmpose_clips_them(written):

@@ -217,7 +217,7 @@ def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], lis
             raise
         return _episode(subject, loaded)
     chosen = list(subject.sample or _first(pose_set))
-    samples = [pose_set.sample(i) for i in chosen]
+    samples = pose_set.samples(chosen)
     if subject.data is not None:
         check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
         loaded = loaded.named_as(pose_set)

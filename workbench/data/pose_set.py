@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,10 @@ class Instance:
     def has_size(self) -> bool:
         x0, y0, x1, y1 = self.box
         return x1 > x0 and y1 > y0
+
+
+# Bytes of the images that a list of samples keeps: 290 of 640x480, two of 74 million pixels.
+MOST_HELD = 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,19 +224,28 @@ class PoseSet:
             IndexError: no such instance.
             ValueError: its box has no size, or its image cannot be read.
         """
+        index = self._number(index)
+        return self._with_others(index, self.image(self.instances[index].image_id))
+
+    def _number(self, index: int) -> int:
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.name}: no instance {index}; there are {len(self)}")
-        index %= len(self)
-        beside = self.labelled_of_image.get(self.instances[index].image_id, ())
-        others = tuple(self._alone(i) for i in beside if i != index)
-        return replace(self._alone(index), others=others)
+        return index % len(self)
 
-    def _alone(self, index: int) -> Sample:
+    def _with_others(self, index: int, image: np.ndarray | Callable[[], np.ndarray]) -> Sample:
+        beside = self.labelled_of_image.get(self.instances[index].image_id, ())
+        others = tuple(self._alone(i, image) for i in beside if i != index)
+        return self._alone(index, image, others)
+
+    def _alone(
+        self, index: int, image: np.ndarray | Callable[[], np.ndarray], others: tuple[Sample, ...] = ()
+    ) -> Sample:
         instance = self.instances[index]
         record = self.images[instance.image_id]
         key = f"{record.path.stem}/{instance.annotation_id}"
-        return Sample(
-            image=self.image(instance.image_id),
+        made: Any = _Unread if callable(image) else Sample
+        return made(
+            image=image,
             box=checked_box(instance.box, f"{self.name}, annotation {instance.annotation_id}: box"),
             truth=instance.truth,
             key=key,
@@ -241,11 +254,32 @@ class PoseSet:
             category_id=instance.category_id,
             area=instance.area,
             path=str(record.path),
+            others=others,
         )
 
     def samples(self, indices: Iterable[int] | None = None) -> list[Sample]:
-        """Several instances, all labelled ones by default. Their images stay in memory."""
-        return [self.sample(i) for i in (self.labelled if indices is None else indices)]
+        """Several instances, all labelled ones by default.
+
+        Their images stay in memory as long as these take less than `MOST_HELD`; those of the others are read
+        again whenever they are used.
+
+        Args:
+            indices: of the instances.
+
+        Raises:
+            IndexError: no such instance.
+            ValueError: a box has no size, or an image cannot be read.
+        """
+        images: dict[int, np.ndarray] = {}
+        found, left = [], MOST_HELD
+        for index in map(self._number, self.labelled if indices is None else indices):
+            number = self.instances[index].image_id
+            if number not in images and left > 0:
+                images[number] = self.image(number)
+                left -= images[number].nbytes
+            image = images.get(number, partial(self.image, number))
+            found.append(self._with_others(index, image))
+        return found
 
     def left_out_text(self) -> str:
         """Which images were left out because they are missing, in one sentence; "" where none was."""
@@ -264,6 +298,19 @@ class PoseSet:
     def absent_images(self) -> tuple[Path, ...]:
         """Image files that the annotations name and that do not exist."""
         return tuple(missing_images(self).values())
+
+
+class _Unread(Sample):
+    """A sample whose image is read whenever it is used, or given where it is changed by `replace`."""
+
+    _image: np.ndarray | Callable[[], np.ndarray]
+
+    def __init__(self, image: np.ndarray | Callable[[], np.ndarray], **facts: Any) -> None:
+        self.__dict__.update(facts, _image=image)
+
+    @property
+    def image(self) -> UInt8[np.ndarray, "H W 3"]:  # type: ignore[override]
+        return self._image if isinstance(self._image, np.ndarray) else self._image()
 
 
 def missing_images(pose_set: PoseSet, image_ids: Iterable[int] | None = None) -> dict[int, Path]:

@@ -173,7 +173,7 @@ def _of_images(case: Case, count: int) -> list[Sample]:
     """One labelled sample of so many images, spread over the set."""
     pose_set = case.pose_set()
     chosen = whole_images(pose_set, count) or pose_set.labelled_of_image
-    return [pose_set.sample(pose_set.labelled_of_image[number][0]) for number in chosen]
+    return pose_set.samples(pose_set.labelled_of_image[number][0] for number in chosen)
 
 
 def _of_whole_images(case: Case, name: str) -> Answer:
@@ -204,7 +204,7 @@ def _colours_probed(case: Case) -> ProbeReport:
 
     def people(images: int) -> list[Sample]:
         chosen = whole_images(pose_set, images) or pose_set.labelled_of_image
-        return [pose_set.sample(i) for n in chosen for i in pose_set.labelled_of_image[n]]
+        return pose_set.samples(i for n in chosen for i in pose_set.labelled_of_image[n])
 
     def probed(images: int, tried: Sequence[Intervention]) -> ProbeReport:
         return probe(model, people(images), tried, progress=lambda done, total: case.step())
@@ -282,7 +282,7 @@ class Flip(Cause):
         report = probe_flip(model, samples, made=made)
         if report.undecided and (more := case.affordable(self.MOST, passes=2)) > len(samples):
             case.step()
-            samples = [case.pose_set().sample(i) for i in case.in_order()[:more]]
+            samples = case.pose_set().samples(case.in_order()[:more])
             report = probe_flip(model, samples)
         # A network that confuses sides has two peaks and odd partners: only what gives something back counts.
         found = [

@@ -157,13 +157,13 @@ class Rollout(Cause):
         learned = learned_samples(case)
         chosen = learned or spread(pose_set, UNSEEN_INSTANCES)
         samples = [pose_set.sample(i) for i in chosen]
-        others = [pose_set.sample(i) for i in pose_set.labelled if i not in chosen][:2]
+        others = pose_set.samples([i for i in pose_set.labelled if i not in chosen][:2])
         case.step()
         report = lab.compute(run(model, samples, title=case.loaded().title), others=others)
         if report.coordinates.agree and learned:
             # On an instance that is learned by heart every rule gives the same PCK: others tell them apart.
             case.step()
-            more = [pose_set.sample(i) for i in spread(pose_set, LOGGED_INSTANCES)]
+            more = pose_set.samples(spread(pose_set, LOGGED_INSTANCES))
             compared = coordinates.compute(run(model, more), coordinates.Params())
             report = dataclasses.replace(report, coordinates=compared)
         found = [one for one in report.to_findings() if one.severity != "remark"]
