@@ -260,7 +260,9 @@ class EpochHistory(QuestionSection[Wanted]):
             (f"Keypoints that got worse from epoch {a} to {b}", report.regressions),
         ]
         shown = "".join(_list_html(title, rows, wanted, pose_set) for title, rows in parts)
-        return f'<div class="his-lists">{shown}</div>'
+        protocol = _history(self.context.predictions.get(wanted.run)).protocols[b]
+        rules = f"<p>Protocol of epoch {b}: {html.escape(protocol.text())}</p>" if protocol else ""
+        return f'<div class="his-lists">{shown}</div>{rules}'
 
 
 def _history(folder: PredictionFolder) -> Any:

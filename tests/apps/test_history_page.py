@@ -128,8 +128,9 @@ def test_without_predictions_the_page_offers_the_demos(tmp_path, painted):
         api = connected(where)
         assert "the button above shows a built-in demo" in shown(api)[0]
         api.predict(api_name="/history_demo")
-        line, *_ = shown(api)
+        line, *_, lists = shown(api)
         assert "6 epochs: AP is highest at epoch 40, 0.451" in line
+        assert "Protocol of epoch 40: GT boxes" in lists
 
 
 @pytest.mark.long

@@ -124,6 +124,7 @@ def test_the_verb_answers_questions_and_imports_and_exports_result_files(
     assert code == 0, err
     facts = json.loads(out)
     assert [row["annotation_id"] for row in facts["lost"]] == [100]
+    assert facts["protocol"]["data"]
     assert len(facts["image"]) == 4 * 17
     code, _, err = workbench("history", folder, "--export", f"10={tmp_path / 'ten.json'}")
     assert code == 0, err

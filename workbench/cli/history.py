@@ -405,6 +405,10 @@ def _asked(
         epochs = [{**row, "rules": history.rules[row["epoch"]]} for row in epochs]
     facts: dict[str, Any] = {"epochs": epochs, "differences": differences, "wrong": wrong, "note": note}
     lines = [_sentence(history, epochs), *([f"{note}."] if note else []), "", *as_columns(epochs)]
+    # Epochs under several protocols: the differences from the first one follow.
+    if protocol := next(iter(history.protocols.values())):
+        facts["protocol"] = protocol.to_json()
+        lines += ["", f"protocol{' of the first' if differences else ''}: {protocol.text()}"]
     lines += [f"made under other rules: {what}" for what in differences]
     lines += [f"mind: {what}" for what in wrong]
 
