@@ -183,17 +183,18 @@ class TrainingCurves(QuestionSection[Logs]):
 
     def work(self, asked: Logs, job: Job) -> CurvesReport:
         from workbench.curves import read_logs, read_runs, read_text
-        from workbench.curves.report import CurvesReport
+        from workbench.curves.report import CurvesReport, distinct
 
         found: list[Curves] = []
         for identity in asked.runs:
             found += read_logs(self._known_logs(identity), self.context.registry.run(identity).title)
         for path in asked.files:
             job.checkpoint()
-            found += read_runs(path)
+            # The folder of an upload is the server's: no name of the run.
+            found += read_runs(path, path.name.split(".")[0] or path.name)
         if asked.text.strip():
             found += read_text(asked.text)
-        report = CurvesReport(tuple(found), asked.series)
+        report = CurvesReport(distinct(found), asked.series)
         report.check()
         return report
 

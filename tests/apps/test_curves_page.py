@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from apps.pages.curves import TrainingCurves
+from apps.server.context import Context
+from apps.server.settings import Settings
 from tests.apps.client import code_in, connected, saved
 from tests.apps.conftest import started
+from workbench.core.job import Job
 
 ROWS = "".join(
     json.dumps(row) + "\n"
@@ -76,6 +80,18 @@ def test_a_pasted_table_is_shown_alone_and_beside_a_run(api):
     both = shown(api, runs=["logged"], text=TABLE)
     assert "logged" in both[0]
     assert "pasted" in both[0]
+
+
+def test_uploads_are_called_by_their_own_names(tmp_path):
+    files = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        files.append(tmp_path / name / "metrics.csv")  # of such logs the folder is the run's, but for uploads
+        files[-1].write_text("epoch,val_AP\n1,0.1\n2,0.2\n")
+    context = Context.of(Settings(root=tmp_path, cache=tmp_path / "cache"))
+    section = TrainingCurves(context)
+    report = section.work(section.asked(files=list(map(str, files))), Job("1", "key", "title"))
+    assert [run.title for run in report.runs] == ["metrics", "metrics (2)"]
 
 
 def test_what_cannot_be_shown_is_one_sentence(api):

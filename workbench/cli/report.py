@@ -28,7 +28,7 @@ from workbench.core.errors import USER_ERRORS, beside, sentence
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from workbench.curves.report import CurvesReport
+    from workbench.curves.report import CurvesReport, distinct
     from workbench.data import PoseSet
     from workbench.diagnosis.report import Diagnosis
     from workbench.evaluation import History
@@ -134,7 +134,7 @@ def _curves(files: list[Path], log: list[Path] | None, demo: bool) -> tuple[Curv
 
     if log:
         runs = [run for one in log for run in read_runs(one)]
-        return CurvesReport(tuple(runs)), [
+        return CurvesReport(distinct(runs)), [
             path for one in log for path in (run_logs(one) if one.is_dir() else (one,))
         ]
     if demo and not files:
@@ -144,7 +144,7 @@ def _curves(files: list[Path], log: list[Path] | None, demo: bool) -> tuple[Curv
     folders = dict.fromkeys(one.resolve() if one.is_dir() else one.resolve().parent for one in files)
     found = [(folder, logs) for folder in folders if (logs := run_logs(folder))]
     runs = [run for folder, logs in found for run in read_logs(logs, folder.name)]
-    return (CurvesReport(tuple(runs)) if runs else None), [path for _, logs in found for path in logs]
+    return (CurvesReport(distinct(runs)) if runs else None), [path for _, logs in found for path in logs]
 
 
 def _inputs(paths: Sequence[Path], pose_set: PoseSet, logs: Sequence[Path]) -> Iterator[Input]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,20 @@ from workbench.curves.quantities import role_of, short
 from workbench.curves.table import Curves
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from plotly.graph_objects import Figure
+
+
+def distinct(runs: Iterable[Curves]) -> tuple[Curves, ...]:
+    """Runs whose titles differ: a second `metrics` is called `metrics (2)`."""
+    seen: Counter[str] = Counter()
+    found = []
+    for run in runs:
+        seen[run.title] += 1
+        number = seen[run.title]
+        found.append(run if number == 1 else replace(run, title=f"{run.title} ({number})"))
+    return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)

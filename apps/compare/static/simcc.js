@@ -83,7 +83,7 @@ export function drawCurves(context, strip, frame, lines) {
   if (only) {
     const place = (bin) => `${fraction(only.values[bin], 2)} at ${pixels(only.at(bin))}`;
     const words = `peak ${place(only.peak)}${only.second >= 0 && strip.width > NARROW ? ` · 2nd ${place(only.second)}` : ''}`;
-    label(context, words, strip.width - 6, strip.top + 9, theme, { ...plain, align: 'right', weight: 500 });
+    label(context, `${words} px`, strip.width - 6, strip.top + 9, theme, { ...plain, align: 'right', weight: 500 });
   }
   context.restore();
 }
