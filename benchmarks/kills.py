@@ -220,6 +220,16 @@ def full_disk(verb: Verb) -> str | None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def read_only(verb: Verb) -> str | None:
+    """What is wrong with the way a verb ends where nobody may write, root included; None when nothing is."""
+    process = start(verb, Path("/sys"))
+    printed, errors = process.communicate()
+    last = (errors.strip().splitlines() or [""])[-1]
+    if process.returncode != 2 or "Traceback" in errors or printed or "/sys" not in last:
+        return f"{verb.name}: a read-only folder ended it with {process.returncode}: {last}"
+    return None
+
+
 def two_at_once(verb: Verb, reference: dict[str, Any]) -> str | None:
     """What is wrong when two processes write into one folder; None when one refuses or both end well."""
     folder = Path(tempfile.mkdtemp(prefix="workbench-kill-"))
@@ -245,7 +255,10 @@ def two_at_once(verb: Verb, reference: dict[str, Any]) -> str | None:
 def measure(
     count: int, seed: int, *, kills_alone: bool = False, verbs: Sequence[Verb] = VERBS
 ) -> tuple[list[Tally], list[str], int]:
-    """Full disks, two processes and both signals, unless `kills_alone`; then `count` kills, verbs in turn."""
+    """`count` kills, verbs in turn; before them, unless `kills_alone`, all else that may befall a verb.
+
+    That are a full disk, a read-only folder, two processes on one folder, SIGINT and SIGTERM.
+    """
     random_numbers = random.Random(seed)
     tallies, complaints, others = [Tally(verb.name) for verb in verbs], [], 0
     references = []
@@ -260,7 +273,7 @@ def measure(
     for verb, (reference, _, lasts) in zip(verbs, references, strict=True):
         if kills_alone:
             break
-        found = [full_disk(verb), two_at_once(verb, reference)]
+        found = [full_disk(verb), read_only(verb), two_at_once(verb, reference)]
         for number in (signal.SIGINT, signal.SIGTERM):
             for _ in range(max(1, count // 10 // len(verbs))):
                 # Not before Python itself is there: until then no program can answer with a sentence.
@@ -287,7 +300,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kills-alone", action="store_true", help="no full disks, pairs and other signals")
+    parser.add_argument("--kills-alone", action="store_true", help="no full disks and the like")
     parser.add_argument("--verbs", nargs="+", choices=[verb.name for verb in VERBS], help="these alone")
     options = parser.parse_args(argv)
     verbs = [verb for verb in VERBS if not options.verbs or verb.name in options.verbs]
@@ -298,7 +311,8 @@ def main(argv: list[str] | None = None) -> int:
     for tally in tallies:
         print(as_line(tally))
     failures = [f"{tally.verb}: {one}" for tally in tallies for one in tally.failures] + complaints
-    print(f"\n{others} full disks, pairs of processes, SIGINT and SIGTERM: {len(complaints)} not as promised")
+    kinds = "full disks, read-only folders, pairs of processes, SIGINT and SIGTERM"
+    print(f"\n{others} {kinds}: {len(complaints)} not as promised")
     for one in failures:
         print(f"- {one}")
     return int(bool(failures))

@@ -72,6 +72,12 @@ def test_evaluate_looks_at_its_options_first(workbench, folder, data, more, mess
     assert len(err.strip().splitlines()) == 1
 
 
+def test_experiment_names_the_option_of_a_folder_that_nothing_can_be_written_into(workbench, folder):
+    code, out, err = workbench("experiment", "no-fusion", "--demo", "--folder", folder / "file" / "kept")
+    assert (code, out) == (2, "")
+    assert err.startswith("workbench: --folder: nothing can be written into")
+
+
 @pytest.mark.parametrize(
     ("data", "more", "message"),
     [

@@ -95,7 +95,7 @@ def command(
     experiment = experiment_named(name or "both-ways")
     check_file(out, *REPORT_ENDINGS)
     if folder is not None:
-        check_room(folder / "arms")
+        check_room(folder / "arms", "--folder")
     if demo:
         from workbench.checkpoints.demo import demo_checkpoints
 

@@ -107,23 +107,27 @@ def check_file(out: Path | None, *endings: str) -> None:
         _try_writing(out)
 
 
-def check_room(out: Path) -> None:
+def check_room(out: Path, option: str = "--out") -> None:
     """Make the folder of a file, and refuse where nothing can be written into it.
+
+    Args:
+        out: the file.
+        option: that named it.
 
     Raises:
         IsADirectoryError: it is a folder itself.
         ValueError: nothing can be written beside it.
     """
     if out.is_dir():
-        raise IsADirectoryError(f"--out: expected the name of a file, but {out} is a folder")
+        raise IsADirectoryError(f"{option}: expected the name of a file, but {out} is a folder")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as reason:
-        raise ValueError(f"--out: nothing can be written into {out.parent} ({reason.strerror})") from None
-    _try_writing(out)
+        raise ValueError(f"{option}: nothing can be written into {out.parent} ({reason.strerror})") from None
+    _try_writing(out, option)
 
 
-def _try_writing(out: Path) -> None:
+def _try_writing(out: Path, option: str = "--out") -> None:
     """Write one block beside the file: finds a read-only folder and a full disk before hours of work."""
     import tempfile
 
@@ -131,7 +135,7 @@ def _try_writing(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out.parent, buffering=0) as file:
             file.write(b"\0" * 4096)
     except OSError as reason:
-        raise ValueError(f"--out: nothing can be written into {out.parent} ({reason.strerror})") from None
+        raise ValueError(f"{option}: nothing can be written into {out.parent} ({reason.strerror})") from None
 
 
 def write_report(report: Any, facts: Mapping[str, Any], out: Path) -> None:
