@@ -57,6 +57,21 @@ def test_a_loss_that_falls_while_the_metric_does_not_is_found(tmp_path):
     assert flag.numbers[0].value == pytest.approx((1 / 5 - 1 / 30) / (1 / 5))
 
 
+def noisy(seed):
+    """A level run whose logged losses are of single batches; AP is best by chance before the end."""
+    random = np.random.default_rng(seed)
+    for s in range(50, 3001, 50):
+        loss = (0.15 + 0.8 * np.exp(-s / 400)) * np.exp(random.normal(0, 0.3))
+        yield {"step": s, "loss": loss, "pck": 0.7 * (1 - np.exp(-s / 400)) + random.normal(0, 0.004)}
+
+
+@pytest.mark.parametrize("seed", [15, 27, 40])
+def test_losses_of_single_batches_that_differ_by_chance_do_not_fall(tmp_path, monkeypatch, seed):
+    assert flags.LOSS_WITHOUT_METRIC not in kinds(run(tmp_path, noisy(seed)))
+    monkeypatch.setattr(flags, "BY_CHANCE", 0)
+    assert flags.LOSS_WITHOUT_METRIC in kinds(run(tmp_path, noisy(seed)))
+
+
 @pytest.mark.parametrize(("lost", "found"), [(0.4, True), (0.1, False)])
 def test_a_metric_that_loses_much_of_its_best_is_found_where_the_loss_falls_by_little(tmp_path, lost, found):
     rows = healthy()

@@ -50,6 +50,8 @@ JUMP_BY, JUMP_BY_LARGEST, MANY = 4.0, 2.0, 20
 # Part of the run that lies behind the best value before "loss falls while the metric does not" is asked.
 BEHIND = 0.15
 LOSS_FALL = 0.2
+# Two losses of single batches differ by less than this many times their scatter by chance.
+BY_CHANCE = 3.0
 # A metric that loses so much of its best value is asked too where the loss falls by less.
 LOST = 0.25
 # First figures below this part of the best one are a late start, where the best is above HIGH.
@@ -149,7 +151,8 @@ def _loss_without_metric(curves: Curves, judged: Series) -> list[Finding]:
     # The last evaluations together: one alone may be low by chance.
     late = value[-max(1, len(value) // 10) :].max()
     lost = fall > 0 and value[best] > 0 and value[best] - late > LOST * value[best]
-    if (fall < LOSS_FALL and not lost) or value[-1] - value[best] > 0:
+    noise = BY_CHANCE * _scatter(lv) / max(abs(before), 1e-12)
+    if (fall < max(LOSS_FALL, noise) and not lost) or value[-1] - value[best] > 0:
         return []
     name = short(judged.name)
     return [
@@ -167,6 +170,12 @@ def _loss_without_metric(curves: Curves, judged: Series) -> list[Finding]:
             refuted_by="another measure of the validation set (mean OKS, pixel error) that improves there",
         )
     ]  # fmt: skip
+
+
+def _scatter(values: np.ndarray) -> float:
+    """Median distance of neighbouring values in the second half, less what they fall on the whole."""
+    change = np.diff(values[len(values) // 2 :])
+    return float(np.median(np.abs(change - np.median(change)))) if len(change) else 0.0
 
 
 def _late_start(curves: Curves, series: Series) -> list[Finding]:
