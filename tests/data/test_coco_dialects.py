@@ -13,6 +13,7 @@ import pytest
 
 from workbench.data import data_facts, open_data, read_coco
 from workbench.data.boxes import read_detections
+from workbench.data.facts import counted_findings
 from workbench.data.images import write_image
 from workbench.evaluation import Predictions, evaluate
 from workbench.evaluation.result_lists import results_of
@@ -68,6 +69,13 @@ def empty_keypoints(data, results):
             a["keypoints"] = []
 
 
+def nan_where_unlabelled(data, results):
+    for a in data["annotations"]:
+        points = np.reshape(a["keypoints"], (17, 3))
+        points[::5] = np.nan, np.nan, 0
+        a["keypoints"], a["num_keypoints"] = points.ravel().tolist(), int((points[:, 2] > 0).sum())
+
+
 def text_ids(data, results):
     for i in data["images"]:
         i["id"] = f"{i['id']:012d}"
@@ -110,6 +118,7 @@ def other_category_too(data, results):
     ("change", "note"),
     [
         (empty_keypoints, "3 annotations have an empty list"),
+        (nan_where_unlabelled, "12 annotations have null or nan for unlabelled keypoints"),
         (text_ids, "image ids are text"),
         (text_names, "image ids are text"),
         (absolute_names, None),
@@ -377,3 +386,25 @@ def test_boxes_by_text_ids_are_those_of_the_same_images(tmp_path):
     pose_set = read_coco(path)
     assert [box.image_id for box in read_detections(boxes, pose_set)] == list(pose_set.images)
     assert [pose_set.image_name(n) for n in pose_set.images] == [i["id"] for i in data["images"]]
+
+
+def test_null_is_read_as_unlabelled_like_an_empty_list_and_like_nan(tmp_path):
+    data, _ = people()
+    nan_where_unlabelled(data, [])
+    plain = tmp_path / "nan.json"
+    plain.write_text(json.dumps(data))
+    expected = read_coco(plain)
+    for a in data["annotations"]:
+        a["keypoints"] = [None if v != v else v for v in a["keypoints"]] if a["num_keypoints"] else None
+    (tmp_path / "null.json").write_text(json.dumps(data))
+    found = read_coco(tmp_path / "null.json")
+    for one, other in zip(expected.instances, found.instances, strict=True):
+        np.testing.assert_array_equal(one.truth, other.truth)
+    assert any("3 annotations have an empty list of keypoints, or null" in note for note in found.notes)
+
+
+def test_repeated_annotations_are_said_with_the_counts_of_a_score(tmp_path):
+    data, _ = people()
+    data["annotations"] += [{**a, "id": a["id"] + 100} for a in data["annotations"]]
+    (tmp_path / "twice.json").write_text(json.dumps(data))
+    assert "9 annotations repeat another one" in counted_findings(read_coco(tmp_path / "twice.json"))

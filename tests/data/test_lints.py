@@ -61,6 +61,13 @@ def swapped(values):
     return points[:, [1, 0, 2]].ravel().tolist()
 
 
+def placed(annotation, change):
+    """Keypoints of an annotation with their places changed; unlabelled ones stay at 0, 0."""
+    points = np.reshape(np.array(annotation["keypoints"], float), (-1, 3))
+    moved = change(points[:, :2], np.array(annotation["bbox"]))
+    return np.where(points[:, 2:] > 0, np.c_[moved, points[:, 2]], 0.0).ravel().tolist()
+
+
 def repeated(data):
     again = copy.deepcopy(data["annotations"][0])
     again["keypoints"] = [v + 0.6 * (k % 3 == 0 and again["keypoints"][k + 2] > 0) for k, v in
@@ -115,6 +122,26 @@ FAULTS = {
             )
         ),
         "all labelled keypoints of 3 of 12 instances lie within 1 pixel",
+    ),
+    "keypoints in shares of their box": (
+        each(lambda n, a, w, h: a.update(keypoints=placed(a, lambda p, b: (p - b[:2]) / b[2:]))),
+        "they look normalised to the box size",
+    ),
+    "keypoints from the corner of their box": (
+        each(lambda n, a, w, h: a.update(keypoints=placed(a, lambda p, b: p - b[:2]))),
+        "keypoints look as if they count from the corner of their box",
+    ),
+    "keypoints of a smaller image": (
+        each(lambda n, a, w, h: a.update(keypoints=placed(a, lambda p, b: p / 3))),
+        "keypoints look as if they are of an image 0.33",
+    ),
+    "y upwards": (
+        each(lambda n, a, w, h: a.update(keypoints=placed(a, lambda p, b: np.c_[p[:, 0], h - p[:, 1]]))),
+        "keypoints look as if they count y from the lower edge",
+    ),
+    "thousandths": (
+        each(lambda n, a, w, h: a.update(keypoints=placed(a, lambda p, b: p * 1000 / [w, h]))),
+        "keypoints look as if they are thousandths of the image's size",
     ),
     "exchanged": (
         each(lambda n, a, w, h: a.update(keypoints=swapped(a["keypoints"]))),

@@ -10,6 +10,7 @@ is listed in the notes of the set.
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -240,10 +241,31 @@ def read_json(path: Path) -> Any:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as reason:  # bad syntax, encoding, huge numbers, deep nesting
+        if other := _other_text(content[:2000]):
+            raise ValueError(
+                f"{path.name}: expected JSON, but this is {other}; convert it to COCO's keypoint format"
+            ) from None
         raise ValueError(f"{path.name}: expected JSON, but {str(reason) or type(reason).__name__}") from None
     if found is None:
         raise ValueError(f"{path.name}: expected JSON with content, got null")
     return found
+
+
+def _other_text(head: bytes) -> str:
+    """What a text of another annotation tool is; "" for any other.
+
+    Args:
+        head: its first bytes.
+    """
+    text = head.decode("utf-8", "replace").lstrip("\ufeff \r\n\t")
+    first = text.split("\n", 1)[0].split()
+    if text.startswith("<"):
+        known = {"<annotations>": "an XML file of CVAT", "<annotation>": "an XML file of Pascal VOC"}
+        return next((what for mark, what in known.items() if mark in text), "an XML file")
+    if text.startswith("scorer,"):
+        return "a table of DeepLabCut (scorer, bodyparts, coords)"
+    numeric = all(re.fullmatch(r"-?[0-9.]+(e-?\d+)?", word) for word in first)
+    return "a label file of YOLO (class, box and keypoints as shares)" if numeric and len(first) > 5 else ""
 
 
 def _listed(entries: Sequence[Any], where: str) -> dict[int, Mapping[str, Any]]:

@@ -92,6 +92,30 @@ def flat(keypoints: Any) -> Any:
     return [value for triple in keypoints for value in triple] if nested and keypoints else keypoints
 
 
+def without_blanks(keypoints: list[Any]) -> list[Any]:
+    """A flat list with 0, 0, 0 for unlabelled keypoints that have null or nan; the same list without any.
+
+    Keypoints that are labelled and have no place stay as they are.
+    """
+    try:
+        total = sum(keypoints)
+        if total == total:
+            return keypoints
+    except TypeError:  # null, or numbers as text
+        if None not in keypoints:
+            return keypoints
+    found = list(keypoints)
+    for start in range(0, len(found) - 2, 3):
+        triple = found[start : start + 3]
+        if any(_is_blank(value) for value in triple) and (_is_blank(triple[2]) or triple[2] == 0):
+            found[start : start + 3] = [0, 0, 0]
+    return found
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or value != value
+
+
 def part_of(annotations: Path | str, part: str | None = None) -> tuple[Path, str | None]:
     """The path and the part of COCO-WholeBody in ``val.json#face``."""
     path = Path(annotations)
@@ -106,6 +130,30 @@ AIC_KEYPOINTS = (
     "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "right_hip",
     "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "head_top", "neck",
 )  # fmt: skip
+
+
+# Keys that files of other annotation tools and sets have -> what such a file is.
+_OF_ENTRIES = {
+    ("joints", "joints_vis"): "a list of MPII (joints, joints_vis, center, scale)",
+    ("data", "annotations"): "an export of Label Studio (data and annotations of each task)",
+    ("data", "completions"): "an export of Label Studio (data and completions of each task)",
+}
+_OF_OBJECTS = {
+    ("shapes", "imagePath"): "a file of LabelMe (shapes of one image)",
+    ("_via_img_metadata",): "a project of the VGG Image Annotator (_via_img_metadata)",
+    ("people", "version"): "an output of OpenPose for one image (people)",
+    ("keypoint_names", "keypoint_visible"): "OCHuman's own format (people inside each image)",
+    ("meta_info", "instance_info"): "predictions of mmpose's demos (instance_info)",
+}
+
+
+def _other_format(raw: Any) -> str:
+    """What a json of another annotation tool or set is, with the keys that tell it; "" for any other."""
+    entry = raw[0] if isinstance(raw, list) and raw else raw
+    if not isinstance(entry, Mapping):
+        return ""
+    known = _OF_OBJECTS if entry is raw else _OF_ENTRIES
+    return next((what for keys, what in known.items() if all(key in entry for key in keys)), "")
 
 
 def is_aic(raw: Any) -> bool:
@@ -239,6 +287,8 @@ def standard_form(raw: Any, where: str, part: str | None = None) -> Standard:
     if is_aic(raw):
         raw = from_aic(raw, where)
         notes.append("read as AI Challenger's list: visibility 1, 2, 3 there is 2, 1, 0 in COCO's form")
+    if other := _other_format(raw):
+        raise ValueError(f"{where}: this is {other}; convert it to COCO's keypoint format")
     if not isinstance(raw, dict):
         raise ValueError(
             f"{where}: expected a COCO annotation file (an object), got {type(raw).__name__};"
@@ -266,7 +316,8 @@ def standard_form(raw: Any, where: str, part: str | None = None) -> Standard:
         "nested": "{} annotations have their keypoints as nested triples",
         "category": "{} annotations name no category; there is only one",
         "scale": "{} annotations have no bbox: center and scale were read (side 200 x scale, as in mmpose)",
-        "empty": "{} annotations have an empty list of keypoints: read as no keypoint labelled",
+        "empty": "{} annotations have an empty list of keypoints, or null: read as no keypoint labelled",
+        "blank": "{} annotations have null or nan for unlabelled keypoints: read as 0, 0, 0",
     }
     notes += [text.format(counts[key]) for key, text in sentences.items() if counts[key]]
     parts = tuple(p for p, (key, _) in PARTS.items() if any(_has(e, key) for e in annotations))
@@ -325,7 +376,13 @@ class _Reading:
         elif (flattened := flat(entry["keypoints"])) is not entry["keypoints"]:
             changes["keypoints"] = flattened
             self.counts["nested"] += 1
-        self.counts["empty"] += entry["keypoints"] == []
+        keypoints = changes.get("keypoints", entry["keypoints"])
+        if keypoints is None:
+            changes["keypoints"] = []
+        elif isinstance(keypoints, list) and (cleared := without_blanks(keypoints)) is not keypoints:
+            changes["keypoints"] = cleared
+            self.counts["blank"] += 1
+        self.counts["empty"] += not entry["keypoints"]
         if not entry.get("bbox") and {"center", "scale"} <= entry.keys():
             changes["bbox"] = _box_of_scale(entry, where)
             self.counts["scale"] += 1

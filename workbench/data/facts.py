@@ -164,6 +164,7 @@ def data_facts(pose_set: PoseSet, *, images: bool = False) -> DataFacts:
 
 _MISCOUNTED = "annotations state a wrong num_keypoints, which pycocotools uses as stated"
 _OUTSIDE = "labelled keypoints lie outside their image"
+_DUPLICATES = "annotations repeat another one"
 
 
 def counted_findings(pose_set: PoseSet) -> tuple[str, ...]:
@@ -174,6 +175,7 @@ def counted_findings(pose_set: PoseSet) -> tuple[str, ...]:
     """
     chosen = [pose_set.instances[i] for i in pose_set.labelled]
     counts = {
+        _DUPLICATES: len(repeated_annotations(pose_set)),
         _MISCOUNTED: len(miscounted(pose_set)),
         _OUTSIDE: sum(outside_image(pose_set, chosen).values()),
     }
@@ -186,7 +188,7 @@ def _findings(counts: dict[str, int], absent: str, mirror: bool, sigmas: bool) -
         "empty": "instances have no labelled keypoint and are not scored",
         "without_box": "instances have no box: use a detector or whole images for them",
         "without_size": "boxes have no area inside their image and are left out",
-        "duplicates": "annotations repeat another one",
+        "duplicates": _DUPLICATES,
         "miscounted": _MISCOUNTED,
         "outside": _OUTSIDE,
     }

@@ -48,6 +48,8 @@ SMALLEST_AREA = 4.0
 _RICH, _LEAST_RICH, _LEAST_SHARE, _MOST_SHARE = 6, 8, 0.15, 2.0
 # Share of an instance's keypoints that lie in its box once they are in pixels; less do as they are.
 _IN_BOX = 0.5
+# Another reading of keypoints is named where boxes contain so much more of them, and in so many instances.
+_FITS_BETTER, _LEAST_DISPLACED = 0.4, 5
 # A box that reaches outside its image is around its pose where it holds this share of the visible keypoints
 # and at most this share of its side is outside.
 _AROUND, _MOST_OVER = 0.95, 0.5
@@ -109,7 +111,7 @@ def located(pose_set: PoseSet) -> list[Located]:
     column = _column(pose_set, chosen)
     found += _at("annotated areas", _areas(column), chosen)
     unit = _unit_keypoints(column)
-    exchanged = [] if unit else _exchanged(column)
+    exchanged = [] if unit else _exchanged(column) or _displaced(column)
     found += _at("annotated keypoints", unit + exchanged, chosen, "error")
     found += _at("annotated boxes", _boxes(column, trusted=not unit and not exchanged), chosen)
     if not unit and not exchanged and not any(one.finding.cause == "annotated boxes" for one in found):
@@ -257,11 +259,47 @@ def _unit_keypoints(column: _Column) -> _Flagged:
         if not rows.any():
             return []
     where = "" if rows.all() else f" of {len(column)}"
+    shares = {}
+    for name, frames in (("image", np.concatenate([0 * column.size, column.size], 1)), ("box", column.boxes)):
+        points = frames[rows, None, :2] + column.keypoints[rows] * frames[rows, None, 2:]
+        shares[name] = _share_inside(points, column.labelled[rows], column.boxes[rows]).mean()
+    of = "box" if shares["box"] - shares["image"] >= _FITS_BETTER else "image"
     text = (
         f"all labelled keypoints of {int(rows.sum())}{where} instances lie within 1 pixel: they look"
-        " normalised to the image size; convert them to pixels"
+        f" normalised to the {of} size; convert them to pixels"
     )
     return [(text, rows)]
+
+
+def _displaced(column: _Column) -> _Flagged:
+    """Keypoints that boxes contain only after a shift, in another unit or counted from the lower edge."""
+    boxes, size = column.boxes, column.size
+    usable = np.isfinite(boxes).all(1) & (boxes[:, 2:] > 0).all(1) & (column.labelled.sum(1) >= _RICH)
+    usable &= np.isfinite(size).all(1) & (boxes > 1.5).any(1)  # of normalised boxes, `_boxes` says it
+    if usable.sum() < _LEAST_DISPLACED or _layout(column, np.asarray(np.isfinite(boxes).all(1))):
+        return []
+    points, labelled, boxes, size = (a[usable] for a in (column.keypoints, column.labelled, boxes, size))
+    extent = column.extent()[usable]
+    middle = np.maximum((extent[:, :2] + extent[:, 2:]) / 2, 1e-6)
+    factor = float(np.median((boxes[:, :2] + boxes[:, 2:] / 2) / middle))
+    readings = {
+        "count from the corner of their box, and not of the image": points + boxes[:, None, :2],
+        "count y from the lower edge of the image, and not from the upper": np.stack(
+            [points[..., 0], size[:, None, 1] - points[..., 1]], -1
+        ),
+        "are thousandths of the image's size": points * size[:, None] / 1000,
+        f"are of an image {1 / factor:.3g} times as large as that of the boxes": points * factor,
+    }
+    as_is = _share_inside(points, labelled, boxes).mean()
+    inside = {name: float(_share_inside(p, labelled, boxes).mean()) for name, p in readings.items()}
+    best = max(inside, key=lambda name: inside[name])
+    if inside[best] < 0.8 or inside[best] - as_is < _FITS_BETTER:
+        return []
+    text = (
+        f"keypoints look as if they {best}: their boxes contain {as_is:.0%} of the labelled ones as they are,"
+        f" and {inside[best]:.0%} read so"
+    )
+    return [(text, usable)]
 
 
 def _exchanged(column: _Column) -> _Flagged:
@@ -274,7 +312,7 @@ def _exchanged(column: _Column) -> _Flagged:
         return []
     as_is = _share_inside(column.keypoints, column.labelled, frames)[usable]
     other = _share_inside(column.keypoints[..., ::-1], column.labelled, frames)[usable]
-    if other.mean() < 0.8 or other.mean() - as_is.mean() < 0.4 or _boxes_are_turned(column, usable):
+    if other.mean() < 0.8 or other.mean() - as_is.mean() < _FITS_BETTER or _boxes_are_turned(column, usable):
         return []
     what = "boxes" if boxed[usable].any() else "images"
     text = (
