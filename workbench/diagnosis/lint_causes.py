@@ -68,8 +68,8 @@ class Lints(Cause):
         "boxes contain less than half": "compare the boxes with their pictures, or make them anew from the "
         "labelled keypoints",
         "x and y of keypoints look exchanged": "exchange x and y of every keypoint",
-        "they look normalised to the box size": "multiply keypoints by width and height of their box, and add "
-        "its corner",
+        "they look normalised to the box size": "multiply keypoints by width and height of their box and "
+        "add its corner",
         "look as if they count from the corner": "add x and y of the box to its keypoints",
         "look as if they count y from the lower": "replace y of every keypoint by the image's height - y",
         "look as if they are thousandths": "multiply keypoints by the size of their image / 1000",
