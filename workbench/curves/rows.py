@@ -142,13 +142,14 @@ class Rows:
         Args:
             names: name -> new name.
         """
-        chosen = {key: column for key, column in self.columns.items() if key[0] in names}
-        used = np.unique(np.concatenate([column.rows for column in chosen.values()]))
+        keys = [(name, split) for name in names for split in _SPLITS if (name, split) in self._columns]
+        keys.sort(key=lambda key: self._columns[key].rows[0])
+        used = np.unique(np.concatenate([np.array(self._columns[key].rows) for key in keys]))
         found = Rows(self.file)
-        for (name, split), column in chosen.items():
-            own = found._column(names[name], split)
-            own.rows.frombytes(np.searchsorted(used, column.rows).astype(np.int64).tobytes())
-            own.values.frombytes(column.values.tobytes())
+        for name, split in keys:
+            column, own = self._columns[name, split], found._column(names[name], split)
+            own.rows.frombytes(np.searchsorted(used, np.array(column.rows)).astype(np.int64).tobytes())
+            own.values.extend(column.values)
         found._set_places(self.epoch[used], self.iteration[used], self.within[used])
         found._lines = array("q", np.array(self._lines)[used].tobytes())
         found._starts = array("q", self.start[used].tobytes())
