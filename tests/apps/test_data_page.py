@@ -134,7 +134,7 @@ def test_the_training_pipeline_of_a_recipe_and_of_a_run_is_drawn(api):
     assert "mirrored" in details
     line, *_ = viewed(api, "scenes-val", None, "rtmpose-demo", None, 1, 2, 0)
     assert "rtmpose-demo" in line
-    assert "left out: 1 steps" in line
+    assert "left out: 1 step" in line
 
 
 @pytest.mark.long

@@ -65,6 +65,9 @@ def test_case_001_the_step_that_gives_the_claimed_figure_is_named(tmp_path):
     )
     assert report.findings, report.text()
     assert f"AP is {step.ap:.3f} on 6 images, as claimed" in report.findings[0].evidence
+    assert report.findings[0].fix.startswith(
+        "follow the model's own rules in this step, where the script has: "
+    )
     assert {"open", "oracle", "ablate"} <= commands(report)
 
 

@@ -229,7 +229,7 @@ class Undone(Cause):
     def test(self, case: Case) -> Answer:
         own, apart = case.changes_of(self), case.separated()
         if not own:
-            return NotTestable(case.no_changes_of(self) or "nothing here could be changed so")
+            return NotTestable(case.no_changes_of(self) or "what was given offers no alternative to try")
         hit = next((change for change in apart.chosen if change.cause == self.name), None)
         if hit is not None:
             found = self.proved(case, hit, apart)

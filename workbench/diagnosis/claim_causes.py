@@ -481,7 +481,7 @@ class ClaimByGrouping(Cause):
             )
         return self.found(
             f"with {name} ({about}) AP is {ap:.3f} on {of_images}, as claimed; {rules}",
-            fix=f"put the step back: {name}",
+            fix=f"follow the model's own rules in this step, where the script has: {name} ({about})",
             effect=Effect("AP", nearest - ap, protocol=f"{case.pose_set().name}, {of_images}"),
             numbers=(Measurement("AP claimed", claim), Measurement(f"AP with {name}", ap)),
             confidence="likely",

@@ -82,7 +82,7 @@ class Input(Undone):
             if self.name in GROSS and (why_not := case.no_changes_of(self)):
                 return RuledOut(why_not)
             why = next((no.reason for no in _tried(case)[1] if no.cause == self.name), "")
-            return NotTestable(why or "this model leaves no other way open")
+            return NotTestable(why or "this model offers no alternative to try")
         answer = super().test(case)
         if self.name == "normalisation" and isinstance(answer, RuledOut):
             return self._contradiction(case, answer) or self._by_first_norm(case, answer) or answer

@@ -30,7 +30,7 @@ class ErrorMessage(Cause):
     """The error message that was given is explained, and what it names is looked up in the files."""
 
     name, group, needs = "error message", "file", ("an error message",)
-    refuted_by = "the same error after what is to be done was done"
+    refuted_by = "the same error after this change"
 
     def test(self, case: Case) -> Answer:
         if not case.given.errors:

@@ -131,7 +131,8 @@ class AugmentationReport(Report):
             f"x{f['largest_scale']:.2f}; {f['keypoints_outside']:.0%} of the labelled keypoints lie outside "
             f"the input, {f['keypoints_dropped']:.0%} under a dropped patch"
         )
-        text += f"; left out: {len(self.left_out)} steps" if self.left_out else ""
+        if left := len(self.left_out):
+            text += f"; left out: {left} step{'s' * (left != 1)}"
         if self.findings:
             return f"{text}. Found: {'; '.join(one.evidence for one in self.findings)}."
         return f"{text}. Keypoints move with the image."
