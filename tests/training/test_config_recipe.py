@@ -162,6 +162,68 @@ def test_what_cannot_be_used_is_named(changes, words):
     assert any(words in one for one in recipe(with_optimizer(**changes)).unused)
 
 
+def with_test_pipeline(*steps):
+    return config(val_dataloader={"dataset": {"pipeline": list(steps)}})
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        (
+            with_optimizer(clip_grad={"type": "value", "clip_value": 1e-10}),
+            "every value of the gradient is clipped to 1e-10, far below eps of adamw (1e-08)",
+        ),
+        (
+            with_optimizer(clip_grad={"clip_value": 1e-9}, optimizer={"type": "SGD", "lr": 0.01}),
+            "at the rate 0.01 a step moves a weight by 1e-11 at most",
+        ),
+        (
+            {**with_optimizer(accumulative_counts=900), "train_cfg": {"max_iters": 900, "by_epoch": False}},
+            "accumulated over 900 steps and the run has 900",
+        ),
+        (
+            with_optimizer(accumulative_counts=50_000),
+            "accumulated over 50000 steps, more than a run of 20000",
+        ),
+        (
+            config(model={"head": {"loss": {"type": "KeypointMSELoss", "loss_weight": 0}}}),
+            "the weight of the head's loss KeypointMSELoss is 0",
+        ),
+        (
+            with_test_pipeline({"type": "TopdownAffine", "input_size": [32, 32], "use_udp": True}),
+            "use_udp of TopdownAffine is False in the training pipeline and True in the test pipeline",
+        ),
+        (
+            with_test_pipeline({"type": "mmpose.TopdownAffine", "input_size": (48, 32)}),
+            "input_size of TopdownAffine is [32, 32] in the training pipeline and [48, 32] in the test",
+        ),
+    ],
+)
+def test_what_an_attempt_cannot_show_is_told_before_it(of, words):
+    (text,) = recipe(of).wrong
+    assert words in text
+
+
+@pytest.mark.parametrize(
+    ("of", "named"),
+    [
+        (with_optimizer(clip_grad={"type": "value", "clip_value": 0.5}), "clip_grad (by value)"),
+        (with_optimizer(accumulative_counts=4), "accumulated gradients"),
+        (config(model={"head": {"loss": {"type": "KLDiscretLoss", "loss_weight": 500}}}), "loss_weight 500"),
+        (config(model={"head": {"loss": {"type": "KLDiscretLoss", "loss_weight": 1.0}}}), ""),
+        (config(auto_scale_lr={"enable": True, "base_batch_size": 512}), "base batch size 512"),
+        (config(auto_scale_lr={"base_batch_size": 512}), ""),
+        (with_test_pipeline({"type": "TopdownAffine", "input_size": [32, 32]}), ""),
+    ],
+)
+def test_healthy_twins_are_not_accused(of, named):
+    made = recipe(of)
+    assert made.wrong == ()
+    more = {*made.unused} - {*recipe(config()).unused}
+    assert len(more) == bool(named)
+    assert all(named in one for one in more)
+
+
 @pytest.mark.parametrize(
     "entry",
     [

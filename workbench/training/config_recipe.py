@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import Codec, NotAvailable, PoseModel
+from workbench.training.checks import ADAM_EPS, LOST_IN_EPS
 from workbench.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ MOST_SCHEDULERS = 50
 # Steps of one entry at least. mmengine's LinearLR and ConstantLR reach their last value after end - begin - 1
 # steps, so an entry of a single step never would: the rate stayed at start_factor for the whole attempt.
 SHORTEST = 2
+# A step that moves weights, which are about .01 to 1, by less does nothing within a training.
+LEAST_STEP = 1e-9
 # Steps of an epoch where neither data set nor schedule state it: COCO has 584 with 256 crops per batch.
 EPOCH_STEPS = 500
 
@@ -248,6 +251,8 @@ def _recipe_of(
     base = changes.get("learning_rate", settings.learning_rate)
     changes |= schedule_of(config, settings.steps, base, used, unused, wrong)
     changes |= _average(config, used, unused)
+    wrong += [*_too_weak(config, changes), *_other_crops(config)]
+    wrong += _loss(config, unused)
     unused += _left_out(config)
     encoder = _encoder(config, unused)
     if text := encoder_text(encoder, decoder):
@@ -292,6 +297,87 @@ def _optimizer(
     if int(wrapper.get("accumulative_counts", 1)) > 1:
         unused.append("accumulated gradients (every step is one batch)")
     return changes
+
+
+def _too_weak(config: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
+    """What of the optimizer is not used in the attempt and leaves the weights where they are.
+
+    Args:
+        config: parsed content.
+        changes: to Settings, as far as they are known: optimizer, learning rate and its options.
+    """
+    wrapper = config.get("optim_wrapper") or {}
+    found = []
+    value = (wrapper.get("clip_grad") or {}).get("clip_value")
+    if value is not None:
+        value = _number(value, "clip_grad.clip_value")
+        kind, rate = changes.get("optimizer", "adamw"), float(changes.get("learning_rate", 1e-3))
+        eps = float((changes.get("optimizer_options") or {}).get("eps", ADAM_EPS))
+        if kind != "sgd" and value < LOST_IN_EPS * eps:
+            found.append(
+                f"every value of the gradient is clipped to {value:g}, far below eps of {kind} ({eps:g}): "
+                "the weights hardly move"
+            )
+        elif kind == "sgd" and value * rate < LEAST_STEP:
+            found.append(
+                f"every value of the gradient is clipped to {value:g}: at the rate {rate:g} a step moves a "
+                f"weight by {value * rate:.1g} at most"
+            )
+    counts = int(wrapper.get("accumulative_counts", 1))
+    train = config.get("train_cfg") or {}
+    whole = train.get("max_iters")
+    if isinstance(whole, int) and counts >= whole > 0:
+        found.append(
+            f"gradients are accumulated over {counts} steps and the run has {whole}: the weights are changed "
+            "once at most"
+        )
+    elif counts > (most := max(1, int(train.get("max_epochs") or 1)) * EPOCH_STEPS) and whole is None:
+        found.append(
+            f"gradients are accumulated over {counts} steps, more than a run of {most} ({EPOCH_STEPS} steps "
+            "an epoch assumed): the weights are changed once at most"
+        )
+    return found
+
+
+def _other_crops(config: Mapping[str, Any]) -> list[str]:
+    """How the crops of the training pipeline differ from those of the test pipeline."""
+    from workbench.models.mmpose.config import pipeline_of
+
+    trained, used = (
+        {type_of(step): step for step in steps if isinstance(step, Mapping)}
+        for steps in (train_pipeline(config), pipeline_of(config))
+    )
+    found = []
+    for step, key, usual in (
+        ("GetBBoxCenterScale", "padding", 1.25),
+        ("TopdownAffine", "input_size", None),
+        ("TopdownAffine", "use_udp", False),
+    ):
+        if step not in trained or step not in used:
+            continue
+        one, other = (_plain(steps[step].get(key, usual)) for steps in (trained, used))
+        if one != other:
+            found.append(
+                f"the network is trained on other crops than it is used on: {key} of {step} is {one} in the "
+                f"training pipeline and {other} in the test pipeline"
+            )
+    return found
+
+
+def _loss(config: Mapping[str, Any], unused: list[str]) -> list[str]:
+    """A loss of the config that teaches nothing; how it differs from the attempt's goes to `unused`."""
+    model = config.get("model")
+    head = model.get("head") if isinstance(model, Mapping) else None
+    loss = head.get("loss") if isinstance(head, Mapping) else None
+    if not isinstance(loss, Mapping) or "loss_weight" not in loss:
+        return []
+    weight = _number(loss["loss_weight"], "loss.loss_weight")
+    if weight > 0:
+        unused += [f"loss_weight {weight:g} of {type_of(loss)}"] * (weight != 1)
+        return []
+    return [
+        f"the weight of the head's loss {type_of(loss)} is {weight:g}, so the training learns nothing of it"
+    ]
 
 
 def _groups(
@@ -357,6 +443,9 @@ def _left_out(config: Mapping[str, Any]) -> list[str]:
     hooks = [type_of(h) for h in config.get("custom_hooks") or () if type_of(h) not in ("EMAHook",)]
     found += [f"hook {name}" for name in hooks if name != "SyncBuffersHook"]
     batch = (config.get("train_dataloader") or {}).get("batch_size")
+    scaling = config.get("auto_scale_lr")
+    if isinstance(scaling, Mapping) and scaling.get("enable") is True:
+        found.append(f"auto_scale_lr (base batch size {scaling.get('base_batch_size')}): the rate as written")
     return [*found, *([f"batches of {batch}"] if batch and batch > 1 else [])]
 
 
