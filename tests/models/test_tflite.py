@@ -120,3 +120,29 @@ def test_a_file_becomes_a_model_that_finds_the_brightest_place(tmp_path):
     points = run(loaded.model, [sample]).predictions[0].keypoints
     assert np.abs(points[0] - (17.5, 9.5)).max() < 4
     assert np.abs(points[1] - (5.5, 21.5)).max() < 4
+
+
+def test_a_cancelled_job_ends_between_two_samples(tmp_path, jobs):
+    needs_interpreter()
+    graph, calls, running = Graph(file(tmp_path, FLOATS)), [], []
+    inner = graph.interpreter
+
+    class Counted:
+        def invoke(self):
+            calls.append(True)
+            running[0].cancel()
+            inner.invoke()
+
+        def __getattr__(self, name):
+            return getattr(inner, name)
+
+    graph.interpreter = Counted()
+    pixels = np.zeros((3, 3, 32, 24), np.float32)
+
+    def work(job):
+        running.append(job)
+        graph(pixels)
+
+    job = jobs.start("key", "title", work)
+    assert job.wait(60)
+    assert (job.state, len(calls)) == ("cancelled", 1)

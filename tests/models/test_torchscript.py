@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from workbench.core import NotAvailable, Sample
+from workbench.core.job import current_checkpoint
 from workbench.core.run import run
 from workbench.models import open_model
 
@@ -59,6 +60,35 @@ def test_an_exported_program_knows_its_input_size(tmp_path):
     assert run(opened.model, [lit()]).keypoints.round(3).tolist() == [[[8, 20], [36, 4]]]
     with pytest.raises(NotAvailable, match="no modules that can be hooked"):
         run(opened.model, [lit()], record=["stem"])
+
+
+@pytest.mark.parametrize("kind", ["scripted", "exported"])
+def test_a_cancelled_job_ends_within_a_program(tmp_path, scripted, jobs, monkeypatch, kind):
+    """The hooks that end the pass of another network are not called in a program."""
+    path = scripted
+    if kind == "exported":
+        path = tmp_path / "red.pt2"
+        torch.export.save(torch.export.export(Red(), (torch.zeros(1, 3, 64, 48),)), str(path))
+    model = open_model(path, family="torchscript", config=scripted.parent / "own.py", run_config=False).model
+    asked, seen, running = [], [], []
+
+    def checkpoint():
+        asked.append(True)
+        if len(asked) == 2:
+            running[0].cancel()
+        current_checkpoint()
+
+    def work(job):
+        running.append(job)
+        seen.append(model.forward(model.prepare([lit()])))
+        monkeypatch.setattr("workbench.models.torchscript.current_checkpoint", checkpoint)
+        seen.append(model.forward(model.prepare([lit()])))
+
+    job = jobs.start("key", "title", work)
+    assert job.wait(60)
+    assert (job.state, job.error, len(seen)) == ("cancelled", None, 1)
+    assert len(asked) <= 3
+    assert torch.equal(seen[0].heatmaps, model.forward(model.prepare([lit()])).heatmaps)
 
 
 class Maps(nn.Module):

@@ -114,6 +114,27 @@ def checking(check: Callable[[], None], backward: bool = False) -> Iterator[None
         handle.remove()
 
 
+@contextmanager
+def checking_operations(check: Callable[[], None]) -> Iterator[None]:
+    """Call a function before every operation of torch in this thread while the block runs.
+
+    For programs, whose layers take no hooks. The same kernels run: scripted, traced, frozen and exported
+    programs give the same bits.
+
+    Args:
+        check: raises to end the program; what TorchScript raises then is an error of its own.
+    """
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Checked(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            check()
+            return func(*args, **(kwargs or {}))
+
+    with Checked():
+        yield
+
+
 def count_inputs(module: nn.Module, given: Callable[[int], None]) -> None:
     """Tell the size of every batch that a network is given, for as long as the network lives.
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import NotAvailable, reason
+from workbench.core.hooks import checking_operations
+from workbench.core.job import current_checkpoint, works_on_job
 from workbench.models.exported import FACTS_LEFT_OPEN, GREY, top_down
 from workbench.models.families import Family
 from workbench.models.opening import Opening
@@ -106,7 +108,9 @@ def as_module(program: Any, takes: Takes, path: Path) -> nn.Module:
             if batch and count % batch:
                 # The last call is filled up with its last sample, and what that gives is cut off.
                 pixels = torch.cat([pixels, pixels[-1:].repeat(-count % batch, 1, 1, 1)])
-            with _one_sentence(path):
+            # The hooks of modules by which a cancelled job ends its pass are not called within a program.
+            asked = checking_operations(current_checkpoint) if works_on_job() else contextlib.nullcontext()
+            with _one_sentence(path), asked:
                 # Not a child of this module: an exported program would refuse to be put in evaluation mode.
                 given = [program(part) for part in pixels.split(batch or len(pixels))]
             return _joined(given, count)
@@ -171,6 +175,7 @@ def _one_sentence(path: Path) -> Iterator[None]:
     try:
         yield
     except _REFUSALS as error:
+        current_checkpoint()
         raise ValueError(f"{path.name}: torch refuses it: {reason(error)}") from None
 
 
