@@ -126,6 +126,11 @@ def test_a_numbered_skeleton_takes_everything_of_the_data_set():
     renamed = named_as(Model(numbers), AP10K, "my-set")
     assert renamed.skeleton == AP10K
     assert renamed.note == "keypoints are called ap10k-17, as in my-set"
+    before = "normalisation assumed: RGB; no file names them: they are numbered; box 1.25"
+    assumed = Model(numbers, note=before)
+    assert named_as(assumed, AP10K, "my-set").note == (
+        "normalisation assumed: RGB; box 1.25; keypoints are called ap10k-17, as in my-set"
+    )
     assert named_as(Around(Model(numbers)), AP10K, "my-set").skeleton == AP10K
     for other in (Model(AP10K), Model(Skeleton("own-2", ("keypoint 0", "keypoint 1")))):
         assert named_as(other, SKELETONS["coco-17"], "a") is other

@@ -18,6 +18,7 @@ from workbench.data.detectors import OnnxDetector
 from workbench.data.images import write_image
 from workbench.models import open_model
 from workbench.models.exported import roles_of
+from workbench.models.naming import named_as
 
 PLAIN = DecodeOptions()
 ONE = [("one", np.ones(1, np.float32))]
@@ -114,6 +115,10 @@ def test_what_had_to_be_assumed_is_said(tmp_path):
     assert "normalisation assumed" in opened.note
     assert "2 keypoints: they are numbered" in opened.note
     assert opened.model.skeleton.keypoints == ("keypoint 0", "keypoint 1")
+    named = named_as(opened.model, Skeleton("ends", ("head", "tail")), "my-set")
+    assert "normalisation assumed" in named.note
+    assert named.note.endswith("; keypoints are called ends, as in my-set")
+    assert "numbered" not in named.note
 
 
 def test_mmdeploys_description_beside_the_file_is_used(tmp_path):

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+NUMBERED = "they are numbered"
+"""End of the note of a model whose keypoints nobody names."""
+
+
 def numbered(skeleton: Skeleton) -> bool:
     """Whether the keypoints are called ``keypoint 0``, ``keypoint 1`` ..., because no file names them."""
     return all(name == f"keypoint {k}" for k, name in enumerate(skeleton.keypoints))
@@ -37,17 +41,21 @@ def with_skeleton(model: PoseModel, skeleton: Skeleton, because: str) -> PoseMod
     made: Any = model
     note = f"keypoints are called {skeleton.name}, {because}"
     if "skeleton" in fields:
-        before = "" if numbered(model.skeleton) else str(made.note) if "note" in fields else ""
-        noted = {"note": f"{before}; {note}" if before else note} if "note" in fields else {}
+        noted = {"note": _noted(made.note, note)} if "note" in fields else {}
         return dataclasses.replace(made, skeleton=skeleton, **noted)
     if isinstance(model, Wrapper):
         return dataclasses.replace(made, model=with_skeleton(model.model, skeleton, because))
     if "top_down" in fields:
         return dataclasses.replace(made, top_down=with_skeleton(made.top_down, skeleton, because))
     if "facts" in fields:
-        facts = made.facts
-        return dataclasses.replace(made, facts=dataclasses.replace(facts, skeleton=skeleton))
+        facts = dataclasses.replace(made.facts, skeleton=skeleton, note=_noted(made.facts.note, note))
+        return dataclasses.replace(made, facts=facts)
     raise NotAvailable(f"--skeleton: {type(model).__name__} names its keypoints itself")
+
+
+def _noted(before: str, note: str) -> str:
+    """What was assumed before, but for the numbers that names take the place of; then the names."""
+    return "; ".join([*(part for part in before.split("; ") if part and not part.endswith(NUMBERED)), note])
 
 
 def named_as(model: PoseModel, skeleton: Skeleton, name: str) -> PoseModel:

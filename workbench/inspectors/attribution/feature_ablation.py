@@ -99,7 +99,7 @@ class FeatureAblation(Report):
         what = "its mirror partner" if best[t] == self.mirror[t] else self.regions[best[t]]
         return (
             f"{text}; {names[t]} falls most without {what} (by {most[t]:.3g}, without its own by "
-            f"{self.falls[t, t]:.3g}), so expect it to fail where that part is hidden"
+            f"{self.falls[t, t]:.3g}), and may fail where that part is hidden"
         )
 
     def plot(self) -> Figure:

@@ -103,7 +103,7 @@ class IntegratedGradients(Report):
         place = f"{self.near:.0%} of the attribution lies within {NEAR:.0%} of the box from it"
         if np.isfinite(self.error):
             place += f", and the steps suffice ({self.error:.1%} of the rise is missing)"
-        return f"{head}; {place}; the remaining share lies further away: the keypoint is inferred from it"
+        return f"{head}; {place}; the remaining share lies further away: the answer depends on it as well"
 
     def to_findings(self) -> tuple[Finding, ...]:
         """What makes the map unreliable; () for nothing."""

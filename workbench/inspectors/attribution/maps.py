@@ -108,7 +108,7 @@ class MapsReport(Report):
         asked = self.away if self.chosen < 0 else self.away[[self.keypoints.index(self.chosen)]]
         if np.nan_to_num(asked).max(initial=0) > FAR:
             return (
-                "a keypoint with distant evidence is inferred from its surroundings, so expect it to fail "
+                "a keypoint with distant evidence depends on its surroundings and may fail "
                 "where those are hidden or different"
             )
         return "the network looks at the keypoints themselves"
