@@ -219,6 +219,19 @@ def test_hidden_keypoints_that_were_clicked_in_the_middle_of_the_box_are_named(l
     assert [one.cause for one in found] == ["visibility"] * (share > 0)
 
 
+def test_people_of_a_few_pixels_have_keypoints_in_the_middle_by_chance(linted):
+    def change(raw):
+        for one in raw["annotations"]:
+            x, y, w, h = one["bbox"]
+            s = 10 / max(w, h)
+            one["bbox"], one["area"] = [x, y, s * w, s * h], s * s * one["area"]
+            k = np.reshape(one["keypoints"], (-1, 3)).astype(float)
+            k[k[:, 2] > 0, :2] = (x, y) + s * (k[k[:, 2] > 0, :2] - (x, y))
+            one["keypoints"] = k.ravel().tolist()
+
+    assert "visibility" not in causes(linted(change, images=False))
+
+
 def test_single_instances_that_are_called_crowds_are_named(linted):
     def change(raw, step=3):
         for a in raw["annotations"][::step]:

@@ -20,6 +20,8 @@ _PLACEHOLDERS = (0, -1)
 _RICH, _LEAST_HIDDEN, _SOME_HIDDEN = 6, 3, 0.05
 # No keypoint lies in the middle of its box by itself: so near (pixels), in such a share of all.
 _ROUNDED, _MIDDLE = 0.75, 0.01
+# In boxes below this area (square pixels) keypoints lie so near to the middle by chance.
+_SMALL_BOX = 2500.0
 # Where hidden keypoints alone were kept, no keypoint is labelled in more of the instances than this, and in
 # the middle instance at most this share of them; where nothing was dropped, both are above .8.
 _SELDOM, _FEW = 0.65, 0.45
@@ -66,7 +68,9 @@ def _in_the_middle(pose_set: PoseSet, chosen: Sequence[Instance]) -> list[Locate
         counts = {}
         for a in chosen:
             at = (np.abs(a.truth[:, :2] - middle(a)) <= _ROUNDED).all(1) & (a.truth[:, 2] > 0)
-            counts[id(a)] = int(at.sum())
+            x0, y0, x1, y1 = a.box
+            small = what == "box" and (x1 - x0) * (y1 - y0) < _SMALL_BOX
+            counts[id(a)] = 0 if small else int(at.sum())
         behind, count = [a for a in chosen if counts[id(a)]], sum(counts.values())
         several = sum(number > 1 for number in counts.values())
         if count >= _MIDDLE * labelled and several >= max(_LEAST_HIDDEN, _MIDDLE * len(chosen)):
