@@ -125,6 +125,34 @@ def test_keypoints_exchanged_without_a_mirror_are_accused(samples, sides):
     assert apart_text(flipping(sides, 0.5, image=False, truth=False), samples, sides)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_one_pair_that_is_left_out_of_the_exchange_is_named(samples, sides, share):
+    seen = np.stack([s.truth[:, 2] > 0 for s in samples]).all(0)
+    apart = [abs(samples[0].truth[k, :2] - samples[0].truth[m, :2]).max() for k, m in enumerate(sides)]
+    k = min((k for k, m in enumerate(sides) if k < m and seen[[k, m]].all()), key=lambda k: apart[k])
+    pair = (k, sides[k])
+    forgotten = [j if j in pair else m for j, m in enumerate(sides)]
+    said = f"keypoints {pair[0]} and {pair[1]}, a pair of left and right, are not exchanged"
+    assert said in apart_text(flipping(forgotten, share), samples, sides)
+    alone = [m if j in pair else j for j, m in enumerate(sides)]
+    assert said in apart_text(flipping(alone, share, image=False, truth=False), samples[:1], sides)
+
+
+def test_visibility_that_stays_behind_is_told(samples, sides):
+    k = next(k for k, m in enumerate(sides) if k < m and samples[0].truth[[k, m], 2].all())
+    truth = samples[0].truth.copy()
+    truth[k, 2] = 0
+    one = dataclasses.replace(samples[0], truth=truth)
+
+    def left_behind(given, generator):
+        done = flipping(sides)(given, generator)
+        kept = [np.c_[new.truth[:, :2], old.truth[:, 2]] for new, old in zip(done, given, strict=True)]
+        return [dataclasses.replace(s, truth=t) for s, t in zip(done, kept, strict=True)]
+
+    assert "visibility is not exchanged" in apart_text(left_behind, [one], sides)
+    assert apart_text(flipping(sides), [one], sides) == ""
+
+
 def test_a_skeleton_without_sides_has_nothing_to_exchange(samples):
     alone = range(len(samples[0].truth))
     assert apart_text(flipping(), samples, alone) == ""

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,11 +54,15 @@ class Moved:
         correlation: of the pixels under the keypoints before and after; nan where nothing can be compared.
         mirrored: the keypoints' places are mirrored.
         exchanged: left and right keypoints are exchanged.
+        others: pairs of left and right keypoints that were exchanged where the rest was not, or the reverse.
+        labelled: keypoints that are labelled after the draw and were not before.
     """
 
     correlation: float
     mirrored: bool
     exchanged: bool
+    others: tuple[tuple[int, int], ...] = ()
+    labelled: tuple[int, ...] = ()
 
 
 def moves(
@@ -126,7 +131,31 @@ def apart_text(change: Augment | None, samples: Sequence[Sample], mirror: Sequen
             "left and right keypoints are exchanged although the image is not mirrored, in "
             f"{swapped:.0%} of the draws"
         )
+    return _single_text(draws)
+
+
+def _single_text(draws: Sequence[tuple[Moved, ...]]) -> str:
+    """What is wrong with single keypoints where the rest is right; "" where nothing is."""
+    for (left, right), share in _often(draws, lambda one: one.others):
+        return (
+            f"keypoints {left} and {right}, a pair of left and right, are not exchanged together with the "
+            f"other pairs, in {share:.0%} of the draws"
+        )
+    for keypoint, share in _often(draws, lambda one: one.labelled if one.exchanged else ()):
+        return (
+            f"keypoint {keypoint} is labelled after the mirror, its partner was not before, in {share:.0%} "
+            "of the draws: visibility is not exchanged together with the places of left and right"
+        )
     return ""
+
+
+def _often(
+    draws: Sequence[tuple[Moved, ...]], of: Callable[[Moved], Sequence[Any]]
+) -> list[tuple[Any, float]]:
+    """What occurs in at least LEAST_SHARE of the draws, with its share, the most frequent first."""
+    counts = Counter(what for draw in draws for what in {what for one in draw for what in of(one)})
+    shares = [(what, count / len(draws)) for what, count in counts.most_common()]
+    return [(what, share) for what, share in shares if share >= LEAST_SHARE]
 
 
 def _lowest(draws: Sequence[tuple[Moved, ...]]) -> float:
@@ -187,11 +216,49 @@ def _moved(
         seen = [_correlation(*_under(before, after, orders[exchanged]))]
         if seen[0] < TOGETHER and drawing.truth is not None:
             seen.append(_correlation(*_clearest(*_under(drawn, drawing, orders[exchanged]))))
+        order = orders[exchanged]
         one = Moved(max(seen), mirrored, exchanged)
+        if mirror is not None:  # an order that was matched explains whatever happened
+            fresh = np.flatnonzero((a[order, 2] == 0) & (b[:, 2] > 0))
+            others = _others(a[order], b, orders[1], mirrored)
+            one = dataclasses.replace(one, others=others, labelled=tuple(fresh.tolist()))
         # A clear difference: noise must not choose between a correct and a faulty explanation.
         if best is None or one.correlation > best.correlation + 1 - TOGETHER:
             best = one
     return best
+
+
+def _others(
+    a: Float[np.ndarray, "K 3"], b: Float[np.ndarray, "K 3"], pairs: Order, mirrored: bool
+) -> tuple[tuple[int, int], ...]:
+    """Pairs of which each lies where the other one belongs, by the movement of all other keypoints.
+
+    Args:
+        a: before, in the order that explains the places after.
+        b: after.
+        pairs: for each keypoint the one on the other side.
+        mirrored: places are mirrored.
+    """
+    known = (a[:, 2] > 0) & (b[:, 2] > 0)
+    p, q = (v[:, :2] @ np.array([1, 1j]) for v in (a, b))
+    p = p.conj() if mirrored else p
+    found = []
+    for left, right in enumerate(pairs):
+        rest = known.copy()
+        rest[[left, right]] = False
+        if left >= right or not known[[left, right]].all() or rest.sum() < 3:
+            continue
+        middle, there = p[rest].mean(), q[rest].mean()
+        spread = (abs(p[rest] - middle) ** 2).sum()
+        if spread == 0:
+            continue
+        factor = ((q[rest] - there) * (p[rest] - middle).conj()).sum() / spread
+        at = factor * (p[[left, right]] - middle) + there
+        size = np.sqrt((abs(q[rest] - there) ** 2).mean())
+        own, other = abs(at - q[[left, right]]), abs(at[::-1] - q[[left, right]])
+        if (own > 2 * SAME_WAY * size).all() and (3 * other < own).all():
+            found.append((left, int(right)))
+    return tuple(found)
 
 
 def _clearest(
