@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from workbench.diagnosis.loading_causes import Contradiction, NotOpened, NotRead
 from workbench.diagnosis.package_causes import PackageVersions
 from workbench.diagnosis.replaced_weights import Against
 from workbench.diagnosis.targets import kind_of, sorted_targets
+from workbench.diagnosis.training_code import script_in
 from workbench.diagnosis.weight_causes import NeverLearned
 
 
@@ -89,6 +91,32 @@ def test_a_script_longer_than_any_is_not_parsed(tmp_path):
     assert kind_of(written(tmp_path / "a.py", "a = 1\n" * 200_000)) == (
         "unknown", "is longer than 1 MB, as no config and no script is"
     )  # fmt: skip
+
+
+LOOP = "for x in y:\n  loss = net(x)\n  loss.backward()\n  opt.step()\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ("  a.b = c\n" * 4000, "has more than 15000 expressions and statements, as no training script has"),
+        (f"  a = b{'.c' * 200}\n", "has more than 100 expressions and statements inside of each other"),
+        (f"  lr = 0x{'f' * 300}\n", "has a whole number of more than 1000 bits"),
+    ],
+)
+def test_code_whose_parts_would_be_compared_for_minutes_is_left_out(more, why, tmp_path):
+    assert kind_of(written(tmp_path / "train.py", LOOP + more)) == ("unknown", why)
+    assert kind_of(written(tmp_path / "train.py", LOOP)) == ("code", "")
+
+
+def test_a_script_as_long_as_is_read_takes_seconds(tmp_path):
+    text = "for x in y:\n" + "  loss = net(x)\n  loss.backward()\n  opt.step()\n" * 700
+    assert kind_of(written(tmp_path / "train.py", text)) == ("code", "")
+    begin = time.process_time()
+    script = script_in(text, tmp_path / "train.py")
+    assert script is not None
+    assert script.has("gradients are not cleared")
+    assert time.process_time() - begin < 5  # .6 s; 20 s before what is found in a tree was remembered
 
 
 def test_a_broken_target_is_told_and_the_rest_counts(tmp_path):

@@ -151,6 +151,24 @@ def test_the_built_in_statements_are_judged_as_a_files_are(workbench, tmp_path):
     assert (code, "--claims FILE or --claims --demo" in err) == (2, True)
 
 
+def test_numbers_and_texts_without_end_are_told_and_not_worked_on(tmp_path):
+    endless = f"0x{'f' * 600}"
+    path = tmp_path / "c.md"
+    path.write_text(
+        f"# vitpose-b-coco\n- batch size of {'9' * 450}\n```python\nDataLoader(x, batch_size={endless})\n"
+        f"optim_wrapper = dict(optimizer=dict(lr={endless}))\nr = 0.75 ** (layers - i - {endless})\n```\n"
+    )
+    claims, name = read_claims(path)
+    found = [(one.claim.key, one.verdict) for one in judge_claims(claims, name).judgements]
+    assert ("train.batch_size", "wrong") in found
+    assert "optimizer.lr" not in dict(found)
+    for name, lines in (("c.txt", "a=1\n" * 2001), ("c.md", "a\x0c" * 20_001)):
+        path = tmp_path / name
+        path.write_text(f"recipe: vitpose-b-coco\n{lines}")
+        with pytest.raises(ValueError, match=r"in more than \d+ lines are refused"):
+            read_claims(path)
+
+
 def test_an_absent_file_and_both_questions_at_once_are_refused(workbench, tmp_path):
     code, _, err = workbench("audit", "--claims", tmp_path / "absent.md")
     assert (code, "no such file or folder" in err) == (2, True)

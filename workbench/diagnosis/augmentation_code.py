@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from workbench.diagnosis.loop_code import MODULES, Fault, Loop, assigned, called, calls, name_of
+from workbench.diagnosis.loop_code import MODULES, Fault, Loop, assigned, called, calls, name_of, walk
 
 MIRRORED_ALONE = "augmentation changes image and keypoints differently"
 SAME_EACH_TIME = "augmentation is the same every time"
@@ -28,7 +28,7 @@ def mirrored_alone(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     if "cross_entropy" in (text := ast.unparse(tree)) or "CrossEntropy" in text:
         return  # classes stay the same in a mirror
     compound = (ast.For, ast.With, ast.FunctionDef)
-    simple = [n for n in ast.walk(loop) if isinstance(n, ast.stmt) and not isinstance(n, compound)]
+    simple = [n for n in walk(loop) if isinstance(n, ast.stmt) and not isinstance(n, compound)]
     for node in simple:
         if not (isinstance(node, ast.Assign) and MIRRORING.search(ast.unparse(node.value))):
             continue
@@ -39,21 +39,16 @@ def mirrored_alone(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
         if len(mirrored) != 1 or own is None or TARGETS.search(name):
             continue
         # What is done on the same condition, or anywhere to what is mirrored or swapped, may be the targets.
-        around = [n for n in simple if isinstance(n, ast.If) and any(i is node for i in ast.walk(n))]
-        beside = [
-            s for n in around for s in ast.walk(n) if isinstance(s, (ast.Assign, ast.AugAssign, ast.Expr))
-        ]
-        tests = (
-            {i.id for n in around for i in ast.walk(n.test) if isinstance(i, ast.Name)} - MODULES - {"self"}
-        )
+        around = [n for n in simple if isinstance(n, ast.If) and any(i is node for i in walk(n))]
+        beside = [s for n in around for s in walk(n) if isinstance(s, (ast.Assign, ast.AugAssign, ast.Expr))]
+        tests = {i.id for n in around for i in walk(n.test) if isinstance(i, ast.Name)} - MODULES - {"self"}
         others = [n for n in simple if n is not node and n not in around and n not in beside]
         is_alone = beside in ([], [node]) and not any(
-            MIRRORING.search(ast.unparse(n))
-            or (tests & {i.id for i in ast.walk(n) if isinstance(i, ast.Name)})
+            MIRRORING.search(ast.unparse(n)) or (tests & {i.id for i in walk(n) if isinstance(i, ast.Name)})
             for n in others
         )
-        used = {i.id for n in others for i in ast.walk(n) if isinstance(i, ast.Name)} - {name}
-        keys = {str(i.value) for n in others for i in ast.walk(n) if isinstance(i, ast.Constant)}
+        used = {i.id for n in others for i in walk(n) if isinstance(i, ast.Name)} - {name}
+        keys = {str(i.value) for n in others for i in walk(n) if isinstance(i, ast.Constant)}
         if is_alone and any(TARGETS.search(one) for one in used | keys):
             yield Fault(
                 MIRRORED_ALONE, node.lineno,
@@ -66,7 +61,7 @@ def mirrored_alone(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
 
 def faults_of_samples(tree: ast.Module) -> Iterator[Fault]:
     """Pictures that a data set's ``__getitem__`` moves, while their keypoints stay where they are."""
-    for made in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "__getitem__"):
+    for made in (n for n in walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "__getitem__"):
         text = ast.unparse(made)
         if not POINTS.search(text):
             continue
@@ -95,10 +90,10 @@ def seeded_alike(tree: ast.Module) -> Iterator[Fault]:
     Args:
         tree: of the file.
     """
-    functions = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    functions = {n.name: n for n in walk(tree) if isinstance(n, ast.FunctionDef)}
     words = [word for call in calls(tree) for word in call.keywords if word.arg == "worker_init_fn"]
     started = [functions.get(ast.unparse(word.value), word.value) for word in words]
-    samples = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "__getitem__"]
+    samples = [n for n in walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "__getitem__"]
     for part in (*samples, *started):
         for call in calls(part):
             constant = bool(call.args) and all(isinstance(one, ast.Constant) for one in call.args)

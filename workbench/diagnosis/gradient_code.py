@@ -21,6 +21,7 @@ from workbench.diagnosis.loop_code import (
     steps_of,
     used_elsewhere,
     uses_framework,
+    walk,
 )
 
 UNCLEARED, CLEARED_EARLY = "gradients are not cleared", "gradients are cleared before the step"
@@ -53,7 +54,7 @@ def _cleared_outside(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     nodes = reached(tree, loop)
     inside = any(any(methods(node, "zero_grad")) for node in nodes)
     outside = [*methods(tree, "zero_grad")]
-    attributes = [n.attr for part in nodes for n in ast.walk(part) if isinstance(n, ast.Attribute)]
+    attributes = [n.attr for part in nodes for n in walk(part) if isinstance(n, ast.Attribute)]
     if inside or "grad" in attributes or not outside:
         return
     if not isinstance(loop, ast.For) or not steps_of(tree, loop):
@@ -61,7 +62,7 @@ def _cleared_outside(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     step, clear = steps_of(tree, loop)[0], outside[0]
     # What a function of another object clears is not seen; one of this function is.
     function = function_of(tree, loop)
-    if function is not None and not any(inner is clear for inner in ast.walk(function)):
+    if function is not None and not any(inner is clear for inner in walk(function)):
         return
     yield Fault(
         UNCLEARED, clear.lineno,
@@ -119,7 +120,7 @@ def _cleared_each_time(loop: Loop) -> Iterator[Fault]:
 
 def _counts(test: ast.expr) -> bool:
     """Whether a condition asks for every n-th batch: ``i % 4 == 0``."""
-    return any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mod) for n in ast.walk(test))
+    return any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mod) for n in walk(test))
 
 
 def _never_stepping(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
@@ -150,8 +151,8 @@ def _never_stepping(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
 def _without_gradients(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     """A loop that stands in ``torch.no_grad()``, or in a function that is decorated with it."""
     off = ("no_grad", "inference_mode")
-    for node in ast.walk(tree):
-        if not any(inner is loop for inner in ast.walk(node)):
+    for node in walk(tree):
+        if not any(inner is loop for inner in walk(node)):
             continue
         given: list[ast.expr] = []
         if isinstance(node, ast.FunctionDef):
@@ -189,17 +190,19 @@ def _network_in_half(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
         halves = name_of(call) == "half" or (
             name_of(call) == "to" and {"torch.float16", "torch.half"} & set(words)
         )
-        owner = owner_of(call).split("(")[0].removesuffix(".to").removesuffix(".cuda")
-        given = {ast.unparse(t) for node in ast.walk(tree) if isinstance(node, ast.Assign)
-                 and any(inner is call for inner in ast.walk(node.value)) for t in node.targets}  # fmt: skip
-        networks = ({owner} | given) & trained - back
-        around = function_of(tree, call)
-        in_time = call.lineno < loop.lineno and around in (None, within)
-        in_time |= around is not None and around.name == "__init__"
         framework = name_of(call) == "Trainer" and any(
             word.arg == "precision" and ast.unparse(word.value).strip("'\"") in ("16-true", "fp16-true")
             for word in call.keywords
         )
+        if not (halves or framework):
+            continue
+        owner = owner_of(call).split("(")[0].removesuffix(".to").removesuffix(".cuda")
+        given = {ast.unparse(t) for node in walk(tree) if isinstance(node, ast.Assign)
+                 and any(inner is call for inner in walk(node.value)) for t in node.targets}  # fmt: skip
+        networks = ({owner} | given) & trained - back
+        around = function_of(tree, call)
+        in_time = call.lineno < loop.lineno and around in (None, within)
+        in_time |= around is not None and around.name == "__init__"
         if framework or (halves and networks and in_time):
             yield Fault(
                 WITHOUT_SCALE, call.lineno,
@@ -216,7 +219,7 @@ def _loss_scale(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     """A loss scale that stays on the gradients, or never moves; half precision without any."""
     scalers = [
         ast.unparse(node.targets[0])
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
         and name_of(node.value) == "GradScaler"
         and "enabled=False" not in ast.unparse(node.value)
@@ -241,7 +244,7 @@ def _loss_scale(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
         )  # fmt: skip
     half = [c for c in calls(tree) if name_of(c) == "autocast" and "float16" in ast.unparse(c)]
     half = [c for c in half if "bfloat16" not in ast.unparse(c)]
-    inside = [c for c in half if any(inner is c for inner in ast.walk(loop))]
+    inside = [c for c in half if any(inner is c for inner in walk(loop))]
     if inside and "Scaler" not in ast.unparse(tree) and ".scale(" not in ast.unparse(loop):
         yield Fault(
             WITHOUT_SCALE, inside[0].lineno,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from workbench.core.finding import Severity
@@ -96,7 +96,7 @@ class Graph:
         values: dict[str, list[tuple[int, int, ast.expr, bool]]] = {}
         blocked: set[int] = set()
         begins: dict[int, tuple[int, int]] = {}
-        for node in ast.walk(loop):
+        for node in walk(loop):
             if isinstance(node, ast.stmt) and not getattr(node, "body", ()):
                 lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
                 begins |= dict.fromkeys(lines, (node.lineno, node.col_offset))
@@ -111,7 +111,7 @@ class Graph:
                 is_list = isinstance(owner, ast.Name) and owner.id != "self" and bool(node.value.args)
                 targets = [owner] if is_list and owner is not None else []
             elif isinstance(node, ast.With) and any("no_grad" in ast.unparse(i) for i in node.items):
-                blocked |= {id(inner) for inner in ast.walk(node)}
+                blocked |= {id(inner) for inner in walk(node)}
             value = node.iter if isinstance(node, ast.For) else getattr(node, "value", None)
             for target in (inner for one in targets for inner in _unpacked(one)):
                 name = ast.unparse(target.value if isinstance(target, ast.Subscript) else target)
@@ -120,7 +120,7 @@ class Graph:
                     held = (node.lineno, node.col_offset, value, ends)  # type: ignore[attr-defined]
                     values.setdefault(name, []).append(held)
         networks = {owner_of(c) for way in ("parameters", "train", "eval") for c in methods(tree, way)}
-        functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        functions = {node.name for node in walk(tree) if isinstance(node, ast.FunctionDef)}
         return cls(values, frozenset(blocked), begins, frozenset(functions), frozenset(networks))
 
     def before(self, name: str, at: ast.expr) -> list[ast.expr]:
@@ -183,9 +183,34 @@ def _cuts(node: ast.AST) -> bool:
     return is_method or way in ("float", "torch.tensor") or way.startswith(("np.", "numpy."))
 
 
+# Where a node of a tree that is not changed any more keeps what was found in it.
+_NODES, _VALUES, _METHODS = "_nodes", "_values", "_methods"
+_HANDED, _OWNER = "_handed_on", "_owner"
+
+
+def unchanged(tree: ast.Module) -> ast.Module:
+    """The same tree, of which `walk`, `methods` and others remember what they find: many rules ask.
+
+    Args:
+        tree: of a file; nothing changes it from now on.
+    """
+    for node in ast.walk(tree):
+        setattr(node, _NODES, None)
+    return tree
+
+
+def walk(tree: ast.AST) -> Iterable[ast.AST]:
+    """All nodes of some code in the order of `ast.walk`."""
+    kept = tree.__dict__.get(_NODES, ())
+    if kept is None:
+        kept = tuple(ast.walk(tree))
+        setattr(tree, _NODES, kept)
+    return kept or ast.walk(tree)
+
+
 def calls(tree: ast.AST) -> Iterator[ast.Call]:
     """All calls of some code."""
-    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return (node for node in walk(tree) if isinstance(node, ast.Call))
 
 
 def name_of(call: ast.Call) -> str:
@@ -195,7 +220,15 @@ def name_of(call: ast.Call) -> str:
 
 def methods(tree: ast.AST, name: str) -> Iterator[ast.Call]:
     """Calls of a method without arguments that matter: ``x.name(...)``."""
-    return (call for call in calls(tree) if isinstance(call.func, ast.Attribute) and call.func.attr == name)
+    kept = tree.__dict__.get(_METHODS)
+    if kept is None:
+        kept = {}
+        for call in calls(tree):
+            if isinstance(call.func, ast.Attribute):
+                kept.setdefault(call.func.attr, []).append(call)
+        if _NODES in tree.__dict__:
+            setattr(tree, _METHODS, kept)
+    return iter(kept.get(name, ()))
 
 
 def backwards(tree: ast.AST) -> Iterator[ast.Call]:
@@ -205,23 +238,33 @@ def backwards(tree: ast.AST) -> Iterator[ast.Call]:
 
 def owner_of(call: ast.Call) -> str:
     """``x`` of ``x.name(...)``."""
-    return ast.unparse(call.func).rpartition(".")[0]
+    kept = call.__dict__.get(_OWNER)
+    if kept is None:
+        kept = ast.unparse(call.func).rpartition(".")[0]
+        if _NODES in call.__dict__:
+            setattr(call, _OWNER, kept)
+    return kept
 
 
 def assigned(tree: ast.Module, name: str) -> list[ast.expr]:
     """Everything that a file assigns to a name."""
-    return [
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and any(ast.unparse(target) == name for target in node.targets)
-    ]
+    kept = tree.__dict__.get(_VALUES)
+    if kept is None:
+        kept = {}
+        for node in walk(tree):
+            if isinstance(node, ast.Assign):
+                for target in {ast.unparse(target) for target in node.targets}:
+                    kept.setdefault(target, []).append(node.value)
+        if _NODES in tree.__dict__:
+            setattr(tree, _VALUES, kept)
+    return [*kept.get(name, ())]
 
 
 def steps_of(tree: ast.Module, within: ast.AST) -> list[ast.Call]:
     """Steps of optimizers, whatever their names, and not those of schedulers."""
     made = {
         ast.unparse(target)
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
         for target in node.targets
         if name_of(node.value).lower() in OPTIMIZERS
@@ -246,7 +289,7 @@ def modes_set(tree: ast.AST, training: bool) -> Iterator[ast.Call]:
 
 def loader_of(tree: ast.Module, loop: Loop) -> ast.Call | None:
     """The loader that a loop goes through, where the file makes it under the name that the loop has."""
-    over = {ast.unparse(n) for n in ast.walk(loop.iter)} if isinstance(loop, ast.For) else set()
+    over = {ast.unparse(n) for n in walk(loop.iter)} if isinstance(loop, ast.For) else set()
     made = [v for name in over for v in assigned(tree, name)]
     return next((v for v in made if isinstance(v, ast.Call) and name_of(v) == "DataLoader"), None)
 
@@ -260,7 +303,7 @@ def optimizers_of(tree: ast.Module) -> dict[str, ast.Call]:
     """Optimizers that a file makes, by the name that they are given."""
     return {
         ast.unparse(node.targets[0]): node.value
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.Assign)
         and isinstance(node.value, ast.Call)
         and name_of(node.value).lower() in OPTIMIZERS
@@ -274,27 +317,38 @@ def used_elsewhere(tree: ast.Module, name: str) -> bool:
         tree: of the file.
         name: of the value, as it is written.
     """
+    kept = tree.__dict__.get(_HANDED)
+    if kept is None:
+        kept = _handed_on(tree)
+        if _NODES in tree.__dict__:
+            setattr(tree, _HANDED, kept)
+    return name in kept
+
+
+def _handed_on(tree: ast.Module) -> set[str]:
+    """The names that are handed on somewhere in a file."""
     apart: set[int] = set()
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Call) and re.search("LR$|schedul|Plateau|Restarts", name_of(node)):
-            apart |= {id(inner) for inner in ast.walk(node)}
+            apart |= {id(inner) for inner in walk(node)}
         elif isinstance(node, ast.Attribute):
             apart.add(id(node.value))
         elif isinstance(node, ast.Assign):
             apart |= {id(target) for target in node.targets}
-    return any(
-        isinstance(node, (ast.Name, ast.Attribute)) and id(node) not in apart and ast.unparse(node) == name
-        for node in ast.walk(tree)
-    )
+    return {
+        ast.unparse(node)
+        for node in walk(tree)
+        if isinstance(node, (ast.Name, ast.Attribute)) and id(node) not in apart
+    }
 
 
 def reached(tree: ast.Module, loop: ast.AST) -> list[ast.AST]:
     """A loop and the functions of the file that are named in it, and in those in turn."""
-    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    functions = {node.name: node for node in walk(tree) if isinstance(node, ast.FunctionDef)}
     found: list[ast.AST] = [loop]
     for part in found:
-        names = {n.id for n in ast.walk(part) if isinstance(n, ast.Name)}
-        names |= {n.attr for n in ast.walk(part) if isinstance(n, ast.Attribute)}
+        names = {n.id for n in walk(part) if isinstance(n, ast.Name)}
+        names |= {n.attr for n in walk(part) if isinstance(n, ast.Attribute)}
         found += [f for name, f in functions.items() if name in names and f not in found]
     return found
 
@@ -302,8 +356,8 @@ def reached(tree: ast.Module, loop: ast.AST) -> list[ast.AST]:
 def uses_framework(tree: ast.Module) -> bool:
     """Whether a framework does parts of the loop by itself: Lightning, accelerate, apex, DeepSpeed."""
     names = [
-        *(a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names),
-        *(n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)),
+        *(a.name for n in walk(tree) if isinstance(n, ast.Import) for a in n.names),
+        *(n.module or "" for n in walk(tree) if isinstance(n, ast.ImportFrom)),
     ]
     return any(re.match("(pytorch_)?lightning|accelerate|apex|deepspeed|mmengine|mmcv", n) for n in names)
 
@@ -329,7 +383,7 @@ def number_of(tree: ast.Module, node: ast.expr | None) -> float | None:
     values = assigned(tree, node.id)
     # A default that a call of the file overrides is none.
     values += [w.value for call in calls(tree) for w in call.keywords if w.arg == node.id]
-    for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
+    for function in (n for n in walk(tree) if isinstance(n, ast.FunctionDef)):
         args = function.args
         named = [*args.posonlyargs, *args.args][-len(args.defaults) :] if args.defaults else []
         values += [v for arg, v in zip(named, args.defaults, strict=True) if arg.arg == node.id]
@@ -339,17 +393,15 @@ def number_of(tree: ast.Module, node: ast.expr | None) -> float | None:
 
 def loops_around(tree: ast.Module, loop: Loop) -> list[Loop]:
     """The loops that hold a loop, itself among them, the outermost first."""
-    loops = (node for node in ast.walk(tree) if isinstance(node, (ast.For, ast.While)))
-    found: list[Loop] = [node for node in loops if any(inner is loop for inner in ast.walk(node))]
+    loops = (node for node in walk(tree) if isinstance(node, (ast.For, ast.While)))
+    found: list[Loop] = [node for node in loops if any(inner is loop for inner in walk(node))]
     found += [] if loop in found else [loop]
     return sorted(found, key=lambda node: node.lineno)
 
 
 def sets_grad_to_none(tree: ast.AST) -> bool:
     """Whether code clears gradients by hand: ``p.grad = None``."""
-    targets: list[ast.expr] = [
-        t for node in ast.walk(tree) if isinstance(node, ast.Assign) for t in node.targets
-    ]
+    targets: list[ast.expr] = [t for node in walk(tree) if isinstance(node, ast.Assign) for t in node.targets]
     return any(isinstance(target, ast.Attribute) and target.attr == "grad" for target in targets)
 
 
@@ -357,7 +409,7 @@ def function_of(tree: ast.Module, part: ast.AST) -> ast.FunctionDef | None:
     """The innermost function that holds a part of a file; None where it stands in the file itself."""
     found = [
         node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef) and any(inner is part for inner in ast.walk(node))
+        for node in walk(tree)
+        if isinstance(node, ast.FunctionDef) and any(inner is part for inner in walk(node))
     ]
     return max(found, key=lambda node: node.lineno, default=None)

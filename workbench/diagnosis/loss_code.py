@@ -15,6 +15,7 @@ from workbench.diagnosis.loop_code import (
     methods,
     name_of,
     uses_framework,
+    walk,
 )
 
 NOT_FITTING, UNWEIGHTED = (
@@ -44,7 +45,7 @@ def faults_of_losses(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     """
     made = {
         ast.unparse(node.targets[0]): name_of(node.value)
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
     }
     for call in calls(tree):
@@ -89,11 +90,11 @@ def _unused_weights(loop: Loop) -> Iterator[Fault]:
     batch = re.compile(rf"(?<!\w){re.escape(ast.unparse(loop.target))}(?!\w)")
     unpacked = [n for n in loop.body if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Tuple)]
     sources += [(n.targets[0], n.lineno) for n in unpacked if batch.search(ast.unparse(n.value))]
-    read = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-    if any(isinstance(n, ast.Name) and n.id == "locals" for n in ast.walk(loop)):
+    read = {n.id for n in walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    if any(isinstance(n, ast.Name) and n.id == "locals" for n in walk(loop)):
         return
     for source, line in sources:
-        names = [n.id for n in ast.walk(source) if isinstance(n, ast.Name)]
+        names = [n.id for n in walk(source) if isinstance(n, ast.Name)]
         unused = [n for n in names if WEIGHTS.search(n) and n not in read]
         # A batch of a picture and a mask alone is no batch of keypoints.
         if unused and len(names) > 2 and "mask" not in unused[0]:
@@ -113,8 +114,8 @@ def faults_of_data(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
         tree: of the file.
         loop: the innermost one with a backward pass.
     """
-    outer = [n for n in ast.walk(tree) if isinstance(n, ast.For) and n is not loop]
-    outer = [n for n in outer if any(inner is loop for inner in ast.walk(n))]
+    outer = [n for n in walk(tree) if isinstance(n, ast.For) and n is not loop]
+    outer = [n for n in outer if any(inner is loop for inner in walk(n))]
     counted = [n for n in outer if isinstance(n.iter, ast.Call) and name_of(n.iter) in ("range", "trange")]
     epochs = [n for n in outer if n in counted or "epoch" in ast.unparse(n.target)]
     if isinstance(loop, ast.For) and epochs:
@@ -131,7 +132,7 @@ def _same_loader(tree: ast.Module) -> Iterator[Fault]:
     """A validation that goes through the set, or the loader, of the training."""
     loaders = {
         ast.unparse(node.targets[0]): node.value
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
         and name_of(node.value) == "DataLoader" and node.value.args
     }  # fmt: skip
@@ -183,7 +184,7 @@ def _limited(tree: ast.Module) -> Iterator[Fault]:
 def _seeded(epoch: ast.For) -> Iterator[Fault]:
     """One seed at the start of every epoch."""
     # What the loop assigns may differ from epoch to epoch, too.
-    stored = [n for n in ast.walk(epoch) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    stored = [n for n in walk(epoch) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
     varying = {n.id for n in stored}
     for statement in epoch.body:
         call = statement.value if isinstance(statement, ast.Expr) else None
@@ -193,7 +194,7 @@ def _seeded(epoch: ast.For) -> Iterator[Fault]:
         is_seed = name_of(call) in ("manual_seed", "seed_everything", "set_seed", "set_random_seed") or (
             name_of(call) == "seed" and ("random" in way)
         )
-        names = {n.id for arg in call.args for n in ast.walk(arg) if isinstance(n, ast.Name)}
+        names = {n.id for arg in call.args for n in walk(arg) if isinstance(n, ast.Name)}
         if is_seed and not names & varying:
             yield Fault(
                 UNSHUFFLED, call.lineno,
@@ -207,7 +208,7 @@ def _seeded(epoch: ast.For) -> Iterator[Fault]:
 
 def _cut_short(loop: ast.For) -> Iterator[Fault]:
     """A ``break`` that ends each epoch after a fixed number of batches: a trial that was left in."""
-    variables = {n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)}
+    variables = {n.id for n in walk(loop.target) if isinstance(n, ast.Name)}
     for statement in loop.body:
         if isinstance(statement, ast.Break):
             yield _early(statement.lineno, "one batch")
@@ -244,8 +245,8 @@ def _same_order(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
         if name_of(call) != "DistributedSampler" or words.get("shuffle") == "False":
             continue
         named = [
-            ast.unparse(n.targets[0]) for n in ast.walk(tree)
-            if isinstance(n, ast.Assign) and any(inner is call for inner in ast.walk(n.value))
+            ast.unparse(n.targets[0]) for n in walk(tree)
+            if isinstance(n, ast.Assign) and any(inner is call for inner in walk(n.value))
         ]  # fmt: skip
         text = ast.unparse(own) if own is not None else ""
         if own is not None and (ast.unparse(call) in text or any(name in text for name in named)):
@@ -262,14 +263,14 @@ def _same_order(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
 def _same_set(tree: ast.Module) -> Iterator[Fault]:
     """Data sets of training and validation that read the same annotations."""
     read: dict[str, dict[str, int]] = {"train": {}, "val": {}}
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
             continue
         words = set(re.split(r"[._]", ast.unparse(node.targets[0]).lower()))
         part = "train" if "train" in words else "val" if words & {"val", "valid", "validation"} else ""
         if not part or name_of(node.value) == "DataLoader":
             continue
-        for one in ast.walk(node.value):
+        for one in walk(node.value):
             if isinstance(one, ast.Constant) and str(one.value).endswith((".json", ".csv", ".h5", ".pkl")):
                 read[part].setdefault(str(one.value), node.lineno)
     for name in [n for n in read["val"] if n in read["train"]]:

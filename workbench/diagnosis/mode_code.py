@@ -16,6 +16,7 @@ from workbench.diagnosis.loop_code import (
     name_of,
     owner_of,
     reached,
+    walk,
 )
 
 EVALUATING = "network is trained in evaluation mode"
@@ -63,7 +64,7 @@ def _modes(
     """
     left = [(owner_of(call), call.lineno, "") for call in modes_set(outer, False)]
     trained = [(owner_of(call), call, outer) for call in modes_set(outer, True)]
-    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    functions = {node.name: node for node in walk(tree) if isinstance(node, ast.FunctionDef)}
     for call in calls(outer):
         function = functions.get(name_of(call))
         if function is None:
@@ -71,7 +72,7 @@ def _modes(
         given = dict(zip([one.arg for one in function.args.args], map(ast.unparse, call.args), strict=False))
         if ast.unparse(call.func) == f"self.{function.name}":
             # A method has the attributes of its object under the names that its caller has for them.
-            owners = (ast.unparse(n) for n in ast.walk(function) if isinstance(n, ast.Attribute))
+            owners = (ast.unparse(n) for n in walk(function) if isinstance(n, ast.Attribute))
             given |= {name: name for name in owners if name.startswith("self.")}
         inside = modes_set(function, True)
         trained += [(given[owner_of(c)], c, function) for c in inside if owner_of(c) in given]
@@ -95,14 +96,14 @@ def _condition(within: ast.AST, call: ast.Call, loop: Loop, evaluating: set[int]
         loop: the one with the backward pass.
         evaluating: lines at which a network is put in evaluation mode.
     """
-    tests = [node for node in ast.walk(within) if isinstance(node, ast.If)]
+    tests = [node for node in walk(within) if isinstance(node, ast.If)]
     of_evaluation = {
         ast.unparse(node.test)
         for node in tests
         if evaluating & set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     }
     for node in tests:
-        inner = list(ast.walk(node))
+        inner = list(walk(node))
         if not any(one is call for one in inner) or any(one is loop for one in inner):
             continue
         text = ast.unparse(node.test)
@@ -115,8 +116,8 @@ def _evaluation_mode_last(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     """``train()`` and, later and before the loops, ``eval()`` of the same network."""
     function = function_of(tree, loop)
     within: ast.AST = tree if function is None else function
-    loops = [n for n in ast.walk(within) if isinstance(n, (ast.For, ast.While))]
-    around = [n for n in loops if any(inner is loop for inner in ast.walk(n))]
+    loops = [n for n in walk(within) if isinstance(n, (ast.For, ast.While))]
+    around = [n for n in loops if any(inner is loop for inner in walk(n))]
     outer = min(around, key=lambda n: n.lineno, default=None)
     if outer is None:
         return
@@ -125,7 +126,7 @@ def _evaluation_mode_last(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     for training in (True, False):
         for call in modes_set(within, training):
             # A loop over modules sets parts of the network.
-            alone = not any(any(i is call for i in ast.walk(n)) for n in loops)
+            alone = not any(any(i is call for i in walk(n)) for n in loops)
             name = owner_of(call)
             if alone and call.lineno < outer.lineno and call.lineno > set_to.get(name, (0, True))[0]:
                 set_to[name] = call.lineno, training

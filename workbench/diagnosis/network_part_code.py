@@ -18,6 +18,7 @@ from workbench.diagnosis.loop_code import (
     owner_of,
     reached,
     uses_framework,
+    walk,
 )
 from workbench.diagnosis.mode_code import EVALUATING
 from workbench.diagnosis.picture_code import USED_IN_TRAINING
@@ -88,11 +89,11 @@ def norms_in_evaluation(within: ast.AST, before: int) -> Iterator[ast.Call]:
         within: the loops of the training, or its function.
         before: the line of the backward pass.
     """
-    for node in ast.walk(within):
+    for node in walk(within):
         over = node.iter if isinstance(node, ast.For) else None
         if not (isinstance(over, ast.Call) and name_of(over) in ("modules", "named_modules", "children")):
             continue
-        for test in (one for one in ast.walk(node) if isinstance(one, ast.If)):
+        for test in (one for one in walk(node) if isinstance(one, ast.If)):
             if NORM.search(ast.unparse(test.test)) is None:
                 continue
             for part in test.body:
@@ -123,7 +124,7 @@ def chosen(tree: ast.Module, made: ast.Call) -> str | None:
         return None
     for over, names, test in _conditions(given):
         of_network = isinstance(over, ast.Call) and name_of(over) in ("parameters", "named_parameters")
-        used = {node.id for node in ast.walk(test) if isinstance(node, ast.Name)}
+        used = {node.id for node in walk(test) if isinstance(node, ast.Name)}
         if of_network and used & names and "requires_grad" not in ast.unparse(test):
             return ast.unparse(test)
     return None
@@ -133,7 +134,7 @@ def _conditions(given: ast.expr | None) -> Iterator[tuple[ast.expr, set[str], as
     """What a comprehension or ``filter`` goes through, its variables, and each of its conditions."""
     if isinstance(given, (ast.ListComp, ast.GeneratorExp)):
         over = given.generators[0]
-        names = {node.id for node in ast.walk(over.target) if isinstance(node, ast.Name)}
+        names = {node.id for node in walk(over.target) if isinstance(node, ast.Name)}
         yield from ((over.iter, names, test) for test in over.ifs)
     elif isinstance(given, ast.Call) and name_of(given) == "filter" and len(given.args) == 2:
         test, over_all = given.args

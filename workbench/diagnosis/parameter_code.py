@@ -7,7 +7,16 @@ import re
 from collections.abc import Iterator
 
 from workbench.diagnosis.gradient_code import MISSING
-from workbench.diagnosis.loop_code import Fault, Loop, calls, methods, number_of, optimizers_of, owner_of
+from workbench.diagnosis.loop_code import (
+    Fault,
+    Loop,
+    calls,
+    methods,
+    number_of,
+    optimizers_of,
+    owner_of,
+    walk,
+)
 
 NOT_UPDATED, LAST_BATCH = "batch-norm statistics not updated", "batch-norm statistics do not fit"
 # Layers with parameters, by their names in torch.
@@ -23,7 +32,7 @@ def faults_of_modules(tree: ast.Module) -> Iterator[Fault]:
     Args:
         tree: of the file.
     """
-    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    classes = [node for node in walk(tree) if isinstance(node, ast.ClassDef)]
     modules = {c.name for c in classes if any(ast.unparse(b).endswith("Module") for b in c.bases)}
     for made in (c for c in classes if c.name in modules):
         yield from _plain_lists(made, modules)
@@ -32,7 +41,7 @@ def faults_of_modules(tree: ast.Module) -> Iterator[Fault]:
 
 def _plain_lists(made: ast.ClassDef, modules: set[str]) -> Iterator[Fault]:
     """``self.blocks = [nn.Conv2d(...) ...]``: a list that torch does not look into."""
-    for node in ast.walk(made):
+    for node in walk(made):
         if not (isinstance(node, ast.Assign) and isinstance(node.value, (ast.List, ast.ListComp, ast.Dict))):
             continue
         name = ast.unparse(node.targets[0])
@@ -64,11 +73,11 @@ def _momentum(tree: ast.Module) -> Iterator[Fault]:
     for call in calls(tree):
         if "BatchNorm" in ast.unparse(call.func):
             found += [(call.lineno, number_of(tree, w.value)) for w in call.keywords if w.arg == "momentum"]
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.If) and "BatchNorm" in ast.unparse(node.test):
             found += [
                 (one.lineno, number_of(tree, one.value))
-                for one in ast.walk(node)
+                for one in walk(node)
                 if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]).endswith(".momentum")
             ]
     for line, value in found:
@@ -108,13 +117,16 @@ def faults_of_parameters(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
 
 def _made_anew(tree: ast.Module, loop: Loop, owner: str, line: int) -> Iterator[Fault]:
     """A network that is made again behind the line that makes its optimizer, and before the loop."""
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
             continue
+        # The text of a value is made last: a file may have many values and many optimizers.
+        if not line < node.lineno < loop.lineno or ast.unparse(node.targets[0]) != owner:
+            continue
         wraps = re.search(rf"(?<![\w.]){re.escape(owner)}(?!\w)", ast.unparse(node.value))
-        if ast.unparse(node.targets[0]) == owner and line < node.lineno < loop.lineno and not wraps:
+        if not wraps:
             used = any(
-                isinstance(n, (ast.Name, ast.Attribute)) and ast.unparse(n) == owner for n in ast.walk(loop)
+                isinstance(n, (ast.Name, ast.Attribute)) and ast.unparse(n) == owner for n in walk(loop)
             )
             if used:
                 yield Fault(
@@ -127,19 +139,19 @@ def _made_anew(tree: ast.Module, loop: Loop, owner: str, line: int) -> Iterator[
 
 def _frozen_by_name(tree: ast.Module, owners: set[str]) -> Iterator[Fault]:
     """``for name, p in model.named_parameters(): if 'backbone' in name: p.requires_grad = False``."""
-    for node in ast.walk(tree):
+    for node in walk(tree):
         over = node.iter if isinstance(node, ast.For) else None
         if not (isinstance(over, ast.Call) and ast.unparse(over.func).endswith(".named_parameters")):
             continue
         off = [
-            one for one in ast.walk(node)
+            one for one in walk(node)
             if (isinstance(one, ast.Assign) and ast.unparse(one.targets[0]).endswith(".requires_grad")
                 and ast.unparse(one.value) == "False")
             or (isinstance(one, ast.Call) and ast.unparse(one).endswith(".requires_grad_(False)"))
         ]  # fmt: skip
         freed = re.search(r"requires_grad(_\(| = )True", ast.unparse(tree))
         if owner_of(over) in owners and off and not freed:
-            tests = [n.test for n in ast.walk(node) if isinstance(n, ast.If)]
+            tests = [n.test for n in walk(node) if isinstance(n, ast.If)]
             yield Fault(
                 MISSING, off[0].lineno,
                 f"parameters of {owner_of(over)} are frozen"

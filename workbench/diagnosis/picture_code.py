@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from workbench.diagnosis.augmentation_code import MIRRORED_ALONE, POINTS
-from workbench.diagnosis.loop_code import Fault, backwards, calls, methods, modes_set, name_of
+from workbench.diagnosis.loop_code import Fault, backwards, calls, methods, modes_set, name_of, walk
 
 ORDER, RANGE, USED_IN_TRAINING = "channel order", "value range", "network is used in training mode"
 # ImageNet's numbers in the order r, g, b, of pixels from 0 to 1 and from 0 to 255.
@@ -40,7 +40,7 @@ def faults_of_pictures(tree: ast.Module) -> Iterator[Fault]:
             "exchange the channels: cv2.cvtColor(image, cv2.COLOR_BGR2RGB)",
         )  # fmt: skip
     yield from _range(tree, text)
-    for made in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "__getitem__"):
+    for made in (n for n in walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "__getitem__"):
         yield from _sides(made, text)
         yield from _resized(made)
     yield from _in_training_mode(tree)
@@ -72,7 +72,7 @@ def _sides(made: ast.FunctionDef, text: str) -> Iterator[Fault]:
         return
     inside = ast.unparse(made)
     mirrored = re.search(r"\[:, ::-1|fliplr\(|hflip\(|FLIP_LEFT_RIGHT|cv2\.flip\(\w+, 1\)", inside)
-    for node in ast.walk(made):
+    for node in walk(made):
         if not (isinstance(node, ast.Assign) and mirrored and POINTS.search(ast.unparse(node.targets[0]))):
             continue
         target = ast.unparse(node.targets[0])
@@ -98,11 +98,11 @@ def _resized(made: ast.FunctionDef) -> Iterator[Fault]:
     if not sizes:
         return
     points = {
-        n.id for n in ast.walk(made) if isinstance(n, ast.Name) and POINTS.search(n.id)
+        n.id for n in walk(made) if isinstance(n, ast.Name) and POINTS.search(n.id)
         and not isinstance(n.ctx, ast.Load)
     }  # fmt: skip
     changed = [
-        n for n in ast.walk(made)
+        n for n in walk(made)
         if (isinstance(n, (ast.BinOp, ast.AugAssign)) and any(p in ast.unparse(n) for p in points))
         # What is given the sizes or a factor as well may scale them.
         or (isinstance(n, ast.Call) and len(n.args) + len(n.keywords) > 1
@@ -122,7 +122,7 @@ def _in_training_mode(tree: ast.Module) -> Iterator[Fault]:
     if any(backwards(tree)) or any(modes_set(tree, False)) or any(modes_set(tree, True)):
         return
     off = [
-        n for n in ast.walk(tree)
+        n for n in walk(tree)
         if isinstance(n, ast.With) and re.search(r"no_grad\(|inference_mode\(", ast.unparse(n.items[0]))
     ]  # fmt: skip
     networks = {ast.unparse(c.func).rpartition(".")[0]: c for c in methods(tree, "load_state_dict")}

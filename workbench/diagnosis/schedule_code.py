@@ -21,6 +21,7 @@ from workbench.diagnosis.loop_code import (
     reached,
     used_elsewhere,
     uses_framework,
+    walk,
 )
 from workbench.recipes.value_rules import DECAYED, RATES
 
@@ -59,8 +60,8 @@ def faults_of_rates(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
         loop: the innermost one with a backward pass.
     """
     yield from _sizes(tree)
-    around = [n for n in ast.walk(tree) if isinstance(n, ast.For) and n is not loop]
-    around = [n for n in around if any(inner is loop for inner in ast.walk(n))]
+    around = [n for n in walk(tree) if isinstance(n, ast.For) and n is not loop]
+    around = [n for n in around if any(inner is loop for inner in walk(n))]
     epochs = next((n for one in around if (n := _count(tree, one)) is not None), None)
     for name, made in _schedulers(tree).items():
         yield from _of_scheduler(tree, loop, name, made, epochs)
@@ -72,7 +73,7 @@ def _schedulers(tree: ast.Module) -> dict[str, ast.Call]:
     """Schedulers that a file makes, by the name that they are given."""
     return {
         ast.unparse(node.targets[0]): node.value
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.Assign)
         and isinstance(node.value, ast.Call)
         and KINDS.search(name_of(node.value))
@@ -112,7 +113,7 @@ def _sizes(tree: ast.Module) -> Iterator[Fault]:
                     "step",
                     "decay by 0.01 to 0.1 with AdamW, by 1e-4 with SGD",
                 )  # fmt: skip
-        for group in (n for one in call.args for n in ast.walk(one) if isinstance(n, ast.Dict)):
+        for group in (n for one in call.args for n in walk(one) if isinstance(n, ast.Dict)):
             pairs = zip(group.keys, group.values, strict=True)
             entry = {ast.unparse(key): value for key, value in pairs if key is not None}
             if (own := number_of(tree, entry.get("'lr'"))) is not None and own < low:
@@ -272,7 +273,7 @@ def _resumed(tree: ast.Module) -> Iterator[Fault]:
     """A run that goes on at a later epoch, without the state of its scheduler or of its optimizer."""
     starts = [
         n.iter.args[0]
-        for n in ast.walk(tree)
+        for n in walk(tree)
         if isinstance(n, ast.For) and isinstance(n.iter, ast.Call)
         and name_of(n.iter) == "range" and len(n.iter.args) == 2
     ]  # fmt: skip

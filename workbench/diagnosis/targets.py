@@ -29,6 +29,9 @@ MEDIA = (".jpg", ".jpeg", ".png", ".bmp", ".webp", *VIDEOS)
 _HEAD = 1 << 16
 # Bytes of the longest script that somebody writes by hand; a parser takes several hundred times as many.
 _CODE = 1 << 20
+# Nodes of the syntax tree of the longest script, how deep they lie in each other, and bits of its numbers:
+# rules about code compare its parts with each other.
+_NODES, _DEEP, _BITS = 15_000, 100, 1000
 # Bytes of a json of no known kind up to which it is read whole, to say whether it is damaged.
 _WHOLE = 1 << 26
 
@@ -264,9 +267,33 @@ def _python(path: Path) -> tuple[Kind, str]:
         tree = tree_of(data.decode(errors="replace"))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return "damaged", f"is no Python that can be read ({error.__class__.__name__}: {error})"
+    if (kind := _kind_of_code(tree)) == "config":
+        return kind, ""
+    why = _beyond(tree)
+    return ("unknown", why) if why else (kind, "")
+
+
+def _beyond(tree: ast.Module) -> str:
+    """Why code is none that somebody writes by hand; "" where it may be."""
+    layer: list[ast.AST] = [tree]
+    nodes = depth = 0
+    while layer:
+        nodes, depth = nodes + len(layer), depth + 1
+        if nodes > _NODES:
+            return f"has more than {_NODES} expressions and statements, as no training script has"
+        if depth > _DEEP:
+            return f"has more than {_DEEP} expressions and statements inside of each other"
+        numbers = [n.value for n in layer if isinstance(n, ast.Constant) and isinstance(n.value, int)]
+        if any(number.bit_length() > _BITS for number in numbers):
+            return f"has a whole number of more than {_BITS} bits"
+        layer = [inner for node in layer for inner in ast.iter_child_nodes(node)]
+    return ""
+
+
+def _kind_of_code(tree: ast.Module) -> Kind:
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     if "load" in functions:
-        return "adapter", ""
+        return "adapter"
     classes = any(isinstance(node, ast.ClassDef) for node in tree.body)
     values = [node for node in tree.body if isinstance(node, ast.Assign)]
     # A config of mmengine may hold a small function; a training script has more code than values, or calls.
@@ -276,7 +303,7 @@ def _python(path: Path) -> tuple[Kind, str]:
         isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _root(node.value.func) not in own
         for node in tree.body
     )
-    return ("code" if classes or loops or calls or len(functions) > len(values) else "config"), ""
+    return "code" if classes or loops or calls or len(functions) > len(values) else "config"
 
 
 def _root(node: ast.expr) -> str:

@@ -44,6 +44,8 @@ from workbench.diagnosis.loop_code import (
     owner_of,
     sets_grad_to_none,
     steps_of,
+    unchanged,
+    walk,
 )
 from workbench.diagnosis.loss_code import UNSHUFFLED, faults_of_data, faults_of_losses
 from workbench.diagnosis.mode_code import EVALUATING, faults_of_modes
@@ -114,7 +116,7 @@ def script_in(text: str, path: Path) -> Script | None:
         path: its name, for people.
     """
     try:
-        tree = written_out(tree_of(text))
+        tree = unchanged(written_out(tree_of(text)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     loop, lines, clips = _innermost(tree), text.splitlines(), _clips(tree)
@@ -132,14 +134,14 @@ def script_in(text: str, path: Path) -> Script | None:
 
 def _innermost(tree: ast.AST) -> Loop | None:
     """The innermost loop with a backward pass; else the ``training_step`` with one."""
-    nodes = list(ast.walk(tree))
+    nodes = list(walk(tree))
     loops: list[Loop] = [node for node in nodes if isinstance(node, (ast.For, ast.While))]
     with_backward = [loop for loop in loops if any(backwards(loop))]
     if not with_backward:
         steps = (n for n in nodes if isinstance(n, ast.FunctionDef) and n.name == "training_step")
         return next((step for step in steps if any(backwards(step))), None)
     # Of loops that were written out in one line, the inner one is the smaller.
-    return max(with_backward, key=lambda n: (n.lineno, -sum(1 for _ in ast.walk(n))), default=None)
+    return max(with_backward, key=lambda n: (n.lineno, -sum(1 for _ in walk(n))), default=None)
 
 
 def _faults(
@@ -200,7 +202,7 @@ def _clip_faults(
     # The last one: a branch without clipping may step before one that clips.
     step = next(reversed(steps_of(tree, loop)), None)
     for clip, value, of_norm in clips:
-        if step is not None and any(inner is clip for inner in ast.walk(loop)) and clip.lineno > step.lineno:
+        if step is not None and any(inner is clip for inner in walk(loop)) and clip.lineno > step.lineno:
             yield Fault(
                 LATE_CLIP, clip.lineno,
                 f"gradients are clipped in line {clip.lineno}, after line {step.lineno} took the step",
@@ -250,12 +252,12 @@ def _cleared_early(loop: Loop) -> Iterator[Fault]:
 
 def _settings(tree: ast.Module) -> Iterator[tuple[str, int, bool]]:
     """Where parameters of which part are set to need a gradient, or none: owner, line, whether one."""
-    for node in ast.walk(tree):
+    for node in walk(tree):
         over = node.iter if isinstance(node, ast.For) else None
         if not (isinstance(over, ast.Call) and name_of(over) == "parameters"):
             continue
         variable = ast.unparse(node.target)  # type: ignore[union-attr] - `over` is of a loop
-        for one in ast.walk(node):
+        for one in walk(node):
             if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]).endswith(".requires_grad"):
                 yield owner_of(over), one.lineno, not _is_false(one.value)
             elif isinstance(one, ast.Call) and ast.unparse(one.func) == f"{variable}.requires_grad_":
@@ -320,7 +322,7 @@ def _detached(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
 
 def _once_an_epoch(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     """A step behind the loop over the batches, and none in it."""
-    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    functions = {node.name: node for node in walk(tree) if isinstance(node, ast.FunctionDef)}
     called = [functions[name_of(call)] for call in calls(loop) if name_of(call) in functions]
     outer = [one for one in loops_around(tree, loop) if one is not loop]
     of_batches = isinstance(loop, ast.For) and (
@@ -357,8 +359,13 @@ def _made_anew(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
 
 def _wrong_unit(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
     """A scheduler that counts epochs and is stepped after every batch, or the other way round."""
-    epochs = [_count(outer) for outer in loops_around(tree, loop) if outer is not loop]
-    for node in ast.walk(tree):
+    around = loops_around(tree, loop)
+    epochs = [_count(outer) for outer in around if outer is not loop]
+    steps: dict[str, list[ast.Call]] = {}
+    for call in (call for one in around for call in methods(one, "step")):
+        steps.setdefault(owner_of(call), []).append(call)
+    within = {id(call) for call in methods(loop, "step")}
+    for node in walk(tree):
         if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
             continue
         words = {word.arg: ast.unparse(word.value) for word in node.value.keywords}
@@ -366,9 +373,9 @@ def _wrong_unit(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
         if length is None and name_of(node.value) == "CosineAnnealingLR" and len(node.value.args) > 1:
             length = ast.unparse(node.value.args[1])
         owner = ast.unparse(node.targets[0])
-        stepped = next((call for call in methods(loop, "step") if owner_of(call) == owner), None)
+        late = steps.get(owner, [])
+        stepped = next((call for call in late if id(call) in within), None)
         of_batches = "steps_per_epoch" in words or any(BATCHES.search(text) for text in words.values())
-        late = [c for one in loops_around(tree, loop) for c in methods(one, "step") if owner_of(c) == owner]
         if of_batches and stepped is None and late:
             yield Fault(
                 FEW_STEPS, late[0].lineno,
@@ -395,7 +402,7 @@ def _count(loop: Loop) -> str:
 
 def _replaced_late(tree: ast.Module, owner: str, made: int) -> Iterator[Fault]:
     """A layer that takes the place of one of the network's behind the line that makes the optimizer."""
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
             continue
         target, layer = node.targets[0], ast.unparse(node.value.func)
@@ -462,7 +469,7 @@ def _loader_faults(tree: ast.Module, loop: Loop, lines: Sequence[str]) -> Iterat
         for call in calls(over)
     )
     # A loader that the loop does not go through may shuffle as it likes.
-    simple = [n for n in ast.walk(tree) if isinstance(n, ast.stmt) and not getattr(n, "body", ())]
+    simple = [n for n in walk(tree) if isinstance(n, ast.stmt) and not getattr(n, "body", ())]
     drawn = any(SHUFFLED.search(text) for n in simple if "DataLoader(" not in (text := ast.unparse(n)))
     epochs = [one for one in loops_around(tree, loop) if one is not loop]
     if cut and epochs and all(map(_count, epochs)) and not drawn:

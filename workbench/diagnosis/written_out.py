@@ -14,6 +14,8 @@ from workbench.core.python_text import tree_of
 from workbench.diagnosis.loop_code import OPTIMIZERS, assigned, backwards, calls, methods, name_of
 
 STEP = "training_step"
+# LightningModules of one file that are looked at; scripts have one to three.
+_CLASSES = 20
 SCHEDULERS = ("LR", "LROnPlateau", "WarmRestarts")
 
 
@@ -24,7 +26,9 @@ def written_out(tree: ast.Module) -> ast.Module:
         tree: of a file; it is changed.
     """
     _unpack(tree)
-    for made in [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]:
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    with_step = [c for c in classes if any(getattr(n, "name", "") == STEP for n in c.body)]
+    for made in with_step[:_CLASSES]:  # each looks through the whole file
         _lightning(tree, made)
     _in_epochs(tree)
     return ast.fix_missing_locations(tree)
@@ -45,12 +49,23 @@ def _single(statement: ast.stmt) -> list[ast.stmt]:
     if not (isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)):
         return [statement]
     names = {ast.unparse(one) for one in target.elts}
-    read = {ast.unparse(n) for n in ast.walk(value) if isinstance(n, (ast.Name, ast.Attribute))}
+    read = _names_in(value)
     starred = any(isinstance(one, ast.Starred) for one in (*target.elts, *value.elts))
     if len(target.elts) != len(value.elts) or starred or names & read:
         return [statement]
     pairs = zip(target.elts, value.elts, strict=True)
     return [ast.copy_location(ast.Assign([one], own), statement) for one, own in pairs]
+
+
+def _names_in(value: ast.expr) -> set[str]:
+    """The names in an expression, and their attributes: ``a``, ``a.b`` and ``a.b.c`` of ``a.b.c``."""
+    texts: dict[int, str] = {}
+    for node in reversed(list(ast.walk(value))):  # inner ones first, so that each is put together once
+        if isinstance(node, ast.Name):
+            texts[id(node)] = node.id
+        elif isinstance(node, ast.Attribute) and id(node.value) in texts:
+            texts[id(node)] = f"{texts[id(node.value)]}.{node.attr}"
+    return set(texts.values())
 
 
 # A loop over the batches in a function of its own.

@@ -319,7 +319,9 @@ def without_repetition(claims: Sequence[Claim]) -> list[Claim]:
     """Each claim once: a text often says the same thing in several places."""
     unique: dict[tuple[str, str, str], Claim] = {}
     for claim in claims:
-        value = float(claim.value) if type(claim.value) is int else claim.value
+        # 1 and 1.0 are the same; a float has no room for a number of more bits.
+        small = type(claim.value) is int and claim.value.bit_length() <= 1000
+        value = float(claim.value) if small else claim.value
         key = (claim.key, str(value), claim.recipe)
         if not claim.key:
             key = ("", claim.text, "")

@@ -32,8 +32,9 @@ _UPSTREAM = re.compile(
 _LABEL = re.compile(r"^\s*(?:#{1,6}\s|\*\*|[-*]\s|\d+\.\s)")
 _PATH = re.compile(r"`([\w./-]+/[\w.-]+\.(?:py|ya?ml))`")
 _SIZES = {"base": "b", "large": "l", "huge": "h", "small": "s"}
-# Lines, blocks and depths beyond any audit.
-_LINES = 20_000
+# Lines of Markdown and of plain text, blocks, depths and bits of a number beyond any audit.
+_LINES, _PLAIN_LINES = 20_000, 2000
+_BITS = 1000
 _BLOCKS = 200
 # Of one block; Sapiens' whole config makes 60.
 _CLAIMS = 200
@@ -60,8 +61,7 @@ def markdown_claims(text: str) -> tuple[list[Claim], str]:
     Returns:
         claims in the order of the text, each once; name of the recipe, "" where the text names none.
     """
-    if text.count("\n") > _LINES:
-        raise ValueError(f"statements in more than {_LINES} lines are refused")
+    _refuse_more_lines(text, _LINES)
     about = _recipe_of(text)
     claims: list[Claim] = []
     prose, blocks = _parts(text)
@@ -81,6 +81,11 @@ def markdown_claims(text: str) -> tuple[list[Claim], str]:
             claims += _block_claims(block, about)
     claims.sort(key=lambda claim: claim.line)
     return without_repetition(claims), about
+
+
+def _refuse_more_lines(text: str, most: int) -> None:
+    if len(text.splitlines()) > most:
+        raise ValueError(f"statements in more than {most} lines are refused")
 
 
 def code_claims(text: str, about: str) -> list[Claim]:
@@ -224,7 +229,8 @@ class _Literals:
         if depth > _DEPTH:
             return self.MISSING
         if isinstance(node, ast.Constant):
-            return node.value
+            is_endless = isinstance(node.value, int) and node.value.bit_length() > _BITS
+            return self.MISSING if is_endless else node.value
         if isinstance(node, ast.Name):
             return self.names.get(node.id, self.MISSING)
         if isinstance(node, (ast.List, ast.Tuple)):
@@ -335,7 +341,7 @@ def _decay(node: ast.BinOp) -> tuple[float, tuple[int | None, ...]] | None:
 def _integer(node: ast.expr, names: Mapping[str, int]) -> int | None:
     """An expression of sums and differences of whole numbers; None where it is another."""
     if isinstance(node, ast.Constant) and isinstance(node.value, int):
-        return node.value
+        return node.value if node.value.bit_length() <= _BITS else None
     if isinstance(node, ast.Name):
         return names.get(node.id)
     if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub)):
@@ -436,6 +442,7 @@ def _toml_claims(text: str, name: str) -> tuple[list[Claim], str]:
 def _text_claims(text: str) -> tuple[list[Claim], str]:
     from workbench.checkpoints.config_reader import read_config
 
+    _refuse_more_lines(text, _PLAIN_LINES)
     claims, name = [], ""
     for number, line in enumerate(text.splitlines(), 1):
         line = line.partition("#")[0].strip()

@@ -96,7 +96,10 @@ def equal(name: str, a: Any, b: Any) -> bool:
 def _equal(a: Any, b: Any) -> bool:
     numbers = [isinstance(v, (int, float)) for v in (a, b)]
     if all(numbers):
-        return a == b or math.isclose(a, b, rel_tol=_RELATIVE)
+        try:
+            return a == b or math.isclose(a, b, rel_tol=_RELATIVE)
+        except OverflowError:  # a whole number for which a float has no room
+            return False
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, (list, tuple)) != isinstance(b, (list, tuple)):
