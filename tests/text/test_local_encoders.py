@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import string
 
 import numpy as np
@@ -119,6 +121,44 @@ def test_a_folder_that_names_foreign_code_is_refused_and_nothing_is_imported(
         (tmp_path / "modules.json").write_text(json.dumps(modules))
         with pytest.raises(ValueError, match=says):
             sentence_encoder(tmp_path)(SENTENCES)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        # What sentence-transformers hands on to transformers: files, folders and code from elsewhere.
+        ("sentence_bert_config.json", {"tokenizer_args": {"vocab_file": "/etc/passwd"}}, "sets vocab_file"),
+        ("sentence_bert_config.json", {"model_args": {"subfolder": "../other"}}, "sets subfolder"),
+        ("config.json", {"_attn_implementation": "somebody/kernel"}, "sets _attn_implementation"),
+        ("model.safetensors.index.json", {"weight_map": {"a": "../b.safetensors"}}, "lies outside"),
+        ("adapter_config.json", {"base_model_name_or_path": "/other"}, "names another model"),
+        ("config.json", {"vocab_size": 10**8}, "asks for vocab_size 100000000, and the files"),
+        ("config.json", {"hidden_size": 10**5}, "asks for hidden_size 100000, and the files"),
+        ("config.json", {"num_hidden_layers": 10**4}, "asks for 10000 layers"),
+        ("1_Dense/config.json", {"in_features": 900, "out_features": 900}, "asks for 900 to 900 features"),
+    ],
+)
+def test_a_config_leads_neither_out_of_the_folder_nor_to_memory(bert, tmp_path, file, content, says):
+    shutil.copytree(bert, tmp_path / "own")
+    path = tmp_path / "own" / file
+    path.parent.mkdir(exist_ok=True)
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(before | content))
+    with pytest.raises(ValueError, match=says):
+        sentence_encoder(tmp_path / "own")(SENTENCES)
+
+
+@pytest.mark.parametrize("name", ["link", "pipe"])
+def test_neither_links_out_of_an_encoders_folder_nor_pipes_are_read(bert, tmp_path, name):
+    shutil.copytree(bert, tmp_path / "own")
+    vocabulary = tmp_path / "own" / "vocab.txt"
+    vocabulary.rename(tmp_path / "vocab.txt")
+    if name == "link":
+        vocabulary.symlink_to(tmp_path / "vocab.txt")
+    else:
+        os.mkfifo(vocabulary)
+    with pytest.raises(ValueError, match=r"leads out of the folder|no regular file"):
+        sentence_encoder(tmp_path / "own")(SENTENCES)
 
 
 def test_a_tokenizer_that_names_code_of_its_folder_is_refused_without_asking(clip, tmp_path, monkeypatch):
