@@ -23,8 +23,8 @@ _STEPS = 3
 _WIDTH = 12
 _PREFIXES = 3
 _DEPTH = 4  # parts of a name in which a part inside is looked for
-# Renamings that bring less than this share of the file's and of the model's tensors are chance: small layers
-# of any two networks have equal shapes somewhere.
+# Renamings that bring less than this share of the file's and of the model's tensors are chance, unless they
+# fill the model: small layers of any two networks have equal shapes somewhere.
 _LEAST_SHARE = 0.1
 # Between the parts of a name in files that were not written by a torch module.
 _SEPARATORS = re.compile(r"[:/]+")
@@ -104,9 +104,19 @@ def propose(
                 left -= taken
                 rules.append(replace(rule, fixes=rule.fixes - taken))
             found, clash = _State(other.count, (Rule(text, gain), *rules), other.pieces), clash_of_other
-    if found.count - fitting(pieces, model) < _LEAST_SHARE * min(len(pieces), len(model)):
+    gained = found.count - fitting(pieces, model)
+    if gained < _LEAST_SHARE * min(len(pieces), len(model)) and not (gained and _is_filled(found, model)):
         return (), pieces, clash
     return found.rules, found.pieces, "" if found.count == len(model) else clash
+
+
+def _is_filled(state: _State, model: Mapping[str, Shape]) -> bool:
+    """Whether every tensor of the model has its piece, counters of batches aside: no chance does that."""
+    return all(
+        name in state.pieces and state.pieces[name].shape == shape
+        for name, shape in model.items()
+        if not name.endswith("num_batches_tracked")
+    )
 
 
 def _searched(pieces: Pieces, model: Mapping[str, Shape]) -> tuple[_State, str]:
