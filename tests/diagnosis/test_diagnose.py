@@ -155,6 +155,10 @@ def test_a_proof_outranks_every_circumstance():
         "main finding is: always there; what it costs was not measured; also found: always there (OKS"
         in answer
     )
+    # What it rests on and was not looked at stands beside the cause.
+    assumed = dataclasses.replace(broken, assumption="your predict is the published one")
+    answer = Diagnosis("run", "a checkpoint", (assumed, flip), {}, {}, {}).sentences()[0]
+    assert "main finding is: always there (only if your predict is the published one); what it" in answer
     assert Diagnosis("run", "a checkpoint", (flip,), {}, {}, {}).plot().layout.xaxis.title.text == (
         f"change of OKS{ASIDE} by undoing the cause"
     )

@@ -326,14 +326,14 @@ def _by_reason(not_testable: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _main_cause(first: Finding, symptom: Finding | None) -> str:
     """The first finding as a clause; `symptom` is what it explains and what undoing that gives back."""
-    effect = first.effect
+    effect, name = first.effect, _named(first)
     if symptom is not None:
-        return f"the main cause is: {first.cause}; it explains what was proved: {_brief(symptom)}"
+        return f"the main cause is: {name}; it explains what was proved: {_brief(symptom)}"
     if effect is not None and _is_aside(first):
         return f"no cause of this figure was found; in the flip test, which it does not use: {_brief(first)}"
     if effect is not None and first.confidence in ("likely", "possible") and not is_proved(first):
         return (
-            f"the most likely cause is: {first.cause}; it is not proved: undoing it changes "
+            f"the most likely cause is: {name}; it is not proved: undoing it changes "
             f"{effect.measure} by {effect.text().removeprefix(effect.measure).strip()}"
         )
     if effect is not None:
@@ -342,14 +342,20 @@ def _main_cause(first: Finding, symptom: Finding | None) -> str:
         gain = f"undoing it raises {effect.measure} by {effect.delta:.3f}{interval}"
         if effect.delta <= 0:
             gain = f"undoing it changes {effect.measure} by {effect.delta:+.3f}{interval}"
-        return f"the main cause is: {first.cause}; {gain}"
+        return f"the main cause is: {name}; {gain}"
     if first.confidence in ("likely", "possible"):
-        return f"the most likely cause is: {first.cause}; it is not proved"
-    return f"the main finding is: {first.cause}; what it costs was not measured"
+        return f"the most likely cause is: {name}; it is not proved"
+    return f"the main finding is: {name}; what it costs was not measured"
+
+
+def _named(finding: Finding) -> str:
+    """The cause, with the condition under which it is one where that was not looked at."""
+    return f"{finding.cause} (only if {finding.assumption})" if finding.assumption else finding.cause
 
 
 def _brief(finding: Finding) -> str:
-    return finding.cause if finding.effect is None else f"{finding.cause} ({finding.effect.text()})"
+    name = _named(finding)
+    return name if finding.effect is None else f"{name} ({finding.effect.text()})"
 
 
 def _count(number: int, one: str, many: str) -> str:
