@@ -326,3 +326,25 @@ def test_score_of_one_category_leaves_out_results_of_others(workbench, folder):
     (folder / "none.json").write_text(json.dumps([{**bodies[0], "category_id": 77}]))
     code, _, err = workbench("score", folder / "none.json", "--data", folder / "both.json", "--category", "1")
     assert (code, "category 77 is not in the annotations" in err) == (2, True)
+
+
+def test_score_says_when_scores_do_not_rank_and_when_poses_are_listed_twice(workbench, folder):
+    data = json.loads((folder / "set.json").read_text())
+    poses = [
+        {"image_id": a["image_id"], "category_id": 1, "keypoints": a["keypoints"], "score": 0.1 * n}
+        for n, a in enumerate(data["annotations"], start=1)
+    ]
+    given = {
+        "ranked": poses,
+        "equal": [{**pose, "score": 1} for pose in poses],
+        "twice": [*poses, {**poses[0], "score": 0.05}],
+    }
+    found = {}
+    for name, results in given.items():
+        (folder / f"{name}.json").write_text(json.dumps(results))
+        code, out, err = workbench("score", folder / f"{name}.json", "--data", folder / "set.json", "--json")
+        assert code == 0, err
+        found[name] = json.loads(out)["findings"]
+    assert not any("poses" in text for text in found["ranked"])
+    assert any("all 6 poses have the score 1: their order" in text for text in found["equal"])
+    assert any("1 of 7 poses repeat another one of their image exactly" in text for text in found["twice"])

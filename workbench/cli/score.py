@@ -58,7 +58,7 @@ def command(
     from workbench.data.image_lints import pixel_lints
     from workbench.data.lints import lints
     from workbench.evaluation.predicted_part import part_of_predictions
-    from workbench.evaluation.result_lists import keypoint_count, minus_ones, with_own_annotations
+    from workbench.evaluation.result_lists import keypoint_count, minus_ones, unranked, with_own_annotations
 
     given = read_json(results) if results is not None and results.suffix != ".parquet" else None
     pose_set = opened(
@@ -83,7 +83,7 @@ def command(
     findings = (*lints(pose_set), *counted_findings(pose_set), *pixel_lints(pose_set))
     findings = (*findings, *([part.sentence] if part.sentence else []))
     name = results.name if results is not None else "the annotations, moved by 3 pixels"
-    findings = (*findings, *minus_ones(predictions, name))
+    findings = (*findings, *minus_ones(predictions, name), *unranked(predictions, name))
     if others:
         findings = (
             *findings,

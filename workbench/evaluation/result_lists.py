@@ -37,6 +37,31 @@ def minus_ones(predictions: Predictions, name: str) -> tuple[str, ...]:
     )
 
 
+def unranked(predictions: Predictions, name: str) -> tuple[str, ...]:
+    """Poses whose scores do not rank them, and poses that are listed more than once, one sentence each.
+
+    Args:
+        predictions: as read.
+        name: of the file.
+    """
+    score, count = predictions.score, len(predictions.score)
+    found = []
+    if count > 1 and (score == score[0]).all():
+        found.append(
+            f"{name}: all {count} poses have the score {score[0]:g}: their order in the file ranks "
+            "them, and AP depends on it"
+        )
+    rows = np.column_stack(
+        [predictions.image_id, predictions.category_id, predictions.keypoints.reshape(count, -1)]
+    )
+    again = count - len(np.unique(np.nan_to_num(rows, nan=-np.inf), axis=0))
+    if again:
+        found.append(
+            f"{name}: {again} of {count} poses repeat another one of their image exactly, and count as false"
+        )
+    return tuple(found)
+
+
 def keypoint_count(results: Any) -> int | None:
     """How many keypoints a result list has, by its first entry; None when it does not say."""
     if not isinstance(results, Sequence) or not results or not isinstance(results[0], Mapping):
