@@ -84,6 +84,15 @@ def test_instances_behind_a_number_are_as_many_as_the_number():
         report.instances("jiter")
 
 
+@pytest.mark.parametrize("poses", [[], [pose(ONE)]])
+def test_a_set_without_annotations_has_no_errors_to_sort(poses):
+    report = made([], poses)
+    assert "no instance that counts" in report.summary()
+    assert math.isnan(report.ap)
+    assert all(row["judged"] == 0 for row in [*report.per_keypoint(), *report.by_visibility()])
+    json.dumps(report.to_json())
+
+
 def test_an_undetected_instance_is_one_that_no_pose_lies_on():
     """By hand: one of two is found perfectly. Without the undetected one AP is 1; a pose at OKS .3 detects
     it."""

@@ -237,6 +237,8 @@ class Comparison(Report):
             )
         interval = self.intervals[-1]
         luck = "" if interval.certain else ", so the change may be due to the choice of images"
+        if interval.low == interval.delta == interval.high == 0:
+            luck = ", which no choice of these images changes"
         mark = f" NOT COMPARABLE, protocols differ ({self.differences[0]})." if self.differences else ""
         return (
             f"{self.titles[0]} to {self.titles[-1]}: AP {first:.3f} -> {last:.3f}, {interval}{luck}; "

@@ -121,7 +121,8 @@ def localise(result: KeypointAP, mirror: Collection[int]) -> Localisation:
     found = match(truth, result.detections, result.sigmas, result.max_dets, np.array([LOCATED]))
     partner = found.partner[0, 0]
     labelled = (truth.keypoints[..., 2] > 0).any(1)
-    counted = np.asarray(labelled & ~truth.ignored)
+    # One more for NOBODY, -1: there may be no annotation at all.
+    counted = np.append(labelled & ~truth.ignored, False)
     chosen = np.flatnonzero((partner != NOBODY) & counted[partner])
     detection, target = found.detection[chosen], partner[chosen]
     M = len(chosen)
@@ -221,7 +222,9 @@ def repaired(
     with np.errstate(divide="ignore"):
         logs = -np.log(similarity.clip(np.finfo(float).tiny, 1.0))
     away = np.sqrt(logs * squares * truth.area[found.truth][:, None]) * result.sigmas
-    goal = truth.keypoints[found.truth][..., :2] + np.stack([away, np.zeros_like(away)], -1)
+    # A set without annotations has no keypoints either, whatever the skeleton.
+    wanted = truth.keypoints[found.truth].reshape(*found.kind.shape, 3)[..., :2]
+    goal = wanted + np.stack([away, np.zeros_like(away)], -1)
     # An empty result has no keypoints, whatever the skeleton.
     points = as_written(result.detections.keypoints).reshape(len(result.detections), len(result.sigmas), 2)
     points[found.detection] = np.where(wrong[..., None], goal, points[found.detection])
