@@ -295,7 +295,9 @@ def check_values(components: Sequence[Any], values: Sequence[Any]) -> None:
 
 def _refused(block_fn: Any, error: BaseException) -> gr.Error:
     """The error for the page, and one line in the log."""
-    name, text = getattr(block_fn, "api_name", None) or block_fn, sentence(error)[:LONGEST_SENTENCE]
+    # As text a gr.Error is its message in quotes.
+    said = error.message if isinstance(error, gr.Error) else sentence(error)
+    name, text = getattr(block_fn, "api_name", None) or block_fn, said[:LONGEST_SENTENCE]
     _log.warning("%s refused its input: %s", name, text[:300])
     return gr.Error(text, print_exception=False)
 

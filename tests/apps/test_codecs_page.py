@@ -88,7 +88,7 @@ def test_sizes_of_ones_own_are_measured_and_wrong_ones_are_one_sentence(client, 
     assert "60x120" in facts["assumption"]
     for values, said in (
         (("48x64", "16x12", "", "", ""), "exchanged"),
-        (("48", "", "", "", ""), "such as 192x256"),
+        (("48", "", "", "", ""), "^expected WIDTHxHEIGHT in pixels, such as 192x256, got '48'$"),
         (("", "", "wide", "", ""), "σ: expected a number"),
         (("48x64", "", "", "0.1", ""), "split ratio"),
     ):

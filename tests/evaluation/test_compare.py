@@ -152,9 +152,12 @@ class TestComparison:
         assert report.intervals[0].low > 0.2
         figure = report.plot()
         assert figure.data[0].y[1] == pytest.approx(report.evaluations[1].figures["AP"])
+        assert figure.layout.xaxis.title.text == "model"  # two files or models are no epochs
+        assert "\nmodel  " in report.text()
 
     def test_keeps_the_contract(self, people):
         report = compare(people, [(f"epoch {n}", epoch(people, n)) for n in (9, 5, 2)], resamples=20)
+        assert report.plot().layout.xaxis.title.text == "epoch"
         assert "\n" not in report.summary()
         facts = json.loads(json.dumps(report.to_json(), allow_nan=False))
         assert [e["title"] for e in facts["epochs"]] == ["epoch 9", "epoch 5", "epoch 2"]

@@ -99,7 +99,7 @@ def test_the_first_place_that_differs_is_where_the_difference_was_planted(change
     assert report.taps[first].relative > 1e-5
     assert bool(report.differing_weights) is weights_differ
     assert f"part at {place}" in report.summary()
-    wanted = "where they should be equal, convert or load" if weights_differ else "look at the code of"
+    wanted = "where both should have the same ones" if weights_differ else "look at the code of"
     assert wanted in report.summary()
 
 

@@ -246,11 +246,16 @@ class Comparison(Report):
             f"Protocol: {self.evaluations[-1].protocol.text()}."
         )
 
+    @property
+    def compared(self) -> str:
+        """What the titles are of: result files and different models are no epochs."""
+        return "epoch" if all(title.startswith("epoch") for title in self.titles) else "model"
+
     def plot(self) -> Figure:
         """AP and AR over the epochs, with the interval of each change from the first."""
         from workbench.figures import RUN_COLOURS, new_figure
 
-        figure = new_figure(self.summary(), x="epoch", y="AP, AR (0 to 1)")
+        figure = new_figure(self.summary(), x=self.compared, y="AP, AR (0 to 1)")
         values = {name: self._values(name) for name in ("AP", "AR")}
         for (name, value), colour in zip(values.items(), RUN_COLOURS, strict=False):
             spread = {}
@@ -333,7 +338,7 @@ class Comparison(Report):
         lines = [
             self.summary(),
             "",
-            f"{'epoch':<{width}}    AP     AR    change of AP            gained  lost",
+            f"{self.compared:<{width}}    AP     AR    change of AP            gained  lost",
         ]
         changes = ["", *map(str, self.intervals)] if self.intervals else [""] * len(self.titles)
         for e, (title, evaluation, change) in enumerate(

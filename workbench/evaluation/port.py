@@ -112,7 +112,7 @@ class PortReport(Report):
                 "and the warp"
             )
         if self.differing_weights:
-            return f"{self.weights}: where they should be equal, convert or load them again first"
+            return f"{self.weights}: where both should have the same ones, convert or load one of them again"
         return (
             f"{self.weights}: look at the code of {self.first_difference} and at what lies between it and "
             "the place before"
