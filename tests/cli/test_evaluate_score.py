@@ -299,7 +299,7 @@ class TestCompare:
         one = checkpoint(folder, 1, 0.0)
         code, _, err = workbench("compare", one, "--data", folder / "set.json")
         assert code == 2
-        assert "two files or more" in err
+        assert "two files or more; got epoch_1.pth" in err
 
 
 def test_score_of_one_category_leaves_out_results_of_others(workbench, folder):

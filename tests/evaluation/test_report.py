@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.evaluation.test_comparison_details import people_set, sees, true_points
+from workbench.checkpoints.demo import root
 
 
 @pytest.fixture
@@ -79,6 +80,16 @@ def test_the_command_in_the_report_makes_it_again(files, workbench):
     assert same(first) == same(again)
 
 
+def test_a_folder_of_one_checkpoint_is_a_report_too(workbench, tmp_path):
+    run = root() / "rtmpose-text-base"
+    code, out, err = workbench(
+        "report", run, "--data", "scenes-val", "--resamples", 2, "--diagnose", "none", "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["comparison"] is None
+    assert list(run.glob("*.pth")) == [run / "epoch_4.pth"]
+
+
 def test_one_result_file_without_a_log_is_a_report_too(files, workbench):
     folder, data = files
     (folder / "log.jsonl").unlink()
@@ -94,6 +105,7 @@ def test_one_result_file_without_a_log_is_a_report_too(files, workbench):
     ("more", "said"),
     [
         (("report",), "expected a run's folder"),
+        (("report", "EMPTY", "--data", "scenes-val"), "report: expected a run's folder or a file; got empty"),
         (("report", "absent.json", "--data", "scenes-val"), "absent.json"),
         (("report", "--demo", "--out", "report.pdf"), "ending in .html"),
         (
@@ -102,8 +114,9 @@ def test_one_result_file_without_a_log_is_a_report_too(files, workbench):
         ),
     ],
 )
-def test_what_cannot_be_reported_is_one_sentence(workbench, more, said):
-    code, out, err = workbench(*more)
+def test_what_cannot_be_reported_is_one_sentence(workbench, tmp_path, more, said):
+    (tmp_path / "empty").mkdir()
+    code, out, err = workbench(*(tmp_path / "empty" if word == "EMPTY" else word for word in more))
     assert (code, out) == (2, "")
     assert said in err
     assert len(err.strip().splitlines()) == 1

@@ -301,14 +301,18 @@ def is_results(path: Path) -> bool:
     return path.suffix.lower() == ".json" and not path.name.endswith(".index.json")
 
 
-def epochs_of(files: list[Path]) -> list[Path]:
+def epochs_of(files: list[Path], verb: str = "compare") -> list[Path]:
     """The files to compare: those given, a folder's checkpoints in the order of training.
 
     An index (``*.index.json``), and a folder with one, is one epoch: a model in parts.
 
+    Args:
+        files: checkpoints, predictions and folders of them.
+        verb: who asks; a report takes one epoch, everything else two or more.
+
     Raises:
         FileNotFoundError: a file is not there.
-        ValueError: fewer than two in all.
+        ValueError: too few in all.
     """
     from workbench.checkpoints.checkpoint_files import (
         CHECKPOINT_ENDINGS,
@@ -326,8 +330,10 @@ def epochs_of(files: list[Path]) -> list[Path]:
             found += training_order(models_in(path, (*CHECKPOINT_ENDINGS, ".parquet")))
         else:
             raise FileNotFoundError(f"{path}: no such checkpoint, predictions or folder")
-    if len(found) < 2:
-        raise ValueError(f"compare: expected a run's folder or two files or more, got {len(found)} files")
+    if len(found) < (1 if verb == "report" else 2):
+        wanted = "or a file" if verb == "report" else "of two epochs or more, or two files or more"
+        got = ", ".join(path.name for path in found or files) or "nothing"
+        raise ValueError(f"{verb}: expected a run's folder {wanted}; got {got}")
     return found
 
 

@@ -28,7 +28,7 @@ from workbench.core.errors import USER_ERRORS, beside, sentence
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from workbench.curves.report import CurvesReport, distinct
+    from workbench.curves.report import CurvesReport
     from workbench.data import PoseSet
     from workbench.diagnosis.report import Diagnosis
     from workbench.evaluation import History
@@ -117,7 +117,7 @@ def _chosen(files: list[Path], most: int) -> tuple[list[Path], list[str]]:
                 f"{files[0]}: no such checkpoint, predictions or folder{beside(files[0])}"
             )
         return files, []
-    paths = epochs_of(files)
+    paths = epochs_of(files, "report")
     if len(files) > 1 or len(paths) <= most:
         return paths, []
     chosen = [paths[int(i)] for i in np.linspace(0, len(paths) - 1, most).round()]
@@ -130,7 +130,7 @@ def _chosen(files: list[Path], most: int) -> tuple[list[Path], list[str]]:
 def _curves(files: list[Path], log: list[Path] | None, demo: bool) -> tuple[CurvesReport | None, list[Path]]:
     """Curves of the logs that were named, else of those beside the files; and the logs."""
     from workbench.curves import read_logs, read_runs, run_logs
-    from workbench.curves.report import CurvesReport
+    from workbench.curves.report import CurvesReport, distinct
 
     if log:
         runs = [run for one in log for run in read_runs(one)]
