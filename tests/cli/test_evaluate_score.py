@@ -348,3 +348,20 @@ def test_score_says_when_scores_do_not_rank_and_when_poses_are_listed_twice(work
     assert not any("poses" in text for text in found["ranked"])
     assert any("all 6 poses have the score 1: their order" in text for text in found["equal"])
     assert any("1 of 7 poses repeat another one of their image exactly" in text for text in found["twice"])
+
+
+@pytest.mark.parametrize("verb", [("score",), ("score", "--metric", "pck"), ("errors",), ("report",)])
+@pytest.mark.parametrize("poses", [0, 1])
+def test_a_set_without_annotations_has_no_figures_and_says_so(workbench, tmp_path, verb, poses):
+    names = list(COCO.keypoints)
+    image = {"id": 1, "file_name": "1.jpg", "width": 64, "height": 48}
+    empty = {"images": [image], "annotations": [], "categories": [{"id": 1, "name": "p", "keypoints": names}]}
+    (tmp_path / "empty.json").write_text(json.dumps(empty))
+    pose = {"image_id": 1, "category_id": 1, "keypoints": [9.0, 9.0, 1.0] * 17, "score": 0.5}
+    (tmp_path / "results.json").write_text(json.dumps([pose] * poses))
+    out = ["--images", tmp_path, "--out", tmp_path / "report.html"] if verb == ("report",) else []
+    code, text, err = workbench(
+        verb[0], tmp_path / "results.json", "--data", tmp_path / "empty.json", *verb[1:], *out
+    )
+    assert code == 0, err
+    assert "No AP" in text or "PCK -" in text

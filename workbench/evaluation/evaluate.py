@@ -402,7 +402,8 @@ def truth_of(
         )
     if len(items) != len(by_id):
         raise ValueError(f"{pose_set.name}: {len(by_id)} instances, but {len(items)} annotations in its json")
-    categories = [{"id": number, "name": name} for number, name in pose_set.categories.items()]
+    keypoints = list(pose_set.skeleton.keypoints)
+    categories = [{"id": n, "name": name, "keypoints": keypoints} for n, name in pose_set.categories.items()]
     images = [{"id": number} for number in pose_set.images]
     truth = GroundTruth.from_coco(
         {"images": images, "annotations": items, "categories": categories}, area_rule

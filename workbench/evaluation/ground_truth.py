@@ -102,6 +102,9 @@ class GroundTruth:
             twice = np.sort(ids)[:-1][np.diff(np.sort(ids)) == 0][0]
             raise ValueError(f"annotations: id {twice} occurs more than once; ids must be unique")
         keypoints = triplets(_column(items, "keypoints"), "annotations")
+        if not items:  # the categories alone say how many keypoints there would be
+            stated = [len(c["keypoints"]) for c in data["categories"] if isinstance(c.get("keypoints"), list)]
+            keypoints = np.zeros((0, max(stated, default=0), 3))
         crowd = np.array([bool(a.get("iscrowd", 0)) for a in items], bool)
         labelled = (keypoints[..., 2] > 0).sum(1)
         boxes = _boxes(items, (labelled == 0) | (area_rule == "box"))

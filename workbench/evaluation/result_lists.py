@@ -45,6 +45,8 @@ def unranked(predictions: Predictions, name: str) -> tuple[str, ...]:
         name: of the file.
     """
     score, count = predictions.score, len(predictions.score)
+    if not count:
+        return ()
     found = []
     if count > 1 and (score == score[0]).all():
         found.append(
