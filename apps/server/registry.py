@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,10 +100,12 @@ class Registry:
 
         Raises:
             KeyError: the run has no such epoch.
+            Refused: its file leads out of the served folders by now.
         """
         epochs = self.run(run).epochs
         if not 0 <= index < len(epochs):
             raise KeyError(f"{run} has epochs 0 to {len(epochs) - 1} by index, not {index}")
+        self.served.identity(epochs[index].path)
         return epochs[index]
 
     def last_checkpoint(self, run: str) -> Path:
@@ -126,8 +129,9 @@ class Registry:
         from workbench.checkpoints import open_checkpoint
 
         def opened() -> Checkpoint:
-            checked(path)
-            return open_checkpoint(path)
+            with self._inside(path):
+                checked(path)
+                return open_checkpoint(path)
 
         return self._checkpoints.get(version_of(path), opened)
 
@@ -208,9 +212,23 @@ class Registry:
         """
         from workbench.models import open_model
 
-        checked(path)
         names = ("config", "family", "adapter", "remap", "output", "assume", "allow_partial", "device")
-        return open_model(path, **{name: getattr(self.settings, name) for name in names} | changed)
+        with self._inside(path):
+            checked(path)
+            return open_model(path, **{name: getattr(self.settings, name) for name in names} | changed)
+
+    @contextlib.contextmanager
+    def _inside(self, path: Path) -> Iterator[None]:
+        """A file of a run leads into the served folders, before it is read and once it was read.
+
+        Files are listed seconds before: a program of this machine may have put a link in the place of one.
+
+        Raises:
+            Refused: it leads elsewhere.
+        """
+        self.served.identity(path)
+        yield
+        self.served.identity(path)
 
     def skeleton(self, run: str, index: int) -> Skeleton:
         """The keypoints that an epoch's model predicts."""

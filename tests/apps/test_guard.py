@@ -6,11 +6,14 @@ import base64
 import os
 import sys
 
+import numpy as np
 import pytest
+import safetensors.numpy
 from fastapi.testclient import TestClient
 
 from apps.server.folders import Refused, ServedFolders, runs_below
 from apps.server.guard import CLIENTS, FREE, Guard, LoginLimits
+from apps.server.registry import Registry
 from apps.server.settings import Settings, chosen_credentials, credentials, loopback
 
 
@@ -49,6 +52,30 @@ def test_a_folder_whose_name_is_no_utf8_has_an_id_that_can_be_sent(tmp_path):
     assert os.fsencode(served.path(identity)) == folder + b"/best\xfe.pth"
     with pytest.raises(Refused):
         served.path(r"\udcff/../../etc")
+
+
+def test_a_link_that_takes_the_place_of_a_listed_file_is_not_followed(tmp_path, monkeypatch):
+    """Runs are listed every two seconds, and tensors are read when they are asked for."""
+    numbers = {"a": np.arange(300, dtype=np.float32)}
+    (tmp_path / "root" / "run").mkdir(parents=True)
+    listed, foreign = tmp_path / "root" / "run" / "epoch_1.safetensors", tmp_path / "foreign.safetensors"
+    for path, factor in ((listed, 1), (foreign, 2)):
+        safetensors.numpy.save_file({name: value * factor for name, value in numbers.items()}, path)
+    monkeypatch.setattr("apps.server.registry.RESCAN_SECONDS", 1e9)
+    os.utime(foreign, (0, 0))  # what is kept of the listed file is of another time
+    registry = Registry(Settings(root=tmp_path / "root"))
+    (run,) = [one for one in registry.runs() if one.id == "run"]
+    opened = registry.checkpoint(registry.epoch("run", 0).path)
+    assert opened.read("a")[1] == 1
+    listed.unlink()
+    listed.symlink_to(foreign)
+    with pytest.raises(ValueError, match=r"epoch_1.safetensors became another file while it was open"):
+        opened.read("a")
+    with pytest.raises(Refused, match="lies outside the served folders"):
+        registry.epoch("run", 0)
+    for read in (registry.checkpoint, registry.opened):
+        with pytest.raises(Refused, match="lies outside the served folders"):
+            read(run.epochs[0].path)
 
 
 def test_what_is_not_there_is_told_apart_from_what_is_refused(served):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -59,16 +60,30 @@ class FileRange:
         path: the file.
         offset: of its first byte, bytes.
         nbytes: its length.
+        place: device and number of the file when it was opened; None where it was not there.
     """
 
     path: Path
     offset: int
     nbytes: int
+    place: tuple[int, int] | None = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            found = self.path.stat()
+        except OSError:  # reading says so
+            object.__setattr__(self, "place", None)
+        else:
+            object.__setattr__(self, "place", (found.st_dev, found.st_ino))
 
     def read(self, start: int, count: int) -> bytearray:
         # Reads, not a memory map: a map dies with a bus error when a trainer rewrites the file meanwhile.
         data = bytearray(count)
         with self.path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            # No checksum would tell the bytes of another file, to which a link may lead by now.
+            if self.place is not None and self.place != (found.st_dev, found.st_ino):
+                raise ValueError(f"{self.path.name} became another file while it was open; open it again")
             file.seek(self.offset + start)
             if file.readinto(data) != count:
                 raise ValueError(f"{self.path.name} became shorter while it was open; open it again")
