@@ -194,7 +194,7 @@ def test_every_mode_is_read_as_mmcv_reads_it(tmp_path, picture, mode, ending):
 
 
 @pytest.mark.parametrize(
-    ("bits", "ending"), [(10, "png"), (12, "png"), (14, "tif"), (16, "png"), (16, "tif")]
+    ("bits", "ending"), [(8, "png"), (10, "png"), (12, "png"), (14, "tif"), (16, "png"), (16, "tif")]
 )
 def test_pictures_of_cameras_with_fewer_bits_than_their_file_are_as_bright_as_taken(tmp_path, bits, ending):
     import cv2
@@ -235,7 +235,7 @@ def test_floats_with_a_known_white_are_read(tmp_path, white, channels):
     [
         (np.full((4, 4), 1e6, np.float32), "32-bit float values from 1e+06 to 1e+06; expected 0 to 1"),
         (np.full((4, 4), -1, np.float32), "32-bit float values from -1"),
-        (np.full((4, 4), np.nan, np.float32), "32-bit float values from nan"),
+        (np.full((4, 4), np.nan, np.float32), "32-bit float values of which some are no numbers"),
         (np.full((4, 4, 3), np.inf, np.float32), "32-bit float values from inf"),
         (np.full((4, 4), 70000, np.int32), "32-bit integer values, whose white value is unknown"),
     ],
@@ -281,17 +281,18 @@ def test_the_bit_depth_of_a_picture_alone_can_be_stated(workbench, tmp_path):
     from workbench.cli.pictures import pictures
 
     path = tmp_path / "night.png"
-    cv2.imwrite(str(path), np.full((20, 30), 250, np.uint16))
+    cv2.imwrite(str(path), np.full((20, 30), 260, np.uint16))
     with pytest.warns(ReadingNote, match="read as 10 bits .* assumed from its brightest value alone"):
-        assert [p.image.max() for p in pictures([path])] == [250 >> 2]
-    assert [p.image.max() for p in pictures([path], reading=ImageReading(16))] == [0]
+        assert [p.image.max() for p in pictures([path])] == [260 >> 2]
+    assert [p.image.max() for p in pictures([path], reading=ImageReading(12))] == [260 >> 4]
+    assert [p.image.max() for p in pictures([path], reading=ImageReading(16))] == [1]
     words = ("predict", "--demo", "--image", path, "--json", "--bits")
     code, out, err = workbench(*words, "16")
     assert code == 0, err
     assert not any("night.png" in note for note in json.loads(out)["notes"])
     code, out, err = workbench(*words, "9")
     assert (code, out) == (2, "")
-    assert "--bits: expected one of 10, 12, 14, 16; got 9" in err
+    assert "--bits: expected one of 8, 10, 12, 14, 16; got 9" in err
 
 
 @pytest.fixture

@@ -30,8 +30,8 @@ from workbench.data.image_headers import (
 if TYPE_CHECKING:
     from jaxtyping import UInt8
 
-# Cameras give 10, 12 or 14 bits, stored in files of 16 bits.
-BIT_DEPTHS = (10, 12, 14, 16)
+# Cameras give 10, 12 or 14 bits, stored in files of 16 bits; programs store values of 8 bits there unscaled.
+BIT_DEPTHS = (8, 10, 12, 14, 16)
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,10 @@ def eight_bits(
         if bits == 16 or most == 0:
             return scaled, ()
         beside = ", like the brightest image of its set or as stated," if own < bits else ""
+        divided = f"divided by {1 << (bits - 8)}" if bits > 8 else "unchanged"
         text = (
             f"{name}: a 16-bit picture that reaches only {most} of 65535: read as {bits} bits{beside}"
-            f" (divided by {1 << (bits - 8)}); as 16 bits, which OpenCV and mmpose assume, it would be nearly"
+            f" ({divided}); as 16 bits, which OpenCV and mmpose assume, it would be nearly"
             " black"
         )
         if not least_bits:
@@ -110,8 +111,9 @@ def eight_bits(
         raise ValueError(f"{name}: has {kind}, whose white value is unknown; save it with 8 or 16 bits")
     low, high = float(np.min(values, initial=np.inf)), float(np.max(values, initial=-np.inf))
     if not (0 <= low <= high <= 255):
+        which = f"from {low:g} to {high:g}" if low <= high else "of which some are no numbers (nan)"
         raise ValueError(
-            f"{name}: has {kind} from {low:g} to {high:g}; expected 0 to 1 or 0 to 255, so that black and"
+            f"{name}: has {kind} {which}; expected 0 to 1 or 0 to 255, so that black and"
             " white are known; save it with 8 or 16 bits"
         )
     white = 1.0 if high <= 1 else 255.0
@@ -156,7 +158,7 @@ _ENDS = {
 def read_image(path: Path | str, upright: bool = True, least_bits: int = 0) -> UInt8[np.ndarray, "H W 3"]:
     """The pixels of one file: grey becomes RGB, transparency is dropped, 16 bits and floats become 8 bits.
 
-    A 16-bit file whose values fit into 10, 12 or 14 bits is that of such a camera and is scaled from there;
+    A 16-bit file whose values fit into 8, 10, 12 or 14 bits is read as of so many and scaled from there;
     a file of floats from 0 to 1 (or 0 to 255) likewise. A `ReadingNote` states both.
 
     Args:
