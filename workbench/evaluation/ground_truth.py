@@ -101,10 +101,7 @@ class GroundTruth:
         if len(np.unique(ids)) < len(ids):
             twice = np.sort(ids)[:-1][np.diff(np.sort(ids)) == 0][0]
             raise ValueError(f"annotations: id {twice} occurs more than once; ids must be unique")
-        keypoints = triplets(_column(items, "keypoints"), "annotations")
-        if not items:  # the categories alone say how many keypoints there would be
-            stated = [len(c["keypoints"]) for c in data["categories"] if isinstance(c.get("keypoints"), list)]
-            keypoints = np.zeros((0, max(stated, default=0), 3))
+        keypoints = _keypoints(items, data["categories"])
         crowd = np.array([bool(a.get("iscrowd", 0)) for a in items], bool)
         labelled = (keypoints[..., 2] > 0).sum(1)
         boxes = _boxes(items, (labelled == 0) | (area_rule == "box"))
@@ -285,3 +282,13 @@ def others_overlapping(truth: GroundTruth) -> Int[np.ndarray, " G"]:
         np.fill_diagonal(near, False)
         count[rows] = near.sum(1)
     return count
+
+
+def _keypoints(
+    items: Sequence[Mapping[str, Any]], categories: Sequence[Mapping[str, Any]]
+) -> Float[np.ndarray, "G K 3"]:
+    """Keypoints of the annotations; without any the categories say how many there would be."""
+    if items:
+        return triplets(_column(items, "keypoints"), "annotations")
+    stated = [len(c["keypoints"]) for c in categories if isinstance(c.get("keypoints"), list)]
+    return np.zeros((0, max(stated, default=0), 3))
