@@ -46,6 +46,15 @@ LEVELS: tuple[tuple[str, str], ...] = (
     ("the whole data set", "evaluate"),
     ("and short trainings", "train"),
 )
+# What a report asks for, in the words of the command line, and the control of the page that takes it.
+CONTROLS = {
+    "(--data, --images)": "(above: data set)",
+    "(--claim AP=.70)": "(above: expected figure)",
+    "add --data (and --images)": "choose one above",
+    "add --claim AP=.70": "fill in the expected figure above",
+    "add --claim AP=.42 with": "fill in the expected figure above:",
+    **{f"give --level {level}": f"choose the tests &quot;{title}&quot; above" for title, level in LEVELS},
+}
 WAITING = (
     "Choose a run, or drop files, such as all those of a run's folder: checkpoints, config, log, results, "
     "annotations, code, an error message. "
@@ -349,7 +358,10 @@ class Diagnosing(JobSection):
         measured = any(finding.effect is not None for finding in result.findings)
         drawn = figure_update(result.plot().update_layout(title_text="") if measured else None)
         more = sentence_html(MORE, "why") if result.repeat.get("level") == "files" else ""
-        return [f'{more}<div class="dgn-report">{body(result)}</div>{report_mark(download)}', drawn, ""]
+        text = body(result)
+        for option, control in CONTROLS.items():
+            text = text.replace(option, control)
+        return [f'{more}<div class="dgn-report">{text}</div>{report_mark(download)}', drawn, ""]
 
     def below(self, result: Diagnosis | None, *asked: Any) -> list[Any]:
         return [gr.update(visible=result is not None)]

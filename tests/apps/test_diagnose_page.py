@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from apps.pages.diagnose import CONTROLS
 from tests.apps.client import connected
 from tests.apps.conftest import started
 from tests.waiting import when
@@ -80,7 +81,12 @@ def test_a_pasted_error_message_is_explained(api):
     message = "RuntimeError: mat1 and mat2 shapes cannot be multiplied (136x8 and 64x256)"
     files, none = "the files dropped here", "no data set"
     key, _ = api.predict(None, files, none, "", "", "files", "", message, api_name="/diagnose")
-    assert "flatten is missing before a linear layer" in answered(api, key)
+    text = answered(api, key)
+    assert "flatten is missing before a linear layer" in text
+    # What else could be given is named by the page's controls, not by options of the command line.
+    assert "(above: data set)" in text
+    assert "choose the tests" in text
+    assert not any(option in text for option in CONTROLS)
 
 
 def test_dropped_files_count_whatever_run_is_chosen(api, tmp_path, monkeypatch):
