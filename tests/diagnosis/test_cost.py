@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -15,10 +16,13 @@ from tests.diagnosis.systems import CAPE, RTMPOSE, TEXT, VITPOSE
 from workbench.core import Codec
 from workbench.data import builtin
 from workbench.diagnosis import diagnose
-from workbench.diagnosis.evidence import FIRST, GLANCE, Change, Evidence, spread
+from workbench.diagnosis.case import Case, Options
+from workbench.diagnosis.evidence import FIRST, GLANCE, Change, Evidence, Gain, spread
+from workbench.diagnosis.input_budget import OF_FLIP_TEST, SPENT_INPUTS, left_of_inputs
 from workbench.diagnosis.input_causes import Input
 from workbench.diagnosis.offset_causes import LabelsMoved
-from workbench.diagnosis.separation import Separation
+from workbench.diagnosis.separation import Separated, Separation, asked_again
+from workbench.diagnosis.targets import Given
 from workbench.models import TopDown
 
 ADAPTER = """
@@ -92,6 +96,49 @@ def test_a_change_that_undoes_nothing_is_looked_at_on_few_instances(counted):
     assert sum(given) - before == FIRST
 
 
+def test_stored_outputs_are_those_of_the_network_and_take_no_inputs(counted):
+    import torch
+
+    sample, more, given = counted
+    first, *others = sample.forwards()
+    before, samples = sum(given), (others[0].samples[0], first.samples[1])
+    found = sample.stored((), samples)
+    assert found is not None
+    assert torch.equal(
+        found.heatmaps, torch.stack([others[0].outputs.heatmaps[0], first.outputs.heatmaps[1]])
+    )
+    assert sample.stored((), [more.pose_set.sample(more.indices[-1])]) is None
+    assert sample.stored([input_change("nothing")], samples) is None
+    assert sum(given) == before
+
+
+def test_a_change_for_which_no_input_is_left_is_not_tested_and_not_ruled_out(counted):
+    sample, _, given = counted
+    sample.measure()
+    before, change = sum(given), input_change("nothing")
+    apart = Separation(sample, [change], left=lambda: -OF_FLIP_TEST).result()
+    assert apart.failed == {change: SPENT_INPUTS}
+    assert change not in apart.alone
+    assert sum(given) == before
+
+
+def test_what_is_open_is_asked_again_on_what_two_evaluations_leave_the_most_promising_first(adapter):
+    options = Options(adapter=adapter(), data="scenes-val", level="evaluate", sample=48)
+    case = Case(Given(), options)
+    sample, size = case.tried_on(), case.evaluation_size()
+    assert left_of_inputs(case) == size  # the evaluation of the whole set is set aside
+    case.measured()
+    assert left_of_inputs(case) == size
+    changes = [input_change(str(number)) for number in range(9)]
+    alone = {change: Gain(0.03 + number / 1000, -0.01, 0.1, 48) for number, change in enumerate(changes)}
+    found = Separated(sample, sample.measure(), (), alone, {}, None, {}, {}, tuple(changes))
+    longer, again = asked_again(case, found)
+    assert again == (changes[8], changes[7], changes[6])  # on 16 more instances, and on the sample itself
+    assert len(longer.indices) == 48 + 16
+    few = Case(Given(), dataclasses.replace(options, sample=100))
+    assert left_of_inputs(few) == 2 * 4 * 100 - (size - 100)  # a set of few samples
+
+
 @pytest.mark.parametrize(("std", "warned"), [("58.395, 57.12, 57.375", False), ("29.2, 28.56, 28.69", True)])
 def test_a_std_that_does_not_belong_to_its_mean_is_named(adapter, std, warned):
     report = diagnose(
@@ -153,9 +200,6 @@ def test_a_pasted_error_message_is_explained_without_torch():
 
 
 def test_the_order_of_instances_is_spread_from_the_beginning(adapter):
-    from workbench.diagnosis.case import Case, Options
-    from workbench.diagnosis.targets import Given
-
     case = Case(Given(), Options(adapter=adapter(), data="scenes-val", sample=48))
     order, labelled_ones = case.in_order(), case.pose_set().labelled
     assert sorted(order) == sorted(labelled_ones)

@@ -16,8 +16,9 @@ from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.hooks import count_inputs
 from workbench.diagnosis.cause import LEVELS, SPENT, Cause, Level, Undone
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Mended, check_keypoints, spread
+from workbench.diagnosis.input_budget import EVALUATIONS
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, PeopleEvidence, remembering, whole_images
-from workbench.diagnosis.separation import EVALUATIONS, Separated, nothing_chosen, separated, varying
+from workbench.diagnosis.separation import Separated, nothing_chosen, separated, varying
 from workbench.diagnosis.targets import Given, sorted_targets
 from workbench.diagnosis.texts import quoted_config
 
@@ -517,19 +518,6 @@ class Case:
         whole = Evidence(pose_set, order, sample.model, stepped=self.step, within=sample)
         whole.measure()
         return whole
-
-    def affordable(self, count: int, passes: int) -> int:
-        """How many instances of the set a test may give to the network so many times, at most `count`.
-
-        Args:
-            count: of instances that it would like.
-            passes: over each of them.
-        """
-        if self.options.budget is not None:
-            return 0
-        every = len(self.pose_set().labelled)
-        left = EVALUATIONS * every - self.forwarded if self.reaches("evaluate") else passes * every
-        return max(min(count, every, left // passes), 0)
 
     def of_model(self) -> Evidence:
         """The same of the model.

@@ -23,8 +23,8 @@ from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.claim_distances import DIAGONAL, distance_figures, torsos
 from workbench.diagnosis.evaluation_causes import without_repeated
+from workbench.diagnosis.input_budget import EVALUATIONS
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, require_bottom_up, whole_images
-from workbench.diagnosis.separation import EVALUATIONS
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.ground_truth import GroundTruth
 from workbench.evaluation.keypoint_ap import ABSENT, FIGURES, KeypointAP, curves, keypoint_ap

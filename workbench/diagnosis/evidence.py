@@ -75,6 +75,8 @@ class Change:
         facts: numbers or words that belong to it, for evidence.
         shown: the files show the cause without any pose: where undoing it gains, it comes before causes that
             gain by making up for it.
+        inputs: that the network is given for one instance.
+        is_stored: of the sample it is made of outputs that are stored, and takes none.
     """
 
     cause: str
@@ -87,6 +89,8 @@ class Change:
     last_resort: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
     shown: bool = False
+    inputs: int = 1
+    is_stored: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,6 +324,34 @@ class Evidence:
         allowed = set(changes)
         made = {acting(chosen) for chosen, rows in self._measured if rows is None}
         return len([key for key in made if key and allowed.issuperset(key)])
+
+    def seen_with(self, change: Change) -> int:
+        """How many instances the outputs with this change alone are stored of."""
+        return sum(len(one.rows) for one in self._forwards.get(acting([change]), ()))
+
+    def stored(self, changes: Iterable[Change], samples: Sequence[Sample]) -> Outputs | None:
+        """Heatmaps or SimCC vectors of samples with some changes; None where some are not stored.
+
+        Args:
+            changes: that were made.
+            samples: of this evidence's batches.
+        """
+        import torch
+
+        row_of = {id(sample): row for row, sample in self._samples.items()}
+        parts = self._forwards.get(acting(changes), ())
+        held = {row: (one.outputs, place) for one in parts for place, row in enumerate(one.rows)}
+        found = [held.get(row_of.get(id(sample), -1)) for sample in samples]
+        known = [one for one in found if one is not None]
+        if len(known) < len(samples):
+            return None
+        if all(outputs.given() == ("heatmaps",) for outputs, _ in known):
+            return Outputs(heatmaps=torch.stack([o.heatmaps[i] for o, i in known if o.heatmaps is not None]))
+        if all(outputs.given() == ("simcc",) for outputs, _ in known):
+            vectors = [(o.simcc, i) for o, i in known if o.simcc is not None]
+            x, y = (torch.stack([both[axis][i] for both, i in vectors]) for axis in (0, 1))
+            return Outputs(simcc=(x, y))
+        return None
 
     def poses(self, changes: Sequence[Change] = (), rows: Sequence[int] | None = None) -> Predictions:
         """The poses with some changes, not evaluated.

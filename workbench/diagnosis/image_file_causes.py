@@ -17,6 +17,7 @@ from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, Evidence
 from workbench.diagnosis.file_groups import groups_of_files
+from workbench.diagnosis.input_budget import affordable, left_to_search
 from workbench.diagnosis.input_causes import Input
 from workbench.diagnosis.mosaic import interpolated, is_mosaic
 
@@ -185,11 +186,13 @@ class Surer(Wrapper):
         model: the inner model.
         other: the same of changed images.
         margin: by which a score must be higher.
+        stored: outputs of both for some samples; None where they have to be made.
     """
 
     model: PoseModel
     other: PoseModel
     margin: float
+    stored: Callable[[Sequence[Sample]], tuple[Outputs | None, Outputs | None]] = lambda samples: (None, None)
     withheld: ClassVar[tuple[type, ...]] = (Answers,)
 
     def forward(self, batch: Batch) -> Outputs:
@@ -199,7 +202,10 @@ class Surer(Wrapper):
         if not batch.samples:
             raise NotAvailable("this takes the images of a data set, not pixels alone")
         changed = self.other.prepare(batch.samples)
-        pairs = [(one, one.forward(b), b) for one, b in ((self.model, batch), (self.other, changed))]
+        as_it_is, as_changed = self.stored(batch.samples)
+        if as_it_is is None or as_changed is None:
+            as_it_is, as_changed = self.model.forward(batch), self.other.forward(changed)
+        pairs = [(self.model, as_it_is, batch), (self.other, as_changed, changed)]
         own, other = (
             np.array([_score(p.scores) for p in one.decode(outputs, b, DecodeOptions())])
             for one, outputs, b in pairs
@@ -239,7 +245,10 @@ class StoredOtherwise(Undone):
             least = max(enough, max(promises, default=0.0) / 2)
             best = sorted(zip(promises, changed, strict=True), key=lambda one: -one[0])[:AT_MOST]
             changed = [one for promise, one in best if promise >= least]
-        for way, change in changed:
+        for number, (way, change) in enumerate(changed):
+            # The first promises most; the others where as many inputs are left to search for other causes.
+            if number and left_to_search(case) < 2 * len(evidence.indices):
+                break
             if (looked := _looked(evidence, change)) is None:
                 continue
             surer, names, margin = looked
@@ -247,8 +256,14 @@ class StoredOtherwise(Undone):
                 self.name,
                 f"{way.name} in the images in which the network is surer so",
                 "input",
-                lambda model, edit=way.edit, margin=margin: Surer(
-                    model, Edited(model, lambda s: edit(s.image)), margin
+                lambda model, edit=way.edit, margin=margin, change=change: Surer(
+                    model,
+                    Edited(model, lambda s: edit(s.image)),
+                    margin,
+                    lambda samples: tuple(
+                        evidence.stored(one, samples) if model is evidence.model else None
+                        for one in ((), (change,))
+                    ),  # type: ignore[return-value] - of two
                 ),
                 fix=f"{way.fix}: {some_files(names)}",
                 least=0.01,
@@ -258,6 +273,8 @@ class StoredOtherwise(Undone):
                     "how": f"surer with pixels {way.name}",
                     "surer": surer,
                 },
+                inputs=2,
+                is_stored=True,
             )
 
     def _of_all(self, case: Case, way: Stored) -> Change:
@@ -494,7 +511,8 @@ class GreyFiles(Cause):
         rest = _compared(evidence, change, None)[0][~bare]
         if -SURE * _error(rest) < rest.mean() < -LEAST_LOSS:
             # It may cost something, and these are too few to say: more of them decide.
-            more = [i for i in case.in_order() if i not in evidence.indices][: MORE * len(evidence.indices)]
+            count = affordable(case, MORE * len(evidence.indices), passes=2)
+            more = [i for i in case.in_order() if i not in evidence.indices][:count]
             if len(more) > 1:
                 wider = Evidence(case.pose_set(), more, evidence.model, stepped=case.step)
                 bare_too = _colourless(_samples(wider))

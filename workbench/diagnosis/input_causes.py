@@ -14,6 +14,7 @@ from workbench.core.finding import Finding, Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
+from workbench.diagnosis.input_budget import LEAST_FLIPPED, SPENT_INPUTS, affordable, left_of_inputs
 from workbench.diagnosis.norm_statistics import FAR_OFF, LayerFit, fits_of, layer_fits
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, whole_images
 from workbench.diagnosis.report import ASIDE
@@ -95,11 +96,14 @@ class Input(Undone):
             if own.off < FAR_OFF or case.separated().chosen:
                 return None
             samples = _of_images(case, FIRST_IMAGES)
-            tried = [
-                (one, _first_fit(case, one.apply(case.model()), samples))
+            colours = [
+                one
                 for one in input_interventions(case.model(), samples)[0]
                 if one.cause in COLOURS and not one.decode_only
             ]
+            if left_of_inputs(case) < len(samples) * (1 + len(colours)):
+                return None
+            tried = [(one, _first_fit(case, one.apply(case.model()), samples)) for one in colours]
             before = _first_fit(case, case.model(), samples)
             best, after = min(tried, key=lambda pair: pair[1].off)
             if best.cause != self.name or after.off > FITS_BETTER * before.off:
@@ -221,7 +225,9 @@ def _colours_probed(case: Case) -> ProbeReport:
     if not named.intersection(COLOURS):
         return report
     # One of so many gains by chance: more images tell it from its neighbour.
-    return probed(MORE_IMAGES, [one for one in tried if one.cause in (*named, BESIDE)])
+    tried = [one for one in tried if one.cause in (*named, BESIDE)]
+    more = affordable(case, MORE_IMAGES, passes=1 + len(tried))
+    return probed(more, tried) if more > WHOLE_IMAGES else report
 
 
 class HalfPixel(Cause):
@@ -258,8 +264,8 @@ class Flip(Cause):
 
     name, group, level, needs = "flip test", "input", "forward", ("model", "data")
     refuted_by = "other labelled images on which the flip test is right as it is"
-    # Instances; beside the clinic, which needs inputs too; and where these leave another shift undecided.
-    LEAST, FEW, MOST = 24, 12, 96
+    # Instances, and where these leave another shift undecided; few beside the clinic, which needs inputs too.
+    LEAST, MOST = 24, 96
 
     def test(self, case: Case) -> Answer:
         evidence = case.of_model()
@@ -275,12 +281,17 @@ class Flip(Cause):
         parts = evidence.forwards()
         seen = np.cumsum([len(one.rows) for one in parts])
         beside_clinic = case.reaches("evaluate") and isinstance(case.model(), Conditioned)
-        least = self.FEW if beside_clinic else self.LEAST
-        parts = parts[: int(np.searchsorted(seen, least)) + 1]
+        least = LEAST_FLIPPED if beside_clinic else self.LEAST
+        # Batches end where a look at few instances ends.
+        count = int(np.searchsorted(seen, left_of_inputs(case), side="right"))
+        parts = parts[: min(int(np.searchsorted(seen, least)) + 1, count)]
+        if not parts or sum(len(one.rows) for one in parts) < min(LEAST_FLIPPED, len(evidence.indices)):
+            return NotTestable(SPENT_INPUTS)
         samples = [sample for one in parts for sample in one.samples]
         made = [(one.samples, one.batch, one.outputs) for one in parts]
         report = probe_flip(model, samples, made=made)
-        if report.undecided and (more := case.affordable(self.MOST, passes=2)) > len(samples):
+        more = affordable(case, self.MOST, passes=2) if case.options.budget is None else 0
+        if report.undecided and more > len(samples):
             case.step()
             samples = case.pose_set().samples(case.in_order()[:more])
             report = probe_flip(model, samples)

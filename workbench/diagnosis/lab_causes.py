@@ -19,9 +19,10 @@ from workbench.core.hooks import OnceComputed
 from workbench.diagnosis.case import CLINIC_INSTANCES, Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import spread
+from workbench.diagnosis.input_budget import EVALUATIONS, left_of_inputs
 from workbench.diagnosis.offset_causes import LabelsMoved
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, require_bottom_up, whole_images
-from workbench.diagnosis.separation import EVALUATIONS, MORE_IMAGES
+from workbench.diagnosis.separation import MORE_IMAGES
 from workbench.diagnosis.tag_fit import AGREE, TagFit, TagsMoved, tag_fit
 from workbench.diagnosis.weight_causes import RAW_IN_PLACE
 
@@ -294,7 +295,7 @@ class Grouping(Cause):
         if not report.suspects and (undecided := report.undecided):
             # Something gains, and these images are too few to say whether by chance: more of them decide.
             each = 2 * (1 + any(CHANNELS in fault for fault in undecided))
-            more = int(min(MORE_IMAGES, left_of_images(case) // each))
+            more = int(min(MORE_IMAGES, left_of_inputs(case) // each))
             if more > report.images:
                 report = _swept(case, model, pose_set, more, undecided)
         found = [suspect.finding() for suspect in _separate(case, model, pose_set, report)]
@@ -345,14 +346,6 @@ def _faults(case: Case, model: BottomUpModel, outputs: Outputs, flip: bool) -> l
         moved = TagsMoved(x / fit.width, y / fit.width, rules.flip and rules.flip_tags)
         found.append(moved.variant(found[0], fit.cells))
     return found
-
-
-def left_of_images(case: Case) -> float:
-    """How many images the network may still be given at level evaluate, but for those that a claim needs."""
-    if not case.reaches("evaluate"):
-        return math.inf
-    size = case.evaluation_size()
-    return max(EVALUATIONS * size - case.forwarded - size * bool(case.options.claim), 0)
 
 
 def _labels_are_moved(case: Case) -> bool:

@@ -1,7 +1,8 @@
 """Separation of causes: which changes undo something, each alone and all together, on how many instances.
 
 Changes are searched on a sample. At level evaluate those that promise something are measured again on as many
-instances as two evaluations allow; at level forward on some more where the sample leaves something open.
+instances as two evaluations allow (`input_budget`); at level forward on some more where the sample leaves
+something open.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
-from workbench.core import Conditioned, NotAvailable
+from workbench.core import NotAvailable
 from workbench.diagnosis.constant_outputs import check_varying
 from workbench.diagnosis.evidence import (
     FIRST,
@@ -32,6 +33,13 @@ from workbench.diagnosis.evidence import (
     acting,
     gain,
 )  # fmt: skip
+from workbench.diagnosis.input_budget import (
+    LEAST_FLIPPED,
+    OF_FLIP_TEST,
+    SPENT_INPUTS,
+    left_of_inputs,
+    left_to_search,
+)
 from workbench.diagnosis.people_evidence import PeopleEvidence
 
 if TYPE_CHECKING:
@@ -52,14 +60,6 @@ SECOND_LEVEL = 0.95
 MORE = 4
 # Images of a bottom-up model where the first few leave something open.
 MORE_IMAGES = 60
-# What a diagnosis at level evaluate may cost: forward passes, in numbers of the set's instances.
-EVALUATIONS = 2
-# Of the passes of level evaluate those that tests after the search need, and of these the flip test's.
-LATER, OF_FLIP_TEST = 40, 32
-# Those of the conditioning clinic.
-CLINIC_PASSES = 40
-# Sets of fewer samples than this are searched without regard to what their evaluation costs.
-FEW_SAMPLES = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,13 +120,15 @@ class Separation:
     ) -> None:
         self.evidence, self.changes, self.stepped = evidence, tuple(changes), stepped
         self.left = left
-        self.looks = looks and len(evidence.indices) > 2 * GLANCE
+        # Where inputs are counted, looks at a few instances save some of a small sample as well.
+        self.looks = looks and len(evidence.indices) > (GLANCE if left() < math.inf else 2 * GLANCE)
         # Few changes are asked again, so chance has fewer tries: each of them its share of the level.
         self.again = not looks
         self.level = LEVEL if looks else min(1 - (1 - SECOND_LEVEL) / max(len(self.changes), 1), LEVEL)
         self.alone: dict[Change, Gain] = {}
         self.lost: set[Change] = set()
         self.waiting: set[Change] = set()
+        self.untried: set[Change] = set()
         self.failed: dict[Change, str] = {}
         self.alike: dict[Change, tuple[Change, ...]] = {}
 
@@ -162,6 +164,8 @@ class Separation:
             undone = self.evidence.measure(chosen)
             chosen = chosen if undone.mean_oks >= STRAY else []
             together = gain(base, undone, with_ap=True) if chosen else None
+        for change in self.untried.difference(self.alone, chosen):
+            self.failed.setdefault(change, SPENT_INPUTS)
         chosen.sort(key=lambda change: -_size(change, self.alone.get(change, last[change])))
         alone = {c: gain(base, self.evidence.measure([c]), with_ap=True, level=self.level) for c in chosen}
         return Separated(
@@ -188,15 +192,17 @@ class Separation:
             # What spoiled a run that can be read is no cause of it, whatever else is undone.
             if change.cause in taken or change in self.failed or change in self.lost:
                 continue
-            if chosen and change.stage in NEEDS_FORWARD and self._spare(chosen) < FIRST:
+            if not self._may_look(chosen, change, found):
+                self.untried.add(change)
                 continue
             if (looked := self._tried(change, lambda c=change: self._looked(chosen, c))) is None:
                 continue
+            self.untried.discard(change)
             found[change], decided = looked
             waiting += [] if decided else [change]
         open_ones = set(waiting)
-        known = {c for c in waiting if self.evidence.is_measured([*chosen, c])}
-        for change in sorted(waiting, key=lambda one: (one not in known, -found[one].oks)):
+        free = {change for change in waiting if self._is_free(chosen, change)}
+        for change in sorted(waiting, key=lambda one: (one not in free, -found[one].oks)):
             leading = [c for c, g in found.items() if c not in open_ones and _leads(c, g)]
             best = max(leading, key=lambda one: found[one].oks, default=None)
             if self._may_wait(chosen, change, best):
@@ -253,11 +259,37 @@ class Separation:
             return found, True
         if best is not None and self._is_behind(chosen, change, best, evidence.glance):
             return found, False
+        rest = len(evidence.indices) - len(evidence.glance)
+        if not self._is_free(chosen, change) and self._spare(chosen) < rest:
+            self.waiting.add(change)
+            return found, False
         return self._gain(chosen, change, best), True
 
     def _spare(self, chosen: Sequence[Change]) -> float:
         """Inputs that may still be given; where something is undone, no flip test is made later."""
         return self.left() + (OF_FLIP_TEST if chosen else 0)
+
+    def _may_look(self, chosen: Sequence[Change], change: Change, found: Mapping[Change, Gain]) -> bool:
+        """Whether there are inputs for a first look: what gave something in every instance is decided first.
+
+        Args:
+            chosen: on top of which it would be measured.
+            change: that would be looked at.
+            found: by first looks at others.
+        """
+        if change.stage not in NEEDS_FORWARD or self._is_free(chosen, change):
+            return True
+        few = FIRST if self.looks or isinstance(self.evidence, PeopleEvidence) else len(self.evidence.indices)
+        gained = [c for c, g in found.items() if g.low > 0 and g.oks >= c.least and c.stage in NEEDS_FORWARD]
+        is_open = self.looks and not all(self._is_free(chosen, one) for one in gained)
+        rest = len(self.evidence.indices) - FIRST if is_open else 0
+        flipped = 0 if chosen else LEAST_FLIPPED
+        return self.left() + OF_FLIP_TEST - flipped >= few + rest
+
+    def _is_free(self, chosen: Sequence[Change], change: Change) -> bool:
+        """Whether measuring it on the sample takes no inputs."""
+        made = change.is_stored and not acting(chosen)
+        return made or self.evidence.is_measured([*chosen, change])
 
     def _may_wait(self, chosen: Sequence[Change], change: Change, best: Change | None) -> bool:
         """Whether another change is chosen first: one that gives far more, or the inputs run short.
@@ -267,7 +299,7 @@ class Separation:
             change: that may wait.
             best: another change that undoes something.
         """
-        if change.shown or self.evidence.is_measured([*chosen, change]):
+        if change.shown or self._is_free(chosen, change):
             return False
         again = sum(one.stage in NEEDS_FORWARD and one not in self.lost for one in self.changes)
         if self._spare(chosen) < GLANCE + (FIRST * again if best is not None else 0):
@@ -386,15 +418,15 @@ def separated(case: Case, changes: Sequence[Change]) -> Separated:
     promising = found.promising
     if isinstance(sample, PeopleEvidence):
         # More images decide what the first few leave open.
-        more = case.people(MORE_IMAGES)
-        if found.chosen or not found.undecided or len(more.image_ids) <= len(sample.image_ids):
+        count = min(MORE_IMAGES, left_of_inputs(case) / (1 + len(acting(promising))))
+        if found.chosen or not found.undecided or count <= len(sample.image_ids):
+            return found
+        more = case.people(int(count))
+        if len(more.image_ids) <= len(sample.image_ids):
             return found
         return Separation(more, promising, case.step, looks=False).result()
     if case.measured() is not sample:
-        longer = _longer(case, promising)
-        if found.undecided and not found.chosen and len(longer.indices) <= len(sample.indices):
-            # Two evaluations of a small set leave nothing to ask again: then as at level forward.
-            longer = _more(case)
+        longer, promising = asked_again(case, found)
     else:
         longer = _more(case) if found.undecided else sample
     if len(longer.indices) <= len(sample.indices):
@@ -405,27 +437,33 @@ def separated(case: Case, changes: Sequence[Change]) -> Separated:
     )
 
 
-def left_to_search(case: Case) -> float:
-    """How many inputs the search may still give, for two evaluations in all with what follows.
+def asked_again(case: Case, found: Separated) -> tuple[Evidence, tuple[Change, ...]]:
+    """The evidence with which promising changes are measured again, and those of them that are.
 
-    Of a set of few samples more is searched than evaluated: there is no bound.
+    Of as many instances as the cost allows; where it does not allow all open ones, those that gave most.
+
+    Args:
+        case: at level evaluate, the whole set evaluated.
+        found: by the search.
     """
-    every, sample = case.evaluation_size(), len(case.chosen())
-    if not case.reaches("evaluate") or every < FEW_SAMPLES * sample:
-        return math.inf
-    clinic = CLINIC_PASSES if isinstance(case.model(), Conditioned) else 0
-    return EVALUATIONS * every - case.forwarded - (every - sample) - LATER - clinic
-
-
-def _longer(case: Case, promising: Sequence[Change]) -> Evidence:
-    """The evidence with which promising changes are measured: of as many instances as the cost allows."""
     sample, whole = case.evidence(), case.measured()
-    passes = max(sample.passes_of(promising), len(acting(promising)))
-    left = max(EVALUATIONS * len(case.pose_set().labelled) - case.forwarded - LATER, 0)
-    more = left // passes if passes else len(whole.indices)
-    # Whole batches, so that outputs are used again.
-    count = len(sample.indices) + more // sample.batch_size * sample.batch_size
-    return whole if count >= len(whole.indices) else _of_first(case, min(count, MOST_STORED))
+    given = {change: found.alone[change].oks if change in found.alone else 0.0 for change in found.undecided}
+    open_ones = sorted(given, key=lambda change: -given[change])
+    again = [*(change for change in found.promising if change not in given), *open_ones]
+    # What would count if it is no chance comes before the flip test, which takes what is left then.
+    counts = not found.chosen and any(given[change] >= change.least for change in open_ones)
+    left = left_to_search(case) + (OF_FLIP_TEST if counts else 0)
+    while True:
+        passes = max(sample.passes_of(again), sum(change.inputs for change in acting(again)))
+        missing = sum(len(sample.indices) - sample.seen_with(change) for change in acting(again))
+        more = max(left - missing, 0) // passes if passes else len(whole.indices)
+        # Whole batches, so that outputs are used again.
+        count = len(sample.indices) + int(more) // sample.batch_size * sample.batch_size
+        if count > len(sample.indices) or not again or again[-1] not in open_ones:
+            break
+        again.pop()
+    longer = whole if count >= len(whole.indices) else _of_first(case, min(count, MOST_STORED))
+    return longer, tuple(again)
 
 
 def _more(case: Case) -> Evidence:
