@@ -260,7 +260,9 @@ class Separation:
         if best is not None and self._is_behind(chosen, change, best, evidence.glance):
             return found, False
         rest = len(evidence.indices) - len(evidence.glance)
-        if not self._is_free(chosen, change) and self._spare(chosen) < rest:
+        # Where it counts so far it may take what the flip test would: that is not made if it is chosen.
+        spare = self._spare([change] if found.oks >= change.least else chosen)
+        if not self._is_free(chosen, change) and spare < rest:
             self.waiting.add(change)
             return found, False
         return self._gain(chosen, change, best), True
@@ -429,7 +431,8 @@ def separated(case: Case, changes: Sequence[Change]) -> Separated:
         longer, promising = asked_again(case, found)
     else:
         longer = _more(case) if found.undecided else sample
-    if len(longer.indices) <= len(sample.indices):
+        promising = promising if len(longer.indices) > len(sample.indices) else ()
+    if not promising:
         return found
     again = Separation(longer, promising, case.step, looks=False).result()
     return dataclasses.replace(
@@ -453,16 +456,18 @@ def asked_again(case: Case, found: Separated) -> tuple[Evidence, tuple[Change, .
     # What would count if it is no chance comes before the flip test, which takes what is left then.
     counts = not found.chosen and any(given[change] >= change.least for change in open_ones)
     left = left_to_search(case) + (OF_FLIP_TEST if counts else 0)
-    while True:
+    count, size = 0, len(sample.indices)
+    while again:
         passes = max(sample.passes_of(again), sum(change.inputs for change in acting(again)))
-        missing = sum(len(sample.indices) - sample.seen_with(change) for change in acting(again))
+        missing = sum(size - sample.seen_with(change) for change in acting(again))
         more = max(left - missing, 0) // passes if passes else len(whole.indices)
-        # Whole batches, so that outputs are used again.
-        count = len(sample.indices) + int(more) // sample.batch_size * sample.batch_size
-        if count > len(sample.indices) or not again or again[-1] not in open_ones:
+        # Whole batches, so that outputs are used again; or what the search has not measured of the sample.
+        count = size + int(more) // sample.batch_size * sample.batch_size
+        if count > size or (counts and len(again) == 1 and 0 < missing <= left):
             break
-        again.pop()
-    longer = whole if count >= len(whole.indices) else _of_first(case, min(count, MOST_STORED))
+        if again.pop() not in given:
+            return sample, ()
+    longer = whole if count >= len(whole.indices) else _of_first(case, min(max(count, size), MOST_STORED))
     return longer, tuple(again)
 
 
