@@ -461,14 +461,27 @@ def asked_again(case: Case, found: Separated) -> tuple[Evidence, tuple[Change, .
         passes = max(sample.passes_of(again), sum(change.inputs for change in acting(again)))
         missing = sum(size - sample.seen_with(change) for change in acting(again))
         more = max(left - missing, 0) // passes if passes else len(whole.indices)
-        # Whole batches, so that outputs are used again; or what the search has not measured of the sample.
+        # Whole batches, so that outputs are used again.
         count = size + int(more) // sample.batch_size * sample.batch_size
-        if count > size or (counts and len(again) == 1 and 0 < missing <= left):
+        if count > size:
             break
-        if again.pop() not in given:
+        last = again.pop()
+        if last not in given:
             return sample, ()
-    longer = whole if count >= len(whole.indices) else _of_first(case, min(max(count, size), MOST_STORED))
+        if counts and not again:
+            return _on_part(case, last, left)
+    longer = whole if count >= len(whole.indices) else _of_first(case, min(count, MOST_STORED))
     return longer, tuple(again)
+
+
+def _on_part(case: Case, change: Change, left: float) -> tuple[Evidence, tuple[Change, ...]]:
+    """The sample, or the part of it, on which a change can still be measured; () where none is larger."""
+    sample = case.evidence()
+    for rows in (sample.indices, sample.half, sample.glance):
+        if 0 < len(rows) - sample.seen_with(change) <= left:
+            part = Evidence(case.pose_set(), rows, sample.model, stepped=case.step, within=sample)
+            return part, (change,)
+    return sample, ()
 
 
 def _more(case: Case) -> Evidence:
