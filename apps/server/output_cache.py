@@ -233,9 +233,6 @@ BUILDING = "building-"
 
 _log = logging.getLogger("workbench")
 
-# Small batches: a job looks after each whether it was cancelled.
-BATCH = 16
-
 Progress = Callable[[int, int], None]
 
 
@@ -435,7 +432,6 @@ def _forward(
                 loaded.model,
                 pose_set,
                 indices=indices,
-                batch_size=BATCH,
                 keep_outputs=arrays.write_outputs,
                 **watched,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import warnings
 
 import numpy as np
@@ -342,3 +343,39 @@ def test_a_users_own_code_may_register_the_published_names(tmp_path, monkeypatch
         assert MODELS.module_dict["TextFusionNeck"].__module__ == "neck_of_a_user"
     finally:
         MODELS.module_dict["TextFusionNeck"] = TextFusionNeck
+
+
+@pytest.mark.parametrize(
+    ("refiner", "inference", "said"),
+    [
+        ({}, Path(False, "inference"), "one uncertain keypoint normalises"),
+        ({"softmax": "uncertain"}, Path(False, "inference"), "noise differs"),
+        ({"softmax": "uncertain", "noise": 0.0}, Path(False, "inference"), ""),
+        ({"mask": "none"}, Path(False, "inference"), ""),
+        ({}, Path(False, ""), ""),
+    ],
+)
+def test_answers_that_depend_on_the_rest_of_the_batch_are_said_to(
+    published, samples, refiner, inference, said
+):
+    from workbench.evaluation import protocol_of
+
+    model = dataclasses.replace(published, top_down=copy.deepcopy(published.top_down), inference=inference)
+    head = model.module.head.refiner
+    with torch.no_grad():
+        peaks = run(model.through(Path(False, "")), samples).outputs.simcc
+    each = [np.minimum(x.max(-1), y.max(-1)).min() for x, y in zip(*peaks, strict=True)]
+    head.confidence_threshold = float(np.mean(sorted(each)[:2]))  # one crop has an uncertain keypoint
+    for name, value in refiner.items():
+        setattr(head, name, value)
+    together = run(model, samples).outputs.simcc
+    alone = [run(model, [one]).outputs.simcc for one in samples]
+    off = max(
+        float(np.abs(one[axis][0] - together[axis][n]).max())
+        for n, one in enumerate(alone)
+        for axis in (0, 1)
+    )
+    assert (off > 1e-5) is bool(said)
+    assert said in model.batch_text
+    text = protocol_of(model, batch_size=8).text()
+    assert ("batches of 8 (" in text) is bool(said)

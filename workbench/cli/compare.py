@@ -274,7 +274,7 @@ def predicted(
     from workbench.evaluation import predict, protocol_of_loaded
     from workbench.evaluation.predictions import finished_predictions, origin_of
 
-    protocol = protocol_of_loaded(loaded, **rules)
+    protocol = protocol_of_loaded(loaded, batch_size=batch_size, **rules)
     number = loaded.checkpoint.epoch if loaded.checkpoint is not None else None
     file, origin = None, ""
     if folder is not None:

@@ -119,7 +119,9 @@ def matrix(
     check_evaluable(pose_set, **counting)
     found, source = boxes.of(pose_set)
     ids = None if limit is None else pose_set.first_images(limit)
-    protocol = protocol_of_loaded(loaded, boxes=source, flip=flip, score_rule=pose_score)
+    protocol = protocol_of_loaded(
+        loaded, boxes=source, flip=flip, score_rule=pose_score, batch_size=batch_size
+    )
     return run_in_job(
         f"predicting with {loaded.title}", codec_matrix, loaded.model, pose_set, ids, boxes=found,
         boxes_from=source, flip=flip, score_rule=pose_score, protocol=protocol, title=loaded.title,

@@ -185,7 +185,7 @@ def of_checkpoint(
     found, source = boxes.of(pose_set)
     rules = reading.rules(pose_score)
     predictions = predicted(loaded, pose_set, boxes=found, batch_size=batch_size, **rules)
-    protocol = protocol_of_loaded(loaded, boxes=source, **rules)
+    protocol = protocol_of_loaded(loaded, boxes=source, batch_size=batch_size, **rules)
     return loaded.title, evaluate(pose_set, predictions, protocol, **counting), pose_set
 
 

@@ -87,7 +87,7 @@ def command(
     found, source = boxes.of(pose_set)
     rules = {**reading.rules(pose_score), "nms": nms}
     predictions = predicted(loaded, pose_set, boxes=found, batch_size=batch_size, **rules)
-    protocol = protocol_of_loaded(loaded, boxes=source, **rules)
+    protocol = protocol_of_loaded(loaded, boxes=source, batch_size=batch_size, **rules)
     if name == "ap":
         report = evaluate(pose_set, predictions, protocol, pck=accuracy, **counting)
     else:

@@ -126,7 +126,7 @@ def _judge(
     check_evaluable(truth, **counting)
     images = set(truth.first_images(limit))
     chosen = [i for i in truth.labelled if truth.instances[i].image_id in images]
-    protocol = protocol_of_loaded(loaded, **rules)
+    protocol = protocol_of_loaded(loaded, batch_size=batch_size, **rules)
 
     def judged(job: Job, part: str, model: PoseModel) -> Evaluation:
         job.step = part

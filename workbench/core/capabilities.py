@@ -142,6 +142,18 @@ class MultiPass(Protocol):
         ...
 
 
+@runtime_checkable
+class MixesBatch(Protocol):
+    """The model states how the samples of one batch change each other's answers: figures need its size.
+
+    Attributes:
+        batch_text: why, for the protocol beside each figure; "" where each answer is its sample's own.
+    """
+
+    @property
+    def batch_text(self) -> str: ...
+
+
 # Bottom-up models.
 
 
@@ -546,6 +558,7 @@ CAPABILITIES: tuple[type, ...] = (
     ShiftsHeatmaps,
     ShiftsCoordinates,
     MultiPass,
+    MixesBatch,
     Groups,
     HasTagMaps,
     StatesGroupingRules,

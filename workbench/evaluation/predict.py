@@ -38,6 +38,7 @@ from workbench.evaluation.evaluate import images_of
 from workbench.evaluation.oks import checked_sigmas, crop_areas, paired_oks, rows_after_nms
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import (
+    BATCH_SIZE,
     DEFAULT,
     check_options,
     check_same_keypoints,
@@ -271,7 +272,7 @@ def predict(
     options: DecodeOptions | None = None,
     score_rule: str = DEFAULT,
     nms: float | None = None,
-    batch_size: int = 16,
+    batch_size: int = BATCH_SIZE,
     keep_outputs: Callable[[list[int], Batch, Outputs], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -366,7 +367,7 @@ def predict_pictures(
     *,
     flip: bool = False,
     options: DecodeOptions | None = None,
-    batch_size: int = 16,
+    batch_size: int = BATCH_SIZE,
 ) -> Iterator[tuple[Item, list[Prediction]]]:
     """Predict pictures that belong to no data set, scored as mmpose scores instances.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import DecodeOptions, Groups, PoseModel, Skeleton, nearest
-from workbench.core.capabilities import CropsBoxes, ShiftsHeatmaps, StatesGroupingRules
+from workbench.core.capabilities import CropsBoxes, MixesBatch, ShiftsHeatmaps, StatesGroupingRules
 from workbench.core.report import plain
 from workbench.decoding import KEYPOINT_SCORES, decoders_for
 from workbench.skeletons import spelling
@@ -44,6 +44,7 @@ class Protocol:
         input: how a whole image becomes the input of a bottom-up model; "" for crops.
         scales: at which a bottom-up model looks at an image, and which of its maps count; "" for crops.
         grouping: by which rules detections become people; "" where boxes say who is who.
+        batch: how many crops went through the network together, and why that counts; "" where it does not.
         max_dets: detections that count per image and category.
         data: name of the set.
         images: how many were evaluated.
@@ -72,6 +73,7 @@ class Protocol:
     input: str = ""
     scales: str = ""
     grouping: str = ""
+    batch: str = ""
     max_dets: int = 20
     data: str = ""
     images: int = 0
@@ -107,6 +109,7 @@ class Protocol:
             self.input,
             self.scales,
             self.grouping,
+            self.batch,
             "no NMS" if math.isnan(self.nms) else f"OKS NMS {self.nms:g}",
             f"maxDets {self.max_dets}",
             "" if self.area == "annotated" else f"area {self.area}",
@@ -231,6 +234,8 @@ def pose_scores(
 
 # OKS above which two poses from a detector's boxes are one; mmpose's nms_thr.
 DETECTOR_NMS = 0.9
+# Crops in one forward pass, where nobody asks for another number.
+BATCH_SIZE = 16
 
 
 def protocol_of(
@@ -241,6 +246,7 @@ def protocol_of(
     options: DecodeOptions | None = None,
     score_rule: str = DEFAULT,
     nms: float | None = None,
+    batch_size: int = BATCH_SIZE,
     checkpoint: str = "",
     sha256: str = "",
     load: LoadReport | None = None,
@@ -254,6 +260,7 @@ def protocol_of(
         options: as in predict.
         score_rule: as in predict.
         nms: as in predict.
+        batch_size: as in predict.
         checkpoint: what to call it.
         sha256: of the file.
         load: what the model took from it; unknown when not given.
@@ -263,6 +270,7 @@ def protocol_of(
         return _of_people(model, flip, checkpoint, sha256, load)
     codec = model.codec
     simcc = codec is not None and codec.kind == "simcc"
+    mixing = model.batch_text if isinstance(model, MixesBatch) else ""
     return Protocol(
         boxes=boxes,
         padding=float(model.padding) if isinstance(model, CropsBoxes) else math.nan,
@@ -272,6 +280,7 @@ def protocol_of(
         keypoint_score=(options.score or "min") if simcc else "",
         score_rule=SCORE_RULES[score_rule],
         nms=nms_threshold(nms, annotated=boxes == "annotation"),
+        batch=f"batches of {batch_size} ({mixing})" if mixing else "",
         checkpoint=checkpoint,
         sha256=sha256,
         loaded_fraction=math.nan if load is None else load.loaded_fraction,

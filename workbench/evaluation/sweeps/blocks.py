@@ -168,7 +168,7 @@ class Worker:
         own = protocol_of_loaded(
             loaded, sha256=sha256,
             boxes=self.boxes(self.data(len(loaded.model.skeleton)))[1], flip=rules.flip,
-            options=rules.decoding, score_rule=rules.score_rule, nms=rules.nms,
+            options=rules.decoding, score_rule=rules.score_rule, nms=rules.nms, batch_size=rules.batch_size,
         )  # fmt: skip
         yield Opened(tuple(reader.protocol(n, own) for n in range(len(names))), len(reader.rows))
         step = rules.batch_size * BATCHES

@@ -249,6 +249,20 @@ class TextFusion:
         return "; ".join(part for part in (self.top_down.note, text, self.assumption) if part)
 
     @property
+    def batch_text(self) -> str:
+        """How one image of a batch changes the answer about another; "" where none does."""
+        refiner, neck = self._refiner, self._neck
+        if self.inference.refine == "inference" and refiner is not None and refiner.mask != "none":
+            if refiner.softmax == "all" and refiner.mask != "all":
+                return "one uncertain keypoint normalises the vectors of its whole batch"
+            if refiner.noise > 0:
+                return "the refiner's noise differs by the place in the batch"
+        several = self.text is not None and len(self.text.subject_vectors) > 1
+        if self.inference.fuse and neck is not None and neck.text_from == "first" and several:
+            return "each crop is given the text of the first of its batch"
+        return ""
+
+    @property
     def assumption(self) -> str:
         """What is assumed about code that is not at hand; "" where the config says it."""
         network: Any = self.module
