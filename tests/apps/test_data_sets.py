@@ -109,11 +109,11 @@ def test_the_folder_of_images_can_be_named(places):
 
 
 def test_what_is_stated_about_images_holds_for_served_sets_and_names_another_version(places):
-    cv2.imwrite(str(places / "set/val2017/night.png"), np.full((12, 20), 250, np.uint16))
+    cv2.imwrite(str(places / "set/val2017/night.png"), np.full((12, 20), 1000, np.uint16))
     sets, name = served(places, "night.png")
     stated = DataSets([places / "set/annotations/val.json"], reading=ImageReading(bits=16))
     shown = [one.sample(name, 0).image.max() for one in (sets, stated)]
-    assert shown == [250 >> 2, 0]
+    assert shown == [1000 >> 2, 1000 >> 8]
     assert sets.version(name) != stated.version(name)
 
 

@@ -267,7 +267,7 @@ def test_boxes_are_moved_by_a_share_of_their_size_or_by_pixels(tmp_path):
     np.testing.assert_allclose(fit.offset, (40, -30), atol=4)
 
 
-def of_moved_poses(folder, amount):
+def of_moved_poses(folder, amount, level="forward"):
     """Findings of poses near the truth, each moved by `amount` of its instance."""
     pose_set = RTMPOSE.pose_set()
     found = good_poses(pose_set)
@@ -276,17 +276,16 @@ def of_moved_poses(folder, amount):
         moved[:, :2] += amount(pose_set.instances[i])
         entry["keypoints"] = moved.ravel().tolist()
     (folder / "results.json").write_text(json.dumps(found))
-    return diagnose(
-        folder / "results.json", level="forward", causes=[Placing()], **RTMPOSE.options()
-    ).findings
+    return diagnose(folder / "results.json", level=level, causes=[Placing()], **RTMPOSE.options()).findings
 
 
-def test_a_margin_of_the_box_that_was_not_taken_off_is_undone(tmp_path):
+@pytest.mark.parametrize("level", ["forward", "evaluate"])
+def test_a_margin_of_the_box_that_was_not_taken_off_is_undone(level, tmp_path):
     def margin(one):
         x0, y0, x1, y1 = one.box
         return 0.4 * max(0, y1 - y0 - x1 + x0), 0.4 * max(0, x1 - x0 - y1 + y0)
 
-    (finding,) = of_moved_poses(tmp_path, margin)
+    (finding,) = of_moved_poses(tmp_path, margin, level)
     assert re.search(
         r"x by -0\.(39|40|41) \* what it is higher than wide; y by -0\.(39|40|41) \* what it is wider",
         finding.evidence,

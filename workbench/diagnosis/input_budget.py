@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from workbench.core import Conditioned, Groups
+from workbench.core import Conditioned, Groups, NotAvailable
 
 if TYPE_CHECKING:
     from workbench.diagnosis.case import Case
@@ -34,12 +34,13 @@ SPENT_INPUTS = (
 def left_of_inputs(case: Case) -> float:
     """Inputs that may still be given, beside those of the evaluation of the whole set; not below 0.
 
-    Infinite below level evaluate. Of people the whole set is looked at where a figure is claimed.
+    Infinite below level evaluate, and for results without their network. Of people the whole set is looked at
+    where a figure is claimed.
 
     Raises:
-        NotAvailable: there is no model or no data set.
+        NotAvailable: there is no data set.
     """
-    if not case.reaches("evaluate"):
+    if not _is_bounded(case):
         return math.inf
     size, whole = case.evaluation_size(), case.peek("measured")
     if isinstance(case.model(), Groups):
@@ -52,8 +53,20 @@ def left_of_inputs(case: Case) -> float:
 
 def left_to_search(case: Case) -> float:
     """Inputs that the search for causes may still give, so that enough are left for what follows."""
+    if not _is_bounded(case):
+        return math.inf
     clinic = CLINIC_PASSES if isinstance(case.model(), Conditioned) else 0
     return left_of_inputs(case) - LATER - clinic
+
+
+def _is_bounded(case: Case) -> bool:
+    if not case.reaches("evaluate"):
+        return False
+    try:
+        case.model()
+    except NotAvailable:
+        return False
+    return True
 
 
 def affordable(case: Case, count: int, passes: int) -> int:
