@@ -103,6 +103,11 @@ def test_annotated_people_give_their_own_ceiling(tmp_path):
     assert exact.oks > 0.98
     assert rough.ap_ceiling < 1
     assert "the annotated people of dots (12 images)" in report.summary()
+    # Pixels of their own images: boxes are padded by 1.25 to the shape of the input.
+    H, W = dots.SIZE
+    sides = np.array([np.subtract(one.box[2:], one.box[:2]) for one in pose_set.instances])
+    scales = 1.25 * np.maximum(sides[:, 0] / W, sides[:, 1] / H)
+    assert rough.image_px == pytest.approx(rough.mean_px * scales.mean())
     few = codec_errors([Setup(dots.SIZE)], ["argmax"], pose_set=pose_set, image_ids=[1])
     assert few.codecs[0].ap_ceiling * 10 == pytest.approx(round(few.codecs[0].ap_ceiling * 10))
 

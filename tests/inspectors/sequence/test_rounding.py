@@ -12,7 +12,7 @@ from tests.inspectors.sequence.counting import Counting, line
 from tests.inspectors.sequence.telling import Telling, bent
 from workbench.core import Outputs
 from workbench.core.run import run
-from workbench.inspectors.sequence import forced_and_free, lab
+from workbench.inspectors.sequence import corruption, forced_and_free, lab
 
 
 class OnTheEdge(Counting):
@@ -67,6 +67,24 @@ def test_healthy_models_have_no_such_sentence(model, samples):
     assert report.rounding_warning == ""
     assert "rounding" not in report.summary()
     assert (report.rounding < 1e-3).all()
+
+
+class Batched(Counting):
+    """Free-running answers that another batch size moves, as rounding does."""
+
+    def rollout(self, batch, forced=0):
+        points = super().rollout(batch, forced).tokens["coordinates"]
+        steps = torch.arange(points.shape[1])[None, :, None]
+        return Outputs(tokens={"coordinates": points + 0.01 * len(batch) * (steps >= forced)})
+
+
+def test_a_moved_token_is_compared_within_one_batch_and_rounding_is_reported_beside_it():
+    report = corruption.compute(run(Batched(), [line()]), corruption.Params(token="a"))
+    assert report.free[:, 1:] == pytest.approx(np.tile(report.sizes[:, None], 3), abs=1e-6)
+    assert corruption.compute(run(OnTheEdge(edge=1e-3), [line()]), corruption.Params()).rounding < 1e-3
+    moved = corruption.compute(run(OnTheEdge(), [line()]), corruption.Params(token="a"))
+    assert moved.rounding == pytest.approx(0.6, abs=1e-3)
+    assert "A change of the input by 1e-06 alone moves a later answer by 0.60 of the box" in moved.summary()
 
 
 def test_an_answer_that_comes_and_goes_is_told():

@@ -131,7 +131,8 @@ class CodecError:
         border_px: mean over the places within three sigma of an edge.
         inside_px: mean over all others.
         bias_px: mean offset (x, y), input pixels.
-        image_px: mean distance in pixels of an image that shows the assumed person.
+        image_px: mean distance in pixels of an image that shows the assumed person, or of the images of the
+            set at the mean scale of its people's crops.
         oks: mean OKS that is left.
         ap_ceiling: AP that is left.
         lost: share of places that have no target at all.
@@ -354,8 +355,9 @@ def _measured(
     edge = ((places < reach) | (places > (W - 1, H - 1) - reach)).any(-1)
     if pose_set is None:
         oks, ceiling = _assumed(places, away, (H, W), person, skeleton, rng)
+        scale = person.crop((H, W))[1]
     else:
-        oks, ceiling = _on_set(codec, pose_set, ids, person.padding, skeleton)
+        oks, ceiling, scale = _on_set(codec, pose_set, ids, person.padding, skeleton)
     return CodecError(
         name=name,
         label=label,
@@ -365,7 +367,7 @@ def _measured(
         border_px=finite_mean(away[edge]),
         inside_px=finite_mean(away[~edge]),
         bias_px=(finite_mean(off[..., 0]), finite_mean(off[..., 1])),
-        image_px=finite_mean(away) * person.crop((H, W))[1],
+        image_px=finite_mean(away) * scale,
         oks=oks,
         ap_ceiling=ceiling,
         lost=float(np.isnan(away).mean()),
@@ -424,8 +426,12 @@ def _assumed(
 
 def _on_set(
     codec: Codec, pose_set: PoseSet, ids: list[int] | None, padding: float, skeleton: Skeleton
-) -> tuple[float, float]:
-    """Mean OKS and AP of annotated people, through the crop of each: image, input, output and back."""
+) -> tuple[float, float, float]:
+    """Annotated people, through the crop of each: image, input, output and back.
+
+    Returns:
+        mean OKS, AP, and the mean of the image pixels per input pixel.
+    """
     chosen = [
         i for n in (pose_set.images if ids is None else ids) for i in pose_set.labelled_of_image.get(n, ())
     ]
@@ -433,12 +439,12 @@ def _on_set(
         raise ValueError(f"{pose_set.name}: no labelled instance has a box, so there is nothing to encode")
     instances = [pose_set.instances[i] for i in chosen]
     truth = np.stack([np.asarray(one.truth, float) for one in instances])
-    affines = []
+    affines, scales = [], []
     for one in instances:
         box = checked_box(one.box, f"{pose_set.name}, annotation {one.annotation_id}: box")
-        affines.append(
-            input_to_image(*crop_region(box, codec.input_size, padding), codec.input_size, codec.udp)
-        )
+        centre, size = crop_region(box, codec.input_size, padding)
+        affines.append(input_to_image(centre, size, codec.input_size, codec.udp))
+        scales.append(float(size[0]) / codec.input_size[1])
     seen = truth[..., 2] > 0
     inputs = np.stack([apply(inverse(a), t) for a, t in zip(affines, truth[..., :2], strict=True)])
     read = np.full(inputs.shape, np.nan)
@@ -457,4 +463,4 @@ def _on_set(
     )
     judged = truth_of(pose_set, indices=None if ids is None else chosen)
     figures = keypoint_ap(judged, predictions.detections(), skeleton.sigmas).figures
-    return float(np.nanmean(oks)), float(figures["AP"])
+    return float(np.nanmean(oks)), float(figures["AP"]), float(np.mean(scales))

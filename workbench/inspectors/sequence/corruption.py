@@ -3,6 +3,9 @@
 The token is moved by a known distance in several directions. In the forced columns all other tokens are
 true, so the effect is that of the one token; in the free columns the model reads its own later answers, so
 effects accumulate. A gain above 1 at the next steps means that errors grow.
+
+What is compared lies in one batch: where answers depend on rounding, another batch size alone moves them. How
+far a change of the size of rounding moves them is measured as well.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from workbench.core.inspector import Choice, Inspector, Needs, Range
 from workbench.core.report import Report, rows
 from workbench.figures import RUN_COLOURS, new_figure
 from workbench.inspectors.sequence import rollout
-from workbench.inspectors.sequence.rollout import PckRule
+from workbench.inspectors.sequence.rollout import CHANGE, MATTERS, PckRule, moved_by_rounding
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -59,6 +62,8 @@ class Corruption(Report):
         sizes: distances, shares of the box's longer side.
         forced: mean movement by size and step, other tokens true; nan up to the token itself.
         free: the same, free-running after the token.
+        rounding: largest movement of a later free-running answer when the input changes by CHANGE and no
+            token is moved; inf where an answer appears or vanishes.
     """
 
     skeleton: Skeleton
@@ -66,6 +71,7 @@ class Corruption(Report):
     sizes: Float[np.ndarray, " S"]
     forced: Float[np.ndarray, "S K"]
     free: Float[np.ndarray, "S K"]
+    rounding: float = 0.0
 
     @property
     def gain(self) -> float:
@@ -85,8 +91,19 @@ class Corruption(Report):
         return (
             f"Moving the token {name} by {self.sizes[0]:.0%} of the box moves the next answer by "
             f"{self.gain:.2f} times that distance, and all later ones by {end:.2f} times on average when "
-            f"free-running: errors {trend}"
+            f"free-running: errors {trend}{self._rounding_text}"
         )
+
+    @property
+    def _rounding_text(self) -> str:
+        if not self.rounding >= MATTERS:
+            return ""
+        far = (
+            f"moves a later answer by {self.rounding:.2f} of the box"
+            if np.isfinite(self.rounding)
+            else "makes a later answer appear or vanish"
+        )
+        return f". A change of the input by {CHANGE:g} alone {far}, so free-running movements depend on it"
 
     def plot(self) -> Figure:
         figure = new_figure(
@@ -113,7 +130,7 @@ class Corruption(Report):
 
 
 def compute(run: Run, params: Params) -> Corruption:
-    """Four passes, with all sizes and directions in one batch.
+    """One teacher-forced pass and two rollouts, with all sizes and directions in one batch.
 
     Raises:
         NotAvailable: no token can be moved.
@@ -125,28 +142,21 @@ def compute(run: Run, params: Params) -> Corruption:
     true = rollout.true_tokens(run)
     sides = PckRule().sizes(run)
     where = rollout.image_points(run.batch, true)
-    unmoved = rollout.with_extra(run.batch, given=true)
-    before = rollout.points_of(run, rollout.teacher_forced(run, unmoved))
-    before_free = rollout.points_of(run, rollout.free_running(run, unmoved, j + 1))
     angles = np.arange(params.directions) * 2 * np.pi / params.directions
-    shifts = np.array([size * np.array([np.cos(a), np.sin(a)]) for size in SIZES for a in angles])
+    shifts = np.array([(0.0, 0.0), *((size * np.cos(a), size * np.sin(a)) for size in SIZES for a in angles)])
     moved = np.tile(where, (len(shifts), 1, 1, 1))
     moved[:, :, j] += shifts[:, None] * sides[:, None]
     many = rollout.repeated(run, len(shifts))
     batch = rollout.with_extra(many.batch, given=rollout.tokens_of(many.batch, moved.reshape(-1, K, 2)))
-    effects = np.empty((2, len(SIZES), K))
-    for mode, (reference, outputs) in enumerate(
-        (
-            (before, rollout.teacher_forced(many, batch)),
-            (before_free, rollout.free_running(many, batch, j + 1)),
-        )
-    ):
-        after = rollout.points_of(many, outputs).reshape(len(shifts), -1, K, 2)
-        distance = np.linalg.norm(after - reference, axis=-1) / sides[:, None]
-        effects[mode] = distance.reshape(len(SIZES), -1, K).mean(1)
+    passes = rollout.teacher_forced(many, batch), rollout.free_running(many, batch, j + 1)
+    points = np.stack([rollout.points_of(many, outputs) for outputs in passes])
+    points = points.reshape(2, len(shifts), -1, K, 2)
+    distance = np.linalg.norm(points[:, 1:] - points[:, :1], axis=-1) / sides[:, None]
+    effects = distance.reshape(2, len(SIZES), -1, K).mean(2)
+    rounding = float(moved_by_rounding(run, points[1, 0], j + 1)[:, j + 1 :].max())
     # Steps up to the token do not read it.
     effects[..., : j + 1] = np.nan
-    return Corruption(run.model.skeleton, j, np.array(SIZES), effects[0], effects[1])
+    return Corruption(run.model.skeleton, j, np.array(SIZES), effects[0], effects[1], rounding)
 
 
 def _position(run: Run, token: str) -> int:

@@ -14,7 +14,6 @@ figures. The input is changed by a millionth, about the size of rounding, and th
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,29 +27,25 @@ from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout
 from workbench.inspectors.sequence.rollout import (
     AMPLIFIED,
+    CHANGE,
     COPIES,
+    DRAWS,
     EXPOSURE_BIAS,
     GROWS,
+    MATTERS,
     NOT_LEARNED,
     NOTHING_COUNTS,
     PckParams,
     PckRule,
     granularity,
+    moved_by_rounding,
 )
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from plotly.graph_objects import Figure
-    from torch import Tensor
 
 
-# Relative change of every input number: a dozen times the last digit of a float32.
-CHANGE = 1e-6
-# Number of random changes; the largest movement is reported.
-DRAWS = 4
-# Movement, share of the box's longer side, above which an answer depends on rounding: ten thousand times the
-# change. Correct models stay thousands of times below.
-MATTERS = 0.01
 # By how much of the input true tokens are moved to see how far the answers follow.
 NUDGE = 0.02
 
@@ -78,42 +73,6 @@ def amplification(run: Run, points: Float[np.ndarray, "N K 2"]) -> float:
     answers, tokens = np.array(moved), np.array(far)
     known = np.isfinite(answers)
     return float(answers[known].mean() / np.nanmean(tokens)) if known.any() else float("nan")
-
-
-def moved_by_rounding(run: Run, points: Float[np.ndarray, "N K 2"]) -> Float[np.ndarray, "N K"]:
-    """The largest movement of each free-running answer when the input changes by CHANGE.
-
-    Args:
-        run: of a sequence model.
-        points: its free-running answers, image pixels.
-
-    Returns:
-        Shares of the box's longer side; inf where an answer exists in one pass and not in the other.
-    """
-    import torch
-
-    many = rollout.repeated(run, DRAWS)
-    generator = torch.Generator().manual_seed(0)
-
-    def changed(values: Tensor) -> Tensor:
-        signs = (
-            torch.randint(2, values.shape, generator=generator, dtype=torch.int8).to(values.device) * 2 - 1
-        )
-        return values * (1 + CHANGE * signs.to(values.dtype))
-
-    extra = {
-        name: changed(value)
-        if name.startswith("support") and isinstance(value, torch.Tensor) and value.is_floating_point()
-        else value
-        for name, value in many.batch.extra.items()
-    }
-    batch = dataclasses.replace(many.batch, pixels=changed(many.batch.pixels), extra=extra)
-    many = dataclasses.replace(many, batch=batch)
-    again = rollout.points_of(many, rollout.free_running(many)).reshape(DRAWS, *points.shape)
-    distance = np.linalg.norm(again - points, axis=-1) / PckRule().sizes(run)[:, None]
-    missing, absent = np.isnan(again).any(-1), np.isnan(points).any(-1)
-    distance = np.where(missing & absent, 0.0, np.where(missing ^ absent, np.inf, distance))
-    return np.asarray(distance.max(0))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from workbench.core.run import evaluating
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
+    from torch import Tensor
 
     from workbench.core import Run
 
@@ -253,3 +254,51 @@ def granularity(run: Run) -> str:
     low, high = min(counts), max(counts)
     steps = f"k/{low}" if low == high else f"k/{low} to k/{high}"
     return steps if len(counts) == 1 else f"{steps}, mean of {len(counts)} images"
+
+
+# Relative change of every input number: a dozen times the last digit of a float32.
+CHANGE = 1e-6
+# Number of random changes; the largest movement is reported.
+DRAWS = 4
+# Movement, share of the box's longer side, above which an answer depends on rounding: ten thousand times the
+# change. Correct models stay thousands of times below.
+MATTERS = 0.01
+
+
+def moved_by_rounding(
+    run: Run, points: Float[np.ndarray, "N K 2"], given: int = 0
+) -> Float[np.ndarray, "N K"]:
+    """The largest movement of each free-running answer when the input changes by CHANGE.
+
+    Args:
+        run: of a sequence model.
+        points: its free-running answers, image pixels.
+        given: how many of the first tokens are true.
+
+    Returns:
+        Shares of the box's longer side; inf where an answer exists in one pass and not in the other.
+    """
+    import torch
+
+    many = repeated(run, DRAWS)
+    generator = torch.Generator().manual_seed(0)
+
+    def changed(values: Tensor) -> Tensor:
+        signs = (
+            torch.randint(2, values.shape, generator=generator, dtype=torch.int8).to(values.device) * 2 - 1
+        )
+        return values * (1 + CHANGE * signs.to(values.dtype))
+
+    extra = {
+        name: changed(value)
+        if name.startswith("support") and isinstance(value, torch.Tensor) and value.is_floating_point()
+        else value
+        for name, value in many.batch.extra.items()
+    }
+    batch = dataclasses.replace(many.batch, pixels=changed(many.batch.pixels), extra=extra)
+    many = dataclasses.replace(many, batch=batch)
+    again = points_of(many, free_running(many, given=given)).reshape(DRAWS, *points.shape)
+    distance = np.linalg.norm(again - points, axis=-1) / PckRule().sizes(run)[:, None]
+    missing, absent = np.isnan(again).any(-1), np.isnan(points).any(-1)
+    distance = np.where(missing & absent, 0.0, np.where(missing ^ absent, np.inf, distance))
+    return np.asarray(distance.max(0))
