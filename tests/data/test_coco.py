@@ -164,15 +164,23 @@ def test_one_category_is_chosen_by_name_or_number(written):
     value["categories"].append(other)
     value["annotations"].append(face)
     path = written(value)
-    with pytest.raises(ValueError, match=r"different keypoints .*choose one with --category"):
+    with pytest.raises(ValueError, match=r"different keypoints .*choose one with --category or as .*#newt"):
         read_coco(path)
-    for chosen in (3, "3", "face"):
-        found = read_coco(path, category=chosen)
+    for named, chosen in (
+        (path, 3),
+        (path, "3"),
+        (path, "face"),
+        (f"{path}#face", None),
+        (f"{path}#3", None),
+    ):
+        found = read_coco(named, category=chosen)
         assert [a.annotation_id for a in found.instances] == [9]
         assert [a["id"] for a in found.raw["annotations"]] == [9]
         assert [c["name"] for c in found.raw["categories"]] == ["face"]
     with pytest.raises(KeyError, match="no category 'fce'; nearest: face"):
         read_coco(path, category="fce")
+    with pytest.raises(KeyError, match="no category 'fce'; nearest: face"):
+        read_coco(f"{path}#fce")
 
 
 def test_categories_without_names_of_keypoints_get_numbers(written):

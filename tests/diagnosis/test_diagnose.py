@@ -17,7 +17,7 @@ from workbench.core.finding import Effect
 from workbench.diagnosis import Cause, Diagnosis, RuledOut, all_causes, diagnose
 from workbench.diagnosis.case import Case, Options
 from workbench.diagnosis.loading_causes import PartlyLoaded
-from workbench.diagnosis.report import ASIDE, by_proof
+from workbench.diagnosis.report import ASIDE, ASSUMED_SIGMAS, by_proof
 from workbench.diagnosis.targets import Given
 
 # Whose pictures are drawn, or whose network is trained, before a case can be made.
@@ -185,6 +185,13 @@ def test_a_figure_of_renamed_weights_says_so():
     found = dataclasses.replace(found, cause="weights only partly loaded")
     answer = Diagnosis("run", "a checkpoint", (found,), {}, {}, {}, {"AP": 1.0}).sentences()[0]
     assert answer.startswith("The run, once its weights are renamed, reaches AP 1.000; the main cause is")
+
+
+def test_a_figure_without_known_sigmas_says_which_one_was_used():
+    report = Diagnosis("run", "results", (), {}, {}, {}, {"AP": 1.0}, protocol=f"poses, {ASSUMED_SIGMAS}")
+    assert report.sentences()[0].startswith(
+        "The run reaches AP 1.000 (sigma .07 for every keypoint: none are"
+    )
 
 
 def test_every_finding_says_what_would_refute_it():

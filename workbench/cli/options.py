@@ -93,7 +93,11 @@ SkeletonName = Annotated[
 ]
 Device = Annotated[str, option("--device", "cpu, cuda, cuda:1 ...")]
 Data = Annotated[
-    str | None, option("--data", "A COCO-format keypoint json, or a built-in set such as scenes-val.")
+    str | None,
+    option(
+        "--data",
+        "A COCO-format keypoint json (FILE#CATEGORY for one category), or a built-in set such as scenes-val.",
+    ),
 ]
 Images = Annotated[Path | None, option("--images", "The folder of the images that the json names.")]
 Bits = Annotated[

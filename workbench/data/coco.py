@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core import ReadingNote, Sample, Skeleton, nearest
-from workbench.data.coco_dialects import Standard, part_of, part_skeleton, standard_form
+from workbench.data.coco_dialects import Standard, category_of, part_of, part_skeleton, standard_form
 from workbench.data.coco_entries import entry_name, image_records, instance, plain_visibility, whole
 from workbench.data.image_folders import images_folder
 from workbench.data.images import ImageReading
@@ -46,7 +46,7 @@ def read_coco(
 
     Args:
         annotations: the json; of COCO-WholeBody a part may be named behind ``#``, such as
-            ``val.json#wholebody`` (body by default).
+            ``val.json#wholebody`` (body by default), of any other file a category: ``val.json#horse``.
         images: folder of the images; by default the usual folders beside the json are tried.
         category: id or name of the one category to read; all that have keypoints by default.
         part: of COCO-WholeBody: body, wholebody, foot, face, lefthand or righthand.
@@ -78,6 +78,7 @@ def read_coco(
         (1, ('nose', 'neck'), 1)
     """
     path, part = part_of(annotations, part)
+    path, category = category_of(path, category)
     folder = None if images is None else Path(images)
     return pose_set_of(read_json(path), path, folder, category, part=part, within=within, reading=reading)
 
@@ -165,6 +166,7 @@ def _assembled(
             named = repr(entry.get("category_id"))[:40]
             raise DifferentKeypointsError(
                 f"{where}: category {named} is not among those with keypoints; choose one with --category"
+                f" or as {path.name}#NAME"
             )
         if isinstance(entry, Mapping) and entry.get("keypoints") == []:
             entry = {**entry, "keypoints": [0.0] * (3 * len(skeleton))}
@@ -310,9 +312,11 @@ def _skeleton(entries: Sequence[Any], categories: Mapping[int, Mapping[str, Any]
             raise ValueError(f"{where}, category {entry['name']}: expected a list of keypoint names")
         lists.setdefault(tuple(map(_text, names)), []).append(entry["name"])
     if len(lists) > 1:
+        name = next(iter(categories.values()))["name"]
         kinds = "; ".join(f"{len(names)} keypoints: {', '.join(of[:3])}" for names, of in lists.items())
         raise DifferentKeypointsError(
             f"{where}: categories have different keypoints ({kinds}); choose one with --category"
+            f" or as {where}#{name}"
         )
     names = next(iter(lists), ())
     if not names:

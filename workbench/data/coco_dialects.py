@@ -125,6 +125,19 @@ def part_of(annotations: Path | str, part: str | None = None) -> tuple[Path, str
     return path, part
 
 
+def category_of(path: Path, category: int | str | None = None) -> tuple[Path, int | str | None]:
+    """The path and the category of ``val.json#horse``, so that every verb and page can choose one.
+
+    Args:
+        path: as `part_of` leaves it; a file whose own name contains ``#`` is kept.
+        category: chosen otherwise; it comes before the one behind ``#``.
+    """
+    stem, mark, named = path.name.rpartition("#")
+    if mark and stem and named and not path.exists():
+        return path.with_name(stem), named if category is None else category
+    return path, category
+
+
 # Source: mmpose 1.3.2 configs/_base_/datasets/aic.py.
 AIC_KEYPOINTS = (
     "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "right_hip",

@@ -22,6 +22,7 @@ from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseMode
 from workbench.core.finding import Effect
 from workbench.core.hooks import OnceComputed
 from workbench.core.run import run
+from workbench.diagnosis.report import ASSUMED_SIGMA, ASSUMED_SIGMAS
 from workbench.evaluation.compare import paired_bootstrap
 from workbench.evaluation.evaluate import images_of, instance_oks, truth_of
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
@@ -253,7 +254,7 @@ class Evidence:
         self.indices = tuple(indices)
         self.flip, self.batch_size, self.stepped = flip, batch_size, stepped
         K = len(pose_set.skeleton)
-        self.sigmas = tuple(sigmas or pose_set.skeleton.sigmas) or (0.07,) * K
+        self.sigmas = tuple(sigmas or pose_set.skeleton.sigmas) or (ASSUMED_SIGMA,) * K
         area = np.array([pose_set.instances[i].area for i in self.indices])
         self.area_rule: Any = "annotated" if np.isfinite(area).all() else "box"
         self._measured: dict[Any, Measured] = {}
@@ -297,7 +298,7 @@ class Evidence:
         """By which rules everything here is measured, in one line."""
         what = "poses of the result file" if self.model is None else "annotation boxes, no flip"
         images = len({self.pose_set.instances[i].image_id for i in self.indices})
-        sigmas = "" if self.pose_set.skeleton.sigmas else ", sigma .07 for every keypoint"
+        sigmas = "" if self.pose_set.skeleton.sigmas else f", {ASSUMED_SIGMAS}"
         count, every = len(self.indices), len(self.pose_set.labelled)
         of = f"{count}" if count == every else f"{count} of {every}"
         return f"{what}, {self.pose_set.name}, {of} annotated instances on {images} images{sigmas}"

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from workbench.diagnosis.commands import Command
 
+# Where no sigmas are known, causes are compared by OKS with this one: the mean of COCO's is .067.
+ASSUMED_SIGMA = 0.07
+ASSUMED_SIGMAS = "sigma .07 for every keypoint"
 NOTHING = "No cause was found"
 # Causes that are named in the three sentences; the list has all.
 NAMED = 3
@@ -159,7 +162,9 @@ class Diagnosis(Report):
         # The tests, and with them the figure, are of the model with all of its weights.
         renamed = any(f.cause == "weights only partly loaded" and f.effect is not None for f in self.findings)
         run = "the run, once its weights are renamed," if renamed else "the run"
-        return f"{run} reaches AP {self.figures['AP']:.3f}{on}; "
+        # Other verbs refuse an AP without sigmas: this one compares, and is no figure of the data set.
+        sigmas = f" ({ASSUMED_SIGMAS}: none are known)" if ASSUMED_SIGMAS in self.protocol else ""
+        return f"{run} reaches AP {self.figures['AP']:.3f}{sigmas}{on}; "
 
     def _next(self, first: Finding) -> str:
         text = (
