@@ -188,10 +188,10 @@ def test_a_figure_of_renamed_weights_says_so():
 
 
 def test_a_figure_without_known_sigmas_says_which_one_was_used():
-    report = Diagnosis("run", "results", (), {}, {}, {}, {"AP": 1.0}, protocol=f"poses, {ASSUMED_SIGMAS}")
-    assert report.sentences()[0].startswith(
-        "The run reaches AP 1.000 (sigma .07 for every keypoint: none are"
-    )
+    found = Always().found("a", effect=Effect("AP", 1.0, 0.9, 1.0), confidence="proved")
+    rules = f"poses, {ASSUMED_SIGMAS}"
+    answer = Diagnosis("run", "results", (found,), {}, {}, {}, {"AP": 1.0}, protocol=rules).sentences()[0]
+    assert answer.startswith("The run reaches AP 1.000 (sigma .07 for every keypoint: none are known); ")
 
 
 def test_every_finding_says_what_would_refute_it():
