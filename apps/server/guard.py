@@ -13,7 +13,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from apps.server.settings import Settings, loopback
@@ -75,8 +74,12 @@ class Guard:
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         refusal = self._foreign(headers, scope) or self._unknown(headers, scope)
         if refusal is None:
-            # Gradio would build its pages' addresses from whatever stands in this header.
-            trusted = [pair for pair in scope["headers"] if pair[0].lower() != b"x-gradio-server"]
+            # Gradio would build its pages' addresses from whatever stands in x-gradio-server.
+            trusted = [
+                (name, _plain_cookies(value) if name.lower() == b"cookie" else value)
+                for name, value in scope["headers"]
+                if name.lower() != b"x-gradio-server"
+            ]
             scope = {**scope, "headers": trusted}
             if self._settings.auth:
                 send = self._remembering(headers, send)
@@ -155,11 +158,9 @@ class Guard:
 
     def _known(self, headers: list[tuple[str, str]]) -> bool:
         """Whether this browser gave the right password before."""
-        try:
-            cookie = SimpleCookie(_first(headers, "cookie")).get(COOKIE)
-        except CookieError:
-            return False
-        return cookie is not None and hmac.compare_digest(cookie.value.encode(), self._cookie.encode())
+        given = [word.strip() for text in _all(headers, "cookie") for word in text.split(";")]
+        values = [word.removeprefix(f"{COOKIE}=") for word in given if word.startswith(f"{COOKIE}=")]
+        return bool(values) and hmac.compare_digest(values[0].encode(), self._cookie.encode())
 
     def _remembering(self, headers: list[tuple[str, str]], send: Send) -> Send:
         if self._known(headers):
@@ -177,6 +178,15 @@ def _with(more: Headers, send: Send) -> Send:
         await send(message)
 
     return sending
+
+
+def _plain_cookies(header: bytes) -> bytes:
+    """A Cookie header without the cookies that are escaped.
+
+    Reading the escapes of 60 kB takes Pythons before 3.11.10 and 3.12.6 seconds, in which the server answers
+    nobody; no cookie of this server holds one.
+    """
+    return b";".join(word for word in header.split(b";") if b"\\" not in word)
 
 
 def _all(headers: Iterable[tuple[str, str]], name: str) -> list[str]:

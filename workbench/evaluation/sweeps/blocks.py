@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
     from workbench.evaluation.sweeps.rules import SweepRules, SweepSource
     from workbench.models import LoadedModel
 
+# What numpy and the zip library raise for damaged or hostile archives: an encrypted entry, a header that no
+# parser reads or that asks for more memory than there is, an infinite number of rows.
+_DAMAGE = (
+    ValueError, LookupError, OSError, EOFError, zipfile.BadZipFile, TypeError, RuntimeError, SyntaxError,
+    MemoryError, ArithmeticError, tokenize.TokenError, zlib.error,
+)  # fmt: skip
 # Batches of one block: the more, the less is spent beside inference, and the longer the wait for a stop.
 BATCHES = 4
 
@@ -216,7 +224,7 @@ def from_bytes(data: bytes) -> Block:
             )
             for number in numbers
         ]
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, TypeError) as reason:
+    except _DAMAGE as reason:
         raise ValueError(f"a damaged block of predictions ({reason})") from None
     return Block(first, last, tuple(made))
 
