@@ -155,9 +155,11 @@ class TestAggregation:
         assert np.abs(maps.tags - tags).max() < 1e-6 * np.abs(tags).max()
         np.testing.assert_allclose(maps.to_image, back, atol=1e-9)
 
-    @pytest.mark.parametrize("scales", [(), (0.5, 2.0), (0.0,), (1.0, math.nan), (math.inf,)])
+    @pytest.mark.parametrize(
+        "scales", [(), (0.5, 2.0), (0.0,), (1.0, math.nan), (math.inf,), (1e-300,), (1.0, 1e308)]
+    )
     def test_scales_that_are_none_are_refused_in_one_sentence(self, scales):
-        with pytest.raises(ValueError, match="scales: expected a number above 0, or several with 1"):
+        with pytest.raises(ValueError, match=r"scales: expected a number of 0\.01 to 100, or several"):
             dataclasses.replace(new_higherhrnet(network(), COCO, 64), scales=scales)
 
     def test_each_simplification_changes_the_maps_without_a_forward_pass(self, monkeypatch):

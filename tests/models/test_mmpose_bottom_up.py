@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from workbench.core import Sample
+from workbench.core.run import run
 from workbench.evaluation.predict import passes_over
 from workbench.models.bottom_up import BottomUp
 from workbench.models.mmpose.model import OnlyWeights, build, model_of
@@ -118,3 +119,36 @@ def test_what_has_no_equal_is_said_and_its_weights_can_still_be_looked_at(where,
     model = model_of(build(copy.deepcopy(settings)), settings, None)
     assert isinstance(model, OnlyWeights)
     assert words in model.reason
+
+
+CODEC, RESIZE = ("model", "head", "decoder"), ("test_dataloader", "dataset", "pipeline", 1)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "value"),
+    [
+        (CODEC, "decode_nms_kernel", 30_001), (CODEC, "decode_nms_kernel", 2**31 - 1),
+        (CODEC, "decode_max_instances", float("inf")), (CODEC, "decode_max_instances", "many"),
+        (RESIZE, "size_factor", 0), (RESIZE, "size_factor", -1), (RESIZE, "size_factor", 2),
+        (RESIZE, "size_factor", 1e308), (RESIZE, "input_size", (1e308, 1e308)),
+        (RESIZE, "aug_scales", [1e308]),
+    ],
+)  # fmt: skip
+def test_numbers_of_a_strangers_config_end_in_one_sentence(module_of_config, where, name, value):
+    """A window of 30,001 cells took 900 MB and one of 100,001 9 GB; the others were tracebacks."""
+    settings = config()
+    settings["model"]["test_cfg"]["multiscale_test"] = True
+    place = settings
+    for key in where:
+        place = place[key]
+    place[name] = value
+    with pytest.raises(ValueError, match=r"\w+ \w+"):
+        run(
+            model_of(module_of_config, settings, None),
+            [Sample(np.zeros((90, 120, 3), np.uint8), (0, 0, 120, 90))],
+        )
+
+
+@pytest.fixture(scope="module")
+def module_of_config():
+    return network(config())

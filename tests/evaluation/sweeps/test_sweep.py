@@ -487,7 +487,9 @@ def test_a_block_that_no_library_can_read_is_damaged_and_nothing_else():
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as parts:
             named = header.encode() + b"\n"
-            parts.writestr("rows.npy", b"\x93NUMPY\x01\x00" + len(named).to_bytes(2, "little") + named + content)
+            parts.writestr(
+                "rows.npy", b"\x93NUMPY\x01\x00" + len(named).to_bytes(2, "little") + named + content
+            )
         return buffer.getvalue()
 
     facts = "{'descr': '<f8', 'fortran_order': False, 'shape': (%d,)}"
@@ -495,6 +497,12 @@ def test_a_block_that_no_library_can_read_is_damaged_and_nothing_else():
     encrypted[6] |= 1
     encrypted[encrypted.find(b"PK\x01\x02") + 8] |= 1
     endless = block(facts % 2, np.array([0, np.inf]).tobytes())
-    for data in (block(facts % 10**15), block("-" * 9000 + "1"), block("(" * 9000), bytes(encrypted), endless):
+    for data in (
+        block(facts % 10**15),
+        block("-" * 9000 + "1"),
+        block("(" * 9000),
+        bytes(encrypted),
+        endless,
+    ):
         with pytest.raises(ValueError, match="damaged block"):
             blocks.from_bytes(data)

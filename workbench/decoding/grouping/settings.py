@@ -13,6 +13,9 @@ TagLayout = Literal["per_joint", "shared"] | tuple[int, ...]
 # From head over trunk to limbs. Source: HigherHRNet-Human-Pose-Estimation, lib/core/group.py Params.
 REFERENCE_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 
+LARGEST_KERNEL = 1001
+"""Largest side of the suppression window, cells: one of 30,001 takes 900 MB, and covers no other maximum."""
+
 
 @dataclass(frozen=True)
 class GroupingSettings:
@@ -76,8 +79,10 @@ class GroupingSettings:
     fill_positive: bool = True
 
     def __post_init__(self) -> None:
-        if self.nms_kernel < 1 or self.nms_kernel % 2 == 0:
-            raise ValueError(f"nms_kernel: expected an odd number of cells, got {self.nms_kernel}")
+        if not 1 <= self.nms_kernel <= LARGEST_KERNEL or self.nms_kernel % 2 == 0:
+            raise ValueError(
+                f"nms_kernel: expected an odd number of cells up to {LARGEST_KERNEL}, got {self.nms_kernel}"
+            )
         if self.top_k < 1:
             raise ValueError(f"top_k: expected at least 1 detection per keypoint, got {self.top_k}")
         if self.max_people is not None and self.max_people < 1:

@@ -8,7 +8,6 @@ count, how detections become people) can be changed by words such as ``nms_kerne
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -98,6 +97,10 @@ def _shapes(parts: Sequence[Any]) -> str:
 
 
 # People.
+
+
+# Scales of the input, and pixels of its sides: what lies beyond leaves no pixel, or more than any memory.
+_SMALLEST, _LARGEST_SIDE = 0.01, 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,10 +215,16 @@ class BottomUp:
 
     def __post_init__(self) -> None:
         self.grouping.maps(len(self.skeleton), self.tags)  # a layout that does not fit says so now
-        usable = self.scales and all(0 < scale < math.inf for scale in self.scales)
+        usable = self.scales and all(_SMALLEST <= scale <= 1 / _SMALLEST for scale in self.scales)
         if not usable or (len(self.scales) > 1 and 1.0 not in self.scales):
             raise ValueError(
-                f"scales: expected a number above 0, or several with 1 among them, got {list(self.scales)}"
+                f"scales: expected a number of {_SMALLEST:g} to {1 / _SMALLEST:g}, or several with 1 among "
+                f"them, got {list(self.scales)}"
+            )
+        sides = self.input_size if isinstance(self.input_size, tuple) else (self.input_size,)
+        if wrong := [n for n in (self.multiple, *sides) if not 1 <= n <= _LARGEST_SIDE]:
+            raise ValueError(
+                f"input size and size factor: expected 1 to {_LARGEST_SIDE} pixels, got {wrong[0]:.6g}"
             )
         if self.taps is None:
             object.__setattr__(self, "taps", taps_of(self.module))

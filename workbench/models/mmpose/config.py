@@ -439,14 +439,23 @@ def _grouping(codec: Mapping[str, Any], tag_per_keypoint: bool) -> GroupingSetti
         detection_threshold=float(codec["decode_keypoint_thr"]),
         tag_threshold=float(codec["decode_tag_thr"]),
         centre_shift=float(codec["decode_center_shift"]),
-        max_people=codec["decode_max_instances"],
+        max_people=None if codec["decode_max_instances"] is None else int(codec["decode_max_instances"]),
         tag_layout="per_joint" if tag_per_keypoint else "shared",
     )
 
 
 def _called(module: nn.Module, pixels: Tensor) -> Any:
     # Not a closure: a copy of the model must call the copied network.
-    return module(pixels, None, mode="tensor")
+    try:
+        return module(pixels, None, mode="tensor")
+    except RuntimeError as error:
+        if "must match the size of tensor" not in str(error):
+            raise
+        height, width = pixels.shape[-2:]
+        raise ValueError(
+            f"the network takes no input of {width} x {height} pixels ({reason(error)}); the size_factor of "
+            "BottomupResize has to be a multiple of its strides, mostly 32 or 64"
+        ) from None
 
 
 CONFIG_ENDINGS = (".py", ".json", ".yaml", ".yml")
