@@ -139,6 +139,28 @@ def test_mmdeploys_description_beside_the_file_is_used(tmp_path):
     assert run(opened.model, [lit()]).simcc[0].max() == pytest.approx(1, abs=0.5)
 
 
+@pytest.mark.parametrize(
+    ("step", "name", "value"),
+    [
+        (0, "padding", None), (0, "padding", [1]), (1, "image_size", 5), (1, "image_size", [1e999, 64]),
+        (2, "mean", 5), (2, "mean", ["a", 0, 0]), (2, "mean", [[1], 0, 0]), (2, "std", [0, 1, 1]),
+        (2, "std", [1, 1]), (3, "sigma", None), (3, "simcc_split_ratio", {}), (3, "input_size", [None, 1]),
+        (3, "input_size", None),
+    ],
+)  # fmt: skip
+def test_odd_values_of_mmdeploys_description_are_one_sentence(tmp_path, step, name, value):
+    steps = [
+        {"type": "TopDownGetBboxCenterScale", "padding": 1.0},
+        {"type": "TopDownAffine", "image_size": [48, 64]},
+        {"type": "Normalize", "mean": [0, 0, 0], "std": [255, 255, 255], "to_rgb": True},
+        {"type": "SimCCLabel", "input_size": [48, 64], "sigma": 4.9, "simcc_split_ratio": 1.0},
+    ]
+    steps[step][name] = value
+    (tmp_path / "pipeline.json").write_text(json.dumps(steps))
+    with pytest.raises(ValueError, match="config: "):
+        run(open_model(simcc_file(tmp_path / "pose.onnx")).model, [lit()])
+
+
 def test_an_onnx_file_has_no_taps_and_says_why(tmp_path):
     opened = open_model(heatmap_file(tmp_path / "pose.onnx"))
     with pytest.raises(NotAvailable, match="without named modules"):

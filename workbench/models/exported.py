@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core import Codec, NotAvailable, Outputs, Skeleton, checked_area, nearest
-from workbench.models.mmpose.config import codec_of, preprocessing_of, skeleton_of
+from workbench.models.mmpose.config import codec_of, config_values, preprocessing_of, skeleton_of
 from workbench.models.opening import StatedFacts
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
 
@@ -332,7 +332,8 @@ def facts_of(
     """
     stated = stated or StatedFacts()
     notes = list(assumed)
-    crop = None if config is None else preprocessing_of(config)
+    with config_values():
+        crop = None if config is None else preprocessing_of(config)
     sizes = {"the file": input_size, "its config": crop and crop.input_size, "--assume input": stated.input}
     known = {who: size for who, size in sizes.items() if size not in (None, (0, 0))}
     if len(set(known.values())) > 1:
@@ -345,7 +346,8 @@ def facts_of(
             "input=WIDTHxHEIGHT"
         )
     names, values = probe(checked_area(size, "an input"))
-    codec = None if config is None else codec_of(config)
+    with config_values():
+        codec = None if config is None else codec_of(config)
     if codec is not None and codec.decoder == "udp-combined":
         raise NotAvailable("outputs: UDP's combined form is read of weights only, not of exported networks")
     map_size = codec.output_size if codec is not None and codec.kind == "heatmap" else None
@@ -355,7 +357,8 @@ def facts_of(
     if codec is None:
         codec = _assumed(roles.kind, cells, size)
         notes.append(f"coordinates assumed: {codec.kind}, decoder {codec.decoder}")
-    skeleton, note = skeleton_of(config or {}, None, keypoints)
+    with config_values():
+        skeleton, note = skeleton_of(config or {}, None, keypoints)
     mean, std = ((0.0,) * 3, (1.0,) * 3) if raw else (IMAGENET_MEAN, IMAGENET_STD)
     bgr, padding = False, PADDING
     if crop is not None:
@@ -448,7 +451,9 @@ def described(path: Path) -> dict[str, Any] | None:
     codec = next((found[k] for k in codecs if k in found), None)
     if codec is None:
         return None
-    crop = {**affine, "type": "TopdownAffine", "input_size": affine.get("image_size", codec["input_size"])}
+    with config_values():
+        size = affine.get("image_size") or codec["input_size"]
+    crop = {**affine, "type": "TopdownAffine", "input_size": size}
     padding = {"type": "GetBBoxCenterScale", **{k: v for k, v in box.items() if k == "padding"}}
     normal = {"mean": normal.get("mean"), "std": normal.get("std"), "bgr_to_rgb": normal.get("to_rgb", True)}
     return {

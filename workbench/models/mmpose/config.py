@@ -157,16 +157,36 @@ def preprocessing_of(config: Mapping[str, Any]) -> Preprocessing:
         )
     normal = _model(config).get("data_preprocessor") or {}
     W, H = sizes[0]
+    mean, std = normalisation_of(normal)
     return Preprocessing(
         input_size=(H, W),
-        mean=tuple(normal.get("mean") or (0.0,) * 3),
-        std=tuple(normal.get("std") or (1.0,) * 3),
+        mean=mean,
+        std=std,
         # mmpose reads images as BGR; either switch reverses them.
         bgr=not (normal.get("bgr_to_rgb") or normal.get("rgb_to_bgr")),
         padding=float(box.get("padding", _PADDING)),
         warp_udp=bool(crop.get("use_udp", False)),
         note="" if box else f"the config has no test pipeline: box padding {_PADDING} assumed",
     )
+
+
+def normalisation_of(normal: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of a data preprocessor, in the network's channel order.
+
+    Raises:
+        ValueError: they are not one finite number or three, or a deviation is 0.
+    """
+    found = []
+    for name, default in (("mean", 0.0), ("std", 1.0)):
+        values = tuple(float(v) for v in normal.get(name) or (default,) * 3)
+        if (
+            len(values) not in (1, 3)
+            or not all(map(math.isfinite, values))
+            or (name == "std" and 0 in values)
+        ):
+            raise ValueError(f"config: expected {name} as 3 numbers, got {str(normal.get(name))[:80]}")
+        found.append(values)
+    return found[0], found[1]
 
 
 def skeleton_of(
@@ -408,6 +428,7 @@ def bottom_up_of(
         assumed = "the config has no test pipeline: BottomupResize's own defaults assumed"
         note = f"{note}; {assumed}" if note else assumed
     normal = model.get("data_preprocessor") or {}
+    mean, std = normalisation_of(normal)
     scales = (1.0, *(float(s) for s in resize["aug_scales"] or ())) if test.get("multiscale_test") else (1.0,)
     return BottomUp(
         module=module.to(device),
@@ -422,8 +443,8 @@ def bottom_up_of(
             align_corners=bool(test.get("align_corners")), project=bool(test.get("restore_heatmap_size"))
         ),
         grouping=_grouping(codec, head.tag_per_keypoint),
-        mean=tuple(normal.get("mean") or (0.0,) * 3),
-        std=tuple(normal.get("std") or (1.0,) * 3),
+        mean=mean,
+        std=std,
         bgr=not (normal.get("bgr_to_rgb") or normal.get("rgb_to_bgr")),
         call=functools.partial(_called, module),
         note=note,
