@@ -166,7 +166,7 @@ def _assembled(
             named = repr(entry.get("category_id"))[:40]
             raise DifferentKeypointsError(
                 f"{where}: category {named} is not among those with keypoints; choose one with --category"
-                f" or as {path.name}#NAME"
+                f" or as {path.name}#ID"
             )
         if isinstance(entry, Mapping) and entry.get("keypoints") == []:
             entry = {**entry, "keypoints": [0.0] * (3 * len(skeleton))}
@@ -312,11 +312,12 @@ def _skeleton(entries: Sequence[Any], categories: Mapping[int, Mapping[str, Any]
             raise ValueError(f"{where}, category {entry['name']}: expected a list of keypoint names")
         lists.setdefault(tuple(map(_text, names)), []).append(entry["name"])
     if len(lists) > 1:
-        name = next(iter(categories.values()))["name"]
+        # By number: a name may be that of a part of COCO-WholeBody, or contain a slash.
+        number, first = next(iter(categories.items()))
         kinds = "; ".join(f"{len(names)} keypoints: {', '.join(of[:3])}" for names, of in lists.items())
         raise DifferentKeypointsError(
             f"{where}: categories have different keypoints ({kinds}); choose one with --category"
-            f" or as {where}#{name}"
+            f" or as {where}#{number} ({first['name']})"
         )
     names = next(iter(lists), ())
     if not names:
