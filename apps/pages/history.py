@@ -203,13 +203,15 @@ class EpochHistory(QuestionSection[Wanted]):
         scored = history.scores is not None and history.scores.figures.keys() == history.files.keys()
         if not scored and pose_set.skeleton.sigmas:
             job.step = "AP of every epoch"
-            history.score(
-                pose_set, area_rule="annotated" if has_areas(pose_set) else "box",
-                indices=part_of_history(pose_set, history).indices, progress=job.progress,
-                cancelled=job.cancelled,
-            )  # fmt: skip
+            with self.context.predictions.reading(history.folder):
+                history.score(
+                    pose_set, area_rule="annotated" if has_areas(pose_set) else "box",
+                    indices=part_of_history(pose_set, history).indices, progress=job.progress,
+                    cancelled=job.cancelled,
+                )  # fmt: skip
         title = folder.run.title.removesuffix(" (predictions)")
-        return history_report(history, asked.a, asked.b, asked.image, title=title)
+        with self.context.predictions.reading(history.folder):
+            return history_report(history, asked.a, asked.b, asked.image, title=title)
 
     def code(self, asked: Wanted) -> str:
         folder = path_literal(_history(self.context.predictions.get(asked.run)).folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -79,6 +80,31 @@ class ServedFolders:
                 rest = well_formed(resolved.relative_to(folder).as_posix())
                 return f"{name}:{rest}" if name else rest
         raise Refused(f"{path.name} lies outside the served folders")
+
+
+@contextlib.contextmanager
+def reading_inside(root: Path, folder: Path, *patterns: str) -> Iterator[None]:
+    """Check that files of a folder lead nowhere else, before they are read and once they were read.
+
+    Files are listed seconds before: a program of this machine may have put a link in the place of one.
+
+    Args:
+        root: the served folder, resolved.
+        folder: below it.
+        patterns: of the names of its files and folders that are read.
+
+    Raises:
+        Refused: one of them, or the folder itself, leads out of the root.
+    """
+
+    def check() -> None:
+        for path in (folder, *(one for pattern in patterns for one in folder.glob(pattern))):
+            if not path.resolve().is_relative_to(root):
+                raise Refused(f"{well_formed(path.name)} lies outside the served folders")
+
+    check()
+    yield
+    check()
 
 
 # Which folders hold a training run's checkpoints, and in what order do its epochs come?

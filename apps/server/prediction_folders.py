@@ -20,7 +20,7 @@ import numpy as np
 
 from apps.server.comparison import Asked, has_areas, sample_facts
 from apps.server.encoding import skeleton_facts
-from apps.server.folders import Epoch, RunFolder, folders_below, well_formed
+from apps.server.folders import Epoch, RunFolder, folders_below, reading_inside, well_formed
 from apps.server.registry import RESCAN_SECONDS, Registry
 from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
@@ -30,7 +30,7 @@ from workbench.data import cache_folder
 from workbench.evaluation.history import History, query_epochs
 from workbench.evaluation.image_index import FOLDER, NAME
 from workbench.evaluation.keypoint_ap import FIGURES
-from workbench.evaluation.manifest import check_truth, read_manifest
+from workbench.evaluation.manifest import MANIFEST, check_truth, read_manifest
 from workbench.evaluation.oks import FOUND, paired_oks
 from workbench.evaluation.predicted_part import part_of_history
 from workbench.evaluation.protocol import judged_as
@@ -137,12 +137,14 @@ class PredictionFolders:
         Raises:
             KeyError: there is none.
             ValueError: it cannot be opened.
+            Refused: one of its files leads out of the served folders.
         """
         for name, path, files in self._scan():
             if name == identity and (found := self._look(name, path, files)) is not None:
                 if found.history is None:
                     raise ValueError(found.reason)
-                return found
+                with self.reading(path):
+                    return found
         known = [name for name, _, _ in self._scan()]
         raise KeyError(f"no predictions {identity!r} here; nearest: {nearest(identity, known)}")
 
@@ -182,15 +184,24 @@ class PredictionFolders:
         """Id, folder and files of every candidate."""
         scanned, found = self._scanned
         if time.monotonic() - scanned > RESCAN_SECONDS:
-            roots = dict(self._registry.served.folders)
-            if self.swept.is_dir():
-                roots[SWEPT] = self.swept.resolve()
-            found = tuple(one for name, root in roots.items() for one in _candidates(root, name))
+            found = tuple(one for name, root in self._roots().items() for one in _candidates(root, name))
             # The demo's are for who has none.
             if not found and self._demo.is_dir():
                 found = tuple(_candidates(self._demo.resolve(), DEMO_ROOT))
             self._scanned = (time.monotonic(), found)
         return found
+
+    def _roots(self) -> dict[str, Path]:
+        """Served folders by name, with that of the sweeps."""
+        swept = {SWEPT: self.swept.resolve()} if self.swept.is_dir() else {}
+        return {**self._registry.served.folders, **swept}
+
+    def reading(self, folder: Path) -> contextlib.AbstractContextManager[None]:
+        """Refuse a folder of predictions with a link out of the served folders, see `reading_inside`."""
+        root = next(
+            one for one in (*self._roots().values(), self._demo.resolve()) if one in (folder, *folder.parents)
+        )
+        return reading_inside(root, folder, "*.parquet", MANIFEST, FOLDER, f"{FOLDER}/*.parquet")
 
     def _look(self, identity: str, path: Path, files: tuple[Path, ...]) -> PredictionFolder | None:
         """What a folder holds; None where its files are no predictions of epochs."""
@@ -203,8 +214,9 @@ class PredictionFolders:
             title = well_formed(f"{path.parent.name if own else path.name} (predictions)")
             empty = RunFolder(identity, title, path, ())
             try:
-                # Epochs of other rules are shown, and marked.
-                history = query_epochs(path, mixed=True)
+                with self.reading(path):
+                    # Epochs of other rules are shown, and marked.
+                    history, manifest = query_epochs(path, mixed=True), _manifest(path)
             except FileNotFoundError:
                 return PredictionFolder(empty, None)
             except MISTAKES as mistake:
@@ -222,7 +234,7 @@ class PredictionFolders:
                 for i, (number, file) in enumerate(history.files.items())
             )
             run = RunFolder(identity, title, path, epochs)
-            return PredictionFolder(run, history, min(counts), *_manifest(path))
+            return PredictionFolder(run, history, min(counts), *manifest)
 
         found = self._listed.get(state, look)
         return found if found.history is not None or found.reason else None
@@ -276,7 +288,8 @@ class PredictionFolders:
 
         def opened() -> Opened:
             pose_set = judged_as(self._registry.sets.get(asked.data), history.protocols.values())
-            ids, images, oks = oks_over_epochs(history)
+            with self.reading(history.folder):
+                ids, images, oks = oks_over_epochs(history)
             place = {number: i for i, number in enumerate(ids.tolist())}
             part = part_of_history(pose_set, history)
             indices = pose_set.labelled if part.indices is None else part.indices
@@ -382,7 +395,8 @@ class PredictionFolders:
         assert history is not None
 
         def compute() -> np.ndarray:
-            poses = history.poses_of_image(instance.image_id)
+            with self.reading(history.folder):
+                poses = history.poses_of_image(instance.image_id)
             if poses.annotated.any():
                 poses = poses.of_instance(instance.annotation_id)
             else:  # of a detector: the best pose of each epoch is written last
@@ -415,10 +429,11 @@ class PredictionFolders:
         assert history is not None
         some = opened.indices if len(opened.indices) < len(opened.pose_set.labelled) else None
         job.step = "AP of every epoch"
-        found = history.score(
-            opened.pose_set, area_rule=_area_rule(opened), indices=some, progress=job.progress,
-            cancelled=job.cancelled,
-        )  # fmt: skip
+        with self.reading(history.folder):
+            found = history.score(
+                opened.pose_set, area_rule=_area_rule(opened), indices=some, progress=job.progress,
+                cancelled=job.cancelled,
+            )  # fmt: skip
         self._scored.get(opened.version, lambda: found)
 
     def _index(self, job: Job, opened: Opened) -> None:
@@ -429,7 +444,8 @@ class PredictionFolders:
         if index is not None and index.epochs == history.files.keys():
             return
         job.step = "sorting the poses by image"
-        history.index_images(job.progress, job.cancelled)
+        with self.reading(history.folder):
+            history.index_images(job.progress, job.cancelled)
         job.step = ""
 
     def _evaluated(self, opened: Opened, epoch: Epoch) -> tuple[Predictions, Evaluation]:
@@ -437,7 +453,8 @@ class PredictionFolders:
         from workbench.evaluation import Predictions, evaluate
 
         def compute() -> tuple[Predictions, Evaluation]:
-            found, protocol = Predictions.from_parquet(epoch.path)
+            with self.reading(epoch.path.parent):
+                found, protocol = Predictions.from_parquet(epoch.path)
             report = evaluate(
                 opened.pose_set, found, protocol, indices=opened.indices, area_rule=_area_rule(opened)
             )

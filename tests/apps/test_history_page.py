@@ -118,6 +118,45 @@ def test_imported_poses_are_judged_on_no_other_annotations_than_their_own(api):
 
 
 @pytest.mark.long
+def test_a_link_that_takes_the_place_of_listed_predictions_is_not_followed(tmp_path, painted, monkeypatch):
+    """Folders are listed every two seconds, and poses are read when they are asked for."""
+    from apps.server.comparison import Asked
+    from apps.server.folders import Refused
+    from apps.server.prediction_folders import PredictionFolders
+    from apps.server.registry import Registry
+    from apps.server.settings import Settings
+    from workbench.core.job import JobManager
+
+    data, folder = painted.write_data(tmp_path / "data", 4), tmp_path / "root" / "own"
+    foreign = tmp_path / "foreign"
+    for place in (folder, foreign):
+        write_predictions(place, data, OFF)
+    monkeypatch.setattr("apps.server.prediction_folders.RESCAN_SECONDS", 1e9)
+    settings = Settings(root=tmp_path / "root", data=(data,), cache=tmp_path / "cache")
+    folders = PredictionFolders(settings, Registry(settings), JobManager())
+    asked = Asked("predictions:own", "painted.json")
+    opened = folders.opened(asked)
+    assert folders.track(asked, opened.indices[0]).shape[0] == len(OFF)
+    places = (folder / "epoch_20.parquet", folder / "manifest.json", folder / "index", folder)
+    for link in places:
+        earlier = link.rename(tmp_path / "aside") if link.exists() else None
+        link.symlink_to(foreign if link == folder else foreign / link.name)
+        (foreign / "index").mkdir(exist_ok=True)
+        (foreign / "manifest.json").write_text("{}")
+        for read in (folders.opened, lambda one: folders.track(one, opened.indices[1])):
+            with pytest.raises((Refused, ValueError), match="lies outside the served folders"):
+                read(asked)
+        link.unlink()
+        if earlier:
+            earlier.rename(link)
+    assert folders.opened(asked).version == opened.version
+    (folder / "epoch_30.parquet").symlink_to(foreign / "epoch_20.parquet")
+    with pytest.raises(Refused, match=r"epoch_30\.parquet lies outside the served folders"):
+        folders.opened(asked)
+    (listed,) = PredictionFolders(settings, Registry(settings), JobManager()).all()
+    assert listed.reason == "epoch_30.parquet lies outside the served folders"
+
+
 def test_without_predictions_the_page_offers_the_demos(tmp_path, painted):
     from apps.server.settings import Settings
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import numpy as np
 import pytest
 import torch
 
 from tests.apps import painted
+from workbench.cli import printed
+from workbench.cli.output import Answer
 from workbench.core.report import printable, printable_lines
 
 ESC, BIDI = "\x1b[2J\x1b]0;title\x07", "\u202egnp.exe"
@@ -129,3 +132,16 @@ def test_an_html_report_is_free_of_a_files_markup(workbench, hostile_set, tmp_pa
 def test_one_line_stays_one_line():
     assert printable("a\nb\t\x1b\x9b\u202e\ud800é漢") == r"a\nb\t\x1b\x9b\u202e\ud800é漢"
     assert printable_lines("a\nb\x1b\r\nc") == "a\nb\\x1b\\r\nc"
+
+
+def test_names_of_several_lines_are_one_line_each_however_many_there_are():
+    """A search of the text for each of the names took a minute here."""
+    names = [f"{i}\n{'x' * 300}" for i in range(12_000)]
+    began = time.process_time()
+    text = printed(
+        Answer(
+            {"tensors": names, "other": ["a\nb", "b\nc", "\r\nd"]}, "\n".join([*names, "a\nb\nc", "\r\nd\n"])
+        )
+    )
+    assert time.process_time() - began < 5
+    assert text == "\n".join([*(name.replace("\n", r"\n") for name in names), r"a\nb\nc", r"\r\nd" + "\n"])

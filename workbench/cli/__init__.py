@@ -8,10 +8,11 @@ import functools
 import importlib
 import inspect
 import os
+import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import ModuleType
 from typing import Annotated, Any, cast
 
@@ -285,10 +286,37 @@ def printed(answer: Answer) -> str:
     """What a person reads: nothing that came from a file can move the cursor or begin a line of its own."""
     from workbench.core.report import printable, printable_lines
 
-    text = answer.text
-    for words in sorted(set(_of_several_lines(answer.facts)), key=len, reverse=True):
-        text = text.replace(words, printable(words))
-    return printable_lines(text)
+    text, names, pieces, done = answer.text, set(_of_several_lines(answer.facts)), [], 0
+    for start, end in _spans(text, names):
+        if end > done:
+            pieces += [text[done:start], printable(text[max(start, done) : end])]
+            done = end
+    return printable_lines("".join([*pieces, text[done:]]))
+
+
+_BREAK = re.compile("[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # where str.splitlines ends a line
+
+
+def _spans(text: str, names: Collection[str]) -> list[tuple[int, int]]:
+    """Begin and end of each name of several lines in a text, sorted; spans may overlap.
+
+    Looked up from each line break of the text by the part of the name before its first break: a search of
+    the text for each of 12,000 names takes minutes.
+    """
+    by_head: dict[str, set[int]] = {}  # part before the first line break -> lengths of such names
+    for name in names:
+        by_head.setdefault(_BREAK.split(name, maxsplit=1)[0], set()).add(len(name))
+    heads = sorted({len(head) for head in by_head})
+    found, line = [], 0
+    for at in _BREAK.finditer(text) if names else ():
+        for length in heads:
+            start = at.start() - length
+            if start < line:
+                break
+            ends = (start + n for n in by_head.get(text[start : at.start()], ()))
+            found += [(start, end) for end in ends if text[start:end] in names]
+        line = at.end()
+    return sorted(found)
 
 
 def _of_several_lines(value: Any) -> Iterator[str]:
