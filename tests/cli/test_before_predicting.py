@@ -99,6 +99,27 @@ def test_compare_looks_at_its_options_first(workbench, folder, data, more, messa
     assert message in err
 
 
+def test_a_refused_verb_leaves_no_folder_on_the_way_to_its_out(workbench, folder):
+    import torch
+
+    torch.save({"w": torch.zeros(1)}, folder / "epoch_1.pth")
+    (folder / "no.png").write_bytes(b"no picture")
+    deep, file, never = folder / "new" / "deep", folder / "epoch_1.pth", folder / "never.py"
+    for words in (
+        ("text", folder / "absent.toml", "--out", deep / "text.npz"),
+        ("evaluate", file, "--data", folder / "set.json", "--adapter", never, "--out", deep / "found.json"),
+        ("evaluate", file, "--data", folder / "set.json", "--out", deep / "found.parquet"),
+        ("compare", file, file, "--data", folder / "set.json", "--out", deep),
+        ("history", folder, "--data", folder / "set.json", "--out", deep),
+        ("sweep", folder, "--data", folder / "absent.json", "--out", deep),
+        ("data", folder / "absent.json", "--out", deep),
+        ("predict", folder / "no.png", "--demo", "--out", deep),
+    ):
+        code, _, err = workbench(*words)
+        assert code == 2, (words, err)
+        assert not (folder / "new").exists(), words
+
+
 def test_epochs_of_one_name_in_two_runs_are_told_apart(tmp_path):
     from workbench.cli.compare import titles_of
 

@@ -108,7 +108,10 @@ def check_file(out: Path | None, *endings: str) -> None:
 
 
 def check_room(out: Path, option: str = "--out") -> None:
-    """Make the folder of a file, and refuse where nothing can be written into it.
+    """Refuse a file whose folder cannot be made, or where nothing can be written into it.
+
+    What is made on the way is removed again: a verb that is refused later leaves nothing, and what writes the
+    file makes its folder.
 
     Args:
         out: the file.
@@ -120,11 +123,16 @@ def check_room(out: Path, option: str = "--out") -> None:
     """
     if out.is_dir():
         raise IsADirectoryError(f"{option}: expected the name of a file, but {out} is a folder")
+    absent = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        _try_writing(out, option)
     except OSError as reason:
         raise ValueError(f"{option}: nothing can be written into {out.parent} ({reason.strerror})") from None
-    _try_writing(out, option)
+    finally:
+        for folder in absent:
+            with contextlib.suppress(OSError):  # not made, or another process writes into it by now
+                folder.rmdir()
 
 
 def _try_writing(out: Path, option: str = "--out") -> None:

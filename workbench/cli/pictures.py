@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.cli.output import check_file
+from workbench.cli.output import check_file, check_room
 from workbench.core import Prediction, Sample, Skeleton
 from workbench.core.geometry import Box
 from workbench.data.boxes import whole_image
@@ -143,8 +143,8 @@ class Drawings:
 
     Raises:
         ValueError: one file is to hold several, a video is to become an image, or a drawing would replace
-            what it was drawn on.
-        OSError: the folder is not there or cannot be made.
+            what it was drawn on; the folder cannot be made.
+        OSError: the folder of a file is not there.
     """
 
     def __init__(self, out: Path | None, files: Sequence[Path], every: int = 1) -> None:
@@ -174,7 +174,7 @@ class Drawings:
         elif ending:
             raise ValueError(f"--out {out.name}: expected .json, an image, a video, or a folder")
         else:
-            out.mkdir(parents=True, exist_ok=True)
+            check_room(out / "picture.png")
 
     def __enter__(self) -> Drawings:
         return self
@@ -192,6 +192,7 @@ class Drawings:
         elif self.out.suffix:
             write_image(self.out, canvas)
         else:
+            self.out.mkdir(parents=True, exist_ok=True)
             number = "" if picture.frame is None else f"_{picture.frame:06d}"
             write_image(self.out / f"{self._names[picture.path]}{number}.png", canvas, follow=False)
 

@@ -85,8 +85,8 @@ def sweep(
 
         # Before the models are looked at, which takes longer than a wrong address should.
         require_cluster(cluster)
+    plan = plan_sweep(source, rules, paths)  # what it refuses leaves no folder
     with locked_folder(Path(out), BUSY):
-        plan = plan_sweep(source, rules, paths)
         folder = SweepFolder(Path(out), plan.variants)
         folder.check(plan.identity)
         state = SweepState(plan, folder, progress)
