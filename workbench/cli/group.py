@@ -13,8 +13,6 @@ from workbench.cli.output import Answer, check_file, written
 from workbench.core import FLIP_BY_DEFAULT, Sample
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from workbench.core.capabilities import GroupingModel
     from workbench.data.images import ImageReading
     from workbench.models.bottom_up import Maps, People

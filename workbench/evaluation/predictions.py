@@ -25,13 +25,10 @@ from workbench.evaluation.prediction_footer import (
 from workbench.evaluation.protocol import Protocol
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pyarrow as pa
     from jaxtyping import Float, Int
 
     from workbench.data.pose_set import PoseSet
-    from workbench.evaluation.protocol import Protocol
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,6 @@ import numpy as np
 from workbench.decoding.grouping.settings import GroupingSettings
 
 if TYPE_CHECKING:
-    import numpy as np
     from jaxtyping import Bool, Float, Int
 
 

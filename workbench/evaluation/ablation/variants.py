@@ -21,7 +21,6 @@ from workbench.decoding.grouping.algorithm import NothingFinite, not_finite, not
 from workbench.models.bottom_up import Aggregation
 
 if TYPE_CHECKING:
-    import numpy as np
     from jaxtyping import Float
 
     from workbench.core import Outputs

@@ -29,10 +29,9 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
     from workbench.core import Run
-    from workbench.core.capabilities import GroupingModel
     from workbench.data import PoseSet
     from workbench.decoding.grouping import GroupingSettings, JointStep
-    from workbench.models.bottom_up import Aggregation, Maps, People
+    from workbench.models.bottom_up import Aggregation, Maps
 
 
 def grouping_model(run: Run) -> GroupingModel:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from workbench.checkpoints.loading import LoadReport
-    from workbench.core import Batch
     from workbench.models.cape.network import Steps
 
 

@@ -21,7 +21,6 @@ from workbench.skeletons import SKELETONS
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
-    from workbench.models.vitpose.network import Architecture
 
 # Parameters up to which outputs are compared unasked: two networks and one image on a CPU, some seconds.
 _MOST_CHECKED = 700_000_000

@@ -26,7 +26,6 @@ from workbench.training.trainer import Trainer
 if TYPE_CHECKING:
     from workbench.core.capabilities import TextNeckModel
     from workbench.data import PoseSet
-    from workbench.training.trainer import Trainer
 
 
 # Shift in shares of the box and scale, as make_demo's recipe has them.
