@@ -205,6 +205,28 @@ def test_rate_and_batch_may_be_scaled_together(healthy):
     assert "auto_scale_lr" not in {one.key for one in audit(more, devices=1).findings}
 
 
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [
+        (256, ""),  # RTMPose's own pair on COCO, 2048 samples; also published for Hand5 and Face6
+        (32, ""),  # published for LaPa and WholeBody-Face: half the samples is near by the square-root rule
+        (8, "0.0005 for 64 by the linear rule, 0.0014 by the square-root rule that is used for Adam too"),
+        (4096, "0.256 for 32768 by the linear rule, 0.032 by the square-root rule"),
+    ],
+)
+def test_rates_that_are_published_for_a_network_are_right(batch, said):
+    config = {
+        "optim_wrapper": {"optimizer": {"type": "AdamW", "lr": 4e-3}},
+        "train_dataloader": {"batch_size": batch},
+        "auto_scale_lr": {"base_batch_size": 512},
+    }
+    found = [one for one in audit(config, "rtmpose-m-ap10k").findings if one.key == "auto_scale_lr"]
+    assert len(found) == bool(said)
+    for one in found:
+        assert said in one.evidence
+        assert ("larger steps per sample" in one.why) == (batch == 8)
+
+
 def test_layer_decay_on_a_backbone_without_such_names_is_told(healthy):
     other = changed(healthy, "model.backbone", {"type": "HRNet"})
     found = {one.cause for one in audit(other, "vitpose-b-coco").findings}

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from workbench.recipes.comparison import AuditFinding, Subject, file_name, finding, shown
+from workbench.recipes.recipe import Recipe, recipe_names
+from workbench.recipes.recipe import recipe as recipe_of
 from workbench.recipes.values import Decisions, class_name, is_warm_up, leaves, look_up, schedulers
 
 # Share by which total batch and learning rate may part before it is said.
@@ -41,14 +43,17 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
         return  # mmengine refuses it
     scales = enabled and isinstance(own, int)
     used = rate * counted / own if scales else rate  # mmengine does not count accumulated steps
-    usual = recipe.devices * recipe.get("train.batch_size", base / recipe.devices)
-    # Upstream's own pair of batch and rate is right, whatever auto_scale_lr's base says.
-    if math.isclose(total, usual) and math.isclose(used, expected_rate, rel_tol=1e-6):
+    # Upstream's own pair of batch and rate is right, whatever auto_scale_lr's base says; so is that of
+    # another recipe of this network, such as RTMPose's 0.004 for 2048 samples on COCO.
+    if any(math.isclose(total, n) and math.isclose(used, own, rel_tol=1e-6) for n, own in _pairs(recipe)):
         return
     if made.get("scaling.base_batch") == total:
         return  # the config says itself that its rate is for this total
     linear = expected_rate * total / base
-    if linear / _SCALING <= used <= linear * _SCALING:
+    # For Adam two rules are in use, and published configs follow either.
+    adam = str(made.get("optimizer.type")).lower().startswith("adam")
+    root = expected_rate * math.sqrt(max(total, 0) / base) if adam else linear
+    if min(linear, root) / _SCALING <= used <= max(linear, root) * _SCALING:
         return
     right = f"{rate * linear / used:.2g}"
     fixes = [f"set the rate to about {right}"]
@@ -62,14 +67,31 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
         cause="learning rate and batch do not belong together",
         evidence=f"rate {rate:g}{f', which auto_scale_lr makes {used:g}' if scales else ''}, "
         f"with {batch:g} samples on each of {subject.devices} devices ({total:g} in all); {recipe.name} "
-        f"uses {expected_rate:g} for {base:g}, which makes {linear:g} for {total:g} by the linear rule",
-        why="the rate of a recipe belongs to its total batch: a smaller batch has noisier gradients and, at "
-        "the same rate, larger steps per sample",
-        source=f"{recipe.source_of('scaling.base_batch')}; Goyal et al., arXiv 1706.02677; for Adam a "
-        "square-root rule is also used",
+        f"uses {expected_rate:g} for {base:g}, which makes {linear:g} for {total:g} by the linear rule"
+        + f", {root:.2g} by the square-root rule that is used for Adam too"
+        * adam,
+        why="the rate of a recipe belongs to its total batch: "
+        + (
+            "a smaller batch has noisier gradients and, at the same rate, larger steps per sample"
+            if used > linear
+            else "a larger batch makes fewer steps, which are then too small to come as far"
+        ),
+        source=f"{recipe.source_of('scaling.base_batch')}; Goyal et al., arXiv 1706.02677",
         fix=", or ".join(fixes),
         assumption=f"{subject.devices} devices train together (--devices says otherwise)",
     )
+
+
+def _pairs(recipe: Recipe) -> list[tuple[float, float]]:
+    """Total batch and rate of a recipe, and of others of its backbone, head and optimizer."""
+    same = ("backbone.type", "backbone.arch", "backbone.widen", "head.type", "optimizer.type")
+    pairs = []
+    for other in map(recipe_of, recipe_names()):
+        if other.name == recipe.name or all(other.get(name) == recipe.get(name) for name in same):
+            batch, rate = other.get("train.batch_size"), other.get("optimizer.lr")
+            base = other.get("scaling.base_batch") or 0
+            pairs.append((other.devices * batch if batch else base, rate))
+    return [(total, rate) for total, rate in pairs if total and rate]
 
 
 def _rate_key(made: Decisions, base: float, right: float) -> tuple[str, Any, Any]:
