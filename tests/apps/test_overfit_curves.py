@@ -45,6 +45,16 @@ def test_each_panel_holds_what_its_axis_says():
     assert figure.layout.uirevision == "session"
 
 
+def test_a_logarithmic_axis_has_two_numbers_however_near_its_values_are():
+    layout = curves(rows(3), "session").layout
+    assert layout.yaxis4.tickvals == (1, 2)  # the gradient norms
+    assert layout.yaxis.tickvals == (0.1, 0.2, 0.5, 1)  # 1/6 to 1
+    assert layout.yaxis2.tickvals is None
+    assert curves([{"step": 1, "loss": 4.2}], "session").layout.yaxis.tickvals == (2, 5)
+    wide = [{"step": 1, "loss": 1e3}, {"step": 2, "loss": 1e-9}]
+    assert curves(wide, "session").layout.yaxis.tickvals == (1e-9, 1e-5, 0.1, 1e3)
+
+
 def test_before_the_first_step_a_sentence_stands_in_place_of_empty_axes():
     figure = curves([], "session")
     assert not figure.data

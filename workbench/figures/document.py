@@ -346,5 +346,15 @@ _DRAW = (
     const { data, layout } = JSON.parse(await unpacked(place.dataset.figure));
     await window.Plotly.newPlot(place, data, layout, { responsive: true });
   }
+  // plotly leaves a legend where it was, over the plot, when a wider figure needs fewer of its rows: placed
+  // anew once plotly has followed the window.
+  let resized;
+  window.addEventListener("resize", () => {
+    clearTimeout(resized);
+    resized = setTimeout(() => places.forEach((place) => {
+      const { showlegend, legend } = place._fullLayout || {};
+      if (showlegend && legend) window.Plotly.relayout(place, { "legend.y": legend.y });
+    }), 400);
+  });
 })();"""
 )

@@ -49,6 +49,8 @@ PANELS = (
     ("learning rate", "learning rate", "log"),
     ("gradient norm", "gradient norm", "log"),
 )
+GROUPED = {"learning rate": "lr", "gradient norm": "gradient"}
+"""Panel -> first word of its columns, one for each parameter group."""
 INKS = (*RUN_COLOURS, FINDING_COLOUR)
 
 
@@ -77,8 +79,38 @@ def curves(rows: Sequence[dict[str, Any]], key: str) -> PlotData:
         traces.append(_curve(3, drawn, f"gradient/{group}", group, ink, legend=False))
     # Drawn every second beside the loop that it watches: plotly's figure and its checks took a hundredth of
     # that loop's time. A test makes them instead.
-    figure = {"data": traces, "layout": {**_panels(), "uirevision": key}}
+    layout = {**_panels(), "uirevision": key}
+    columns = {"loss": ["loss", *(parts if len(parts) > 1 else [])]}
+    columns |= {name: [f"{word}/{group}" for group in groups] for name, word in GROUPED.items()}
+    for i, (name, _, _) in enumerate(PANELS):
+        if name in columns:
+            axis = f"yaxis{'' if i == 0 else i + 1}"
+            values = [row.get(column) for row in drawn for column in columns[name]]
+            layout[axis] = layout[axis] | _log_numbers(values)
+    figure = {"data": traces, "layout": layout}
     return PlotData(type="plotly", plot=json.dumps(figure))
+
+
+def _log_numbers(values: Sequence[float | None]) -> dict[str, Any]:
+    """Range and two to four numbers of a logarithmic axis: 1, 2 and 5 times powers of ten, or powers alone.
+
+    With a limit on their number alone, plotly leaves one where the values lie within a decade.
+    """
+    logs = [math.log10(value) for value in values if value is not None and 0 < value < math.inf]
+    if not logs:
+        return {}
+    low, high = math.floor(min(logs)), math.ceil(max(logs))
+    marks = [k + math.log10(m) for k in range(low, high + 1) for m in (1, 2, 5)]
+    first = max(mark for mark in marks if mark <= min(logs))
+    last = min([mark for mark in marks if mark >= max(logs) and mark > first] or [first + 1])
+    shown = [mark for mark in marks if first <= mark <= last]
+    if len(shown) > 4:
+        first, last = low, high
+        shown = list(range(low, high + 1, math.ceil((high - low) / 3)))
+    return {
+        "range": [first - 0.05, last + 0.05], "tickmode": "array",
+        "tickvals": [float(f"{10**mark:.3g}") for mark in shown],
+    }  # fmt: skip
 
 
 @functools.cache
@@ -110,7 +142,7 @@ def _panels() -> dict[str, Any]:
                 f"yaxis{suffix}_automargin": True,
                 f"xaxis{suffix}_automargin": True,
                 f"yaxis{suffix}_title_standoff": 6,
-                # Few enough that the digits between powers of ten never stand on each other.
+                # Also for the panels whose numbers `_log_numbers` chooses, until they have values.
                 f"yaxis{suffix}_nticks": 3,
             }
             | ({f"xaxis{suffix}_title_text": "step"} if i > 1 else {})
