@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 EXAMPLE = "example"
 """Value of the choice that shows the built-in config."""
 
+OWN = "your-own"
+"""What the address names where the config was uploaded or pasted: a link holds none."""
+
 
 class AuditPage(QuestionPage):
     """One config at a time: of a run, uploaded, pasted, or the example."""
@@ -60,10 +63,26 @@ class AuditPage(QuestionPage):
         return {"config": self._config, "against": self._against, "devices": self._devices}
 
     def sections(self) -> Sequence[JobSection]:
-        return (Audit(self.context, [self._config, self._against, self._devices]),)
+        self._audit = Audit(self.context, [self._config, self._against, self._devices])
+        return (self._audit,)
+
+    def remember(self, event: Any) -> None:
+        """Write the controls into the address; an uploaded or pasted config is no choice among them."""
+        keep = f"""(config, against, devices, file, text) => window.wb.keep(["config", "against", "devices"],
+            [file || (text || "").trim() ? "{OWN}" : config, against, devices], {{}})"""
+        event.success(None, [self._config, self._against, self._devices, *self._audit.own], None, js=keep)
 
     def chosen(self, words: Sequence[str | None]) -> list[Any]:
+        """Config, recipe and number of devices as the address has them.
+
+        Raises:
+            ValueError: the config of the address was uploaded or pasted.
+        """
         config, run, against, devices = words
+        if config == OWN:
+            raise ValueError(
+                "the config of this link was uploaded or pasted, and a link holds no file: upload it again"
+            )
         offered = [("example: Sapiens 1B", EXAMPLE)]
         offered += [(f"run {one.title}", one.id) for one in self.context.registry.runs()]
         wanted = config or run or EXAMPLE
@@ -115,6 +134,7 @@ class Audit(QuestionSection[ConfigText]):
                     elem_id="wb-audit-text",
                 )  # fmt: skip
                 self._show = gr.Button("Audit the pasted text", size="sm", elem_id="wb-audit-show")
+        self.own = file, text
         return [*self._controls, file, text]
 
     def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:

@@ -199,9 +199,16 @@ class CheckpointPage(QuestionPage):
         )  # fmt: skip
 
     def chosen(self, words: Sequence[str | None]) -> list[Any]:
-        """File and file to compare with, as the address or the chosen epoch has them."""
+        """File and file to compare with, as the address or the chosen epoch has them.
+
+        Raises:
+            ValueError: the address names a file that is not there; the page then shows another one.
+        """
         file, against, run, epoch = words
         registry, offered = self.context.registry, files(self.context)
+        for named in filter(None, (file, against)):
+            if named not in [identity for _, identity in offered]:
+                file_of(self.context, named)
         if not file:
             folder = registry.run(run) if run else registry.default_run()
             index = epoch_named(folder, epoch) if epoch else folder.epochs[-1].index

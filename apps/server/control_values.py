@@ -31,6 +31,24 @@ def check_value(component: Any, value: Any) -> None:
         raise ValueError(f"{component.label}: expected a number, got {value!r:.60}")
 
 
+def check_bounds(component: Any, value: Any) -> None:
+    """Whether a number lies between the bounds of its control; Gradio's own sentence names no control.
+
+    Args:
+        component: as the session has it, whose bounds a handler may have changed.
+        value: as it was sent.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not isinstance(component, (gr.Number, gr.Slider)) or not _is_number(value):
+        return
+    low, high = component.minimum, component.maximum
+    if (low is not None and value < low) or (high is not None and value > high):
+        wanted = f"at least {low:g}" if high is None else f"at most {high:g}" if low is None else ""
+        raise ValueError(f"{component.label}: expected {wanted or f'{low:g} to {high:g}'}, got {value:.10g}")
+
+
 def _is_number(value: Any) -> bool:
     """Whether a value is a number that a control can have; one of 400 digits is finite, and no float."""
     return isinstance(value, (int, float)) and -MOST_NUMBER <= value <= MOST_NUMBER

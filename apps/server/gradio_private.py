@@ -41,7 +41,7 @@ from gradio_client.utils import is_valid_file
 from python_multipart.exceptions import FormParserError
 from starlette.routing import Mount
 
-from apps.server.control_values import check_value, weight, well_formed_values
+from apps.server.control_values import check_bounds, check_value, weight, well_formed_values
 from workbench.core import NotAvailable
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.files import of_this_process, remove_folders_of_dead_processes
@@ -219,13 +219,17 @@ class Blocks(gr.Blocks):
     for each, which anybody who can reach the server can cause.
     """
 
-    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *others: Any, **named: Any) -> Any:
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list[Any], state: Any = None, *others: Any, **named: Any
+    ) -> Any:
         """Check the files in a handler's inputs, then do as Gradio does."""
         checked = only_uploads(inputs)
         try:
             for component, value in zip(block_fn.inputs, checked, strict=False):
                 check_value(component, value)
-            return await super().preprocess_data(block_fn, checked, *others, **named)
+                own = state is not None and component._id in state
+                check_bounds(state[component._id] if own else component, value)
+            return await super().preprocess_data(block_fn, checked, state, *others, **named)
         except (*USER_ERRORS, TypeError, AttributeError) as error:
             raise _refused(block_fn, error) from error
 

@@ -110,6 +110,14 @@ def test_a_path_outside_the_served_folder_is_one_sentence_on_the_page(page, serv
     page.get_by_text("lies outside the served folder").wait_for(timeout=PATIENCE)
 
 
+def test_a_link_to_a_file_that_is_gone_says_so_and_shows_another(page, server):
+    page.goto(f"{server}checkpoint?file=painted-run/epoch_99.pth")
+    page.get_by_text("epoch_99.pth: nothing of that name below the served folder").wait_for(timeout=PATIENCE)
+    page.wait_for_function(
+        "document.querySelector('#wb-facts')?.textContent.trim().length > 40", timeout=PATIENCE
+    )
+
+
 @pytest.mark.long
 def test_an_image_of_ones_own_gets_keypoints_in_the_box_that_two_clicks_draw(page, server, tmp_path):
     from workbench.data.images import write_image

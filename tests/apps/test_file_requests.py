@@ -257,7 +257,7 @@ def test_what_the_pages_do_not_need_does_not_exist(server, path):
 def test_values_that_no_page_sends_are_refused_before_a_handler_sees_them():
     import gradio as gr
 
-    from apps.server.control_values import check_value
+    from apps.server.control_values import check_bounds, check_value
     from apps.server.encoding import sent_json, sent_words
 
     texts, places = gr.Dropdown(["a", "b"]), gr.Dropdown([("a", 0)])
@@ -281,6 +281,17 @@ def test_values_that_no_page_sends_are_refused_before_a_handler_sees_them():
             check_value(component, value)
     for component, value in ((texts, "c"), (places, 3), (several, ["b"]), (number, 1.5), (texts, None)):
         check_value(component, value)
+    few, share = gr.Number(label="few", minimum=1, maximum=12), gr.Slider(0, 1, label="share")
+    for control, value, said in (
+        (few, 13, "few: expected 1 to 12, got 13"),
+        (share, -0.5, "share: expected 0 to 1, got -0.5"),
+        (gr.Number(label="seed", minimum=0), -3, "seed: expected at least 0, got -3"),
+        (gr.Number(label="loss", maximum=2.5), 3, "loss: expected at most 2.5, got 3"),
+    ):
+        with pytest.raises(ValueError, match=f"^{said}$"):
+            check_bounds(control, value)
+    for control, value in ((few, 12), (few, None), (share, 1), (number, -5), (texts, "c")):
+        check_bounds(control, value)
     for text in ("[" * 100_000, "-1", "{}", "null", "[1, 2", "\ud800"):
         with pytest.raises(ValueError, match="expected a JSON list that a page"):
             sent_json(text, list)
