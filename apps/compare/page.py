@@ -24,6 +24,7 @@ from apps.server.encoding import encoded
 from workbench.checkpoints.demo import DEFAULT
 from workbench.cli.pictures import drawn
 from workbench.core import Prediction, Skeleton
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -144,7 +145,7 @@ def _details(
     for name, what in (("gained", "Gained"), ("lost", "Lost"), ("most_changed", "Most changed")):
         rows = [_named(row, found.titles, names) for row in facts[name]]
         more = f", the first {SHOWN} of them" if len(rows) > SHOWN else ""
-        parts += [f"<h3>{what}: {len(rows)} instances{more}</h3>", _table(rows[:SHOWN])]
+        parts += [f"<h3>{what}: {counted(len(rows), 'instance')}{more}</h3>", _table(rows[:SHOWN])]
     for title, rows in facts["per_keypoint"].items():
         parts += [f"<h3>Per keypoint, {html.escape(title)}</h3>", _table(rows)]
     protocol = found.evaluations[-1].protocol.to_json()

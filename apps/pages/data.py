@@ -29,6 +29,7 @@ from apps.pages.subject import reason
 from apps.server.gradio_private import uploaded
 from workbench.cli import MISTAKES
 from workbench.core.job import LruCache, version_of
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -475,7 +476,9 @@ def findings_html(report: LintReport) -> str:
     rows = ""
     for one in report.found:
         finding, count = one.finding, len(one.instances)
-        behind = f"{count} annotations" if count else f"{len(one.images)} images" if one.images else ""
+        behind = (
+            counted(count, "annotation") if count else counted(len(one.images), "image") if one.images else ""
+        )
         rows += (
             f'<tr class="data-{finding.severity}"><td><b>{finding.severity}</b></td>'
             f"<td>{html.escape(finding.cause)}</td><td>{html.escape(finding.evidence)}"

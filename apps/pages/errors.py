@@ -344,7 +344,7 @@ class ErrorsOfResult(JobSection):
         first = max(0, min(first, (len(rows) - 1) // CARDS * CARDS))
         of = f" of {keypoint}" if k >= 0 and kind in KINDS else ""
         among = f" in {part}" if part in parts else ""
-        text = f"{len(rows):,} instances with {WORDS[kind]}{of}{among}"
+        text = f"{len(rows):,} instance{'s' * (len(rows) > 1)} with {WORDS[kind]}{of}{among}"
         if not rows:
             more = "; AP may still be lost by how poses of different images rank" if kind == SCORING else ""
             return ["0", sentence_html(f"No instance has {WORDS[kind]}{of}{among}{more}.")]

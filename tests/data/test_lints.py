@@ -85,10 +85,10 @@ def drawn_again(data):
 
 FAULTS = {
     "area 0": (each(lambda n, a, w, h: a.update(area=0)), "12 instances have area 0"),
-    "one area 0": (lambda d: d["annotations"][3].update(area=0), "1 instances have area 0"),
+    "one area 0": (lambda d: d["annotations"][3].update(area=0), "1 instance has area 0"),
     "negative": (each(lambda n, a, w, h: a.update(area=-a["area"])), "12 instances have a negative area"),
     "unit area": (each(lambda n, a, w, h: a.update(area=a["area"] / w / h)), "areas look normalised"),
-    "small area": (lambda d: d["annotations"][3].update(area=2.5), "1 instances have an area below 4 square"),
+    "small area": (lambda d: d["annotations"][3].update(area=2.5), "1 instance has an area below 4 square"),
     "areas of a smaller image": (
         each(lambda n, a, w, h: a.update(area=a["area"] / 20)),
         "areas are 0.03 of their boxes",
@@ -153,14 +153,14 @@ FAULTS = {
     ),
     "outside": (
         lambda d: d["annotations"][2]["bbox"].__setitem__(2, 700),
-        "1 boxes reach outside their image",
+        "1 box reaches outside its image",
     ),
     "elsewhere": (
         lambda d: d["annotations"][2].update(bbox=[*d["annotations"][2]["bbox"][:2], 9, 9]),
-        "1 boxes contain less than half",
+        "1 box contains less than half",
     ),
-    "drawn again by hand": (drawn_again, "1 annotations nearly repeat the pose"),
-    "repeated": (repeated, "1 annotations nearly repeat the pose"),
+    "drawn again by hand": (drawn_again, "1 annotation nearly repeats the pose"),
+    "repeated": (repeated, "1 annotation nearly repeats the pose"),
 }
 
 
@@ -316,8 +316,8 @@ def test_score_says_wrong_counts_and_keypoints_outside_the_image_as_data_does(wo
         code, out, err = workbench(*words, "--json")
         assert code == 0, err
         assert {
-            "1 annotations state a wrong num_keypoints, which pycocotools uses as stated",
-            "1 labelled keypoints lie outside their image",
+            "1 annotation states a wrong num_keypoints, which pycocotools uses as stated",
+            "1 labelled keypoint lies outside its image",
         } <= set(json.loads(out)["findings"])
 
 

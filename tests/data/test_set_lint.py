@@ -118,6 +118,30 @@ def test_every_finding_names_its_annotations(linted):
     assert set(facts["holds"]) <= set(CHECKS)
 
 
+def test_what_had_nothing_to_look_at_is_not_said_to_hold(linted):
+    def unlabelled(raw):
+        for a in raw["annotations"]:
+            a |= {"keypoints": [0] * len(a["keypoints"]), "num_keypoints": 0}
+
+    report = linted(unlabelled, images=False)
+    holds, why = report.to_json()["holds"], "no keypoint of the set is labelled"
+    of_poses = {"annotated keypoints", "keypoints outside the box", "visibility", "repeated poses"}
+    assert all(report.not_checked[cause] == why for cause in of_poses.difference(causes(report)))
+    assert f"not checked: annotated keypoints: {why}" in report.text()
+    assert not of_poses & set(holds)
+    assert {"counts", "annotation ids"} <= set(holds)
+
+    report = linted(lambda raw: raw.update(annotations=[], images=[]))
+    assert not report.found
+    assert report.not_checked["annotated areas"] == "the set has no annotations"
+    assert report.not_checked["repeated images"] == "the file names no images"
+    assert set(report.to_json()["holds"]) == {
+        "mirror pairs",
+        "sigmas",
+        "file read in another way than stated",
+    }
+
+
 def test_corners_and_normalised_coordinates_name_all_that_have_them(linted):
     def corners(raw):
         for a in raw["annotations"]:

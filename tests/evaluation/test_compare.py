@@ -137,7 +137,7 @@ class TestComparison:
         assert gained == [ids[0]]
         assert sorted(lost) == sorted(ids[1:3])
         assert {r["annotation_id"] for r in report.instances(report.most_changed(count=3))} == {*ids[:3]}
-        assert "1 instances gained, 2 lost" in report.summary()
+        assert "1 instance gained, 2 lost" in report.summary()
         assert report.oks.shape == (2, len(people))
 
     def test_unlabelled_and_crowd_instances_are_nan(self, people):

@@ -132,7 +132,10 @@ def test_the_verb_answers_questions_and_imports_and_exports_result_files(
     assert len(results) == 3
     results[0]["keypoints"][2] = -1
     (tmp_path / "ten.json").write_text(json.dumps(results))
-    data = people_set(written, count=3).source
+    pose_set = people_set(written, count=3)
+    data = pose_set.source
+    _, out, _ = workbench("history", folder, "--data", data, "--between", "3,10")
+    assert any(name in out.partition("got worse")[2] for name in pose_set.skeleton.keypoints)
     again = tmp_path / "imported"
     again.mkdir()
     words = ("history", again, "--data", data, "--import", f"7={tmp_path / 'ten.json'}")

@@ -24,6 +24,7 @@ from workbench.cli.options import (
     same_keypoints,
 )
 from workbench.cli.output import Answer, check_file, written
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -203,7 +204,10 @@ def answered(
         k = -1 if keypoint is None else report.skeleton.index(keypoint)
         rows = pose_set.in_own_ids(report.instances(listed, k))
         facts["instances"] = rows
-        lines += ["", f"{len(rows)} instances with {listed}" + (f" of {keypoint}" if keypoint else "")]
+        lines += [
+            "",
+            f"{counted(len(rows), 'instance')} with {listed}" + (f" of {keypoint}" if keypoint else ""),
+        ]
         lines += [_line(row) for row in rows[:50]]
         lines += [f"... and {len(rows) - 50} more: --json lists all"] if len(rows) > 50 else []
     return written(Answer(facts, "\n".join(lines)), out, report)

@@ -414,7 +414,7 @@ def _asked(
 
     def add(name: str, title: str, rows: list[dict[str, Any]], most: int = count) -> None:
         rows = facts[name] = rows if pose_set is None else pose_set.in_own_ids(rows)
-        shown = rows[:most]
+        shown = [_with_keypoint_name(row, pose_set) for row in rows[:most]]
         lines.extend(["", f"{title}:" if rows else f"{title}: none", *as_columns(shown)])
         if len(rows) > most:
             lines.append(f"{len(rows) - most} more: see --json or --count")
@@ -438,6 +438,13 @@ def _asked(
         forgotten = [row for row in history.learned() if row["forgotten"]]
         add("forgotten", "instances that were found and lost again", forgotten)
     return Answer(facts, "\n".join(lines))
+
+
+def _with_keypoint_name(row: dict[str, Any], pose_set: PoseSet | None) -> dict[str, Any]:
+    """A row as it is printed: the name of its keypoint, where a data set tells it, in place of its number."""
+    names = () if pose_set is None else pose_set.skeleton.keypoints
+    number = row.get("keypoint")
+    return {**row, "keypoint": names[number]} if number is not None and number < len(names) else row
 
 
 def _with_forgetting(

@@ -93,7 +93,7 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
 def as_text(facts: Mapping[str, Any]) -> str:
     """The same for a person: what is asked first stands first."""
     from workbench.checkpoints.loading import millions
-    from workbench.core.report import printable
+    from workbench.core.report import counted, printable
 
     files = facts["file"] if isinstance(facts["file"], list) else [facts["file"]]
     size = facts["input_size"]
@@ -128,7 +128,9 @@ def as_text(facts: Mapping[str, Any]) -> str:
     rows.append(("data set", _data_set(facts["dataset_meta"])))
     rows.append(("versions", ", ".join(f"{k} {v}" for k, v in facts["versions"].items())))
     rows.append(("graph", _graph(facts["facts"])))
-    rows.append(("config", f"inside, {len(facts['config'].splitlines())} lines" if facts["config"] else ""))
+    rows.append(
+        ("config", f"inside, {counted(len(facts['config'].splitlines()), 'line')}" if facts["config"] else "")
+    )
     rows.append(("inert", _inert(facts["inert"])))
     rows.append(("sha256", facts.get("sha256", "")))
     rows += [("", f"{t['name']}  {tuple(t['shape'])}  {t['dtype']}") for t in facts.get("tensor_list", ())]

@@ -148,6 +148,17 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """A count with its noun, and with the verb where it is given: ``1 box reaches``, ``2 boxes reach``.
+
+    Args:
+        count: how many.
+        one: the words for one.
+        several: those for another number; one with an s by default.
+    """
+    return f"{count} {one if count == 1 else several or one + 's'}"
+
+
 def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -165,6 +166,11 @@ def data_facts(pose_set: PoseSet, *, images: bool = False) -> DataFacts:
 _MISCOUNTED = "annotations state a wrong num_keypoints, which pycocotools uses as stated"
 _OUTSIDE = "labelled keypoints lie outside their image"
 _DUPLICATES = "annotations repeat another one"
+_SINGULARS = {
+    "annotations": "annotation", "keypoints": "keypoint", "instances": "instance", "boxes": "box",
+    "state": "states", "lie": "lies", "repeat": "repeats", "have": "has", "are": "is", "their": "its",
+}  # fmt: skip
+_PLURALS = re.compile(rf"\b({'|'.join(_SINGULARS)})\b")
 
 
 def counted_findings(pose_set: PoseSet) -> tuple[str, ...]:
@@ -179,7 +185,15 @@ def counted_findings(pose_set: PoseSet) -> tuple[str, ...]:
         _MISCOUNTED: len(miscounted(pose_set)),
         _OUTSIDE: sum(outside_image(pose_set, chosen).values()),
     }
-    return tuple(f"{count} {text}" for text, count in counts.items() if count)
+    return tuple(_agreeing(count, text) for text, count in counts.items() if count)
+
+
+def _agreeing(count: int, text: str) -> str:
+    """A count and its sentence, which is written for several."""
+    head, colon, rest = text.partition(":")
+    if count == 1:
+        head = _PLURALS.sub(lambda found: _SINGULARS[found[0]], head)
+    return f"{count} {head}{colon}{rest}"
 
 
 def _findings(counts: dict[str, int], absent: str, mirror: bool, sigmas: bool) -> tuple[str, ...]:
@@ -192,7 +206,7 @@ def _findings(counts: dict[str, int], absent: str, mirror: bool, sigmas: bool) -
         "miscounted": _MISCOUNTED,
         "outside": _OUTSIDE,
     }
-    findings = [f"{counts[key]} {text}" for key, text in sentences.items() if counts[key]]
+    findings = [_agreeing(counts[key], text) for key, text in sentences.items() if counts[key]]
     if absent:
         findings.insert(0, f"{absent}; name the folder of the images with --images")
     if not counts["labelled"]:

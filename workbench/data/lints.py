@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core.finding import Finding, Severity
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -119,7 +120,8 @@ def located(pose_set: PoseSet) -> list[Located]:
     near = [] if unit else near_duplicates(pose_set, chosen)
     if near:
         text = (
-            f"{len(near)} annotations nearly repeat the pose of another annotation of their image: a model"
+            f"{counted(len(near), 'annotation nearly repeats', 'annotations nearly repeat')} the pose of "
+            "another annotation of their image: a model"
             " that finds the person once misses the other"
         )
         rows = np.array([any(a is one for one in near) for a in chosen])
@@ -190,11 +192,11 @@ def _areas(column: _Column) -> _Flagged:
     known = np.isfinite(area)
     negative, zero = area < 0, area == 0
     if negative.any():
-        text = "instances have a negative area, which is in no area range: evaluators skip them"
-        found.append((f"{int(negative.sum())} {text}", negative))
+        text = "a negative area, which is in no area range: evaluators skip them"
+        found.append((f"{counted(int(negative.sum()), 'instance has', 'instances have')} {text}", negative))
     if zero.any():
-        text = "instances have area 0: only an exact pose reaches an OKS above 0"
-        found.append((f"{int(zero.sum())} {text}", zero))
+        text = "area 0: only an exact pose reaches an OKS above 0"
+        found.append((f"{counted(int(zero.sum()), 'instance has', 'instances have')} {text}", zero))
     small = known & (area > 0) & (area < SMALLEST_AREA)
     if small.sum() and small.sum() >= 0.8 * (known & (area > 0)).sum() and (area[small] <= 1).all():
         text = (
@@ -204,7 +206,8 @@ def _areas(column: _Column) -> _Flagged:
         found.append((text, small))
     elif small.any():
         text = (
-            f"{int(small.sum())} instances have an area below {SMALLEST_AREA:g} square pixels: almost no pose"
+            f"{counted(int(small.sum()), 'instance has', 'instances have')} an area below {SMALLEST_AREA:g} "
+            "square pixels: almost no pose"
             " is close enough to count"
         )
         found.append((text, small))
@@ -355,7 +358,8 @@ def _boxes(column: _Column, trusted: bool) -> _Flagged:
     outside, loose = _beyond_edge(column, boxed, trusted)
     outside &= ~loose
     if outside.any():
-        text = f"{int(outside.sum())} boxes reach outside their image; crops use the part inside"
+        reach = counted(int(outside.sum()), "box reaches outside its", "boxes reach outside their")
+        text = f"{reach} image; crops use the part inside"
         found.append((text, rows(outside)))
     # Boxes of occluded people may cover only what is visible.
     inside = _share_inside(column.keypoints[boxed], column.visible[boxed], boxes)
@@ -363,14 +367,16 @@ def _boxes(column: _Column, trusted: bool) -> _Flagged:
     empty = (inside < 0.5) & positive
     if trusted and empty.any():
         text = (
-            f"{int(empty.sum())} boxes contain less than half of their visible keypoints: a crop of such a"
+            f"{counted(int(empty.sum()), 'box contains', 'boxes contain')} less than half of the visible "
+            "keypoints: a crop of such a"
             " box does not show the pose"
         )
         found.append((text, rows(empty)))
     wide = _wide(column)[boxed] & ~outside
     if trusted and max(_FEW_WIDE, _SHARE_WIDE * len(wide)) <= wide.sum() < 0.5 * len(wide):
         text = (
-            f"{int(wide.sum())} boxes are more than {_WIDER:g} times as large beside their pose as the others"
+            f"{counted(int(wide.sum()), 'box is', 'boxes are')} more than {_WIDER:g} times as large beside "
+            "their pose as the others"
             " are (in each side), around whole pictures or several instances: crops show the pose too small"
         )
         found.append((text, rows(wide)))
@@ -424,8 +430,9 @@ def _loose(column: _Column) -> _Flagged:
     every = np.zeros(len(column), bool)
     every[np.flatnonzero(boxed)[loose]] = True
     text = (
-        f"{int(loose.sum())} boxes reach outside their image and hold their poses, as boxes that are drawn"
-        " loosely or around what the edge cuts off; crops use the part inside"
+        f"{counted(int(loose.sum()), 'box reaches outside its', 'boxes reach outside their')} image and "
+        f"{'holds its pose' if loose.sum() == 1 else 'hold their poses'}, as boxes that are drawn "
+        "loosely or around what the edge cuts off; crops use the part inside"
     )
     return [(text, every)]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.finding import Finding, Measurement, ranked
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, counted, plain
 from workbench.data.image_lints import located_in_images, located_sizes
 from workbench.data.lints import (
     Located,
@@ -64,6 +64,14 @@ CHECKS: dict[str, str] = {
 """Cause of a finding -> what holds where there is none."""
 
 OF_IMAGES = ("images of another size", "repeated images", "turned images", "images of several frames")
+_OF_POSES = (
+    "annotated keypoints", "keypoints outside the image", "keypoints outside the box", "visibility",
+    "repeated poses",
+)  # fmt: skip
+_OF_ANNOTATIONS = (
+    *_OF_POSES, "annotated boxes", "annotated areas", "counts", "crowd regions with keypoints",
+    "annotation ids",
+)  # fmt: skip
 WITH_MODEL = "a model is needed: `workbench data lint` with --model CHECKPOINT"
 
 # So far (pixels) outside of a picture, in such a share of the instances, keypoints lie by a hand's error.
@@ -225,6 +233,8 @@ def lint(
             progress(done, total)
             found += check(pose_set)
     progress(total, total)
+    made = {one.finding.cause for one in found}
+    skipped = {cause: why for cause, why in _nothing_there(pose_set).items() if cause not in made} | skipped
     order = {id(finding): n for n, finding in enumerate(ranked([one.finding for one in found]))}
     found.sort(key=lambda one: order[id(one.finding)])
     images_of = {pose_set.image_name(n): record.path.name for n, record in pose_set.images.items()}
@@ -232,6 +242,19 @@ def lint(
     named = {n: images_of[n] for one in found for n in one.images if n in images_of}
     counts = len(pose_set), len(pose_set.images)
     return LintReport(pose_set.name, pose_set.skeleton.name, *counts, tuple(found), skipped, named)
+
+
+def _nothing_there(pose_set: PoseSet) -> dict[str, str]:
+    """Check -> why it had nothing to look at, of a set without labels, annotations or images."""
+    nothing: dict[str, str] = {}
+    if not pose_set.images:
+        of_images = (*OF_IMAGES, "missing images", "folder of the images")
+        nothing |= dict.fromkeys(of_images, "the file names no images")
+    if not pose_set.instances:
+        nothing |= dict.fromkeys(_OF_ANNOTATIONS, "the set has no annotations")
+    elif not pose_set.labelled:
+        nothing |= dict.fromkeys(_OF_POSES, "no keypoint of the set is labelled")
+    return nothing
 
 
 # Names, mirror pairs and sigmas.
@@ -414,7 +437,10 @@ def _outside(pose_set: PoseSet) -> list[Located]:
     counts = outside_image(pose_set, chosen)
     if not counts:
         return []
-    text = f"{sum(counts.values())} labelled keypoints of {len(counts)} instances lie outside their image"
+    total, of = sum(counts.values()), counted(len(counts), "instance")
+    text = (
+        f"{counted(total, 'labelled keypoint')} of {of} {'lies' if total == 1 else 'lie'} outside the image"
+    )
     behind = [a for a in chosen if a.annotation_id in counts]
     # At the border of a picture an annotator's hand reaches over it.
     farthest = max(farthest_outside(pose_set, a) for a in behind)
@@ -439,8 +465,9 @@ def _outside_box(pose_set: PoseSet) -> list[Located]:
     if not behind:
         return []
     text = (
-        f"{count} visible keypoints of {len(behind)} instances lie more than half a box outside of their "
-        "box: boxes or keypoints belong to somebody else"
+        f"{counted(count, 'visible keypoint')} of {counted(len(behind), 'instance')} "
+        f"{'lies' if count == 1 else 'lie'} more than half a box outside of the box: boxes or "
+        "keypoints belong to somebody else"
     )
     return [located_at(Finding("keypoints outside the box", text, severity="warning"), behind)]
 
@@ -476,7 +503,8 @@ def _swaps(pose_set: PoseSet) -> list[Located]:
     row = int(rows[0])
     pair = pairs[int(np.flatnonzero(odd[row])[0])]
     text = (
-        f"{len(rows)} instances have left and right exchanged in some of their keypoints: in annotation "
+        f"{counted(len(rows), 'instance has', 'instances have')} left and right exchanged in some of their "
+        "keypoints: in annotation "
         f"{chosen[row].annotation_id} {names[pair[0]]} and {names[pair[1]]} point against the other pairs, "
         f"which point the same way in {_AGREE:.0%} of the set"
     )
@@ -496,7 +524,7 @@ def _missing(pose_set: PoseSet, absent: Mapping[int, Path]) -> list[Located]:
     if not absent:
         return []
     behind = tuple(a.annotation_id for a in pose_set.instances if a.image_id in absent)
-    text = f"{pose_set.absent_text(absent.values())}; they have {len(behind)} annotations"
+    text = f"{pose_set.absent_text(absent.values())}; they have {counted(len(behind), 'annotation')}"
     fix = "Name the folder of the images with --images, or leave their annotations out."
     return [Located(Finding("missing images", text, fix), behind, tuple(absent))]
 

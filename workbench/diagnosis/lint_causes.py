@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -63,10 +64,10 @@ class Lints(Cause):
         "y = cy - h / 2",
         "boxes look like y, x": "exchange x with y and width with height in every box",
         "boxes lie within 1 pixel": "multiply boxes by the width and height of their image",
-        "boxes reach outside their image": "compare the boxes with their pictures: one amount for all says "
+        "box(es)? reach(es)? outside": "compare the boxes with their pictures: one amount for all says "
         "that they are of images of another crop or size",
-        "boxes contain less than half": "compare the boxes with their pictures, or make them anew from the "
-        "labelled keypoints",
+        "box(es)? contains? less than half": "compare the boxes with their pictures, or make them "
+        "anew from the labelled keypoints",
         "x and y of keypoints look exchanged": "exchange x and y of every keypoint",
         "they look normalised to the box size": "multiply keypoints by width and height of their box and "
         "add its corner",
@@ -156,7 +157,7 @@ class Lints(Cause):
         )
 
     def _with_fix(self, finding: Finding) -> Finding:
-        words = next((fix for text, fix in self.FIXES.items() if text in finding.evidence), "")
+        words = next((fix for text, fix in self.FIXES.items() if re.search(text, finding.evidence)), "")
         fix = finding.fix or words or "correct these annotations: workbench data lint lists them"
         return dataclasses.replace(finding, fix=fix, refuted_by=self.refuted_by)
 

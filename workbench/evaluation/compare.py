@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from workbench.core.job import current_checkpoint
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, counted, plain
 from workbench.evaluation.bootstrap import (
     Interval,
     drawn_images,
@@ -242,7 +242,7 @@ class Comparison(Report):
         mark = f" NOT COMPARABLE, protocols differ ({self.differences[0]})." if self.differences else ""
         return (
             f"{self.titles[0]} to {self.titles[-1]}: AP {first:.3f} -> {last:.3f}, {interval}{luck}; "
-            f"{len(self.gained())} instances gained, {len(self.lost())} lost.{mark} "
+            f"{counted(len(self.gained()), 'instance')} gained, {len(self.lost())} lost.{mark} "
             f"Protocol: {self.evaluations[-1].protocol.text()}."
         )
 

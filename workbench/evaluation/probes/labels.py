@@ -16,6 +16,7 @@ import numpy as np
 
 from workbench.core import PoseModel, Sample
 from workbench.core.finding import Effect, Finding, Measurement
+from workbench.core.report import counted
 from workbench.data.lints import Located
 from workbench.evaluation.probes.judge import Judge, labelled
 from workbench.evaluation.probes.passes import parts_of, passed
@@ -200,7 +201,8 @@ def _swaps(
     first = int(rows[0])
     some = ", ".join(names[left[p]] for p in np.flatnonzero(crossed[first])[:3])
     text = (
-        f"{len(rows)} instances have left and right exchanged: in {samples[first].key} the labels of {some} "
+        f"{counted(len(rows), 'instance has', 'instances have')} left and right exchanged: in "
+        f"{samples[first].key} the labels of {some} "
         f"lie where the model puts the other side, within {_ON:g} of the box; over the set "
         f"{straight.sum() / judged:.0%} of the sided keypoints lie on their own side"
     )
