@@ -217,11 +217,13 @@ def test_rate_and_batch_may_be_scaled_together(healthy):
 def test_rates_that_are_published_for_a_network_are_right(batch, said):
     config = {
         "optim_wrapper": {"optimizer": {"type": "AdamW", "lr": 4e-3}},
-        "train_dataloader": {"batch_size": batch},
+        "train_dataloader": {"batch_size": batch, "dataset": {"ann_file": "faces/train.json"}},
         "auto_scale_lr": {"base_batch_size": 512},
     }
     found = [one for one in audit(config, "rtmpose-m-ap10k").findings if one.key == "auto_scale_lr"]
     assert len(found) == bool(said)
+    own = {**config, "train_dataloader": {"batch_size": 32}}  # on the recipe's data half is too few
+    assert "auto_scale_lr" in {one.key for one in audit(own, "rtmpose-m-ap10k").findings}
     for one in found:
         assert said in one.evidence
         assert ("larger steps per sample" in one.why) == (batch == 8)

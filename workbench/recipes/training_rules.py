@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from workbench.recipes.comparison import AuditFinding, Subject, file_name, finding, shown
+from workbench.recipes.comparison import AuditFinding, Subject, file_name, finding, other_data, shown
 from workbench.recipes.recipe import Recipe, recipe_names
 from workbench.recipes.recipe import recipe as recipe_of
 from workbench.recipes.values import Decisions, class_name, is_warm_up, leaves, look_up, schedulers
@@ -50,10 +50,11 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
     if made.get("scaling.base_batch") == total:
         return  # the config says itself that its rate is for this total
     linear = expected_rate * total / base
-    # For Adam two rules are in use, and published configs follow either.
+    # For Adam two rules are in use; on other data than the recipe's, published configs follow either.
     adam = str(made.get("optimizer.type")).lower().startswith("adam")
     root = expected_rate * math.sqrt(max(total, 0) / base) if adam else linear
-    if min(linear, root) / _SCALING <= used <= max(linear, root) * _SCALING:
+    right_ones = (linear, root) if other_data(made, recipe) else (linear,)
+    if min(right_ones) / _SCALING <= used <= max(right_ones) * _SCALING:
         return
     right = f"{rate * linear / used:.2g}"
     fixes = [f"set the rate to about {right}"]
