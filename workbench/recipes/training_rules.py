@@ -23,6 +23,10 @@ _LOW = 0.02
 _SHORT = 0.7
 
 
+_LARGE = "a smaller batch has noisier gradients and, at the same rate, larger steps per sample"
+_SMALL = "a larger batch makes fewer steps, which are then too small to come as far"
+
+
 def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
     """A learning rate belongs to a total batch."""
     made, recipe = subject.decisions, subject.recipe
@@ -43,12 +47,9 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
         return  # mmengine refuses it
     scales = enabled and isinstance(own, int)
     used = rate * counted / own if scales else rate  # mmengine does not count accumulated steps
-    # Upstream's own pair of batch and rate is right, whatever auto_scale_lr's base says; so is that of
-    # another recipe of this network, such as RTMPose's 0.004 for 2048 samples on COCO.
-    if any(math.isclose(total, n) and math.isclose(used, own, rel_tol=1e-6) for n, own in _pairs(recipe)):
+    # Or the config says itself that its rate is for this total.
+    if _published(recipe, total, used) or made.get("scaling.base_batch") == total:
         return
-    if made.get("scaling.base_batch") == total:
-        return  # the config says itself that its rate is for this total
     linear = expected_rate * total / base
     # For Adam two rules are in use; on other data than the recipe's, published configs follow either.
     adam = str(made.get("optimizer.type")).lower().startswith("adam")
@@ -71,20 +72,18 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
         f"uses {expected_rate:g} for {base:g}, which makes {linear:g} for {total:g} by the linear rule"
         + f", {root:.2g} by the square-root rule that is used for Adam too"
         * adam,
-        why="the rate of a recipe belongs to its total batch: "
-        + (
-            "a smaller batch has noisier gradients and, at the same rate, larger steps per sample"
-            if used > linear
-            else "a larger batch makes fewer steps, which are then too small to come as far"
-        ),
+        why=f"the rate of a recipe belongs to its total batch: {_LARGE if used > linear else _SMALL}",
         source=f"{recipe.source_of('scaling.base_batch')}; Goyal et al., arXiv 1706.02677",
         fix=", or ".join(fixes),
         assumption=f"{subject.devices} devices train together (--devices says otherwise)",
     )
 
 
-def _pairs(recipe: Recipe) -> list[tuple[float, float]]:
-    """Total batch and rate of a recipe, and of others of its backbone, head and optimizer."""
+def _published(recipe: Recipe, total: float, used: float) -> bool:
+    """Whether a recipe, or another one of its backbone, head and optimizer, has this total batch and rate.
+
+    Upstream's own pair is right, whatever auto_scale_lr's base says: RTMPose has 0.004 for 2048 on COCO.
+    """
     same = ("backbone.type", "backbone.arch", "backbone.widen", "head.type", "optimizer.type")
     pairs = []
     for other in map(recipe_of, recipe_names()):
@@ -92,7 +91,9 @@ def _pairs(recipe: Recipe) -> list[tuple[float, float]]:
             batch, rate = other.get("train.batch_size"), other.get("optimizer.lr")
             base = other.get("scaling.base_batch") or 0
             pairs.append((other.devices * batch if batch else base, rate))
-    return [(total, rate) for total, rate in pairs if total and rate]
+    return any(
+        n and rate and math.isclose(total, n) and math.isclose(used, rate, rel_tol=1e-6) for n, rate in pairs
+    )
 
 
 def _rate_key(made: Decisions, base: float, right: float) -> tuple[str, Any, Any]:
