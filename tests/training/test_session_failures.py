@@ -120,3 +120,19 @@ def test_a_strangers_snapshot_is_refused_before_torch_reads_it(tmp_path, monkeyp
     monkeypatch.setattr("torch.load", lambda *given, **named: pytest.fail("torch reads it"))
     with pytest.raises(ValueError, match=r"step_00000001\.pth"):
         read_snapshot(path)
+
+
+def test_rows_of_other_kinds_than_a_runs_are_refused(tmp_path):
+    """A text where a score belongs, and a time in a zone that does not exist."""
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    pyarrow.parquet.write_table(pyarrow.table({"step": [0], "pck": ["high"]}), rows / "steps-0.parquet")
+    with pytest.raises(ValueError, match="loss is not a number in each row"):
+        Session(trainer(), tmp_path)
+    zone = pyarrow.array([1], pyarrow.timestamp("us", tz="Nowhere/Bad"))
+    pyarrow.parquet.write_table(pyarrow.table({"step": [0], "x": zone}), rows / "steps-0.parquet")
+    with pytest.raises(ValueError, match="training rows"):
+        read_rows(rows)

@@ -169,7 +169,10 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
         joined = pyarrow.concat_tables(parts, promote_options="permissive")
     except pyarrow.ArrowTypeError as error:
         raise ValueError(f"training rows: the parts in {folder} do not fit: {reason(error)}") from error
-    return joined.sort_by("step").to_pylist()
+    try:
+        return joined.sort_by("step").to_pylist()
+    except LookupError as error:  # a time zone that does not exist
+        raise ValueError(f"training rows: {folder} holds no values of a run: {reason(error)}") from error
 
 
 # The state of a run at a step, written so that a kill at any moment leaves a whole one behind.

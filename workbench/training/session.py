@@ -155,6 +155,13 @@ class Session:
         self.notes += self._writer.set_aside_damaged()
         self._writer.forget_from(self.trainer.step_number + 1)
         self.rows = read_rows(folder / "rows")
+        wanted = {"loss": (float,), "seconds": (float,), "pck": (float, int, type(None))}
+        for name, kinds in wanted.items():
+            if any(not isinstance(row.get(name), kinds) for row in self.rows):
+                raise ValueError(
+                    f"{folder / 'rows'}: {name} is not a number in each row, as a training run writes it; "
+                    "name another folder"
+                )
         self._best = max((row["pck"] for row in self.rows if row.get("pck") is not None), default=-math.inf)
 
     def start(self) -> None:
