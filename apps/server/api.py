@@ -24,7 +24,7 @@ sigmas: [K] or []}``.
 **GET data/notes** ``?data`` -> ``{notes: ["one sentence"]}``: what every page that shows the set's images
 says of it: other files of the same names lie elsewhere, images are missing.
 
-**POST compare** ``?run&data[&decoder][&score][&first=i,j][&start=1]`` computes what is missing, each epoch
+**POST compare** ``?run&data[&decoder][&score][&first=i,j][&start=1|2]`` computes what is missing, each epoch
 once, those named in ``first`` before the others. **GET compare**, the same query, computes nothing: 404 while
 nobody has asked for it. While not one epoch is ready: ``202 {job: JOB}``. Then ``200``::
 
@@ -49,7 +49,8 @@ whether its file is below the served folder. ``known=VERSION`` leaves ``samples`
 version.
 
 ``scale`` is shown pixels / original pixels of ``image`` below. ``start=1`` starts anew after a
-cancelled or failed job (409 with ``job`` otherwise, when nothing is ready).
+cancelled or failed job (409 with ``job`` otherwise, when nothing is ready), ``start=2`` after a cancelled one
+alone: so asks a page that was just opened, as another page may have cancelled it.
 
 **GET compare/arrays** ``?run&data[&decoder][&score][&epochs=i,j]`` -> ``application/octet-stream``, a PACK::
 
@@ -242,12 +243,12 @@ def _add_comparison(routes: APIRouter, context: Context) -> None:
         if context.predictions.has(run):
             asked, wanted = Asked(run, data), indices(first)
             if request.method == "POST":
-                context.predictions.begin(asked, wanted, bool(start))
+                context.predictions.begin(asked, wanted, start == 1, page_opened=start == 2)
             return as_json(request, context.predictions.answer(asked, known))
         asked = context.computing.plainly(Asked(run, data, decoder, score))
         # A link or a picture on another site's page can cause a GET: only a POST starts work.
         if request.method == "POST":
-            context.computing.begin(asked, indices(first), bool(start))
+            context.computing.begin(asked, indices(first), start == 1, page_opened=start == 2)
         else:
             indices(first)
             context.computing.checked(asked)

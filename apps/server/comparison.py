@@ -77,6 +77,19 @@ def indices(text: str) -> list[int]:
         raise ValueError(f"expected epoch indices such as 0,4, got {text!r}") from None
 
 
+def stays_ended(job: Job, anew: bool, page_opened: bool) -> bool:
+    """Whether a job ended without a result and is not to be started again.
+
+    Args:
+        job: the newest one of a comparison.
+        anew: somebody asked for it after the end.
+        page_opened: a page was just opened, and another one may have cancelled the job.
+    """
+    if job.alive or job.state == "done":
+        return False
+    return not anew and not (page_opened and job.state == "cancelled")
+
+
 class Computing:
     """Starts jobs, and tells which epochs are ready, missing or broken."""
 
@@ -87,14 +100,22 @@ class Computing:
         # Epochs that cannot be computed, by their key in the store, and why.
         self._broken: dict[str, str] = {}
 
-    def begin(self, asked: Asked, first: Sequence[int] = (), anew: bool = False) -> None:
+    def begin(
+        self, asked: Asked, first: Sequence[int] = (), anew: bool = False, *, page_opened: bool = False
+    ) -> None:
         """Start computing the epochs that are missing, those in `first` before the others.
+
+        Args:
+            asked: run, data set, decoder and score.
+            first: indices of the epochs that the page waits for.
+            anew: also after a cancelled or failed job.
+            page_opened: also after a cancelled job, which another page may have ended.
 
         Raises:
             KeyError: no such run or data set.
             ValueError: no such decoder or score.
             NotAvailable: the decoder does not read this run's output.
-            Unready: the last attempt was cancelled or failed, nothing is there, and `anew` is not set.
+            Unready: the last attempt was cancelled or failed, nothing is there, and it is not started again.
         """
         run = self.checked(asked)
         self._wanted_first[asked.key] = list(first)
@@ -102,7 +123,7 @@ class Computing:
             for epoch in run.epochs:
                 self._broken.pop(self._store.key(run.id, epoch.index, asked.data), None)
         last = self._jobs.latest(asked.key)
-        if last is not None and not last.alive and last.state != "done" and not anew:
+        if last is not None and stays_ended(last, anew, page_opened):
             if not self.ready(asked):
                 raise Unready(last.facts())
             return

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apps.server.comparison import Asked, has_areas, sample_facts
+from apps.server.comparison import Asked, has_areas, sample_facts, stays_ended
 from apps.server.encoding import skeleton_facts
 from apps.server.folders import Epoch, RunFolder, folders_below, reading_inside, well_formed
 from apps.server.registry import RESCAN_SECONDS, Registry
@@ -310,8 +310,12 @@ class PredictionFolders:
 
     # What Compare asks.
 
-    def begin(self, asked: Asked, first: Sequence[int] = (), anew: bool = False) -> None:
+    def begin(
+        self, asked: Asked, first: Sequence[int] = (), anew: bool = False, *, page_opened: bool = False
+    ) -> None:
         """Compute the figures that are missing, those of the epochs in `first` before the others.
+
+        Args: as of `apps.server.comparison.Computing.begin`.
 
         Raises:
             KeyError: no such folder or data set.
@@ -320,7 +324,7 @@ class PredictionFolders:
         opened = self.opened(asked)
         self._wished[asked.key] = list(first)
         last = self._jobs.latest(asked.key)
-        if last is not None and not last.alive and last.state != "done" and not anew:
+        if last is not None and stays_ended(last, anew, page_opened):
             return
         shown = [e for e in opened.folder.run.epochs if e.index in first]
         known = all(_evaluation_key(opened, e) in self._evaluations for e in shown)

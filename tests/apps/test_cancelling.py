@@ -52,10 +52,17 @@ def test_it_starts_again_when_asked_to(slow):
     first = slow.jobs.latest(ASKED.key)
     first.cancel()
     until(lambda: not first.alive)
-    slow.computing.begin(ASKED, anew=True)
+    with pytest.raises(Unready):
+        slow.computing.begin(ASKED)
+    slow.computing.begin(ASKED, page_opened=True)  # by a page that did not cancel it
     second = slow.jobs.latest(ASKED.key)
     assert second is not first
     second.cancel()
+    until(lambda: not second.alive)
+    slow.computing.begin(ASKED, anew=True)
+    third = slow.jobs.latest(ASKED.key)
+    assert third is not second
+    third.cancel()
 
 
 def test_the_cache_forgets_its_oldest_beyond_its_size(root_folder, data_file, tmp_path, settings):

@@ -29,6 +29,7 @@ export class Comparisons {
     this.kept = new Map();
     this.turn = 0;
     this.timer = 0;
+    this.opening = true;
   }
 
   /**
@@ -46,7 +47,9 @@ export class Comparisons {
       this.arrived({ comparison: kept, job: null });
       return;
     }
-    this.look(key, { run, data, decoder, score }, anew, this.turn);
+    // What another page cancelled is begun again by a page that opens.
+    this.look(key, { run, data, decoder, score }, anew ? 1 : this.opening ? 2 : null, this.turn);
+    this.opening = false;
   }
 
   /** What is still waited for is no longer wanted. */
@@ -55,9 +58,9 @@ export class Comparisons {
     clearTimeout(this.timer);
   }
 
-  async look(key, query, anew, turn) {
+  async look(key, query, start, turn) {
     try {
-      const { status, body } = await askJson(address('compare', { ...query, first: this.first().join(','), start: anew ? 1 : null, known: this.kept.get(key)?.version }), { method: 'POST' });
+      const { status, body } = await askJson(address('compare', { ...query, first: this.first().join(','), start, known: this.kept.get(key)?.version }), { method: 'POST' });
       if (turn !== this.turn) return;
       if (status === 202) {
         this.arrived({ comparison: null, job: body.job });
@@ -71,7 +74,7 @@ export class Comparisons {
         this.arrived({ comparison, job: body.job });
       }
       if (body.job && ['queued', 'running'].includes(body.job.state)) {
-        this.timer = setTimeout(() => this.look(key, query, false, turn), body.predictions ? LONG_PAUSE : PAUSE);
+        this.timer = setTimeout(() => this.look(key, query, null, turn), body.predictions ? LONG_PAUSE : PAUSE);
       }
     } catch (reason) {
       if (turn === this.turn) this.failed(reason);
