@@ -317,7 +317,8 @@ def compared(context: Context, section: str, state: str) -> Answer:
     if not all(isinstance(word, str) for word in found):
         raise ValueError(f"expected {', '.join(names)} as texts")
     run = _epochs_of(context, identity)
-    wanted = [epoch_named(run, name) for name in epochs.split(",")]
+    names_once = dict.fromkeys(epochs.split(","))
+    wanted = list(dict.fromkeys(epoch_named(run, name) for name in names_once))
     return comparison_answer(context, _asked(context, identity, data, decoder, score), wanted, sample)
 
 

@@ -146,6 +146,15 @@ def test_the_report_of_one_epoch_is_its_evaluation(api, compared):
     assert f"{compared['epochs'][0]['figures']['AP']:.3f}" in answer.text
 
 
+def test_an_epoch_that_an_address_names_a_thousand_times_is_taken_once(api, compared):
+    """Each was computed, or written, as often as it was named: minutes for an address of 40 kB."""
+    code, often = api.get("compare/code", params={**RUN, "epochs": "0,2"}), "0," * 10_000 + "2"
+    assert api.get("compare/code", params={**RUN, "epochs": often}).json() == code.json()
+    reports = [api.get("compare/report", params={**RUN, "epochs": epochs}) for epochs in ("0", "0,0,00")]
+    assert [one.status_code for one in reports] == [200, 200]
+    assert "AP over epochs" not in reports[1].text and len(reports[0].text) == len(reports[1].text)
+
+
 def test_the_report_of_an_unknown_epoch_is_refused_in_a_sentence(api, compared):
     answer = api.get("compare/report", params={**RUN, "epochs": "0,99"})
     assert answer.status_code == 409

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from workbench.core.parquet_pages import unfolded_bytes
 from workbench.evaluation import Predictions, query_epochs
+from workbench.evaluation.image_index import open_index
 
 N, K = 5, 17
 DEEP = b"[" * 100_000
@@ -116,3 +118,56 @@ def test_a_column_of_text_is_not_read(tmp_path: Path, monkeypatch: pytest.Monkey
     path = write(tmp_path / "epoch_1.parquet", term=["x" * 1000] * (N * K))
     monkeypatch.setattr(pq.ParquetFile, "read", None)
     assert all("expected term as numbers, got text" in one for one in refused_by(path))
+
+
+def varint(value: int, length: int = 1) -> bytes:
+    """A size as the footer has it, of at least so many bytes."""
+    value, found = value << 1, b""
+    while value > 127 or len(found) + 1 < length:
+        value, found = value >> 7, found + bytes([value & 127 | 128])
+    return found + bytes([value])
+
+
+def claim(path: Path, wanted: int) -> None:
+    """Let the footer of a file of large columns state that each, and all, unpack to `wanted` bytes."""
+    content, group = path.read_bytes(), pq.read_metadata(path).row_group(0)
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    footer = content[start:]
+    sizes = {group.column(i).total_uncompressed_size for i in range(group.num_columns)}
+    for size in map(varint, {*sizes, group.total_byte_size}):
+        footer = footer.replace(size, varint(wanted, len(size)))
+    path.write_bytes(content[:start] + footer)
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_pages_that_unfold_to_more_than_the_footer_states_are_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dictionary: bool
+) -> None:
+    """49 kB in which the footer states 708 bytes took 1.5 GB, 3 GB in DuckDB."""
+    rows, path = 2000 * K, write(tmp_path / "epoch_1.parquet")
+    names = pq.read_schema(path).names
+    table = pa.table({name: pa.array(np.arange(rows)) for name in names})
+    notes = {b"workbench.shape": json.dumps([2000, K]).encode(), b"workbench.epochs": b"{}"}
+    pq.write_table(table.replace_schema_metadata(notes), path, use_dictionary=dictionary)
+    facts = pq.read_metadata(path)
+    group = facts.row_group(0)
+    pages = unfolded_bytes(facts, path)
+    assert 0 < sum(group.column(i).total_uncompressed_size for i in range(len(names))) - pages < 6000
+    claim(path, 100)
+    assert pq.read_metadata(path).row_group(0).total_byte_size == 100
+    assert unfolded_bytes(pq.read_metadata(path), path) == pages
+    monkeypatch.setattr("workbench.evaluation.prediction_footer._SMALL", 0)
+    monkeypatch.setattr("workbench.evaluation.prediction_footer._MOST_PACKED", 1)
+    monkeypatch.setattr(pq.ParquetFile, "read", None)
+    most = max(pages, 8 * rows * len(names))
+    assert all(f"would unfold to {most:,} bytes" in one for one in refused_by(path))
+    assert open_index(path, {}, lambda *_: "opened") is None
+    monkeypatch.undo()
+    assert open_index(path, {}, lambda *_: "opened") == "opened"
+
+
+def test_a_page_that_is_none_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "epoch_1.parquet")
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + b"\xff" * 40 + content[44:])
+    assert all("no page of a column at byte 4" in one for one in refused_by(path))

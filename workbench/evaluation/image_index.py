@@ -24,6 +24,7 @@ import numpy as np
 from workbench.core.errors import ReadingNote
 from workbench.core.files import replacing
 from workbench.core.job import Cancelled
+from workbench.evaluation.prediction_footer import refuse_large
 from workbench.evaluation.predictions import KEYPOINT_VALUES, state_of_file
 
 if TYPE_CHECKING:
@@ -232,6 +233,7 @@ def open_index(
         return None
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
+        refuse_large(file.metadata, path, is_table=True)
         notes = {key.decode(): value.decode() for key, value in (file.metadata.metadata or {}).items()}
         stated = json.loads(notes[STATES_KEY])
         current = [e for e, own in files.items() if stated.get(str(e)) == file_state(own)]

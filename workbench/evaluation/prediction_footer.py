@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.parquet_pages import unfolded_bytes
+
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
     from jaxtyping import Int
@@ -16,26 +18,30 @@ if TYPE_CHECKING:
 SHAPE_KEY = b"workbench.shape"
 # No skeleton has so many; an array of more is refused by numpy in words that help nobody.
 MOST_KEYPOINTS = 1 << 20
-# Bytes in memory that any file may take.
+# Bytes in memory that any file may take, and so many times those of the file.
 _SMALL = 256 << 20
+_MOST_PACKED = 1000
 # Of 120 bytes of a row in memory its places and score take 24 in the file; so many where one keypoint in ten
 # was found.
 _MOST_EQUAL = 50
 
 
-def refuse_large(facts: pq.FileMetaData, path: Path) -> None:
+def refuse_large(facts: pq.FileMetaData, path: Path, *, is_table: bool = False) -> None:
     """Refuse a file that would unpack to gigabytes, or has other rows than its footer states; reads no row.
 
     Args:
         facts: of the file's footer.
         path: of the file.
+        is_table: made of predictions and read beside them; numbers too.
 
     Raises:
+        OSError: the file cannot be read.
         ValueError: with the reason.
     """
     notes = facts.metadata or {}
     if SHAPE_KEY in notes:
         read_shape(notes, path.name, facts.num_rows)
+    if SHAPE_KEY in notes or is_table:
         columns = [facts.schema.column(i) for i in range(facts.num_columns)]
         # A dictionary keeps a text of megabytes once, and memory as often as there are rows.
         if texts := [one.path for one in columns if "BYTE_ARRAY" in one.physical_type]:
@@ -44,10 +50,12 @@ def refuse_large(facts: pq.FileMetaData, path: Path) -> None:
                 "numbers, got text)"
             )
     groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
-    unpacked = sum(group.total_byte_size for group in groups)
+    # The bytes that the footer states are a claim, and so are those of a page: the larger one counts.
+    unpacked = max(sum(group.total_byte_size for group in groups), unfolded_bytes(facts, path))
     # Equal numbers are kept once, by a count of them, which the bytes of the pages do not tell.
     made = 8 * sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
-    if unpacked > max(1000 * path.stat().st_size, _SMALL) or made > max(_MOST_EQUAL * unpacked, _SMALL):
+    most = max(_MOST_PACKED * path.stat().st_size, _SMALL)
+    if unpacked > most or made > max(_MOST_EQUAL * unpacked, _SMALL):
         raise ValueError(
             f"{path.name}: would unfold to {max(unpacked, made):,} bytes; it is refused as a bomb"
         )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core import reason
 from workbench.core.files import files_in, inner_folder, locked_folder
+from workbench.core.parquet_pages import unfolded_bytes
 
 if TYPE_CHECKING:
     import pyarrow
@@ -138,7 +139,8 @@ def _table_of(path: Path) -> pyarrow.Table:
         unfolded = 8 * sum(one.num_values for one in numbers) + sum(
             max(one.num_values, 1) * one.total_uncompressed_size for one in texts if one.num_values > 1
         )
-        unfolded = max(unfolded, sum(group.total_byte_size for group in groups))
+        stated = sum(group.total_byte_size for group in groups)
+        unfolded = max(unfolded, stated, unfolded_bytes(facts, path))
         if unfolded > max(_TIMES * path.stat().st_size, _SMALL):
             raise ValueError(f"{path.name}: would unfold to {unfolded:,} bytes; it is refused as a bomb")
         names = file.schema_arrow.names

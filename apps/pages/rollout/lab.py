@@ -140,7 +140,7 @@ def from_address(context: Context, words: list[Any]) -> list[Any]:
     """Control values for the words of the address, which are in the order of ADDRESS."""
     run, epochs, epoch, data, sample, support, keypoint, threshold, normaliser = words
     folder = context.registry.run(run or default_run(context))
-    named = [epoch_named(folder, word) for word in (epochs or "").split(",") if word]
+    named = [epoch_named(folder, word) for word in dict.fromkeys((epochs or "").split(",")) if word]
     if not named and epoch:
         named = [epoch_named(folder, epoch)]
     # One epoch that is named alone is the late one: what came before it is what it is compared with.
