@@ -299,7 +299,7 @@ def page_document(context: Context, page: str, items: Sequence[tuple[str, str, s
     parts: list[str] = [f'<p class="quiet">{escaped(question)}</p>']
     inputs: dict[tuple[str, Path], None] = {}
     answers, reasons, answered = [], [], dict[tuple[str, str], None]()
-    for key, section, state in items:
+    for key, section, state in dict.fromkeys(items):
         try:
             answers.append(context.reports[key](section, state))
             answered[key, state] = None

@@ -112,7 +112,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from apps.compare.page import code_of, comparison_answer
 from apps.pages.report_section import Answer, page_document
@@ -134,6 +134,9 @@ if TYPE_CHECKING:
 
 
 PREFIX = "/workbench/api"
+
+# No page has so many sections; each item of a report is computed and drawn.
+MOST_ITEMS = 50
 
 # More of an address than any page writes is not repeated in a report.
 LONGEST_ADDRESS = 4000
@@ -167,7 +170,7 @@ class ReportRequest(BaseModel):
 
     page: str
     address: str = ""
-    items: list[ReportItem] = []
+    items: list[ReportItem] = Field([], max_length=MOST_ITEMS)
 
 
 def install(server: FastAPI, context: Context) -> None:

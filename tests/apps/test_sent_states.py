@@ -65,6 +65,24 @@ def test_a_state_that_no_page_wrote_is_one_sentence(server, page, state):
     assert len(report.json()["error"]) > 20
 
 
+def test_a_report_asks_each_item_once_and_has_no_more_of_them_than_a_page(server, server_app, monkeypatch):
+    """A request of 16 MB may name an answer 50,000 times, which was computed as often."""
+    asked = []
+
+    def answer(*words):
+        asked.append(words)
+        raise ValueError("no answer of this name")
+
+    monkeypatch.setitem(server_app.state.context.reports, "counted", answer)
+    item = {"page": "counted", "section": "", "state": "{}"}
+    for count, status, said in ((50, 409, "no answer of this name"), (51, 400, "items: ")):
+        answered = httpx.post(
+            f"{server}workbench/api/report", json={"page": "", "items": [item] * count}, timeout=60
+        )
+        assert (answered.status_code, said in answered.json()["error"]) == (status, True)
+    assert asked == [("", "{}")]
+
+
 def test_the_jobs_of_what_one_user_sent_are_not_listed(server, server_app):
     """Their titles and errors tell of the user's files, and only the user's page cancels them."""
     started, ended = threading.Event(), threading.Event()

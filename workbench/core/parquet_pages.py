@@ -39,7 +39,7 @@ def unfolded_bytes(facts: pq.FileMetaData, path: Path, groups: Iterable[int] | N
             group = facts.row_group(g)
             for column in map(group.column, range(group.num_columns)):
                 starts = (column.dictionary_page_offset, column.data_page_offset)
-                at = min(start for start in starts if start)  # 0: some writers' word for none
+                at = min((start for start in starts if start), default=0)  # 0: there is none
                 end, rows = at + column.total_compressed_size, 0
                 # DuckDB goes on until it has all rows, beyond the end that is stated.
                 while at < end or rows < column.num_values:
