@@ -396,14 +396,14 @@ def _add_files(routes: APIRouter, context: Context) -> None:
 
     def file(request: Request, asked: FileRequest) -> Response:
         if asked.page not in context.reports:
-            raise KeyError(f"no page {asked.page!r} with downloads")
+            raise KeyError(f"no page {asked.page[:LONGEST_SENTENCE]!r} with downloads")
         text = context.reports[asked.page](asked.section, asked.state).text(asked.kind)
         media = "application/json" if asked.kind == "json" else "text/csv"
         return sent(request, text.encode("utf-8", "replace"), f"{media}; charset=utf-8")
 
     def report(request: Request, asked: ReportRequest) -> Response:
         if asked.page not in context.titles:
-            raise KeyError(f"no page {asked.page!r}")
+            raise KeyError(f"no page {asked.page[:LONGEST_SENTENCE]!r}")
         items = [(one.page, one.section, one.state) for one in asked.items]
         text = page_document(context, asked.page, items, asked.address[:LONGEST_ADDRESS])
         return sent(request, text.encode("utf-8", "replace"), "text/html; charset=utf-8")

@@ -65,6 +65,10 @@ def _on_one_line(text: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
 
 
+_COMPARED = 1000
+"""Characters of a name that are compared with others: what is asked for may be megabytes long."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known names closest to `name`, for error messages: ``'blur, head'``.
 
@@ -73,7 +77,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
         known: what there is.
     """
     known = list(known)
-    return ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0)) or "none"
+    return ", ".join(difflib.get_close_matches(name[:_COMPARED], known, n=3, cutoff=0)) or "none"
 
 
 def beside(path: Path) -> str:
