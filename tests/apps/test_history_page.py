@@ -157,6 +157,7 @@ def test_a_link_that_takes_the_place_of_listed_predictions_is_not_followed(tmp_p
     assert listed.reason == "epoch_30.parquet lies outside the served folders"
 
 
+@pytest.mark.long
 def test_without_predictions_the_page_offers_the_demos(tmp_path, painted):
     from apps.server.settings import Settings
 

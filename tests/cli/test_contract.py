@@ -34,7 +34,9 @@ LESS = {
     "compare": ("--resamples", "20"),
     "report": ("--resamples", "20", "--most", "2"),
 }
-DEMOS = [pytest.param(one, marks=pytest.mark.long if one[0] in LESS else ()) for one in ANSWERING + PARTS]
+# Rollout has no smaller demo; tests of its own run it by default.
+IN_CI = {*LESS, "rollout"}
+DEMOS = [pytest.param(one, marks=pytest.mark.long if one[0] in IN_CI else ()) for one in ANSWERING + PARTS]
 DEMOS += [(verb, *options) for verb, options in LESS.items()]
 # `diagnose` and `port` rename by themselves, `overfit` reads no weights.
 RENAMING = {"diagnose", "port", "overfit"}

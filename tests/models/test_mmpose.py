@@ -79,7 +79,7 @@ def by_mmpose(module, config, image, flip):
 
 RARE = ("integral, debiased", "dark")
 # Networks that take 4 to 7 s to open: CI runs them.
-LARGE = ("udp", "combined")
+LARGE = ("udp", "combined", "dsnt", "integral")
 
 
 @pytest.mark.parametrize(
