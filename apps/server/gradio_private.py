@@ -227,8 +227,8 @@ class Blocks(gr.Blocks):
         try:
             for component, value in zip(block_fn.inputs, checked, strict=False):
                 check_value(component, value)
-                own = state is not None and component._id in state
-                check_bounds(state[component._id] if own else component, value)
+                own = component if state is None or component._id not in state else state[component._id]
+                check_bounds(own, value)
             return await super().preprocess_data(block_fn, checked, state, *others, **named)
         except (*USER_ERRORS, TypeError, AttributeError) as error:
             raise _refused(block_fn, error) from error

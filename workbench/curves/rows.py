@@ -142,7 +142,9 @@ class Rows:
         Args:
             names: name -> new name.
         """
-        keys = [(name, split) for name in names for split in _SPLITS if (name, split) in self._columns]
+        keys: list[tuple[str, Split]] = [
+            (name, split) for name in names for split in _SPLITS if (name, split) in self._columns
+        ]
         keys.sort(key=lambda key: self._columns[key].rows[0])
         used = np.unique(np.concatenate([np.array(self._columns[key].rows) for key in keys]))
         found = Rows(self.file)

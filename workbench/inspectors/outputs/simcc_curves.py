@@ -125,7 +125,7 @@ class SimCCCurves(Report):
                     x=np.array([place, place], np.float32), y=np.array([low, high], np.float32),
                     mode="lines", line=line, name=label, legendgroup=label,
                     # A second mode may be one of y alone: the first line of its kind stands in the legend.
-                    showlegend=all(trace.legendgroup != label for trace in figure.data),
+                    showlegend=next(figure.select_traces({"legendgroup": label}), None) is None,
                     hovertemplate=f"{label}<br>{name} %{{x:.1f}} input px<extra></extra>", **axes,
                 )  # fmt: skip
         figure.update_layout(
