@@ -28,7 +28,7 @@ from workbench.evaluation.evaluate import images_of, instance_oks, truth_of
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
 from workbench.evaluation.predict import poses_of
 from workbench.evaluation.predictions import Predictions
-from workbench.evaluation.protocol import DEFAULT
+from workbench.evaluation.protocol import DEFAULT, batch_rule
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -297,6 +297,8 @@ class Evidence:
     def protocol(self) -> str:
         """By which rules everything here is measured, in one line."""
         what = "poses of the result file" if self.model is None else "annotation boxes, no flip"
+        if self.model is not None and (batch := batch_rule(self.model, self.batch_size)):
+            what = f"{what}, {batch}"
         images = len({self.pose_set.instances[i].image_id for i in self.indices})
         sigmas = "" if self.pose_set.skeleton.sigmas else f", {ASSUMED_SIGMAS}"
         count, every = len(self.indices), len(self.pose_set.labelled)

@@ -270,7 +270,6 @@ def protocol_of(
         return _of_people(model, flip, checkpoint, sha256, load)
     codec = model.codec
     simcc = codec is not None and codec.kind == "simcc"
-    mixing = model.batch_text if isinstance(model, MixesBatch) else ""
     return Protocol(
         boxes=boxes,
         padding=float(model.padding) if isinstance(model, CropsBoxes) else math.nan,
@@ -280,12 +279,23 @@ def protocol_of(
         keypoint_score=(options.score or "min") if simcc else "",
         score_rule=SCORE_RULES[score_rule],
         nms=nms_threshold(nms, annotated=boxes == "annotation"),
-        batch=f"batches of {batch_size} ({mixing})" if mixing else "",
+        batch=batch_rule(model, batch_size),
         checkpoint=checkpoint,
         sha256=sha256,
         loaded_fraction=math.nan if load is None else load.loaded_fraction,
         complete=None if load is None else load.complete,
     )
+
+
+def batch_rule(model: PoseModel, batch_size: int) -> str:
+    """How many crops go through the network together, and why that counts; "" where it does not.
+
+    Args:
+        model: that may state how samples of a batch change each other's answers.
+        batch_size: crops in one forward pass.
+    """
+    mixing = model.batch_text if isinstance(model, MixesBatch) else ""
+    return f"batches of {batch_size} ({mixing})" if mixing else ""
 
 
 def _of_people(
