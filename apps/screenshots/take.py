@@ -67,8 +67,11 @@ def main(names: list[str]) -> int:
 
     app = build(Settings(root=HERE.parents[1] / "checkpoints", port=0))
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
-    threading.Thread(target=server.run, daemon=True).start()
+    serving = threading.Thread(target=server.run, daemon=True)
+    serving.start()
     while not server.started:
+        if not serving.is_alive():
+            raise RuntimeError("the server of the pages did not start")
         time.sleep(0.1)
     base = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
     browsers = ("chromium", "chromium-browser", "google-chrome")
