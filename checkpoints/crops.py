@@ -97,10 +97,7 @@ def crop(
 
 
 def cut_off(
-    image: np.ndarray,
-    truth: np.ndarray,
-    box: tuple[float, float, float, float],
-    random: np.random.Generator,
+    image: np.ndarray, truth: np.ndarray, box: tuple[float, float, float, float], random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, float]]:
     """The crop ended at a line below the upper third of the body; keypoints beyond are unlabelled."""
     x0, y0, x1, y1 = box

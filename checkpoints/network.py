@@ -61,12 +61,7 @@ def model(size: Size) -> dict[str, Any]:
                 "use_rel_bias": False,
                 "pos_enc": False,
             },
-            "loss": {
-                "type": "KLDiscretLoss",
-                "use_target_weight": True,
-                "beta": 10.0,
-                "label_softmax": True,
-            },
+            "loss": {"type": "KLDiscretLoss", "use_target_weight": True, "beta": 10.0, "label_softmax": True},
             "decoder": codec(size),
         },
         "test_cfg": {"flip_test": False},

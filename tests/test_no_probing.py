@@ -67,8 +67,7 @@ def casts(path: Path) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize(
-    "code",
-    ['cast("BottomUp", model)', "cast(Groups, model)", 'typing.cast("RollsOut | None", case.model())'],
+    "code", ['cast("BottomUp", model)', "cast(Groups, model)", 'typing.cast("RollsOut | None", case.model())']
 )
 def test_a_cast_is_found(tmp_path, code):
     file = tmp_path / "casting.py"

@@ -107,9 +107,7 @@ def parts_figure(checkpoint: Checkpoint) -> Figure:
     most = largest[-1] if largest else "nothing"
     share = parts[most] / max(1, sum(parts.values())) if largest else 0
     figure = new_figure(
-        f"{most} holds {share:.0%} of the parameters",
-        x="parameters",
-        height=130 + 26 * max(3, len(largest)),
+        f"{most} holds {share:.0%} of the parameters", x="parameters", height=130 + 26 * max(3, len(largest))
     )
     figure.add_bar(
         x=np.array([parts[name] for name in largest], np.float32),

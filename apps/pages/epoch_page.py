@@ -14,14 +14,7 @@ from gradio.components import Component
 
 from apps.pages.engine import LabPage
 from apps.pages.report_section import Answer, printing, report_there, subject_inputs
-from apps.pages.sections import (
-    Download,
-    Section,
-    add_heading,
-    add_section,
-    details_html,
-    report_updates,
-)
+from apps.pages.sections import Download, Section, add_heading, add_section, details_html, report_updates
 from apps.pages.subject import epoch_name, epoch_named
 from apps.server.encoding import record_of
 

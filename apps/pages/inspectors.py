@@ -26,14 +26,7 @@ from apps.pages.controls import (
 )
 from apps.pages.frame import Page, sentence_html
 from apps.pages.report_section import Answer, report_code, sheet, subject_inputs, text_of, untitled
-from apps.pages.sections import (
-    REMEMBER,
-    Download,
-    buttons_html,
-    hidden_text,
-    html_block,
-    root_block,
-)
+from apps.pages.sections import REMEMBER, Download, buttons_html, hidden_text, html_block, root_block
 from apps.pages.subject import (
     NO_BOX,
     SUBJECT,

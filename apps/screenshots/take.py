@@ -37,11 +37,7 @@ def _overfit(page: Any) -> None:
 
 
 PICTURES: dict[str, tuple[str, int, Callable[[Any], None] | None]] = {
-    "compare": (
-        "?run=rtmpose-demo&data=scenes-val&epochs=2,40&sample=000114/221",
-        800,
-        None,
-    ),
+    "compare": ("?run=rtmpose-demo&data=scenes-val&epochs=2,40&sample=000114/221", 800, None),
     "diagnose": ("diagnose", 900, _diagnose),
     "checkpoint": ("checkpoint", 900, None),
     "look": ("look?run=rtmpose-demo&epoch=40&data=scenes-val&sample=000114/221", 900, _simcc),

@@ -429,11 +429,7 @@ def _forward(
             predictions, people = everybody.rows, everybody.people
         else:
             predictions = evaluation.predict(
-                loaded.model,
-                pose_set,
-                indices=indices,
-                keep_outputs=arrays.write_outputs,
-                **watched,
+                loaded.model, pose_set, indices=indices, keep_outputs=arrays.write_outputs, **watched
             )
     except evaluation.Cancelled as stopped:
         raise Cancelled from stopped

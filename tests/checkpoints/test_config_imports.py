@@ -46,11 +46,7 @@ def test_bases_are_merged_and_classes_become_their_names(folder):
     assert found.values == {
         "train_cfg": {"by_epoch": True, "max_epochs": 210, "val_interval": 10},
         "default_hooks": {
-            "checkpoint": {
-                "type": "mmengine.hooks.CheckpointHook",
-                "interval": 10,
-                "save_best": "coco/AP",
-            }
+            "checkpoint": {"type": "mmengine.hooks.CheckpointHook", "interval": 10, "save_best": "coco/AP"}
         },
         "w": 192,
         "optim_wrapper": {"optimizer": {"type": "torch.optim.AdamW", "lr": 5e-4}},

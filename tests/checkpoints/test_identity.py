@@ -391,11 +391,7 @@ def test_a_vision_transformer_with_coordinates_is_not_called_a_classifier():
             "Keypoint R-CNN (torchvision)",
             17,
         ),
-        (
-            {"roi_heads.keypoint_head.score_lowres.weight": (512, 12, 4, 4)},
-            "Keypoint R-CNN (Detectron2)",
-            12,
-        ),
+        ({"roi_heads.keypoint_head.score_lowres.weight": (512, 12, 4, 4)}, "Keypoint R-CNN (Detectron2)", 12),
         (
             {"22.cv4.0.2.weight": (51, 51, 1, 1), "22.dfl.conv.weight": (1, 16, 1, 1)},
             "YOLO pose (ultralytics names)",

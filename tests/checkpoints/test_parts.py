@@ -155,10 +155,7 @@ def test_numbered_parts_that_overlap_are_refused(tmp_path, factor):
     """Equal or not: which of the two is meant is not in the files, and they are no modules p1 and p2."""
     state = {f"backbone.{n}.weight": torch.full((2, 2), float(n)) for n in range(6)}
     names = list(state)
-    files = {
-        "p1.pth": {k: state[k] for k in names[:4]},
-        "p2.pth": {k: state[k] * factor for k in names[2:]},
-    }
+    files = {"p1.pth": {k: state[k] for k in names[:4]}, "p2.pth": {k: state[k] * factor for k in names[2:]}}
     with pytest.raises(ValueError, match=r"p1\.pth and p2\.pth both hold 'backbone\.2\.weight'"):
         open_checkpoint(save(tmp_path, files))
 

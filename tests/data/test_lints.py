@@ -151,10 +151,7 @@ FAULTS = {
         each(lambda n, a, w, h: a.update(keypoints=swapped(times(a["keypoints"], (1, 0.01, 1))), bbox=None)),
         None,
     ),
-    "outside": (
-        lambda d: d["annotations"][2]["bbox"].__setitem__(2, 700),
-        "1 box reaches outside its image",
-    ),
+    "outside": (lambda d: d["annotations"][2]["bbox"].__setitem__(2, 700), "1 box reaches outside its image"),
     "elsewhere": (
         lambda d: d["annotations"][2].update(bbox=[*d["annotations"][2]["bbox"][:2], 9, 9]),
         "1 box contains less than half",

@@ -237,7 +237,7 @@ def test_a_wrong_decoder_is_answered_with_what_there_is():
 
 def test_decoders_are_listed_by_output_and_by_codec():
     assert decoders_for(Outputs(heatmaps=torch.zeros(1, 1, 4, 4))) == [
-        *("argmax", "quarter", "dark", "udp", "soft-argmax", "megvii"),
+        *("argmax", "quarter", "dark", "udp", "soft-argmax", "megvii")
     ]
     assert decoders_for(Codec("simcc", SIZE, (512, 384))) == ["simcc", "simcc-dark", "simcc-soft"]
     assert decoders_for(Outputs()) == []

@@ -5,13 +5,7 @@ from __future__ import annotations
 
 from tests.diagnosis.planted_code import HRNET_W32, heatmaps, own_code, published, vitpose_config
 from tests.diagnosis.planted_logs import logged
-from tests.diagnosis.planted_texts import (
-    claims_about,
-    damaged,
-    head_code,
-    mask_code,
-    message,
-)
+from tests.diagnosis.planted_texts import claims_about, damaged, head_code, mask_code, message
 from tests.diagnosis.planted_weights import (
     among_epochs,
     called,

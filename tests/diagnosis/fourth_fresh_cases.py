@@ -59,17 +59,8 @@ from tests.diagnosis.planted_labels import (
     stored_as,
     swapped_share,
 )
-from tests.diagnosis.planted_logs import (
-    as_events,
-    begun_anew_at,
-    logged,
-    loss_times,
-    rate_times,
-)
-from tests.diagnosis.planted_results import (
-    claimed,
-    good_results,
-)
+from tests.diagnosis.planted_logs import as_events, begun_anew_at, logged, loss_times, rate_times
+from tests.diagnosis.planted_results import claimed, good_results
 from tests.diagnosis.planted_seconds import printed, several, written_as
 from tests.diagnosis.planted_trainings import script
 from tests.diagnosis.planted_weights import (

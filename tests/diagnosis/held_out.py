@@ -7,10 +7,7 @@ They are run as they stand. A case that is missed is a result of the suite, and 
 
 from __future__ import annotations
 
-from tests.diagnosis.planted_code import (
-    own_code,
-    whole_images,
-)
+from tests.diagnosis.planted_code import own_code, whole_images
 from tests.diagnosis.planted_labels import (
     all_hidden,
     box_corners,
@@ -26,12 +23,7 @@ from tests.diagnosis.planted_labels import (
     permuted,
     swapped_share,
 )
-from tests.diagnosis.planted_logs import (
-    logged,
-    loss_times,
-    overflows,
-    rate_times,
-)
+from tests.diagnosis.planted_logs import logged, loss_times, overflows, rate_times
 from tests.diagnosis.planted_results import (
     claimed,
     constant_scores,

@@ -37,13 +37,7 @@ from tests.diagnosis.planted_logs import (
     rate_of,
     rate_times,
 )
-from tests.diagnosis.planted_results import (
-    claimed,
-    constant_scores,
-    good_results,
-    part_of,
-    results,
-)
+from tests.diagnosis.planted_results import claimed, constant_scores, good_results, part_of, results
 from tests.diagnosis.planted_seconds import (
     BASE,
     CROWD,

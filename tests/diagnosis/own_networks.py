@@ -204,11 +204,7 @@ def write_sequence(folder: Path, edits: Iterable[Edit] = ()) -> Path:
 
 
 def sequence_run(
-    forced: float = 0.0,
-    edits: tuple[Edit, ...] = (),
-    name: str = "free",
-    steps: int = 600,
-    one: bool = False,
+    forced: float = 0.0, edits: tuple[Edit, ...] = (), name: str = "free", steps: int = 600, one: bool = False
 ) -> Path:
     """Checkpoint of the network that writes keypoints, trained at the first call.
 
@@ -259,9 +255,7 @@ def _train_sequence(folder: Path, forced: float, edits: tuple[Edit, ...], steps:
 
 
 def own_sequence(
-    edits: tuple[Edit, ...] = (),
-    weights: Change | None = None,
-    run: Callable[[], Path] = sequence_run,
+    edits: tuple[Edit, ...] = (), weights: Change | None = None, run: Callable[[], Path] = sequence_run
 ) -> Make:
     """The trained network that writes keypoints, in code of which parts are replaced.
 

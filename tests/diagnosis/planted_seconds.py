@@ -8,21 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from tests.diagnosis.planted_labels import (
-    each,
-    leaked_copies,
-    stored_as,
-)
-from tests.diagnosis.planted_logs import (
-    logged,
-    training_rows,
-)
-from tests.diagnosis.planted_results import (
-    own_results,
-)
-from tests.diagnosis.planted_weights import (
-    state,
-)
+from tests.diagnosis.planted_labels import each, leaked_copies, stored_as
+from tests.diagnosis.planted_logs import logged, training_rows
+from tests.diagnosis.planted_results import own_results
+from tests.diagnosis.planted_weights import state
 from tests.diagnosis.systems import HIGHERHRNET, System, drawn, of_demo, of_vitpose
 
 # Pictures and runs that no other case has.

@@ -7,19 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from tests.diagnosis.planted_labels import (
-    each,
-    image_files,
-    leaked_copies,
-)
-from tests.diagnosis.planted_logs import (
-    training_rows,
-)
+from tests.diagnosis.planted_labels import each, image_files, leaked_copies
+from tests.diagnosis.planted_logs import training_rows
 from tests.diagnosis.planted_results import claimed, good_poses, own_results
-from tests.diagnosis.planted_weights import (
-    edited,
-    state,
-)
+from tests.diagnosis.planted_weights import edited, state
 from tests.diagnosis.systems import HIGHERHRNET, System, drawn, of_demo, of_vitpose
 from workbench.checkpoints.demo import demo_config
 from workbench.skeletons import SKELETONS

@@ -8,12 +8,7 @@ no threshold was set with.
 # ruff: noqa: E501 - one case a line
 from __future__ import annotations
 
-from tests.diagnosis.planted_code import (
-    configured,
-    heatmaps,
-    own_code,
-    whole_images,
-)
+from tests.diagnosis.planted_code import configured, heatmaps, own_code, whole_images
 from tests.diagnosis.planted_labels import (
     all_hidden,
     box_corners,

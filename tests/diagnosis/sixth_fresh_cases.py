@@ -23,13 +23,7 @@ from tests.diagnosis.planted_code import (
     vitpose_config,
     whole_images,
 )
-from tests.diagnosis.planted_labels import (
-    exif_not_read,
-    in_part,
-    labelled,
-    leaked_copies,
-    permuted,
-)
+from tests.diagnosis.planted_labels import exif_not_read, in_part, labelled, leaked_copies, permuted
 from tests.diagnosis.planted_logs import (
     as_events,
     begun_anew_at,

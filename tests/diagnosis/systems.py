@@ -120,8 +120,6 @@ TEXT = System("text", cached_runs.text_run, lambda: "scenes-val")
 # Of the held-out cases: another run of RTMPose on newly drawn animals, another ViTPose with people.
 OTHER_RTMPOSE = of_demo("rtmpose, other run", lambda: drawn("animals", 80, 77), "rtmpose-text-base")
 OTHER_VITPOSE = System(
-    "vitpose, people",
-    lambda: vitpose_run.checkpoints("scenes-people-val", 1),
-    lambda: "scenes-people-val",
+    "vitpose, people", lambda: vitpose_run.checkpoints("scenes-people-val", 1), lambda: "scenes-people-val"
 )
 NEW_SCENES = of_demo("rtmpose, new scenes", OTHER_RTMPOSE.data, epochs=slice(-1))

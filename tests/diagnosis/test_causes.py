@@ -431,11 +431,7 @@ def test_of_an_image_full_of_poses_the_best_ones_are_compared(monkeypatch):
 
 @pytest.mark.parametrize(
     ("wanted", "said"),
-    [
-        (lambda ap: ap, ""),
-        (lambda ap: round(ap, 3), ""),
-        (lambda ap: 0.317, "more surely than by chance"),
-    ],
+    [(lambda ap: ap, ""), (lambda ap: round(ap, 3), ""), (lambda ap: 0.317, "more surely than by chance")],
 )
 def test_a_claim_is_explained_by_the_rules_that_give_it_and_by_no_others(tmp_path, wanted, said):
     scenes = builtin("scenes-val")

@@ -39,10 +39,7 @@ def nothing(raw):
     """No change."""
 
 
-@pytest.mark.parametrize(
-    ("change", "factor"),
-    [(twice, (2, 2)), (mirrored, (1, -1)), (boxes_halved, (2, 2))],
-)
+@pytest.mark.parametrize(("change", "factor"), [(twice, (2, 2)), (mirrored, (1, -1)), (boxes_halved, (2, 2))])
 def test_boxes_and_keypoints_of_two_images_are_told_with_the_factor(change, factor, tmp_path):
     frames = frames_of(read_coco(*annotation_file(tmp_path, change)))
     assert frames is not None

@@ -298,11 +298,7 @@ def test_a_checkpoint_of_unknown_code_asks_first_for_the_code_that_builds_its_mo
 
 @pytest.mark.parametrize(
     ("named", "edit", "config", "note"),
-    [
-        (False, "", False, False),
-        (False, "padding=1.0", True, True),
-        (True, "padding=1.0", True, False),
-    ],
+    [(False, "", False, False), (False, "padding=1.0", True, True), (True, "padding=1.0", True, False)],
     ids=["the checkpoint's own", "another one", "named as the user's own code"],
 )
 def test_a_printed_command_says_where_it_runs_a_config_that_was_only_read(

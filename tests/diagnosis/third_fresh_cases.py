@@ -19,20 +19,8 @@ from tests.diagnosis.planted_code import (
     vitpose_config,
     whole_images,
 )
-from tests.diagnosis.planted_labels import (
-    image_files,
-    in_part,
-    labelled,
-    one_in,
-    stored_as,
-)
-from tests.diagnosis.planted_logs import (
-    csv_logged,
-    logged,
-    overfitted,
-    rate_of,
-    rate_times,
-)
+from tests.diagnosis.planted_labels import image_files, in_part, labelled, one_in, stored_as
+from tests.diagnosis.planted_logs import csv_logged, logged, overfitted, rate_of, rate_times
 from tests.diagnosis.planted_results import claimed, good_results, results
 from tests.diagnosis.planted_seconds import plain_lines, printed, several, tensors, written_as
 from tests.diagnosis.planted_thirds import (

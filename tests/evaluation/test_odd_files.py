@@ -17,10 +17,7 @@ def test_numbers_that_a_table_turned_into_floats_count_as_pycocotools_counts_the
             annotation[key] = float(annotation[key])
     for result in results:
         result["image_id"], result["category_id"] = float(result["image_id"]), float(result["category_id"])
-    report = evaluate(
-        read_coco(written(data)),
-        Predictions.from_coco(results),
-    )
+    report = evaluate(read_coco(written(data)), Predictions.from_coco(results))
     assert np.array_equal(report.ap.stats, oracle(data, results).stats)
 
 

@@ -92,11 +92,7 @@ class TestMissingKeypoints:
             points = np.reshape(result["keypoints"], (-1, 3))
             points[rng.random(len(points)) < 0.3] = (-41.5, 12.25, 0)
             result["keypoints"] = points.ravel().tolist()
-        report = evaluate(
-            read_coco(written(data)),
-            Predictions.from_coco(results),
-            sigmas=SIGMAS,
-        )
+        report = evaluate(read_coco(written(data)), Predictions.from_coco(results), sigmas=SIGMAS)
         np.testing.assert_array_equal(report.ap.stats, oracle(data, results).stats)
         np.testing.assert_array_equal(
             report.ap.stats,
@@ -111,11 +107,7 @@ class TestMissingKeypoints:
         found.keypoints[::2, 3:12] = np.nan  # what refine may leave open
         written = json.loads(json.dumps(found.to_coco()))
         memory = evaluate(scenes, found, indices=some)
-        back = evaluate(
-            scenes,
-            Predictions.from_coco(written),
-            indices=some,
-        )
+        back = evaluate(scenes, Predictions.from_coco(written), indices=some)
         np.testing.assert_array_equal(memory.ap.stats, back.ap.stats)
         assert memory.table() == back.table()
         assert memory.protocol.differs_from(back.protocol) == []

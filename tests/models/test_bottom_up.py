@@ -321,11 +321,7 @@ def maps(*channels):
 class TestReturned:
     @pytest.mark.parametrize(
         ("returned", "has"),
-        [
-            (maps(34)[0], (17, None, 17)),
-            (maps(17, 17), (17, None, 17)),
-            (maps(34, 17), (17, 17, 17)),
-        ],
+        [(maps(34)[0], (17, None, 17)), (maps(17, 17), (17, None, 17)), (maps(34, 17), (17, 17, 17))],
     )
     def test_the_three_known_forms_are_told_apart(self, returned, has):
         outputs = typed(returned, 17, 17)

@@ -81,12 +81,7 @@ def test_rtmpose_from_mmposes_own_config_has_the_published_entries(configs, shar
 
 @pytest.mark.parametrize(
     ("size", "width", "layers"),
-    [
-        ("small", 384, 12),
-        ("base", 768, 12),
-        ("large", 1024, 24),
-        ("huge", 1280, 32),
-    ],
+    [("small", 384, 12), ("base", 768, 12), ("large", 1024, 24), ("huge", 1280, 32)],
 )
 def test_vitpose_configs_build_with_mmpretrains_names(configs, size, width, layers):
     name = f"td-hm_ViTPose-{size}_8xb64-210e_coco-256x192.py"

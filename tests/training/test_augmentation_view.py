@@ -82,10 +82,7 @@ def test_colours_and_lying_crops_are_not_taken_for_keypoints_that_stay_behind(pe
     """Sapiens' own steps: hue and the order of channels change, and crops have other sides than boxes."""
     samples, skeleton = people
     steps = ("RandomFlip", "RandomHalfBody", "RandomBBoxTransform")
-    healthy = config(
-        *(f"dict(type='{name}')" for name in steps),
-        more=", dict(type='PhotometricDistortion')",
-    )
+    healthy = config(*(f"dict(type='{name}')" for name in steps), more=", dict(type='PhotometricDistortion')")
     affine = healthy["train_dataloader"]["dataset"]["pipeline"][-3]
     assert affine["type"] == "TopdownAffine"
     affine["input_size"] = size

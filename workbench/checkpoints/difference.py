@@ -108,11 +108,7 @@ class CheckpointDifference(Report):
         # Broken numbers first, then the largest change; counters of steps last, they only count.
         ordered = sorted(
             self.tensors,
-            key=lambda t: (
-                t.name.endswith("num_batches_tracked"),
-                not math.isnan(t.relative),
-                -t.relative,
-            ),
+            key=lambda t: (t.name.endswith("num_batches_tracked"), not math.isnan(t.relative), -t.relative),
         )
         return [
             {

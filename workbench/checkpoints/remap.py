@@ -349,10 +349,7 @@ OFFICIAL = (
     (r"^(final_layers?|deconv_layers)\.", r"head.\1."),
     (r"^(conv1|conv2|bn1|bn2|layer[1-4]|transition[1-3]|stage[2-4])\.", r"backbone.\1."),
 )
-_TO_OFFICIAL = (
-    (r"^(?:keypoint_)?head\.(final_layers?|deconv_layers)\.", r"\1."),
-    (r"^backbone\.", ""),
-)
+_TO_OFFICIAL = ((r"^(?:keypoint_)?head\.(final_layers?|deconv_layers)\.", r"\1."), (r"^backbone\.", ""))
 CONVENTIONS: tuple[Convention, ...] = (
     Convention(
         "official HRNet / SimpleBaseline names -> mmpose names (conv1 -> backbone.conv1 ..., "

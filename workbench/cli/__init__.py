@@ -240,9 +240,7 @@ def _shown_tracebacks(wanted: bool) -> Iterator[None]:
                 typer.echo(text.rstrip("\n"), err=True)
 
 
-def _parameters(
-    verb: Callable[..., Answer],
-) -> tuple[list[inspect.Parameter], dict[str, type]]:
+def _parameters(verb: Callable[..., Answer]) -> tuple[list[inspect.Parameter], dict[str, type]]:
     """The options of a verb, and the class of each parameter that is a group."""
     # Not typing.get_type_hints: on Python 3.10 it wraps what defaults to None in Optional, and typer then
     # sees no argument in it.

@@ -29,8 +29,7 @@ from workbench.cli.output import Answer
 
 def command(
     root: Annotated[
-        Path | None,
-        argument("A folder of run folders; the built-in checkpoints by default."),
+        Path | None, argument("A folder of run folders; the built-in checkpoints by default.")
     ] = None,
     data: Annotated[
         list[Path] | None,
@@ -50,8 +49,7 @@ def command(
         ),
     ] = None,
     auth_file: Annotated[
-        Path | None,
-        option("--auth-file", "A file whose first line is user:password."),
+        Path | None, option("--auth-file", "A file whose first line is user:password.")
     ] = None,
     limit: Annotated[int, option("--limit", "Maximum number of samples of a data set in Compare.")] = 400,
     config: Config = None,

@@ -23,13 +23,9 @@ Against = Annotated[
     str | None, option("--against", "A reference recipe, see --list; the nearest by default.")
 ]
 Devices = Annotated[
-    int | None,
-    option("--devices", "Number of devices in training; the recipe's by default.", min=1),
+    int | None, option("--devices", "Number of devices in training; the recipe's by default.", min=1)
 ]
-OfConfig = Annotated[
-    Path | None,
-    option("--checkpoint", "A checkpoint to compare with this config."),
-]
+OfConfig = Annotated[Path | None, option("--checkpoint", "A checkpoint to compare with this config.")]
 Claims = Annotated[
     Path | None,
     option(

@@ -40,10 +40,7 @@ FilmTap = Annotated[
         "declare it (`workbench paths` lists the taps).",
     ),
 ]
-Samples = Annotated[
-    int,
-    option("--samples", "Number of instances, of different species if possible.", min=1),
-]
+Samples = Annotated[int, option("--samples", "Number of instances, of different species if possible.", min=1)]
 Limit = Annotated[
     int | None,
     option(

@@ -46,8 +46,7 @@ Checkpoint = Annotated[
     option("--model", "A checkpoint whose predictions show the keypoint order and exchanged sides."),
 ]
 Limit = Annotated[
-    int | None,
-    option("--limit", "With --model: number of annotated images to predict; 60 by default."),
+    int | None, option("--limit", "With --model: number of annotated images to predict; 60 by default.")
 ]
 PREDICTED = 60
 # Checks that a model's predictions answer.

@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from workbench.evaluation.history import History
 
 Run = Annotated[
-    Path | None,
-    argument("A folder of predictions (.parquet); or a run's folder, with --data and --out."),
+    Path | None, argument("A folder of predictions (.parquet); or a run's folder, with --data and --out.")
 ]
 Folder = Annotated[
     Path | None,

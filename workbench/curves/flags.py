@@ -15,14 +15,7 @@ from workbench.core.finding import Finding, Measurement
 from workbench.curves.mistakes import STANDS_STILL, begun_again, in_order, not_falling, stands_still
 from workbench.curves.pasted import comparable
 from workbench.curves.quantities import is_coco, role_of, scale_of, short
-from workbench.curves.schedule import (
-    ended_early,
-    rate_steps,
-    restarted,
-    steps,
-    warm_up,
-    warm_up_end,
-)
+from workbench.curves.schedule import ended_early, rate_steps, restarted, steps, warm_up, warm_up_end
 from workbench.curves.table import Curves, Series, times
 
 # A change below this is noise of the last digits.

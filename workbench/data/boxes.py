@@ -112,10 +112,7 @@ def boxes_from(word: str | None, pose_set: PoseSet) -> tuple[list[FoundBox] | No
 
 
 def read_detections(
-    path: Path | str,
-    pose_set: PoseSet,
-    categories: Iterable[int] | None = None,
-    threshold: float = 0.0,
+    path: Path | str, pose_set: PoseSet, categories: Iterable[int] | None = None, threshold: float = 0.0
 ) -> list[FoundBox]:
     """The boxes of a COCO detection file for the images of a set.
 

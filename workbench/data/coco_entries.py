@@ -15,13 +15,7 @@ import numpy as np
 from workbench.core import Skeleton
 from workbench.core.geometry import Box
 from workbench.data.image_folders import inside, is_within
-from workbench.data.images import (
-    QUARTER_TURNS,
-    ImageReading,
-    exif_orientation,
-    image_size,
-    upright_size,
-)
+from workbench.data.images import QUARTER_TURNS, ImageReading, exif_orientation, image_size, upright_size
 from workbench.data.pose_set import ImageRecord, Instance
 
 

@@ -11,12 +11,7 @@ import numpy as np
 
 from workbench.core.report import Report
 from workbench.data.image_lints import image_lints
-from workbench.data.lints import (
-    lints,
-    miscounted,
-    outside_image,
-    repeated_annotations,
-)
+from workbench.data.lints import lints, miscounted, outside_image, repeated_annotations
 from workbench.data.pose_set import PoseSet
 
 if TYPE_CHECKING:

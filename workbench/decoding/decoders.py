@@ -308,11 +308,7 @@ _AROUND = 1 << 20
 DECODERS: dict[str, Decoder] = {
     "argmax": Decoder("heatmap", "the highest cell", argmax, at_peak=True, local=True),
     "quarter": Decoder(
-        "heatmap",
-        "a quarter cell towards the higher neighbour",
-        quarter,
-        at_peak=True,
-        local=True,
+        "heatmap", "a quarter cell towards the higher neighbour", quarter, at_peak=True, local=True
     ),
     "dark": Decoder(
         "heatmap", "DARK: one Newton step on the blurred log-map", dark, at_peak=True, block=_AROUND

@@ -311,9 +311,7 @@ def line_through(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> tupl
     return slope, float(np.median(y - slope * x))
 
 
-def _boxes_and_points(
-    pose_set: PoseSet,
-) -> tuple[Float[np.ndarray, "N 4"], list[Float[np.ndarray, "k 2"]]]:
+def _boxes_and_points(pose_set: PoseSet) -> tuple[Float[np.ndarray, "N 4"], list[Float[np.ndarray, "k 2"]]]:
     """Corners of the stated boxes, and the labelled keypoints in each, of instances with enough of them."""
     stated = stated_boxes(pose_set)
     boxes, points = [], []

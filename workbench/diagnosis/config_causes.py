@@ -246,9 +246,4 @@ def _length_of_run(case: Case) -> tuple[float, float]:
     return steps, epochs
 
 
-CAUSES: tuple[Cause, ...] = (
-    Audit(),
-    RateOfRecipe(),
-    MisplacedKeys(),
-    WeightDecayOnNorms(),
-)
+CAUSES: tuple[Cause, ...] = (Audit(), RateOfRecipe(), MisplacedKeys(), WeightDecayOnNorms())

@@ -274,9 +274,4 @@ def without_repeated(found: Predictions, sigmas: np.ndarray) -> np.ndarray:
     return np.array(sorted(kept), int)
 
 
-CAUSES: tuple[Cause, ...] = (
-    WrongImages(),
-    WrongCategories(),
-    Subset(),
-    Duplicates(),
-)
+CAUSES: tuple[Cause, ...] = (WrongImages(), WrongCategories(), Subset(), Duplicates())

@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 # What follows from a finding, where so many instances agree: keypoints outside of their image or in shares of
 # it lie outside of their boxes.
 SAME, _OF_KEYPOINTS = 0.8, ("annotated boxes", "keypoints outside the box")
-FOLLOWS = {
-    "annotated keypoints": _OF_KEYPOINTS,
-    "keypoints outside the image": _OF_KEYPOINTS,
-}
+FOLLOWS = {"annotated keypoints": _OF_KEYPOINTS, "keypoints outside the image": _OF_KEYPOINTS}
 # Keypoints are stated from the corner of their box where less than this share lies in it as they stand, so
 # much with the corner added, in so many instances of so many keypoints. In the demo's sets there is none.
 LOST, HELD, LEAST_CORNERED, LEAST_SHARE, LEAST_KEYPOINTS = 0.75, 0.95, 5, 0.03, 4

@@ -308,10 +308,4 @@ class NotRun(Cause):
         return ""
 
 
-CAUSES: tuple[Cause, ...] = (
-    NotOpened(),
-    NotRead(),
-    Contradiction(),
-    PartlyLoaded(),
-    NotRun(),
-)
+CAUSES: tuple[Cause, ...] = (NotOpened(), NotRead(), Contradiction(), PartlyLoaded(), NotRun())

@@ -18,10 +18,7 @@ from workbench.diagnosis.loop_code import (
     walk,
 )
 
-NOT_FITTING, UNWEIGHTED = (
-    "loss does not fit the outputs",
-    "keypoints without labels are learned",
-)
+NOT_FITTING, UNWEIGHTED = ("loss does not fit the outputs", "keypoints without labels are learned")
 UNSHUFFLED, PART, VALIDATED = (
     "training data not shuffled",
     "only part of the data is trained on",

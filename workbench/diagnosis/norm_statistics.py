@@ -212,12 +212,7 @@ def fits_of(model: PoseModel | None, batches: Iterable[Batch]) -> list[LayerFit]
         seen.setdefault(layer, []).append((values.mean(1), values.var(1, unbiased=False)))
 
     for batch in batches:
-        with (
-            torch.no_grad(),
-            reading_inputs(names, read),
-            evaluating(model.module),
-            by_batch(list(names)),
-        ):
+        with torch.no_grad(), reading_inputs(names, read), evaluating(model.module), by_batch(list(names)):
             model.forward(batch)
     return [_fit(names[layer], layer, *zip(*found, strict=True)) for layer, found in seen.items()]
 

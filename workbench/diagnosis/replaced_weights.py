@@ -19,13 +19,7 @@ from workbench.diagnosis.exchanged_tensors import (
     orders_of_blocks,
     places_of_earlier,
 )
-from workbench.diagnosis.norm_statistics import (
-    Misfit,
-    layer_fits,
-    measured_statistics,
-    misfits,
-    norms_of,
-)
+from workbench.diagnosis.norm_statistics import Misfit, layer_fits, measured_statistics, misfits, norms_of
 from workbench.diagnosis.people_evidence import PeopleEvidence
 from workbench.diagnosis.weight_causes import (
     LEAST_NUMBERS,
@@ -578,10 +572,4 @@ def few_levels(tensor: Tensor) -> int | None:
     return min(found, default=None)
 
 
-CAUSES: tuple[Cause, ...] = (
-    ScaledPart(),
-    OfEarlierEpoch(),
-    Quantised(),
-    DisturbedPart(),
-    Against(),
-)
+CAUSES: tuple[Cause, ...] = (ScaledPart(), OfEarlierEpoch(), Quantised(), DisturbedPart(), Against())

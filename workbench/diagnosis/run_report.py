@@ -260,10 +260,7 @@ def gathered_findings(
 
 
 def worst_cases(
-    pose_set: PoseSet,
-    predictions: Predictions,
-    evaluations: Sequence[Evaluation],
-    count: int = 8,
+    pose_set: PoseSet, predictions: Predictions, evaluations: Sequence[Evaluation], count: int = 8
 ) -> tuple[WorstCase, ...]:
     """The instances with the lowest OKS in the last evaluation, with pictures.
 

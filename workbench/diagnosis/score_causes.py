@@ -28,11 +28,7 @@ class ScoreRule(Undone):
 
     name, group = "score does not rank the poses", "output"
     refuted_by = "the same AP with poses ranked by their true OKS"
-    symptom_of = (
-        "scores flattened by the refiner",
-        "untrained refiner",
-        "keypoints held at one coordinate",
-    )
+    symptom_of = ("scores flattened by the refiner", "untrained refiner", "keypoints held at one coordinate")
 
     RULES: ClassVar[dict[str, str]] = {
         "mean": "the mean of the keypoint scores",

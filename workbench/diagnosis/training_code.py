@@ -21,13 +21,7 @@ from workbench.core.python_text import tree_of
 from workbench.diagnosis.augmentation_code import faults_of_samples, mirrored_alone, seeded_alike
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
-from workbench.diagnosis.gradient_code import (
-    CLEARED_EARLY,
-    DETACHED,
-    MISSING,
-    UNCLEARED,
-    faults_of_gradients,
-)
+from workbench.diagnosis.gradient_code import CLEARED_EARLY, DETACHED, MISSING, UNCLEARED, faults_of_gradients
 from workbench.diagnosis.loop_code import (
     Fault,
     Graph,
@@ -145,10 +139,7 @@ def _innermost(tree: ast.AST) -> Loop | None:
 
 
 def _faults(
-    tree: ast.Module,
-    loop: Loop,
-    lines: Sequence[str],
-    clips: Sequence[tuple[ast.Call, float, bool]],
+    tree: ast.Module, loop: Loop, lines: Sequence[str], clips: Sequence[tuple[ast.Call, float, bool]]
 ) -> Iterator[Fault]:
     backward = next(backwards(loop))
     indent = " " * backward.col_offset

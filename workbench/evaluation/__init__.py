@@ -5,13 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from workbench.evaluation.compare import (
-    Comparison,
-    Interval,
-    compare,
-    comparison_of,
-    paired_bootstrap,
-)
+from workbench.evaluation.compare import Comparison, Interval, compare, comparison_of, paired_bootstrap
 from workbench.evaluation.evaluate import Evaluation, check_evaluable, evaluate, truth_of
 from workbench.evaluation.ground_truth import GroundTruth
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap

@@ -101,10 +101,7 @@ class Calibration(Report):
         top = max(1.0, self.keypoints.highest, self.poses.highest)
         diagonal = np.array([0, 1], np.float32)
         figure.add_scatter(
-            x=diagonal,
-            y=diagonal,
-            name="perfect",
-            line={"color": QUIET_COLOUR, "dash": "dot"},
+            x=diagonal, y=diagonal, name="perfect", line={"color": QUIET_COLOUR, "dash": "dot"}
         )
         for one, colour in zip((self.keypoints, self.poses), RUN_COLOURS, strict=False):
             figure.add_scatter(

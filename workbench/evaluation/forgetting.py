@@ -138,10 +138,7 @@ class Forgetting(Report):
         figure.add_scatter(x=column("epoch"), y=column("right"), name="right", line_color=RUN_COLOURS[0])
         figure.add_bar(x=column("epoch"), y=column("learned"), name="learned", marker_color=QUIET_COLOUR)
         figure.add_bar(
-            x=column("epoch"),
-            y=-column("forgotten"),
-            name="forgotten (below 0)",
-            marker_color=FINDING_COLOUR,
+            x=column("epoch"), y=-column("forgotten"), name="forgotten (below 0)", marker_color=FINDING_COLOUR
         )
         figure.update_layout(barmode="relative")
         return figure

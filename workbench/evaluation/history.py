@@ -125,9 +125,7 @@ class History:
         return found
 
     def index_images(
-        self,
-        progress: Callable[[int, int], None] | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        self, progress: Callable[[int, int], None] | None = None, cancelled: Callable[[], bool] | None = None
     ) -> ImageIndex | None:
         """Make or renew the copy sorted by image; `poses_of_image` is then answered from it.
 

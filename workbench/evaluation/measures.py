@@ -384,11 +384,7 @@ def _rows(
     limited = "" if len(counted) == len(K) else f" without {' and '.join(figures.MPII_LEFT_OUT)}"
     of_length = metric not in ("auc", "epe") or normalise is not None
     rows: dict[str, tuple[str, float, str]] = {
-        "epe": (
-            "EPE",
-            figures.mean_distance(pixels),
-            "mean distance in pixels, all keypoints pooled",
-        ),
+        "epe": ("EPE", figures.mean_distance(pixels), "mean distance in pixels, all keypoints pooled")
     }
     if metric == "auc" and normalise is not None:
         rows["auc"] = ("AUC", figures.auc(parts), f"mean PCK at 0, 1/20 ... 19/20 of {text}")
@@ -399,11 +395,7 @@ def _rows(
         pooled = pooled_pck(parts[:, counted], limit)
         rows["pckh"] = ("PCKh", pooled, f"below {limit:g} of {text}, all keypoints pooled{limited}")
     if of_length:
-        rows["pck"] = (
-            "PCK",
-            figures.pck(parts, limit),
-            f"below {limit:g} of {text}, mean over keypoints",
-        )
+        rows["pck"] = ("PCK", figures.pck(parts, limit), f"below {limit:g} of {text}, mean over keypoints")
         rows["mpck"] = (
             "mPCK",
             figures.mean_pck(parts, thresholds),

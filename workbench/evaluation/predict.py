@@ -15,16 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import numpy as np
 
-from workbench.core import (
-    Answers,
-    Batch,
-    DecodeOptions,
-    NotAvailable,
-    Outputs,
-    PoseModel,
-    Prediction,
-    Sample,
-)
+from workbench.core import Answers, Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Prediction, Sample
 from workbench.core.capabilities import GroupingModel
 from workbench.core.errors import ReadingNote
 from workbench.core.flip import no_mirror
@@ -472,12 +463,7 @@ def _image_bytes(samples: Iterable[Sample]) -> int:
 
 
 def _check_rules(
-    model: PoseModel,
-    pose_set: PoseSet,
-    options: DecodeOptions,
-    score_rule: str,
-    flip: bool,
-    batch_size: int,
+    model: PoseModel, pose_set: PoseSet, options: DecodeOptions, score_rule: str, flip: bool, batch_size: int
 ) -> None:
     check_same_keypoints(model.skeleton, pose_set.skeleton, pose_set.name)
     check_options(model, options)

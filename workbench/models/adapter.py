@@ -320,8 +320,5 @@ def imported(path: Path) -> ModuleType:
 
 
 FAMILY = Family(
-    name="adapter",
-    summary="your own model, through a Python file of yours",
-    load=load,
-    takes_adapter=True,
+    name="adapter", summary="your own model, through a Python file of yours", load=load, takes_adapter=True
 )

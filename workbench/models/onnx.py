@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import (
-    Batch,
-    Codec,
-    DecodeOptions,
-    NotAvailable,
-    Outputs,
-    Prediction,
-    Sample,
-    Skeleton,
-)
+from workbench.core import Batch, Codec, DecodeOptions, NotAvailable, Outputs, Prediction, Sample, Skeleton
 from workbench.core.flip import average_with_flip, mirrored, no_mirror
 from workbench.core.onnx_graph import TYPES, outputs, session
 from workbench.decoding import decode

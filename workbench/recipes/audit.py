@@ -40,13 +40,7 @@ if TYPE_CHECKING:
 SEVERITY_COLOURS = {"error": "#c0392b", "warning": "#d98a00", "remark": "#8a93a0"}
 """Colours of severities in figures; readable on light and dark."""
 
-RULES: tuple[Rule, ...] = (
-    *PIPELINE_RULES,
-    *MODEL_RULES,
-    *TRAINING_RULES,
-    *VALUE_RULES,
-    *KEY_RULES,
-)
+RULES: tuple[Rule, ...] = (*PIPELINE_RULES, *MODEL_RULES, *TRAINING_RULES, *VALUE_RULES, *KEY_RULES)
 """What is looked for without a difference from a recipe."""
 
 

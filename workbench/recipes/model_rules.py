@@ -309,14 +309,7 @@ def _output_width(made: Decisions) -> int:
     return width if isinstance(width, int) else 0
 
 
-MODEL_RULES = (
-    mirror_pairs,
-    sizes,
-    sigma,
-    head_channels,
-    normalisation,
-    input_of_head,
-)
+MODEL_RULES = (mirror_pairs, sizes, sigma, head_channels, normalisation, input_of_head)
 """In the order of a report."""
 
 

@@ -43,12 +43,7 @@ def type_of(entry: Any) -> str:
 
 
 def schedule_of(
-    config: Mapping[str, Any],
-    steps: int,
-    base: float,
-    used: list[str],
-    unused: list[str],
-    wrong: list[str],
+    config: Mapping[str, Any], steps: int, base: float, used: list[str], unused: list[str], wrong: list[str]
 ) -> dict[str, Any]:
     """Changes to Settings: the factor on the learning rate at every step.
 
@@ -257,13 +252,7 @@ def _recipe_of(
     encoder = _encoder(config, unused)
     if text := encoder_text(encoder, decoder):
         wrong.append(text)
-    return Recipe(
-        dataclasses.replace(settings, **changes),
-        encoder,
-        tuple(used),
-        tuple(unused),
-        tuple(wrong),
-    )
+    return Recipe(dataclasses.replace(settings, **changes), encoder, tuple(used), tuple(unused), tuple(wrong))
 
 
 def _optimizer(

@@ -190,10 +190,7 @@ class OverfitRun:
         self.setup, self._expectation, self._folder = setup, expectation, folder
         wrong = setup.recipe.wrong if setup.recipe else ()
         seen = before_training(model, setup.samples, plan, setup.device)
-        self.before: tuple[Evidence, ...] = (
-            *(Evidence(text, name=CONFIG_WRONG) for text in wrong),
-            *seen,
-        )
+        self.before: tuple[Evidence, ...] = (*(Evidence(text, name=CONFIG_WRONG) for text in wrong), *seen)
         self._first = ModelState(model) if bisect else None
         self.session = new_session(
             model, setup.samples, plan, folder=folder, pause_at=pause_at, on_row=on_row, device=setup.device

@@ -34,9 +34,7 @@ if TYPE_CHECKING:
 
 
 def push_pull(
-    tags: Float[Tensor, "N T h w"],
-    places: list[Int[Tensor, "P K 2"]],
-    push_factor: float = 0.5,
+    tags: Float[Tensor, "N T h w"], places: list[Int[Tensor, "P K 2"]], push_factor: float = 0.5
 ) -> dict[str, Tensor]:
     """Pull and push, summed over images.
 

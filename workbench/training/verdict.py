@@ -10,10 +10,7 @@ from typing import Any, Literal
 from workbench.core.finding import Finding
 
 Outcome = Literal[
-    "learned",
-    "loss falls but decoding fails",
-    "train and inference paths disagree",
-    "cannot fit",
+    "learned", "loss falls but decoding fails", "train and inference paths disagree", "cannot fit"
 ]
 
 

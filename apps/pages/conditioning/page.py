@@ -27,11 +27,7 @@ from apps.pages.conditioning.examination import (
 from apps.pages.engine import Controls, add_link_button
 from apps.pages.epoch_page import EpochPage
 from apps.pages.job_sections import JobSection, WorkSection
-from apps.pages.report_section import (
-    opening_model,
-    opening_of,
-    path_literal,
-)
+from apps.pages.report_section import opening_model, opening_of, path_literal
 from apps.pages.sections import control_row, hidden_text
 from workbench.core.job import JobResults, shares_of, version_of
 from workbench.inspectors.conditioning import film
@@ -158,20 +154,14 @@ QUESTIONS: dict[str, tuple[str, str]] = {
     "trends": ("Curves", "Do AP and AR change in opposite directions?"),
     "ranking": ("Ranking or localisation", "AP of the same keypoints under refined, raw and perfect scores"),
     "paths": ("Training and inference", "The same weights and input, tap by tap"),
-    "effect": (
-        "Effect of the condition",
-        "Does it change anything, in training and in predict?",
-    ),
+    "effect": ("Effect of the condition", "Does it change anything, in training and in predict?"),
     "film": ("γ and β", "What do scale and shift do to the features?"),
     "epochs": ("γ, β and gate over training", "Do they ever differ between images?"),
     "features": ("Features", "How much is left after conditioning?"),
     "refiner": ("Refiner", "What does one uncertain keypoint do to the scores of the others?"),
     "parts": ("With and without", "What does each part cost or give?"),
     "gradients": ("Gradients", "Which parts does the training loss reach?"),
-    "progress": (
-        "Movement of the weights",
-        "How far from the common start, against the other run?",
-    ),
+    "progress": ("Movement of the weights", "How far from the common start, against the other run?"),
     "text": (
         "Sentences of the keypoints",
         "Do they distinguish the keypoints? The nearest of each in the table",
@@ -332,10 +322,7 @@ _ASK = {
         "from workbench.inspectors.conditioning.evidence import gradient_groups",
         "gradient_groups(looked)",
     ),
-    "ranking": (
-        "from workbench.inspectors.conditioning.ablation import ranking",
-        "ranking(found, pose_set)",
-    ),
+    "ranking": ("from workbench.inspectors.conditioning.ablation import ranking", "ranking(found, pose_set)"),
     "parts": ("from workbench.inspectors.conditioning.ablation import ablation", "ablation(found)"),
     "text": ("from workbench.text.vectors import similarity", "similarity(model.text)"),
     "species": ("from workbench.text.vectors import similarity", 'similarity(model.text, "subjects")'),

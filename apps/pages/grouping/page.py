@@ -16,12 +16,7 @@ from gradio.components import Component
 from apps.pages.controls import BAR, LatestQuestion, choices_of, hints_of, knob, named, offer, params_from
 from apps.pages.engine import DeclaredPage
 from apps.pages.frame import sentence_html
-from apps.pages.grouping.set_evaluation import (
-    SetEvaluations,
-    SetRequest,
-    card_html,
-    figures_html,
-)
+from apps.pages.grouping.set_evaluation import SetEvaluations, SetRequest, card_html, figures_html
 from apps.pages.inspectors import actions_html, add_file_handlers, add_question, address_asked, code_block
 from apps.pages.inspectors import restored as look_restored
 from apps.pages.job_sections import QUIET

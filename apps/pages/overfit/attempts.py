@@ -124,9 +124,7 @@ class Attempt:
 
         job.progress(0, self.run.trial_steps)
         self.run.find_cause(
-            on_trial=tried,
-            on_step=lambda: job.progress(job.done + 1, job.total),
-            stopped=job.cancelled,
+            on_trial=tried, on_step=lambda: job.progress(job.done + 1, job.total), stopped=job.cancelled
         )
         self.trying = ""
         job.checkpoint()

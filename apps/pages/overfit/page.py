@@ -166,13 +166,7 @@ class OverfitPage(DeclaredPage):
         if index is not None and index >= len(samples.instances):
             raise ValueError(f"sample: {data} has {len(samples.instances)}, counted from 0; got {index}")
         config = config_of_run(self.context, run) if run else ""
-        return Choices(
-            family=family,
-            config=config,
-            data=data,
-            sample=index,
-            config_training=bool(config),
-        )
+        return Choices(family=family, config=config, data=data, sample=index, config_training=bool(config))
 
     def _offered(self, chosen: Choices) -> list[Any]:
         offered = {
@@ -265,10 +259,7 @@ class OverfitPage(DeclaredPage):
         resting = state in ("paused", "waiting")
         runs = state not in ENDED
         usable = [runs and state != "paused", resting, resting, resting, runs, runs, resting]
-        return [
-            *(gr.update(interactive=bool(u)) for u in usable),
-            gr.update(visible=attempt.bisecting),
-        ]
+        return [*(gr.update(interactive=bool(u)) for u in usable), gr.update(visible=attempt.bisecting)]
 
     def _action(self, act: Callable[[Attempt, Any], None], *names: str) -> Callable[..., None]:
         """The handler of a button that acts on a session."""

@@ -171,11 +171,7 @@ def test_one_tag_map_for_all_leaves_nothing_to_choose(model):
 
 
 def test_images_in_which_nobody_counts_have_no_ap(model, scenes, ids):
-    nobody = dataclasses.replace(
-        scenes,
-        instances=(),
-        raw={**scenes.raw, "annotations": []},
-    )
+    nobody = dataclasses.replace(scenes, instances=(), raw={**scenes.raw, "annotations": []})
     with pytest.raises(ValueError, match="no instance counts"):
         sweep(model, nobody, [reference(model)], image_ids=ids[:1])
 

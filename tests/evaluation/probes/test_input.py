@@ -108,10 +108,7 @@ def test_two_faults_are_found_one_after_the_other(samples):
 
 @pytest.mark.parametrize(
     ("x", "name"),
-    [
-        (0.5, "keypoints -0.5 input pixels"),
-        pytest.param(2.0, "-half a cell", marks=pytest.mark.slow),
-    ],
+    [(0.5, "keypoints -0.5 input pixels"), pytest.param(2.0, "-half a cell", marks=pytest.mark.slow)],
 )
 def test_half_a_pixel_and_half_a_cell_are_told_apart(samples, x, name):
     report = probe_input(Moved(discs.model(), (x, x)), samples, rounds=1)

@@ -39,11 +39,7 @@ class SceneSet:
     seed: int
 
 
-def write_scenes(
-    folder: Path,
-    scenes: SceneSet,
-    progress: Callable[[int, int], None] | None = None,
-) -> Path:
+def write_scenes(folder: Path, scenes: SceneSet, progress: Callable[[int, int], None] | None = None) -> Path:
     """Draw a set into a folder: ``images/000001.jpg`` and on, and ``annotations.json`` in COCO form.
 
     Args:

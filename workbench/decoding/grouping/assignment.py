@@ -288,9 +288,7 @@ class Person:
 
 
 def assign_detections(
-    detections: Sequence[Detections],
-    tags: Sequence[Float[np.ndarray, "M L"]],
-    settings: GroupingSettings,
+    detections: Sequence[Detections], tags: Sequence[Float[np.ndarray, "M L"]], settings: GroupingSettings
 ) -> tuple[list[Person], list[JointStep]]:
     """The people in the order of their first detection, and one step per keypoint.
 

@@ -20,13 +20,7 @@ from workbench.evaluation import keypoint_ap
 from workbench.evaluation.ablation.variants import REFERENCE, TagMaps, Variant
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.oks import paired_oks
-from workbench.evaluation.predict import (
-    Looked,
-    category_of,
-    forward_passes,
-    passes_over,
-    predictions_of,
-)
+from workbench.evaluation.predict import Looked, category_of, forward_passes, passes_over, predictions_of
 from workbench.models.bottom_up import Aggregation, MapCache, People
 
 if TYPE_CHECKING:

@@ -344,11 +344,7 @@ def _decided(best: ShiftTrial, shift: tuple[float, float, float], cell: float) -
 
 
 def _shift_findings(
-    shifts: Sequence[ShiftTrial],
-    shift: tuple[float, float, float],
-    used: int,
-    cell: float,
-    judge: Judge,
+    shifts: Sequence[ShiftTrial], shift: tuple[float, float, float], used: int, cell: float, judge: Judge
 ) -> list[Finding]:
     """Another whole cell is nearer to the shift that the maps need, and gives more."""
     best = _wanted(shifts, shift, cell)

@@ -358,10 +358,7 @@ def _crops(
             )  # fmt: skip
     if _squeezes(model, samples):
         name, region = "aspect kept", functools.partial(_kept_aspect, padding, udp)
-        about, fix = (
-            "boxes widened to the input's aspect",
-            "Widen boxes to the input's aspect first.",
-        )
+        about, fix = ("boxes widened to the input's aspect", "Widen boxes to the input's aspect first.")
     else:
         name, region = "boxes stretched", functools.partial(_stretched, padding, udp)
         about, fix = (

@@ -226,11 +226,7 @@ class UnitWriter:
         self._flushed = time.monotonic()
 
     def finish(
-        self,
-        pose_set: PoseSet,
-        truth: GroundTruth,
-        sigmas: Sequence[float] | None = None,
-        max_dets: int = 20,
+        self, pose_set: PoseSet, truth: GroundTruth, sigmas: Sequence[float] | None = None, max_dets: int = 20
     ) -> list[dict[str, Any]]:
         """Judge every variant, write its file, and remove the parts.
 

@@ -118,11 +118,7 @@ class SweepSource:
 
     @classmethod
     def located(
-        cls,
-        run: Path | str,
-        data: Path | str,
-        images: Path | str | None = None,
-        within: Sequence[Path] = (),
+        cls, run: Path | str, data: Path | str, images: Path | str | None = None, within: Sequence[Path] = ()
     ) -> SweepSource:
         """The same with absolute paths: workers may have other working folders.
 

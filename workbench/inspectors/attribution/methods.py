@@ -196,12 +196,7 @@ def asking(run: Run, gradients: bool) -> Iterator[None]:
 
 
 def grad_cam(
-    score: Score,
-    pixels: Tensor,
-    module: nn.Module,
-    path: str,
-    positive: bool = True,
-    by_place: bool = False,
+    score: Score, pixels: Tensor, module: nn.Module, path: str, positive: bool = True, by_place: bool = False
 ) -> Tensor:
     """Layer Grad-CAM of all targets, one map [T, h, w] of the layer's resolution.
 

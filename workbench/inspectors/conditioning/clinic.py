@@ -419,10 +419,7 @@ def _giving_back(seen: Evidence) -> dict[str, tuple[str, ...]]:
 
 
 def _ranked(
-    found: list[Finding],
-    without: dict[str, tuple[str, ...]],
-    costs: PartsCost | None,
-    order: Ranking | None,
+    found: list[Finding], without: dict[str, tuple[str, ...]], costs: PartsCost | None, order: Ranking | None
 ) -> tuple[Finding, ...]:
     """What costs most first; what was not measured after it, in the order of experience."""
 

@@ -179,10 +179,7 @@ def compute(run: Run, params: Params) -> RefinedScores:
         all_sure=float(np.median(certain.scores[:, others])),
         one_doubted=float(np.median(doubted.scores[:, others])),
         at_inference=refiner.layers in one_pass(run, "predict", (refiner.layers,)).parts,
-        touched=(
-            _touched(one_pass(run, "training", taps).run, refiner),
-            _touched(refined, refiner),
-        ),
+        touched=(_touched(one_pass(run, "training", taps).run, refiner), _touched(refined, refiner)),
     )
 
 

@@ -377,10 +377,7 @@ class OtherFiles:
 
 
 def read_other_files(
-    own: Checkpoint | None,
-    epochs: Sequence[Path] = (),
-    base: Sequence[Path] = (),
-    start: Path | None = None,
+    own: Checkpoint | None, epochs: Sequence[Path] = (), base: Sequence[Path] = (), start: Path | None = None
 ) -> OtherFiles:
     """Compare a checkpoint with the other files of its run, and of the base run.
 

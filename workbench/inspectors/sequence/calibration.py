@@ -77,10 +77,7 @@ class TokenTypes(Report):
     def plot(self) -> Figure:
         figure = new_figure(self.summary(), x="step", y="probability of the end token")
         step = np.arange(self.end.shape[1], dtype=np.float32)
-        for mode, name, ink in (
-            (0, "teacher-forced", QUIET_COLOUR),
-            (1, "free-running", FINDING_COLOUR),
-        ):
+        for mode, name, ink in ((0, "teacher-forced", QUIET_COLOUR), (1, "free-running", FINDING_COLOUR)):
             figure.add_scatter(x=step, y=self.end[mode].astype(np.float32), name=name, mode="lines+markers",
                                line={"color": ink}, hovertemplate="step %{x}<br>%{y:.3f}")  # fmt: skip
         figure.add_vline(x=self.K, line={"dash": "dot", "color": QUIET_COLOUR, "width": 1})

@@ -20,12 +20,7 @@ from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR
 from workbench.figures.bars import PAIRED, Bars, bars_figure
 from workbench.inspectors.sequence import rollout
-from workbench.inspectors.sequence.rollout import (
-    NOT_LEARNED,
-    NOTHING_COUNTS,
-    PckParams,
-    granularity,
-)
+from workbench.inspectors.sequence.rollout import NOT_LEARNED, NOTHING_COUNTS, PckParams, granularity
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -14,16 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import (
-    Batch,
-    DecodeOptions,
-    NotAvailable,
-    Outputs,
-    Prediction,
-    Sample,
-    Skeleton,
-    nearest,
-)
+from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, Prediction, Sample, Skeleton, nearest
 from workbench.core.geometry import Box, apply, iou
 from workbench.decoding.grouping import HIGHERHRNET, RULES, GroupingSettings, group
 from workbench.decoding.grouping.assignment import solver_text

@@ -169,12 +169,7 @@ def _model(network: HigherHRNet, skeleton: Skeleton, input_size: int, note: str)
     layout = "shared" if a.tags == 1 else "per_joint"
     grouping = dataclasses.replace(HIGHERHRNET, tag_layout=layout)
     return BottomUp(
-        module=network,
-        skeleton=skeleton,
-        tags=a.tags,
-        input_size=input_size,
-        grouping=grouping,
-        note=note,
+        module=network, skeleton=skeleton, tags=a.tags, input_size=input_size, grouping=grouping, note=note
     )
 
 

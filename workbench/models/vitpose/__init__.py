@@ -5,15 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.checkpoints.vit_names import NAMINGS
-from workbench.models.families import (
-    CommonNames,
-    Conversions,
-    Demo,
-    Family,
-    Fresh,
-    FreshOptions,
-    deferred,
-)
+from workbench.models.families import CommonNames, Conversions, Demo, Family, Fresh, FreshOptions, deferred
 
 if TYPE_CHECKING:
     from workbench.core import PoseModel

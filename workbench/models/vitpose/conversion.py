@@ -46,10 +46,7 @@ _THREE = tuple(f"layers.#.attn.{part}" for part in ("query", "key", "value"))
 _WHOLE = {".attn.qkv.": (".attn.query.", ".attn.key.", ".attn.value.")}
 # A head of ViTPose and Sapiens under mmpose's names, behind `head.`, `keypoint_head.` or that of a data set.
 _HEAD_PARTS = ("deconv_layers.#", "conv_layers.#", "final_layer")
-_HEADS = {
-    "mmpose-1": ("head", ""),
-    "mmpose-0": ("keypoint_head", "associate_keypoint_heads.#"),
-}
+_HEADS = {"mmpose-1": ("head", ""), "mmpose-0": ("keypoint_head", "associate_keypoint_heads.#")}
 _OTHERS = "associate_heads.#"
 
 
@@ -374,11 +371,7 @@ def _separate(pieces: Pieces) -> Pieces:
 
 
 def transformers_config(
-    shapes: Mapping[str, Shape],
-    heads: int,
-    image: tuple[int, int],
-    eps: float,
-    names: Sequence[str] = (),
+    shapes: Mapping[str, Shape], heads: int, image: tuple[int, int], eps: float, names: Sequence[str] = ()
 ) -> dict[str, Any]:
     """What transformers' ``config.json`` says of these weights.
 
