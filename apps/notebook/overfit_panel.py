@@ -110,11 +110,7 @@ class OverfitPanel:
         self._watch()
 
     def step(self, count: int = 1) -> None:
-        """Do some steps and pause; returns at once.
-
-        Args:
-            count: how many.
-        """
+        """Do some steps and pause; returns at once."""
         self.session.step(count)
         self._watch()
 

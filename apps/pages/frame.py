@@ -219,11 +219,7 @@ def css() -> str:
 
 
 def head(pages: Sequence[Page]) -> str:
-    """What must run before Gradio's scripts: theme, kept subject, the queue's answers, the page's own title.
-
-    Args:
-        pages: all.
-    """
+    """What must run before Gradio's scripts: theme, kept subject, queue answers, the page's own title."""
     known = {p.path: {"path": p.path, "title": p.title, "parent": p.parent} for p in pages}
     # Another address of a route leads to the first of its pages.
     known |= {

@@ -108,9 +108,6 @@ def digests() -> dict[str, str]:
 def check_version(version: str = gr.__version__) -> None:
     """Refuse to start on a version of Gradio whose private functions are not those that were tested.
 
-    Args:
-        version: of Gradio.
-
     Raises:
         NotAvailable: they differ; names them.
     """

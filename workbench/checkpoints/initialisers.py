@@ -71,9 +71,6 @@ def never_updated(layers: nn.Module) -> str:
 
     Normalisation layers decide where there are any: an optimizer moves each of their ones and zeros at its
     first step. Else every matrix that is large enough to tell has to be as an initialiser leaves it.
-
-    Args:
-        layers: the part.
     """
     norms, matrices = [], []
     for layer in layers.modules():

@@ -114,9 +114,6 @@ class Conditioning:
     def gate_of(self, module: nn.Module) -> float:
         """The gate's present value; nan where none is known.
 
-        Args:
-            module: the network.
-
         Raises:
             KeyError: the network has no parameter or buffer of that name.
         """

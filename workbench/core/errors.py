@@ -44,9 +44,6 @@ def reason(error: BaseException) -> str:
 
     An error of the operating system is told with its file, a KeyError without the quotes of its repr.
 
-    Args:
-        error: as it was caught.
-
     Returns:
         the text; the name of its class where it says nothing.
     """

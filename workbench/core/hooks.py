@@ -286,9 +286,6 @@ def _joined(items: Sequence[Any]) -> Any:
 def entering(module: nn.Module) -> Iterator[list[Tensor]]:
     """Record what enters the first layer that is given images while the block runs.
 
-    Args:
-        module: the network.
-
     Yields:
         a list that holds the tensor [N, C, H, W], detached and on the CPU, once such a layer has run.
     """
@@ -324,9 +321,6 @@ def reading_inputs(layers: Iterable[nn.Module], read: Callable[[nn.Module, Tenso
 @contextmanager
 def modes(module: nn.Module) -> Iterator[dict[str, bool]]:
     """Record whether each part was in training mode when it ran.
-
-    Args:
-        module: the network.
 
     Yields:
         path of every part that has no parts of its own -> its flag at its last call; filled by the passes.

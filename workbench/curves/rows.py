@@ -91,9 +91,6 @@ class Rows:
     def add(self, row: Row) -> None:
         """Add a row behind the others.
 
-        Args:
-            row: of the log.
-
         Raises:
             ValueError: there are more different names than in any log.
         """
@@ -221,11 +218,7 @@ class Rows:
         self._set_places(self.epoch, iteration, np.full(len(self), NAN))
 
     def take_as_iterations(self, chosen: Bool[np.ndarray, " R"]) -> None:
-        """Read the epochs of some rows as iterations, which the trainer wrote there.
-
-        Args:
-            chosen: the rows.
-        """
+        """Read the epochs of some rows as iterations, which the trainer wrote there."""
         epoch, iteration = self.epoch, self.iteration
         self._set_places(np.where(chosen, NAN, epoch), np.where(chosen, epoch, iteration), self.within)
 

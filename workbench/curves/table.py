@@ -69,9 +69,6 @@ def rows_by_run(rows: Rows) -> dict[str, Rows]:
 
     Several runs are read only where all columns are called so and each run has the same figures.
 
-    Args:
-        rows: of one log.
-
     Returns:
         run -> its rows, with the figures' plain names; all rows under "" where the columns name no runs.
     """

@@ -263,9 +263,6 @@ class PoseSet:
         Their images stay in memory as long as these take less than `MOST_HELD`; those of the others are read
         again whenever they are used.
 
-        Args:
-            indices: of the instances.
-
         Raises:
             IndexError: no such instance.
             ValueError: a box has no size, or an image cannot be read.

@@ -128,11 +128,7 @@ def _at_one_place(pose_set: PoseSet, chosen: Sequence[Instance]) -> list[Located
 
 
 def visibility(pose_set: PoseSet) -> list[Located]:
-    """Keypoints whose visibility is not what COCO means by 0, 1 and 2.
-
-    Args:
-        pose_set: the set.
-    """
+    """Keypoints whose visibility is not what COCO means by 0, 1 and 2."""
     chosen = usual(pose_set)
     made = []
     for value in _PLACEHOLDERS:

@@ -85,11 +85,7 @@ def faults_of_samples(tree: ast.Module) -> Iterator[Fault]:
 
 
 def seeded_alike(tree: ast.Module) -> Iterator[Fault]:
-    """Random numbers that begin again at one seed with every sample, or in every worker of every epoch.
-
-    Args:
-        tree: of the file.
-    """
+    """Random numbers that begin again at one seed with every sample, or in every worker of every epoch."""
     functions = {n.name: n for n in walk(tree) if isinstance(n, ast.FunctionDef)}
     words = [word for call in calls(tree) for word in call.keywords if word.arg == "worker_init_fn"]
     started = [functions.get(ast.unparse(word.value), word.value) for word in words]

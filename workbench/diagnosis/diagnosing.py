@@ -292,13 +292,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
 
 
 def _candidates(case: Case, findings: Sequence[Finding], said: _Said) -> tuple[Candidates, ...]:
-    """Causes that what was given does not distinguish.
-
-    Args:
-        case: after all tests.
-        findings: of the report.
-        said: what the tests said.
-    """
+    """Causes that what was given does not distinguish."""
     # Where a cause of the run's figure was found, what only might explain it is not named beside it.
     wrong = [one for one in findings if one.severity != "remark"]
     refuted_by = {cause.name: cause.refuted_by for cause in case.causes if cause.refuted_by}

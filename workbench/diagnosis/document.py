@@ -19,11 +19,7 @@ STYLE = ".tag{font-size:.8em;border:1px solid;border-radius:4px;padding:0 .4em;m
 
 
 def document(report: Diagnosis) -> str:
-    """The diagnosis as one HTML document.
-
-    Args:
-        report: the diagnosis.
-    """
+    """The diagnosis as one HTML document."""
     return html_document(f"diagnosis: {report.title}", [body(report, figure=True)], STYLE)
 
 

@@ -78,9 +78,6 @@ class WithTensors(Wrapper):
 def siblings(tensors: Mapping[str, Any]) -> list[dict[str, dict[str, str]]]:
     """Groups of parts of one parent that hold tensors of the same names and shapes.
 
-    Args:
-        tensors: by name.
-
     Returns:
         For each group: part -> name inside it -> name of the tensor.
     """
@@ -146,11 +143,7 @@ def moved_tensors(own: Mapping[str, Any], places: Mapping[str, str]) -> dict[str
 
 
 def orders_of_blocks(own: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Other orders of the blocks that hold most of a network: some in each other's place, sorted as text.
-
-    Args:
-        own: tensors by name.
-    """
+    """Other orders of the blocks that hold most of a network: some in each other's place, sorted as text."""
     every = sum(tensor.numel() for tensor in own.values())
     for group in siblings(own):
         blocks = list(group)

@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 
 def untouched(checkpoint: Checkpoint) -> dict[str, str]:
-    """Weight -> how it was started, of those that no update reached.
-
-    Args:
-        checkpoint: whose tensors are read.
-    """
+    """Weight -> how it was started, of those that no update reached."""
     found = {}
     for name, info in checkpoint.tensors.items():
         if not info.is_floating or name in checkpoint.unread or not name.endswith("weight"):

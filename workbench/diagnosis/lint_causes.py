@@ -160,11 +160,7 @@ class Lints(Cause):
 
 
 def from_corner(pose_set: PoseSet) -> list[int]:
-    """Labelled instances whose keypoints lie in their box once its corner is added; [] for a few of them.
-
-    Args:
-        pose_set: the annotations.
-    """
+    """Labelled instances whose keypoints lie in their box once its corner is added; [] for a few of them."""
     found = []
     for row in pose_set.labelled:
         one = pose_set.instances[row]

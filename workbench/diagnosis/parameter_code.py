@@ -27,11 +27,7 @@ ALMOST_ALL = 0.9
 
 
 def faults_of_modules(tree: ast.Module) -> Iterator[Fault]:
-    """Layers of a network's class that its parameters do not hold, and norms whose statistics stand still.
-
-    Args:
-        tree: of the file.
-    """
+    """Layers of a network's class that its parameters do not hold, and norms whose statistics stand still."""
     classes = [node for node in walk(tree) if isinstance(node, ast.ClassDef)]
     modules = {c.name for c in classes if any(ast.unparse(b).endswith("Module") for b in c.bases)}
     for made in (c for c in classes if c.name in modules):

@@ -24,11 +24,7 @@ EXCHANGED = re.compile(r"pair|swap|perm|flip_ind|flip_idx|index_select|symmetr|l
 
 
 def faults_of_pictures(tree: ast.Module) -> Iterator[Fault]:
-    """Pictures whose channels or range do not fit the numbers that they are normalised with.
-
-    Args:
-        tree: of the file.
-    """
+    """Pictures whose channels or range do not fit the numbers that they are normalised with."""
     text = ast.unparse(tree)
     reads = [c for c in calls(tree) if ast.unparse(c.func).endswith("cv2.imread")]
     numbers = OF_1.search(text) or OF_255.search(text)

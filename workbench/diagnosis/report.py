@@ -428,11 +428,7 @@ def by_proof(
 
 
 def joined(alike: Sequence[Finding]) -> Finding:
-    """Findings of one cause as one: the best proved, with what the others show behind its own evidence.
-
-    Args:
-        alike: one or more.
-    """
+    """Findings of one cause as one: the best proved, with what the others show behind its own evidence."""
     first, *others = by_proof(alike)
     shown = "; ".join(dict.fromkeys(one.evidence for one in (first, *others)))
     numbers = tuple(number for one in (first, *others) for number in one.numbers)

@@ -51,11 +51,7 @@ class ErrorText:
 
 
 def is_message(text: str) -> bool:
-    """Whether a target that is no file is an error message that somebody pasted.
-
-    Args:
-        text: the target.
-    """
+    """Whether a target that is no file is an error message that somebody pasted."""
     return error_in(text, "") is not None
 
 
@@ -131,11 +127,7 @@ def _both_ends(path: Path) -> str:
 
 
 def makes_statements(path: Path) -> bool:
-    """Whether a Markdown text makes statements about a recipe that is known here.
-
-    Args:
-        path: of the text.
-    """
+    """Whether a Markdown text makes statements about a recipe that is known here."""
     from workbench.recipes.claims_markdown import read_claims
 
     if path.suffix.lower() not in STATEMENTS:

@@ -94,9 +94,6 @@ def outsized_layer(module: nn.Module) -> Outsized | None:
     """The linear layer that is far larger than all others, of which the largest is usual; None without one.
 
     A block hides it where its other layers are as large as usual.
-
-    Args:
-        module: the network.
     """
     from torch import nn
 
@@ -116,11 +113,7 @@ def outsized_layer(module: nn.Module) -> Outsized | None:
 
 
 def large_scalars(module: nn.Module) -> dict[str, float]:
-    """Parameters of one number, such as a learned gate, that are far from 1, by name.
-
-    Args:
-        module: the network.
-    """
+    """Parameters of one number, such as a learned gate, that are far from 1, by name."""
     found = {name: float(p.detach()) for name, p in module.named_parameters() if p.numel() == 1}
     return {name: value for name, value in found.items() if abs(value) >= LARGE_SCALAR}
 

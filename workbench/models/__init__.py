@@ -198,9 +198,6 @@ def _loaded(family: Family, opening: Opening) -> tuple[PoseModel, LoadReport | N
 def checked_device(device: str) -> None:
     """Raise if the device is unavailable.
 
-    Args:
-        device: as torch names it.
-
     Raises:
         ValueError: it is no device, or this machine has none of that kind.
     """

@@ -143,13 +143,7 @@ def _check_config(path: Path, name: str) -> None:
 
 
 def _check_size(numbers: Mapping[str, int], name: str, held: int) -> None:
-    """The numbers of a config against the bytes of the files beside it: a weight takes one at least.
-
-    Args:
-        numbers: by key.
-        name: of the config.
-        held: bytes of the files.
-    """
+    """The numbers of a config against the bytes of the files beside it: a weight takes one at least."""
     width = next((numbers[key] for key in ("hidden_size", "d_model", "dim", "n_embd") if key in numbers), 1)
     rows = {k: v for k, v in numbers.items() if v > _ROWS and not k.endswith("_token_id")}
     wanted = {f"{key} {value}": value * width for key, value in rows.items()}

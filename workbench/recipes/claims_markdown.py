@@ -55,9 +55,6 @@ class _Block:
 def markdown_claims(text: str) -> tuple[list[Claim], str]:
     """The statements of a Markdown text, and the recipe that it is mostly about.
 
-    Args:
-        text: of the whole file.
-
     Returns:
         claims in the order of the text, each once; name of the recipe, "" where the text names none.
     """
@@ -101,9 +98,6 @@ def code_claims(text: str, about: str) -> list[Claim]:
 
 def own_configs(text: str) -> list[tuple[int, str]]:
     """The YAML configs in a Markdown text that it calls the author's own.
-
-    Args:
-        text: of the whole file.
 
     Returns:
         first line and text of each.

@@ -371,9 +371,6 @@ def nearest_recipe(decisions: Decisions) -> Choice:
 
     A network that is published under the name that the config gives it is looked for among its recipes.
 
-    Args:
-        decisions: of the config.
-
     Returns:
         a choice without a name where too little agrees, or the network is another.
     """

@@ -20,11 +20,7 @@ class ModelState:
     """
 
     def __init__(self, model: PoseModel) -> None:
-        """Copy the tensors; attributes are stored by reference.
-
-        Args:
-            model: unchanged.
-        """
+        """Copy the tensors; attributes are stored by reference."""
         self.model = model
         module = model.module
         # A frozen record (most models) has no attribute that could change.

@@ -310,9 +310,6 @@ class Passes:
 
         It is the forward pass of the next step, which goes on from it: once in fifty steps, a pass beside
         them would cost a hundredth of a small network's training.
-
-        Args:
-            number: of the next step.
         """
         import torch
 

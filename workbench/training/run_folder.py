@@ -246,9 +246,6 @@ def snapshots(folder: Path) -> list[Path]:
 def read_snapshot(path: Path) -> dict[str, Any]:
     """A state as it was written; nothing in the file is executed.
 
-    Args:
-        path: of the snapshot.
-
     Raises:
         ValueError: the file is no snapshot of this workbench.
     """
@@ -290,9 +287,6 @@ _OF_SNAPSHOTS = re.compile(
 def _refuse_foreign(path: Path) -> None:
     """Read a snapshot's pickle as data before torch does, which calls `bytearray(10**10)` where one says so.
 
-    Args:
-        path: of the snapshot.
-
     Raises:
         ValueError: it asks for more than any snapshot holds, or names what none does.
     """
@@ -316,9 +310,6 @@ def newest_snapshot(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     """The newest readable state of a run, and what is wrong with newer ones.
 
     A damaged file is renamed to NAME.damaged, so that it is not lost and does not block its replacement.
-
-    Args:
-        folder: of the run.
 
     Returns:
         the state, None where there is no readable snapshot; and one sentence for each damaged one.

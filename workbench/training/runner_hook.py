@@ -66,9 +66,6 @@ class RunControl:
     def step(self, count: int = 1) -> None:
         """Do some steps and pause.
 
-        Args:
-            count: how many.
-
         Raises:
             ValueError: less than one.
         """

@@ -87,11 +87,7 @@ class Teaching:
 
 
 def scheduled_sampling(steps: int) -> Teaching:
-    """Scheduled sampling over the first two thirds of a run; the rest converges on its own predictions.
-
-    Args:
-        steps: of the run.
-    """
+    """Scheduled sampling over the first two thirds of a run; the rest converges on its own predictions."""
     return Teaching("exponential", max(1, 2 * steps // 3))
 
 

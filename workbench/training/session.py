@@ -173,9 +173,6 @@ class Session:
     def step(self, count: int = 1) -> None:
         """Do some steps and pause.
 
-        Args:
-            count: how many.
-
         Raises:
             ValueError: less than one.
         """

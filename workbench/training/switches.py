@@ -52,9 +52,6 @@ def reference_codec(codec: Codec | None) -> Codec:
     Heatmaps: sigma 2 cells at 64 cells and in proportion, as MSRA's recipes; SimCC: 5.66 bins per 512, as
     RTMPose. Split ratio from the sizes themselves, decoder the plain one of the kind.
 
-    Args:
-        codec: of the model.
-
     Raises:
         ValueError: the model declares none.
     """
@@ -295,11 +292,7 @@ def trial_steps(model: PoseModel, plan: Plan) -> int:
 
 
 def cannot_switch(model: PoseModel) -> tuple[str, ...]:
-    """Possible causes of a failure of this model that no switch removes, in words.
-
-    Args:
-        model: its view for training.
-    """
+    """Possible causes of a failure of this model that no switch removes, in words."""
     found = []
     if isinstance(model, TaughtSequence):
         if not isinstance(model.module, HasDefects):

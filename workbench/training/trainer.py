@@ -477,9 +477,6 @@ class Trainer:
     def set_learning_rate(self, rate: float) -> None:
         """Change the peak learning rate from the next step on; factors of groups stay.
 
-        Args:
-            rate: new peak rate.
-
         Raises:
             ValueError: not a positive finite number.
         """

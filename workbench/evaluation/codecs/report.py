@@ -276,9 +276,6 @@ class CodecMatrix(Report):
     def per_keypoint(self, name: str) -> list[dict[str, Any]]:
         """Error and bias of every keypoint in one variant, over the keypoints that the own reading finds.
 
-        Args:
-            name: of the variant.
-
         Raises:
             KeyError: no such variant.
         """

@@ -123,11 +123,7 @@ class RemoteWorker:
         self._threads, self._boxes = threads, boxes_digest(rules)
 
     def prepare(self, keypoints: int) -> dict[str, str]:
-        """Open the data set; this machine's version of the workbench and digest of the annotations.
-
-        Args:
-            keypoints: of the models.
-        """
+        """Open the data set; this machine's version of the workbench and digest of the annotations."""
         if self._threads:
             import torch
 

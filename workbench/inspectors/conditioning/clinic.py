@@ -218,11 +218,7 @@ def _cost(finding: Finding) -> str:
 
 
 def document(clinic: Clinic) -> str:
-    """The findings and all the evidence as one HTML document that needs no network.
-
-    Args:
-        clinic: the report.
-    """
+    """The findings and all the evidence as one HTML document that needs no network."""
     return html_document(f"clinic: {clinic.title}", [body(clinic, alone=True)])
 
 

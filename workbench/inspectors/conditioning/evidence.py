@@ -102,9 +102,6 @@ def _percent(share: float) -> str:
 def condition_effect(run: Run) -> ConditionEffect:
     """Both passes with the condition and without, or with a random one where the code cannot run without.
 
-    Args:
-        run: of a conditioned model.
-
     Raises:
         NotAvailable: there is no condition.
     """
@@ -209,11 +206,7 @@ def _parts(model: PoseModel, record: Conditioning) -> tuple[str, ...]:
 
 
 def untouched_refiner(model: PoseModel) -> str:
-    """How the refiner's weights show that they were never trained; "" where they do not.
-
-    Args:
-        model: conditioned.
-    """
+    """How the refiner's weights show that they were never trained; "" where they do not."""
     refiner = conditioning_of(model, needed=False).refiner
     if refiner is None:
         return ""

@@ -104,11 +104,7 @@ class Evidence:
 
 
 def findings(seen: Evidence) -> list[Finding]:
-    """Every defect that the evidence names.
-
-    Args:
-        seen: of one checkpoint.
-    """
+    """Every defect that the evidence names."""
     rules = (
         _skipped, _flattened, _untrained, _masked, _random, _deleted, _shut, _misnamed, _one_vector, _clipped
     )  # fmt: skip

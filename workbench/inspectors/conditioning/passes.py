@@ -391,9 +391,6 @@ def switches_of(model: PoseModel, samples: Sequence[Sample]) -> tuple[Switch, ..
 def without_refiner(model: PoseModel) -> Switch | None:
     """The pass in which what enters the refiner leaves it; None without a refiner.
 
-    Args:
-        model: conditioned.
-
     Raises:
         NotAvailable: the model declares no condition.
     """

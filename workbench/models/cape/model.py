@@ -112,11 +112,7 @@ class Cape:
         return dataclasses.replace(self, support=tuple(support), skeleton=skeleton or self.skeleton)
 
     def untrained(self, seed: int = 0) -> Cape:
-        """The same network with first weights, its size and its defects included.
-
-        Args:
-            seed: of the first weights.
-        """
+        """The same network with first weights, its size and its defects included."""
         fresh = new_cape(self.skeleton, self.module.size, seed, self.module.defects)
         fresh.module.to(next(self.module.parameters()).device)
         return fresh

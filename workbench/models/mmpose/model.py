@@ -80,9 +80,6 @@ def misplaced_keys(model: Mapping[str, Any]) -> list[str]:
 def misplaced_keys_of(config: Mapping[str, Any]) -> list[str]:
     """The same of a whole config: classes are registered first, and nothing is built.
 
-    Args:
-        config: the whole config.
-
     Raises:
         ValueError: it describes no model.
     """

@@ -234,13 +234,7 @@ _FILLED = ("ones", "full", "rand", "randn", "normal")
 
 
 def _numbers_made(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
-    """How many numbers a function of torch will make: of two tensors, or of sizes; 0 where it does not say.
-
-    Args:
-        name: of the function.
-        args: of the call.
-        kwargs: of the call.
-    """
+    """How many numbers a function of torch will make: of two tensors, or of sizes; 0 if it does not say."""
     import torch
 
     shapes = [one.shape for one in args if isinstance(one, torch.Tensor)]

@@ -296,11 +296,7 @@ def demo_to_convert(folder: Path, target: str) -> tuple[Path, str]:
 
 
 def demo_port(folder: Path) -> tuple[Path, Path]:
-    """Such a network, and a port of it that forgot the position of the class token: a mistake often made.
-
-    Args:
-        folder: where both are written.
-    """
+    """Such a network, and a port of it that forgot the position of the class token: a mistake often made."""
     return write_demo(folder, "mmpose-0", name="original.pth"), write_forgetful_port(folder)
 
 

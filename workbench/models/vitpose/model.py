@@ -468,9 +468,6 @@ def _count(shapes: Mapping[str, Shape], pattern: str) -> int:
 def published_config(found: Identity) -> dict[str, Any] | None:
     """How a network of this kind is fed and read as published, in the shape of an mmpose config.
 
-    Args:
-        found: what the tensors tell.
-
     Returns:
         None where it is no pose network of this family, or its input size is not known.
     """
