@@ -9,7 +9,7 @@ import pytest
 
 from workbench import cli
 from workbench.checkpoints.demo import demo_checkpoints
-from workbench.cli.given_paths import flag_of, is_path_option
+from workbench.cli import flag_of, is_path_option
 
 
 def functions():

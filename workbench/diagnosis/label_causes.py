@@ -16,8 +16,7 @@ from workbench.diagnosis import exchanged_pairs
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, gain
-from workbench.diagnosis.map_order import InOrder, cycles, orders_of_maps
-from workbench.diagnosis.people_evidence import PeopleEvidence
+from workbench.diagnosis.people_evidence import InOrder, PeopleEvidence, cycles, orders_of_maps
 from workbench.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:

@@ -1,26 +1,39 @@
-"""Evidence of a model that finds all people of an image: whole images, with a change and without."""
+"""Evidence of a model that finds all people: whole images, with a change and without; order of the maps."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from workbench.core import Groups, NotAvailable, PoseModel
+import numpy as np
+
+from workbench.core import Answers, Groups, NotAvailable, Outputs, PoseModel
 from workbench.core.capabilities import BottomUpModel, PlacesMaps
+from workbench.core.geometry import apply, inverse
 from workbench.core.hooks import OnceComputed
 from workbench.core.inspector import absent_capability
+from workbench.core.run import evaluating
+from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, acting
 from workbench.evaluation.predict import predict_people
 from workbench.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
     from workbench.data.pose_set import PoseSet
 
 # Images of a bottom-up model at level forward, which is slower and finds several people in each.
 WHOLE_IMAGES = 10
 # Passes over whole images whose outputs are kept, some 7 MB each.
 MOST_PASSES = 64
+# Values of exchanged maps at the labels of their keypoints rise by so much once they are in order; labels of
+# a keypoint from which something is said of its map.
+HIGHER, LEAST_LABELS = 1.5, 6
+FIELDS = ("heatmaps", "coarse")
 
 
 class PeopleEvidence(Evidence):
@@ -105,3 +118,114 @@ def remembering(model: PoseModel) -> PoseModel:
         return model
     kept = OnceComputed(model.module, MOST_PASSES)
     return dataclasses.replace(model, call=kept.remembering(model.call or model.module))
+
+
+def orders_of_maps(evidence: PeopleEvidence) -> dict[str, Int[np.ndarray, " K"]]:
+    """Field of the outputs -> the order in which its maps belong, where it is another than they have.
+
+    Args:
+        evidence: whose model is asked, without changes.
+    """
+    import torch
+
+    model: Any = evidence.model
+    values: dict[str, list[Float[np.ndarray, "n K"]]] = {field: [] for field in FIELDS}
+    labelled: list[Float[np.ndarray, "n K"]] = []
+    for image_id in evidence.image_ids:
+        evidence.stepped()
+        own = evidence.pose_set.labelled_of_image[image_id]
+        with torch.no_grad(), evaluating(model.module):
+            batch = model.prepare([evidence.pose_set.sample(own[0])])
+            outputs = model.forward(batch)
+        truth = np.array([evidence.pose_set.instances[i].truth for i in own], float)
+        places = apply(inverse(batch.to_image[0]), truth[..., :2]) / batch.pixels.shape[-1]
+        labelled.append(truth[..., 2])
+        for field in FIELDS:
+            if (maps := getattr(outputs, field)) is not None:
+                values[field].append(_at(maps[0].float().cpu().numpy(), places))
+    seen = np.concatenate(labelled) > 0
+    orders = {field: _order(np.concatenate(of), seen) for field, of in values.items() if of}
+    return {field: order for field, order in orders.items() if (order != np.arange(len(order))).any()}
+
+
+def _at(
+    maps: Float[np.ndarray, "K h w"], places: Float[np.ndarray, "n K 2"]
+) -> Float[np.ndarray, "n K labels"]:
+    """Value of every map at every label.
+
+    Args:
+        maps: of one image.
+        places: (x, y) in widths of the input.
+    """
+    width = maps.shape[2]
+    x = (places[..., 0] * width).astype(int).clip(0, width - 1)
+    y = (places[..., 1] * width).astype(int).clip(0, maps.shape[1] - 1)
+    return maps[:, y, x].transpose(1, 0, 2)
+
+
+def _order(values: Float[np.ndarray, "n K labels"], seen: Any) -> Int[np.ndarray, " K"]:
+    """For each keypoint the map that belongs to it."""
+    from scipy.optimize import linear_sum_assignment
+
+    K = values.shape[1]
+    count = seen.sum(0)
+    mean = np.where(seen[:, None], values, 0).sum(0) / np.maximum(count, 1)  # map, label
+    mean[:, count < LEAST_LABELS] = 0
+    maps, labels = linear_sum_assignment(-(mean + 1e-9 * np.eye(K)))
+    order = np.arange(K)
+    order[labels] = maps
+    for cycle in cycles(order):
+        before, after = mean[cycle, cycle].sum(), mean[order[cycle], cycle].sum()
+        if after < HIGHER * max(before, 1e-6) or (count[cycle] < LEAST_LABELS).any():
+            order[cycle] = cycle
+    return order
+
+
+def cycles(order: Int[np.ndarray, " K"]) -> list[Int[np.ndarray, " n"]]:
+    """Keypoints that changed places among themselves, cycle by cycle.
+
+    Args:
+        order: of all keypoints, each in one place.
+    """
+    seen: set[int] = set()
+    found = []
+    for start in range(len(order)):
+        cycle = []
+        at = start
+        while at not in seen:
+            seen.add(at)
+            cycle.append(at)
+            at = int(order[at])
+        if len(cycle) > 1:
+            found.append(np.array(cycle))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class InOrder(Wrapper):
+    """A bottom-up model with its maps in another order.
+
+    Attributes:
+        model: the inner model.
+        orders: field of the outputs -> which map stands at each place.
+    """
+
+    model: PoseModel
+    orders: Mapping[str, Any]
+    withheld: ClassVar[tuple[type, ...]] = (Answers,)
+
+    def forwarded(self, name: str) -> Any:
+        """As of the inner model; the outputs of its passes are put in order."""
+        inner = super().forwarded(name)
+        if name != "all_passes":
+            return inner
+        return lambda *given, **named: self._ordered(inner(*given, **named))
+
+    def _ordered(self, outputs: Outputs) -> Outputs:
+        moved: dict[str, Tensor] = {
+            field: maps[:, order.tolist()]
+            for field, order in self.orders.items()
+            if (maps := getattr(outputs, field)) is not None
+        }
+        passes = {name: self._ordered(one) for name, one in outputs.passes.items()}
+        return dataclasses.replace(outputs, **moved, passes=passes)

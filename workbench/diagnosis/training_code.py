@@ -42,8 +42,7 @@ from workbench.diagnosis.loop_code import (
     walk,
 )
 from workbench.diagnosis.loss_code import UNSHUFFLED, faults_of_data, faults_of_losses
-from workbench.diagnosis.mode_code import EVALUATING, faults_of_modes
-from workbench.diagnosis.network_part_code import faults_of_parts
+from workbench.diagnosis.network_part_code import EVALUATING, faults_of_modes, faults_of_parts
 from workbench.diagnosis.parameter_code import faults_of_modules, faults_of_parameters, is_pretrained
 from workbench.diagnosis.picture_code import faults_of_pictures
 from workbench.diagnosis.schedule_code import FEW_STEPS, WRONG_UNIT, faults_of_rates
