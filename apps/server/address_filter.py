@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from apps.server.connections import paced
 from apps.server.gradio_private import upload_folder
 from workbench.inspectors import ALL
 
@@ -29,7 +30,10 @@ LONGEST = 2000
 """Longest path of an address, in characters."""
 
 LARGEST_BODY = 16 << 20
-"""Bytes that a request may send, but for uploads: Gradio reads a body whole, and bounds those alone."""
+"""Bytes that a request may send, but for uploads: Gradio reads a body whole."""
+
+LARGEST_UPLOAD = 1 << 30
+"""Bytes that an upload may send; Gradio bounds each of its files alone."""
 
 UPLOAD = "gradio_api/upload"
 
@@ -88,12 +92,12 @@ class AddressFilter:
                     return
                 scope["path"] = f"/{self._routes[path]}"
                 scope["raw_path"] = scope["path"].encode()
-            if path != UPLOAD:
-                announced = dict(scope["headers"]).get(b"content-length", b"0")
-                if announced.isdigit() and int(announced[:20]) > LARGEST_BODY:
-                    await self._refuse(scope, send, 413, _TOO_LARGE)
-                    return
-                receive = bounded(receive)
+            most = LARGEST_UPLOAD if path == UPLOAD else LARGEST_BODY
+            announced = dict(scope["headers"]).get(b"content-length", b"0")
+            if announced.isdigit() and int(announced[:20]) > most:
+                await self._refuse(scope, send, 413, f"A request of more than {most >> 20} MB is refused.")
+                return
+            receive = bounded(paced(receive), most)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -147,8 +151,8 @@ async def _redirect(scope: Scope, send: Send, path: str) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-def bounded(receive: Receive) -> Receive:
-    """The parts of a request's body up to `LARGEST_BODY`; then the client counts as gone.
+def bounded(receive: Receive, most: int) -> Receive:
+    """The parts of a request's body up to so many bytes; then the client counts as gone.
 
     For a body whose size was not announced: whoever reads it sees the connection end.
     """
@@ -158,7 +162,7 @@ def bounded(receive: Receive) -> Receive:
         nonlocal taken
         message = await receive()
         taken += len(message.get("body", b""))
-        return message if taken <= LARGEST_BODY else {"type": "http.disconnect"}
+        return message if taken <= most else {"type": "http.disconnect"}
 
     return receiving
 
@@ -185,8 +189,6 @@ def shortened(text: str, longest: int = 80) -> str:
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:longest])
     return shown + "…" * (len(text) > longest)
 
-
-_TOO_LARGE = f"A request of more than {LARGEST_BODY >> 20} MB is refused; larger files are uploaded."
 
 _NOT_FOUND = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">

@@ -37,8 +37,10 @@ from apps.pages.results import ResultsPage
 from apps.pages.rollout.page import RolloutPage
 from apps.server import api, gradio_private
 from apps.server.address_filter import AddressFilter, names
+from apps.server.connections import Connection
 from apps.server.context import Context
 from apps.server.gradio_private import Blocks, described_once, upload_folder
+from apps.server.gradio_version import check_version
 from apps.server.guard import Guard
 from apps.server.settings import Settings
 from workbench.cli import MISTAKES
@@ -105,7 +107,7 @@ def blocks(context: Context) -> gr.Blocks:
 
 def build(settings: Settings) -> fastapi.FastAPI:
     """The whole server: API, pages, guard."""
-    gradio_private.check_version()
+    check_version()
     context = Context.of(settings)
 
     @contextlib.asynccontextmanager
@@ -235,7 +237,10 @@ def serve(settings: Settings, listener: socket.socket, ready: Callable[[], None]
     if own and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         # uvicorn raises the signal again once it has stopped; SIGTERM would then skip the cleaning up.
         signal.signal(signal.SIGTERM, _terminated)
-    config = uvicorn.Config(build(settings), log_level="warning", timeout_graceful_shutdown=_ANSWERS_SECONDS)
+    config = uvicorn.Config(
+        build(settings), log_level="warning", timeout_graceful_shutdown=_ANSWERS_SECONDS, http=Connection,
+        ws="none",
+    )  # fmt: skip
     try:
         _Server(config, ready).run(sockets=[listener])
     finally:

@@ -11,17 +11,14 @@ import contextlib
 import copy
 import datetime
 import functools
-import hashlib
 import html
-import importlib
-import inspect
 import logging
 import os
 import secrets
 import shutil
 import tempfile
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,40 +36,15 @@ from gradio.state_holder import SessionState, StateHolder
 from gradio.utils import NamedString
 from gradio_client.utils import is_valid_file
 from python_multipart.exceptions import FormParserError
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Mount
 
 from apps.server.control_values import check_bounds, check_value, weight, well_formed_values
-from workbench.core import NotAvailable
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.files import of_this_process, remove_folders_of_dead_processes
 
 _log = logging.getLogger("workbench")
-
-TESTED_VERSION = "6.31.0"
-"""Version of Gradio that this file was written for and tested with."""
-
-# What this file replaces, calls or overrides and Gradio does not document: name -> sha256 of its source in
-# TESTED_VERSION. Print those of another version, once the tests pass with it, with
-# `python -c "from apps.server import gradio_private as g; print(g.digests())"`.
-PRIVATE = {
-    "gradio.routes:App.create_app": "ca031b83f2a38daf",
-    "gradio.blocks:Blocks.get_config_file": "03ae83bc139d707d",
-    "gradio.blocks:Blocks.__exit__": "a070a3b9c46fb814",
-    "gradio.blocks:Blocks.preprocess_data": "ab14baed86ecfeb1",
-    "gradio.blocks:Blocks.call_function": "bfc3101690b6d493",
-    "gradio.blocks:Blocks.close": "f72b970df107ce60",
-    "gradio.route_utils:GradioMultiPartParser.parse": "391fdfd66bafc82e",
-    "gradio.processing_utils:_check_allowed": "faf116a7d9c13df0",
-    "gradio.state_holder:SessionState": "fcb971a6f6dee5f0",
-    "gradio.state_holder:StateHolder": "cceeb6392133a057",
-    "gradio.queueing:Queue.push": "511203b2801177ac",
-    "gradio.queueing:Queue.send_message": "1b9f20f1321b7f0a",
-    "gradio.queueing:Queue.set_server_app": "d63f6c9f11cb9840",
-    "gradio.queueing:Queue.close": "653dafbe1d569e2b",
-    "gradio.components.file:File._process_single_file": "bfa1b0944c7c4824",
-    "gradio.components.plot:PlotData": "95767a962c67d1eb",
-    "gradio.context:Context": "e53ee360166e7eb3",
-}
 
 SESSIONS = 200
 """Sessions remembered; the least recently used beyond that is forgotten, begins anew if it comes back."""
@@ -84,40 +56,11 @@ LONGEST_SENTENCE = 4000
 UNREAD_BYTES = 256 << 20
 """Characters of answers that nobody has read yet, of all sessions; beyond that the oldest are dropped."""
 
+MOST_FILES = 500
+"""Files of one upload: each is open until the last has come, and a process may open 1024 on Linux."""
+
 WAITING_BYTES = 128 << 20
 """Characters of questions that wait for their turn; beyond that another one is refused."""
-
-
-def digests() -> dict[str, str]:
-    """Beginning of the sha256 of the source of each name in `PRIVATE`; "" for one that is gone."""
-    found = {}
-    for name in PRIVATE:
-        module, _, path = name.partition(":")
-        try:
-            thing: Any = importlib.import_module(module)
-            for part in path.split("."):
-                thing = inspect.getattr_static(thing, part)
-            thing = getattr(thing, "__func__", thing)
-            source = "".join(inspect.getsource(thing).split())
-        except (ImportError, AttributeError, TypeError, OSError):
-            source = ""
-        found[name] = hashlib.sha256(source.encode()).hexdigest()[:16] if source else ""
-    return found
-
-
-def check_version(version: str = gr.__version__) -> None:
-    """Refuse to start on a version of Gradio whose private functions are not those that were tested.
-
-    Raises:
-        NotAvailable: they differ; names them.
-    """
-    if version == TESTED_VERSION:
-        return
-    if changed := [name for name, digest in digests().items() if digest != PRIVATE[name]]:
-        raise NotAvailable(
-            f"app: Gradio {version} differs from {TESTED_VERSION}, with which the workbench was tested, in "
-            f"{', '.join(changed)}; install gradio=={TESTED_VERSION}"
-        )
 
 
 @contextlib.contextmanager
@@ -382,7 +325,7 @@ def finish(app: gr.Blocks, gradio_app: App) -> None:
     app.has_launched = app.is_running = True
     app._queue.set_server_app(gradio_app)
     gradio_app.uploaded_file_dir = str(upload_folder())
-    remove_broken_off_uploads()
+    bound_uploads()
     leave_no_empty_files()
     leave_images_as_uploaded()
     gradio_app.state_holder = Sessions()
@@ -392,6 +335,7 @@ def finish(app: gr.Blocks, gradio_app: App) -> None:
     gradio_app.add_exception_handler(TypeError, _wrong_arguments)
     gradio_app.add_exception_handler(KeyError, _wrong_arguments)
     gradio_app.add_exception_handler(FormParserError, _wrong_arguments)
+    gradio_app.add_exception_handler(ClientDisconnect, _gone)
     queue = app._queue
     # No record of what was called: it is shown under /monitoring alone, which is closed, and one session
     # named by half a character made its summary, and with it the end of every later call, an error.
@@ -400,25 +344,39 @@ def finish(app: gr.Blocks, gradio_app: App) -> None:
     queue.push = functools.partial(_push_bounded, queue)  # type: ignore[method-assign]
 
 
-def remove_broken_off_uploads() -> None:
-    """Let an upload that breaks off leave no file; to be called once, before requests are answered.
+def bound_uploads() -> None:
+    """Let an upload hold files alone and leave no other; to be called once, before requests are answered.
 
-    Gradio's parser removes what it wrote where the body is malformed, and not where the client hangs up.
+    Gradio's parser keeps a part without a file name in memory, whatever its size. It removes what it wrote
+    where the body is malformed, and not where the client hangs up, a part does not end, or its field has
+    another name than ``files``.
     """
     parser = route_utils.GradioMultiPartParser
     parse = parser.parse
     if getattr(parse, "removes_files", False):
         return
 
+    def remove(files: Iterable[Any]) -> None:
+        for file in files:
+            file.close()
+            Path(file.name).unlink(missing_ok=True)
+
     @functools.wraps(parse)
     async def parse_or_remove(self: Any) -> Any:
+        self.max_files, self.max_fields = MOST_FILES, 0
         try:
-            return await parse(self)
-        except BaseException:  # asyncio's cancelling among them; it is raised again
-            for file in self._files_to_close_on_error:
-                file.close()
-                Path(file.name).unlink(missing_ok=True)
+            form = await parse(self)
+        except MultiPartException as error:
+            remove(self._files_to_close_on_error)
+            if error.message.startswith("Too many fields"):
+                raise FormParserError("expected files, got a field of a form") from error
             raise
+        except BaseException:  # asyncio's cancelling among them; it is raised again
+            remove(self._files_to_close_on_error)
+            raise
+        taken = [part.file for name, part in self.items if name == "files"]
+        remove(file for file in self._files_to_close_on_error if file not in taken)
+        return form
 
     parse_or_remove.removes_files = True  # type: ignore[attr-defined]
     parser.parse = parse_or_remove  # type: ignore[method-assign]
@@ -469,6 +427,11 @@ async def _malformed(_: Request, error: Exception) -> Response:
     faults = error.errors() if isinstance(error, RequestValidationError) else []
     said = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:5])
     return JSONResponse({"detail": said.encode("utf-8", "replace").decode()}, 422)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    """408 for a body that does not end: its client hung up or says nothing more."""
+    return JSONResponse({"detail": "The request did not end in time."}, 408, {"connection": "close"})
 
 
 # Where a handler may be named by its number.

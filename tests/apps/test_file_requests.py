@@ -471,15 +471,15 @@ def test_a_warning_shows_words_as_words():
 
 
 def test_another_gradio_whose_private_functions_differ_is_refused_with_their_names(monkeypatch):
-    from apps.server import gradio_private
+    from apps.server import gradio_version
     from workbench.core import NotAvailable
 
-    assert gradio_private.digests() == gradio_private.PRIVATE
-    gradio_private.check_version("6.99.0")
-    monkeypatch.setitem(gradio_private.PRIVATE, "gradio.queueing:Queue.send_message", "another")
-    gradio_private.check_version(gradio_private.TESTED_VERSION)
+    assert gradio_version.digests() == gradio_version.PRIVATE
+    gradio_version.check_version("6.99.0")
+    monkeypatch.setitem(gradio_version.PRIVATE, "gradio.queueing:Queue.send_message", "another")
+    gradio_version.check_version(gradio_version.TESTED_VERSION)
     with pytest.raises(NotAvailable, match=r"Gradio 6.99.0 differs from 6.31.0.*Queue.send_message"):
-        gradio_private.check_version("6.99.0")
+        gradio_version.check_version("6.99.0")
 
 
 @pytest.mark.parametrize("payload", ["not JSON", "[1, 2", '{"a": 1}', "[]"])

@@ -106,6 +106,55 @@ def test_an_upload_that_breaks_off_leaves_no_file(server):
     assert set(written_files()) <= before
 
 
+PART = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\nabc'
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (PART % (b"x", b"") + b"\r\n--b--\r\n", 422, "got a field"),  # memory, without end
+        (PART % (b"files", b"") + b"\r\n--b--\r\n", 422, "got a field"),
+        (PART % (b"files", b'; filename="a.png"'), 200, "[]"),  # has no end
+        (PART % (b"x", b'; filename="a.png"') + b"\r\n--b--\r\n", 200, "[]"),
+        (PART % (b"files", b'; filename="a.png"') + b"\r\n" + PART % (b"x", b""), 422, "got a field"),
+    ],
+)
+def test_an_upload_holds_files_alone_and_leaves_no_other(server, body, status, said):
+    before = set(written_files())
+    for number in ("", "?upload_id=odd"):  # Gradio counts what has come of an upload with a name
+        answer = httpx.post(
+            f"{server}gradio_api/upload{number}",
+            content=body,
+            headers={"Content-Type": "multipart/form-data; boundary=b"},
+        )
+        assert (answer.status_code, said in answer.text) == (status, True)
+    assert set(written_files()) <= before
+
+
+def test_a_whole_upload_is_bounded_too(server, monkeypatch):
+    from apps.server import address_filter
+
+    monkeypatch.setattr(address_filter, "LARGEST_UPLOAD", 1000)
+    answer = httpx.post(f"{server}gradio_api/upload", files={"files": ("a.png", b"x" * 2000)})
+    assert (answer.status_code, "refused" in answer.text) == (413, True)
+
+
+def test_an_upload_whose_body_does_not_end_is_no_error_of_the_server(server, monkeypatch):
+    from apps.server import connections
+
+    monkeypatch.setattr(connections, "PART_SECONDS", 0.2)
+    host, _, port = server.removeprefix("http://").rstrip("/").partition(":")
+    head = (
+        f"POST /gradio_api/upload HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 1000\r\n"
+        f"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    )
+    before = set(written_files())
+    with socket.create_connection((host, int(port)), timeout=20) as line:
+        line.sendall(head.encode() + PART % (b"files", b'; filename="a.png"'))
+        assert line.recv(1000).startswith(b"HTTP/1.1 408 ")
+    assert set(written_files()) <= before
+
+
 def test_an_uploaded_image_is_opened_by_nothing_but_our_reader(monkeypatch):
     """Gradio opened it with Pillow: a gigabyte for some files of 100 kB, and Ghostscript for others."""
     import gradio as gr
