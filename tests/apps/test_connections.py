@@ -80,11 +80,7 @@ def rest(line, said=b""):
 
 @pytest.mark.parametrize(
     ("begun", "more"),
-    [
-        (b"", b""),
-        (b"GET / HTTP/1.1\r\nHost: a\r\n", b""),
-        (b"GET / HTTP/1.1\r\nHost: a\r\n", b"X: y\r\n"),
-    ],
+    [(b"", b""), (b"GET / HTTP/1.1\r\nHost: a\r\n", b""), (b"GET / HTTP/1.1\r\nHost: a\r\n", b"X: y\r\n")],
 )
 def test_a_head_that_does_not_end_is_not_waited_for(address, begun, more):
     assert rest(opened(address, begun), more) == b""
