@@ -1,4 +1,4 @@
-"""Averaged (EMA) and raw weights of a checkpoint, told apart: trainers store them under different names."""
+"""Averaged (EMA) and raw weights of a checkpoint, identified: trainers store them under different names."""
 
 from __future__ import annotations
 

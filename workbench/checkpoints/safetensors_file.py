@@ -171,10 +171,10 @@ def write_weights(
     Raises:
         ValueError: another ending, or a type that safetensors does not have.
     """
-    if path.suffix not in ENDINGS:
+    if path.suffix.lower() not in ENDINGS:
         raise ValueError(f"{path.name}: expected a name ending in {', '.join(ENDINGS)}")
     with replacing(path) as part:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             _write_safetensors(part, pieces, metadata or {})
         else:
             _write_torch(part, pieces, wrapper, beside)

@@ -45,7 +45,7 @@ def command(
         option(
             "--auth",
             "user:password for the browser. Other users of this machine can read it "
-            "in the list of processes: better --auth-file, or the variable WORKBENCH_AUTH.",
+            "in the list of processes: use --auth-file or the variable WORKBENCH_AUTH.",
         ),
     ] = None,
     auth_file: Annotated[

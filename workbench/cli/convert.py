@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from workbench.cli.options import Assume, Demo, Expert, Files, Out, assumed, model_files, option
+from workbench.cli.options import Assume, Demo, Expert, Files, assumed, model_files, option
 from workbench.cli.output import Answer, check_file
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 To = Annotated[
     str | None,
     option("--to", "Target names: hf (transformers), mmpose-1 (mmpose 1.x, Sapiens), mmpose-0 (ViTPose)."),
+]
+NewFile = Annotated[
+    Path | None, option("--out", "The new file: .safetensors, or .pth, .pt, .bin for torch.save.")
 ]
 Drop = Annotated[
     list[str] | None,
@@ -34,7 +37,7 @@ Check = Annotated[
 def command(
     files: Files = None,
     to: To = None,
-    out: Out = None,
+    out: NewFile = None,
     assume: Assume = None,
     expert: Expert = None,
     drop: Drop = None,

@@ -189,7 +189,7 @@ def augment(
     )
     facts: dict[str, Any] = {"data": pose_set.name, **report.to_json(), "table": report.table()}
     answer = Answer(facts, report.text())
-    if out is None or out.suffix not in (".png", ".jpg"):
+    if out is None or out.suffix.lower() not in (".png", ".jpg"):
         return written(answer, out, report)
     from workbench.data.images import write_image
 

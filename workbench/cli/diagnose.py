@@ -17,7 +17,6 @@ from workbench.cli.options import (
     Family,
     ImageOptions,
     Images,
-    Out,
     Sigmas,
     SkeletonName,
     argument,
@@ -36,8 +35,9 @@ if TYPE_CHECKING:
 Targets = Annotated[
     list[Path] | None,
     argument(
-        "A run's folder, a checkpoint, a log, a config, a COCO result file, annotations, or any of them "
-        "together."
+        "Any of, or several together: a run's folder, a checkpoint, a log, a config, a COCO result file, "
+        "annotations, an error message in quotes or in a text file, Python code, a text about a recipe, an "
+        "image, a video. Nothing in them is run."
     ),
 ]
 Against = Annotated[
@@ -59,6 +59,13 @@ Level = Annotated[
 ]
 
 ENDINGS = (".html", ".json", ".ipynb")
+Document = Annotated[
+    Path | None,
+    option(
+        "--out",
+        "Write the report (.html, and a notebook beside it), the notebook (.ipynb) or the facts (.json).",
+    ),
+]
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -78,7 +85,7 @@ def command(
     device: Device = "cpu",
     *,
     pictures: ImageOptions,
-    out: Out = None,
+    out: Document = None,
     demo: Demo = False,
 ) -> Answer:
     """Test every cause that can be tested with what is given; rank what is found by its proof."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from workbench.cli.options import Demo, Out, argument, option
+from workbench.cli.options import Demo, HtmlOut, argument, option
 from workbench.cli.output import Answer, check_file, written
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def command(
     b: Second = None,
     demo: Demo = False,
     ema: Averaged = None,
-    out: Out = None,
+    out: HtmlOut = None,
     top: Top = 10,
 ) -> Answer:
     """Per tensor relative L2, cosine and largest change, grouped by module; --out FILE.html draws it."""

@@ -13,8 +13,8 @@ from workbench.cli.options import (
     DataOptions,
     Demo,
     Files,
+    HtmlOut,
     ModelOptions,
-    Out,
     model_files,
     option,
     same_keypoints,
@@ -71,7 +71,7 @@ def command(
     *,
     data: DataOptions,
     model: ModelOptions,
-    out: Out = None,
+    out: HtmlOut = None,
     demo: Demo = False,
 ) -> Answer:
     """Train a student on a teacher's heatmaps, and say after every epoch what its maps are worth.

@@ -54,7 +54,7 @@ KindName = Annotated[
 KeypointName = Annotated[
     str | None, option("--keypoint", "With --list: only instances where this keypoint has the error.")
 ]
-Out = Annotated[Path | None, option("--out", "Write the figure and all facts as .html.")]
+Out = Annotated[Path | None, option("--out", "Write the figure and all facts, a name ending in .html.")]
 RESULTS = (".json", ".parquet")
 
 

@@ -69,7 +69,7 @@ def command(
     from workbench.evaluation import PCK, check_evaluable, evaluate, protocol_of_loaded
     from workbench.evaluation.measures import check_measurable, measure
 
-    if out is not None and out.suffix not in (".parquet", ".json"):
+    if out is not None and out.suffix.lower() not in (".parquet", ".json"):
         raise ValueError(f"--out: expected a name ending in .parquet or .json, got {out.name}")
     # All that can be refused is refused before the images are predicted, which may take hours.
     accuracy, measuring = PCK() if metric.pck is None else PCK(metric.pck), metric.measuring
@@ -143,7 +143,7 @@ def write_predictions(
         origin: see workbench.evaluation.predictions.origin_of; "" for none.
         pose_set: whose image ids the .json has.
     """
-    if out.suffix == ".json":
+    if out.suffix.lower() == ".json":
         import json
 
         out.parent.mkdir(parents=True, exist_ok=True)

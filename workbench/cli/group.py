@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from workbench.cli.options import Demo, Files, Flip, Image, ImageOptions, ModelOptions, Out, Rule, model_files
+from workbench.cli.options import (
+    Demo,
+    Files,
+    Flip,
+    Image,
+    ImageOptions,
+    ModelOptions,
+    Rule,
+    model_files,
+    option,
+)
 from workbench.cli.output import Answer, check_file, written
 from workbench.core import FLIP_BY_DEFAULT, Sample
 
@@ -19,6 +29,8 @@ if TYPE_CHECKING:
 
 DEMO = "higherhrnet-demo"
 
+Drawn = Annotated[Path | None, option("--out", "Draw the people into an image (.png, .jpg ...).")]
+
 
 def command(
     files: Files = None,
@@ -28,7 +40,7 @@ def command(
     rule: Rule = None,
     flip: Flip = FLIP_BY_DEFAULT,
     pictures: ImageOptions,
-    out: Out = None,
+    out: Drawn = None,
     demo: Demo = False,
 ) -> Answer:
     """Group the keypoints of one or several images into people, with every step of the assignment.

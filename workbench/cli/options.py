@@ -139,7 +139,10 @@ Rule = Annotated[
         "inverse_affine=off, nms_kernel=3, refine=off, rules=mmpose ...; may be repeated.",
     ),
 ]
-Out = Annotated[Path | None, option("--out", "Where to write the picture, video, table or report.")]
+Out = Annotated[
+    Path | None, option("--out", "Write the report (.html), the facts (.json) or the table (.csv).")
+]
+HtmlOut = Annotated[Path | None, option("--out", "Write the report, a name ending in .html.")]
 Demo = Annotated[bool, option("--demo", "Use the built-in checkpoints and data, offline.")]
 
 

@@ -13,9 +13,9 @@ from workbench.cli.options import (
     Demo,
     Files,
     Flip,
+    HtmlOut,
     Limit,
     ModelOptions,
-    Out,
     Sigmas,
     check_limit,
     judged,
@@ -46,7 +46,7 @@ def command(
     flip: Flip = FLIP_BY_DEFAULT,
     limit: Limit = None,
     sigmas: Sigmas = None,
-    out: Out = None,
+    out: HtmlOut = None,
     demo: Demo = False,
 ) -> Answer:
     """AP with one part after the other replaced by the truth, and with each alone."""

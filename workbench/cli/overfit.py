@@ -13,7 +13,6 @@ from workbench.cli.options import (
     Device,
     ImageOptions,
     Images,
-    Out,
     SkeletonName,
     argument,
     opened,
@@ -92,6 +91,11 @@ Plant = Annotated[
 Bisect = Annotated[bool, option("--bisect/--no-bisect", "Find the cause of a failure.")]
 Seed = Annotated[int, option("--seed", "Seed of the initial weights and of every step.")]
 
+Folder = Annotated[
+    Path | None,
+    option("--out", "Folder for rows and snapshots; the same command resumes from it."),
+]
+
 
 def command(
     name: Name = None,
@@ -122,7 +126,7 @@ def command(
     *,
     pictures: ImageOptions,
     device: Device = "cpu",
-    out: Out = None,
+    out: Folder = None,
     demo: Demo = False,
 ) -> Answer:
     """Overfit one image, or a handful, and find the cause if that fails."""

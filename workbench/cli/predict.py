@@ -18,7 +18,6 @@ from workbench.cli.options import (
     Image,
     ImageOptions,
     ModelOptions,
-    Out,
     ReadingOptions,
     Rule,
     loading_note,
@@ -42,6 +41,13 @@ DetectedBoxes = Annotated[
 BoxScore = Annotated[float, option("--box-score", "Minimum score of a detected box.")]
 Every = Annotated[int, option("--every", "Videos: use every n-th frame.", min=1)]
 Threshold = Annotated[float, option("--threshold", "Draw keypoints with at least this score.")]
+Drawn = Annotated[
+    Path | None,
+    option(
+        "--out",
+        "Draw into an image, a video or a folder (several files); or write the keypoints (.json).",
+    ),
+]
 
 
 def command(
@@ -58,7 +64,7 @@ def command(
     every: Every = 1,
     threshold: Threshold = 0.2,
     rule: Rule = None,
-    out: Out = None,
+    out: Drawn = None,
     demo: Demo = False,
 ) -> Answer:
     """Find keypoints in images, folders of images and videos.

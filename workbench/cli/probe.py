@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SUBVERBS: dict[str, str] = {
     "input": "Try other normalisations, channel orders, value ranges, axes, paddings and half pixels.",
-    "flip": "Find the flip test's shift in pixels, wrong mirror pairs, doubled peaks, UDP or plain.",
+    "flip": "Find the shift of the flip test, wrong mirror pairs, double peaks, and UDP read as plain.",
 }
 
 DEMO_PART = "input"

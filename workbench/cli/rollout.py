@@ -16,9 +16,9 @@ from workbench.cli.options import (
     Data,
     Demo,
     Device,
+    HtmlOut,
     ImageOptions,
     Images,
-    Out,
     Remap,
     argument,
     option,
@@ -88,7 +88,7 @@ def command(
     *,
     pictures: ImageOptions,
     device: Device = "cpu",
-    out: Out = None,
+    out: HtmlOut = None,
     demo: Demo = False,
 ) -> Answer:
     """Error of each step, teacher-forced and free-running, and the effect of the support."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from workbench.cli.options import Demo, Out, argument, option
+from workbench.cli.options import Demo, argument, option
 from workbench.cli.output import Answer, check_room, written
 
 if TYPE_CHECKING:
@@ -21,15 +21,16 @@ EncoderName = Annotated[
         "A folder in sentence-transformers or Hugging Face layout, or a name below $WORKBENCH_ENCODERS.",
     ),
 ]
-Against = Annotated[str, option("--of", "keypoints or subjects.")]
+Of = Annotated[str, option("--of", "Compare the sentences of keypoints or of subjects.")]
+Vectors = Annotated[Path | None, option("--out", "Write the vectors, a name ending in .npz.")]
 DEMO = "drawn-quadrupeds"
 
 
 def command(
     file: Descriptions = None,
     encoder: EncoderName = "all-MiniLM-L6-v2",
-    of: Against = "keypoints",
-    out: Out = None,
+    of: Of = "keypoints",
+    out: Vectors = None,
     demo: Demo = False,
 ) -> Answer:
     """Encode descriptions with an encoder on this machine; show which sentences are alike."""
@@ -37,7 +38,7 @@ def command(
 
     if of not in ("keypoints", "subjects"):
         raise ValueError(f"--of: expected keypoints or subjects, got {of!r}")
-    if out is not None and out.suffix != ".npz":
+    if out is not None and out.suffix.lower() != ".npz":
         raise ValueError(f"--out: vectors are written as .npz, got {out.name}")
     if out is not None:
         check_room(out)

@@ -250,7 +250,7 @@ def plain_rows(numbered: Iterable[Numbered], source: Source) -> Rows:
 
     Args:
         numbered: number of each row's line, 0 where the format has none, and its values by name.
-        source: told where no column counts.
+        source: gets a note where no column counts epochs or steps.
     """
     rows = Rows(source.name)
     for number, (line, one) in enumerate(numbered, 1):

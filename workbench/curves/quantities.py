@@ -61,7 +61,7 @@ def split_in(name: str) -> Split:
 
 @lru_cache(maxsize=10_000)
 def role_of(name: str) -> Role:
-    """What the name stands for, told by its words."""
+    """What the name stands for, by the words in it."""
     lowered = short(name).lower()
     if _RATE.search(lowered):
         return "rate"

@@ -30,7 +30,7 @@ class LogFormat:
 
     Attributes:
         name: for people.
-        is_it: told the first bytes and the file's name.
+        is_it: called with the first bytes and the name of the file.
         read: the rows of one file.
     """
 

@@ -14,7 +14,7 @@ from workbench.checkpoints.budget import Budget
 MOST_BYTES = 256 << 20
 # A first line with the description of the machine and the config has some ten thousand characters.
 MOST_LINE = 4 << 20
-# Broken lines that are left out and told; a file with more of them is no log.
+# Broken lines that are left out, with a note; a file with more of them is no log.
 MOST_BROKEN = 20
 
 
@@ -95,7 +95,7 @@ class Source:
         )
 
     def broken_line(self, number: int, expected: str, whole: bool = True) -> None:
-        """Leave a line out; a last one without its end is told to be cut off.
+        """Leave a line out; a last one without its end is noted as cut off.
 
         Args:
             number: of the line, from 1.

@@ -35,7 +35,7 @@ def is_tensorboard(head: bytes, name: str) -> bool:
 
 
 def read_tensorboard(source: Source) -> Log:
-    """All scalars of an event file; reading ends at the first damaged record, which is told.
+    """All scalars of an event file; reading ends at the first damaged record, with a note.
 
     Raises:
         ValueError: the first record is damaged, or the file is larger than any log.

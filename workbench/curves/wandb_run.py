@@ -38,7 +38,7 @@ def is_wandb(head: bytes, name: str) -> bool:
 
 
 def read_wandb(source: Source) -> Log:
-    """What an offline run logged with ``wandb.log``; reading ends at the first damaged record, which is told.
+    """What an offline run logged with ``wandb.log``; reading ends at the first damaged record, with a note.
 
     Raises:
         NotAvailable: nothing was logged.

@@ -29,7 +29,7 @@ _SELDOM, _FEW = 0.65, 0.45
 _PLACES, _NAMES = 3, 3
 # As many keypoints at that place as at the next one, times this.
 _TIMES = 3
-# Instances from which on shares of a set are told.
+# Instances from which on shares of a set are reported.
 _LEAST = 40
 # In COCO-WholeBody 1 means `labelled` for faces and hands, and nobody says which of them are hidden.
 LABELLED_IS_ONE = ("coco-wholebody-133", "coco-wholebody-face", "coco-wholebody-left", "coco-wholebody-right")

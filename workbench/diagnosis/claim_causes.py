@@ -43,7 +43,7 @@ NEAR = 0.01
 ROUNDED = 0.0005
 # What fits a claim is named where so many fits are expected by chance, or fewer.
 CHANCE = 0.1
-# Digits of a figure that lies beside COCO's own from which other rules are told by it.
+# Digits of a figure that lies beside COCO's own from which other rules are recognised by it.
 TELLING = 5
 # Poses up to which two departures at a time are tried: some hundred evaluations.
 MOST_POSES = 5000

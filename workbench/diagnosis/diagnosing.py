@@ -75,7 +75,7 @@ def diagnose(
         config: of the model, the user's own code: it is run. A config among the targets is only read.
         adapter: the user's own model as a Python file.
         claim: figure by name that the run should reach or was seen to reach.
-        budget: seconds; what is not tested by then is told as untested.
+        budget: seconds; what is not tested by then is reported as untested.
         level: the most costly kind of test: files, forward, evaluate, train.
         causes: that are tested; all by default.
         progress: called with (causes tested, causes in all), first with 0.

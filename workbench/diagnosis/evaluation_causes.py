@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FEW = 0.02
 # Poses of one image that are compared with each other: the evaluator counts the best 20.
 MOST_COMPARED = 1000
-# Share of poses that repeat another one, from which they are told even where they cost little.
+# Share of poses that repeat another one, from which they are reported even where they cost little.
 REPEATED = 0.1
 # Images without results are explained by results under other ids, where these are so many of them.
 MOST_OF = 0.8

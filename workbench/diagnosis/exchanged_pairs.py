@@ -31,8 +31,8 @@ def turned(
     """Which pairs lie apart, so that they tell something, and which of these fit only exchanged.
 
     Args:
-        points: of the poses.
-        truth: of their annotations.
+        points: of the poses, image pixels; nan where absent.
+        truth: (x, y, visibility) of their annotations, image pixels.
         scale: root of each box's area, image pixels.
         pairs: of keypoints.
         apart_by: least distance of two labels, as a share of `scale`.
@@ -61,8 +61,8 @@ def pairs_in_part(
     """Pairs of keypoints that are exchanged together in part of the instances; none of left and right.
 
     Args:
-        points: of the poses.
-        truth: of their annotations.
+        points: of the poses, image pixels; nan where absent.
+        truth: (x, y, visibility) of their annotations, image pixels.
         scale: root of each box's area, image pixels.
         mirror: the partner of each keypoint; () where no sides are known.
         apart_by: see `turned`.
@@ -104,8 +104,8 @@ def is_of_labels(
     neither holds.
 
     Args:
-        points: of the poses.
-        truth: of their annotations.
+        points: of the poses, image pixels; nan where absent.
+        truth: (x, y, visibility) of their annotations, image pixels.
         scale: root of each box's area, image pixels.
         pairs: of keypoints that are exchanged.
         chosen: instances in which they are.

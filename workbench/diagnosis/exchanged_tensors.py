@@ -94,7 +94,7 @@ def siblings(tensors: Mapping[str, Any]) -> list[dict[str, dict[str, str]]]:
 
 
 def places_of_earlier(own: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, str]:
-    """Part -> the other one whose weights it holds, told by those of an earlier epoch.
+    """Part -> the other one whose weights it holds, by comparison with those of an earlier epoch.
 
     Args:
         own: tensors by name.

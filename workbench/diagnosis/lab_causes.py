@@ -172,7 +172,7 @@ class Rollout(Cause):
         if report.steps.pck_forced >= LEAST_OF_USUAL * usual:
             # Nothing says that these images were learned, and a healthy model may not know others.
             found = [one for one in found if one.cause != UNLEARNED]
-        # What another finding already tells as part of its own evidence is not told twice.
+        # What another finding already states as part of its own evidence is not repeated.
         found = [one for one in found if not any(one.evidence in f.evidence for f in found if f is not one)]
         if not found:
             return RuledOut(report.summary())

@@ -233,7 +233,7 @@ def _early(line: int, after: str) -> Fault:
 
 
 def _same_order(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
-    """A DistributedSampler that is never told the epoch: it gives the same order in each."""
+    """A DistributedSampler whose set_epoch is never called: it gives the same order in each."""
     if any(methods(tree, "set_epoch")):
         return
     own = loader_of(tree, loop)
@@ -249,7 +249,7 @@ def _same_order(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
         if own is not None and (ast.unparse(call) in text or any(name in text for name in named)):
             yield Fault(
                 UNSHUFFLED, call.lineno,
-                "the DistributedSampler of the training data is never told the epoch, so that each epoch has "
+                "set_epoch of the training data's DistributedSampler is never called, so that each epoch has "
                 "the same batches",
                 "call sampler.set_epoch(epoch) at the start of every epoch",
                 severity="warning",

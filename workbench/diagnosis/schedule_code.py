@@ -81,7 +81,7 @@ def _schedulers(tree: ast.Module) -> dict[str, ast.Call]:
 
 
 def _count(tree: ast.Module, loop: ast.For) -> float | None:
-    """How often ``for epoch in range(n)`` runs; None where that is not told."""
+    """How often ``for epoch in range(n)`` runs; None where it is unknown."""
     over = loop.iter
     if not (isinstance(over, ast.Call) and name_of(over) == "range" and 0 < len(over.args) < 3):
         return None
@@ -135,7 +135,7 @@ def _of_scheduler(
         loop: over the batches.
         name: of the scheduler.
         made: the call that makes it.
-        epochs: of the run; None where that is not told.
+        epochs: of the run; None where it is unknown.
     """
     everywhere = [c for c in methods(tree, "step") if owner_of(c) == name]
     inside = [c for part in reached(tree, loop) for c in methods(part, "step") if owner_of(c) == name]
@@ -188,7 +188,7 @@ def _of_scheduler(
 
 
 def _endless_warm_up(tree: ast.Module, made: ast.Call, batches: float, epochs: float) -> Iterator[Fault]:
-    """A warm-up in batches that ends within the run only if the set is very large; its size is not told."""
+    """A warm-up in batches that ends within the run only if the set is very large; its size is unknown."""
     sizes = [w.value for c in calls(tree) if name_of(c) == "DataLoader" for w in c.keywords
              if w.arg == "batch_size"]  # fmt: skip
     known = [size for size in (number_of(tree, one) for one in sizes) if size]
@@ -215,7 +215,7 @@ def _long_warm_up(made: ast.Call, length: str, run: str) -> Fault:
 def _length(
     tree: ast.Module, kind: str, made: ast.Call, words: dict[str | None, ast.expr]
 ) -> tuple[float, str] | None:
-    """When a scheduler's rate first falls, or its warm-up ends, and which; None where that is not told."""
+    """When a scheduler's rate first falls, or its warm-up ends, and which; None where it is unknown."""
     if kind == "MultiStepLR":
         listed = words.get("milestones") or next(iter(made.args[1:2]), None)
         values = [number_of(tree, one) for one in getattr(listed, "elts", ())]
@@ -249,7 +249,7 @@ def _of_epochs(
     if kind in ("MultiStepLR", "StepLR"):
         length = _length(tree, kind, made, words)
         return length is not None and length[0] < epochs
-    # T_max and total_iters of exactly the run's epochs are told by the loop's own rule, in the same words.
+    # T_max and total_iters of exactly the run's epochs are reported by the loop's own rule.
     return False
 
 
@@ -289,7 +289,7 @@ def _resumed(tree: ast.Module) -> Iterator[Fault]:
     for name, made in schedulers.items():
         if name in loaded or "last_epoch" in ast.unparse(made) or used_elsewhere(tree, name):
             continue
-        # A step that is told the epoch goes on from there.
+        # A step that gets the epoch as argument continues from there.
         told = any(call.args for call in methods(tree, "step") if owner_of(call) == name)
         if not told and "last_epoch" not in ast.unparse(tree):
             yield Fault(

@@ -321,7 +321,7 @@ class Errors(Report):
         return self.per_keypoint()
 
     def to_json(self) -> dict[str, Any]:
-        """Counts, shares, per_keypoint, delta_ap, slices and findings; instances are told by `instances`."""
+        """Counts, shares, per_keypoint, delta_ap, slices and findings; `instances` lists the instances."""
         counts = self.counts
         return plain(
             {

@@ -151,7 +151,7 @@ def grafting(
     Args:
         a: title, state dict (tensors in the shapes of its parameters) and evaluation of A.
         b: title, model and evaluation of B.
-        judged: the evaluation of a model on the same instances; told the part.
+        judged: the evaluation of a model on the same instances; called with the name of the part.
         depth: words of a tensor's name that make a part.
         resamples: of the bootstrap.
         seed: of the bootstrap.

@@ -233,12 +233,12 @@ def measure(
         predictions: of this set. Those made from annotated boxes, as a result file's boxes tell too, are
             compared with their own annotation; others one to one within image and category, so that the mean
             distance is least.
-        metric: a key of METRICS, which is told first.
+        metric: a key of METRICS; its figure comes first.
         normalise: see `Normaliser.of`; the metric's usual one by default.
         threshold: of PCK and PCKh; the metric's usual one by default.
         thresholds: of mPCK.
         protocol: how predictions were made.
-        note: why this is told instead of AP.
+        note: why this metric replaces AP.
 
     Raises:
         KeyError: no such metric.

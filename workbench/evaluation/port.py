@@ -73,7 +73,7 @@ class PortReport(Report):
         taps: all compared places, in that order.
         agreeing: names of the places before the first difference.
         tolerance: relative difference above which places differ.
-        weights: what comparing the weights of both told, one sentence.
+        weights: result of the comparison of both weights, one sentence.
         differing_weights: names of the tensors that differ, with the largest difference of each.
         unpaired: modules of A that have no counterpart in B by name.
         same_input: B was given A's pixels; otherwise each its own.

@@ -141,7 +141,7 @@ class OnnxModel:
     """A PoseModel around an ONNX graph; from samples to keypoints it needs no torch.
 
     Attributes:
-        graph: called with numpy arrays; of an ONNX file, or of another format with the same manners.
+        graph: called with numpy arrays; of an ONNX file, or of another format with the same interface.
         facts: how it is fed and read.
     """
 

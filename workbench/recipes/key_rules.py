@@ -60,7 +60,7 @@ _STEPS = {
     ),
     "RandomFlip": frozenset(("type", "prob", "direction")),
 }
-# Read in places where many classes read keys of their own: only a near miss is told.
+# Read in places where many classes read keys of their own: only a near miss is reported.
 _LOADER = _keys(
     "batch_size num_workers persistent_workers sampler dataset drop_last pin_memory collate_fn batch_sampler "
     "prefetch_factor timeout num_batch_per_epoch worker_init_fn shuffle"

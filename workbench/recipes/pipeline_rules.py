@@ -180,7 +180,7 @@ def _differing(
     cause: str,
     named: set[str],
 ) -> Iterator[AuditFinding]:
-    """A finding for each key that a part of a config and the head's decoder give other values, told once."""
+    """A finding for each key that a part of a config and the head's decoder give other values, once."""
     for key in dict.fromkeys(keys):
         a, b = (_listed(one.get(key, _OF_CODEC[key])) for one in (mine, decoder))
         if a != b and key not in named:

@@ -183,7 +183,7 @@ def _early_end(subject: Subject, epochs: float, source: str) -> Iterator[AuditFi
 
 
 def _last_fall(entry: Mapping[str, Any], each: float) -> float:
-    """The epoch after which a scheduler leaves the rate as it is; inf where that is not told.
+    """The epoch after which a scheduler leaves the rate as it is; inf where it is unknown.
 
     Args:
         entry: of the scheduler.
@@ -282,7 +282,7 @@ def _plain_files(made: Decisions) -> Iterator[AuditFinding]:
         if not words & {"val", "valid", "validation"}:
             continue
         same = next((other for other, held, its in named if "train" in its and held == value), None)
-        # `train_annotations` and `val_annotations` are fields of every layout, told above.
+        # `train_annotations` and `val_annotations` are fields of every layout, reported above.
         if same is not None and made.get("val.annotations") != value:
             yield finding(
                 "error",

@@ -286,7 +286,7 @@ def _mosaic(features: Float[np.ndarray, "2 C h w"]) -> Float[np.ndarray, "rows c
 BINS = 41
 # Foreground: cells above this share of the teacher's highest value.
 LEVEL = 0.1
-# Stem channels that are shown, and the most cells along a side of one: more are not told apart on a screen.
+# Stem channels that are shown, and the most cells along a side of one: a screen cannot show more.
 FEATURES, FEATURE_SIDE = 12, 64
 
 
@@ -311,7 +311,7 @@ def distil(
         epochs: how often to look; 0 looks at the student as it is and trains nothing.
         foreground: weight of the cells in the teacher's peaks, 0 for the plain error.
         device: where to train.
-        on_epoch: told each row of the table.
+        on_epoch: called with each row of the table.
 
     Raises:
         ValueError: the two do not fit together, or there are fewer steps than epochs.

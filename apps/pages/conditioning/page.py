@@ -157,7 +157,7 @@ QUESTIONS: dict[str, tuple[str, str]] = {
     "effect": ("Effect of the condition", "Does it change anything, in training and in predict?"),
     "film": ("γ and β", "What do scale and shift do to the features?"),
     "epochs": ("γ, β and gate over training", "Do they ever differ between images?"),
-    "features": ("Features", "How much is left after conditioning?"),
+    "features": ("Features", "How much of the features remains after conditioning?"),
     "refiner": ("Refiner", "What does one uncertain keypoint do to the scores of the others?"),
     "parts": ("With and without", "What does each part cost or give?"),
     "gradients": ("Gradients", "Which parts does the training loss reach?"),

@@ -206,7 +206,7 @@ class GroupingPage(DeclaredPage):
     """One image's stored output grouped live by other rules, every step, and AP on the set."""
 
     path, prefix, title, parent = "grouping", "grp", "Live grouping", "Grouping"
-    question = "Which detections are joined into people, and what changes with other grouping rules?"
+    question = "Which detections are grouped into one person, and what changes with other grouping rules?"
     address = (*SUBJECT, *(f"k.{name}" for name in NAMES))
 
     def __init__(self, context: Context) -> None:

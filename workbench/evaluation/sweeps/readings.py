@@ -127,7 +127,7 @@ def reader_for(
         boxes: that are cropped; None for the annotations' own.
 
     Raises:
-        KeyError: no such ablation or variant; the nearest names are told.
+        KeyError: no such ablation or variant; the message lists near names.
         NotAvailable: ablations for another kind of model.
         ValueError: boxes for a bottom-up model.
     """

@@ -1,4 +1,4 @@
-"""Where does a transformer look for each keypoint, over all layers and in each head?
+"""Which image patches does a transformer attend to for each keypoint, over all layers and in each head?
 
 A keypoint is read at the token under its peak. Rollout follows that token's attention back through all layers
 to the patches of the input; a single head shows one layer. Attention is where information may come from, not

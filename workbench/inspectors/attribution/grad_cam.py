@@ -1,4 +1,4 @@
-"""Which places of a layer raise the answer for each keypoint?
+"""Which locations of a layer increase the output for each keypoint?
 
 Grad-CAM: the channels of a layer are weighted by how much they raise the target, and added up. With the mean
 of the gradient over all places, as published, the map shows wherever such features occur, also where this

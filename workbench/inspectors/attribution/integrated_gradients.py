@@ -1,4 +1,4 @@
-"""Which pixels add up to the answer for one keypoint?
+"""How much does each pixel contribute to the output for one keypoint?
 
 Integrated gradients: from a baseline without image to the image in small steps, the gradients of the target
 are added up. Their sum is the rise of the target from baseline to image; what is missing is the error of the

@@ -1,4 +1,4 @@
-"""What does covering a part of the image do to the answer for each keypoint?
+"""How much does the output for each keypoint fall when a part of the image is covered?
 
 A window is moved over the network's input; where covering lowers the target, the network needs what is there.
 Unlike a gradient this is an intervention: it says what happens, not what would for a very small change.

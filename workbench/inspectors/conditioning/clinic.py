@@ -130,10 +130,10 @@ class Clinic(Report):
         asked = (
             ("Do AP and AR change in opposite directions?", self.curves),
             ("Is AP lost by the order of the poses, or by the place of the keypoints?", self.ranking),
-            ("Does inference do what training did?", self.paths),
+            ("Do the training pass and the inference pass compute the same?", self.paths),
             ("Does the condition change anything, in training and in predict?", self.effect),
             ("What do γ and β do to the features?", self.film),
-            ("How much of the features is left after conditioning?", self.features),
+            ("How much of the features remains after conditioning?", self.features),
             ("What does one uncertain keypoint do to the scores of the others?", self.scores),
             ("What does each part cost or give?", self.ablation),
             ("Which parts does the training loss reach?", self.gradients),

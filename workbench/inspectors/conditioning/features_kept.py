@@ -1,4 +1,4 @@
-"""How much of the features is left after conditioning, by length of the channels and by directions used?
+"""How much of the features remains after conditioning: norm of the channels and effective rank?
 
 A part that deletes channels leaves fewer directions (effective rank) for the head to read; one that only
 rescales them leaves the rank unchanged. If the number of directions is unchanged, the head can undo what the

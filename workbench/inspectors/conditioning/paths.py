@@ -1,4 +1,4 @@
-"""Does inference do what training did, tap by tap on the same input?
+"""Do the training pass and the inference pass compute the same, tap by tap on the same input?
 
 Both passes run on the same samples, with layers of libraries (dropout, normalisation) in evaluation mode, so
 that only the path differs. The first tap that differs is where the cause lies; all taps behind it only carry

@@ -1,4 +1,4 @@
-"""What moves in these samples when the condition, its part or the refiner is changed, one at a time?
+"""How far do the keypoints move when the condition, a part of it or the refiner is changed, one at a time?
 
 Every row is one pass with one intervention. A row that moves nothing names a part that does not reach the
 output along that path; a condition that can be zeros, noise or another image's without moving anything is not

@@ -1,4 +1,4 @@
-"""How far do the later answers move when one token is slightly wrong?
+"""How far do the later predictions move when one token is slightly wrong?
 
 The token is moved by a known distance in several directions. In the forced columns all other tokens are
 true, so the effect is that of the one token; in the free columns the model reads its own later answers, so

@@ -1,4 +1,4 @@
-"""How many true tokens does a rollout need before it finds the remaining keypoints?
+"""How many ground-truth tokens does a rollout need before it finds the remaining keypoints?
 
 At k = 0 the model is free-running, at k = K teacher-forced. A curve that rises early means that the first
 steps are wrong; one that rises evenly means that errors accumulate; a flat one means that the tokens before

@@ -327,7 +327,7 @@ def load(opening: Opening) -> tuple[Cape, LoadReport]:
 def write(model: Cape, path: Path, epoch: int, **facts: Any) -> None:
     """The weights and all that is needed to open them, in mmengine's layout: meta and state_dict.
 
-    The defects of the code that trained it are told as well: without them the weights mean something else.
+    The defects of the code that trained it are stored as well: without them the weights mean something else.
 
     Args:
         model: to be written.

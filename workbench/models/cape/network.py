@@ -66,7 +66,7 @@ class Defects:
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """What every step may look at, made once per image.
+    """Keys and values that every step attends to, computed once per image.
 
     Attributes:
         position: of every step, with the support keypoint it is to find; the last is the end's.
@@ -83,7 +83,7 @@ class Surroundings:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """What the decoder says at T steps.
+    """Outputs of the decoder at T steps.
 
     Attributes:
         layers: coordinates in 0..1 after each layer.
@@ -101,7 +101,7 @@ class Steps:
 
 
 class Decoder(nn.Module):
-    """A stack of layers, each of which moves the point a little further."""
+    """A stack of layers, each of which refines the estimated coordinates."""
 
     def __init__(self, width: int, heads: int, layers: int, steps: int) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class Decoder(nn.Module):
         """
         K = support.shape[1]
         order = self.position[:K]
-        # Each step is told which support keypoint it is to find; the source leaves that to attention alone.
+        # Each step reads which support keypoint it is to find; the source leaves that to attention.
         identity = self.pointer(nn.functional.pad(support, (0, 0, 0, 1)))
         return Surroundings(
             self.position[: K + 1] + identity,
@@ -176,7 +176,7 @@ class Decoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """One look back, one at the support, one at the image."""
+    """Causal self-attention, then cross-attention to the support, then to the image."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -264,7 +264,7 @@ class Size:
 
     @classmethod
     def of(cls, value: Any) -> Size:
-        """The size that a checkpoint tells.
+        """The size that a checkpoint states.
 
         Raises:
             ValueError: a key that is none, or a value of another type.
