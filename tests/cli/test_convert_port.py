@@ -49,7 +49,7 @@ def test_convert_says_where_a_config_json_would_be_written(workbench, original, 
     code, out, _ = workbench("convert", original, "--to", "hf", "--out", tmp_path / "a.safetensors")
     assert code == 0
     assert "written beside a file called model.safetensors" in out
-    code, out, _ = workbench("convert", original, "--to", "hf", "--out", tmp_path / "b.pth", "--no-check")
+    code, out, _ = workbench("convert", original, "--to", "hf", "--out", tmp_path / "b.PTH", "--no-check")
     assert "outputs were not compared" in out
 
 

@@ -196,13 +196,13 @@ def test_the_report_is_plain_data_and_a_picture(people):
 
 
 def test_the_verb_writes_the_picture_and_refuses_in_one_sentence(workbench, tmp_path):
-    picture = tmp_path / "views.png"
+    picture = tmp_path / "views.PNG"
     code, out, err = workbench(
         "data", "augment", "--demo", "--samples", "1", "--draws", "2", "--out", picture, "--json"
     )
     assert code == 0, err
     assert json.loads(out)["views"] == 2
-    assert picture.is_file()
+    assert picture.read_bytes().startswith(b"\x89PNG")  # and no HTML, whatever the case of the ending
     (tmp_path / "bad.py").write_text("import os\nos.system('true')\n")
     for words, message in (
         ((), "expected a config and --data"),
