@@ -55,7 +55,7 @@ def test_group_tells_who_is_there_and_why(workbench, perfect, tmp_path):
     assert len(grouped) == detected - filled
     first, last = facts["trace"][0], facts["trace"][-1]
     assert first["outcome"] == "new"
-    assert first["why"] == "started person 0: no person exists yet"
+    assert first["why"] == "started person 0: no person from an earlier keypoint"
     assert last["outcome"] == "joined"
     assert last["why"].startswith(f"joined person {last['person']}: tag distance 0.0")
     code, printed, _ = workbench("group", "any.pth", "--image", perfect)

@@ -148,7 +148,7 @@ def test_predictions_are_written_as_json(workbench, tmp_path, image):
     out = tmp_path / "predictions.json"
     code, said, err = workbench("predict", "--adapter", TINY, "--image", image, "--out", out)
     assert code == 0, err
-    assert "1 instances in 1 pictures; boxes: whole image" in said
+    assert "1 instance in 1 image; boxes: whole image" in said
     assert len(json.loads(out.read_text())["instances"]) == 1
 
 

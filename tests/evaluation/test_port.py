@@ -98,8 +98,8 @@ def test_the_first_place_that_differs_is_where_the_difference_was_planted(change
     assert all(not tap.differs and tap.relative < 1e-6 for tap in report.taps[:first])
     assert report.taps[first].relative > 1e-5
     assert bool(report.differing_weights) is weights_differ
-    assert f"part at {place}" in report.summary()
-    wanted = "where both should have the same ones" if weights_differ else "look at the code of"
+    assert f"first differ at {place}" in report.summary()
+    wanted = "if both should have the same weights" if weights_differ else "look at the code of"
     assert wanted in report.summary()
 
 

@@ -97,7 +97,7 @@ def as_text(found: Converted) -> str:
     lines = [found.summary(), *(f"  written   {file}" for file in found.files)]
     lines += [f"  note      {note}" for note in found.notes]
     lines += [f"  dropped   {name}, as --drop says" for name in found.dropped]
-    lines += [f"  left      {text}; it stays in {found.file} alone" for text in found.left]
+    lines += [f"  left out  {text} (only in {found.file})" for text in found.left]
     if found.config is not None and len(found.files) == 1:
         lines.append(
             "  config    transformers also needs a config.json (--json prints it); it is written beside a "

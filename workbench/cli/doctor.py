@@ -42,7 +42,7 @@ def _explained(error: str) -> Answer:
     if found is None:
         text = "this message is not known; `workbench doctor` without --error checks the installed versions"
         return Answer({"error": error, "known": False, "cause": None, "version": None, "do": None}, text)
-    blame = "installed versions are the cause" if found.version else "no installed version is to blame"
+    blame = "installed versions are the cause" if found.version else "no installed version is the cause"
     text = f"{error}\n\n{found.cause}\n{blame}.\nWhat to do: {found.do}"
     return Answer({"error": error, "known": True, **dataclasses.asdict(found)}, text)
 

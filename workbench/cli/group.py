@@ -194,7 +194,7 @@ def why(outcome: str, person: int | None, distances: Any) -> str:
         return "dropped: the limit of people is reached"
     if outcome == "overwrote":
         return f"replaced the keypoint of person {person}: its tag equals that person's first tag"
-    return f"started person {person}: {nearest or 'no person exists yet'}"
+    return f"started person {person}: {nearest or 'no person from an earlier keypoint'}"
 
 
 def _described(sample: Sample, people: People, steps: list[dict[str, Any]]) -> list[str]:

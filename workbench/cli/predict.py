@@ -26,6 +26,7 @@ from workbench.cli.options import (
 )
 from workbench.cli.output import Answer, check_file
 from workbench.core.files import write_text
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from workbench.cli.pictures import Boxes, Picture
@@ -228,7 +229,8 @@ def _text(facts: dict[str, Any]) -> str:
     """One line for each instance, up to twenty, then what was assumed."""
     names = facts["skeleton"]["keypoints"]
     count = len(facts["instances"])
-    lines = [f"{facts['model']}: {count} instances in {facts['pictures']} pictures; boxes: {facts['boxes']}"]
+    found = f"{counted(count, 'instance')} in {counted(facts['pictures'], 'image')}"
+    lines = [f"{facts['model']}: {found}; boxes: {facts['boxes']}"]
     for one in facts["instances"][:20]:
         frame = f" frame {one['frame']}" if "frame" in one else ""
         box = ", ".join(f"{v:.0f}" for v in one["box"])
@@ -236,7 +238,7 @@ def _text(facts: dict[str, Any]) -> str:
         least = int(np.argmin(one["scores"]))
         lines.append(
             f"{Path(one['image']).name}{frame}  box {box}  score {one['score']:.2f}  "
-            f"{given} of {len(names)} keypoints, least sure of {names[least]} ({one['scores'][least]:.2f})"
+            f"{given} of {len(names)} keypoints, lowest score {one['scores'][least]:.2f} ({names[least]})"
         )
     if count > 20:
         lines.append(f"... {count - 20} more; --json or --out FILE.json gives all")

@@ -49,7 +49,7 @@ def command(
         "dimension": int(text.keypoint_vectors.shape[1]),
         "nearest": report.table(),
     }
-    lines = [report.summary(), f"{facts['dimension']} numbers a sentence", ""]
+    lines = [report.summary(), f"{facts['dimension']} dimensions per sentence vector", ""]
     lines += [
         f"{row[of[:-1]]:14}  " + ", ".join(str(row[key]) for key in row if key.startswith("nearest"))
         for row in report.table()

@@ -266,7 +266,7 @@ def _read(name: str, folder: Path) -> PoseSet:
     found = read_coco(folder / "annotations.json", folder / "images")
     if absent := found.absent_images():
         raise FileNotFoundError(f"{len(absent)} pictures are absent, the first is {absent[0].name}")
-    return replace(found, name=name, source=f"{DESCRIPTIONS[name]}; drawing {VERSION}")
+    return replace(found, name=name, source=f"{DESCRIPTIONS[name]}; version {VERSION} of the drawing code")
 
 
 def _draw(scenes: SceneSet, folder: Path, progress: Callable[[int, int], None] | None) -> None:

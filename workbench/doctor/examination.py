@@ -123,13 +123,13 @@ PACKAGES: dict[str, str] = {
     "mmcv-lite": "mmpose",
     "mmcv": "mmpose, in place of mmcv-lite, with compiled operations",
     "mmdet": "detectors as mmdet configs; not needed otherwise",
-    "mmpretrain": "nothing: ViTPose's backbone is built without it",
+    "mmpretrain": "not needed: ViTPose's backbone is built without it",
     "xtcocotools": "mmpose's CocoMetric; replaced by pycocotools",
-    "pycocotools": "the oracle of the evaluator, and mmpose's CocoMetric",
-    "chumpy": "nothing: only mmpose's requirements name it",
+    "pycocotools": "the reference of the evaluator's tests, and mmpose's CocoMetric",
+    "chumpy": "not needed: only mmpose's requirements name it",
     "setuptools": "mmengine, which imports pkg_resources",
     "six": "mmpose",
-    "torchvision": "nothing: mmpose's requirements bring it",
+    "torchvision": "not needed: mmpose's requirements install it",
     "transformers": "sentence-transformers",
     "sentence-transformers": "text encoders",
     "opencv-python": "images, videos, crops",
@@ -138,13 +138,13 @@ PACKAGES: dict[str, str] = {
     "scipy": "assignments and statistics",
     "gradio": "the app",
     "plotly": "figures",
-    "kaleido": "nothing: figures are saved as HTML",
+    "kaleido": "not needed: figures are saved as HTML",
     "captum": "attribution",
     "onnx": "opening ONNX files",
     "onnxruntime": "running ONNX files",
     "pyarrow": "predictions as Parquet",
     "duckdb": "queries over Parquet of several epochs",
-    "safetensors": "nothing: opened without it",
+    "safetensors": "not needed: its files are read without it",
     "typer": "the command line",
     "jupyterlab": "notebooks",
     "ipywidgets": "notebooks",
@@ -552,4 +552,5 @@ def _device(probe: Probe | None) -> str:
         if probe.facts.get("cuda")
         else "CPU build of torch"
     )
-    return f"CPU, {probe.facts.get('threads')} threads ({built})"
+    threads = probe.facts.get("threads")
+    return f"CPU, {threads} {'thread' if threads == 1 else 'threads'} ({built})"

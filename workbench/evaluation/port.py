@@ -98,12 +98,12 @@ class PortReport(Report):
                 f"relative difference {worst:.2g}); {self.weights}"
             )
         tap = next(tap for tap in self.taps if tap.name == self.first_difference)
-        by = f"a relative difference of {tap.relative:.2g}"
+        by = f"relative difference {tap.relative:.2g}"
         by = by if math.isfinite(tap.relative) else tap.note or "values that are all zero in A"
         count = len(self.agreeing)
         before = f"the {count} places before it agree" if count > 1 else "the place before it agrees"
         before = before if count else "it is the first place"
-        return f"{self.a} and {self.b} part at {tap.name}, by {by}; {before}; {self._advice()}"
+        return f"{self.a} and {self.b} first differ at {tap.name} ({by}); {before}; {self._advice()}"
 
     def _advice(self) -> str:
         if self.first_difference == INPUT:
@@ -112,7 +112,7 @@ class PortReport(Report):
                 "and the warp"
             )
         if self.differing_weights:
-            return f"{self.weights}: where both should have the same ones, convert or load one of them again"
+            return f"{self.weights}: if both should have the same weights, convert or load one of them again"
         return (
             f"{self.weights}: look at the code of {self.first_difference} and at what lies between it and "
             "the place before"

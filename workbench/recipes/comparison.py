@@ -231,7 +231,7 @@ def _difference(field: Field, decisions: Decisions, recipe: Recipe, expected: An
     if field.compare == "size" and is_turned(found.value, expected):
         severity, cause = "error", "width and height exchanged"
         order = "(height, width)" if name == "backbone.img_size" else "(width, height)"
-        why = f"The order here is {order}: exchanged, a standing person is pressed into a lying map. {why}"
+        why = f"The order is {order}: exchanged, it squeezes an upright person into a landscape crop. {why}"
     absent = "" if found.written else " (not written: the framework's own value)"
     source = recipe.source_of(name)
     if field.source and not field.source.startswith("the recipe"):

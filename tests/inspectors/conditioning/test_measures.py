@@ -166,7 +166,7 @@ def test_epochs_stand_side_by_side():
     reports = [of_film(network(**healthy(neck={"gate_value": gate}))) for gate in (0.1, 0.4)]
     report = over_epochs(reports)
     assert report.gate.tolist() == pytest.approx([0.1, 0.4])
-    assert "the gate goes from 0.1 to 0.4" in report.summary()
+    assert "the gate changes from 0.1 to 0.4" in report.summary()
     assert report.plot().data
     with pytest.raises(ValueError, match="at least one checkpoint"):
         over_epochs([])

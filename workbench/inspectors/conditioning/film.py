@@ -481,7 +481,7 @@ class OverEpochs(Report):
     def summary(self) -> str:
         median = len(QUANTILES) // 2
         gate = (
-            f"the gate goes from {self.gate[0]:.3g} to {self.gate[-1]:.3g}"
+            f"the gate changes from {self.gate[0]:.3g} to {self.gate[-1]:.3g}"
             if np.isfinite(self.gate).all()
             else "no gate is known"
         )

@@ -69,7 +69,7 @@ class GroupingCosts(Report):
                 f"{where}: no heatmap value exceeds the detection threshold, so no person gets this keypoint"
             )
         if not len(self.means):
-            return f"{where}: no person exists yet; {len(self.values)} detections start people"
+            return f"{where}: no person exists yet, so each of the {len(self.values)} detections starts one"
         joined = sum(outcome == "joined" for outcome in self.outcomes)
         far = [self.distances[m, p - 1] for m, p in enumerate(self.people)
                if p is not None and self.outcomes[m] == "joined"]  # fmt: skip

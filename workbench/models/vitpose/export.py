@@ -70,9 +70,9 @@ class Conversion:
         if self.max_abs is None:
             return f"{text}; outputs were not compared"
         verdict = (
-            "outputs are equal" if self.max_abs == 0 else f"outputs differ by at most {self.max_abs:.2g}"
+            "outputs are equal" if self.max_abs == 0 else f"outputs differ by {self.max_abs:.2g} at most"
         )
-        return f"{text}; {verdict} (heatmaps up to {self.largest:.3g}, one random input)"
+        return f"{text}; {verdict} for one random input (largest heatmap value {self.largest:.3g})"
 
 
 def convert(
@@ -180,7 +180,7 @@ def _left(checkpoint: Checkpoint, meta: dict[str, Any]) -> tuple[str, ...]:
     if checkpoint.config_text:
         left.append("its training config")
     others = [name for name in checkpoint.meta if name not in meta]
-    left += [f"entries about its training: {', '.join(others[:6])}"] if others else []
+    left += [f"training state: {', '.join(others[:6])}"] if others else []
     return tuple(left)
 
 

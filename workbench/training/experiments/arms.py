@@ -78,8 +78,11 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
         Experiment(
             "identity-start",
-            "Does FiLM have to begin as the identity?",
-            (Arm("random start", {"init": "random"}), Arm("identity start", {"init": "identity"})),
+            "Does FiLM need to be initialised as the identity?",
+            (
+                Arm("random start", {"init": "random"}),
+                Arm("identity start", {"init": "identity"}),
+            ),
         ),
         Experiment(
             "residual",
@@ -92,7 +95,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
         Experiment(
             "better-text",
-            "Does a sentence about each image's species say more than one for all?",
+            "Is AP higher with one sentence per species than with one sentence for all images?",
             (
                 AS_IT_IS,
                 Arm("each image its species", {"text_from": "each"}, text="each species"),
