@@ -48,10 +48,7 @@ DEMO_PART = "tags"
 Match = Annotated[float | None, option("--match", "A reported AP: name the variant with the nearest AP.")]
 Maps = Annotated[
     str | None,
-    option(
-        "--maps",
-        "Tag maps, comma separated: add a variant where all keypoints use their mean.",
-    ),
+    option("--maps", "Tag maps, comma separated: add a variant where all keypoints use their mean."),
 ]
 DEMO_IMAGES = 16
 

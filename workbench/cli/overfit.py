@@ -92,8 +92,7 @@ Bisect = Annotated[bool, option("--bisect/--no-bisect", "Find the cause of a fai
 Seed = Annotated[int, option("--seed", "Seed of the initial weights and of every step.")]
 
 Folder = Annotated[
-    Path | None,
-    option("--out", "Folder for rows and snapshots; the same command resumes from it."),
+    Path | None, option("--out", "Folder for rows and snapshots; the same command resumes from it.")
 ]
 
 

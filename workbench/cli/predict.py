@@ -45,8 +45,7 @@ Threshold = Annotated[float, option("--threshold", "Draw keypoints with at least
 Drawn = Annotated[
     Path | None,
     option(
-        "--out",
-        "Draw into an image, a video or a folder (several files); or write the keypoints (.json).",
+        "--out", "Draw into an image, a video or a folder (several files); or write the keypoints (.json)."
     ),
 ]
 

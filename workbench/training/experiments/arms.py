@@ -79,10 +79,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment(
             "identity-start",
             "Does FiLM need to be initialised as the identity?",
-            (
-                Arm("random start", {"init": "random"}),
-                Arm("identity start", {"init": "identity"}),
-            ),
+            (Arm("random start", {"init": "random"}), Arm("identity start", {"init": "identity"})),
         ),
         Experiment(
             "residual",
