@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import fcntl
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -20,14 +21,17 @@ VERSION = 1
 
 
 def cached_folder(name: str, make: Callable[[Path], None]) -> Path:
-    """A folder in the cache; `make` fills it at the first call."""
+    """A folder in the cache; `make` fills it at the first call, and other processes wait for it."""
     folder = cache_folder() / name
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
-            (Path(beside) / "made").mkdir()
-            make(Path(beside) / "made")
-            if not folder.is_dir():  # another process may have been faster
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+                (Path(beside) / "made").mkdir()
+                make(Path(beside) / "made")
                 (Path(beside) / "made").rename(folder)
     return folder
 
