@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from tests.diagnosis.planted_labels import each, half_as_large, image_files, leaked_copies
+from tests.diagnosis.planted_labels import (
+    each,
+    half_as_large,
+    image_files,
+    leaked,
+    leaked_copies,
+    other_training_set,
+)
+from tests.diagnosis.planted_seconds import leaked_again
+from tests.diagnosis.planted_thirds import leaked_mirrored
 from tests.diagnosis.systems import RTMPOSE
 from workbench.core import Batch, Outputs, Sample
 from workbench.core.wrapping import Wrapper
@@ -178,6 +187,26 @@ def test_a_part_of_a_validation_picture_in_the_training_is_found_by_its_pose_and
     found = diagnose(targets, level="files", causes=[TrainingImages()], **options).findings
     assert [one.cause for one in found] == ["training images in the validation set"]
     assert "cut or scaled" in found[0].evidence
+
+
+LEAK = ["training images in the validation set"]
+
+
+@pytest.mark.parametrize(
+    ("make", "found", "said"),
+    [
+        (leaked(0.15, with_checkpoint=False), LEAK, ""),
+        (leaked_again(0.3, RTMPOSE), LEAK, ""),
+        (leaked_mirrored(0.3, RTMPOSE), LEAK, "of them mirrored"),
+        (other_training_set(), [], ""),
+    ],
+    ids=["copied", "stored anew", "mirrored", "others of the same names"],
+)
+def test_validation_pictures_in_the_training_are_found(make, found, said, tmp_path):
+    targets, options = make(tmp_path)
+    report = diagnose(targets, level="files", causes=[TrainingImages()], **options)
+    assert [one.cause for one in report.findings] == found, report.text()
+    assert all(said in one.evidence for one in report.findings)
 
 
 def on_copies(pose_set, part, factor):
