@@ -121,10 +121,21 @@ def job_html(job: Job | None, test_id: str = "job-status", cancelled: str = "Can
         return f"<div {mark}>{html.escape(cancelled)}</div>"
     left = job.seconds_left
     far = job.step or (f"{job.done} of {job.total}" if job.total else "running")
-    text = "waiting for its turn" if job.state == "queued" else far
+    text = f"waiting for its turn; {job.waits_for}" if job.waits_for else far
     text += f", {left:.0f} s left" if left is not None and left >= 1 else ""
     bar = f'<progress max="{max(1, job.total)}" value="{job.done}"></progress>'
-    return f"<div {mark}>{html.escape(f'{job.title}: {text}')}{bar}</div>"
+    return (
+        f"<div {mark} data-job={job.id}>{html.escape(f'{job.title}: {text}')}{bar}{_cancel_left(job)}</div>"
+    )
+
+
+def _cancel_left(job: Job) -> str:
+    """A button that ends what a job waits for, where no page is open any more that shows it."""
+    first = next(iter(job.before), None) if job.state == "queued" else None
+    if first is None or first.cancelled() or not first.left:
+        return ""
+    button = f'<button type="button" data-cancel-job="{first.id}">Cancel that job</button>'
+    return f'<span class="wb-buttons">No open page shows that job. {button}</span>'
 
 
 # Report sections.

@@ -93,9 +93,12 @@ is the page's own text.
 page shows, nothing fetched from elsewhere; 409 with the reason where it shows no answer yet.
 
 **GET jobs** -> ``[JOB]``; **GET jobs/{id}** -> JOB; **POST jobs/{id}/cancel** -> JOB: those of Compare.
-Those of the pages, which may be about a user's own files, are not listed.
+Those of the pages, which may be about a user's own files, are not listed; one that no open page shows, and
+for which another waits, can be cancelled as well -> ``{id, state}``. **POST jobs/left** ``?ids=a,b``: a page
+that showed these jobs is closed.
 ``JOB = {id, title, state: "queued" | "running" | "done" | "failed" | "cancelled", done, total,
-seconds_left (null while unknown), error: null or one sentence}``.
+seconds_left (null while unknown), error: null or one sentence, waits_for: a clause, "" where it does not
+wait for another job}``.
 """
 
 from __future__ import annotations
@@ -424,10 +427,19 @@ def _add_jobs(routes: APIRouter, context: Context) -> None:
         return as_json(request, listed_job(context, identity).facts())
 
     def cancel(request: Request, identity: str) -> Response:
-        job = listed_job(context, identity)
+        job = context.jobs.get(identity)
+        if not (job.listed or (job.left and context.jobs.waiting(job))):
+            listed_job(context, identity)
         job.cancel()
-        return as_json(request, job.facts())
+        return as_json(request, job.facts() if job.listed else {"id": job.id, "state": job.state})
 
+    def left(request: Request, ids: str) -> Response:
+        for job in context.jobs.all():
+            if job.id in ids.split(",", MOST_ITEMS)[:MOST_ITEMS]:
+                job.leave()
+        return as_json(request, {})
+
+    routes.add_api_route("/jobs/left", with_errors(left), methods=["POST"], response_model=None)
     routes.add_api_route(
         "/jobs/{identity}/cancel", with_errors(cancel), methods=["POST"], response_model=None
     )

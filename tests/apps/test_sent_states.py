@@ -104,6 +104,34 @@ def test_the_jobs_of_what_one_user_sent_are_not_listed(server, server_app):
     assert ended.wait(30)
 
 
+def test_a_job_that_no_page_shows_can_be_cancelled_by_whoever_waits_for_it(server, server_app, monkeypatch):
+    """It held up every other one, and the page that waited did not say for what."""
+    from apps.pages.sections import job_html
+    from workbench.core import job as core
+
+    monkeypatch.setattr(core, "LEFT_SECONDS", 0.3)
+    monkeypatch.setattr(core, "ASKS_SECONDS", 0.1)
+    jobs, api = server_app.state.context.jobs, f"{server}workbench/api/jobs"
+    first = jobs.start("left", "audit of secret.py", lambda job: job._stop.wait(60), "own queue")
+    jobs.latest("left")
+    httpx.post(f"{api}/left", params={"ids": f"job-0,{first.id}"}).raise_for_status()
+    waiting.until(lambda: first.left)
+    assert httpx.post(f"{api}/{first.id}/cancel").status_code == 404  # it holds up nobody
+    second = jobs.start("second", "a <b>", lambda job: None, "own queue")
+    shown = job_html(second)
+    assert "a &lt;b&gt;: waiting for its turn; another job runs first" in shown
+    assert f'data-cancel-job="{first.id}"' in shown
+    assert "secret" not in shown
+    jobs.latest("left")  # another page asks
+    assert "data-cancel-job" not in job_html(second)
+    assert httpx.post(f"{api}/{first.id}/cancel").status_code == 404
+    waiting.until(lambda: first.left)
+    answer = httpx.post(f"{api}/{first.id}/cancel")
+    assert (answer.status_code, set(answer.json())) == (200, {"id", "state"})
+    assert second.wait(10)
+    assert (first.cancelled(), second.state) == (True, "done")
+
+
 def test_a_refusal_does_not_repeat_megabytes_that_were_sent(server, gradio_app):
     number = next(fn._id for fn in gradio_app.fns.values() if fn.api_name == "checkpoint")
     body = {"data": ["a" * 2_000_000], "fn_index": number, "session_hash": "long-text"}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.waiting import until
+from workbench.core.job import ASKS_SECONDS, LEFT_SECONDS
 
 
 def wait(job, *states, seconds=5):
@@ -65,6 +67,45 @@ def test_one_job_at_a_time_and_a_waiting_one_can_be_cancelled(jobs):
     wait(first, "cancelled")
     wait(jobs.start("c", "c", lambda job: None), "done")
     assert second.state == "cancelled"
+
+
+def test_a_waiting_job_says_which_one_runs_and_how_far_it_is(jobs):
+    first = jobs.start("a", "a comparison", endless, listed=True)
+    until(lambda: first.total)
+    first.progress(1, 4)
+    first._started -= 10
+    second, third = (jobs.start(key, "own file", lambda job: None) for key in "bc")
+    assert (first.waits_for, first.before, third.before) == ("", [], [first, second])
+    assert second.facts()["waits_for"] == "a comparison runs first (25%, 30 s left)"
+    assert third.waits_for == "a comparison runs first (25%, 30 s left), 1 more after it"
+    first.listed = False  # what one user sent is not named to another
+    assert "comparison" not in second.waits_for
+    assert (jobs.waiting(first), jobs.waiting(third)) == (True, False)
+    first.cancel()
+    wait(third, "done")
+    assert (third.waits_for, third.before) == ("", [])
+
+
+def test_a_job_is_left_when_its_pages_are_closed_or_ask_no_more(jobs, monkeypatch):
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("workbench.core.job.time", clock)
+    job = jobs.start("a", "a", endless)
+    job.leave()
+    clock.now += 1000
+    assert not job.left  # no page has asked: whoever started it waits otherwise
+    assert jobs.latest("a") is job
+    clock.now += LEFT_SECONDS - 1
+    assert not job.left
+    clock.now += 2
+    assert job.left
+    jobs.latest("a")
+    job.leave()
+    assert not job.left  # another page may ask within this time
+    clock.now += ASKS_SECONDS + 1
+    assert job.left
+    jobs.latest("a")
+    assert not job.left
+    job.cancel()
 
 
 def test_other_devices_do_not_wait(jobs):

@@ -104,6 +104,12 @@ def version_of(path: Path) -> tuple[str, int, int]:
 # One record for long work: progress, remaining time, cancel; used by pages, notebooks and the command line.
 
 
+LEFT_SECONDS = 90.0
+"""A job that no page asks about for so long is left: a browser lets hidden pages ask once a minute."""
+
+ASKS_SECONDS = 5.0
+"""A page in sight asks several times in this time."""
+
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 Result = TypeVar("Result")
 
@@ -123,6 +129,7 @@ class Job:
         step: what it does at the moment, in a few words; "" where progress says enough.
         listed: everybody may see and cancel it.
         problem: the exception behind `error`.
+        asked: when a page last asked how far it is, on the monotonic clock; None where none ever did.
     """
 
     id: str
@@ -135,6 +142,8 @@ class Job:
     step: str = ""
     listed: bool = False
     problem: BaseException | None = field(default=None, repr=False)
+    asked: float | None = None
+    _queue: list[Job] = field(default_factory=list, repr=False)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
     _stoppers: list[Callable[[], None]] = field(default_factory=list, repr=False)
@@ -151,6 +160,40 @@ class Job:
         if self.state != "running" or not self.done or not self.total:
             return None
         return (time.monotonic() - self._started) / self.done * max(0, self.total - self.done)
+
+    @property
+    def left(self) -> bool:
+        """Whether the pages that asked how far it is are closed, or have not asked for `LEFT_SECONDS`."""
+        return self.alive and self.asked is not None and time.monotonic() - self.asked > LEFT_SECONDS
+
+    def leave(self) -> None:
+        """A page that asked is closed; another one that waits too will ask again."""
+        if self.asked is not None:
+            self.asked = time.monotonic() - LEFT_SECONDS + ASKS_SECONDS
+
+    @property
+    def before(self) -> list[Job]:
+        """Jobs of its queue that run or wait before it, the running one first."""
+        queued = list(self._queue)
+        place = next((n for n, one in enumerate(queued) if one is self), 0)
+        return [one for one in queued[:place] if one.alive]
+
+    @property
+    def waits_for(self) -> str:
+        """What it waits for, as a clause; "" where it does not wait.
+
+        The title of a job that works on what one user sent is not named.
+        """
+        before = self.before if self.state == "queued" else []
+        if not before:
+            return ""
+        first, *more = before
+        left = first.seconds_left
+        far = f"{first.done / first.total:.0%}" if first.total else ""
+        facts = ", ".join(filter(None, (far, "" if left is None else f"{left:.0f} s left")))
+        what = first.title if first.listed else "another job"
+        others = f", {len(more)} more after it" if more else ""
+        return f"{what} runs first{facts and f' ({facts})'}{others}"
 
     def progress(self, done: int, total: int) -> None:
         """Report how far it is, in units of the job's own.
@@ -215,6 +258,7 @@ class Job:
             "total": self.total,
             "seconds_left": None if left is None else round(left, 1),
             "error": self.error,
+            "waits_for": self.waits_for,
         }
 
 
@@ -287,6 +331,7 @@ class JobManager:
     def __init__(self, keep: int = 200) -> None:
         self._jobs: dict[str, Job] = {}
         self._queues: dict[str, ThreadPoolExecutor] = {}
+        self._lines: dict[str, list[Job]] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._keep = keep
@@ -310,6 +355,9 @@ class JobManager:
                 return living
             job = Job(f"job-{next(self._numbers)}", key, title, listed=listed)
             self._jobs[job.id] = job
+            line = self._lines.setdefault(device, [])
+            line[:] = [one for one in line if one.alive] + [job]
+            job._queue = line
             for old in [j for j in self._jobs.values() if not j.alive][: -self._keep]:
                 del self._jobs[old.id]
             queue = self._queues.setdefault(device, ThreadPoolExecutor(1, f"jobs on {device}"))
@@ -327,8 +375,15 @@ class JobManager:
         return self._jobs[identity]
 
     def latest(self, key: str) -> Job | None:
-        """The newest job of a key."""
-        return next((j for j in reversed(list(self._jobs.values())) if j.key == key), None)
+        """The newest job of a key; whoever asks waits for it (`Job.asked`)."""
+        found = next((j for j in reversed(list(self._jobs.values())) if j.key == key), None)
+        if found is not None:
+            found.asked = time.monotonic()
+        return found
+
+    def waiting(self, job: Job) -> bool:
+        """Whether another job waits for the end of this one."""
+        return any(job in one.before for one in self.all() if one.state == "queued")
 
     def all(self) -> list[Job]:
         """Every job remembered, oldest first."""

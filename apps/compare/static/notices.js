@@ -45,7 +45,7 @@ export class Notices {
       const epochs = comparison ? ` · ${comparison.epochs.filter((e) => e.ready).length} of ${comparison.epochs.length} epochs ready` : '';
       const queued = job.state === 'queued';
       const far = job.total ? ` · ${job.done} of ${job.total}` : queued ? '' : ' · starting';
-      const waiting = queued ? ' · waiting for another job' : '';
+      const waiting = queued ? ` · waiting for its turn${job.waits_for ? `; ${job.waits_for}` : ''}` : '';
       say(this.words, `${job.title}${far}${left ? ` · ${left} left` : ''}${epochs}${waiting}`);
       this.fill.style.width = `${100 * part}%`;
       this.meter.setAttribute('aria-valuenow', String(Math.round(100 * part)));

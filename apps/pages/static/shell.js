@@ -143,6 +143,18 @@
       } catch (error) { said.textContent = `The report was not made: ${error.message}`; }
       button.disabled = false;
     },
+    // Ends a job that no page shows any more, for which this page's job waits.
+    async cancel(button) {
+      if (button.disabled) return;
+      button.disabled = true;
+      const answer = await fetch(new URL(`workbench/api/jobs/${encodeURIComponent(button.dataset.cancelJob)}/cancel`, document.baseURI), { method: "POST" });
+      if (!answer.ok) button.replaceWith(JSON.parse(await answer.text()).error);
+    },
+    // The server cannot see that a page is closed while its jobs go on.
+    leave() {
+      const ids = [...document.querySelectorAll("[data-job]")].map((shown) => shown.dataset.job);
+      if (ids.length) navigator.sendBeacon(new URL(`workbench/api/jobs/left?ids=${ids.join(",")}`, document.baseURI));
+    },
     // State of a page's controls into its address; a list as words with commas, a plain value left out.
     keep(names, values, plain) {
       const word = (value) => (Array.isArray(value) ? value.join(",") : value === null || value === undefined ? "" : String(value));
@@ -211,8 +223,12 @@
     if (action.dataset.picture) wb.picture(action.dataset.picture, action.dataset.name);
     else if (action.dataset.file) wb.file(place, action.dataset.file);
     else if (action.dataset.link !== undefined) wb.link(action);
+    else if (action.dataset.cancelJob) wb.cancel(action);
     else wb.copy(place.querySelector("pre code").textContent, action);
   });
+  // Not on the click: the progress beside this button is written anew while it is pressed.
+  document.addEventListener("pointerdown", ({ target }) => target.dataset && target.dataset.cancelJob && wb.cancel(target));
+  window.addEventListener("pagehide", () => wb.leave());
   const watch = () => {
     apply();
     // Gradio sets its own class on the body when it starts; the rail appears later still.
