@@ -52,13 +52,13 @@ def widget_of(
     raise TypeError(f"no widget for control {name!r} of type {kind}")
 
 
-def knob(name: str, hint: object, default: Any, note: str = "") -> Component:
+def knob(name: str, hint: object, default: Any) -> Component:
     """The widget for one field.
 
     Raises:
         TypeError: the field's type has no widget; a mistake of the inspector's author.
     """
-    widget, arguments = widget_of(name, hint, default, note)
+    widget, arguments = widget_of(name, hint, default)
     return widget(**arguments)
 
 

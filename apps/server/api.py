@@ -472,12 +472,9 @@ def compact(facts: Any) -> bytes:
     return text.encode("utf-8", "replace")  # names out of files may hold halves of characters
 
 
-def as_json(request: Request, facts: Any, status: int = 200) -> Response:
+def as_json(request: Request, facts: Any) -> Response:
     """Facts as JSON; numbers that are not finite are null."""
-    response = sent(request, compact(facts), "application/json")
-    if response.status_code == 200:
-        response.status_code = status
-    return response
+    return sent(request, compact(facts), "application/json")
 
 
 def refusal(status: int, text: str, job: dict[str, Any] | None = None) -> Response:

@@ -39,10 +39,10 @@ def shown_scale(width: int, height: int) -> float:
     return min(1.0, LONGEST / max(width, height, 1))
 
 
-def jpeg(pixels: UInt8[np.ndarray, "H W 3"], quality: int = 88) -> tuple[bytes, float]:
+def jpeg(pixels: UInt8[np.ndarray, "H W 3"]) -> tuple[bytes, float]:
     """The image as JPEG no larger than LONGEST, and its scale."""
     pixels, scale = shown_pixels(pixels)
-    return encoded(pixels, quality), scale
+    return encoded(pixels, 88), scale
 
 
 def shown_pixels(pixels: UInt8[np.ndarray, "H W 3"]) -> tuple[UInt8[np.ndarray, "h w 3"], float]:

@@ -156,11 +156,11 @@ def epochs_in(folder: Path, root: Path) -> tuple[Epoch, ...]:
     return tuple(Epoch(i, n, well_formed(label), path) for i, ((n, label), path) in enumerate(named))
 
 
-def folders_below(root: Path, depth: int = DEPTH) -> Iterator[Path]:
+def folders_below(root: Path) -> Iterator[Path]:
     """The root and folders below it, sorted, hidden ones left out; links are not followed."""
     for here, names, _ in os.walk(root):
         level = len(Path(here).relative_to(root).parts)
-        names[:] = sorted(n for n in names if not n.startswith((".", "__"))) if level < depth else []
+        names[:] = sorted(n for n in names if not n.startswith((".", "__"))) if level < DEPTH else []
         yield Path(here)
 
 

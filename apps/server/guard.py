@@ -60,10 +60,10 @@ class Guard:
     Wrong passwords are slowed down.
     """
 
-    def __init__(self, app: Asgi, settings: Settings, limits: LoginLimits | None = None) -> None:
+    def __init__(self, app: Asgi, settings: Settings) -> None:
         self._app = app
         self._settings = settings
-        self._limits = limits or LoginLimits()
+        self._limits = LoginLimits()
         self._cookie = secrets.token_urlsafe(32)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

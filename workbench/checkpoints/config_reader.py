@@ -112,15 +112,12 @@ class AvailableConfig:
     missing: tuple[str, ...] = ()
 
 
-def read_available(
-    config: Path | str, root: Path | None = None, budget: Budget | None = None
-) -> AvailableConfig:
+def read_available(config: Path | str, root: Path | None = None) -> AvailableConfig:
     """As `read_config`, for a config that is looked at and not used: new style too, base files if there.
 
     Args:
         config: a file (.py, .json, .toml, .yaml) as Path, or the text of a Python config as str.
         root: folder that base files must lie in; None for the file's own folder.
-        budget: work and memory that may be spent; None for a new one.
 
     Raises:
         OSError: the file cannot be read.
@@ -131,7 +128,7 @@ def read_available(
         AvailableConfig(values={'width': 192}, missing=('../runtime.py',))
     """
     name = config.name if isinstance(config, Path) else "config"
-    reading = _Reading(budget or config_budget(name), partly=True)
+    reading = _Reading(config_budget(name), partly=True)
     if isinstance(config, Path):
         path = config.resolve()
         reading.root = (root or path.parent).resolve()

@@ -35,13 +35,12 @@ def read_npz(archive: Archive) -> Contents:
     return Contents("numpy archive", arrays, (), {} if archive.checksums else {"checksums": NO_CHECKSUMS})
 
 
-def load_npz(path: Path, names: Sequence[str], limit: int = 1 << 28) -> Mapping[str, np.ndarray]:
+def load_npz(path: Path, names: Sequence[str]) -> Mapping[str, np.ndarray]:
     """Arrays of an .npz file, by name; of any shape and plain type.
 
     Args:
         path: the file.
         names: of the arrays to read.
-        limit: bytes that one array may have.
 
     Raises:
         ValueError: it is no such file, damaged, or lacks one of them.
@@ -53,20 +52,16 @@ def load_npz(path: Path, names: Sequence[str], limit: int = 1 << 28) -> Mapping[
     for name in names:
         if f"{name}.npy" not in members:
             raise ValueError(f"{path.name} holds no array {name!r}")
-    return {name: _array(members[f"{name}.npy"], path.name, name, limit) for name in names}
+    return {name: _array(members[f"{name}.npy"], path.name, name, 1 << 28) for name in names}
 
 
-def load_npy(path: Path, limit: int = 1 << 30) -> np.ndarray:
+def load_npy(path: Path) -> np.ndarray:
     """The array of an .npy file, of any shape and plain type.
-
-    Args:
-        path: the file.
-        limit: bytes that it may have.
 
     Raises:
         ValueError: it is no such file, or damaged, or holds other things than numbers and text.
     """
-    return _array(FileRange(path, 0, path.stat().st_size), path.name, path.name, limit)
+    return _array(FileRange(path, 0, path.stat().st_size), path.name, path.name, 1 << 30)
 
 
 def _array(source: ByteSource, file: str, name: str, limit: int) -> np.ndarray:

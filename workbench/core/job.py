@@ -322,19 +322,14 @@ def stopped_by(stop: Callable[[], None]) -> Iterator[None]:
 
 
 class JobManager:
-    """All jobs of this process.
+    """All jobs of this process, of the ended ones the last 200."""
 
-    Args:
-        keep: ended jobs that are remembered.
-    """
-
-    def __init__(self, keep: int = 200) -> None:
+    def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
         self._queues: dict[str, ThreadPoolExecutor] = {}
         self._lines: dict[str, list[Job]] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._keep = keep
 
     def start(
         self, key: str, title: str, work: Callable[[Job], None], device: str = "cpu", *, listed: bool = False
@@ -358,7 +353,7 @@ class JobManager:
             line = self._lines.setdefault(device, [])
             line[:] = [one for one in line if one.alive] + [job]
             job._queue = line
-            for old in [j for j in self._jobs.values() if not j.alive][: -self._keep]:
+            for old in [j for j in self._jobs.values() if not j.alive][:-200]:
                 del self._jobs[old.id]
             queue = self._queues.setdefault(device, ThreadPoolExecutor(1, f"jobs on {device}"))
             queue.submit(_begin, job, work).add_done_callback(functools.partial(_end, job))

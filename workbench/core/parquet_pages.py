@@ -6,7 +6,6 @@ of 45 kB may be zstd of 1.5 GB in a column of 85 numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -21,13 +20,12 @@ _MOST_PAGES = 100_000
 _UNPACKED, _PACKED, _DATA, _COUNT = 2, 3, (5, 8), 1
 
 
-def unfolded_bytes(facts: pq.FileMetaData, path: Path, groups: Iterable[int] | None = None) -> int:
+def unfolded_bytes(facts: pq.FileMetaData, path: Path) -> int:
     """Bytes of the pages once they are unpacked; reads their headers alone.
 
     Args:
         facts: of the file's footer.
         path: of the file.
-        groups: row groups; all by default.
 
     Raises:
         OSError: the file cannot be read.
@@ -35,7 +33,7 @@ def unfolded_bytes(facts: pq.FileMetaData, path: Path, groups: Iterable[int] | N
     """
     total = pages = 0
     with path.open("rb") as file:
-        for g in range(facts.num_row_groups) if groups is None else groups:
+        for g in range(facts.num_row_groups):
             group = facts.row_group(g)
             for column in map(group.column, range(group.num_columns)):
                 starts = (column.dictionary_page_offset, column.data_page_offset)

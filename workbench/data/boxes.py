@@ -6,7 +6,7 @@ is named in the protocol.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,17 +111,12 @@ def boxes_from(word: str | None, pose_set: PoseSet) -> tuple[list[FoundBox] | No
     return read_detections(word, pose_set), Path(word).name
 
 
-def read_detections(
-    path: Path | str, pose_set: PoseSet, categories: Iterable[int] | None = None, threshold: float = 0.0
-) -> list[FoundBox]:
+def read_detections(path: Path | str, pose_set: PoseSet) -> list[FoundBox]:
     """The boxes of a COCO detection file for the images of a set.
 
     Args:
         path: json list of ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``.
-        pose_set: detections of other images are left out, because such files cover whole data sets.
-        categories: to keep; the set's own by default.
-        threshold: smallest score to keep. The COCO person files contain boxes down to nearly 0, and published
-            AP uses them without a threshold.
+        pose_set: detections of other images and categories are left out: such files cover whole data sets.
 
     Raises:
         FileNotFoundError: no such file.
@@ -133,51 +128,40 @@ def read_detections(
         raise ValueError(
             f"{path.name}: expected a list of detections, got an object; is it an annotation file?"
         )
-    allowed = set(pose_set.categories if categories is None else categories)
     found = []
     for position, entry in enumerate(entries):
         box = _detection(entry, f"{path.name}, detection {position}", pose_set)
-        if box.image_id in pose_set.images and box.category_id in allowed and box.score >= threshold:
+        if box.image_id in pose_set.images and box.category_id in pose_set.categories and box.score >= 0:
             found.append(box)
     if not entries:
         raise ValueError(f"{path.name}: expected a list of detections, got an empty one")
     if not found:
         raise ValueError(
             f"{path.name}: none of its {len(entries)} detections is in an image of {pose_set.name},"
-            f" of category {sorted(allowed)} and of score {threshold:g} or more"
+            f" of category {sorted(pose_set.categories)} and of score 0 or more"
         )
     return found
 
 
 def detect(
-    detector: Detector,
-    pose_set: PoseSet,
-    category: int | None = None,
-    image_ids: Sequence[int] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    detector: Detector, pose_set: PoseSet, progress: Callable[[int, int], None] | None = None
 ) -> list[FoundBox]:
     """The boxes that a detector finds in the images of a set.
 
     Args:
         detector: from workbench.data.detectors.open_detector.
-        pose_set: its images.
-        category: id to give the boxes; the set's only category by default.
-        image_ids: which images; all by default.
+        pose_set: its images; its only category is given to the boxes.
         progress: called with (done, total), first with 0.
-        cancelled: called before each image; if true, the boxes found so far are returned.
 
     Raises:
-        ValueError: the set has several categories and none was named, or an image cannot be read.
+        ValueError: the set has several categories, or an image cannot be read.
     """
-    number = _only_category(pose_set) if category is None else category
-    ids = list(pose_set.images if image_ids is None else image_ids)
+    number = _only_category(pose_set)
+    ids = list(pose_set.images)
     found = []
     for done, image_id in enumerate(ids):
         if progress is not None:
             progress(done, len(ids))
-        if cancelled is not None and cancelled():
-            return found
         for box, score in detector(pose_set.image(image_id)):
             found.append(FoundBox(image_id, number, box, score))
     if progress is not None:

@@ -108,18 +108,18 @@ def paired_bootstraps(
 
 
 def paired_figures(
-    a: KeypointAP, b: KeypointAP, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+    a: KeypointAP, b: KeypointAP, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Interval]:
-    """Intervals of the changes of all ten COCO figures; figures without such annotations are left out.
+    """Intervals (95 %) of the changes of all ten COCO figures; figures without such annotations are left out.
 
     All figures share the drawn images, so they are those of one resample. Arguments as of `paired_bootstrap`.
     """
-    weights = drawn_images(a, b, resamples, level, seed)
+    weights = drawn_images(a, b, resamples, 0.95, seed)
     before, after = resampled_figures(a, weights), resampled_figures(b, weights)
     found = {}
     for name in FIGURES:
         delta = b.figures[name] - a.figures[name]
-        interval = interval_of(after[name] - before[name], delta, level, resamples, seed)
+        interval = interval_of(after[name] - before[name], delta, 0.95, resamples, seed)
         if interval is not None and np.isfinite(delta):
             found[name] = interval
     return found

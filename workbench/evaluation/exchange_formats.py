@@ -43,9 +43,7 @@ def is_fiftyone(path: Path) -> bool:
     return path.is_dir() and (path / "samples.json").is_file() and (path / "metadata.json").is_file()
 
 
-def write_fiftyone(
-    folder: Path, predictions: Predictions, pose_set: PoseSet, field: str = FIELD, name: str = ""
-) -> Path:
+def write_fiftyone(folder: Path, predictions: Predictions, pose_set: PoseSet, field: str = FIELD) -> Path:
     """Write predictions as a data set that ``fiftyone.Dataset.from_dir`` reads.
 
     Args:
@@ -53,7 +51,6 @@ def write_fiftyone(
         predictions: of the set.
         pose_set: whose images the samples are; all of them, with poses or without.
         field: of the poses in each sample.
-        name: of the data set; the set's own by default.
 
     Raises:
         ValueError: the size of an image is not known, or the folder holds something else.
@@ -71,7 +68,7 @@ def write_fiftyone(
     ]
     facts = {"samples": samples}
     write_text(folder / "samples.json", json.dumps(facts, allow_nan=False), follow=False)
-    metadata = _metadata(name or pose_set.name, pose_set, field)
+    metadata = _metadata(pose_set.name, pose_set, field)
     write_text(folder / "metadata.json", json.dumps(metadata, allow_nan=False), follow=False)
     return folder
 

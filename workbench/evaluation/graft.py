@@ -144,7 +144,6 @@ def grafting(
     *,
     depth: int = 1,
     resamples: int = 1000,
-    seed: int = 0,
 ) -> Grafting:
     """B with each part from A in turn; B's weights are as before when this returns.
 
@@ -154,7 +153,6 @@ def grafting(
         judged: the evaluation of a model on the same instances; called with the name of the part.
         depth: words of a tensor's name that make a part.
         resamples: of the bootstrap.
-        seed: of the bootstrap.
 
     Raises:
         ValueError: the two share no tensor of one name and shape.
@@ -175,7 +173,7 @@ def grafting(
                 _load(model.module, own, {name: given[name] for name in names})
                 evaluation = judged(part, model)
                 change = (
-                    paired_bootstrap(of_b.ap, evaluation.ap, resamples=resamples, seed=seed)
+                    paired_bootstrap(of_b.ap, evaluation.ap, resamples=resamples)
                     if np.isfinite(of_b.figures["AP"])
                     else None
                 )

@@ -180,14 +180,13 @@ def pck(found: Float[np.ndarray, "N K"], threshold: float) -> float:
     return finite_mean(pck_by_keypoint(found, threshold))
 
 
-def auc(found: Float[np.ndarray, "N K"], steps: int = AUC_STEPS) -> float:
-    """Mean PCK over the thresholds 0, 1 / steps, ... below 1 of the normalising length.
+def auc(found: Float[np.ndarray, "N K"]) -> float:
+    """Mean PCK over the thresholds 0, 1 / AUC_STEPS, ... below 1 of the normalising length.
 
     Args:
         found: distances in units of the normalising length; nan where nothing counts.
-        steps: how many thresholds.
     """
-    return finite_mean(np.array([pck(found, i / steps) for i in range(steps)]))
+    return finite_mean(np.array([pck(found, i / AUC_STEPS) for i in range(AUC_STEPS)]))
 
 
 def mean_pck(found: Float[np.ndarray, "N K"], thresholds: Sequence[float] = MPCK_THRESHOLDS) -> float:

@@ -304,7 +304,6 @@ def draw_person(
     name: str = "",
     notes: tuple[str, ...] = (),
     hollow: Float[np.ndarray, " K"] | None = None,
-    size: float = 8,
     number_at: tuple[float, float] | None = None,
 ) -> list[Scatter]:
     """Traces of one person in one colour: limbs, keypoints with hover text, the number at the highest one.
@@ -316,7 +315,6 @@ def draw_person(
         name: in the legend; ``person 1`` ... by default.
         notes: a further hover line per keypoint.
         hollow: true where a keypoint is drawn as a ring; limbs to it are dashed.
-        size: of markers, screen pixels.
         number_at: centre of the number; above the highest keypoint by default.
     """
     import plotly.graph_objects as go
@@ -327,7 +325,7 @@ def draw_person(
     detected = [(a, b) for a, b in skeleton.limbs if not (rings[a] or rings[b])]
     filled_in = [(a, b) for a, b in skeleton.limbs if rings[a] or rings[b]]
     marker: dict[str, Any] = {
-        "size": size,
+        "size": 8,
         "color": ink,
         "symbol": ["circle-open" if ring else "circle" for ring in rings],
         "line": {"width": 1.5, "color": ["rgba(20,22,28,.8)" if not ring else ink for ring in rings]},

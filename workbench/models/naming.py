@@ -93,12 +93,10 @@ _ALIASES: dict[str, tuple[str, ...]] = {
 _IDLE = ("data_preprocessor", "loss_module", "loss")
 
 
-def taps_of(module: nn.Module, depth: int = DEPTH) -> dict[str, str]:
+def taps_of(module: nn.Module) -> dict[str, str]:
     """Public names for the parts of a network, in the network's own order.
 
-    Args:
-        module: any network.
-        depth: parts nested deeper than this get no name.
+    Parts that are nested deeper than DEPTH get no name.
 
     Returns:
         name -> module path: every part under its own path, then short names (``stem``, ``stage1``,
@@ -107,7 +105,7 @@ def taps_of(module: nn.Module, depth: int = DEPTH) -> dict[str, str]:
     paths = [
         path
         for path, _ in module.named_modules()
-        if path and path.count(".") < depth and not set(path.split(".")) & set(_IDLE)
+        if path and path.count(".") < DEPTH and not set(path.split(".")) & set(_IDLE)
     ]
     known = set(paths)
     short = {

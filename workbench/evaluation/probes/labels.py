@@ -52,25 +52,20 @@ class LabelCheck:
 
 
 def check_labels(
-    model: PoseModel,
-    samples: Sequence[Sample],
-    *,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    model: PoseModel, samples: Sequence[Sample], *, progress: Callable[[int, int], None] | None = None
 ) -> LabelCheck:
     """Keypoint order and exchanged sides, from a model's predictions.
 
     Args:
         model: of as many keypoints as the labels, whatever they are called.
         samples: of the set, labelled.
-        seed: of the bootstrap.
         progress: called with (done, total) samples.
 
     Raises:
         ValueError: no labelled samples, or another number of keypoints.
     """
     annotated = labelled(model, samples)
-    judge = Judge.of(model, annotated, model.skeleton.sigmas, seed)
+    judge = Judge.of(model, annotated, model.skeleton.sigmas, 0)
     points: list[np.ndarray] = []
     done = 0
     for part in parts_of(model, annotated):

@@ -260,11 +260,7 @@ def predicted(
 
 
 def ablation(
-    found: Predicted,
-    title: str = "",
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    stepped: Callable[[], None] = lambda: None,
+    found: Predicted, title: str = "", resamples: int = RESAMPLES, stepped: Callable[[], None] = lambda: None
 ) -> PartsCost:
     """Every variant against the one that it is compared with.
 
@@ -272,7 +268,6 @@ def ablation(
         found: see `predicted`.
         title: of the model.
         resamples: of the bootstrap.
-        seed: of the bootstrap.
         stepped: called before every variant; what it raises ends the ablation.
     """
     rows = []
@@ -281,7 +276,7 @@ def ablation(
             continue
         stepped()
         here, there = found.evaluations[variant.name], found.evaluations[variant.against]
-        interval = paired_bootstrap(there.ap, here.ap, resamples=resamples, seed=seed)
+        interval = paired_bootstrap(there.ap, here.ap, resamples=resamples)
         rows.append(Row(variant.name, variant.against, variant.kind, here.figures, interval))
     return PartsCost(title or "the model", found.evaluations[REFERENCE], tuple(rows))
 

@@ -132,9 +132,9 @@ def shuffled_text(seed: int = 0) -> Edits:
     return dict.fromkeys(TEXT, exchanged)
 
 
-def noise_text(seed: int = 0) -> Edits:
+def noise_text() -> Edits:
     """Random vectors of the length that the sentences' have."""
-    return dict.fromkeys(TEXT, lambda tensor: directions_like(tensor, seed))
+    return dict.fromkeys(TEXT, lambda tensor: directions_like(tensor, 0))
 
 
 def other_subject(vector: Float[np.ndarray, " D"]) -> Edits:

@@ -262,19 +262,18 @@ def random_vitpose(
     return network
 
 
-def write_demo(folder: Path, naming: str = "mmpose-1", seed: int = 0, name: str = "") -> Path:
+def write_demo(folder: Path, naming: str = "mmpose-1", name: str = "") -> Path:
     """A file with such a network.
 
     Args:
         folder: where it is written.
         naming: of NAMINGS.
-        seed: of the weights.
         name: of the file; ``tiny-vitpose.pth`` or, for Hugging Face's naming, ``model.safetensors``.
     """
     from workbench.models.vitpose.model import new_vitpose, write
 
     first = folder / ("tiny-vitpose.pth" if naming == "mmpose-1" else "tiny-vitpose-mmpose-1.pth")
-    write(new_vitpose(random_vitpose(seed=seed), SKELETONS["coco-17"]), first, 1)
+    write(new_vitpose(random_vitpose(), SKELETONS["coco-17"]), first, 1)
     if naming == "mmpose-1":
         return first.rename(folder / name) if name else first
     out = folder / (name or ("model.safetensors" if naming == "hf" else "tiny-vitpose.pth"))
@@ -300,23 +299,18 @@ def demo_port(folder: Path) -> tuple[Path, Path]:
     return write_demo(folder, "mmpose-0", name="original.pth"), write_forgetful_port(folder)
 
 
-def write_forgetful_port(folder: Path, name: str = "port.pth", seed: int = 0) -> Path:
+def write_forgetful_port(folder: Path) -> Path:
     """The same network under mmpose 1.x names, without what ViTPose 0.x adds to all positions.
 
     ViTPose 0.x has a position for a class token and adds it to those of all patches; a port that merely cuts
     it off differs from the first layer on.
-
-    Args:
-        folder: where it is written.
-        name: of the file.
-        seed: of the weights.
     """
     from workbench.models.vitpose.model import new_vitpose, write
 
-    network = random_vitpose(seed=seed)
-    generator = torch.Generator().manual_seed(seed + 1)
+    network = random_vitpose()
+    generator = torch.Generator().manual_seed(1)
     width = network.backbone.architecture.width
     with torch.no_grad():
         network.backbone.pos_embed.sub_(torch.randn(1, 1, width, generator=generator) * 0.1)
-    write(new_vitpose(network, SKELETONS["coco-17"]), folder / name, 1)
-    return folder / name
+    write(new_vitpose(network, SKELETONS["coco-17"]), folder / "port.pth", 1)
+    return folder / "port.pth"
