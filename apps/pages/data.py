@@ -348,7 +348,7 @@ class Views(QuestionSection[Draws]):
 
     name, title = "views", "What training sees"
     question = (
-        "Training images as the config's pipeline draws them; a keypoint under a dropped patch is crossed out"
+        "Training images as the config's pipeline draws them; keypoints under a dropped patch are crossed out"
     )
     handlers = ("data_views", "data_views_watch", "data_views_cancel")
     report_title = "What training sees"

@@ -61,7 +61,7 @@ WAITING = (
     "Then press Diagnose."
 )
 MORE = (
-    "This is what the files alone tell. Press Diagnose for tests that run the model on images: they prove a "
+    "This is what the files alone show. Press Diagnose for tests that run the model on images: they prove a "
     "cause by undoing it."
 )
 OPENING_BUDGET = "60s"
@@ -197,7 +197,7 @@ class Diagnosing(JobSection):
     handlers = ("diagnose", "diagnose_watch", "diagnose_cancel")
     keyed = True
     cancelled = "Cancelled. Diagnose starts it again."
-    waiting = "This diagnosis is no longer kept; press Diagnose again."
+    waiting = "This diagnosis is no longer stored; press Diagnose again."
 
     def __init__(self, context: Context, controls: Sequence[Component], start: gr.Button) -> None:
         self._context, self._controls, self._start = context, [*controls], start

@@ -254,7 +254,7 @@ class ErrorsOfResult(JobSection):
     def shown(self, section: str, state: str) -> Answer:
         found = self._reports.peek(state)
         if found is None:
-            raise LookupError("these errors are no longer kept: show them again")
+            raise LookupError("these errors are no longer stored: compute them again")
         return found
 
     def _key(self, wanted: Wanted) -> str:
@@ -405,7 +405,7 @@ def tables_html(report: Errors) -> str:
     """Slices, and annotated points by visibility, as tables of counts and shares."""
     parts = [_table("by", report.by_slice(), ("slice", "instances", "missed", "AP"))] if report.slices else []
     parts.append(_table("", report.by_visibility(), ("points",)))
-    more = f"Points put outside of the image though annotated inside: {report.strayed:,}."
+    more = f"Points predicted outside the image but annotated inside: {report.strayed:,}."
     return "".join(parts) + f'<p class="err-head">{html.escape(more)}</p>'
 
 

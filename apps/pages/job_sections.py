@@ -292,7 +292,7 @@ class QuestionSection(JobSection, Generic[Asked]):
     def shown(self, section: str, state: str) -> Answer:
         found = self._results.result(state)
         if found is None:
-            raise LookupError(f"{self.report_title or section}: this is no longer kept: show it again")
+            raise LookupError(f"{self.report_title or section}: no longer stored: compute it again")
         return found
 
 

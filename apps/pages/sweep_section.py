@@ -55,7 +55,7 @@ class Sweeping(QuestionSection[SweepWanted]):
     question = "Evaluate all epochs of a run on a data set with several variants, as workbench sweep does"
     handlers = ("history_sweep", "history_swept", "history_unsweep")
     automatic = False
-    cancelled = "Cancelled. Finished epochs are kept: the button goes on where it was stopped."
+    cancelled = "Cancelled. Finished epochs are stored; the button continues where it stopped."
     report_title = "Sweep"
 
     def add_fields(self) -> list[Component]:

@@ -146,7 +146,7 @@ def test_files_are_dropped_and_the_report_is_saved(tab, served):
     page.goto(f"{served}diagnose")
     # The page opens with what the files of the first run tell.
     page.wait_for_function(
-        "document.querySelector('#dgn-answer')?.innerText.includes('what the files alone tell')",
+        "document.querySelector('#dgn-answer')?.innerText.includes('what the files alone show')",
         timeout=PATIENCE,
     )
     assert "log of another run" in page.inner_text(".dgn-report")

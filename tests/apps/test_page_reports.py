@@ -47,7 +47,7 @@ def test_every_page_has_the_button_and_says_when_there_is_nothing_yet(server, pa
 def test_what_is_no_page_and_no_answer_is_one_sentence(server):
     assert asked(server, "nowhere").json()["error"] == "no page 'nowhere'"
     gone = asked(server, "audit", [{"page": "audit", "section": "audit", "state": "gone"}])
-    assert (gone.status_code, "no longer kept" in gone.json()["error"]) == (409, True)
+    assert (gone.status_code, "no longer stored" in gone.json()["error"]) == (409, True)
     path = asked(server, "overfit", [{"page": "overfit", "section": "overfit", "state": "../../etc/passwd"}])
     assert (path.status_code, "no overfit session" in path.json()["error"]) == (409, True)
 

@@ -41,7 +41,10 @@ QUESTIONS: dict[str, tuple[str, str]] = {
         "AP of each decoder, flip test and score rule, from one forward pass; * marks a difference from the "
         "model's own reading whose 95 % interval excludes 0",
     ),
-    "arrows": ("Where keypoints move", "From the model's own reading to another one, on one instance"),
+    "arrows": (
+        "Where keypoints move",
+        "One instance, from the model's own reading to another one",
+    ),
 }
 """Section -> title and question."""
 
@@ -137,7 +140,9 @@ def verdict_html(found: CodecMatrix) -> str:
     if best is None:
         return sentence_html(found.summary(), "why")
     answer = {
-        "own": (f"Keep the model's own reading, {own.name}: none of {len(found.rivals)} others has more AP."),
+        "own": (
+            f"Keep the model's own reading, {own.name}: none of {len(found.rivals)} others has a higher AP."
+        ),
         "within": (
             f"Keep the model's own reading, {own.name}: {best.name} has {best.ap - own.ap:+.3f} AP, which is "
             "within the interval."

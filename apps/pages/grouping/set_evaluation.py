@@ -303,7 +303,7 @@ def figures_html(found: SetResult, plain: SetResult | None, data: str) -> str:
         {
             "figure": name,
             "value": _number(_figure(found, name)),
-            "with the knobs' defaults": "" if plain is None else _number(_figure(plain, name)),
+            "with default values": "" if plain is None else _number(_figure(plain, name)),
         }
         for name in SHOWN
     ]
@@ -347,12 +347,12 @@ def _about(shown: SetResult, data: str) -> str:
         else f"the first {shown.reached.images} of {shown.of}"
     )
     moved = f" with {shown.moved}" if shown.moved else ""
-    return f"on {part} images of {data}{moved}; changes are against the knobs' defaults; {shown.protocol}"
+    return f"on {part} images of {data}{moved}; changes are relative to the default values; {shown.protocol}"
 
 
 def _why(job: Job | None, data: str) -> str:
     if job is not None and job.state == "cancelled":
-        return f"AP on {data} was cancelled; move a knob to ask again"
+        return f"AP on {data} was cancelled; change a control to compute it"
     if job is not None and job.error:
         return f"AP on {data}: {job.error}"
     return f"AP on {data} is not computed yet"

@@ -482,7 +482,7 @@ def _cause(attempt: Attempt) -> str:
             "none of these switches is the cause on its own"
             + html.escape(f"; {step}" if (step := attempt.run.report().next_step) else "")
             if found.trials
-            else "no switch removes what is wrong"
+            else "no switch removes the failure"
         )
     trials = "".join(
         f'<tr class="{"ovf-culprit" if t.without == found.culprit else ""}"><td>without '

@@ -264,7 +264,7 @@ def answer_html(lab: Lab, state: RolloutState) -> str:
     checked: Any = lab.found(state, "coordinates", state.epochs[-1])
     if checked is not None and not isinstance(checked, str) and not checked.agree:
         wrong = ", ".join(claim.what for claim in checked.claims if not claim.agrees)
-        parts.append(f"loss, metric and picture disagree, do not trust: {wrong}")
+        parts.append(f"loss, metric and picture use different coordinates; do not trust: {wrong}")
     return sentence_html("; ".join(parts))
 
 
