@@ -118,7 +118,7 @@ def test_decode_names_the_best_reading_and_writes_matrix_and_arrows(workbench, f
     assert (files / "m.csv").read_text().startswith("name,AP")
     assert "drawn" in (files / "a.html").read_text()
     code, text, _ = workbench("decode", *own, "--resamples", "50")
-    assert "better than chance among so many" in text
+    assert "the interval, corrected for the number of variants, excludes 0" in text
     assert "found: decoder does not fit the output" in text
 
 

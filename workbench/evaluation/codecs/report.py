@@ -192,17 +192,17 @@ class CodecMatrix(Report):
         if best is None:
             return f"{whose}: no instance counts, so there is no AP. Protocol: {self.protocol.text()}."
         text = f"{whose}: the model's own reading ({own.name}) has AP {own.ap:.3f}"
-        others = f"{len(self.rivals)} other ways to read the same outputs in as many passes"
+        others = f"{len(self.rivals)} other variants, read from the same outputs with as many forward passes,"
         if self.verdict == "own":
-            text += f"; none of the {others} has more. Keep it"
+            text += f"; none of the {others} has a higher AP. Keep it"
         else:
             strict = self.best_interval
             said = f", {strict} at {strict.level:.2%}" if strict is not None else ""
             text += f"; of {others} {best.name} is best, {best.ap:.3f}{said}"
             text += (
-                ": better than chance among so many. Use it"
+                ": the interval, corrected for the number of variants, excludes 0. Use it"
                 if self.verdict == "better"
-                else ": within the interval, so nothing shows that it is better. Keep the own reading"
+                else ": the interval includes 0, so nothing shows that it is better. Keep the own reading"
             )
         text += f".{self._flip_text()}"
         causes = [finding.cause for finding in self.to_findings()]
