@@ -125,7 +125,7 @@ def other_category_too(data, results):
         (no_height, None),
         (visibility_score, "visibility is given as a score"),
         (visibility_three, "in AI Challenger 3 means"),
-        (other_category_too, r"1 annotations are of a category that the file does not list \(7\)"),
+        (other_category_too, r"1 annotation is of a category that the file does not list \(7\)"),
     ],
 )
 def test_files_as_they_are_in_the_wild_are_scored_as_pycocotools_scores_them(tmp_path, change, note):
@@ -186,7 +186,7 @@ def test_unlisted_categories_come_from_the_annotations_when_the_file_lists_none_
         assert (len(found), set(found.categories)) == (4, {1})
         assert len(found.skeleton) == 17
         assert found.skeleton.name == ("coco-17" if categories else "own-17")
-        assert "were added here" in found.notes[0]
+        assert "added here" in found.notes[0]
 
 
 def test_ai_challengers_own_list(tmp_path):

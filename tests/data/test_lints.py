@@ -258,10 +258,10 @@ def test_images_that_are_turned_or_there_twice_are_said(tmp_path):
     path = tmp_path / "set.json"
     path.write_text(json.dumps(data))
     turned, twice = image_lints(read_coco(path))
-    assert turned.startswith("1 images have an EXIF rotation")
+    assert turned.startswith("1 image has an EXIF rotation")
     assert "1 are annotated on the stored, unrotated picture" in turned
     assert "does not tell" not in turned
-    assert twice.startswith("1 images are near duplicates of another image, the first 3.jpg")
+    assert twice.startswith("1 image is a near duplicate of another image, the first 3.jpg")
     assert set(data_facts(read_coco(path), images=True).findings) >= {turned, twice}
     exif[0x0112] = 2
     Image.fromarray(scenes[4]).save(tmp_path / "4.jpg", exif=exif)
@@ -270,20 +270,20 @@ def test_images_that_are_turned_or_there_twice_are_said(tmp_path):
     first, second = (Image.fromarray(scene) for scene in scenes[:2])
     first.save(tmp_path / "0.png", save_all=True, append_images=[second])
     assert (
-        "images have several frames or pages, of which the first alone is read: the first is 0.png with 2"
+        "1 image has several frames or pages, of which the first alone is read: the first is 0.png with 2"
         in (" ".join(image_lints(read_coco(path))))
     )
     data["images"][3] |= {"width": 480, "height": 400}  # the labels of a picture of twice the size
     path.write_text(json.dumps(data))
     sentence = (
-        "1 images have another size than the file states (3.jpg is 240 x 200, the file says 480 x 400): "
+        "1 image has another size than the file states (3.jpg is 240 x 200, the file says 480 x 400): "
         "keypoints do not fit"
     )
     assert image_lints(read_coco(path))[0] == pixel_lints(read_coco(path))[0] == sentence
     assert sentence in data_facts(read_coco(path), images=True).findings
     data["images"][2]["file_name"] = "0.png"
     path.write_text(json.dumps(data))
-    assert "1 images name the same file as another image" in " ".join(image_lints(read_coco(path)))
+    assert "1 image names the same file as another image" in " ".join(image_lints(read_coco(path)))
 
 
 def test_data_and_score_say_it(workbench, tmp_path):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.core import ReadingNote, Skeleton
+from workbench.core.report import counted
 from workbench.data.coco_entries import entry_name, numbers
 from workbench.skeletons import SKELETONS
 
@@ -326,13 +327,17 @@ def standard_form(raw: Any, where: str, part: str | None = None) -> Standard:
     reading = _Reading(where, image_ids, own_ids, only, _part_keys(annotations, part, where), counts)
     read = [reading.annotation(entry, i) for i, entry in enumerate(annotations)]
     sentences = {
-        "nested": "{} annotations have their keypoints as nested triples",
-        "category": "{} annotations name no category; there is only one",
-        "scale": "{} annotations have no bbox: center and scale were read (side 200 x scale, as in mmpose)",
-        "empty": "{} annotations have an empty list of keypoints, or null: read as no keypoint labelled",
-        "blank": "{} annotations have null or nan for unlabelled keypoints: read as 0, 0, 0",
+        "nested": ("has", "have", "keypoints as nested triples"),
+        "category": ("names", "name", "no category; there is only one"),
+        "scale": ("has", "have", "no bbox: center and scale were read (side 200 x scale, as in mmpose)"),
+        "empty": ("has", "have", "an empty list of keypoints, or null: read as no keypoint labelled"),
+        "blank": ("has", "have", "null or nan for unlabelled keypoints: read as 0, 0, 0"),
     }
-    notes += [text.format(counts[key]) for key, text in sentences.items() if counts[key]]
+    notes += [
+        f"{counted(counts[key], f'annotation {one}', f'annotations {several}')} {rest}"
+        for key, (one, several, rest) in sentences.items()
+        if counts[key]
+    ]
     parts = tuple(p for p, (key, _) in PARTS.items() if any(_has(e, key) for e in annotations))
     if part not in (None, "body"):
         names = list(part_skeleton(part).keypoints)
@@ -442,14 +447,14 @@ def _categories(found: Any, annotations: Sequence[Any], where: str, notes: list[
     count = sum(used[n] for n in unlisted)
     if listed & used.keys():
         notes.append(
-            f"{count} annotations are of a category that the file does not list ({shown}): left out, as"
-            " pycocotools leaves them out"
+            f"{counted(count, 'annotation is', 'annotations are')} of a category that the file does not list "
+            f"({shown}): left out, as in pycocotools"
         )
         warnings.warn(notes[-1], ReadingNote, stacklevel=2)
         return categories
     notes.append(
-        f"{count} annotations name categories that the file does not list ({shown}); they were added here."
-        " pycocotools ignores these annotations until the file lists them"
+        f"{counted(count, 'annotation names a category', 'annotations name categories')} that the file does "
+        f"not list ({shown}); added here. pycocotools ignores such annotations until the file lists them"
     )
     named = [c for c in categories if isinstance(c, Mapping) and c.get("keypoints")]
     names = (

@@ -11,6 +11,7 @@ import numpy as np
 
 from workbench.core.finding import Finding
 from workbench.core.job import current_checkpoint
+from workbench.core.report import counted
 from workbench.data.images import MOST_PIXELS, frame_count, image_size, turned_by_exif, upright_size
 from workbench.data.lints import Located
 
@@ -74,13 +75,14 @@ def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
         paths[record.path].append(record.id)
     same_file = [number for ids in paths.values() for number in ids[1:]]
     if same_file:
-        text = f"{len(same_file)} images name the same file as another image"
+        text = f"{counted(len(same_file), 'image names', 'images name')} the same file as another image"
         found.append(Located(Finding("repeated images", text, severity="warning"), images=tuple(same_file)))
     repeated = duplicate_images([r.path for r in dict.fromkeys(looked)])
     if repeated:
         text = (
-            f"{len(repeated)} images are near duplicates of another image, the first {repeated[0].name}: they"
-            f" count twice, and leak where one of them is in the training set{limited}"
+            f"{counted(len(repeated), 'image is a near duplicate', 'images are near duplicates')} of another "
+            f"image, the first {repeated[0].name}: such images count twice, and leak where one of them is in "
+            f"the training set{limited}"
         )
         ids = tuple(number for path in repeated for number in paths[path])
         found.append(Located(Finding("repeated images", text, severity="warning"), images=ids))
@@ -102,7 +104,8 @@ def _turned(pose_set: PoseSet, looked: Sequence[ImageRecord], limited: str) -> l
             unsure += as_stored == upright
     if not turned:
         return []
-    text = f"{len(turned)} images have an EXIF rotation: OpenCV, mmpose and browsers show them upright"
+    text = f"{counted(len(turned), 'image has', 'images have')} an EXIF rotation: "
+    text += "OpenCV, mmpose and browsers show such images upright"
     if pose_set.reading.as_stored:
         text += "; they are read as they are stored, as --as-stored says"
     elif stored or unsure:
@@ -135,8 +138,8 @@ def _of_frames(looked: Sequence[ImageRecord], limited: str) -> list[Located]:
         return []
     name, count = next(iter(many.values()))
     text = (
-        f"{len(many)} images have several frames or pages, of which the first alone is read: the first is"
-        f" {name} with {count:,}{limited}"
+        f"{counted(len(many), 'image has', 'images have')} several frames or pages, of which the first alone "
+        f"is read: the first is {name} with {count:,}{limited}"
     )
     fix = "Save the frame that is annotated as an image of its own."
     return [Located(Finding("images of several frames", text, fix, severity="remark"), images=tuple(many))]
@@ -211,9 +214,8 @@ def located_sizes(pose_set: PoseSet, most: int = 20_000) -> list[Located]:
             example = example or f"{record.path.name} is {width} x {height}, the file says {stated}"
     made = []
     if broken:
-        text = (
-            f"{len(broken)} image files cannot be read, the first is {pose_set.images[broken[0]].path.name}"
-        )
+        first = pose_set.images[broken[0]].path.name
+        text = f"{counted(len(broken), 'image file')} cannot be read, the first is {first}"
         made.append(Located(Finding("missing images", text), images=tuple(broken)))
     turned = "the file has width and height exchanged"
     for gone, what, fix in (
@@ -223,6 +225,7 @@ def located_sizes(pose_set: PoseSet, most: int = 20_000) -> list[Located]:
         if gone:
             ids = set(gone)
             behind = tuple(a.annotation_id for a in pose_set.instances if a.image_id in ids)
-            text = f"{len(gone)} images have another size than the file states ({example}): {what}"
+            have = counted(len(gone), "image has", "images have")
+            text = f"{have} another size than the file states ({example}): {what}"
             made.append(Located(Finding("images of another size", text, fix), behind, tuple(gone)))
     return made

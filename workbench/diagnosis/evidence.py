@@ -21,6 +21,7 @@ import numpy as np
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Sample
 from workbench.core.finding import Effect
 from workbench.core.hooks import OnceComputed
+from workbench.core.report import counted
 from workbench.core.run import run
 from workbench.diagnosis.report import ASSUMED_SIGMA, ASSUMED_SIGMAS
 from workbench.evaluation.compare import paired_bootstrap
@@ -303,7 +304,8 @@ class Evidence:
         sigmas = "" if self.pose_set.skeleton.sigmas else f", {ASSUMED_SIGMAS}"
         count, every = len(self.indices), len(self.pose_set.labelled)
         of = f"{count}" if count == every else f"{count} of {every}"
-        return f"{what}, {self.pose_set.name}, {of} annotated instances on {images} images{sigmas}"
+        seen = f"{of} annotated {'instance' if of == '1' else 'instances'} on {counted(images, 'image')}"
+        return f"{what}, {self.pose_set.name}, {seen}{sigmas}"
 
     def measure(self, changes: Iterable[Change] = (), rows: tuple[int, ...] | None = None) -> Measured:
         """The poses with some changes, evaluated; computed once for each set of changes.

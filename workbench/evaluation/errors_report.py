@@ -145,8 +145,8 @@ class Errors(Report):
         if not self.judged:
             return (
                 f"AP {self.ap:.3f}: no detection lies on an annotation (OKS .1), {counts[FALSE_POSITIVE]} "
-                f"lie on nobody and {counts[FALSE_NEGATIVE]} instances are missed; check that results and "
-                "annotations are of the same images, in pixels of the whole image"
+                f"lie on no instance and {counts[FALSE_NEGATIVE]} instances are missed; check that "
+                "results and annotations are of the same images, in pixels of the whole image"
             )
         shares = ", ".join(f"{WORDS[kind]} {counts[kind] / self.judged:.1%}" for kind in KINDS)
         text = f"AP {self.ap:.3f}; of {self.judged:,} judged keypoints {shares}"
@@ -202,8 +202,9 @@ class Errors(Report):
         """
         count, then = self.counts[kind], f"AP {self.ap:.3f} would be {self.ap + delta:.3f}"
         if kind == FALSE_POSITIVE:
+            have, lie = "pose has" if count == 1 else "poses have", "lies" if self.near_misses == 1 else "lie"
             return (
-                f"{count:,} poses have no annotation at OKS .5, of which {self.near_misses:,} lie on one at "
+                f"{count:,} {have} no annotation at OKS .5, of which {self.near_misses:,} {lie} on one at "
                 f"OKS .1; {then} without them"
             )
         if kind != SCORING:

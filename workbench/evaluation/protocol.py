@@ -12,7 +12,7 @@ import numpy as np
 
 from workbench.core import DecodeOptions, Groups, PoseModel, Skeleton, nearest
 from workbench.core.capabilities import CropsBoxes, MixesBatch, ShiftsHeatmaps, StatesGroupingRules
-from workbench.core.report import plain
+from workbench.core.report import counted, plain
 from workbench.decoding import KEYPOINT_SCORES, decoders_for
 from workbench.skeletons import spelling
 
@@ -114,7 +114,9 @@ class Protocol:
             f"maxDets {self.max_dets}",
             "" if self.area == "annotated" else f"area {self.area}",
             self._given_sigmas(),
-            f"{self.data}: {self.instances} instances, {self.images} images" if self.data else "",
+            f"{self.data}: {counted(self.instances, 'instance')}, {counted(self.images, 'image')}"
+            if self.data
+            else "",
             f"{self.left_out} missing images left out" if self.left_out else "",
             f"{self.unseen} of them missed for want of a box with a size" if self.unseen else "",
         ]

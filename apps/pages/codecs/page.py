@@ -41,10 +41,7 @@ QUESTIONS: dict[str, tuple[str, str]] = {
         "AP of each decoder, flip test and score rule, from one forward pass; * marks a difference from the "
         "model's own reading whose 95 % interval excludes 0",
     ),
-    "arrows": (
-        "Where keypoints move",
-        "One instance, from the model's own reading to another one",
-    ),
+    "arrows": ("Where keypoints move", "One instance, from the model's own reading to another one"),
 }
 """Section -> title and question."""
 
