@@ -228,8 +228,8 @@ class AnnotatedBoxes(Undone):
             x0, y0, x1, y1 = map(float, found)
             return x0, y0, x1, y1
 
-        return Change(
-            self.name, words, "input", lambda model: Reboxed(model, box_of), fix=fix, facts={"fit": fit},
+        return self.change(
+            words, "input", lambda model: Reboxed(model, box_of), fix=fix, facts={"fit": fit},
             shown=True,
         )  # fmt: skip
 

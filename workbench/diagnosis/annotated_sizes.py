@@ -161,8 +161,7 @@ class OtherSize(Undone):
 
     def changes(self, case: Case) -> Iterable[Change]:
         if case.evidence().model is None and (other := _other_sizes(case)):
-            yield Change(
-                self.name,
+            yield self.change(
                 f"poses of {len(other)} images scaled to the annotated size",
                 "poses",
                 lambda found: _scaled(found, other),
@@ -196,7 +195,7 @@ class OtherSize(Undone):
             return self._on_previews(case) or same
         if case.reaches("forward") and (case.given.results or case.given.predictions):
             return super().test(case)
-        evidence = self.seen(case, Change(self.name, "", "input", lambda model: model))
+        evidence = self.seen(case, self.change("", "input", lambda model: model))
         return self.found(
             f"{evidence}: the keypoints would not match, so the set cannot be evaluated as it is",
             fix=self._fix(case),

@@ -18,14 +18,14 @@ from __future__ import annotations
 import functools
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from workbench.core.errors import USER_ERRORS
 from workbench.core.finding import Effect, Finding, Measurement
 from workbench.diagnosis.candidates import Candidates
-from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Gain, gain
+from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Gain, Stage, gain
 
 if TYPE_CHECKING:
     from workbench.diagnosis.case import Case
@@ -208,6 +208,10 @@ class Undone(Cause):
         Raises:
             NotAvailable: this case has nothing that could be changed so.
         """
+
+    def change(self, name: str, stage: Stage, of: Callable[[Any], Any], **more: Any) -> Change:
+        """A change that undoes this cause; arguments as the fields of Change."""
+        return Change(self.name, name, stage, of, **more)
 
     def vanishes_with(self, case: Case, finding: Finding) -> str:
         """All changes are separated together: it can vanish alone with weights that another test proved.

@@ -89,8 +89,7 @@ class OwnDecoding(Undone):
 
     def _changes(self, case: Case) -> Iterable[Change]:
         codec = stated_codec(case)
-        yield Change(
-            self.name,
+        yield self.change(
             f"the decoder {codec.decoder} of the stated codec",
             "outputs",
             lambda model: Recoded(model, codec),
@@ -156,8 +155,7 @@ class OtherDecoder(Undone):
                 if not _reads_better(case, codec, other):
                     continue
                 words = f"decoder {name}{' with UDP coordinates' if udp else ''}"
-                yield Change(
-                    self.name,
+                yield self.change(
                     words,
                     "outputs",
                     lambda model, other=other: Recoded(model, other),

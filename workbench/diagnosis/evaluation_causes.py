@@ -125,8 +125,7 @@ class WrongCategories(Undone):
             raise NotAvailable("the category ids of the results are those of their images' annotations")
         kept = np.flatnonzero(np.isin(found.image_id, list(pose_set.images)))
         mended = dataclasses.replace(found, category_id=right).take(kept)
-        yield Change(
-            self.name,
+        yield self.change(
             "the category ids of the annotations",
             "poses",
             lambda _: mended,
@@ -229,8 +228,7 @@ class Duplicates(Undone):
         lost = 1 - len(kept) / max(len(found), 1)
         if lost < FEW:
             raise NotAvailable("no two poses of one image are nearly the same")
-        yield Change(
-            self.name,
+        yield self.change(
             "OKS NMS at .9",
             "scores",
             lambda given: given.take(without_repeated(given, sigmas)),

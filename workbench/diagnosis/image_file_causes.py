@@ -252,8 +252,7 @@ class StoredOtherwise(Undone):
             if (looked := _looked(evidence, change)) is None:
                 continue
             surer, names, margin = looked
-            yield Change(
-                self.name,
+            yield self.change(
                 f"{way.name} in the images in which the network is surer so",
                 "input",
                 lambda model, edit=way.edit, margin=margin, change=change: Surer(
@@ -305,8 +304,7 @@ class StoredOtherwise(Undone):
             image = (sample.image - own_mean) * (usual_spread / max(own_spread, 1e-6)) + usual_mean
             return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
-        yield Change(
-            self.name,
+        yield self.change(
             "these images stretched to the brightness and contrast of the others",
             "input",
             lambda model: Edited(model, stretched),
@@ -326,8 +324,7 @@ class StoredOtherwise(Undone):
         raw = np.array([is_mosaic(s.image) for s in samples])
         names = _files(samples, raw)
         if len(names) >= LEAST_IMAGES:
-            yield Change(
-                self.name,
+            yield self.change(
                 "the colours of these images interpolated",
                 "input",
                 lambda model: Edited(

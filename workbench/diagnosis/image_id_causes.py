@@ -85,8 +85,7 @@ class OtherImages(Undone):
             if found.shift:
                 of = "" if found.part is None else f" of {found.agreeing} poses"
                 how = f"ids{of} moved by {found.shift:+d} in the list of images"
-            yield Change(
-                self.name,
+            yield self.change(
                 how,
                 "poses",
                 found.of,
@@ -137,8 +136,7 @@ class OtherPictures(Undone):
                 yield from self._of_part(evidence, pose_set, change, how)
 
     def _change(self, pose_set: PoseSet, name: str, right: Mapping[int, int]) -> Change:
-        return Change(
-            self.name,
+        return self.change(
             name,
             "input",
             lambda model: Edited(model, lambda s: pose_set.image(right[s.image_id])),

@@ -68,7 +68,7 @@ class Input(Undone):
             if one.cause == self.name and not one.fine:
                 stage, shown = "outputs" if one.decode_only else "input", one.name == meant
                 facts = {"about": one.about}
-                yield Change(self.name, one.name, stage, one.apply, one.fix, facts=facts, shown=shown)
+                yield self.change(one.name, stage, one.apply, fix=one.fix, facts=facts, shown=shown)
 
     def seen(self, case: Case, change: Change) -> str:
         return f"the network does better on {change.facts['about']}"

@@ -492,15 +492,8 @@ class KeypointMoved(Undone):
     def _change(self, case: Case, moved: Sequence[MovedKeypoint], stage: Stage, of: Callable) -> Change:
         names = case.pose_set().skeleton.keypoints
         ways = ", ".join(f"{one.way.text(names)} in the poses of {names[one.keypoint]}" for one in moved)
-        return Change(
-            self.name,
-            ways,
-            stage,
-            of,
-            fix=self._fix(ways),
-            least=0.005,
-            needs_ap=0.0001,
-            facts={"moved": moved},
+        return self.change(
+            ways, stage, of, fix=self._fix(ways), least=0.005, needs_ap=0.0001, facts={"moved": moved}
         )
 
     def _fix(self, ways: str) -> str:

@@ -94,8 +94,7 @@ class KeypointOrder(Undone):
             return
         names = case.pose_set().skeleton.keypoints
         moved = [k for k in range(len(order)) if order[k] != k]
-        yield Change(
-            self.name,
+        yield self.change(
             "the recovered order",
             "poses",
             lambda found: _reordered(found, order),
@@ -120,8 +119,7 @@ class KeypointOrder(Undone):
 
         names = pose_set.skeleton.keypoints
         listed = {_category(pose_set, number): order.tolist() for number, order in orders.items()}
-        yield Change(
-            self.name,
+        yield self.change(
             f"the recovered order of {', '.join(listed)}",
             "poses",
             reordered,
@@ -155,8 +153,7 @@ class KeypointOrder(Undone):
         names = pose_set.skeleton.keypoints
         listed = ", ".join(f"{names[a]} and {names[b]}" for a, b in pairs.tolist())
         some = ", ".join(map(str, sorted(part.swapped)[:12]))
-        yield Change(
-            self.name,
+        yield self.change(
             f"{listed} exchanged in {len(part.swapped)} of {part.instances} annotations",
             "labels",
             lambda given: _with_sides(given, part.swapped, order.tolist()),
@@ -174,8 +171,7 @@ class KeypointOrder(Undone):
         moved = {(names[k], names[order[k]]) for order in orders.values() for k in np.arange(len(order))
                  if order[k] != k}  # fmt: skip
         listed = {field: order.tolist() for field, order in orders.items()}
-        yield Change(
-            self.name,
+        yield self.change(
             f"the recovered order of the maps ({', '.join(listed)})",
             "weights",
             lambda model: InOrder(model, orders),
@@ -355,8 +351,7 @@ class SidesInPart(Undone):
         if not sides.certain:
             return
         swapped, total, mirror = sides.swapped, sides.instances, case.pose_set().skeleton.mirror
-        yield Change(
-            self.name,
+        yield self.change(
             f"left and right exchanged in {len(swapped)} of {total} annotations",
             "labels",
             lambda given: _with_sides(given, swapped, mirror),

@@ -323,8 +323,7 @@ class NormStatistics(Undone):
         fresh, layers = fresh_statistics(case)
         # Of people wrong colours are undone elsewhere, and new statistics would make up for them.
         if not people or fresh >= MANY * layers or median_off(fits) >= OFF_ALL:
-            yield Change(
-                self.name,
+            yield self.change(
                 "the statistics of these images in place of the stored ones",
                 "weights",
                 lambda model: WithTensors(model, every) if people else ByBatch(model),
@@ -338,8 +337,7 @@ class NormStatistics(Undone):
             return
         if wrong and sum(len(one.layers) for one in wrong) < MANY * len(fits):
             tensors = {n: t for one in wrong for n, t in one.tensors().items()}
-            yield Change(
-                self.name,
+            yield self.change(
                 f"the statistics of these images in {', '.join(one.part for one in wrong)}",
                 "weights",
                 lambda model: WithTensors(model, tensors),

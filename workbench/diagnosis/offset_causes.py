@@ -114,8 +114,7 @@ class LabelsMoved(Undone):
             return
         case.of_model()
         if (frames := frames_of(case.pose_set())) is not None:
-            yield Change(
-                self.name,
+            yield self.change(
                 f"keypoints {frames.line()}",
                 "poses",
                 lambda found: with_points(found, found.keypoints * frames.factor + frames.offset),
@@ -132,8 +131,7 @@ class LabelsMoved(Undone):
     def _moved(self, amount: tuple[float, float], seen: Offset | OfPeople) -> Change:
         """Poses moved to where the labels are."""
         x, y = amount
-        return Change(
-            self.name,
+        return self.change(
             f"keypoints moved by ({x:+.1f}, {y:+.1f}) image pixels",
             "poses",
             lambda found: with_points(found, found.keypoints + np.array((x, y))),

@@ -59,8 +59,7 @@ class AxesExchanged(Undone):
         if evidence.model is None:
             some = exchanged_images(evidence.poses(), case.pose_set())
             where = f"the poses of {len(some)} of {len(case.pose_set().images)} images"
-            yield Change(
-                self.name,
+            yield self.change(
                 f"x and y exchanged in {where}" if some else "x and y of every keypoint exchanged",
                 "poses",
                 lambda found: _exchanged(found, some),
@@ -69,8 +68,7 @@ class AxesExchanged(Undone):
             return
         codec = stated_codec(case)
         what = "SimCC vectors x and y" if codec.kind == "simcc" else "rows and columns of the heatmaps"
-        yield Change(
-            self.name,
+        yield self.change(
             f"{what} exchanged",
             "outputs",
             lambda model: Transposed(model, pixels=False, outputs=True),
@@ -185,8 +183,7 @@ class SplitRatio(Undone):
         exact = outputs.simcc[0].shape[-1] / codec.input_size[1]
         for ratio in sorted({*RATIOS, exact} - {codec.split_ratio}):
             other = dataclasses.replace(codec, split_ratio=ratio)
-            yield Change(
-                self.name,
+            yield self.change(
                 f"split ratio {ratio:g}",
                 "outputs",
                 lambda model, other=other: Recoded(model, other),
@@ -232,8 +229,7 @@ class Placing(Undone):
             pixels = cells * max(cell, 2.0)
             yield self._moved(f"keypoints moved by {pixels:+g} input pixels", shift=(pixels, pixels))
         yield from crop_offset(case, self.name)
-        yield Change(
-            self.name,
+        yield self.change(
             "the inverse affine applied to keypoints in crop pixels",
             "outputs",
             Returned,
@@ -251,7 +247,7 @@ class Placing(Undone):
             if "factor" in how
             else "place cell centres as the codec does"
         )
-        return Change(self.name, words, "outputs", lambda model: Moved(model, **how), fix=f"{fix}: {words}")
+        return self.change(words, "outputs", lambda model: Moved(model, **how), fix=f"{fix}: {words}")
 
     def _of_results(self, case: Case) -> Iterable[Change]:
         boxes, sizes = _geometry(case)
@@ -267,10 +263,10 @@ class Placing(Undone):
             ("the image turned upside "
              "down", lambda p, b, s: s * [0, 1] + p * [1, -1], "count y from the upper edge of the image"),
         ):  # fmt: skip
-            yield Change(self.name, words, "poses", _per_pose(of, boxes, sizes), fix=fix)
+            yield self.change(words, "poses", _per_pose(of, boxes, sizes), fix=fix)
         for factor in (0.25, 0.5, 2.0, 4.0):
-            yield Change(
-                self.name, f"keypoints times {factor:g}", "poses",
+            yield self.change(
+                f"keypoints times {factor:g}", "poses",
                 lambda found, f=factor: dataclasses.replace(found, keypoints=found.keypoints * f),
                 fix=f"the coordinates are {1 / factor:g} times as large as the image's",
             )  # fmt: skip
@@ -279,8 +275,8 @@ class Placing(Undone):
         points, truth, _, _ = paired_points(case.evidence().poses(), case.pose_set())
         if (amount := offset_of_results(points, truth)) is not None:
             x, y = amount
-            yield Change(
-                self.name, f"keypoints moved by ({x:+.1f}, {y:+.1f}) pixels", "poses",
+            yield self.change(
+                f"keypoints moved by ({x:+.1f}, {y:+.1f}) pixels", "poses",
                 lambda found: dataclasses.replace(found, keypoints=found.keypoints + np.array(amount)),
                 fix="look for half a cell, a border or a corner that was left out when keypoints were taken "
                 f"back to the image: all are off by ({0.0 - x:+.1f}, {0.0 - y:+.1f}) pixels (x, y)",
@@ -290,8 +286,7 @@ class Placing(Undone):
         fitted = fitted_placing(case)
         if fitted is not None:
             scale, offset = fitted
-            yield Change(
-                self.name,
+            yield self.change(
                 f"keypoints times ({scale[0]:.3f}, {scale[1]:.3f}) plus ({offset[0]:.1f}, {offset[1]:.1f}) "
                 "pixels",
                 "poses",
@@ -304,8 +299,7 @@ class Placing(Undone):
     def _of_frames(self, case: Case) -> Iterable[Change]:
         factor, some = scaled_images(case.evidence().poses(), case.pose_set())
         if some:
-            yield Change(
-                self.name,
+            yield self.change(
                 f"keypoints times ({factor[0]:.3g}, {factor[1]:.3g}) in the poses of {len(some)} of "
                 f"{len(case.pose_set().labelled_of_image)} images",
                 "poses",
@@ -319,8 +313,7 @@ class Placing(Undone):
             ("numbers read column by column", "all x, then all y, then all scores", _from_columns),
             ("coordinates read column by column", "all x, then all y", _from_columns_of_places),
         ):
-            yield Change(
-                self.name,
+            yield self.change(
                 words,
                 "poses",
                 of,
@@ -425,8 +418,7 @@ class SidesExchanged(Undone):
         if not mirror:
             raise NotAvailable("the skeleton does not say what is left and what right")
         order = list(mirror)
-        yield Change(
-            self.name,
+        yield self.change(
             "left and right exchanged in every pose",
             "poses",
             lambda found: dataclasses.replace(

@@ -92,8 +92,7 @@ class Against(Undone):
             }
             if not differing:
                 continue
-            yield Change(
-                self.name,
+            yield self.change(
                 f"{part} of {other.path.name}",
                 "weights",
                 lambda model, tensors=differing: WithTensors(model, tensors),
@@ -126,8 +125,7 @@ class DisturbedPart(Undone):
                 continue
             behind = layer_fits(case)[layer_fits(case).index(one.layers[0]) :]
             tensors = measured_statistics(behind)
-            yield Change(
-                self.name,
+            yield self.change(
                 f"statistics estimated anew from {one.part} on",
                 "weights",
                 lambda model, tensors=tensors: WithTensors(model, tensors),
@@ -153,8 +151,7 @@ class DisturbedPart(Undone):
         for places in orders:
             listed = ", ".join(f"{part} in the place of {there}" for part, there in list(places.items())[:4])
             tensors = moved_tensors(own, places)
-            yield Change(
-                self.name,
+            yield self.change(
                 f"{listed}{' ...' if len(places) > 4 else ''}",
                 "weights",
                 lambda model, tensors=tensors: WithTensors(model, tensors),
@@ -181,8 +178,7 @@ class DisturbedPart(Undone):
         if not tensors:
             return
         most = max(shares[name] for name in pruned)
-        yield Change(
-            self.name,
+        yield self.change(
             words,
             "weights",
             lambda model: WithTensors(model, tensors),
@@ -208,8 +204,7 @@ class DisturbedPart(Undone):
             # single layer that is so large was multiplied.
             factor = one.usual ** (-1 if one is layer else -2)
             tensors = {name: factor * own[name] for name in one.names}
-            yield Change(
-                self.name,
+            yield self.change(
                 f"weights of {one.block} times {factor:.2f}",
                 "weights",
                 lambda model, tensors=tensors: WithTensors(model, tensors),
@@ -219,8 +214,7 @@ class DisturbedPart(Undone):
                 facts={"told": one.text()},
             )
         for name, value in large_scalars(model.module).items():
-            yield Change(
-                self.name,
+            yield self.change(
                 f"{name} at 1",
                 "weights",
                 lambda model, one={name: own[name] / value}: WithTensors(model, one),
@@ -228,8 +222,7 @@ class DisturbedPart(Undone):
                 facts={"told": f"{name}, a parameter of one number, is {value:.3g}"},
             )
         if isinstance(model, Conditioned) and (switch := without_refiner(model)) is not None:
-            yield Change(
-                self.name,
+            yield self.change(
                 "the refiner left out",
                 "weights",
                 lambda model: Switched(model, switch),
@@ -273,8 +266,7 @@ class DisturbedPart(Undone):
             if not tensors:
                 continue
             names, rest = ", ".join(one.part for one in chosen), min(one.rest for one in chosen)
-            yield Change(
-                self.name,
+            yield self.change(
                 f"{names} of {before.path.name}",
                 "weights",
                 lambda model, tensors=tensors: WithTensors(model, tensors),

@@ -38,15 +38,13 @@ class ScoreRule(Undone):
 
     def changes(self, case: Case) -> Iterable[Change]:
         for rule, words in self.RULES.items():
-            yield Change(
-                self.name,
+            yield self.change(
                 f"poses ranked by {words}",
                 "scores",
                 lambda found, rule=rule: _rescored(found, rule),
                 fix=f"score a pose by {words}, from the raw peaks of the network",
             )
-        yield Change(
-            self.name,
+        yield self.change(
             "poses ranked the other way round",
             "scores",
             lambda found: dataclasses.replace(

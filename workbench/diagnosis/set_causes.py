@@ -287,16 +287,16 @@ class TurnedImages(Undone):
         total = len(case.pose_set().images)
         facts = {"count": len(turned), "total": total}
         if case.evidence().model is None:
-            yield Change(
-                self.name, f"poses of {len(turned)} images turned as EXIF says", "poses",
+            yield self.change(
+                f"poses of {len(turned)} images turned as EXIF says", "poses",
                 lambda found: _upright(found, turned),
                 fix="read images with their EXIF rotation (cv2.imread does; PIL needs exif_transpose)",
                 facts=facts,
             )  # fmt: skip
             return
         paths = frozenset(str(case.pose_set().images[number].path) for number in turned)
-        yield Change(
-            self.name, f"{len(turned)} images read as they are stored, as they were annotated", "input",
+        yield self.change(
+            f"{len(turned)} images read as they are stored, as they were annotated", "input",
             lambda model: Unturned(model, paths),
             fix="remove the EXIF orientation from these files, or turn their annotations: the two "
             "contradict each other",
