@@ -265,6 +265,43 @@ def test_the_tar_format_of_old_torch_is_named(tmp_path):
         open_checkpoint(tmp_path / "old.pth")
 
 
+def tar_header(name: bytes, size: bytes, kind: bytes = b"0") -> bytes:
+    """A header of a tar archive, with its checksum."""
+    head = bytearray(512)
+    head[: len(name)], head[124 : 124 + len(size)] = name, size
+    head[156:157], head[257:263] = kind, b"ustar\0"
+    head[148:156] = b"%06o\0 " % (sum(head) + 8 * 32)
+    return bytes(head)
+
+
+PAX_RECORD = b"1" * 1_000_000 + b" "
+TARS = {
+    # By Python's tarfile 3.11.7 three of these were MemoryError, RecursionError, and more than 10 s.
+    "negative size": (tar_header(b"a", b"\xff" * 10 + b"\xfe\x00"), "a damaged tar archive"),
+    "pax of 8 GB": (tar_header(b"a", b"7" * 11, b"x"), "a damaged tar archive"),
+    "long names": (tar_header(b"a", b"0", b"L") * 2000, "a tar archive: unpack it first"),
+    "pax record": (
+        tar_header(b"a", b"%o" % len(PAX_RECORD), b"x")
+        + PAX_RECORD.ljust(-(-len(PAX_RECORD) // 512) * 512, b"\0")
+        + tar_header(b"b", b"0"),
+        r"a tar archive \(b\)",
+    ),
+    "one name": (tar_header(b"a", b"0") * 20_000, r"a tar archive \(a\)"),
+    "beyond the file": (tar_header(b"a", b"\x80" + (1 << 62).to_bytes(11, "big")), "a damaged tar archive"),
+    "checksum": (tar_header(b"a", b"0").replace(b"a", b"b", 1), "a damaged tar archive"),
+}
+
+
+@pytest.mark.parametrize("name", TARS)
+def test_a_hostile_tar_archive_is_named_from_its_first_headers(tmp_path, name):
+    data, said = TARS[name]
+    (tmp_path / "a.pth").write_bytes(data + bytes(1024))
+    began = time.process_time()
+    with pytest.raises(ValueError, match=said):
+        open_checkpoint(tmp_path / "a.pth")
+    assert time.process_time() - began < 0.5
+
+
 def whole(net) -> dict[str, bytes]:
     """One file of each kind, in memory."""
     state = collections.OrderedDict(net.state_dict())
