@@ -73,11 +73,13 @@ def test_a_fixed_batch_of_gigabytes_is_refused_before_it_is_made(tmp_path):
         onnx_graph.session(path)
 
 
-@pytest.mark.parametrize("ending", ["textproto", "pbtxt", "onnxtxt", "onnxjson", "json"])
+@pytest.mark.parametrize("ending", ["textproto", "pbtxt", "onnxtxt", "onnxjson", "json", "ort"])
 def test_an_onnx_file_is_read_as_one_whatever_its_name_ends_with(tmp_path, ending):
+    """By onnxruntime, too, which reads a format of its own from a name that ends in .ort."""
     weight = helper.make_tensor("w", TensorProto.FLOAT, (3, 3, 1, 1), [0.0] * 9)
     path = saved(tmp_path / f"m.{ending}", [helper.make_node("Conv", ["x", "w"], ["y"])], 1, [weight])
     assert open_checkpoint(path).tensors["w"].shape == (3, 3, 1, 1)
+    assert onnx_graph.output_names(onnx_graph.session(path), path) == ["y"]
     path.write_bytes(b"\x08garbage \x01 { text")
     with pytest.raises(ValueError, match=rf"m\.{ending} is no ONNX model, or it is cut off or damaged"):
         open_checkpoint(path)
@@ -100,3 +102,59 @@ def test_a_name_that_is_no_text_is_damage_wherever_it_stands(tmp_path, name):
     for read in (open_checkpoint, onnx_graph.session):
         with pytest.raises(ValueError, match=r"m\.onnx"):
             read(path)
+
+
+def of_other_types(path, *chosen):
+    """A graph that gives a tensor, texts, a sequence and a map of it; `chosen` of these are its outputs."""
+    sequence = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+    row = helper.make_map_type_proto(
+        TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    )
+    given = {
+        "y": helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
+        "texts": helper.make_tensor_value_info("texts", TensorProto.STRING, None),
+        "sequence": helper.make_value_info("sequence", sequence),
+        "rows": helper.make_value_info("rows", helper.make_sequence_type_proto(row)),
+    }
+    nodes = [
+        helper.make_node("Relu", ["x"], ["y"]),
+        helper.make_node("Cast", ["y"], ["texts"], to=TensorProto.STRING),
+        helper.make_node("SequenceConstruct", ["y", "y"], ["sequence"]),
+        helper.make_node("Flatten", ["y"], ["flat"]),
+        helper.make_node(
+            "ZipMap", ["flat"], ["rows"], domain="ai.onnx.ml", classlabels_int64s=list(range(192))
+        ),
+    ]
+    fed = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 8, 8])
+    graph = helper.make_graph(nodes, "g", [fed], [given[name] for name in chosen])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+    return path
+
+
+def test_texts_sequences_and_maps_are_no_outputs(tmp_path):
+    path = of_other_types(tmp_path / "m.onnx", "texts", "y", "rows", "sequence")
+    opened = onnx_graph.session(path)
+    assert onnx_graph.output_names(opened, path) == ["y"]
+    (found,) = onnx_graph.outputs(opened, path, images(5.0, 7.0))
+    assert found[:, 0, 0, 0].tolist() == [5, 7]
+
+
+@pytest.mark.parametrize("name", ["texts", "sequence", "rows"])
+def test_a_graph_without_numbers_as_output_says_what_it_gives(tmp_path, name):
+    path = of_other_types(tmp_path / "m.onnx", name)
+    with pytest.raises(
+        ValueError, match=rf"m\.onnx: expected a tensor of numbers as output, it gives {name} "
+    ):
+        onnx_graph.outputs(onnx_graph.session(path), path, images(1.0))
+
+
+def test_a_graph_of_more_parts_than_any_network_is_tried_in_a_process_of_its_own(tmp_path, monkeypatch):
+    """One of 1.9 MB with 95,000 numbers took onnxruntime more than 19 s."""
+    path = saved(tmp_path / "a.onnx", [helper.make_node("Relu", ["x"], ["y"])] * 1, "N")
+    asked = []
+    monkeypatch.setattr(onnx_graph, "ESTIMATED", 0)
+    monkeypatch.setattr(onnx_graph, "_tried", lambda path, size: asked.append(size) or "too large")
+    with pytest.raises(ValueError, match=r"a\.onnx: too large"):
+        onnx_graph.session(path)
+    assert asked == [path.stat().st_size]

@@ -101,6 +101,25 @@ def test_a_graph_that_starts_by_slicing_is_yolox_and_gets_plain_bgr(suppressed):
     assert "ImageNet" in stated.title
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (4, 1), (4,)], ids=str)
+def test_labels_of_another_number_than_the_boxes_are_refused(tmp_path, shape):
+    """One label for all boxes would be spread over them in silence."""
+    constants = {
+        "kernel": np.zeros((1, 3, 32, 48), np.float32),
+        "boxes": np.array([[[1, 1, 9, 9, 0.8]] * 4], np.float32),
+        "labels": np.zeros(shape, np.int64),
+    }
+    nodes = [
+        helper.make_node("Conv", ["input", "kernel"], ["nothing"]),
+        helper.make_node("Squeeze", ["nothing"], ["zero"]),
+        helper.make_node("Add", ["boxes", "zero"], ["dets"]),
+    ]
+    outputs = [("dets", TensorProto.FLOAT, [1, 4, 5]), ("labels", TensorProto.INT64, list(shape))]
+    detector = open_detector(save(tmp_path / "a.onnx", nodes, outputs, constants))
+    with pytest.raises(ValueError, match=r"expected dets \[1, N, 5\] with labels \[1, N\]"):
+        detector(np.zeros((32, 48, 3), np.uint8))
+
+
 def rows():
     """Raw rows for a 32 x 32 input: 16 cells of 8, 4 of 16, 1 of 32 pixels; two classes."""
     found = np.zeros((21, 7), np.float32)

@@ -61,6 +61,34 @@ def simcc_file(path, swapped=False):
     )
 
 
+def test_an_output_without_images_beside_the_maps_is_left_alone(tmp_path):
+    path = heatmap_file(tmp_path / "a.onnx")
+    graph = onnx.load(path)
+    graph.graph.node.append(helper.make_node("ReduceMax", ["maps"], ["most"], keepdims=0))
+    graph.graph.output.append(helper.make_tensor_value_info("most", TensorProto.FLOAT, []))
+    onnx.save(graph, path)
+    model = open_model(path).model
+    assert len(model.answer([lit(), lit()], PLAIN)) == 2
+
+
+def test_maps_of_fewer_images_than_went_in_are_refused(tmp_path):
+    """A graph that keeps the first image gave one pose for two, or an error about zip()."""
+    path = heatmap_file(tmp_path / "a.onnx")
+    graph = onnx.load(path)
+    graph.graph.node.append(helper.make_node("Slice", ["maps", "from", "to"], ["first"]))
+    graph.graph.initializer.extend(
+        helper.make_tensor(name, TensorProto.INT64, (1,), [n]) for name, n in (("from", 0), ("to", 1))
+    )
+    graph.graph.output[0].name = "first"
+    onnx.save(graph, path)
+    model = open_model(path).model
+    assert len(model.answer([lit()], PLAIN)) == 1
+    with pytest.raises(ValueError, match=r"output 0 has the shape \[1, 2, 16, 12\] for 2 images"):
+        model.answer([lit(), lit()], PLAIN)
+    with pytest.raises(ValueError, match=r"output 0 has the shape \[1, 2, 16, 12\] for 2 images"):
+        run(model, [lit(), lit()])
+
+
 def two_keypoints(folder):
     """A COCO-format set of one image with the red and green pixel of `lit`, annotated."""
     sample = lit()

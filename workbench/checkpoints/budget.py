@@ -38,7 +38,7 @@ class Limits:
     text: int = 256 << 20
     digits: int = 4096
     key_parts: int = 64
-    tensors: int = 100_000
+    tensors: int = 30_000
     name: int = 1000
     header: int = 16 << 20
     ratio: int = 200

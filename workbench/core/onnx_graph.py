@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +25,12 @@ import numpy as np
 from workbench.core.errors import reason
 from workbench.core.files import belongs
 from workbench.core.job import LruCache, current_checkpoint, stopped_by, version_of
-from workbench.core.onnx_values import INCONSISTENT, Shapes, value_of
+from workbench.core.onnx_values import INCONSISTENT, Shapes, products_of, value_of
 from workbench.core.processes import limit, own_imports
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+    from jaxtyping import Num
     from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TypeProto
 
 # Elements of one intermediate tensor for one image: 1 GB as float32. The largest of Sapiens-2B, attention of
@@ -42,6 +43,8 @@ SECONDS = 30.0
 # Nodes once the file's own functions are written out, and how deep these may call each other. The largest
 # exported networks have some ten thousand and two or three.
 NODES, DEPTH = 1 << 20, 50
+# Nodes and weights whose costs are estimated here, at some 100 us each; of more, a process that ends tries.
+ESTIMATED = 20_000
 # Of these functions, nodes that onnxruntime writes out in a second; its time grows with their square.
 _WRITTEN_OUT = 2000
 # Numbers in a tensor that may hold sizes of others.
@@ -168,6 +171,8 @@ def _session(path: Path, provider: str, threads: int = 0, arena: bool = False) -
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    # What was examined is what runs: of a name that ends in .ort it would read another format from the bytes.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     if arena:
         options.add_session_config_entry("session.use_env_allocators", "1")
     # What it raises says the same; its log repeats names of the file as they are.
@@ -176,8 +181,29 @@ def _session(path: Path, provider: str, threads: int = 0, arena: bool = False) -
     return onnxruntime.InferenceSession(str(path), options, providers=[provider])
 
 
+_NUMBERS = re.compile(r"tensor\((float|float16|double|bool|u?int\d+)\)")
+
+
+def output_names(session: Any, path: Path) -> list[str]:
+    """Names of the outputs that are tensors of numbers: no texts, sequences, maps and optional ones.
+
+    Args:
+        session: of `session`.
+        path: of its file, for the error.
+
+    Raises:
+        ValueError: there is none.
+    """
+    given = session.get_outputs()
+    names = [one.name for one in given if _NUMBERS.fullmatch(one.type)]
+    if not names:
+        listed = ", ".join(f"{one.name[:80]} {one.type}" for one in given[:6])
+        raise ValueError(f"{path.name}: expected a tensor of numbers as output, it gives {listed}")
+    return names
+
+
 def outputs(session: Any, path: Path, fed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """All outputs of a session, each [N, ...] for N images; ended where these take `SECONDS` each.
+    """The outputs of `output_names`, each [N, ...] for N images; ended where these take `SECONDS` each.
 
     A job that is cancelled ends within the call: onnxruntime stops between two nodes.
 
@@ -193,7 +219,7 @@ def outputs(session: Any, path: Path, fed: Mapping[str, np.ndarray]) -> list[np.
     images = max((len(array) for array in fed.values() if array.ndim), default=1)
     try:
         with _ended_after(SECONDS * images, path) as options, one_sentence(path):
-            return session.run(None, dict(fed), options)
+            return session.run(output_names(session, path), dict(fed), options)
     except ValueError as error:
         if _ARENA_IS_FULL not in str(error):
             raise
@@ -202,11 +228,16 @@ def outputs(session: Any, path: Path, fed: Mapping[str, np.ndarray]) -> list[np.
         parts = [
             outputs(session, path, {name: array[[n]] for name, array in fed.items()}) for n in range(images)
         ]
-        return [np.concatenate(one) for one in zip(*parts, strict=True)]
+        return [joined(one) for one in zip(*parts, strict=True)]
     raise ValueError(
         f"{path.name}: one image takes more memory than its file allows, far more than pose networks of its "
         "size"
     )
+
+
+def joined(parts: Sequence[Num[np.ndarray, " ..."]]) -> Num[np.ndarray, " ..."]:
+    """One output of several calls, image after image; of one without axes that of the first call."""
+    return np.concatenate(parts) if parts[0].ndim else parts[0]
 
 
 # onnxruntime/core/framework/bfc_arena.cc, BFCArena::AllocateRawInternal and Extend.
@@ -324,6 +355,9 @@ def _costs(path: Path) -> _Costs:
     weights = sum(math.prod(weight.dims) for weight in model.graph.initializer)
     # Some are packed two to a byte. Parts of external data may be named more than once, zeros left out.
     costs.known = weights <= 2 * costs.bytes and not model.graph.sparse_initializer
+    if len(model.graph.node) + len(model.graph.initializer) > ESTIMATED:
+        costs.known = False
+        return costs
     if model.functions:
         costs.known = costs.known and written_out <= _WRITTEN_OUT
         if not costs.known:
@@ -401,7 +435,7 @@ def _add(model: ModelProto, costs: _Costs, path: Path) -> None:
                     f"{path.name}: {name[:80]!r} has the size {list(shapes[name])}, {size:.2g} "
                     f"numbers; a pose network has at most {LARGEST:.2g} in one tensor"
                 )
-        products = _products(node, shapes)
+        products = products_of(node, shapes)
         if products is None:
             costs.known = False
             continue
@@ -468,59 +502,6 @@ def _sides(kind: TypeProto) -> tuple[int, ...] | None:
     tensor = kind.tensor_type
     sides = tuple(side.dim_value if side.HasField("dim_value") else -1 for side in tensor.shape.dim)
     return sides if tensor.HasField("shape") and -1 not in sides else None
-
-
-# Nodes whose work is of the order of what they read and write.
-_LINEAR = frozenset(
-    re.findall(
-        r"\w+",
-        """
-    Abs Acos Add And ArgMax ArgMin Atan BatchNormalization BitShift BitwiseAnd BitwiseNot BitwiseOr
-    Cast CastLike Ceil Celu Clip Concat Constant ConstantOfShape Cos CumSum DepthToSpace
-    DequantizeLinear Div Dropout DynamicQuantizeLinear Elu Equal Erf Exp Expand EyeLike Flatten
-    Floor Gather GatherElements GatherND Gelu GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual
-    GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization IsInf IsNaN
-    LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax Max Mean MeanVarianceNormalization
-    Min Mish Mod Mul Neg Not OneHot Or PRelu Pad Pow QuantizeLinear Range Reciprocal ReduceL1
-    ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
-    ReduceSumSquare Relu Reshape RMSNormalization Round ScatterElements ScatterND Selu Shape Sigmoid
-    Sign Sin Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tan
-    Tanh ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Where Xor
-    """,
-    )
-)
-# Convolutions and products of matrices -> which input holds the weights, or the left matrix.
-_CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1}
-_MATRICES = frozenset({"MatMul", "MatMulInteger", "QLinearMatMul", "Gemm"})
-_POOLS = frozenset({"AveragePool", "MaxPool", "LpPool"})
-
-
-def _products(node: NodeProto, shapes: Shapes) -> int | None:
-    """Multiplications of a node, or values that it touches; None where that is not known."""
-    read = [shapes[name] if name else () for name in node.input]
-    made = math.prod(shapes[node.output[0]]) if node.output else 0
-    named = {a.name: a for a in node.attribute}
-    if node.domain not in ("", "ai.onnx"):
-        return None
-    if node.op_type in _LINEAR:
-        return sum(map(math.prod, read)) + made
-    if node.op_type in _CONVOLUTIONS and len(read) > _CONVOLUTIONS[node.op_type]:
-        weights = math.prod(read[_CONVOLUTIONS[node.op_type]][1:])
-        return (math.prod(read[0]) if node.op_type == "ConvTranspose" else made) * weights
-    if node.op_type in _MATRICES and read[0]:
-        turned = "transA" in named and named["transA"].i
-        return made * read[0][-2 if turned and len(read[0]) > 1 else -1]
-    if node.op_type in _POOLS and "kernel_shape" in named:
-        return made * math.prod(named["kernel_shape"].ints)
-    if node.op_type == "Resize":  # at most cubic, where it does not average over what it leaves out
-        return None if "antialias" in named and named["antialias"].i else 16 * made
-    if node.op_type == "Einsum":
-        terms = named["equation"].s.decode("ascii", "replace").partition("->")[0].replace(" ", "").split(",")
-        sizes = {
-            c: n for term, shape in zip(terms, read, strict=False) for c, n in zip(term, shape, strict=False)
-        }
-        return math.prod(sizes.values())
-    return None
 
 
 def _check_functions(model: ModelProto, path: Path) -> int:

@@ -20,8 +20,8 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.geometry import Box
+from workbench.core.onnx_graph import output_names, read_graph, session
 from workbench.core.onnx_graph import outputs as answers
-from workbench.core.onnx_graph import read_graph, session
 from workbench.data.boxes import without_overlaps
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class OnnxDetector:
         self._input = inputs[0].name
         height, width = (v if isinstance(v, int) and v > 0 else _DEFAULT_SIZE for v in shape[2:])
         self.size = (height, width)
-        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._outputs = output_names(self._session, path)
         self.kind = self._recognised() if kind == "auto" else kind
         assumed = "BGR, ImageNet mean and deviation" if self.kind == "rtmdet" else "plain BGR"
         self.title = (
@@ -252,16 +252,17 @@ class OnnxDetector:
         dets = outputs.get("dets", arrays[0])
         if len(arrays) == 1 and dets.ndim == 3 and dets.shape[-1] > 5:
             return boxes_of_rows(dets[0], self.size, self._labels, self._threshold, self._overlap)
-        if dets.ndim != 3 or dets.shape[-1] != 5:
+        others = [array for name, array in outputs.items() if array is not dets and array.ndim == 2]
+        labels = outputs.get("labels", others[0] if others else None)
+        fitting = labels is None or labels.shape == dets.shape[:2]
+        if dets.ndim != 3 or dets.shape[0] != 1 or dets.shape[-1] != 5 or not fitting:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in outputs.items())
             raise ValueError(
                 f"{self._path.name}: expected dets [1, N, 5] with labels [1, N], or rows [1, A, 5 + classes]"
                 f" of a detector; got {shapes}"
             )
-        others = [array for name, array in outputs.items() if array is not dets and array.ndim == 2]
-        labels = outputs.get("labels", others[0] if others else None)
         # One-class exports may omit the labels.
-        found = np.zeros(dets.shape[1], int) if labels is None else np.asarray(labels)[0].astype(int)
+        found = np.zeros(dets.shape[1], int) if labels is None else labels[0].astype(int)
         return dets[0, :, :4], dets[0, :, 4], found
 
 

@@ -54,8 +54,23 @@ class OutputRoles:
     last: bool = False
     assumed: tuple[str, ...] = ()
 
-    def outputs(self, given: Sequence[Any]) -> Outputs:
-        """The program's outputs, numpy arrays or tensors, by what they are."""
+    def outputs(self, given: Sequence[Any], count: int) -> Outputs:
+        """The program's outputs by what they are.
+
+        Args:
+            given: numpy arrays or tensors, as the program gives them.
+            count: of the images that it was fed with.
+
+        Raises:
+            ValueError: it gave results for another number of images, or with other axes than for a blank one.
+        """
+        axes = 3 if self.kind == "simcc" else 4
+        for place in self.places:
+            if (shape := tuple(given[place].shape))[:1] != (count,) or len(shape) != axes:
+                raise ValueError(
+                    f"output {place} has the shape {list(shape)} for {count} images; expected {axes} axes, "
+                    "the first of them the images; export the model with an open batch size"
+                )
         if self.kind == "simcc":
             x, y = (given[place] for place in self.places)
             return Outputs(simcc=(x, y))
@@ -426,7 +441,7 @@ def top_down(
     facts = facts_of(probe, config, input_size, stated, assumed=assumed)
 
     def call(pixels: Tensor) -> Outputs:
-        return facts.roles.outputs(named(module(pixels))[1])
+        return facts.roles.outputs(named(module(pixels))[1], len(pixels))
 
     return facts.top_down(module, call, taps=NoTaps(reason), device=device)
 

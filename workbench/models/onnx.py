@@ -12,7 +12,7 @@ import numpy as np
 
 from workbench.core import Batch, Codec, DecodeOptions, NotAvailable, Outputs, Prediction, Sample, Skeleton
 from workbench.core.flip import average_with_flip, mirrored, no_mirror
-from workbench.core.onnx_graph import TYPES, outputs, session
+from workbench.core.onnx_graph import TYPES, joined, output_names, outputs, session
 from workbench.decoding import decode
 from workbench.models.exported import FACTS_LEFT_OPEN, GREY, Facts, NoTaps, described, facts_of
 from workbench.models.families import Family
@@ -68,7 +68,7 @@ class Graph:
         device: ``cuda`` uses onnxruntime's CUDA provider where it is installed.
 
     Attributes:
-        names: of its outputs.
+        names: of its outputs that are tensors of numbers.
         size: (height, width) it takes; (0, 0) when the graph leaves them open.
         last: it takes [N, H, W, C], as exports from TensorFlow do.
         grey: it takes one channel.
@@ -84,7 +84,7 @@ class Graph:
             raise ValueError(f"device {device!r}: this onnxruntime has no {wanted}; use cpu")
         self.session = session(path, wanted)
         self.path = path
-        self.names = [output.name for output in self.session.get_outputs()]
+        self.names = output_names(self.session, path)
         inputs = self.session.get_inputs()
         if len(inputs) != 1 or inputs[0].type not in TYPES or len(inputs[0].shape) != 4:
             found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
@@ -111,7 +111,7 @@ class Graph:
         ]
 
     def __call__(self, pixels: Float[np.ndarray, "N 3 H W"]) -> tuple[np.ndarray, ...]:
-        """All outputs of the graph, as float32.
+        """The outputs of the graph that `names` lists, as float32.
 
         Args:
             pixels: crops, as `prepare` makes them.
@@ -131,9 +131,8 @@ class Graph:
             array = np.concatenate([array, np.repeat(array[-1:], -count % self.batch, axis=0)])
         calls: list[Any] = np.split(array, len(array) // self.batch) if self.batch else [array]
         given = [outputs(self.session, self.path, {self.input.name: one}) for one in calls]
-        return tuple(
-            np.concatenate(parts)[:count].astype(np.float32, copy=False) for parts in zip(*given, strict=True)
-        )
+        whole = (joined(parts).astype(np.float32, copy=False) for parts in zip(*given, strict=True))
+        return tuple(one[:count] if self.batch and one.ndim else one for one in whole)
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,9 +222,9 @@ class OnnxModel:
         # In the order that the graph reads: numpy's own choice is copied once more, at six times the cost.
         planes = np.subtract(channels_first, mean, out=np.empty(channels_first.shape, np.float32))
         planes /= std
-        outputs = facts.roles.outputs(self.graph(planes))
+        outputs = facts.roles.outputs(self.graph(planes), len(planes))
         if flip:
-            back = facts.roles.outputs(self.graph(mirrored(planes)))
+            back = facts.roles.outputs(self.graph(mirrored(planes)), len(planes))
             outputs = average_with_flip(outputs, back, self.skeleton.mirror)
         points, scores = decode(outputs, self.codec, options)
         return placed(points, scores, samples, affines, self.skeleton)
@@ -235,7 +234,10 @@ class OnnxModel:
         facts = self.facts
         module = as_module(self.graph)
         return facts.top_down(
-            module, lambda pixels: facts.roles.outputs(module(pixels)), taps=self.taps, device="cpu"
+            module,
+            lambda pixels: facts.roles.outputs(module(pixels), len(pixels)),
+            taps=self.taps,
+            device="cpu",
         )
 
 

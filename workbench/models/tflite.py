@@ -9,6 +9,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.job import current_checkpoint
+from workbench.core.onnx_graph import joined
 from workbench.models.exported import FACTS_LEFT_OPEN, GREY
 from workbench.models.families import Family
 from workbench.models.onnx import OnnxModel, model_of
@@ -111,7 +112,8 @@ class Graph:
         # A call takes so many samples, no more and no fewer; what fills up the last one is cut off.
         array = np.concatenate([array, np.repeat(array[-1:], -count % self.batch, axis=0)])
         given = [self._called(part) for part in np.split(array, len(array) // self.batch)]
-        return tuple(np.concatenate(parts)[:count] for parts in zip(*given, strict=True))
+        whole = (joined(parts) for parts in zip(*given, strict=True))
+        return tuple(one[:count] if one.ndim else one for one in whole)
 
     def _called(self, array: np.ndarray) -> list[np.ndarray]:
         current_checkpoint()  # the interpreter cannot be stopped within a call: of one sample, mostly
