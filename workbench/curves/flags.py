@@ -312,10 +312,6 @@ def parting(ap: float, ar: float) -> str:
     AR only asks where keypoints lie (with one pose for each annotation), AP also asks for an order of the
     poses. If one falls while the other rises, or AP falls alone, precision was not traded for recall: the
     scores changed.
-
-    Args:
-        ap: change of AP.
-        ar: change of AR.
     """
     if min(abs(ap), abs(ar)) > NOTHING and (ap < 0) != (ar < 0):
         return OPPOSITE

@@ -551,12 +551,7 @@ def miscounted(pose_set: PoseSet) -> list[Instance]:
 
 
 def outside_image(pose_set: PoseSet, chosen: Iterable[Instance]) -> dict[int, int]:
-    """Labelled keypoints outside their image, by annotation id; images of unknown size hold everything.
-
-    Args:
-        pose_set: the set.
-        chosen: annotations to look at.
-    """
+    """Labelled keypoints outside their image, by annotation id; images of unknown size hold everything."""
     found: dict[int, int] = {}
     for a in chosen:
         x, y, seen = a.truth.T
@@ -570,12 +565,7 @@ def outside_image(pose_set: PoseSet, chosen: Iterable[Instance]) -> dict[int, in
 
 
 def farthest_outside(pose_set: PoseSet, one: Instance) -> float:
-    """How far (pixels) a labelled keypoint of an instance lies outside its image; 0 where none does.
-
-    Args:
-        pose_set: the set.
-        one: annotation to look at.
-    """
+    """How far (pixels) a labelled keypoint of an instance lies outside its image; 0 where none does."""
     record = pose_set.images[one.image_id]
     if record.width is None or record.height is None:
         return 0.0

@@ -133,12 +133,7 @@ def _larger(one: Instance, factor: float) -> Instance:
 
 
 def cost_of(case: Case, found: Previews) -> Effect | None:
-    """AP that comes back with the labels enlarged; None where no poses can be had.
-
-    Args:
-        case: of the set.
-        found: instances of it.
-    """
+    """AP that comes back with the labels enlarged; None where no poses can be had."""
     if not case.reaches("forward"):
         return None
     try:

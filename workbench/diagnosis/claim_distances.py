@@ -40,12 +40,7 @@ def _pair_oks(result: Any) -> np.ndarray:
 
 
 def torsos(truth: GroundTruth, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The distance of two keypoints of each annotation, in pixels, for the pairs by which people measure.
-
-    Args:
-        truth: annotations.
-        names: of the keypoints.
-    """
+    """The distance of two keypoints of each annotation, in pixels, for the pairs by which people measure."""
     places = {plain_name(name): k for k, name in enumerate(names)}
     points = np.where(truth.keypoints[..., 2:] > 0, truth.keypoints[..., :2], np.nan)
     return {

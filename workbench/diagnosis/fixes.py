@@ -92,12 +92,7 @@ def diff_of_change(case: Case, change: Change) -> str:
 
 
 def edits_of_change(case: Case, change: Change) -> dict[str, Any]:
-    """Key paths of the config with the values that undo a cause; {} where no key is known.
-
-    Args:
-        case: whose config counts.
-        change: that undoes the cause.
-    """
+    """Key paths of the config with the values that undo a cause; {} where no key is known."""
     known = _settings_of(change.name, str(change.facts.get("about", "")))
     try:
         config = case.config()

@@ -175,12 +175,7 @@ def from_corner(pose_set: PoseSet) -> list[int]:
 
 
 def with_corner(pose_set: PoseSet, rows: Sequence[int]) -> PoseSet:
-    """The set with the corner of the box added to the keypoints of some instances.
-
-    Args:
-        pose_set: the annotations.
-        rows: of the instances.
-    """
+    """The set with the corner of the box added to the keypoints of some instances."""
     corner = {pose_set.instances[row].annotation_id: pose_set.instances[row].box[:2] for row in rows}
 
     def added(truth: Float[np.ndarray, "K 3"], number: Any) -> Float[np.ndarray, "K 3"]:

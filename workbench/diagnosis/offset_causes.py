@@ -217,12 +217,7 @@ def _entry_moved(entry: dict[str, Any], amount: Float[np.ndarray, " 2"], boxes: 
 
 
 def crop_offset(case: Case, cause: str) -> Iterable[Change]:
-    """The change that moves keypoints by the measured amount in the crop, where it explains the most.
-
-    Args:
-        case: of a model.
-        cause: that it undoes.
-    """
+    """The change that moves keypoints by the measured amount in the crop, where it explains the most."""
     offset = constant_offset(case)
     if offset is None or offset.in_image:
         return
@@ -349,10 +344,6 @@ def box_offset(case: Case, cause: str) -> Iterable[Change]:
 
     So does a margin of a letterbox that was not taken off. Each half of the poses is moved by what the other
     half asks for.
-
-    Args:
-        case: of a result file.
-        cause: that it undoes.
     """
     pose_set = case.pose_set()
     found = case.evidence().poses()
@@ -429,12 +420,7 @@ def _away(found: Predictions, rows: Sequence[int], held: Sequence[Instance]) -> 
 
 
 def two_offsets(case: Case, cause: str) -> Iterable[Change]:
-    """The change that moves poses of two groups of images, each by an amount of its own.
-
-    Args:
-        case: of a result file.
-        cause: that it undoes.
-    """
+    """The change that moves poses of two groups of images, each by an amount of its own."""
     pose_set, found = case.pose_set(), case.evidence().poses()
     rows, held = paired_rows(found, pose_set)
     if len(rows) < LEAST_INSTANCES:

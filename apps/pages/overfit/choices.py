@@ -148,10 +148,6 @@ def families(adapter: Path | None = None) -> list[tuple[str, str]]:
 def config_of_run(context: Context, run: str) -> str:
     """The config in a run's folder, relative to the served folder; "" where there is none.
 
-    Args:
-        context: of this server.
-        run: its name.
-
     Raises:
         KeyError: no such run.
     """
@@ -180,10 +176,6 @@ def devices() -> list[str]:
 
 def setup_of(context: Context, choices: Choices) -> OverfitSetup:
     """The attempt of the choices: model with initial weights, sample and plan.
-
-    Args:
-        context: of this server.
-        choices: of the page.
 
     Raises:
         KeyError: no such family, set or sample.
@@ -263,10 +255,6 @@ def checked_choices(context: Context, choices: Choices) -> tuple[Sample, Skeleto
     """The sample of the choices and its skeleton, after every check that needs no network.
 
     Start and the preview before Start use the same checks.
-
-    Args:
-        context: of this server.
-        choices: of the page.
 
     Raises:
         KeyError: no such family, set or sample.
@@ -406,10 +394,6 @@ MARGIN = 0.125
 
 def preview(context: Context, choices: Choices) -> tuple[str, str]:
     """What Start would do, as a sentence, and the picture as HTML.
-
-    Args:
-        context: of this server.
-        choices: of the page.
 
     Raises:
         KeyError: no such set or sample.

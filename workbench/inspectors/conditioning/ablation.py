@@ -465,11 +465,6 @@ def _perfect(predictions: Predictions, evaluation: Evaluation) -> Predictions:
 def reader(model: PoseModel, pose_set: PoseSet, rules: SweepRules) -> Reader:
     """The reader of a conditioned model: one variant for each switch, the model as it is first.
 
-    Args:
-        model: conditioned.
-        pose_set: what is predicted.
-        rules: of the sweep.
-
     Raises:
         NotAvailable: the model declares no condition.
         ValueError: the flip test is asked for, or other ablations besides.

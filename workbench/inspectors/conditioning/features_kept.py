@@ -107,10 +107,6 @@ class FeaturesKept(Report):
 def compute(run: Run, params: Params) -> FeaturesKept:
     """Run the training pass once.
 
-    Args:
-        run: of a conditioned model.
-        params: controls.
-
     Raises:
         NotAvailable: the model declares no condition or no taps of the features around it, or the part makes
             another number of channels.

@@ -325,10 +325,6 @@ def _span(values: Float[np.ndarray, "*s"], rest: float) -> tuple[float, float]:
 def compute(run: Run, params: Params) -> Film:
     """Run the training pass with the condition and with a random one.
 
-    Args:
-        run: of a conditioned model.
-        params: controls.
-
     Raises:
         NotAvailable: the model declares no condition, or neither γ and β nor the features around them.
     """

@@ -155,10 +155,6 @@ class Paths(Report):
 def compute(run: Run, params: Params) -> Paths:
     """Run both passes and compare every tap.
 
-    Args:
-        run: of a conditioned model.
-        params: controls.
-
     Raises:
         NotAvailable: the model declares no condition, or a pass cannot be run.
     """

@@ -145,10 +145,6 @@ class RefinedScores(Report):
 def compute(run: Run, params: Params) -> RefinedScores:
     """Run six passes: training, inference, without refiner, with it, no keypoint uncertain, one uncertain.
 
-    Args:
-        run: of a conditioned model.
-        params: controls.
-
     Raises:
         NotAvailable: the model declares no refiner.
     """

@@ -102,10 +102,6 @@ class Switches(Report):
 def compute(run: Run, params: Params) -> Switches:
     """Run one pass for each switch.
 
-    Args:
-        run: of a conditioned model.
-        params: controls.
-
     Raises:
         NotAvailable: the model declares no condition, or there is nothing to change.
     """
