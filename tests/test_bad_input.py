@@ -224,6 +224,16 @@ def test_a_box_of_no_size(workbench, picture, adapter, box):
     refused(workbench("predict", "--adapter", adapter, "--image", picture, "--box", box))
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["{}"], ["look", "{}"], ["score", "a", "b", "{}"], ["score", "{}", "{}"], ["overfit", "--steps", "{}"]],
+)
+def test_what_was_given_is_not_repeated_whole_when_it_is_long(workbench, words):
+    """A pasted number of 5,000 digits: beginning and end tell which one."""
+    code, out, err = workbench(*(word.format("9" * 5000) for word in words))
+    assert (code, out, len(err) < 500) == (2, "", True)
+
+
 def test_an_image_named_outside_its_folder(workbench, tmp_path, picture, adapter):
     data = annotations(tmp_path, file_name="../../etc/passwd")
     call = ("evaluate", "--adapter", adapter, "--data", data, "--images", picture.parent)

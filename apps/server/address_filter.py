@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from apps.server.connections import paced
-from apps.server.gradio_private import upload_folder
+from apps.server.gradio_private import refused, upload_folder
 from workbench.inspectors import ALL
 
 # Words of an address that Gradio reads for itself: another page's components, a saved session. Neither is
@@ -98,6 +98,8 @@ class AddressFilter:
                 await self._refuse(scope, send, 413, f"A request of more than {most >> 20} MB is refused.")
                 return
             receive = bounded(paced(receive), most)
+            if _CALL.fullmatch(path):
+                send = _of_refusal(send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -142,6 +144,17 @@ class AddressFilter:
             f'<li><a href="/{quote(path)}">{html.escape(title)}</a></li>' for path, title, _ in self._pages
         )
         return _NOT_FOUND.replace("SENTENCE", html.escape(sentence)).replace("LINKS", links)
+
+
+def _of_refusal(send: Send) -> Send:
+    """`send` that answers 422, not Gradio's 500, where a handler refused what it was asked with."""
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message.get("status") == 500 and refused.get():
+            message = {**message, "status": 422}
+        await send(message)
+
+    return sending
 
 
 async def _redirect(scope: Scope, send: Send, path: str) -> None:

@@ -129,6 +129,7 @@ from apps.server.gradio_private import LONGEST_SENTENCE
 from apps.server.registry import Description
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
+from workbench.core.errors import shortened
 from workbench.core.report import plain
 
 if TYPE_CHECKING:
@@ -479,7 +480,7 @@ def as_json(request: Request, facts: Any) -> Response:
 
 def refusal(status: int, text: str, job: dict[str, Any] | None = None) -> Response:
     """A failure as one sentence."""
-    text = text[:LONGEST_SENTENCE]  # it may repeat what was asked with
+    text = shortened(text)[:LONGEST_SENTENCE]  # it may repeat what was asked with
     facts = {"error": text} if job is None else {"error": text, "job": job}
     return Response(
         compact(facts), status, media_type="application/json", headers={"Cache-Control": "no-store"}

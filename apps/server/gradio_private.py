@@ -19,6 +19,7 @@ import shutil
 import tempfile
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Mount
 
 from apps.server.control_values import check_bounds, check_value, weight, well_formed_values
-from workbench.core.errors import USER_ERRORS, sentence
+from apps.server.folders import well_formed
+from workbench.core.errors import USER_ERRORS, sentence, shortened
 from workbench.core.files import of_this_process, remove_folders_of_dead_processes
 
 _log = logging.getLogger("workbench")
@@ -58,6 +60,9 @@ UNREAD_BYTES = 256 << 20
 
 MOST_FILES = 500
 """Files of one upload: each is open until the last has come, and a process may open 1024 on Linux."""
+
+refused: ContextVar[bool] = ContextVar("refused", default=False)
+"""Whether a handler refused what this request asked for; Gradio answers 500 in any case."""
 
 WAITING_BYTES = 128 << 20
 """Characters of questions that wait for their turn; beyond that another one is refused."""
@@ -159,6 +164,14 @@ class Blocks(gr.Blocks):
     for each, which anybody who can reach the server can cause.
     """
 
+    async def process_api(self, *given: Any, **named: Any) -> dict[str, Any]:
+        """As Gradio does; `refused` tells the request from one that a fault of this server ended."""
+        try:
+            return await super().process_api(*given, **named)
+        except gr.Error:
+            refused.set(True)
+            raise
+
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any = None, *others: Any, **named: Any
     ) -> Any:
@@ -240,7 +253,7 @@ def check_values(components: Sequence[Any], values: Sequence[Any]) -> None:
 def _refused(block_fn: Any, error: BaseException) -> gr.Error:
     """The error for the page, and one line in the log."""
     # As text a gr.Error is its message in quotes.
-    said = error.message if isinstance(error, gr.Error) else sentence(error)
+    said = shortened(error.message) if isinstance(error, gr.Error) else sentence(error)
     name, text = getattr(block_fn, "api_name", None) or block_fn, said[:LONGEST_SENTENCE]
     _log.warning("%s refused its input: %s", name, text[:300])
     return gr.Error(text, print_exception=False)
@@ -528,15 +541,18 @@ def _send_escaped(queue: Queue, event: Any, message: EventMessage, unread: Unrea
 
 
 def _shorten(message: EventMessage) -> None:
-    """Cut the sentences of a message that is no answer."""
+    """Cut the sentences of a message that is no answer; what it repeats may hold halves of characters."""
+
+    def cut(text: str) -> str:
+        return well_formed(text)[:LONGEST_SENTENCE]
+
     if isinstance(message, LogMessage):
-        message.log = message.log[:LONGEST_SENTENCE]
+        message.log = cut(message.log)
     elif isinstance(message, UnexpectedErrorMessage):
-        message.message = message.message[:LONGEST_SENTENCE]
+        message.message = cut(message.message)
     elif isinstance(message, ProcessCompletedMessage) and not message.success:
         message.output = {
-            key: value[:LONGEST_SENTENCE] if isinstance(value, str) else value
-            for key, value in message.output.items()
+            key: cut(value) if isinstance(value, str) else value for key, value in message.output.items()
         }
 
 

@@ -21,6 +21,7 @@ PRIVATE = {
     "gradio.routes:App.create_app": "ca031b83f2a38daf",
     "gradio.blocks:Blocks.get_config_file": "03ae83bc139d707d",
     "gradio.blocks:Blocks.__exit__": "a070a3b9c46fb814",
+    "gradio.blocks:Blocks.process_api": "8a0295b01e0c042e",
     "gradio.blocks:Blocks.preprocess_data": "ab14baed86ecfeb1",
     "gradio.blocks:Blocks.call_function": "bfc3101690b6d493",
     "gradio.blocks:Blocks.close": "f72b970df107ce60",

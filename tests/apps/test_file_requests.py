@@ -457,7 +457,8 @@ def test_a_toast_shows_words_of_a_request_or_a_file_as_words(server):
 def test_a_warning_shows_words_as_words():
     from types import SimpleNamespace
 
-    from gradio.server_messages import LogMessage
+    import orjson
+    from gradio.server_messages import LogMessage, ProcessCompletedMessage
 
     from apps.server.gradio_private import _send_escaped
 
@@ -468,6 +469,10 @@ def test_a_warning_shows_words_as_words():
     event = SimpleNamespace(alive=True, _id="e", session_hash="s", request=request, data=data)
     _send_escaped(queue, event, LogMessage(log=MARKUP, title=MARKUP, level="warning"))
     assert "<" not in sent[0].log + sent[0].title
+    # Gradio repeats a value that is no choice; the stream broke off where it held half a character.
+    refusal = ProcessCompletedMessage(success=False, output={"error": "Value: \ud800 <b>", "duration": None})
+    _send_escaped(queue, event, refusal)
+    assert json.loads(orjson.dumps(sent[1].output))["error"] == r"Value: \ud800 &lt;b&gt;"
 
 
 def test_another_gradio_whose_private_functions_differ_is_refused_with_their_names(monkeypatch):

@@ -85,8 +85,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         done = application(argv)(args=argv, prog_name="workbench", standalone_mode=False)
     except USAGE as mistake:
+        from workbench.core.errors import shortened
+
         where = mistake.ctx.command_path if mistake.ctx else "workbench"
-        typer.echo(f"workbench: {mistake.format_message().rstrip('.')} (see `{where} -h`)", err=True)
+        said = shortened(mistake.format_message()).rstrip(".")
+        typer.echo(f"workbench: {said} (see `{where} -h`)", err=True)
         return 2
     except SystemExit as left:  # somebody's own adapter or config may leave
         if left.code is None or isinstance(left.code, int):

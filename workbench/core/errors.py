@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import linecache
+import re
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -94,13 +95,28 @@ USER_ERRORS = (ValueError, LookupError, OSError)
 """What a user can cause: wrong values, missing names (`NotAvailable` is a LookupError), unreadable files."""
 
 
+_LONGEST_WORD = 300
+"""Characters of a word, in a sentence for a person: a digest has 128, a path seldom more than 200."""
+
+_LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
+
+
+def shortened(text: str) -> str:
+    """A sentence with words of more than 300 characters cut in the middle: it may repeat what was given."""
+    return _LONG_WORD.sub(lambda word: f"{word[0][:150]}…{word[0][-50:]}", text)
+
+
 def sentence(error: BaseException) -> str:
-    """An error as one line for a person; an error of the operating system begins with its file's name."""
+    """An error as one line for a person; an error of the operating system begins with its file's name.
+
+    Very long words are cut in the middle (`shortened`).
+    """
     from workbench.core.report import printable
 
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{printable(str(error.filename))}: {error.strerror[:1].lower()}{error.strerror[1:]}"
-    return reason(error)
+        name = printable(str(error.filename))
+        return shortened(f"{name}: {error.strerror[:1].lower()}{error.strerror[1:]}")
+    return shortened(reason(error))
 
 
 # Where the tracebacks of errors in a user's own code are collected; None while nobody asks for them.
