@@ -28,7 +28,7 @@ from apps.pages.sections import (
 )
 from workbench.cli import MISTAKES
 from workbench.cli.diagnose import claims_of, seconds_of
-from workbench.core import NotAvailable
+from workbench.core.errors import available
 from workbench.core.job import JobResults, LruCache, version_of
 from workbench.diagnosis.texts import is_message
 
@@ -459,10 +459,7 @@ def first_choice(context: Context) -> tuple[str, str, str]:
     served = list(context.registry.runs())
     if not served:
         return NO_RUN, NO_DATA, ""
-    try:
-        demos = {path.resolve() for path in demo_runs()}
-    except NotAvailable:
-        demos = set()
+    demos = available(lambda: {path.resolve() for path in demo_runs()}, set())
     own = [run.id for run in served if run.folder.resolve() not in demos]
     runs = {run.title: run.id for run in served}
     run = next(iter(own), None) or runs.get(DEMO) or served[0].id

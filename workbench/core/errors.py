@@ -7,9 +7,13 @@ import difflib
 import linecache
 import re
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
+
+Answer = TypeVar("Answer")
+Other = TypeVar("Other")
 
 
 class Cancelled(Exception):  # noqa: N818 - no error: somebody asked for it
@@ -21,6 +25,19 @@ class NotAvailable(LookupError):  # noqa: N818 - reads as a claim: "heatmaps: no
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+def available(ask: Callable[[], Answer], otherwise: Other) -> Answer | Other:
+    """What a call returns; another value where what it asks for is not available.
+
+    Args:
+        ask: the call.
+        otherwise: returned where it raises NotAvailable.
+    """
+    try:
+        return ask()
+    except NotAvailable:
+        return otherwise
 
 
 class PartMissing(NotAvailable):

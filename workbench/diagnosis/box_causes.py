@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core import NotAvailable
+from workbench.core.errors import available
 from workbench.core.finding import Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -97,10 +98,7 @@ class DetectedBoxes(Cause):
 
 def _bbox_file(case: Case) -> str:
     """The detections that the config evaluates with; "" for none."""
-    try:
-        config = case.config()
-    except NotAvailable:
-        return ""
+    config = available(case.config, {})
     for part in ("test_dataloader", "val_dataloader"):
         loader = config.get(part)
         data = loader.get("dataset") if isinstance(loader, Mapping) else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from workbench.checkpoints.loading import percent
 from workbench.core import Conditioned, Groups, NotAvailable, PoseModel
 from workbench.core.capabilities import RollsOut
-from workbench.core.errors import USER_ERRORS, sentence
+from workbench.core.errors import USER_ERRORS, available, sentence
 from workbench.core.hooks import count_inputs
 from workbench.diagnosis.cause import LEVELS, SPENT, Cause, Level, Undone
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Mended, check_keypoints, spread
@@ -378,10 +378,7 @@ class Case:
             if given := self.options.sigmas:
                 self.notes.append(f"OKS is computed with the given sigmas, {', '.join(map(str, given[:8]))}")
                 return judged_with(pose_set, given)
-            try:
-                return judged_by(pose_set, self.model().skeleton)
-            except NotAvailable:
-                return pose_set
+            return available(lambda: judged_by(pose_set, self.model().skeleton), pose_set)
 
         return self.once("pose set", judged)
 

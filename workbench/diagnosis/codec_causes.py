@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import NotAvailable
+from workbench.core.errors import available
 from workbench.core.finding import Effect, Measurement
 from workbench.core.python_text import literal_of
 from workbench.diagnosis.case import Case
@@ -97,10 +98,7 @@ def _published(name: str) -> Sizes | None:
     """The sizes of a published recipe; None where it has no heatmaps."""
     from workbench.recipes.recipe import recipe
 
-    try:
-        return _sizes(recipe(name).get, name)
-    except NotAvailable:
-        return None
+    return available(lambda: _sizes(recipe(name).get, name), None)
 
 
 def _sizes(get: Any, source: str) -> Sizes:
@@ -227,10 +225,7 @@ class MaskPassesNothing(Cause):
             path.read_text(encoding="utf-8", errors="replace"), path.name)]  # fmt: skip
         if not found:
             raise NotAvailable("no code with a confidence mask after a softmax was given")
-        try:
-            size = own_sizes(case)
-        except NotAvailable:
-            size = Sizes((256, 192), (64, 48), None, False, "the usual size")
+        size = available(lambda: own_sizes(case), Sizes((256, 192), (64, 48), None, False, "the usual size"))
         h, w = size.heatmap_size
         sigma = size.sigma or 2.0 * h / ROWS_OF_SIGMA
         mask = found[0]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core import NotAvailable
+from workbench.core.errors import available
 from workbench.core.finding import Finding, Measurement
 from workbench.curves.schedule import rate_of
 from workbench.diagnosis.case import Case
@@ -204,10 +205,7 @@ def _summed_rate(case: Case) -> float:
     Raises:
         NotAvailable: nothing says how many steps were made.
     """
-    try:
-        series = rate_of(own_curves(case))
-    except NotAvailable:
-        series = None
+    series = available(lambda: rate_of(own_curves(case)), None)
     if series is not None:
         known = np.isfinite(series.iteration) & np.isfinite(series.value)
         if known.sum() >= 2:
@@ -231,10 +229,7 @@ def _length_of_run(case: Case) -> tuple[float, float]:
     from workbench.recipes.training_rules import iterations_of
     from workbench.recipes.values import decisions_of
 
-    try:
-        steps, epoch = case.checkpoint().iteration, case.checkpoint().epoch
-    except NotAvailable:
-        steps, epoch = None, None
+    steps, epoch = available(lambda: (case.checkpoint().iteration, case.checkpoint().epoch), (None, None))
     if steps:
         return steps, max(epoch or 1, 1)
     name, made = recipe_name(case), decisions_of(case.config())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core import NotAvailable, PoseModel, Sample
-from workbench.core.errors import USER_ERRORS, beside, sentence
+from workbench.core.errors import USER_ERRORS, available, beside, sentence
 from workbench.core.finding import Finding
 from workbench.core.job import Cancelled, current_checkpoint
 from workbench.data.opening import check_data_name
@@ -340,10 +340,7 @@ def _measured(case: Case) -> tuple[dict[str, float], str, tuple[int, ...], tuple
 
 def _cost(case: Case) -> tuple[int, ...]:
     """What the network was given, and what one evaluation gives to it; () without a model and a set."""
-    try:
-        return case.forwarded, case.evaluation_size()
-    except NotAvailable:
-        return ()
+    return available(lambda: (case.forwarded, case.evaluation_size()), ())
 
 
 def _of_poses(answers: Answered, but: Cause) -> list[Finding]:

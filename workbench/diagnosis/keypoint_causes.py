@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from workbench.core import NotAvailable
+from workbench.core.errors import available
 from workbench.core.finding import Effect, Measurement
 from workbench.diagnosis.annotated_box_causes import line_through
 from workbench.diagnosis.case import Case
@@ -555,10 +556,9 @@ def beyond_single_keypoints(case: Case, changes: Iterable[Change]) -> Iterator[C
         case: whose keypoints are looked at.
         changes: of poses or outputs.
     """
-    try:
-        single = {*fixed_keypoints(case)[0], *(one.keypoint for one in moved_keypoints(case))}
-    except NotAvailable:
-        single = set()
+    single = available(
+        lambda: {*fixed_keypoints(case)[0], *(one.keypoint for one in moved_keypoints(case))}, set()
+    )
     if not single:
         yield from changes
         return

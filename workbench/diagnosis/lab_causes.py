@@ -14,6 +14,7 @@ import numpy as np
 from workbench.checkpoints.loading import percent
 from workbench.core import Conditioned, NotAvailable, Outputs, PoseModel
 from workbench.core.capabilities import RollsOut
+from workbench.core.errors import available
 from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.hooks import OnceComputed
 from workbench.diagnosis.case import CLINIC_INSTANCES, Case
@@ -112,17 +113,11 @@ def clinic_instances(case: Case) -> list[int]:
 
 def _backbone(case: Case) -> OnceComputed | None:
     """What the backbone gave for the sample already, where switches are measured."""
-    try:
-        return case.of_model().backbone if clinic_instances(case) else None
-    except NotAvailable:
-        return None
+    return available(lambda: case.of_model().backbone if clinic_instances(case) else None, None)
 
 
 def _against(case: Case) -> Any:
-    try:
-        return case.against()
-    except NotAvailable:
-        return None
+    return available(case.against, None)
 
 
 def _curves(case: Case, against: Any) -> Any:

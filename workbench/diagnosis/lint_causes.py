@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from workbench.core import NotAvailable
+from workbench.core.errors import available
 from workbench.core.finding import Effect, Finding, Measurement
 from workbench.data.lints import within_a_pixel
 from workbench.diagnosis.case import Case
@@ -137,10 +138,9 @@ class Lints(Cause):
         """With what areas of another unit cost: AP with .53 of the boxes' areas, where poses can be had."""
         if finding.cause != "annotated areas" or "of their boxes" not in finding.evidence:
             return finding
-        try:
-            effect = case.evidence().with_areas_of_boxes() if case.reaches("forward") else None
-        except NotAvailable:
-            effect = None
+        effect = available(
+            lambda: case.evidence().with_areas_of_boxes() if case.reaches("forward") else None, None
+        )
         if effect is None:
             return finding
         text = f"{finding.evidence}; with .53 of the boxes' areas AP changes by {effect.delta:+.3f}"

@@ -11,7 +11,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.core import NotAvailable, PoseModel
+from workbench.core import PoseModel
+from workbench.core.errors import available
 from workbench.core.finding import Finding
 from workbench.diagnosis.case import BudgetSpent, Case, check_keypoints
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -160,18 +161,12 @@ def _setup(case: Case) -> OverfitSetup:
 
 
 def _scripts(case: Case) -> tuple[Script, ...]:
-    try:
-        return scripts(case)
-    except NotAvailable:
-        return ()
+    return available(lambda: scripts(case), ())
 
 
 def _training_config(case: Case) -> Mapping[str, Any] | None:
     """The config, where it says how to train."""
-    try:
-        config = case.config()
-    except NotAvailable:
-        return None
+    config = available(case.config, {})
     return config if isinstance(config.get("optim_wrapper"), Mapping) else None
 
 
@@ -188,10 +183,7 @@ def _initial(case: Case) -> tuple[PoseModel, str]:
     if options.adapter is not None and case.given.checkpoint is None:
         return new_model(adapter=options.adapter, device=options.device)
     loaded = case.loaded()
-    try:
-        config = case.config()
-    except NotAvailable:
-        config = {}
+    config = available(case.config, {})
     if options.adapter is None and isinstance(config.get("model"), Mapping) and not case.config_failure():
         with private_randomness(0):
             return from_config(config, options.device), f"{loaded.title} from initial weights"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core import NotAvailable
+from workbench.core.errors import available
 from workbench.core.finding import Measurement
 from workbench.curves.quantities import role_of, short
 from workbench.diagnosis.case import Case
@@ -69,9 +70,8 @@ class MixedPrecision(Cause):
 
 def _half_precision(case: Case) -> bool | None:
     """Whether the config trains in float16; None without a config."""
-    try:
-        config = case.config()
-    except NotAvailable:
+    config = available(case.config, None)
+    if config is None:
         return None
     wrapper = config.get("optim_wrapper")
     if isinstance(wrapper, Mapping):

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import Conditioned, NotAvailable
+from workbench.core.errors import available
 from workbench.core.finding import Finding, Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
@@ -233,10 +234,7 @@ class DisturbedPart(Undone):
 
     def vanishes_with(self, case: Case, finding: Finding) -> str:
         """A part that is not in the file has the weights it starts with: it was not disturbed."""
-        try:
-            missing = case.load_report().missing
-        except NotAvailable:
-            missing = ()
+        missing = available(lambda: case.load_report().missing, ())
         blocks = {".".join(name.split(".")[:2]) for name in missing}
         blocks |= {WORSE_REFINED} if any("refiner" in name for name in missing) else set()
         if any(block in finding.evidence for block in blocks):
@@ -286,10 +284,7 @@ class DisturbedPart(Undone):
         )
 
     def test(self, case: Case) -> Answer:
-        try:
-            tried = bool(case.changes_of(self)) and case.reaches("forward")
-        except NotAvailable:
-            tried = False
+        tried = available(lambda: bool(case.changes_of(self)) and case.reaches("forward"), False)
         if tried:
             answer = super().test(case)
             return self._evident(case) or answer if isinstance(answer, RuledOut) else answer

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from workbench.core import Answers, Batch, NotAvailable, PoseModel, Sample
+from workbench.core.errors import available
 from workbench.core.finding import Measurement
 from workbench.core.wrapping import Wrapper
 from workbench.data.image_folders import is_within
@@ -99,10 +100,7 @@ class TrainingImages(Cause):
 
 
 def _config(case: Case) -> Mapping[str, Any]:
-    try:
-        return case.config()
-    except NotAvailable:
-        return {}
+    return available(case.config, {})
 
 
 def annotation_files(config: Mapping[str, Any], loader: str) -> list[str]:

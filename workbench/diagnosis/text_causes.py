@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from workbench.core import NotAvailable
+from workbench.core.errors import available
 from workbench.core.finding import Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -205,10 +206,7 @@ def _rewritten(one: Judgement) -> list[tuple[str, str]]:
 
 def stated_recipe(case: Case) -> str:
     """The recipe that a given text is about; "" for none."""
-    try:
-        return judged(case).recipe
-    except NotAvailable:
-        return ""
+    return available(lambda: judged(case).recipe, "")
 
 
 def recipe_name(case: Case) -> str:

@@ -16,6 +16,7 @@ from apps.pages.overfit.own_photo import OwnPhoto, own_sample
 from apps.pages.report_section import absolute_path
 from apps.server.context import Context
 from workbench.core import PoseModel, Sample, Skeleton
+from workbench.core.errors import available
 from workbench.core.files import files_in
 from workbench.core.job import LruCache, version_of
 from workbench.figures import image_data_uri, keypoint_colours
@@ -134,13 +135,9 @@ def families(adapter: Path | None = None) -> list[tuple[str, str]]:
         adapter: of the command line; offered where there is one.
     """
     from workbench.checkpoints.demo import demo_manifest
-    from workbench.core import NotAvailable
     from workbench.models.families import fresh_networks
 
-    try:
-        demo = [("RTMPose (demo)", DEMO)] if demo_manifest() else []
-    except NotAvailable:
-        demo = []
+    demo = available(lambda: [("RTMPose (demo)", DEMO)] if demo_manifest() else [], [])
     own = [(f"adapter {adapter.name}", ADAPTER)] if adapter else []
     return [*own, *demo, *((name, name) for name in fresh_networks())]
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.capabilities import Conditioned
+from workbench.core.errors import available
 from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import PICTURE, Report, plain, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
@@ -391,10 +392,9 @@ def _before(
     if record.before:
         before = trained.parts[record.before]
         return before if before.shape == after.shape else np.full(after.shape, np.nan)
-    try:
-        return _features(without_condition(run, "training"), record)
-    except NotAvailable:
-        return np.full(after.shape, np.nan)
+    return available(
+        lambda: _features(without_condition(run, "training"), record), np.full(after.shape, np.nan)
+    )
 
 
 def condition_layers(model: PoseModel, trained: OnePass) -> ConditionLayers | None:

@@ -13,6 +13,7 @@ import numpy as np
 from workbench.checkpoints import open_checkpoint
 from workbench.core import NotAvailable, nearest
 from workbench.core.capabilities import TextNeckModel
+from workbench.core.errors import available
 from workbench.models.families import config_modules
 from workbench.models.opening import Opening
 from workbench.text import TextVectors
@@ -237,10 +238,7 @@ def way_through(model: TextNeckModel, way: Way) -> TextNeckModel:
 
 def _species(config: Mapping[str, Any]) -> TextVectors | None:
     named = str((config.get("model") or {}).get("text") or "").partition("/")[0]
-    try:
-        return builtin_text(named) if named else None
-    except NotAvailable:
-        return None
+    return available(lambda: builtin_text(named) if named else None, None)
 
 
 def _text(origin: Origin, arm: Arm) -> TextVectors | None:
