@@ -1,15 +1,13 @@
-"""Notebooks and their scripts say the same, and run from top to bottom without network."""
+"""Notebooks and their scripts say the same, and run from top to bottom without network.
+
+Jupyter is imported where it is used: it takes 2 s, in each worker that collects these tests.
+"""
 
 from __future__ import annotations
 
 import os
 
-import jupytext
-import nbformat
 import pytest
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
-from nbclient.util import run_sync
 
 from tests.conftest import ROOT
 
@@ -19,21 +17,27 @@ NAMES = tuple(sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 SHOWN = {"overfit_panel": 1}
 
 
+def read(name):
+    import nbformat
+
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
 def cells(notebook):
     return [(cell.cell_type, cell.source.strip()) for cell in notebook.cells]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_says_what_its_script_says(name):
+    import jupytext
+
     script = jupytext.read(FOLDER / f"{name}.py")
-    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-    assert cells(script) == cells(notebook)
+    assert cells(script) == cells(read(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_is_kept_without_output(name):
-    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    code = [cell for cell in read(name).cells if cell.cell_type == "code"]
     assert not [cell for cell in code if cell.outputs or cell.execution_count]
 
 
@@ -45,6 +49,8 @@ def test_every_percent_script_has_its_notebook():
 @pytest.fixture(scope="module")
 def kernel():
     """One kernel for all of them: what takes longest in each is the import of the same libraries."""
+    from jupyter_client.manager import AsyncKernelManager
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
         # Beside a busy machine two threads that wait for each other take minutes, one takes seconds.
@@ -55,6 +61,8 @@ def kernel():
 
 
 def stop(manager):
+    from nbclient.util import run_sync
+
     if manager.has_kernel:
         run_sync(manager.shutdown_kernel)(now=True)
 
@@ -63,7 +71,10 @@ def stop(manager):
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_from_top_to_bottom(name, kernel):
-    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = read(name)
     # No name of the notebook before is there: each has to import what it uses.
     notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
     client = NotebookClient(notebook, km=kernel, timeout=240, resources={"metadata": {"path": str(FOLDER)}})

@@ -12,7 +12,6 @@ import sys
 import urllib.error
 import urllib.request
 
-import nbformat
 import pytest
 
 from tests.apps.console import Console
@@ -29,6 +28,8 @@ PANEL = ("demo_checkpoints(", "looked = run(", "GroupingPanel(")
 def lab(tmp_path_factory):
     """Address and token of a JupyterLab with settings of its own; a copy of the cells lies in its folder."""
     pytest.importorskip("jupyterlab")
+    import nbformat
+
     home = tmp_path_factory.mktemp("jupyter")
     work = home / "work"
     work.mkdir()

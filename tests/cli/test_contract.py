@@ -33,6 +33,7 @@ LESS = {
     "decode": ("--limit", "2", "--resamples", "20"),
     "compare": ("--resamples", "20"),
     "report": ("--resamples", "20", "--most", "2"),
+    "distill": ("--epochs", "1"),
 }
 # Rollout has no smaller demo; tests of its own run it by default.
 IN_CI = {*LESS, "rollout"}

@@ -6,7 +6,6 @@ import importlib
 import json
 import re
 
-import nbformat
 import pytest
 
 from tests.diagnosis.planted_logs import flat, logged
@@ -50,6 +49,8 @@ def test_two_changes_that_give_the_same_are_candidates_and_neither_is_proved_or_
 
 
 def test_candidates_stand_in_the_text_the_facts_the_page_and_the_notebook(mirrored, capsys):
+    import nbformat
+
     names = [one.cause for one in mirrored.candidates[0].causes]
     facts = json.loads(json.dumps(mirrored.to_json()))
     assert [one["cause"] for one in facts["candidates"][0]["causes"]] == names

@@ -12,7 +12,7 @@ import pytest
 from tests.diagnosis.fresh_cases import plain
 from tests.diagnosis.planted_code import heatmaps, own_code, whole_images
 from tests.diagnosis.planted_labels import labelled, unit_boxes
-from tests.diagnosis.systems import CAPE, RTMPOSE, TEXT, VITPOSE
+from tests.diagnosis.systems import CAPE, RTMPOSE, TEXT
 from workbench.core import Codec
 from workbench.data import builtin
 from workbench.diagnosis import diagnose
@@ -170,13 +170,13 @@ BGR = "bgr=not model.bgr"
         (own_code(RTMPOSE, BGR), "channel order"),
         (heatmaps(), None),
         (heatmaps(BGR), "channel order"),
-        (own_code(VITPOSE, "padding=1.7"), "crop padding"),
+        (own_code(RTMPOSE, "padding=1.7"), "crop padding"),
         (plain(TEXT), None),
         (plain(CAPE), None),
         (whole_images(change="bgr=True"), "blue and red exchanged (BGR for RGB)"),
         (whole_images(claim={"AP": 0.048}), "simplified inference script"),
     ],
-    ids=["RTMPose", "BGR", "heatmaps", "BGR heatmaps", "ViTPose", "text", "sequence", "people", "claim"],
+    ids=["RTMPose", "BGR", "heatmaps", "BGR heatmaps", "padding", "text", "sequence", "people", "claim"],
 )
 def test_level_evaluate_costs_two_evaluations_at_most(make, first, tmp_path):
     targets, options = make(tmp_path)

@@ -65,7 +65,8 @@ def test_more_than_a_third_of_the_suite_is_run():
 def test_the_true_cause_is_first_and_nothing_false_is_said(case, request, monkeypatch):
     if "long" not in request.keywords:
         monkeypatch.delattr(systems, "write_scenes")  # a case that draws pictures is long
-    outcome = judged(case, sample=48 if case.cause else 24)
+    few = 24 if "long" not in request.keywords or not case.cause else 48
+    outcome = judged(case, sample=few)
     assert outcome.right, outcome.report.text()
     assert not outcome.false, outcome.report.text()
 

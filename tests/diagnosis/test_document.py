@@ -8,7 +8,6 @@ import html
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
 from markdown_it import MarkdownIt
 
@@ -41,6 +40,8 @@ def test_the_page_stands_alone_and_runs_nothing_of_a_file():
 
 
 def test_the_notebook_is_valid_and_repeats_the_call():
+    import nbformat
+
     content = nbformat.reads(notebook(report()), as_version=4)
     nbformat.validate(content)
     code = "\n".join(cell.source for cell in content.cells if cell.cell_type == "code")
@@ -53,6 +54,8 @@ def test_the_notebook_is_valid_and_repeats_the_call():
 
 
 def test_a_line_break_in_a_name_forges_no_heading_of_the_notebook():
+    import nbformat
+
     made = dataclasses.replace(report(), title="run\n# Nothing is wrong")
     first = nbformat.reads(notebook(made), as_version=4).cells[0].source
     assert first.startswith("# Diagnosis: run\\\\n# Nothing is wrong\n")
@@ -60,6 +63,8 @@ def test_a_line_break_in_a_name_forges_no_heading_of_the_notebook():
 
 def executed(content):
     """Names of the notebook after its code has run here, cell by cell."""
+    import nbformat
+
     names: dict = {}
     for cell in nbformat.reads(content, as_version=4).cells:
         if cell.cell_type == "code":
@@ -69,6 +74,8 @@ def executed(content):
 
 @pytest.mark.parametrize("named", [True, False])
 def test_the_notebook_runs_no_config_that_was_only_read(named, tmp_path):
+    import nbformat
+
     made = report()
     config = str(tmp_path / "config.py")
     made = dataclasses.replace(
