@@ -8,9 +8,10 @@ import struct
 import time
 import tracemalloc
 
+import numpy as np
 import pytest
 
-from tests.curves.events import events, first, framed, part, varint, wandb_file
+from tests.curves.events import events, first, framed, part, scalar, varint, wandb_file
 from tests.mutation import read_all, survivors
 from workbench.core import NotAvailable
 from workbench.curves import read_runs
@@ -152,3 +153,36 @@ def test_wide_gaps_in_lines_cost_no_time(tmp_path, start):
         runs = []
     assert time.process_time() - began < 5
     assert start.startswith("|") or runs
+
+
+def test_a_log_with_more_rows_than_any_is_refused(tmp_path, monkeypatch):
+    """Eight bytes of a file make a row of 73 in memory, and 12 a scalar, of which one record holds 5,000."""
+    from workbench.curves import rows, tensorboard
+
+    monkeypatch.setattr(rows, "MOST_ROWS", 20)
+    monkeypatch.setattr(tensorboard, "MOST_ROWS", 20)
+    files = {
+        "a.jsonl": ('{"loss": 1}\n' * 21).encode(),
+        "a.csv": b"epoch,loss\n" + b"1,2\n" * 21,
+        "events.out.tfevents.1.a": first() + framed(b"\x10\x01" + part(5, scalar("loss", 1.0) * 21)),
+        "events.out.tfevents.2.a": first() + framed(b"") * 21,
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=r"more than 20 (rows|scalars|records).*, which no log has"):
+            read_runs(tmp_path / name)
+
+
+def test_series_become_lists_only_where_somebody_asks_for_json(tmp_path, workbench):
+    """As lists the figures of 500,000 rows took most of 391 MB, though nobody printed them."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"epoch": 1, "val/AP": 0.25}\n{"epoch": 2, "val/AP": NaN}\n{"epoch": 3, "val/AP": 1e300}\n'
+    )
+    report = CurvesReport(read_runs(path))
+    assert [type(one["value"]) for one in report.facts()["series"]] == [np.ndarray]
+    code, out, _ = workbench("curves", path, "--json")
+    assert (code, json.loads(out)) == (0, report.to_json())
+    assert json.loads(out)["series"][0]["value"] == [0.25, None, 1e300]
+    code, out, _ = workbench("curves", path)
+    assert "best AP 1e+300 at epoch 3" in out

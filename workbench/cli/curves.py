@@ -57,9 +57,7 @@ def command(
     more = _of_data(runs, train_images, batch, warm_up)
     report = CurvesReport(tuple(runs), tuple(series or ()), tuple(more))
     report.check()
-    facts = report.to_json()
-    lines = report.text()
-    return written(Answer(facts, "\n".join(lines)), out, report)
+    return written(Answer(report.facts(), "\n".join(report.text())), out, report)
 
 
 def _read(log: Path) -> tuple[Curves, ...]:

@@ -24,7 +24,8 @@ class Answer:
     """The outcome of one verb.
 
     Attributes:
-        facts: what `--json` prints, as plain data (see workbench.core.report.plain).
+        facts: what `--json` prints, as plain data (see workbench.core.report.plain). Long columns of numbers
+            may be arrays: `--json` makes lists of them, and nobody else needs any.
         text: what a person reads otherwise.
         exit_code: 0; 1 for a finding that a script should stop at (a refused load, a failed check); 2 for a
             mistake of the user's that a table explains.

@@ -140,6 +140,10 @@ class CurvesReport(Report):
 
     def to_json(self) -> dict[str, Any]:
         """summary, runs, series and flags (kind, where, evidence and the whole finding), as plain data."""
+        return plain(self.facts())
+
+    def facts(self) -> dict[str, Any]:
+        """The same as `to_json`, with arrays as the numbers of the series: lists take ten times as much."""
         runs = [
             {
                 "title": run.title, "format": run.format, "files": run.files, "notes": run.notes,
@@ -158,7 +162,7 @@ class CurvesReport(Report):
             for s in run.series
         ]  # fmt: skip
         flags = [{"run": who, "kind": flag.cause, **flag.facts()} for who, flag in self.flags]
-        return plain({"summary": self.summary(), "runs": runs, "series": series, "flags": flags})
+        return {"summary": self.summary(), "runs": plain(runs), "series": series, "flags": plain(flags)}
 
 
 def _unit(run: Curves) -> str:

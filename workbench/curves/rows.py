@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 NAN = math.nan
 # Different names of one log: exports of W&B and of sweeps have some thousand.
 MOST_NAMES = 20_000
+# A row takes 57 bytes and 16 more for each figure; a TensorBoard file has a row for each scalar.
+MOST_ROWS = 3_000_000
 _SPLITS: tuple[Split, ...] = ("", "train", "val")
 
 
@@ -92,9 +94,11 @@ class Rows:
         """Add a row behind the others.
 
         Raises:
-            ValueError: there are more different names than in any log.
+            ValueError: there are more different names, or more rows, than in any log.
         """
         number = len(self._lines)
+        if number >= MOST_ROWS:
+            raise ValueError(f"{self.file}: more than {MOST_ROWS:,} rows of figures, which no log has")
         for name, value in row.values.items():
             column = self._columns.get((name, row.split)) or self._column(name, row.split)
             column.rows.append(number)

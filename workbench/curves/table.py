@@ -227,8 +227,9 @@ class Curves(Report):
             text = f"{self.title}: {len(self.series)} series and no validation figure"
         else:
             x, value = judged.by_epoch()
-            last = "" if best[0] == x[-1] else f", last {value[-1]:.3f} at {x[-1]:g}"
-            text = f"{self.title}: best {short(judged.name)} {best[1]:.3f} at {judged.unit} {best[0]:g}{last}"
+            last = "" if best[0] == x[-1] else f", last {_figure(value[-1])} at {x[-1]:g}"
+            text = f"{self.title}: best {short(judged.name)} {_figure(best[1])}"
+            text += f" at {judged.unit} {best[0]:g}{last}"
             text += "; 1 evaluation" if len(x) == 1 else f"; {len(x)} evaluations"
         if not self.flags:
             return f"{text}; nothing stands out"
@@ -469,6 +470,11 @@ def _counted(rows: Rows, places: Mapping[str, Sequence[np.ndarray]], files: Sequ
         count = len(found[name])
         shown.append(f"{name[:60]} ({where if count == 1 else f'{times(count)}, first {where}'})")
     return ", ".join(shown) + (f" and {len(places) - _LISTED} more" if len(places) > _LISTED else "")
+
+
+def _figure(value: float) -> str:
+    """With three decimals; one of 1e300 without its 301 digits."""
+    return f"{value:.3f}" if abs(value) < 1e6 else f"{value:.3g}"
 
 
 def times(count: int) -> str:
