@@ -61,15 +61,24 @@ def template(theme: str) -> dict[str, Any]:
     }
 
 
+# Of plotly's own template: traces of the library's figures, and what belongs to no other kind of axes.
+# plotly checks a template anew for each figure: 10 ms for the whole one, 3 ms for these parts.
+_TRACES = ("scatter", "bar", "heatmap")
+_OTHER_AXES = ("geo", "map", "mapbox", "polar", "scene", "smith", "ternary")
+
+
 @functools.cache
 def whole_template(theme: str) -> Template:
-    """The template of a theme over plotly's own, merged once: the merge takes 50 ms, its use 1 ms."""
+    """The template of a theme over plotly's own, merged once: the merge takes 50 ms."""
     from plotly.graph_objects import Figure
     from plotly.graph_objs.layout import Template
 
     figure = Figure()
     figure.update_layout(template=template(theme))
-    return Template(figure.to_dict()["layout"]["template"])  # of no figure: what belongs to one is slower
+    merged = figure.to_dict()["layout"]["template"]
+    data = {name: merged["data"][name] for name in _TRACES}
+    layout = {name: value for name, value in merged["layout"].items() if name not in _OTHER_AXES}
+    return Template({"data": data, "layout": layout})  # of no figure: what belongs to one is slower
 
 
 def new_figure(title: str, *, x: str = "", y: str = "", height: int = 440, **layout: Any) -> Figure:
