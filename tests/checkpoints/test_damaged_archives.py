@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import struct
 import zipfile
 
@@ -240,3 +241,15 @@ def test_tensors_beyond_their_storage_are_refused(tmp_path, net):
     )
     with pytest.raises(ValueError, match="reaches beyond its storage"):
         open_checkpoint(tmp_path / "b.pth")
+
+
+@pytest.mark.parametrize("beside", ["data.pkl", "other/data.pkl"])
+def test_an_archive_with_two_pickles_is_refused(tmp_path, net, beside):
+    """torch reads that of the first entry; the one with the shorter name was read here, in silence."""
+    torch.save(net.state_dict(), tmp_path / "archive.pth")
+    with zipfile.ZipFile(tmp_path / "archive.pth", "a") as archive:
+        archive.writestr(beside, pickle.dumps({"a": 1}, 2))
+    with pytest.raises(
+        ValueError, match=rf"holds 2 pickles where torch writes one \(archive/data\.pkl, {beside}"
+    ):
+        open_checkpoint(tmp_path / "archive.pth")

@@ -68,6 +68,16 @@ def test_shards_outside_the_folder_are_refused_also_through_links(tmp_path):
     assert list(open_checkpoint(index).tensors) == ["a"]
 
 
+def test_an_index_that_names_a_tensor_twice_is_refused(tmp_path):
+    """The last of both counted in silence; other programs read the first."""
+    for name in ("a", "b"):
+        safetensors_file(tmp_path / f"{name}.safetensors", {name: entry(0, 8)}, 8)
+    index = tmp_path / "m.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "a.safetensors", "a": "b.safetensors"}}')
+    with pytest.raises(ValueError, match=r"index\.json is damaged: it names 'a' twice"):
+        open_checkpoint(index)
+
+
 def test_an_index_whose_values_would_fill_the_memory_is_refused_unread(tmp_path):
     index = tmp_path / "a.index.json"
     with index.open("wb") as file:

@@ -13,6 +13,7 @@ from workbench.checkpoints.averages import Averages
 from workbench.checkpoints.budget import Limits
 from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.identity import Identity, identify_shapes
+from workbench.checkpoints.safetensors_file import Twice, each_once
 from workbench.checkpoints.state_dicts import common_prefix, unwrapped
 from workbench.core.files import belongs
 
@@ -130,7 +131,9 @@ def _in_index(index: Path, limits: Limits) -> list[Path]:
     if index.stat().st_size > limits.header:
         raise ValueError(f"{index.name}: a shard index of {index.stat().st_size} bytes is refused")
     try:
-        weights = json.loads(index.read_bytes()).get("weight_map")
+        weights = json.loads(index.read_bytes(), object_pairs_hook=each_once).get("weight_map")
+    except Twice as error:
+        raise ValueError(f"{index.name} is damaged: it names {error} twice") from None
     except (ValueError, AttributeError, RecursionError):
         weights = None
     if weights is None:

@@ -71,8 +71,8 @@ def read_safetensors(path: Path, limits: Limits) -> Contents:
             raise ValueError(f"{path.name}: a safetensors header of {length} bytes is refused")
         text = file.read(length)
     try:
-        header = json.loads(text, object_pairs_hook=_once)
-    except _Twice as error:
+        header = json.loads(text, object_pairs_hook=each_once)
+    except Twice as error:
         raise ValueError(f"{path.name} is damaged: its safetensors header names {error} twice") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is damaged: its safetensors header is no JSON") from error
@@ -87,15 +87,22 @@ def read_safetensors(path: Path, limits: Limits) -> Contents:
     return Contents("safetensors", tensors, facts=facts)
 
 
-class _Twice(Exception):  # noqa: N818 - reads as a claim
+class Twice(ValueError):  # noqa: N818 - reads as a claim
     """A key that occurs twice."""
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys differ, for ``object_pairs_hook`` of `json.loads`.
+
+    Without it the last of two values counts, and other programs take the first.
+
+    Raises:
+        Twice: a key that occurs twice.
+    """
     found = dict(pairs)
     if len(found) != len(pairs):
         counts = Counter(name for name, _ in pairs)
-        raise _Twice(repr(next(name for name, count in counts.items() if count > 1)[:80]))
+        raise Twice(repr(next(name for name, count in counts.items() if count > 1)[:80]))
     return found
 
 

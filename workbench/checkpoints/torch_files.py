@@ -16,6 +16,7 @@ from typing import Any
 from workbench.checkpoints.budget import Budget, Limits
 from workbench.checkpoints.pickle_machine import run_pickle
 from workbench.checkpoints.pickled_objects import Symbol
+from workbench.checkpoints.safetensors_file import Twice, each_once
 from workbench.checkpoints.state_dicts import Finder
 from workbench.checkpoints.tensors import (
     ITEMSIZE,
@@ -47,7 +48,13 @@ def read_torch_zip(archive: Archive, limits: Limits, budget: Budget) -> Contents
     Raises:
         ValueError: damaged, cut off, or a bomb.
     """
-    main = min((n for n in archive.members if n == "data.pkl" or n.endswith("/data.pkl")), key=len)
+    pickles = [name for name in archive.members if name == "data.pkl" or name.endswith("/data.pkl")]
+    if len(outer := [name for name in pickles if name.count("/") < 2]) > 1:
+        raise ValueError(
+            f"{archive.path.name} is damaged: it holds {len(outer)} pickles where torch writes one "
+            f"({', '.join(name[:80] for name in outer[:3])}), and programs differ in which of them they read"
+        )
+    main = min(pickles, key=len)
     folder = main.removesuffix("data.pkl")
     order = archive.members.get(folder + "byteorder")
     big = order is not None and order.nbytes < 16 and order.read(0, order.nbytes) == b"big"
@@ -276,7 +283,9 @@ def _weight(member: Member, entry: dict[str, Any]) -> TensorInfo:
 def _json(archive: Archive, name: str, limits: Limits, budget: Budget) -> dict[str, Any]:
     budget.hold(archive.members[name].nbytes)
     try:
-        found = json.loads(archive.bytes_of(name, limits.header))
+        found = json.loads(archive.bytes_of(name, limits.header), object_pairs_hook=each_once)
+    except Twice as error:
+        raise ValueError(f"{archive.path.name} is damaged: {name} names {error} twice") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{archive.path.name} is damaged: {name} is no JSON") from error
     return found if isinstance(found, dict) else {}
