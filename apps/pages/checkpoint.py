@@ -45,9 +45,8 @@ def summary(checkpoint: Checkpoint) -> str:
     metrics = "".join(f", {name} {value:.4g}" for name, value in judged[:2])
     validated = any(name.startswith(("val/", "best_score")) for name, _ in judged[:2])
     note = f" ({checkpoint.metrics_note})" if validated and checkpoint.metrics_note else ""
-    return (
-        f"{what}: {millions(checkpoint.parameters)} parameters in {checkpoint.format}{when}{metrics}{note}."
-    )
+    size = f"{millions(checkpoint.parameters)} parameters"
+    return f"{what}: {size}, format {checkpoint.format}{when}{metrics}{note}."
 
 
 def facts(checkpoint: Checkpoint) -> list[tuple[str, str | list[str]]]:

@@ -204,8 +204,8 @@ class NeverLearned(Cause):
         moved = {_part(change.name) for change in weights if not change.equal}
         parts = sorted({".".join(n.split(".")[: 3 if _part(n) in moved else 2]) for n in still})
         evidence = (
-            f"{len(still)} of {len(weights)} weights are bit for bit those of {before.path.name} "
-            f"({', '.join(parts[:4])}{' ...' if len(parts) > 4 else ''}), the others moved"
+            f"{len(still)} of {len(weights)} weight tensors are identical to those of {before.path.name} "
+            f"({', '.join(parts[:4])}{' ...' if len(parts) > 4 else ''}); all others changed"
         )
         return self.found(
             evidence,
@@ -350,7 +350,7 @@ class StatisticsNotUpdated(Cause):
         if _norm_eval(case):
             return RuledOut("the statistics stand still, as the config says (norm_eval=True)")
         return self.found(
-            f"{len(still)} of {len(names)} running means and variances are bit for bit those of "
+            f"{len(still)} of {len(names)} running means and variances are identical to those of "
             f"{before.path.name}, while {len(moved)} of {len(weights)} weights moved",
             fix="put the network into training mode (model.train()) before every epoch, also after a "
             "validation; or estimate the statistics on training images",

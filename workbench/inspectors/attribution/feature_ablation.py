@@ -36,7 +36,7 @@ class Params:
 
     Attributes:
         instance: which sample of the run; the first when empty.
-        target: the number of the output that is explained.
+        target: the output value that is explained.
         radius: radius around a keypoint, share of the box's longer side; between two keypoints the
             nearer one has the pixel.
         fill: what the pixels of a region become: zero, the mean colour of this input, or a blurred copy.

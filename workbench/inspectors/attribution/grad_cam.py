@@ -27,11 +27,11 @@ class Params:
     Attributes:
         instance: which sample of the run; the first when empty.
         keypoint: all keypoints side by side, or one large.
-        target: the number of the output that is explained.
+        target: the output value that is explained.
         layer: layer whose output is weighted; automatic takes the last one at the network's coarsest
             resolution.
-        weights: weight of a channel: the mean of its gradient over all places (Grad-CAM), or at each place
-            its own; automatic takes the mean for heatmaps, and places for SimCC heads, which weigh each anew.
+        weights: weight of a channel: the mean of its gradient over all locations (Grad-CAM), or its gradient
+            at each location (HiResCAM); automatic: the mean for heatmaps, each location for SimCC.
         positive: draw evidence for the keypoint alone, as published; otherwise evidence against it as well.
     """
 

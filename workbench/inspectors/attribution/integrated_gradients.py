@@ -41,9 +41,9 @@ class Params:
 
     Attributes:
         instance: which sample of the run; the first when empty.
-        keypoint: keypoint whose answer is explained; by default the one with the lowest score.
-        target: the number of the output that is explained.
-        baseline: the input without image from which the steps begin: zero (the mean colour of the training
+        keypoint: keypoint whose output is explained; by default the one with the lowest score.
+        target: the output value that is explained.
+        baseline: the input without an image from which the steps begin: zero (the mean colour of the training
             data, where inputs are normalised), the mean colour of this input, or a blurred copy of it.
         steps: between baseline and image; more make the sum exact.
     """

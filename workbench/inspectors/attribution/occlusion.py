@@ -26,12 +26,12 @@ class Params:
     Attributes:
         instance: which sample of the run; the first when empty.
         keypoint: all keypoints side by side, or one large.
-        target: the number of the output that is explained.
+        target: the output value that is explained.
         window: side of the window, share of the input's shorter side.
         stride: step of the window, share of the window.
         fill: what covered pixels become: zero (the mean colour of the training data, where inputs are
             normalised), the mean colour of this input, or a blurred copy of it.
-        positive: draw where covering lowers the answer; otherwise where it raises the answer as well.
+        positive: draw only where covering lowers the output; otherwise also where it raises the output.
     """
 
     instance: Annotated[str, INSTANCE] = ""

@@ -49,7 +49,7 @@ class Params:
         method: method whose maps are compared; gradient is the absolute gradient of the pixels.
         order: part after part from the output backwards, or all weights at once.
         parts: number of parts of the network that are shuffled one after the other.
-        target: the number of the output that is explained.
+        target: the output value that is explained.
         layer: layer of Grad-CAM; automatic takes the last one at the network's coarsest resolution.
         seed: random seed of the shuffling.
     """

@@ -31,7 +31,7 @@ class Params:
     """Controls.
 
     Attributes:
-        deleted: a channel that leaves shorter than this share of what entered counts as deleted.
+        deleted: a channel counts as deleted when its norm falls below this share of its norm before.
     """
 
     deleted: Annotated[float, Range(0.01, 0.5, 0.01)] = 0.1

@@ -190,7 +190,7 @@ class Params:
     """Controls.
 
     Attributes:
-        seed: random seed of the vectors that stand for any other condition.
+        seed: random seed of the random vectors that replace the condition.
         bins: number of bins of the histograms.
     """
 

@@ -49,9 +49,8 @@ class Params:
 
     Attributes:
         instance: which sample of the run; the first when empty.
-        scale: one colour scale for all maps, or each map from its own lowest to its own highest value;
-            automatic shares it among heatmaps, and not among a SimCC model's maps, whose shares shrink with
-            their spread.
+        scale: shared: one colour scale for all maps; each: every map from its lowest to its highest value;
+            automatic: shared for heatmaps, each for SimCC, whose softmax values are lower in wider maps.
         crop: draw the network's crop below the maps.
         marks: draw the cross and the ring.
         columns: panels side by side.
