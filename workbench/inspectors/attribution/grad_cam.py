@@ -59,7 +59,7 @@ class GradCam(MapsReport):
 
     def summary(self) -> str:
         name = "Grad-CAM" if self.weights == "mean over places" else "Grad-CAM, place by place,"
-        head = f"{name} of {self.layer} ({self.size[1]}x{self.size[2]} places) for the {self.unit}"
+        head = f"{name} of {self.layer} ({self.size[1]}x{self.size[2]} cells) for the {self.unit}"
         if not self.measured.any():
             return f"{head}: no evidence for any keypoint passes this layer; choose an earlier one"
         return f"{head}: {self.where()}; {self.advice()}"

@@ -89,18 +89,19 @@ class MapsReport(Report):
         if self.chosen >= 0:
             t = self.keypoints.index(self.chosen)
             if not self.measured[t]:
-                return f"nothing speaks for {names[t]}"
+                return f"there is no positive evidence for {names[t]}"
             return (
                 f"the strongest evidence for {names[t]} lies {self.away[t]:.0%} of the box away from it, and "
                 f"{self.near[t]:.0%} of all evidence within {NEAR:.0%}"
             )
         within = int((self.away[found] <= NEAR).sum())
         text = (
-            f"for {within} of {len(names)} keypoints the strongest evidence lies within {NEAR:.0%} of the box"
+            f"for {within} of {len(names)} keypoints the strongest evidence lies within {NEAR:.0%} of the "
+            "box's longer side from the keypoint"
         )
         far = int(np.nan_to_num(self.away, nan=-1).argmax())
         if self.away[far] > FAR:
-            text += f"; furthest from its own is that for {names[far]}, {self.away[far]:.0%} of the box"
+            text += f"; it is farthest for {names[far]}, {self.away[far]:.0%} away"
         return text
 
     def advice(self) -> str:

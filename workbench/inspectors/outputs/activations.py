@@ -87,12 +87,12 @@ class Activations(Report):
                 f"{self.taps[t]} has {100 * dead[t]:.0f} % of its {int(self.channels[t])} channels dead"
             )
         else:
-            parts.append(f"no channel of {len(self.taps)} taps is dead")
+            parts.append(f"No channel of {len(self.taps)} taps is dead")
         share = np.nan_to_num(self.ranks / self.most_ranks, nan=2.0)
         if share.min() <= 1:
             t = int(share.argmin())
             parts.append(
-                f"the lowest effective rank for its size is that of {self.taps[t]}, {self.ranks[t]:.0f} of"
+                f"lowest effective rank relative to its maximum: {self.taps[t]}, {self.ranks[t]:.0f} of"
                 f" {self.most_ranks[t]:.0f}"
             )
         full = np.nan_to_num(self.saturated, nan=0)

@@ -88,7 +88,7 @@ class Gradients(Report):
             text += f": no gradient reaches {', '.join(silent[:3])}" + (" ..." if len(silent) > 3 else "")
         most = int(self.norms.argmax())
         share = self.norms[most] ** 2 / (self.norms**2).sum()
-        text += f"; {self.modules[most]} takes {100 * share:.0f} % of the squared gradient"
+        text += f"; {self.modules[most]} has {100 * share:.0f} % of the squared gradient norm"
         if np.isfinite(self.per_keypoint).any() and self.keypoint == ALL_KEYPOINTS:
             k = int(np.nan_to_num(self.per_keypoint, nan=-1).argmax())
             text += f", and {self.skeleton.keypoints[k]} adds most to the loss"

@@ -103,7 +103,7 @@ class Peaks(Report):
         away = finite_medians(self.distances)[order]
         notes = [f"{d:.0f} input px away" if np.isfinite(d) else "no second mode" for d in away]
         columns = [
-            Bars(f"entropy (bits of {self.most_bits:.1f})", finite_medians(self.bits)[order], colours,
+            Bars(f"entropy (of {self.most_bits:.1f} bits)", finite_medians(self.bits)[order], colours,
                  dots=self.bits[:, order], span=(0, self.most_bits)),
             Bars("second mode (% of the first)", 100 * finite_medians(self.ratios)[order], colours,
                  dots=100 * self.ratios[:, order], notes=notes, span=(0, 105)),
