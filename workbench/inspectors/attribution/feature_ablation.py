@@ -81,7 +81,7 @@ class FeatureAblation(Report):
 
     def summary(self) -> str:
         names = [self.skeleton.keypoints[k] for k in self.keypoints]
-        head = f"Every region taken away in turn ({UNITS[self.target]})"
+        head = f"Each region removed in turn ({UNITS[self.target]})"
         if not np.nan_to_num(self.falls).any():
             return (
                 f"{head}: nothing changes, so the output does not depend on the image; check that it is read"
@@ -89,17 +89,17 @@ class FeatureAblation(Report):
         best, own = self.strongest, np.arange(len(names))
         most = self.falls[own, best]
         self_reliant = int(((best == own) & (most > 0)).sum())
-        text = f"{head}: {self_reliant} of {len(names)} keypoints need their own surroundings most"
+        text = f"{head}: {self_reliant} of {len(names)} keypoints depend most on their own surroundings"
         rest = int((best >= len(names)).sum())
-        text += f", {rest} the rest of the box or what lies outside" if rest else ""
+        text += f", {rest} on the rest of the box or on what lies outside" if rest else ""
         others = np.flatnonzero((best != own) & (best < len(names)) & (most > 0))
         if not others.size:
-            return f"{text}; none needs another keypoint's surroundings more than its own"
+            return f"{text}; none depends more on another keypoint's surroundings than on its own"
         t = int(others[most[others].argmax()])
         what = "its mirror partner" if best[t] == self.mirror[t] else self.regions[best[t]]
         return (
-            f"{text}; {names[t]} falls most without {what} (by {most[t]:.3g}, without its own by "
-            f"{self.falls[t, t]:.3g}), and may fail where that part is hidden"
+            f"{text}; the largest fall is that of {names[t]} without {what} ({most[t]:.3g}; without its own "
+            f"surroundings {self.falls[t, t]:.3g}), so it may fail where that part is hidden"
         )
 
     def plot(self) -> Figure:
@@ -112,7 +112,7 @@ class FeatureAblation(Report):
             colorbar={"title": {"text": "fall"}, "thickness": 12, "outlinewidth": 0},
             hovertemplate="%{y} without %{x}<br>fall %{z:.4g}<extra></extra>",
         )  # fmt: skip
-        figure.update_xaxes(title_text="region taken away", tickangle=-45, showgrid=False)
+        figure.update_xaxes(title_text="region removed", tickangle=-45, showgrid=False)
         figure.update_yaxes(title_text="target of", autorange="reversed", showgrid=False)
         return figure
 

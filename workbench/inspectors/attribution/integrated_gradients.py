@@ -93,17 +93,20 @@ class IntegratedGradients(Report):
 
     def summary(self) -> str:
         head = (
-            f"Integrated gradients of {self.keypoint} ({UNITS[self.target]}): from "
-            f"{self.value_of_baseline:.3g} without image to {self.value:.3g}"
+            f"Integrated gradients of {self.keypoint} ({UNITS[self.target]}): the value rises from "
+            f"{self.value_of_baseline:.3g} at the baseline to {self.value:.3g}"
         )
         if self.to_findings():
             return f"{head}; {self.to_findings()[0].text()}"
         if not np.isfinite(self.near):
             return f"{head}, and no pixel contributes: this output does not depend on the image"
-        place = f"{self.near:.0%} of the attribution lies within {NEAR:.0%} of the box from it"
+        place = (
+            f"{self.near:.0%} of the attribution lies within {NEAR:.0%} of the box from the keypoint, the "
+            "rest farther away"
+        )
         if np.isfinite(self.error):
-            place += f", and the steps suffice ({self.error:.1%} of the rise is missing)"
-        return f"{head}; {place}; the remaining share lies further away: the answer depends on it as well"
+            place += f"; the steps suffice (the sum misses {self.error:.1%} of the rise)"
+        return f"{head}; {place}"
 
     def to_findings(self) -> tuple[Finding, ...]:
         """What makes the map unreliable; () for nothing."""
