@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 FIGURE = "wb-history-figure"
 NOTHING = (
-    "No folder with the predictions of several epochs is served; make one: "
-    "workbench history RUN --data DATA --out RUN/predictions, or the sweep below; the button above shows a "
-    "built-in demo"
+    "No folder with predictions of several epochs is served. Write one with "
+    "workbench history RUN --data DATA --out RUN/predictions or with the sweep below; Show a demo computes "
+    "one for a built-in run"
 )
 # A point of the curve opens its epoch in Compare, as B beside the chosen A.
 OPEN_EPOCH = f"""() => window.wb.onPoint("{FIGURE}", (point) => {{

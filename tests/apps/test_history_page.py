@@ -166,7 +166,7 @@ def test_without_predictions_the_page_offers_the_demos(tmp_path, painted):
         Settings(root=tmp_path / "root", port=0, cache=tmp_path / "cache", adapter=Path(painted.__file__))
     ) as (where, _):
         api = connected(where)
-        assert "the button above shows a built-in demo" in shown(api)[0]
+        assert "Show a demo computes one for a built-in run" in shown(api)[0]
         api.predict(api_name="/history_demo")
         line, *_, lists = shown(api)
         assert "6 epochs: AP is highest at epoch 40, 0.451" in line

@@ -154,7 +154,7 @@ class Errors(Report):
         if worst is None:
             return f"{text}; no repair would give back {WORTH:g} AP"
         near = self.ambiguous.get(worst, 0)
-        also = f" ({near:,} of them lie on their own place as well)" if near else ""
+        also = f" ({near:,} of them also lie near the own annotation)" if near else ""
         given = f"{self.delta_ap[worst]:+.3f} AP if repaired"
         return f"{text}; {WORDS[worst]} costs most, {given}{also}: {self._advice(worst)}"
 
@@ -422,7 +422,7 @@ def _text(report: Errors) -> str:
         note = f"   {NOTES[kind]}" if kind in NOTES else ""
         lines.append(f"{WORDS[kind]:<28} {counts[kind]:>7,}   {delta:+13.4f}{note}")
     near = ", ".join(f"{n:,} {kind}" for kind, n in report.ambiguous.items())
-    lines.append(f"on their own place as well (similarity .85): {near}")
+    lines.append(f"of these also near the own annotation (similarity .85): {near}")
     lines.append(f"{'all four of the keypoints':<28} {'':>7}   {report.ap_all - report.ap:+13.4f}")
     if not report.skeleton.mirror:
         lines.append(f"inversions are not judged: skeleton {report.skeleton.name} names no mirror pairs")

@@ -15,6 +15,7 @@ from workbench.inspectors.conditioning import features_kept, film, paths, refine
 from workbench.inspectors.conditioning.film import over_epochs
 from workbench.inspectors.conditioning.passes import effective_rank
 from workbench.inspectors.conditioning.training_log import Curve, Trends, curve_of, logs_of, read_validation
+from workbench.models.text_fusion.family import shuffled_text
 
 
 def of_film(model):
@@ -114,7 +115,7 @@ def test_features_that_pass_unchanged_keep_their_length_and_rank():
     assert report.deleted == 0
     all_gone = dataclasses.replace(report, limit=2.0).plot().data
     assert [len(trace.x) for trace in all_gone[1:]] == [len(report.before), 0]
-    assert all_gone[1].name == "deleted: less than 2 of its length leaves"
+    assert all_gone[1].name == "deleted: below 2 of its norm before"
 
 
 def test_one_uncertain_keypoint_brings_every_score_to_one_over_bins():
@@ -160,6 +161,15 @@ def test_switches_move_nothing_where_the_part_is_not_reached():
     assert rows["zero text"]["moved"] > 0
     shared = switches.compute(looked(network(**healthy(neck={"text_from": "first"}))), switches.Params())
     assert {row["name"]: row["moved"] for row in shared.table()}["shuffled text"] == 0
+
+
+def test_shuffled_texts_are_those_of_other_images_and_one_image_alone_has_no_such_row():
+    shuffled = shuffled_text()["text.subject"]
+    for count in (2, 3, 4, 8, 16):
+        assert (shuffled(torch.arange(count)[:, None])[:, 0] != torch.arange(count)).all()
+    alone = switches.compute(looked(network(**healthy()), 1), switches.Params())
+    assert "zero text" in alone.names
+    assert "shuffled text" not in alone.names
 
 
 def test_epochs_stand_side_by_side():

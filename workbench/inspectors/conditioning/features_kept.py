@@ -57,7 +57,7 @@ class FeaturesKept(Report):
 
     @property
     def ratios(self) -> Float[np.ndarray, " C"]:
-        """Length leaving over length entering; nan for a channel that enters with length 0."""
+        """Norm after over norm before; nan for a channel whose norm before is 0."""
         silent = self.before <= 1e-12
         return np.where(silent, np.nan, self.after / np.where(silent, 1, self.before))
 
@@ -70,9 +70,9 @@ class FeaturesKept(Report):
         ratio = float(np.nanmedian(self.ratios)) if np.isfinite(self.ratios).any() else float("nan")
         complete = self.rank_after > 0.9 * self.rank_before
         return (
-            f"{'All directions are left' if complete else 'Directions are lost'} after conditioning: "
-            f"{self.rank_after:.1f} of {self.rank_before:.1f} (effective rank); {self.deleted} of "
-            f"{len(self.before)} channels are deleted, and the median channel keeps {ratio:.2f} of its length"
+            f"{'All directions remain' if complete else 'Directions are lost'}: the effective rank is "
+            f"{self.rank_before:.1f} before and {self.rank_after:.1f} after conditioning; {self.deleted} of "
+            f"{len(self.before)} channels are deleted, and the median channel keeps {ratio:.2f} of its norm"
         )
 
     def plot(self) -> Figure:
@@ -80,21 +80,21 @@ class FeaturesKept(Report):
         top = float(max(self.before.max(), self.after.max(), 1e-9)) * 1.05
         figure = new_figure(
             self.summary(), height=420,
-            x="length entering (root mean square of a channel)", y="length leaving (root mean square)",
+            x="norm of a channel before (root mean square)", y="norm after (root mean square)",
         )  # fmt: skip
         line = np.array([0, top], np.float32)
         figure.add_scatter(
             x=line, y=line, mode="lines", line={"color": QUIET_COLOUR, "dash": "dot", "width": 1},
             name="unchanged", hoverinfo="skip",
         )  # fmt: skip
-        kinds = ((f"deleted: less than {self.limit:g} of its length leaves", gone, FINDING_COLOUR),
+        kinds = ((f"deleted: below {self.limit:g} of its norm before", gone, FINDING_COLOUR),
                  ("other channels", ~gone, RUN_COLOURS[0]))  # fmt: skip
         for name, chosen, ink in kinds:
             figure.add_scatter(
                 x=self.before[chosen].astype(np.float32), y=self.after[chosen].astype(np.float32),
                 mode="markers", marker={"size": 6, "opacity": 0.8, "color": ink},
                 text=[f"channel {c}" for c in np.flatnonzero(chosen)], name=name,
-                hovertemplate="%{text}: %{x:.3g} enters, %{y:.3g} leaves<extra></extra>",
+                hovertemplate="%{text}: %{x:.3g} before, %{y:.3g} after<extra></extra>",
             )  # fmt: skip
         return figure
 

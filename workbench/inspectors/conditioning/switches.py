@@ -14,7 +14,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.capabilities import Conditioned
-from workbench.core.conditioning import REFERENCE
+from workbench.core.conditioning import REFERENCE, Switch
 from workbench.core.inspector import Inspector, Needs
 from workbench.core.report import Report, rows
 from workbench.core.run import run as forward
@@ -109,6 +109,9 @@ def compute(run: Run, params: Params) -> Switches:
     batches: dict[tuple[Any, ...], Any] = {}
     passes = {s.name: forward(Switched(run.model, s, batches), run.samples) for s in found}
     changed = [s for s in found if s.name != REFERENCE]
+    if len(run.samples) == 1:
+        # A sample alone has no other one whose condition it could get: the row would say "no effect".
+        changed = [s for s in changed if not _is_shuffle(s) or moved(passes[s.against], passes[s.name]).any()]
     if not changed:
         raise NotAvailable("conditioning: this model has one path, nothing can be changed or taken away")
     return Switches(
@@ -119,6 +122,10 @@ def compute(run: Run, params: Params) -> Switches:
         scores=np.array([passes[s.name].scores.mean() for s in changed]),
         scores_against=np.array([passes[s.against].scores.mean() for s in changed]),
     )
+
+
+def _is_shuffle(switch: Switch) -> bool:
+    return switch.kind in ("text", "condition") and switch.name.startswith("shuffled ")
 
 
 INSPECTOR = Inspector("With and without", Params, compute, needs=Needs(capability=Conditioned), order=50)

@@ -126,7 +126,9 @@ def shuffled_text(seed: int = 0) -> Edits:
 
     def exchanged(tensor: Tensor) -> Tensor:
         axis = 0 if tensor.ndim == 2 else 1
-        order = np.random.default_rng(seed).permutation(tensor.shape[axis])
+        drawn = np.random.default_rng(seed).permutation(tensor.shape[axis])
+        order = np.empty_like(drawn)
+        order[drawn] = np.roll(drawn, 1)  # one cycle through all: none has its own text again
         return tensor.index_select(axis, _index(order, tensor))
 
     return dict.fromkeys(TEXT, exchanged)
