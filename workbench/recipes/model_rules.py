@@ -129,7 +129,7 @@ def sigma(subject: Subject) -> Iterator[AuditFinding]:
                 evidence=f"sigma {value:g} on a map of {shown(maps)} cells: the map is {ratio:.0f} sigma "
                 f"long",
                 why="too small: the target is zero in nearly all cells, and MSE learns the background; "
-                "too wide, neighbouring keypoints run into each other",
+                "too large: peaks of neighbouring keypoints overlap",
                 source="published recipes: sigma 2 at 48x64, 3 at 72x96, 6 at 192x256 cells",
                 fix=f"set sigma to about {expected}",
                 field="codec.sigma",

@@ -95,9 +95,9 @@ class TagSpace(Report):
         figure = new_figure(self.summary(), height=620, showlegend=False)
         known = np.isfinite(self.misread).any()
         left, right = ([0, 0.48], [0.52, 1]) if known else ([0, 0.7], [1, 1])
-        # Each colour bar above its own map, its numbers above it: they cover neither labels nor cells.
-        bar: dict[str, Any] = {"thickness": 12, "orientation": "h", "y": 1.01, "yanchor": "bottom",
-                               "xanchor": "left", "ticklabelposition": "outside top"}  # fmt: skip
+        # Each colour bar above its own map, with room between them for its numbers at every width.
+        bar: dict[str, Any] = {"thickness": 12, "orientation": "h", "y": 1.05, "yanchor": "bottom",
+                               "xanchor": "left"}  # fmt: skip
         figure.add_heatmap(z=self.correlation.astype(np.float32), x=names, y=names, zmin=-1, zmax=1,
                            colorscale=DIVERGING, name="correlation of two maps",
                            colorbar={**bar, "title": {"text": "correlation"}, "x": left[0],
