@@ -301,14 +301,14 @@ def as_text(report: OverfitReport) -> str:
         "",
         *used,
         f"expected  {report.verdict.expected}",
-        f"came      {report.verdict.came}",
+        f"measured  {report.verdict.came}",
         f"speed     {report.steps_per_second:.1f} steps/s",
     ]
     for one in report.evidence:
-        ends = f"; without {one.culprit} {one.mended}" if one.culprit else ""
+        ends = f"; with {one.culprit} switched off, {one.mended}" if one.culprit else ""
         lines.append(f"{'remark' if one.remark else 'wrong':<10}{one.text}{ends}")
     for trial in report.trials:
         lines.append(f"without {trial.without:<16} {trial.verdict.outcome:<36} PCK {trial.verdict.pck:.2f}")
     if report.trials and not report.culprit:
         lines += [f"no switch for {one}" for one in report.cannot_switch]
-    return "\n".join([*lines, f"again     {report.command}"])
+    return "\n".join([*lines, f"repeat    {report.command}"])

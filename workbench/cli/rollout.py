@@ -237,7 +237,7 @@ def _retrained(loaded: LoadedModel, sample: Sample, steps: int, device: str, com
         untrained_copy(loaded.model),
         [sample],
         Plan(settings),
-        title=f"{loaded.title} anew",
+        title=f"{loaded.title}, retrained",
         command=command,
         device=device,
         on_trial=lambda switch: typer.echo(f"trying without {switch}", err=True),

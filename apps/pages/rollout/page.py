@@ -395,7 +395,9 @@ def retraining_html(report: OverfitReport) -> str:
     ]
     for one in report.evidence:
         ends = (
-            f"; without <b>{html.escape(one.culprit)}</b>, {html.escape(one.mended)}" if one.culprit else ""
+            f"; with <b>{html.escape(one.culprit)}</b> switched off, {html.escape(one.mended)}"
+            if one.culprit
+            else ""
         )
         lines.append(("and", html.escape(one.text) + ends))
     for trial in report.trials:
