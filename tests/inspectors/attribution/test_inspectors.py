@@ -229,7 +229,7 @@ class TestFeatureAblation:
             looked(Swapped()), feature_ablation.Params(radius=0.12, fill="zero")
         )
         assert report.strongest[0] == 1
-        assert "left_nose falls most without its mirror partner" in report.summary()
+        assert "the largest fall is that of left_nose without its mirror partner" in report.summary()
 
     def test_falls_equal_taking_each_region_away_by_hand(self):
         run = toy.a_run("seventeen", n=1)
