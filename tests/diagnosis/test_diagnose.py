@@ -13,11 +13,11 @@ from tests.diagnosis.judging import judged
 from tests.diagnosis.planting import CONTROLS, FAULTS
 from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_run
 from workbench.core import NotAvailable
-from workbench.core.finding import Effect
+from workbench.core.finding import WITH_FLIP_TEST, Effect
 from workbench.diagnosis import Cause, Diagnosis, RuledOut, all_causes, diagnose
 from workbench.diagnosis.case import Case, Options
 from workbench.diagnosis.loading_causes import PartlyLoaded
-from workbench.diagnosis.report import ASIDE, ASSUMED_SIGMAS, by_proof
+from workbench.diagnosis.report import ASSUMED_SIGMAS, by_proof
 from workbench.diagnosis.targets import Given
 
 # Whose pictures are drawn, or whose network is trained, before a case can be made.
@@ -152,10 +152,13 @@ def test_a_proof_outranks_every_circumstance():
     likely = cause.found("d", confidence="likely", severity="error")
     remark = cause.found("e", severity="remark", confidence="proved", effect=Effect("AP", 0.9, 0.8, 1.0))
     flip = cause.found(
-        "f", effect=Effect(f"OKS{ASIDE}", 0.4, 0.3, 0.5), confidence="proved", severity="warning"
+        "f", effect=Effect(f"OKS{WITH_FLIP_TEST}", 0.4, 0.3, 0.5), confidence="proved", severity="warning"
     )
     order = by_proof([remark, likely, flip, broken, proved, larger])
     assert [finding.evidence for finding in order] == ["b", "a", "c", "f", "d", "e"]
+    # Also where no interval was drawn.
+    alone = cause.found("g", effect=Effect(f"AP{WITH_FLIP_TEST}", 0.8), confidence="proved")
+    assert [finding.evidence for finding in by_proof([alone, likely, broken])] == ["c", "g", "d"]
     # Without the flip test the figure has no cause that the flip test could name.
     answer = Diagnosis("run", "a checkpoint", (flip,), {}, {}, {}).sentences()[0]
     assert answer == (
@@ -172,7 +175,7 @@ def test_a_proof_outranks_every_circumstance():
     answer = Diagnosis("run", "a checkpoint", (assumed, flip), {}, {}, {}).sentences()[0]
     assert "main finding is: always there (only if your predict is the published one); what it" in answer
     assert Diagnosis("run", "a checkpoint", (flip,), {}, {}, {}).plot().layout.xaxis.title.text == (
-        f"change of OKS{ASIDE} by undoing the cause"
+        f"change of OKS{WITH_FLIP_TEST} by undoing the cause"
     )
 
 

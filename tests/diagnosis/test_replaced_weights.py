@@ -7,8 +7,9 @@ import torch
 
 from tests.diagnosis.planted_weights import among_epochs, part_of_epoch, quantised
 from tests.diagnosis.systems import RTMPOSE
-from workbench.diagnosis import diagnose
-from workbench.diagnosis.replaced_weights import OfEarlierEpoch, Quantised, few_levels
+from workbench.core.finding import Effect
+from workbench.diagnosis import diagnose, replaced_weights
+from workbench.diagnosis.replaced_weights import OfEarlierEpoch, Quantised, ScaledPart, few_levels
 from workbench.diagnosis.weight_causes import NeverLearned, StatisticsNotUpdated
 
 CAUSES = [NeverLearned(), StatisticsNotUpdated(), OfEarlierEpoch(), Quantised()]
@@ -43,6 +44,26 @@ def test_a_part_that_never_moved_is_not_of_an_earlier_epoch(tmp_path):
         "layers that never learned",
         "batch-norm statistics not updated",
     ]
+
+
+@pytest.mark.parametrize(("change", "accused"), [(-0.5, False), (0.0, True), (0.5, True)])
+def test_a_part_is_not_called_scaled_where_its_old_size_costs_ap(tmp_path, monkeypatch, change, accused):
+    layers = {name: torch.randn(8, 8, generator=torch.Generator().manual_seed(0)) for name in "abcd"}
+    for epoch, factor in ((1, 0.04), (2, 1.0)):
+        state = {f"{name}.weight": layers[name] * (factor if name == "d" else 1.0) for name in layers}
+        torch.save({"state_dict": state, "epoch": epoch}, tmp_path / f"epoch_{epoch}.pth")
+    tried = []
+
+    def given_back(case, cause, tensors):
+        tried.append(tensors)
+        return Effect("AP", change, change - 0.1, change + 0.1)
+
+    monkeypatch.setattr(replaced_weights, "given_back", given_back)
+    report = diagnose([tmp_path / "epoch_2.pth"], level="files", causes=[ScaledPart()])
+    assert tried[0]["d.weight"].numpy() == pytest.approx(layers["d"].numpy() * 0.04, rel=1e-4)
+    assert [one.confidence for one in report.findings] == [["measured"], ["proved"]][change > 0] * accused
+    if not accused:
+        assert "divided by it AP changes by -0.500" in report.ruled_out["weights of one part scaled"]
 
 
 def test_few_levels_of_a_matrix_and_of_its_channels_are_counted():

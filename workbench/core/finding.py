@@ -21,6 +21,9 @@ Confidence = Literal["proved", "measured", "likely", "possible"]
 """Why it is believed. proved: an intervention removed the symptom. measured: the symptom itself was measured.
 likely: the evidence fits this cause better than others. possible: it fits several causes."""
 
+WITH_FLIP_TEST = " with flip test"
+"""Ends the measure of an effect on figures with the flip test, where the run's figure is without it."""
+
 _SEVERITY: tuple[Severity, ...] = ("error", "warning", "remark")
 _CONFIDENCE: tuple[Confidence, ...] = ("proved", "measured", "likely", "possible")
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core import Conditioned, Groups, NotAvailable, PoseModel, Sample
-from workbench.core.finding import Finding, Measurement
+from workbench.core.finding import WITH_FLIP_TEST, Finding, Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
 from workbench.diagnosis.input_budget import LEAST_FLIPPED, SPENT_INPUTS, affordable, left_of_inputs
 from workbench.diagnosis.norm_statistics import FAR_OFF, LayerFit, fits_of, layer_fits
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, whole_images
-from workbench.diagnosis.report import ASIDE
 from workbench.evaluation.probes import Intervention, NotTried, input_interventions
 from workbench.evaluation.probes.input import NORMALISATIONS
 from workbench.evaluation.probes.intervention import colours_of
@@ -297,7 +296,9 @@ class Flip(Cause):
             report = probe_flip(model, samples)
         # A network that confuses sides has two peaks and odd partners: only what gives something back counts.
         found = [
-            dataclasses.replace(f, effect=dataclasses.replace(f.effect, measure=f"{f.effect.measure}{ASIDE}"))
+            dataclasses.replace(
+                f, effect=dataclasses.replace(f.effect, measure=f"{f.effect.measure}{WITH_FLIP_TEST}")
+            )
             for f in report.findings
             if f.effect is not None and f.effect.low > 0
         ]

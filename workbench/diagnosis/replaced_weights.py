@@ -407,14 +407,28 @@ class ScaledPart(Cause):
             return RuledOut(f"parts changed by factors of {spread} since {before.path.name}, none by itself")
         one, factor = max(found, key=lambda pair: abs(math.log(pair[1])))
         others = ", ".join(other.part for other, _ in found if other is not one)
-        return self.found(
+        text = (
             f"{one.part} is {factor:.3g} times what it was in {before.path.name}, its direction changed by "
             f"{one.rest:.0%}"
             + (f"; likewise {others}" if others else "")
-            + "; the other parts kept their size",
+            + "; the other parts kept their size"
+        )
+        tensors = own.state_dict()
+        divided = {
+            n: t.float() / by for part, by in found for n, t in _of_part(tensors, part.part).items()
+            if t.is_floating_point()
+        }  # fmt: skip
+        effect = given_back(case, self.name, divided)
+        if effect is not None and effect.high < 0:
+            # The epoch before was the one with a wrong size.
+            return RuledOut(f"{text}; divided by it AP changes by {effect.delta:+.3f}")
+        return self.found(
+            text,
             fix=f"divide the weights of {one.part} by {factor:.3g}, and look for what multiplied them: a "
             "merge of files, a conversion, an average that was not divided",
             numbers=(Measurement(f"factor of {one.part}", factor, expected=1.0),),
+            effect=effect,
+            confidence="proved" if effect is not None and effect.low > 0 else "measured",
         )
 
     def _by_statistics(self, case: Case) -> Answer:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core.finding import Finding
+from workbench.core.finding import WITH_FLIP_TEST, Finding
 from workbench.core.report import Report, plain
 from workbench.diagnosis.candidates import EXPLAINED_BY, Candidates
 
@@ -27,8 +27,6 @@ NAMED = 3
 NAMED_RULED_OUT = 6
 # Causes of one reason in the list of what could not be tested, on the command line.
 NAMED_UNTESTED = 5
-# Behind the measure of an effect that the flip test has and the run's figure, measured without it, has not.
-ASIDE = " with flip test"
 
 
 @dataclass(frozen=True)
@@ -378,7 +376,7 @@ def _capital(text: str) -> str:
 
 def _is_aside(finding: Finding) -> bool:
     """Whether the effect is one of the flip test, without which the run's figure is measured."""
-    return finding.effect is not None and finding.effect.measure.endswith(ASIDE)
+    return finding.effect is not None and finding.effect.measure.endswith(WITH_FLIP_TEST)
 
 
 def is_proved(finding: Finding) -> bool:
@@ -408,7 +406,7 @@ def by_proof(
         is_error = finding.severity == "error" and not circumstantial
         return (
             remark,
-            2 * _is_aside(finding) if is_proved(finding) else 1 if is_error else 3,
+            2 if _is_aside(finding) else 0 if is_proved(finding) else 1 if is_error else 3,
             circumstantial,
             -effect,
             severity.index(finding.severity),

@@ -100,8 +100,21 @@ def test_a_network_that_exchanges_its_mirrored_maps_itself_is_named(perfect, sce
 
     report, suspects = found(dataclasses.replace(perfect, call=call), scenes, ids, flip=True)
     assert suspects[0] == f"mirrored {part} whose left and right are exchanged wrongly"
-    # Also where the reference goes without the mirrored pass: it is compared with one that has it.
     assert report.suspects[0].after > 0.95
+
+
+def test_a_wrong_flip_test_is_no_fault_of_figures_without_it(perfect, scenes, ids):
+    rules = dataclasses.replace(perfect.aggregation, mirror_swap="tags")
+    model = dataclasses.replace(perfect, aggregation=rules)
+    report = sweep(model, scenes, lambda outputs: fault_variants(model, outputs), image_ids=ids, flip=True)
+    assert report.reference.ap > 0.95
+    (suspect,) = report.suspects
+    assert suspect.is_aside
+    assert suspect.finding().effect.measure == "AP with flip test"
+    said = report.summary()
+    assert (
+        "none of the mistakes that were tried costs it AP; in the flip test, which these rules do not" in said
+    )
 
 
 def _pixels(model, scenes, ids):

@@ -16,7 +16,14 @@ import numpy as np
 
 from workbench.core import FLIP_BY_DEFAULT
 from workbench.core.geometry import apply, inverse
-from workbench.evaluation.ablation.variants import CHANNELS_EXCHANGED, REFERENCE, TagMaps, Variant, reference
+from workbench.evaluation.ablation.variants import (
+    CHANNELS_EXCHANGED,
+    FLIPPED,
+    REFERENCE,
+    TagMaps,
+    Variant,
+    reference,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -24,8 +31,6 @@ if TYPE_CHECKING:
     from workbench.core import Outputs
     from workbench.core.capabilities import BottomUpModel
     from workbench.models.bottom_up import People
-
-FLIPPED = "with flip"
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ import numpy as np
 
 from workbench.core import Groups, NotAvailable, Outputs
 from workbench.core.errors import ReadingNote
-from workbench.core.finding import Effect, Finding, Measurement
+from workbench.core.finding import WITH_FLIP_TEST, Effect, Finding, Measurement
 from workbench.core.report import Report, plain
 from workbench.decoding.grouping import Detections, detect, group
 from workbench.decoding.grouping.algorithm import NothingFinite
 from workbench.evaluation import keypoint_ap
-from workbench.evaluation.ablation.variants import REFERENCE, TagMaps, Variant
+from workbench.evaluation.ablation.variants import FLIPPED, REFERENCE, TagMaps, Variant
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.oks import paired_oks
 from workbench.evaluation.predict import Looked, category_of, forward_passes, passes_over, predictions_of
@@ -82,6 +82,7 @@ class Suspect:
         after: AP without it.
         oks_gain: mean over the annotated people; nan where the mistake is one of ranking alone.
         oks_error: its standard error.
+        beside: the variant that has the mistake; the reference leaves out what another one adds.
     """
 
     fault: str
@@ -90,6 +91,12 @@ class Suspect:
     after: float
     oks_gain: float
     oks_error: float
+    beside: str = REFERENCE
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether it is a mistake in the flip test, and the reference has no flip test."""
+        return self.beside == FLIPPED
 
     @property
     def gain(self) -> float:
@@ -111,10 +118,10 @@ class Suspect:
         mean, error = float(each.mean()), float(each.std() / np.sqrt(len(each)))
         # The same people at other ranks: no pose changed, and AP alone tells.
         if np.allclose(each, 0, atol=1e-9):
-            return cls(outcome.undoes, outcome.name, beside.ap, outcome.ap, float("nan"), float("nan"))
-        if mean < LEAST_ERRORS * error:
+            mean = error = float("nan")
+        elif mean < LEAST_ERRORS * error:
             return None
-        return cls(outcome.undoes, outcome.name, beside.ap, outcome.ap, mean, error)
+        return cls(outcome.undoes, outcome.name, beside.ap, outcome.ap, mean, error, beside.name)
 
     def text(self) -> str:
         """The finding and its evidence."""
@@ -138,7 +145,7 @@ class Suspect:
             evidence=self.text(),
             fix=f"change the pipeline as the variant {self.undone_by!r} does",
             numbers=(oks, error),
-            effect=Effect("AP", self.gain),
+            effect=Effect(f"AP{WITH_FLIP_TEST}" if self.is_aside else "AP", self.gain),
             refuted_by="the same sweep on other images finds no gain",
             confidence="proved",
         )
@@ -191,7 +198,10 @@ class Ablation(Report):
 
     @property
     def suspects(self) -> list[Suspect]:
-        """Errors whose undoing gives AP back, the largest gain first, each by its best variant."""
+        """Errors whose undoing gives AP back, the largest gain first, each by its best variant.
+
+        Those of a flip test that the reference does not use come last: they cost its AP nothing.
+        """
         by_name = {outcome.name: outcome for outcome in (self.reference, *self.variants)}
         found: dict[str, Suspect] = {}
         for outcome in self.variants:
@@ -201,7 +211,7 @@ class Ablation(Report):
             suspect = Suspect.of(outcome, beside)
             if suspect is not None and suspect.gain > getattr(found.get(outcome.undoes), "gain", 0.0):
                 found[outcome.undoes] = suspect
-        return sorted(found.values(), key=lambda suspect: -suspect.gain)
+        return sorted(found.values(), key=lambda suspect: (suspect.is_aside, -suspect.gain))
 
     @property
     def undecided(self) -> frozenset[str]:
@@ -222,11 +232,13 @@ class Ablation(Report):
 
     def _faults_text(self) -> str:
         tried = len({outcome.undoes for outcome in self.variants if outcome.undoes})
-        suspects = self.suspects
-        if not suspects:
-            return f"none of the {tried} mistakes that were tried is found"
-        text = f"found: {suspects[0].text()}"
-        return text + "".join(f"; perhaps {suspect.text()}" for suspect in suspects[1:])
+        own = [suspect.text() for suspect in self.suspects if not suspect.is_aside]
+        aside = [suspect.text() for suspect in self.suspects if suspect.is_aside]
+        found = f"found: {'; perhaps '.join(own)}" if own else ""
+        if aside:
+            found = found or "none of the mistakes that were tried costs it AP"
+            found += f"; in the flip test, which these rules do not use: {'; perhaps '.join(aside)}"
+        return found or f"none of the {tried} mistakes that were tried is found"
 
     def summary(self) -> str:
         whose = f"{self.title} on {self.data}" if self.title else self.data

@@ -132,6 +132,7 @@ class Noisy:
 
 
 REFERENCE = "reference"
+FLIPPED = "with flip"
 CHANNELS_EXCHANGED = "blue and red exchanged"
 TagChange = Callable[[TagMaps], "Float[np.ndarray, 'T H W L']"]
 # From people, input pixels per cell of the finest heatmap, and the affine from input pixels to the image's.
