@@ -57,6 +57,68 @@ def test_a_loss_that_falls_while_the_metric_does_not_is_found(tmp_path):
     assert flag.numbers[0].value == pytest.approx((1 / 5 - 1 / 30) / (1 / 5))
 
 
+def by_step(change, epochs=20, each=12):
+    """Rows as TensorBoard and W&B hold them: loss and rate by iteration, the metric at each epoch's end."""
+    rows = []
+    for i in range(epochs * each):
+        at = (i + 1) / each
+        row = {"iteration": i, "loss": 0.8 * np.exp(-at / 4) + 0.05 + 0.005 * np.sin(5.0 * i)}
+        row["lr"] = 5e-4 * (1 + np.cos(np.pi * i / (epochs * each)))
+        if (i + 1) % each == 0:
+            row |= {"epoch": int(at), "val/PCK": 0.85 * (1 - np.exp(-at / 5)) + 0.004 * np.sin(3.0 * at)}
+        change(row, at)
+        rows.append(row)
+    return rows
+
+
+def flat(row, at):
+    if "val/PCK" in row:
+        row["val/PCK"] = 0.12 + 0.004 * np.sin(3.0 * at)
+
+
+def overfitted(row, at):
+    if "val/PCK" in row:
+        row["val/PCK"] = 0.7 * (1 - np.exp(-at / 2)) - 0.012 * max(at - 7, 0)
+
+
+def spiked(row, at):
+    row["lr"] *= 30 if 10 < at <= 11 else 1
+    row["loss"] += 0.7 * np.exp(10 - at) if at > 10 else 0
+    if "val/PCK" in row and at > 10:
+        row["val/PCK"] *= 1 - 0.85 * np.exp((11 - at) / 3)
+
+
+def restarted_warm(row, at):
+    row["lr"] = 5e-4 * (1 + np.cos(np.pi * ((at - 1e-9) % 5) / 5))
+
+
+def warm_for_long(row, at):
+    row["lr"] = 1e-5 if at <= 2 else 1e-3 if at <= 14 else 1e-4 if at < 18 else 1e-5
+
+
+@pytest.mark.parametrize(
+    ("change", "cause", "where", "says"),
+    [
+        (flat, flags.LOSS_WITHOUT_METRIC, "epoch 1 to 20", "PCK stays between 0.116 and 0.124 in all 20"),
+        (overfitted, flags.LOSS_WITHOUT_METRIC, "epoch 7 to 20", "(-73%), PCK goes from 0.67"),
+        (spiked, schedule.RATE_RISE, "epoch 11", "PCK 0.731 at 10, 0.114 at 11"),
+    ],
+)
+def test_a_loss_by_iteration_is_compared_with_a_metric_by_epoch(tmp_path, change, cause, where, says):
+    found = run(tmp_path, by_step(change)).flags
+    (flag,) = [flag for flag in found if flag.cause == cause]
+    assert (flag.where, flag.severity) == (where, "warning")
+    assert says in flag.evidence
+    # The rate explains that what was learned is lost.
+    assert schedule.BEGUN_ANEW not in [flag.cause for flag in found]
+
+
+@pytest.mark.parametrize("change", [lambda row, at: None, restarted_warm, warm_for_long])
+def test_a_healthy_log_by_iteration_shows_no_more_than_its_schedule(tmp_path, change):
+    found = run(tmp_path, by_step(change)).flags
+    assert {flag.cause for flag in found} <= {schedule.RATE_STEP}
+
+
 def noisy(seed):
     """A level run whose logged losses are of single batches; AP is best by chance before the end."""
     random = np.random.default_rng(seed)

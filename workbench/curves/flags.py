@@ -47,6 +47,8 @@ LOSS_FALL = 0.2
 BY_CHANCE = 3.0
 # A metric that loses so much of its best value is asked too where the loss falls by less.
 LOST = 0.25
+# A metric below LOW in all evaluations says that nothing was learned, where the loss falls by FELL_BY_FAR.
+LOW, FELL_BY_FAR = 0.3, 0.5
 # First figures below this part of the best one are a late start, where the best is above HIGH.
 LATE, HIGH = 0.05, 0.1
 # Nobody expects anything before.
@@ -129,9 +131,11 @@ def _best_not_last(series: Series) -> list[Finding]:
 
 
 def _loss_without_metric(curves: Curves, judged: Series) -> list[Finding]:
-    loss = curves.loss
+    loss = None if curves.loss is None else curves.loss.in_epochs_of(judged)
     if loss is None or loss.unit != judged.unit:
         return []
+    if never := _never_rises(loss, judged):
+        return never
     x, value = _judged(judged)
     lx, lv = loss.by_epoch()
     best = int(value.argmax())
@@ -163,6 +167,36 @@ def _loss_without_metric(curves: Curves, judged: Series) -> list[Finding]:
             refuted_by="another measure of the validation set (mean OKS, pixel error) that improves there",
         )
     ]  # fmt: skip
+
+
+def _never_rises(loss: Series, judged: Series) -> list[Finding]:
+    """A metric that is low and stays so from the first evaluation on, while the loss falls by far."""
+    if role_of(judged.name) != "metric":
+        return []
+    x, value = _judged(judged)
+    lv = loss.by_epoch()[1]
+    third = len(value) // 3
+    if third < 2 or value.max() >= LOW or len(lv) < 2:
+        return []
+    rise = float(np.median(value[-third:]) - np.median(value[:third]))
+    fall = 1 - float(lv[-1]) / max(abs(float(lv[0])), 1e-12)
+    if rise >= MUCH or fall < FELL_BY_FAR:
+        return []
+    name, raw = short(judged.name), judged.by_epoch()[1]
+    return [
+        Finding(
+            LOSS_WITHOUT_METRIC,
+            f"the training loss falls from {lv[0]:.3g} to {lv[-1]:.3g} (-{fall:.0%}), {name} stays between "
+            f"{raw.min():.4g} and {raw.max():.4g} in all {len(x)} evaluations",
+            "see whether validation does what training does: decoder, codec, pre-processing, keypoint order, "
+            "the weights that are evaluated (workbench diagnose with the checkpoint tests these)",
+            (Measurement("fall of the loss", fall, "share"), Measurement(f"change of {name}", rise)),
+            severity="warning",
+            confidence="measured",
+            where=f"{judged.unit} {x[0]:g} to {x[-1]:g}",
+            refuted_by="a metric on the training images that rises as the loss falls",
+        )
+    ]
 
 
 def _scatter(values: np.ndarray) -> float:
@@ -273,7 +307,8 @@ def _jumps_off(
 
 def _rate_changed(curves: Curves, unit: str, low: float, high: float) -> bool:
     """Whether the learning rate steps between two places, both ends included."""
-    return any(step[0] == unit and low <= step[1] <= high + 1 for step in steps(curves))
+    judged = curves.headline
+    return any(step[0] == unit and low <= step[1] <= high + 1 for step in steps(curves, judged))
 
 
 def _plateau(series: Series) -> list[Finding]:
@@ -501,6 +536,7 @@ def _gap(curves: Curves) -> list[Finding]:
         if role_of(val.name) != "loss" or val.split != "val":
             continue
         train = curves.get(short(val.name), "train")
+        train = None if train is None else train.in_epochs_of(val)
         if train is None or train.unit != val.unit or role_of(train.name) != "loss":
             continue
         tv, vv = train.by_epoch()[1], val.by_epoch()[1]

@@ -10,7 +10,7 @@ import numpy as np
 
 from workbench.core.finding import Finding, Measurement
 from workbench.curves.quantities import role_of, scale_of, short
-from workbench.curves.schedule import BEGUN_ANEW
+from workbench.curves.schedule import BEGUN_ANEW, rises
 from workbench.curves.table import Curves, Series
 
 STANDS_STILL = "every evaluation gives the same figures"
@@ -39,6 +39,7 @@ def _place(series: Series, place: float) -> str:
 def begun_again(curves: Curves) -> list[Finding]:
     """Loss and metric that go back to where they began, at one place, though the counting goes on."""
     judged, loss = curves.headline, curves.loss
+    loss = loss if judged is None or loss is None else loss.in_epochs_of(judged)
     if judged is None or loss is None or judged.unit != loss.unit or role_of(judged.name) == "error":
         return []
     x, value = judged.by_epoch()
@@ -54,6 +55,8 @@ def begun_again(curves: Curves) -> list[Finding]:
         first, was, now = float(lv[0]), float(np.median(before)), float(after.max())
         if first <= was or not BACK <= (now - was) / (first - was) <= 2 - BACK:
             continue  # further back is divergence
+        if any(x[n - 1] < place <= x[n] for _, place, _, _ in rises(curves, judged)):
+            continue  # the learning rate explains it
         name = short(judged.name)
         return [
             Finding(
@@ -77,6 +80,7 @@ def begun_again(curves: Curves) -> list[Finding]:
 def stands_still(curves: Curves) -> list[Finding]:
     """Evaluations that agree to the last digit while the loss moves: not what is trained is evaluated."""
     judged, loss = curves.headline, curves.loss
+    loss = loss if judged is None or loss is None else loss.in_epochs_of(judged)
     if judged is None or loss is None or judged.unit != loss.unit:
         return []
     x, value = judged.by_epoch()

@@ -14,6 +14,7 @@ LONG_WARM_UP = "warm-up is long for this run"
 RESTARTED = "resume restarted the schedule"
 BEGUN_ANEW = "training began anew"
 RATE_STEP = "learning rate step"
+RATE_RISE = "learning rate jumps up"
 ENDED_EARLY = "the schedule ends before the run"
 
 # Long: so many epochs and this part of the run; or this part of it whatever the epochs.
@@ -25,6 +26,10 @@ MOSTLY_WARM = 0.5
 LOWEST, ENDED_PART = 0.05, 0.4
 # A step divides the rate by at least so much from one row to the next.
 STEP_BY = 2.0
+# A rise multiplies it by at least so much from one row to the next.
+RISE_BY = 5.0
+# Part of the metric that it has to cost where it does not go back.
+COSTS = 0.2
 
 
 def rate_of(curves: Curves) -> Series | None:
@@ -136,15 +141,20 @@ def ended_early(curves: Curves) -> list[Finding]:
     ]
 
 
-def steps(curves: Curves) -> list[tuple[str, float, float, float]]:
+def steps(curves: Curves, like: Series | None = None) -> list[tuple[str, float, float, float]]:
     """(unit, place, before, after) of each fall of the learning rate by STEP_BY within one logged row.
 
     A schedule that falls all the time (cosine, exponential) has none: a step falls at least four times as far
     as the rows beside it.
+
+    Args:
+        curves: of one run.
+        like: a series whose epochs are counted, where the rate is logged by iteration.
     """
     rate = rate_of(curves)
     if rate is None:
         return []
+    rate = rate if like is None else rate.in_epochs_of(like)
     x, value = rate.finite()
     found = []
     for i in range(1, len(value)):
@@ -157,23 +167,65 @@ def steps(curves: Curves) -> list[tuple[str, float, float, float]]:
     return found
 
 
+def rises(curves: Curves, like: Series | None = None) -> list[tuple[str, float, float, float]]:
+    """(unit, place, before, after) of each rise of the learning rate within one row far above all before.
+
+    It has to go back soon after, or to cost much of the figure: a constant warm-up ends in such a rise as
+    well. A warm restart is none: it goes back to where the schedule began.
+
+    Args:
+        curves: of one run.
+        like: a series whose epochs are counted, where the rate is logged by iteration.
+    """
+    rate = rate_of(curves)
+    if rate is None:
+        return []
+    rate = rate if like is None else rate.in_epochs_of(like)
+    x, value = rate.finite()
+    falls, found = steps(curves, like), []
+    for i in range(max(2, int(WARM_PART * len(value))), len(value)):
+        before, after = float(value[i - 1]), float(value[i])
+        if not 0 < RISE_BY * before <= after or after <= STEP_BY * value[:i].max():
+            continue
+        back = any(at > x[i] and high >= after / 2 and low <= 2 * before for _, at, high, low in falls)
+        if back or _costs(curves.headline, rate.unit, float(x[i])):
+            found.append((rate.unit, float(x[i]), before, after))
+    return found
+
+
+def _costs(judged: Series | None, unit: str, place: float) -> bool:
+    """Whether the metric loses much of its value between the evaluations before and after a place."""
+    if judged is None or judged.unit != unit or role_of(judged.name) != "metric":
+        return False
+    x, value = judged.by_epoch()
+    before, after = value[x < place], value[x >= place]
+    return bool(len(before) and len(after) and after[0] < (1 - COSTS) * before[-1])
+
+
 def rate_steps(curves: Curves) -> list[Finding]:
-    """Each step of the learning rate, with the figures before and after it."""
-    falls, judged = steps(curves), curves.headline
-    found = []
-    for unit, place, before, after in falls[:5]:
-        gain = ""
-        if judged is not None and judged.unit == unit:
-            x, value = judged.by_epoch()
-            ahead, behind = np.flatnonzero(x < place), np.flatnonzero(x >= place)
-            if len(ahead) and len(behind):
-                a, b = int(ahead[-1]), int(behind[0])
-                gain = f"; {short(judged.name)} {value[a]:.4g} at {x[a]:g}, {value[b]:.4g} at {x[b]:g}"
+    """Each step and each rise of the learning rate, with the figures before and after it."""
+    judged, found = curves.headline, []
+    for unit, place, before, after in rises(curves, judged)[:2]:
+        found.append(
+            Finding(
+                RATE_RISE,
+                f"the learning rate rises from {before:.3g} to {after:.3g} within one row, at {unit} "
+                f"{place:g}{_around(judged, unit, place)}",
+                "look at what set it: a scheduler that steps in another unit, a resume, a value that was "
+                "changed by hand; go on from the checkpoint before it",
+                (Measurement("before", before), Measurement("after", after)),
+                severity="warning",
+                where=f"{unit} {place:g}",
+                refuted_by="a schedule in the config that has this rise at this place",
+            )
+        )
+    for unit, place, before, after in steps(curves, judged)[:5]:
         lowest = "0 (perhaps rounded by the log)" if after == 0 else f"{after:.3g}"
         found.append(
             Finding(
                 RATE_STEP,
-                f"the learning rate falls from {before:.3g} to {lowest} at {unit} {place:g}{gain}",
+                f"the learning rate falls from {before:.3g} to {lowest} at {unit} {place:g}"
+                f"{_around(judged, unit, place)}",
                 "",
                 (Measurement("before", before), Measurement("after", after)),
                 severity="remark",
@@ -181,6 +233,18 @@ def rate_steps(curves: Curves) -> list[Finding]:
             )
         )
     return found
+
+
+def _around(judged: Series | None, unit: str, place: float) -> str:
+    """The figures before and after a place, as the end of a sentence; "" where they are not known."""
+    if judged is None or judged.unit != unit:
+        return ""
+    x, value = judged.by_epoch()
+    ahead, behind = np.flatnonzero(x < place), np.flatnonzero(x >= place)
+    if not len(ahead) or not len(behind):
+        return ""
+    a, b = int(ahead[-1]), int(behind[0])
+    return f"; {short(judged.name)} {value[a]:.4g} at {x[a]:g}, {value[b]:.4g} at {x[b]:g}"
 
 
 # Started again.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,6 +138,28 @@ class Series:
             return x, value
         places, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
         return places, np.bincount(inverse, value) / counts
+
+    def in_epochs_of(self, other: Series) -> Series:
+        """This series over epochs, where it is logged by iteration alone and another one says which is when.
+
+        Row i belongs to the epoch whose evaluation is the next one at or after it. The series itself where it
+        counts what the other one does, or where the other one does not tell.
+
+        Args:
+            other: with epochs, and for two of them or more the iteration too.
+        """
+        if self.unit == other.unit or other.unit != "epoch":
+            return self
+        both = np.isfinite(other.epoch) & np.isfinite(other.iteration)
+        at, first = np.unique(other.iteration[both], return_index=True)
+        epoch = other.epoch[both][first]
+        if len(at) < 2 or np.any(np.diff(epoch) < 0) or epoch[-1] == epoch[0]:
+            return self
+        each = (epoch[-1] - epoch[0]) / (at[-1] - at[0])  # epochs per iteration, for what lies outside
+        outside = self.iteration - np.clip(self.iteration, at[0], at[-1])
+        place = np.interp(self.iteration, at, epoch) + each * outside
+        # The evaluation of an epoch is logged with its last iteration.
+        return replace(self, epoch=np.ceil(place - 1e-6))
 
     def drawn_x(self) -> Float[np.ndarray, " E"]:
         """`x` with the rows of one epoch spread over it: the last of them stands at the epoch's end."""
