@@ -330,7 +330,7 @@ class WarmUp(Cause):
         rising = np.diff(rate) > 0
         if len(rate) < 4 or rising.mean() < 0.95:
             return RuledOut(
-                f"the rate rises until iteration {iterations[int(rate.argmax())]:g} of {iterations[-1]:g}"
+                f"the rate is highest at iteration {iterations[int(rate.argmax())]:g} of {iterations[-1]:g}"
             )
         return self.found(
             f"the learning rate rises from {rate[0]:.3g} to {rate[-1]:.3g} over all {iterations[-1]:g} "

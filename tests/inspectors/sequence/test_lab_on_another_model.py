@@ -90,6 +90,16 @@ def test_exposure_bias_takes_answers_that_follow_the_tokens_before_them():
     assert "scheduled sampling" not in forced_and_free.diagnosis(dataclasses.replace(report, amplified=0.5))
 
 
+def test_larger_errors_within_the_threshold_are_not_called_as_good():
+    report = forced_and_free.compute(run(Counting(start=(0.4, 0.5)), [line()]), forced_and_free.Params())
+    within = dataclasses.replace(report, forced=report.free / 4, pck_forced=1.0, pck_free=1.0, of_copies=0.1)
+    assert forced_and_free.diagnosis(within).startswith(
+        "free-running errors are 4.0 times the teacher-forced"
+    )
+    equal = dataclasses.replace(within, forced=report.free)
+    assert forced_and_free.diagnosis(equal).startswith("free-running is as good as teacher-forced")
+
+
 def test_a_loss_is_compared_with_its_tokens_and_not_with_keypoints_that_are_drawn_elsewhere():
     class DrawnOff(Counting):
         def decode(self, outputs, batch, options=None):

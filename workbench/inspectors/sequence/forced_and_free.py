@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 # By how much of the input true tokens are moved to see how far the answers follow.
 NUDGE = 0.02
+# Free-running errors so many times as large are not as good, whatever PCK counts.
+LARGER = 2.0
 
 
 def amplification(run: Run, points: Float[np.ndarray, "N K 2"]) -> float:
@@ -222,6 +224,13 @@ def diagnosis(steps: ForcedAndFree) -> str:
         )
     if steps.gap > EXPOSURE_BIAS:
         return f"true tokens help it, but its own errors do not grow ({steps.amplified:.2g} times): {numbers}"
+    forced, free = float(np.nanmean(steps.forced)), float(np.nanmean(steps.free))
+    if free > LARGER * forced:
+        return (
+            f"free-running errors are {free / max(forced, 1e-12):.1f} times the teacher-forced ones "
+            f"({free:.3f} against {forced:.3f} of the normaliser), which PCK does not show: {numbers}; "
+            "measure with a smaller threshold"
+        )
     return f"free-running is as good as teacher-forced: {numbers}"
 
 
