@@ -113,6 +113,14 @@ def test_a_loss_by_iteration_is_compared_with_a_metric_by_epoch(tmp_path, change
     assert schedule.BEGUN_ANEW not in [flag.cause for flag in found]
 
 
+def nothing(row, at):
+    row |= {"loss": 0.0, "val/PCK": 0.0} if "val/PCK" in row else {"loss": 0.0}
+
+
+def test_a_loss_of_0_does_not_fall(tmp_path):
+    assert flags.LOSS_WITHOUT_METRIC not in kinds(run(tmp_path, by_step(nothing)))
+
+
 @pytest.mark.parametrize("change", [lambda row, at: None, restarted_warm, warm_for_long])
 def test_a_healthy_log_by_iteration_shows_no_more_than_its_schedule(tmp_path, change):
     found = run(tmp_path, by_step(change)).flags

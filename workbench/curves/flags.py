@@ -179,7 +179,7 @@ def _never_rises(loss: Series, judged: Series) -> list[Finding]:
     if third < 2 or value.max() >= LOW or len(lv) < 2:
         return []
     rise = float(np.median(value[-third:]) - np.median(value[:third]))
-    fall = 1 - float(lv[-1]) / max(abs(float(lv[0])), 1e-12)
+    fall = 1 - float(lv[-1]) / float(lv[0]) if lv[0] > 0 else 0.0
     if rise >= MUCH or fall < FELL_BY_FAR:
         return []
     name, raw = short(judged.name), judged.by_epoch()[1]

@@ -392,14 +392,13 @@ def _swept(
 def _separate(case: Case, model: BottomUpModel, pose_set: PoseSet, report: Ablation) -> list[Suspect]:
     """The mistakes that still cost something once the one that costs most is undone, and that one first.
 
-    Of those of the flip test the one that costs most, behind the others.
+    Beside them the flip test is not judged; without them of its mistakes the one that costs most.
     """
     from workbench.evaluation.ablation import sweep
 
     suspects = [suspect for suspect in report.suspects if not suspect.is_aside]
-    asides = [suspect for suspect in report.suspects if suspect.is_aside][:1]
     if len(suspects) < 2:
-        return suspects + asides
+        return suspects or report.suspects[:1]
     first = suspects[0]
 
     def variants(outputs: Outputs) -> list[Variant]:
@@ -418,7 +417,7 @@ def _separate(case: Case, model: BottomUpModel, pose_set: PoseSet, report: Ablat
         progress=lambda done, total: case.step(),
     )
     left = {suspect.fault for suspect in again.suspects}
-    return [first, *(suspect for suspect in suspects[1:] if suspect.fault in left), *asides]
+    return [first, *(suspect for suspect in suspects[1:] if suspect.fault in left)]
 
 
 def on_top(own: Variant, first: Variant, second: Variant) -> Variant | None:

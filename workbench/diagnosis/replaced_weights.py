@@ -413,11 +413,8 @@ class ScaledPart(Cause):
             + (f"; likewise {others}" if others else "")
             + "; the other parts kept their size"
         )
-        tensors = own.state_dict()
-        divided = {
-            n: t.float() / by for part, by in found for n, t in _of_part(tensors, part.part).items()
-            if t.is_floating_point()
-        }  # fmt: skip
+        state = own.state_dict()
+        divided = {n: t.float() / by for p, by in found for n, t in _of_part(state, p.part).items()}
         effect = given_back(case, self.name, divided)
         if effect is not None and effect.high < 0:
             # The epoch before was the one with a wrong size.
