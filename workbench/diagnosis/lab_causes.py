@@ -30,6 +30,7 @@ from workbench.diagnosis.weight_causes import RAW_IN_PLACE
 if TYPE_CHECKING:
     from workbench.core.capabilities import BottomUpModel
     from workbench.data.pose_set import PoseSet
+    from workbench.diagnosis.evidence import Change
     from workbench.evaluation.ablation import Ablation
     from workbench.evaluation.ablation.sweep import Suspect
     from workbench.evaluation.ablation.variants import Variant
@@ -351,17 +352,21 @@ def _faults(case: Case, model: BottomUpModel, outputs: Outputs) -> list[Variant]
 
 def _labels_are_moved(case: Case) -> bool:
     """Whether labels that are moved by one amount were proved."""
-    with suppress(NotAvailable):
-        return any(change.cause == LabelsMoved.name for change in case.separated().chosen)
-    return False
+    return any(change.cause == LabelsMoved.name for change in _proved(case))
 
 
 def _mended(case: Case, model: BottomUpModel) -> BottomUpModel:
     """The model with the changes of weights that were proved to undo something."""
-    with suppress(NotAvailable):
-        for change in case.separated().chosen:
-            model = change.of(model) if change.stage == "weights" else model
+    for change in _proved(case):
+        model = change.of(model) if change.stage == "weights" else model
     return model
+
+
+def _proved(case: Case) -> Sequence[Change]:
+    """Changes that were proved to undo something; () where this cannot be said."""
+    with suppress(NotAvailable):
+        return case.separated().chosen
+    return ()
 
 
 def _swept(
@@ -398,7 +403,9 @@ def _separate(case: Case, model: BottomUpModel, pose_set: PoseSet, report: Ablat
 
     suspects = [suspect for suspect in report.suspects if not suspect.is_aside]
     if len(suspects) < 2:
-        return suspects or report.suspects[:1]
+        # Nor beside another order of the keypoints, or what else was proved and is not undone in this model.
+        larger = suspects or any(change.stage != "weights" for change in _proved(case))
+        return suspects if larger else report.suspects[:1]
     first = suspects[0]
 
     def variants(outputs: Outputs) -> list[Variant]:
