@@ -15,7 +15,7 @@ from workbench.checkpoints.loading import percent
 from workbench.core import Conditioned, NotAvailable, Outputs, PoseModel
 from workbench.core.capabilities import RollsOut
 from workbench.core.errors import available
-from workbench.core.finding import Effect, Finding, Measurement
+from workbench.core.finding import WITH_FLIP_TEST, Effect, Finding, Measurement
 from workbench.core.hooks import OnceComputed
 from workbench.diagnosis.case import CLINIC_INSTANCES, Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -23,6 +23,7 @@ from workbench.diagnosis.evidence import spread
 from workbench.diagnosis.input_budget import EVALUATIONS, left_of_inputs
 from workbench.diagnosis.offset_causes import LabelsMoved
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, require_bottom_up, whole_images
+from workbench.diagnosis.report import is_proved
 from workbench.diagnosis.separation import MORE_IMAGES
 from workbench.diagnosis.tag_fit import AGREE, TagFit, TagsMoved, tag_fit
 from workbench.diagnosis.weight_causes import RAW_IN_PLACE
@@ -310,6 +311,12 @@ class Grouping(Cause):
             )
         return [dataclasses.replace(one, refuted_by=one.refuted_by or self.refuted_by) for one in found]
 
+    def waits_for(self, finding: Finding, others: Sequence[Finding]) -> str:
+        """The flip test of a model whose keypoints are in another order, or that has another proved cause."""
+        aside = finding.effect is not None and finding.effect.measure.endswith(WITH_FLIP_TEST)
+        first = next((one.cause for one in others if aside and is_proved(one)), "")
+        return f"undo '{first}' first: beside it the flip test cannot be judged" if first else ""
+
     def _copied_maps(self, case: Case, model: BottomUpModel) -> Finding | None:
         """Tag maps that are copies of others, where the tags of one person do not agree."""
         fit = fit_of_tags(case, model)
@@ -403,9 +410,7 @@ def _separate(case: Case, model: BottomUpModel, pose_set: PoseSet, report: Ablat
 
     suspects = [suspect for suspect in report.suspects if not suspect.is_aside]
     if len(suspects) < 2:
-        # Nor beside another order of the keypoints, or what else was proved and is not undone in this model.
-        larger = suspects or any(change.stage != "weights" for change in _proved(case))
-        return suspects if larger else report.suspects[:1]
+        return suspects or report.suspects[:1]
     first = suspects[0]
 
     def variants(outputs: Outputs) -> list[Variant]:
