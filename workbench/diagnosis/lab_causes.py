@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -371,9 +370,7 @@ def _mended(case: Case, model: BottomUpModel) -> BottomUpModel:
 
 def _proved(case: Case) -> Sequence[Change]:
     """Changes that were proved to undo something; () where this cannot be said."""
-    with suppress(NotAvailable):
-        return case.separated().chosen
-    return ()
+    return available(lambda: case.separated().chosen, ())
 
 
 def _swept(
