@@ -535,9 +535,12 @@ def test_formats_whose_decoders_take_more_memory_are_charged_for_it(tmp_path):
     Image.new("RGB", (32, 32)).save(tmp_path / "full.jpg", progressive=True, subsampling="4:4:4")
     Image.new("CMYK", (32, 32)).save(tmp_path / "cmyk.jpg", progressive=True)
     Image.new("P", (32, 32)).save(tmp_path / "a.gif")
-    (tmp_path / "a.avif").write_bytes(b"\0\0\0\x20ftypavif" + bytes(20))
-    names = ("plain.jpg", "half.jpg", "full.jpg", "cmyk.jpg", "a.gif", "a.avif")
-    assert [bytes_per_pixel(tmp_path / name) for name in names] == [3, 3, 5, 6, 4, 8]
+    still = Image.new("RGB", (32, 32))
+    still.save(tmp_path / "still.webp")
+    for ending in ("webp", "png"):  # whole frames are held beside the pixels
+        still.save(tmp_path / f"a.{ending}", save_all=True, append_images=[Image.new("RGB", (32, 32), "red")])
+    names = ("plain.jpg", "half.jpg", "full.jpg", "cmyk.jpg", "a.gif", "still.webp", "a.webp", "a.png")
+    assert [bytes_per_pixel(tmp_path / name) for name in names] == [3, 3, 5, 6, 4, 3, 6, 6]
 
 
 def test_a_file_much_larger_than_its_pixels_is_not_read_whole(tmp_path, picture):

@@ -277,3 +277,125 @@ def test_frames_of_more_pixels_than_any_video_are_refused_before_one_is_decoded(
             ValueError, match=rf"large\.avi: has frames of {facts.width} x {facts.height} pixels"
         ):
             reader(tmp_path / "large.avi")
+
+
+def with_tables(path, edits=None, **tables):
+    """An mp4 of six frames, some of its tables of samples replaced."""
+    with VideoWriter(path, 10) as video:
+        for image in pictures():
+            video.write(image)
+    data = bytearray(path.read_bytes())
+    outer = [b"moov", b"trak", b"mdia", b"minf", b"stbl"]
+    for name, values in tables.items():
+        *holders, (at, size) = atom(data, [*outer, name.encode()])
+        table = struct.pack(">I", 0) + struct.pack(f">{len(values)}I", *values)
+        data[at : at + size] = struct.pack(">I4s", 8 + len(table), name.encode()) + table
+        for start, old in holders:
+            data[start : start + 4] = struct.pack(">I", old + 8 + len(table) - size)
+    if edits is not None:
+        *holders, (at, size) = atom(data, [b"moov", b"trak", b"edts", b"elst"])
+        table = struct.pack(">II", 0, edits) + edits * struct.pack(">IiI", 600, 0, 65536)
+        data[at : at + size] = struct.pack(">I4s", 8 + len(table), b"elst") + table
+        for start, old in holders:
+            data[start : start + 4] = struct.pack(">I", old + 8 + len(table) - size)
+    path.write_bytes(data)
+    return path
+
+
+def test_tables_of_more_samples_than_a_file_has_bytes_are_refused(tmp_path):
+    """20 such tracks in 12 kB took 4.7 s to open."""
+    samples = 5_900_000
+    path = with_tables(tmp_path / "many.mp4", stsz=(100, samples), stts=(1, samples, 1000))
+    with pytest.raises(
+        ValueError, match=r"many\.mp4: expected a video, but it claims 5,900,000 samples in its"
+    ):
+        frames(path)
+    run = struct.pack(">I4sIII", 20, b"trun", 0, samples, 0)
+    fragment = struct.pack(">I4sI4s", 16 + len(run), b"moof", 8 + len(run), b"traf") + run
+    whole = with_tables(tmp_path / "whole.mp4")
+    (tmp_path / "parts.mp4").write_bytes(whole.read_bytes() + fragment)
+    with pytest.raises(ValueError, match=r"parts\.mp4: .* claims 5,900,006 samples"):
+        video_facts(tmp_path / "parts.mp4")
+    (tmp_path / "deep.mp4").write_bytes(
+        b"".join(struct.pack(">I4s", 8 * (99 - i), b"trak") for i in range(99))
+    )
+    with pytest.raises(ValueError, match=r"deep\.mp4: expected a video, but its boxes are nested too deeply"):
+        video_facts(tmp_path / "deep.mp4")
+    assert (
+        len(list(frames(with_tables(tmp_path / "twice.mp4", edits=2)))) == 12
+    )  # shown twice, as it asks for
+
+
+def test_a_list_of_edits_that_repeats_a_few_frames_without_end_is_refused(tmp_path):
+    path = with_tables(tmp_path / "loop.mp4", edits=400)
+    for reader in (constant_rate, lambda path: list(frames(path))):
+        with pytest.raises(ValueError, match=r"loop\.mp4: states 6 frames, and 1013 have been read"):
+            reader(path)
+
+
+def test_a_video_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "out.mp4"
+    with VideoWriter(path, 10) as video:
+        for image in pictures():
+            video.write(image)
+    before = path.read_bytes()
+
+    def stopped():
+        with VideoWriter(path, 10) as video:
+            for image in pictures():
+                video.write(image)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
+@pytest.mark.parametrize("name", ["out.mp4", "out.avi"])
+def test_a_full_disk_leaves_no_part_of_a_video(tmp_path, name):
+    """OpenCV does not say that it could not write."""
+    import resource
+    import signal
+
+    rng = np.random.default_rng(0)
+
+    def written():
+        with VideoWriter(tmp_path / name, 10) as video:
+            for _ in range(40):
+                video.write(rng.integers(0, 255, (48, 64, 3), np.uint8))
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        with pytest.raises(OSError, match="could not be written whole"):
+            written()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pauses_of_a_video_fill_no_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.data.video._MOST_REPEATED", 50)
+
+    def written():
+        with VideoWriter(tmp_path / "out.mp4", 10) as video:
+            for number in range(9):
+                video.write(frame_of(number), 2.0 * number)
+
+    with pytest.raises(ValueError, match=r"out\.mp4: more than 50 frames would be repeated"):
+        written()
+
+
+def test_the_rate_of_a_header_that_its_times_contradict_is_not_taken(tmp_path):
+    """Matroska with a frame length of some nanoseconds: 30,000 frames a second were written."""
+    path = variable(tmp_path / "v.mkv", [0, 40, 80, 120, 160])
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\x23\xe3\x83") + 4  # DefaultDuration
+    data[at : at + 4] = struct.pack(">I", 33_000)
+    path.write_bytes(data)
+    assert video_facts(path).fps > 1000
+    assert constant_rate(path) == pytest.approx(25)

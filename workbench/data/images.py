@@ -22,13 +22,17 @@ from workbench.data.image_headers import (
     MOST_FRAMES,
     bytes_per_pixel,
     gif_frames,
+    is_animated_webp,
+    jpeg2000_size,
+    opened_header,
     png_chunks,
+    png_exif,
     tiff_pages,
     tiff_size,
 )
 
 if TYPE_CHECKING:
-    from jaxtyping import UInt8
+    from jaxtyping import Float, UInt8
 
 # Cameras give 10, 12 or 14 bits, stored in files of 16 bits; programs store values of 8 bits there unscaled.
 BIT_DEPTHS = (8, 10, 12, 14, 16)
@@ -243,6 +247,43 @@ def _decoded(path: Path, upright: bool) -> np.ndarray:
     """The values of a file as they are stored, blue first; errors as `read_image`."""
     import cv2
 
+    data, size = _admitted(path)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    pixels = _pixels(data, flags | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION), path)
+    if sorted(pixels.shape[:2]) != sorted(size):
+        raise ValueError(
+            f"{path.name}: expected an image of {size[1]} x {size[0]} pixels, as its header says, but it has "
+            f"{pixels.shape[1]} x {pixels.shape[0]}"
+        )
+    if not upright and data[:4] in (b"II*\0", b"MM\0*"):
+        return _as_stored(pixels, path)  # OpenCV turns every TIFF
+    return pixels
+
+
+def grey_thumbnail(path: Path, side: int) -> Float[np.ndarray, "side side"]:
+    """Grey levels, 0 to 255, of a small square picture, as stored; of a JPEG not all pixels are decoded.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_image`.
+    """
+    import cv2
+
+    data, size = _admitted(path)
+    if data.startswith(b"\xff\xd8"):
+        reduced = {
+            8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+            2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 1: cv2.IMREAD_GRAYSCALE,
+        }  # fmt: skip
+        flags = next(flag for scale, flag in reduced.items() if scale == 1 or min(size) >= 4 * scale * side)
+        grey = _pixels(data, flags | cv2.IMREAD_IGNORE_ORIENTATION, path)
+    else:
+        shown, _ = eight_bits(_decoded(path, upright=False), path.name)
+        grey = shown if shown.ndim == 2 else cv2.cvtColor(shown[..., :3], cv2.COLOR_BGR2GRAY)
+    return cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def _admitted(path: Path) -> tuple[bytes, tuple[int, int]]:
+    """The bytes of a file that is safe to decode, and its stored (height, width); errors as `read_image`."""
     height, width = image_size(path)
     if width * height > MOST_PIXELS:
         raise ValueError(f"{path.name}: claims {width} x {height} pixels; at most {MOST_PIXELS:,} are read")
@@ -271,8 +312,12 @@ def _decoded(path: Path, upright: bool) -> np.ndarray:
             f"{path.name}: has {scans} scans of {width} x {height} pixels; a JPEG has some ten, and at most "
             f"{MOST_SCANNED:,} pixels in all of them are read"
         )
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    flags |= 0 if upright else cv2.IMREAD_IGNORE_ORIENTATION
+    return data, (height, width)
+
+
+def _pixels(data: bytes, flags: int, path: Path) -> np.ndarray:
+    import cv2
+
     # OpenCV writes its own lines about a broken file past Python to stderr; the sentence below says it.
     level = cv2.utils.logging.setLogLevel(0)
     try:
@@ -286,8 +331,6 @@ def _decoded(path: Path, upright: bool) -> np.ndarray:
         cv2.utils.logging.setLogLevel(level)
     if pixels is None:
         raise ValueError(f"{path.name}: expected an image, but its pixels cannot be decoded")
-    if not upright and data[:4] in (b"II*\0", b"MM\0*"):
-        return _as_stored(pixels, path)  # OpenCV turns every TIFF
     return pixels
 
 
@@ -318,13 +361,16 @@ def image_size(path: Path | str) -> tuple[int, int]:
     png_chunks(path)
     of_tiff = tiff_size(path)
     try:
-        with Image.open(path) as picture:
+        with opened_header(path) as picture:
             # Pillow gives the upright size of a TIFF, and of all others the stored one.
-            return of_tiff or (picture.height, picture.width)
+            return of_tiff or jpeg2000_size(path) or (picture.height, picture.width)
     except UnidentifiedImageError:
         if of_tiff is not None:  # Pillow opens no TIFF of several float channels, OpenCV does
             return of_tiff
-        raise ValueError(f"{path.name}: expected an image, got a file that is none") from None
+        with path.open("rb") as stream:
+            is_heif = stream.read(8)[4:] == b"ftyp"
+        what = "an AVIF, HEIF or video file; save it as PNG or JPEG" if is_heif else "a file that is none"
+        raise ValueError(f"{path.name}: expected an image, got {what}") from None
     except Image.DecompressionBombError as reason:
         raise ValueError(f"{path.name}: too many pixels to be read ({reason})") from None
     except PermissionError:  # says nothing about the header
@@ -344,14 +390,13 @@ def frame_count(path: Path) -> int:
     with path.open("rb") as stream:
         start = stream.read(21)
     if start[:4] == b"GIF8":
-        return gif_frames(path.read_bytes())
+        return gif_frames(path)
     if start[:4] in (b"II*\0", b"MM\0*"):
         return tiff_pages(path)
-    is_webp = start[8:16] == b"WEBPVP8X" and start[20:] > b"\0" and start[20] & 2  # the bit of animations
-    if not (is_webp or b"acTL" in png_chunks(path)):
+    if not (is_animated_webp(start) or b"acTL" in png_chunks(path)):
         return 1
     try:
-        with Image.open(path) as picture:
+        with opened_header(path) as picture:
             return min(getattr(picture, "n_frames", 1), MOST_FRAMES)
     except (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError):
         return 1  # Pillow opens it not
@@ -397,12 +442,11 @@ def _orientation_tag(path: Path | str) -> Any:
     from PIL import Image
 
     try:
-        # Pillow decodes all of a PNG in search of the tag, also of one that has no part that could hold it.
-        chunks = png_chunks(Path(path))
-        if chunks and not chunks & {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}:
-            return 1
-        with Image.open(path) as picture:
-            return picture.getexif().get(_ORIENTATION, 1)
+        with opened_header(Path(path)) as picture:
+            if exif := png_exif(Path(path)):
+                picture.info["exif"] = exif
+            # Pillow's own getexif of a PNG decodes all of its pixels in search of the tag.
+            return Image.Image.getexif(picture).get(_ORIENTATION, 1)
     except (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError):
         return None
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import struct
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core.errors import ReadingNote
+from workbench.core.files import replacing
+from workbench.data.video_tables import check_tables
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -51,6 +55,8 @@ _DECODERS = (
 _STEADY = 1.25
 # Frames per second of a written video at most, so that two frames in one millisecond do not fill a disk.
 _FASTEST = 120.0
+# Frames that are written again to fill pauses, in all: an hour of the fastest rate.
+_MOST_REPEATED = round(3600 * _FASTEST)
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG"}
 
@@ -105,8 +111,9 @@ def video_facts(path: Path | str) -> VideoFacts:
 def constant_rate(path: Path | str, every: int = 1) -> float:
     """The constant rate at which a video can be written again with each frame shown in its time.
 
-    That of the video where its frames come regularly; where the rate varies, that of its shortest gap (120 at
-    most), because at the mean rate frames would be shown late. Every frame is grabbed once for its time.
+    That of the video where its frames come regularly, by their times where its header contradicts them; where
+    the rate varies, that of its shortest gap (120 at most), because at the mean rate frames would be shown
+    late. Every frame is grabbed once for its time.
 
     Args:
         path: the video.
@@ -120,16 +127,21 @@ def constant_rate(path: Path | str, every: int = 1) -> float:
 
     capture = _opened(Path(path))
     try:
-        mean, times = _facts(capture, Path(path)).fps / every, []
+        facts = _facts(capture, Path(path))
+        mean, times = facts.fps / every, []
         while capture.grab():
+            _check_count(len(times), facts, Path(path))
             times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
     finally:
         capture.release()
     gaps = np.diff(np.array(times[::every], np.float64))
     gaps = gaps[np.isfinite(gaps) & (gaps > 0)]
-    if not len(gaps) or gaps.max() <= _STEADY * gaps.min():
+    if not len(gaps):
         return mean
-    return float(np.clip(1 / gaps.min(), mean, max(mean, _FASTEST)))
+    own = float(1 / gaps.mean())
+    if gaps.max() <= _STEADY * gaps.min():
+        return mean if own / _STEADY <= mean <= own * _STEADY else own
+    return float(np.clip(1 / gaps.min(), own, max(own, _FASTEST)))
 
 
 def frames(path: Path | str, every: int = 1) -> Iterator[Frame]:
@@ -157,11 +169,11 @@ class VideoWriter:
     """Writes RGB frames of one size: ``with VideoWriter("out.mp4", fps) as video: video.write(image)``.
 
     The file has a constant rate. Frames with times are repeated until the time of the next one, so that a
-    video of variable rate keeps its duration.
+    video of variable rate keeps its duration. It appears whole or not at all.
 
     Raises:
         ValueError: an unknown ending, no rate, or frames that differ in size.
-        OSError: the file cannot be written.
+        OSError: the file cannot be written, or not whole.
     """
 
     def __init__(self, path: Path | str, fps: float) -> None:
@@ -176,6 +188,7 @@ class VideoWriter:
         self.count = 0
         self._size: tuple[int, int] | None = None
         self._writer = None
+        self._target, self._part, self._repeated = ExitStack(), self.path, 0
         self._last: np.ndarray | None = None
 
     def __enter__(self) -> VideoWriter:
@@ -184,7 +197,12 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self._finish(whole=error is None)
+        except BaseException as failure:
+            self._target.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self._target.__exit__(kind, error, trace)
 
     def write(self, image: UInt8[np.ndarray, "H W 3"], seconds: float | None = None) -> None:
         """Add one frame; the first decides the size.
@@ -194,14 +212,16 @@ class VideoWriter:
             seconds: when it is shown, since the start; one frame after the last one by default.
 
         Raises:
-            ValueError: of another size, or so late that the one before would be shown for `LONGEST_PAUSE`.
+            ValueError: of another size, or so late that the one before would be shown for `LONGEST_PAUSE`, or
+                an hour of repeated frames would be written in all.
         """
         import cv2
 
         height, width = image.shape[:2]
         if self._writer is None:
+            self._part = self._target.enter_context(replacing(self.path))
             code = cv2.VideoWriter_fourcc(*_CODECS[self.path.suffix.lower()])  # type: ignore[attr-defined]
-            self._writer = cv2.VideoWriter(str(self.path), code, self.fps, (width, height))
+            self._writer = cv2.VideoWriter(str(self._part), code, self.fps, (width, height))
             self._size = (height, width)
             if not self._writer.isOpened():
                 raise OSError(f"{self.path}: this OpenCV cannot write it ({width} x {height} pixels)")
@@ -214,6 +234,12 @@ class VideoWriter:
                 f" {LONGEST_PAUSE} s; write single images (--out a folder) instead"
             )
         if self._last is not None:
+            self._repeated += max(late, 0)
+            if self._repeated > _MOST_REPEATED:
+                raise ValueError(
+                    f"{self.path.name}: more than {_MOST_REPEATED:,} frames would be repeated to fill its"
+                    " pauses; write single images (--out a folder) instead"
+                )
             for _ in range(late):
                 self._writer.write(self._last)
                 self.count += 1
@@ -221,11 +247,22 @@ class VideoWriter:
         self._writer.write(self._last)
         self.count += 1
 
-    def close(self) -> None:
-        """Finish the file."""
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
+    def _finish(self, whole: bool) -> None:
+        """Close the file; raise OSError where less is in it than was written: OpenCV does not say so."""
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer = None
+        if not whole or not self._part.is_file():
+            return
+        with self._part.open("rb") as stream:
+            kind, size = struct.unpack("<4sI", stream.read(8).ljust(8))
+        try:  # an AVI states its frames also where they are missing
+            found = video_facts(self._part).count
+        except ValueError:
+            found = 0
+        if found < self.count or (kind == b"RIFF" and size + 8 > self._part.stat().st_size):
+            raise OSError(f"{self.path}: the video could not be written whole; is the disk full?")
 
 
 def _opened(path: Path):
@@ -233,6 +270,7 @@ def _opened(path: Path):
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such video file")
+    check_tables(path)
     given = os.environ.get(_OPTIONS, "")
     if _CONTAINERS not in given:
         os.environ[_OPTIONS] = "|".join(filter(None, (given, _CONTAINERS, _DECODERS)))
@@ -300,6 +338,15 @@ def _check_size(width: int, height: int, path: Path) -> None:
         )
 
 
+def _check_count(index: int, facts: VideoFacts, path: Path) -> None:
+    """Raise ValueError where far more frames come than the file states: a list of edits can repeat them."""
+    if index > 2 * facts.count + 1000:  # a variable rate makes the number an estimate; of nan there is none
+        raise ValueError(
+            f"{path.name}: states {facts.count:.0f} frames, and {index} have been read; convert it to a plain"
+            " video first (ffmpeg -i IN OUT.mp4)"
+        )
+
+
 def _frames(capture, facts: VideoFacts, path: Path, every: int) -> Iterator[Frame]:
     import cv2
 
@@ -311,6 +358,7 @@ def _frames(capture, facts: VideoFacts, path: Path, every: int) -> Iterator[Fram
             if index and not (np.isfinite(stated) and stated > seconds):
                 stated = seconds + 1 / facts.fps
             seconds = stated if np.isfinite(stated) and stated >= 0 else 0.0
+            _check_count(index, facts, path)
             # A frame may be of another size than the container says.
             _check_size(*_sides(capture), path)
             if index % every == 0:
