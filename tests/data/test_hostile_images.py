@@ -20,6 +20,7 @@ from workbench.data.images import (
     grey_thumbnail,
     image_size,
     read_image,
+    turned_by_exif,
     write_image,
 )
 
@@ -61,7 +62,7 @@ def test_postscript_that_is_called_a_picture_starts_no_program(workbench, tmp_pa
     listed = {"images": [image], "annotations": [person], "categories": [category]}
     (tmp_path / "a.json").write_text(json.dumps(listed))
     code, out, err = workbench(*verb, tmp_path / "a.json")
-    assert (code, "1 image files cannot be read, the first is 1.png" in out) == (0, True), err
+    assert (code, "1 image file cannot be read, the first is 1.png" in out) == (0, True), err
     assert not (tmp_path / "ran").exists()
     refused(tmp_path / "1.png", r"1\.png: expected an image, got a file that is none")
 
@@ -215,3 +216,23 @@ def test_a_late_or_a_broken_orientation_in_a_png_needs_no_pixels(tmp_path, pictu
     (tmp_path / "b.png").write_bytes(data.replace(b"MM\0*", b"MM\0+", 1))
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda self: pytest.fail("decoded"))
     assert [exif_orientation(tmp_path / name) for name in ("a.png", "b.png")] == [6, 1]
+
+
+def test_a_rotation_that_opencv_does_not_apply_is_none(tmp_path):
+    """Lint said of pictures with a rotation in their XMP alone that OpenCV and mmpose turn them."""
+    from PIL.PngImagePlugin import PngInfo
+
+    xmp = '<x:xmpmeta xmlns:tiff="x" tiff:Orientation="6"/>'
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    packed, profile = PngInfo(), PngInfo()
+    packed.add_itxt("XML:com.adobe.xmp", xmp)
+    profile.add_text("Raw profile type exif", f"\nexif\n  99\n{exif.tobytes().hex()}\n")
+    picture = Image.new("RGB", (30, 20))
+    for name, more in {
+        "a.jpg": {"xmp": xmp.encode()}, "a.webp": {"xmp": xmp.encode()}, "b.png": {"pnginfo": packed},
+        "c.png": {"pnginfo": profile}, "a.tif": {"tiffinfo": {700: xmp.encode()}},
+    }.items():  # fmt: skip
+        picture.save(tmp_path / name, **more)
+        assert read_image(tmp_path / name).shape == (20, 30, 3)
+        assert (exif_orientation(tmp_path / name), turned_by_exif(tmp_path / name)) == (1, None), name

@@ -210,3 +210,14 @@ def test_the_verb_shows_the_built_in_text_without_an_encoder(capsys):
     text = capsys.readouterr().out
     assert '"dimension": 384' in text
     assert "R_Eye (0.98)" in text
+
+
+def test_names_beyond_any_skeleton_are_refused_before_each_is_compared_with_each():
+    """40,000 names in a file of 150 kB asked for 12 GB and ended in a traceback."""
+    from workbench.text.vectors import MOST_NAMES, TextVectors
+
+    vectors, one = np.ones((MOST_NAMES + 1, 1), np.float32), np.ones((1, 1), np.float32)
+    names = tuple(map(str, range(MOST_NAMES + 1)))
+    for given in ((names, vectors, ("s",), one), (("k",), one, names, vectors)):
+        with pytest.raises(ValueError, match=r"text t: 2,001 \w+; at most 2,000 are read"):
+            TextVectors("t", "e", *given)

@@ -22,6 +22,8 @@ from workbench.checkpoints.zip_archive import NO_CHECKSUMS, Archive, Member, ope
 from workbench.core.python_text import literal_of
 
 _HEADER = 10_000
+# Of an array that is read whole: vectors of thousands of sentences have fewer.
+_MOST_BYTES = 1 << 26
 
 
 def read_npz(archive: Archive) -> Contents:
@@ -52,7 +54,7 @@ def load_npz(path: Path, names: Sequence[str]) -> Mapping[str, np.ndarray]:
     for name in names:
         if f"{name}.npy" not in members:
             raise ValueError(f"{path.name} holds no array {name!r}")
-    return {name: _array(members[f"{name}.npy"], path.name, name, 1 << 28) for name in names}
+    return {name: _array(members[f"{name}.npy"], path.name, name, _MOST_BYTES) for name in names}
 
 
 def load_npy(path: Path) -> np.ndarray:
@@ -61,7 +63,7 @@ def load_npy(path: Path) -> np.ndarray:
     Raises:
         ValueError: it is no such file, or damaged, or holds other things than numbers and text.
     """
-    return _array(FileRange(path, 0, path.stat().st_size), path.name, path.name, 1 << 30)
+    return _array(FileRange(path, 0, path.stat().st_size), path.name, path.name, _MOST_BYTES)
 
 
 def _array(source: ByteSource, file: str, name: str, limit: int) -> np.ndarray:

@@ -445,6 +445,9 @@ def _orientation_tag(path: Path | str) -> Any:
         with opened_header(Path(path)) as picture:
             if exif := png_exif(Path(path)):
                 picture.info["exif"] = exif
+            # Pillow takes a rotation from these too, OpenCV and mmpose do not.
+            for key in ("xmp", "XML:com.adobe.xmp", "Raw profile type exif"):
+                picture.info.pop(key, None)
             # Pillow's own getexif of a PNG decodes all of its pixels in search of the tag.
             return Image.Image.getexif(picture).get(_ORIENTATION, 1)
     except (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError):

@@ -30,6 +30,8 @@ _FIELDS = (
     "name", "encoder", "keypoints", "subjects", "categories", "keypoint_sentences", "subject_sentences"
 )  # fmt: skip
 BUILTIN = Path(__file__).parent / "builtin"
+# Every name is compared with every other one.
+MOST_NAMES = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,8 @@ class TextVectors:
     def __post_init__(self) -> None:
         counted = {"keypoints": len(self.keypoint_vectors), "subjects": len(self.subject_vectors)}
         for name, count in counted.items():
+            if count > MOST_NAMES:
+                raise ValueError(f"text {self.name}: {count:,} {name}; at most {MOST_NAMES:,} are read")
             if len(getattr(self, name)) != count or not count:
                 raise ValueError(f"text {self.name}: {len(getattr(self, name))} {name} and {count} vectors")
         if len(self.subjects) > 1 and len(self.categories) != len(self.subjects):

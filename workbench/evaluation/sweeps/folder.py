@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.files import files_in, inner_folder, replacing, write_text
+from workbench.core.files import files_in, inner_folder, read_at_most, replacing, write_text
 from workbench.core.report import plain
 from workbench.evaluation.evaluate import judged, pose_oks
 from workbench.evaluation.predictions import read_note, read_origin, write_predictions
@@ -39,6 +39,8 @@ UNFINISHED = ".unfinished"
 FIGURES = "figures"
 # Seconds of work that a kill may cost within an epoch.
 FLUSH_EVERY = 10.0
+# Bytes of the rows of so many seconds: a person of 133 keypoints has 3 kB.
+_MOST_OF_A_PART = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ class UnitWriter:
         parts = files_in(self._parts, "*.npz")
         for path in parts:
             try:
-                block = from_bytes(path.read_bytes())
+                block = from_bytes(read_at_most(path, _MOST_OF_A_PART, "a block of predictions"))
             except ValueError:  # damaged: what it held is predicted again
                 break
             if block.first != self.rows or len(block.predictions) != len(self.origins):
