@@ -10,7 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 from workbench.core import NotAvailable
 from workbench.data.detectors import (
     COCO_ANIMALS,
+    MOST_BOXES,
     PERSON,
+    boxes_in_image,
     boxes_of_rows,
     labels_for,
     letterboxed,
@@ -99,6 +101,14 @@ def test_a_graph_that_starts_by_slicing_is_yolox_and_gets_plain_bgr(suppressed):
     assert detector(image)[0][0] == pytest.approx((11, 12, 30, 30))
     stated = open_detector(suppressed("any.onnx", first="Slice"), kind="rtmdet")
     assert "ImageNet" in stated.title
+
+
+def test_more_boxes_than_any_image_has_are_refused_before_each_is_passed():
+    """A file of 500 bytes gave 300,000 of them: more than 30 s of forward passes."""
+    boxes = np.tile([1.0, 2, 9, 9], (MOST_BOXES + 1, 1))
+    assert len(boxes_in_image(boxes[1:], np.ones(MOST_BOXES), 1.0, (32, 48, 3))) == MOST_BOXES
+    with pytest.raises(ValueError, match=r"2,001 boxes in one image reach the score; expected at most 2,000"):
+        boxes_in_image(boxes, np.ones(MOST_BOXES + 1), 1.0, (32, 48, 3))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 1), (4,)], ids=str)

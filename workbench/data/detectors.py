@@ -122,6 +122,10 @@ def letterboxed(
     return framed, ratio
 
 
+# Each box costs a forward pass. Detectors give at most some hundred, crowds of 437 people are known.
+MOST_BOXES = 2000
+
+
 def boxes_in_image(
     boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, " n"], ratio: float, shape: tuple[int, ...]
 ) -> list[tuple[Box, float]]:
@@ -132,7 +136,15 @@ def boxes_in_image(
         scores: of the boxes.
         ratio: scale factor of `letterboxed`.
         shape: of the image, height first.
+
+    Raises:
+        ValueError: there are more than `MOST_BOXES`.
     """
+    if len(boxes) > MOST_BOXES:
+        raise ValueError(
+            f"detector: {len(boxes):,} boxes in one image reach the score; expected at most {MOST_BOXES:,}; "
+            "raise --box-score, or export the detector with its suppression of overlapping boxes"
+        )
     boxes = np.asarray(boxes, float) / ratio
     boxes[:, 0::2] = boxes[:, 0::2].clip(0, shape[1])
     boxes[:, 1::2] = boxes[:, 1::2].clip(0, shape[0])
