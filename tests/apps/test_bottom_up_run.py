@@ -147,6 +147,19 @@ def test_compare_has_the_figures_of_the_command_line(context, workbench, tmp_pat
     assert facts["protocol"]["images"] == len(ids)
 
 
+def test_grouping_page_judges_with_the_models_own_sigmas(context, monkeypatch):
+    from apps.pages.grouping.set_evaluation import SetEvaluations, SetRequest, StoredPasses
+
+    model, seen = context.registry.model("small", 0).model, []
+    own = dataclasses.replace(model, skeleton=dataclasses.replace(model.skeleton, sigmas=(0.2,) * 17))
+    monkeypatch.setattr(
+        "workbench.inspectors.grouping.replay.evaluate_settings", lambda *given: seen.append(given[2])
+    )
+    request = SetRequest("small", 0, "scenes-people-val")
+    SetEvaluations(context)._grouped(None, own, request, StoredPasses(), 0, 1)
+    assert seen[0].skeleton.sigmas == (0.2,) * 17
+
+
 @pytest.fixture
 def small(tmp_path):
     """Address and app of a server over a run that finds nobody."""

@@ -223,13 +223,16 @@ class Examination:
         self._whole.get((*self._key(state), state.limit), lambda: self._measured(job, state, before))
 
     def _measured(self, job: Job, state: ClinicState, before: int) -> Clinic:
+        from workbench.evaluation.protocol import judged_by
         from workbench.inspectors.conditioning.clinic import examine
         from workbench.inspectors.conditioning.passes import spread
 
-        # A set of its own: its images are read by this thread while pages read theirs.
-        pose_set = self.context.registry.sets.apart(state.data)
+        loaded = self.context.registry.model(state.run, state.epoch)
+        # A set of its own: its images are read by this thread while pages read theirs. With the model's own
+        # sigmas, as the verb judges it.
+        pose_set = judged_by(self.context.registry.sets.apart(state.data), loaded.model.skeleton)
         return examine(
-            self.context.registry.model(state.run, state.epoch), pose_set,
+            loaded, pose_set,
             spread(pose_set, None if state.limit == ALL else state.limit),
             title=self._title(state, state.epoch), cancelled=job.cancelled, stepped=job.checkpoint,
             progress=lambda done, count: job.progress(before + done, before + count + 1),
@@ -237,6 +240,7 @@ class Examination:
 
     def _other_files(self, state: ClinicState, loaded: LoadedModel) -> OtherFiles:
         """What the run's other epochs and the run beside it show, as the verb reads them."""
+        from workbench.evaluation.protocol import judged_by
         from workbench.inspectors.conditioning.passes import spread
         from workbench.inspectors.conditioning.weights import OtherFiles, measured, read_other_files
 
@@ -245,7 +249,7 @@ class Examination:
                         (state.run, state.against))  # fmt: skip
         try:
             found = read_other_files(loaded.checkpoint, epochs, base)
-            pose_set = registry.sets.apart(state.data)
+            pose_set = judged_by(registry.sets.apart(state.data), loaded.model.skeleton)
             return measured(
                 found, loaded, pose_set, spread(pose_set, None if state.limit == ALL else state.limit)
             )

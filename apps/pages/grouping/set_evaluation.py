@@ -170,9 +170,11 @@ class SetEvaluations:
     ) -> SetResult:
         """Group every stored output by the request's rules, and evaluate."""
         from workbench.evaluation import protocol_of
+        from workbench.evaluation.protocol import judged_by
         from workbench.inspectors.grouping.replay import evaluate_settings
 
-        pose_set = self._context.registry.sets.apart(request.data)
+        # With the model's own sigmas, as `workbench evaluate` judges it.
+        pose_set = judged_by(self._context.registry.sets.apart(request.data), model.skeleton)
         answer = evaluate_settings(
             model,
             stored.looked,
