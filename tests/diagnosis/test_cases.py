@@ -86,7 +86,9 @@ def test_case_003_the_sequence_run_is_explained_and_every_view_is_one_command_aw
 @pytest.mark.long
 def test_case_003_the_bisector_names_the_switch_beside_what_the_lab_measures():
     causes = [NotOpened(), Rollout(), Overfit()]
-    report = diagnose(demo_run("cape-demo-defects"), data="scenes-val", level="train", causes=causes)
+    # Of the 400 steps that a sequence model is given: the bisector trains it again for each of its switches.
+    options = {"data": "scenes-val", "level": "train", "steps": 160}
+    report = diagnose(demo_run("cape-demo-defects"), causes=causes, **options)
     found = {finding.cause: finding for finding in report.findings}
     assert next(iter(found)) == "support not read", report.text()
     first = found["support not read"]
@@ -94,7 +96,7 @@ def test_case_003_the_bisector_names_the_switch_beside_what_the_lab_measures():
     assert "without 'support not read' PCK" in first.evidence
     assert "no answer moves when it is replaced" in first.evidence
     assert first.effect is not None
-    assert first.effect.delta > 0.2
+    assert first.effect.delta > 0.1  # two keypoints of 17
     assert "logged PCK is" in found["coordinates disagree"].evidence
     assert "it is 5 times the mean error" in found["loss in the log is scaled"].evidence
     assert "teacher-forced" in found["exposure bias"].evidence
