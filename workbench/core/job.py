@@ -129,7 +129,7 @@ class Job:
         step: what it does at the moment, in a few words; "" where progress says enough.
         listed: everybody may see and cancel it.
         problem: the exception behind `error`.
-        asked: when a page last asked how far it is, on the monotonic clock; None where none ever did.
+        last_asked: when a page last asked how far it is, on the monotonic clock; None where none ever did.
     """
 
     id: str
@@ -142,7 +142,7 @@ class Job:
     step: str = ""
     listed: bool = False
     problem: BaseException | None = field(default=None, repr=False)
-    asked: float | None = None
+    last_asked: float | None = None
     _queue: list[Job] = field(default_factory=list, repr=False)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
@@ -164,12 +164,12 @@ class Job:
     @property
     def left(self) -> bool:
         """Whether the pages that asked how far it is are closed, or have not asked for `LEFT_SECONDS`."""
-        return self.alive and self.asked is not None and time.monotonic() - self.asked > LEFT_SECONDS
+        return self.alive and self.last_asked is not None and time.monotonic() - self.last_asked > LEFT_SECONDS
 
     def leave(self) -> None:
         """A page that asked is closed; another one that waits too will ask again."""
-        if self.asked is not None:
-            self.asked = time.monotonic() - LEFT_SECONDS + ASKS_SECONDS
+        if self.last_asked is not None:
+            self.last_asked = time.monotonic() - LEFT_SECONDS + ASKS_SECONDS
 
     @property
     def before(self) -> list[Job]:
@@ -370,10 +370,10 @@ class JobManager:
         return self._jobs[identity]
 
     def latest(self, key: str) -> Job | None:
-        """The newest job of a key; whoever asks waits for it (`Job.asked`)."""
+        """The newest job of a key; whoever asks waits for it (`Job.last_asked`)."""
         found = next((j for j in reversed(list(self._jobs.values())) if j.key == key), None)
         if found is not None:
-            found.asked = time.monotonic()
+            found.last_asked = time.monotonic()
         return found
 
     def waiting(self, job: Job) -> bool:
