@@ -164,7 +164,9 @@ class Job:
     @property
     def left(self) -> bool:
         """Whether the pages that asked how far it is are closed, or have not asked for `LEFT_SECONDS`."""
-        return self.alive and self.last_asked is not None and time.monotonic() - self.last_asked > LEFT_SECONDS
+        if self.last_asked is None or not self.alive:
+            return False
+        return time.monotonic() - self.last_asked > LEFT_SECONDS
 
     def leave(self) -> None:
         """A page that asked is closed; another one that waits too will ask again."""
