@@ -141,8 +141,8 @@ def verdict_html(found: CodecMatrix) -> str:
             f"Keep the model's own reading, {own.name}: none of {len(found.rivals)} others has a higher AP."
         ),
         "within": (
-            f"Keep the model's own reading, {own.name}: {best.name} has {best.ap - own.ap:+.3f} AP, which is "
-            "within the interval."
+            f"Keep the model's own reading, {own.name}: {best.name} has {best.ap - own.ap:+.3f} AP, and the "
+            "interval includes 0."
         ),
         "better": f"Read the outputs with {best.name}: AP {own.ap:.3f} becomes {best.ap:.3f}.",
     }[found.verdict]
