@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 EXAMPLE = "example"
 """Value of the choice that shows the built-in config."""
 
-OWN = "your-own"
-"""What the address names where the config was uploaded or pasted: a link holds none."""
-
 
 class AuditPage(QuestionPage):
     """One config at a time: of a run, uploaded, pasted, or the example."""
@@ -66,23 +63,12 @@ class AuditPage(QuestionPage):
         self._audit = Audit(self.context, [self._config, self._against, self._devices])
         return (self._audit,)
 
-    def remember(self, event: Any) -> None:
-        """Write the controls into the address; an uploaded or pasted config is no choice among them."""
-        keep = f"""(config, against, devices, file, text) => window.wb.keep(["config", "against", "devices"],
-            [file || (text || "").trim() ? "{OWN}" : config, against, devices], {{}})"""
-        event.success(None, [self._config, self._against, self._devices, *self._audit.own], None, js=keep)
+    def uploads(self) -> Mapping[str, Sequence[Component]]:
+        return {"config": self._audit.own}
 
     def chosen(self, words: Sequence[str | None]) -> list[Any]:
-        """Config, recipe and number of devices as the address has them.
-
-        Raises:
-            ValueError: the config of the address was uploaded or pasted.
-        """
+        """Config, recipe and number of devices as the address has them."""
         config, run, against, devices = words
-        if config == OWN:
-            raise ValueError(
-                "the config of this link was uploaded or pasted, and a link holds no file: upload it again"
-            )
         offered = [("example: Sapiens 1B", EXAMPLE)]
         offered += [(f"run {one.title}", one.id) for one in self.context.registry.runs()]
         wanted = config or run or EXAMPLE

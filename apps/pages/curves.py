@@ -76,6 +76,9 @@ class CurvesPage(QuestionPage):
         self._curves = TrainingCurves(self.context, [self._runs, self._series])
         return (self._curves,)
 
+    def uploads(self) -> Mapping[str, Sequence[Component]]:
+        return {"runs": self._curves.own}
+
     def chosen(self, words: Sequence[str | None]) -> list[Any]:
         """The runs and series that the address names; the first run with a log without one."""
         runs, run, series = words
@@ -126,6 +129,7 @@ class TrainingCurves(QuestionSection[Logs]):
                     max_lines=12, elem_id="wb-curves-text",
                 )  # fmt: skip
                 self._show = gr.Button("Show the pasted text", size="sm", elem_id="wb-curves-show")
+        self.own = files, text
         return [*self._controls, files, text]
 
     def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:

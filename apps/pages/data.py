@@ -104,7 +104,11 @@ class DataPage(QuestionPage):
     def sections(self) -> Sequence[JobSection]:
         sets = Sets(self.context)
         self._lint = Lint(sets, self._data, self._upload)
-        return self._lint, Views(sets, self._data, self._upload, self._config)
+        self._views = Views(sets, self._data, self._upload, self._config)
+        return self._lint, self._views
+
+    def uploads(self) -> Mapping[str, Sequence[Component]]:
+        return {"data": [self._upload], "config": self._views.own}
 
     def chosen(self, words: Sequence[str | None]) -> list[Any]:
         data, config, run = words
@@ -374,7 +378,7 @@ class Views(QuestionSection[Draws]):
                 label="config (.py, .yaml, .json, .toml): it is read and never run", file_count="single",
                 height=120, elem_id="wb-data-config-file",
             )  # fmt: skip
-        self._asking = [self._config, file]
+        self._asking, self.own = [self._config, file], [file]
         return [self._data, self._upload, self._config, file, count, draws, seed]
 
     def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:

@@ -91,6 +91,10 @@ class DeclaredPage(ABC):
         """Add the page's components and events."""
 
 
+OWN = "your-own"
+"""What the address names in place of what was uploaded or pasted: a link holds no file."""
+
+
 class QuestionPage(DeclaredPage):
     """A page whose sections answer by jobs of their own: of uploads, of texts, of what is served.
 
@@ -119,6 +123,10 @@ class QuestionPage(DeclaredPage):
             ValueError: the address names something that is not there; or another mistake of the user.
         """
         return []
+
+    def uploads(self) -> Mapping[str, Sequence[Component]]:
+        """Name in the address -> fields of files and texts that replace its control, or add to its list."""
+        return {}
 
     def first(self, loaded: Any) -> Any:
         """The event after which the sections are asked; `loaded` has filled the controls from the address."""
@@ -155,10 +163,15 @@ class QuestionPage(DeclaredPage):
         return self._reported[section].shown(section, state)
 
     def remember(self, event: Any) -> None:
-        """Write the controls into the address once an event has succeeded."""
-        arguments = f"{json.dumps(list(self._addressed))}, values, {json.dumps(dict(self.defaults))}"
-        keep = f"(...values) => window.wb.keep({arguments})"
-        event.success(None, list(self._addressed.values()), None, js=keep)
+        """Write the controls, or that there is an upload, into the address once an event has succeeded."""
+        names, fields = list(self._addressed), list(self._addressed.values())
+        own: dict[int, list[int]] = {}
+        for name, uploads in self.uploads().items():
+            own[names.index(name)] = list(range(len(fields), len(fields) + len(uploads)))
+            fields += uploads
+        arguments = f"{json.dumps(names)}, window.wb.named(values, {json.dumps(own)}, {json.dumps(OWN)})"
+        keep = f"(...values) => window.wb.keep({arguments}, {json.dumps(dict(self.defaults))})"
+        event.success(None, fields, None, js=keep)
 
     def _add_address(self, added: Mapping[str, AddedSection]) -> None:
         """Controls are filled from the address when the page opens, and written into it when they change."""
@@ -175,8 +188,15 @@ class QuestionPage(DeclaredPage):
                 one.asking.after(first)
 
     def _filled(self, query: str = "") -> list[Any]:
+        words = sent_words(query, len(self.address))
+        kept = [",".join(w for w in (word or "").split(",") if w != OWN) or None for word in words]
         try:
-            return self.chosen(sent_words(query, len(self.address)))
+            updates = self.chosen(kept)
+            if any(OWN in (word or "").split(",") for word in words):
+                gr.Warning(
+                    "what this link shows was uploaded or pasted, and a link holds no file: upload it again"
+                )
+            return updates
         except MISTAKES as mistake:
             warning = sentence(mistake)
         try:

@@ -95,6 +95,9 @@ class ErrorsPage(QuestionPage):
         self._errors = ErrorsOfResult(self.context, self._subject, self._instances)
         return (self._errors,)
 
+    def uploads(self) -> Mapping[str, Sequence[Component]]:
+        return {"run": self._errors.own}
+
     def chosen(self, words: Sequence[str | None]) -> list[Any]:
         run, epoch, data, repair, kind, keypoint, part = words
         registry = self.context.registry
@@ -166,6 +169,7 @@ class ErrorsOfResult(JobSection):
     def add_fields(self) -> list[Component]:
         with gr.Accordion("A result file of your own, on the data chosen above", open=False):
             file = gr.File(label="COCO result json", height=110, elem_id="wb-errors-file")
+        self.own = [file]
         return [*self._subject, file, *self._instances]
 
     def asking(self, fields: Sequence[Component]) -> Sequence[Component]:

@@ -143,6 +143,22 @@ FAULTS = {
         each(lambda n, a, w, h: a.update(keypoints=placed(a, lambda p, b: p * 1000 / [w, h]))),
         "keypoints look as if they are thousandths of the image's size",
     ),
+    "boxes in thousandths": (
+        each(lambda n, a, w, h: a.update(bbox=times(a["bbox"], (1000 / w, 1000 / h)))),
+        "boxes look as if they are thousandths of the image's size",
+    ),
+    "boxes of a smaller image": (
+        each(lambda n, a, w, h: a.update(bbox=times(a["bbox"], (0.45,)))),
+        "boxes look as if they are of an image 0.4",
+    ),
+    "boxes of a larger image": (
+        each(lambda n, a, w, h: a.update(bbox=times(a["bbox"], (2.55,)))),
+        "boxes look as if they are of an image 2.5",
+    ),
+    "keypoints of a larger image": (
+        each(lambda n, a, w, h: a.update(keypoints=placed(a, lambda p, b: p * 2.55))),
+        "keypoints look as if they are of an image 2.5",
+    ),
     "exchanged": (
         each(lambda n, a, w, h: a.update(keypoints=swapped(a["keypoints"]))),
         "x and y of keypoints look exchanged",

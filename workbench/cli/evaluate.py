@@ -115,8 +115,14 @@ def _answer(
     predictions: Predictions,
     out: Path | None,
 ) -> Answer:
+    from workbench.core import Groups
+    from workbench.evaluation.predictions import without_peak
+
     facts: dict[str, Any] = {**report.to_json(), "checkpoint": loaded.title, "note": loaded.note}
     lines = [f"{loaded.title} on {pose_set.name}: {report.text()}"]
+    groups = isinstance(loaded.model, Groups)
+    if missing := "" if groups else without_peak(predictions.keypoints, predictions.scores):
+        facts, lines = {**facts, "missing": missing}, [*lines, "", missing]
     if loaded.note:
         lines += ["", f"assumed: {loaded.note}"]
     if out is not None:

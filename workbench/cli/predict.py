@@ -214,6 +214,9 @@ def _answer(
 
 
 def _notes(loaded: LoadedModel, instances: list[dict[str, Any]]) -> list[str]:
+    from workbench.core import Groups
+    from workbench.evaluation.predictions import without_peak
+
     notes = [*([loaded.note] if loaded.note else []), *loading_note(loaded)]
     codec = loaded.model.codec
     highest = max((float(one["scores"].max()) for one in instances), default=0.0)
@@ -221,6 +224,11 @@ def _notes(loaded: LoadedModel, instances: list[dict[str, Any]]) -> list[str]:
         notes.append(
             f"scores up to {highest:.2f} are normal here: they are raw SimCC logits, not probabilities"
         )
+    if instances and not isinstance(loaded.model, Groups):
+        missing = without_peak(
+            *(np.stack([one[name] for one in instances]) for name in ("keypoints", "scores"))
+        )
+        notes += [missing] if missing else []
     return notes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -109,6 +110,11 @@ class Codec:
         normalized: SimCC labels sum to 1 (else they peak at 1).
         decoder: the decoder the model was published with; see workbench.decoding.DECODERS.
         blur_kernel: side of the Gaussian blur that DARK and UDP apply before the Taylor step.
+        assumed: what nothing says of the outputs and was taken for granted; "" where nothing was.
+
+    Raises:
+        ValueError: a side, a sigma or the split ratio, all of which are divided by, is no finite number above
+            0; or a size is more than a network can be meant to see.
     """
 
     kind: Literal["heatmap", "simcc"]
@@ -120,8 +126,19 @@ class Codec:
     normalized: bool = False
     decoder: str = "argmax"
     blur_kernel: int = 11
+    assumed: str = ""
 
     def __post_init__(self) -> None:
+        divisors = {
+            "input_size": self.input_size,
+            "output_size": self.output_size,
+            "sigma": self.sigma,
+            "split ratio": (self.split_ratio,),
+        }
+        for name, values in divisors.items():
+            if not all(0 < value < math.inf for value in values):  # nan is not above 0 either
+                shown = ", ".join(f"{value:g}" for value in values)
+                raise ValueError(f"codec: expected {name} as finite numbers above 0, got {shown}")
         checked_area(self.input_size, "an input")
         if self.kind == "heatmap":
             checked_area(self.output_size, "a heatmap")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,8 @@ import numpy as np
 
 from workbench.core.report import Report
 from workbench.data.image_lints import image_lints
-from workbench.data.lints import lints, miscounted, outside_image, repeated_annotations
-from workbench.data.pose_set import PoseSet
+from workbench.data.lints import lints
+from workbench.data.pose_set import Instance, PoseSet
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -213,3 +214,68 @@ def _findings(counts: dict[str, int], absent: str, mirror: bool, sigmas: bool) -
     if not mirror:
         findings.append("left/right pairs are not known: no flip test and no flip in training")
     return tuple(findings)
+
+
+# Single annotations: repeated, miscounted, outside of their image. `data_facts` counts them.
+
+
+def repeated_annotations(pose_set: PoseSet) -> list[Instance]:
+    """Annotations that have the id of an earlier one, or exactly the keypoints of one of the same image.
+
+    An image that is listed twice, under two ids, is the same one.
+    """
+    found, ids, poses = [], set(), set()
+    files = {number: str(image.path) for number, image in pose_set.images.items()}
+    for a in pose_set.instances:
+        if a.annotation_id in ids:
+            found.append(a)
+        ids.add(a.annotation_id)
+        pose = (files.get(a.image_id, a.image_id), a.truth.tobytes())
+        if a.num_keypoints and pose in poses:
+            found.append(a)
+        if a.num_keypoints:
+            poses.add(pose)
+    return found
+
+
+def miscounted(pose_set: PoseSet) -> list[Instance]:
+    """Annotations whose num_keypoints is not the number of their labelled keypoints, crowds aside."""
+    stated = {e.get("id"): e.get("num_keypoints") for e in pose_set.raw.get("annotations", [])}
+    return [
+        a
+        for a in pose_set.instances
+        if not a.iscrowd and stated.get(a.annotation_id) not in (None, a.num_keypoints)
+    ]
+
+
+def outside_image(pose_set: PoseSet, chosen: Iterable[Instance]) -> dict[int, int]:
+    """Labelled keypoints outside their image, by annotation id; images of unknown size hold everything.
+
+    Args:
+        pose_set: the set.
+        chosen: annotations to look at.
+    """
+    found: dict[int, int] = {}
+    for a in chosen:
+        x, y, seen = a.truth.T
+        record = pose_set.images[a.image_id]
+        if record.width is None or record.height is None:
+            continue
+        count = int(((seen > 0) & ((x < 0) | (y < 0) | (x > record.width) | (y > record.height))).sum())
+        if count:
+            found[a.annotation_id] = found.get(a.annotation_id, 0) + count
+    return found
+
+
+def farthest_outside(pose_set: PoseSet, one: Instance) -> float:
+    """How far (pixels) a labelled keypoint of an instance lies outside its image; 0 where none does.
+
+    Args:
+        pose_set: the set.
+        one: annotation to look at.
+    """
+    record = pose_set.images[one.image_id]
+    if record.width is None or record.height is None:
+        return 0.0
+    x, y, _ = one.truth[one.truth[:, 2] > 0].T
+    return float(np.maximum.reduce([-x, -y, x - record.width, y - record.height, 0 * x]).max(initial=0.0))

@@ -112,9 +112,11 @@ def located(pose_set: PoseSet) -> list[Located]:
     column = _column(pose_set, chosen)
     found += _at("annotated areas", _areas(column), chosen)
     unit = _unit_keypoints(column)
-    exchanged = [] if unit else _exchanged(column) or _displaced(column)
+    exchanged = [] if unit else _exchanged(column)
+    of_keypoints, of_boxes = ([], []) if unit or exchanged else _displaced(column)
+    exchanged += of_keypoints
     found += _at("annotated keypoints", unit + exchanged, chosen, "error")
-    found += _at("annotated boxes", _boxes(column, trusted=not unit and not exchanged), chosen)
+    found += _at("annotated boxes", of_boxes or _boxes(column, not unit and not exchanged), chosen)
     if not unit and not exchanged and not any(one.finding.cause == "annotated boxes" for one in found):
         found += _at("annotated boxes", _loose(column), chosen, "remark")
     near = [] if unit else near_duplicates(pose_set, chosen)
@@ -274,35 +276,69 @@ def _unit_keypoints(column: _Column) -> _Flagged:
     return [(text, rows)]
 
 
-def _displaced(column: _Column) -> _Flagged:
-    """Keypoints that boxes contain only after a shift, in another unit or counted from the lower edge."""
+def _displaced(column: _Column) -> tuple[_Flagged, _Flagged]:
+    """Keypoints, and boxes, that fit the others only after a shift, in another unit or upside down."""
     boxes, size = column.boxes, column.size
     usable = np.isfinite(boxes).all(1) & (boxes[:, 2:] > 0).all(1) & (column.labelled.sum(1) >= _RICH)
     usable &= np.isfinite(size).all(1) & (boxes > 1.5).any(1)  # of normalised boxes, `_boxes` says it
-    if usable.sum() < _LEAST_DISPLACED or _layout(column, np.asarray(np.isfinite(boxes).all(1))):
-        return []
+    if usable.sum() < _LEAST_DISPLACED:
+        return [], []
     points, labelled, boxes, size = (a[usable] for a in (column.keypoints, column.labelled, boxes, size))
-    extent = column.extent()[usable]
-    middle = np.maximum((extent[:, :2] + extent[:, 2:]) / 2, 1e-6)
-    factor = float(np.median((boxes[:, :2] + boxes[:, 2:] / 2) / middle))
-    readings = {
-        "count from the corner of their box, and not of the image": points + boxes[:, None, :2],
-        "count y from the lower edge of the image, and not from the upper": np.stack(
-            [points[..., 0], size[:, None, 1] - points[..., 1]], -1
-        ),
-        "are thousandths of the image's size": points * size[:, None] / 1000,
-        f"are of an image {1 / factor:.3g} times as large as that of the boxes": points * factor,
-    }
-    as_is = _share_inside(points, labelled, boxes).mean()
-    inside = {name: float(_share_inside(p, labelled, boxes).mean()) for name, p in readings.items()}
+    as_is = float(_share_inside(points, labelled, boxes).mean())
+    if as_is > 1 - _FITS_BETTER:
+        return [], []  # nothing fits so much better
+    readings = _readings(points, boxes, size, column.extent()[usable])
+    inside = {name: float(_share_inside(p, labelled, b).mean()) for name, (p, b) in readings.items()}
     best = max(inside, key=lambda name: inside[name])
-    if inside[best] < 0.8 or inside[best] - as_is < _FITS_BETTER:
-        return []
+    moved = inside[best] >= 0.8 and inside[best] - as_is >= _FITS_BETTER
+    if not moved or (
+        best[0] == "keypoints" and _layout(column, np.asarray(np.isfinite(column.boxes).all(1)))
+    ):
+        return [], []
+    owner = "their boxes contain" if best[0] == "keypoints" else "they contain"
     text = (
-        f"keypoints look as if they {best}: their boxes contain {as_is:.0%} of the labelled ones as they are,"
+        f"{best[0]} look as if they {best[1]}: {owner} {as_is:.0%} of the labelled keypoints as they are,"
         f" and {inside[best]:.0%} read so"
     )
-    return [(text, usable)]
+    found: _Flagged = [(text, usable)]
+    return (found, []) if best[0] == "keypoints" else ([], found)
+
+
+def _readings(
+    points: Float[np.ndarray, "N K 2"],
+    boxes: Float[np.ndarray, "N 4"],
+    size: Float[np.ndarray, "N 2"],
+    extent: Float[np.ndarray, "N 4"],
+) -> dict[tuple[str, str], tuple[Float[np.ndarray, "N K 2"], Float[np.ndarray, "N 4"]]]:
+    """What may be wrong, keypoints or boxes, and in which way -> both as they would be without it.
+
+    Args:
+        points: keypoints as stated.
+        boxes: (x, y, width, height) as stated.
+        size: (width, height) of the images.
+        extent: corners of the labelled keypoints.
+    """
+    middle = np.maximum((extent[:, :2] + extent[:, 2:]) / 2, 1e-6)
+    factor = float(np.median((boxes[:, :2] + boxes[:, 2:] / 2) / middle))
+    twice = np.tile(size, 2)
+    # Of two image sizes, the one that is not the image's is wrong: its coordinates end elsewhere.
+    ends = [np.percentile(e / size, 95) for e in (extent[:, 2:], boxes[:, :2] + boxes[:, 2:])]
+    boxes_end_elsewhere = abs(np.log(max(ends[1], 1e-6))) > abs(np.log(max(ends[0], 1e-6)))
+    thousandths, lower = "are thousandths of the image's size", "count y from the lower edge of the image"
+    scaled = "are of an image {:.3g} times as large as that of the {}"
+    return {
+        ("keypoints", "count from the corner of their box, and not of the image"): (
+            points + boxes[:, None, :2], boxes,
+        ),
+        ("keypoints", f"{lower}, and not from the upper, or their boxes do"): (
+            np.stack([points[..., 0], size[:, None, 1] - points[..., 1]], -1), boxes,
+        ),
+        ("keypoints", thousandths): (points * size[:, None] / 1000, boxes),
+        ("boxes", thousandths): (points, boxes * twice / 1000),
+        ("boxes", scaled.format(factor, "keypoints"))
+        if boxes_end_elsewhere
+        else ("keypoints", scaled.format(1 / factor, "boxes")): (points * factor, boxes),
+    }  # fmt: skip
 
 
 def _exchanged(column: _Column) -> _Flagged:
@@ -516,61 +552,6 @@ def near_duplicates(pose_set: PoseSet, chosen: list[Instance]) -> list[Instance]
         again &= (seen[i].sum(1) >= _RICH) & (size >= _LEAST_SIDE)
         found += [here[n] for n in np.unique(j[alike & (same | again)])]
     return found
-
-
-# Single annotations: repeated, miscounted, outside of their image. `data_facts` counts them.
-
-
-def repeated_annotations(pose_set: PoseSet) -> list[Instance]:
-    """Annotations that have the id of an earlier one, or exactly the keypoints of one of the same image.
-
-    An image that is listed twice, under two ids, is the same one.
-    """
-    found, ids, poses = [], set(), set()
-    files = {number: str(image.path) for number, image in pose_set.images.items()}
-    for a in pose_set.instances:
-        if a.annotation_id in ids:
-            found.append(a)
-        ids.add(a.annotation_id)
-        pose = (files.get(a.image_id, a.image_id), a.truth.tobytes())
-        if a.num_keypoints and pose in poses:
-            found.append(a)
-        if a.num_keypoints:
-            poses.add(pose)
-    return found
-
-
-def miscounted(pose_set: PoseSet) -> list[Instance]:
-    """Annotations whose num_keypoints is not the number of their labelled keypoints, crowds aside."""
-    stated = {e.get("id"): e.get("num_keypoints") for e in pose_set.raw.get("annotations", [])}
-    return [
-        a
-        for a in pose_set.instances
-        if not a.iscrowd and stated.get(a.annotation_id) not in (None, a.num_keypoints)
-    ]
-
-
-def outside_image(pose_set: PoseSet, chosen: Iterable[Instance]) -> dict[int, int]:
-    """Labelled keypoints outside their image, by annotation id; images of unknown size hold everything."""
-    found: dict[int, int] = {}
-    for a in chosen:
-        x, y, seen = a.truth.T
-        record = pose_set.images[a.image_id]
-        if record.width is None or record.height is None:
-            continue
-        count = int(((seen > 0) & ((x < 0) | (y < 0) | (x > record.width) | (y > record.height))).sum())
-        if count:
-            found[a.annotation_id] = found.get(a.annotation_id, 0) + count
-    return found
-
-
-def farthest_outside(pose_set: PoseSet, one: Instance) -> float:
-    """How far (pixels) a labelled keypoint of an instance lies outside its image; 0 where none does."""
-    record = pose_set.images[one.image_id]
-    if record.width is None or record.height is None:
-        return 0.0
-    x, y, _ = one.truth[one.truth[:, 2] > 0].T
-    return float(np.maximum.reduce([-x, -y, x - record.width, y - record.height, 0 * x]).max(initial=0.0))
 
 
 def usual(pose_set: PoseSet) -> list[Instance]:

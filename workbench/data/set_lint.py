@@ -17,17 +17,9 @@ import numpy as np
 
 from workbench.core.finding import Finding, Measurement, ranked
 from workbench.core.report import Report, counted, plain
+from workbench.data.facts import farthest_outside, miscounted, outside_image, repeated_annotations
 from workbench.data.image_lints import located_in_images, located_sizes
-from workbench.data.lints import (
-    Located,
-    farthest_outside,
-    located,
-    located_at,
-    miscounted,
-    outside_image,
-    repeated_annotations,
-    usual,
-)
+from workbench.data.lints import Located, located, located_at, usual
 from workbench.data.pose_set import missing_images
 from workbench.data.visibility_lint import LABELLED_IS_ONE, visibility
 from workbench.skeletons import mirror_by_names

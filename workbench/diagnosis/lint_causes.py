@@ -71,7 +71,9 @@ class Lints(Cause):
         "add its corner",
         "look as if they count from the corner": "add x and y of the box to its keypoints",
         "look as if they count y from the lower": "replace y of every keypoint by the image's height - y",
-        "look as if they are thousandths": "multiply keypoints by the size of their image / 1000",
+        "boxes look as if they are thousandths": "multiply x and width by the image's width / 1000, y and "
+        "height by its height / 1000",
+        "keypoints look as if they are thousandths": "multiply keypoints by the size of their image / 1000",
         "look as if they are of an image": "scale keypoints, or boxes, to the size of the stored images",
     }
 

@@ -15,10 +15,11 @@ from workbench.core import Answers, Batch, NotAvailable, PoseModel, Sample
 from workbench.core.errors import available
 from workbench.core.finding import Measurement
 from workbench.core.wrapping import Wrapper
+from workbench.data.facts import repeated_annotations
 from workbench.data.image_folders import is_within
 from workbench.data.image_lints import duplicate_images, mirrored_images
 from workbench.data.images import read_image, turned_by_exif
-from workbench.data.lints import near_duplicates, repeated_annotations
+from workbench.data.lints import near_duplicates
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change

@@ -14,6 +14,7 @@ import numpy as np
 
 from workbench import __version__
 from workbench.core.files import replacing
+from workbench.core.report import counted
 from workbench.evaluation.ground_truth import check_finite, integers, quadruples, triplets
 from workbench.evaluation.prediction_footer import (
     SHAPE_KEY,
@@ -98,6 +99,23 @@ def as_written(keypoints: Float[np.ndarray, "D K 2"]) -> Float[np.ndarray, "D K 
     points = np.array(keypoints, float)
     points[~np.isfinite(points).all(-1)] = 0.0
     return points
+
+
+def without_peak(keypoints: Float[np.ndarray, "N K 2"], scores: Float[np.ndarray, "N K"]) -> str:
+    """A sentence where most keypoints of a top-down model are missing for want of a peak; "" elsewhere.
+
+    Args:
+        keypoints: nan where the peak of the output is 0 or less, as in mmpose.
+        scores: the peaks.
+    """
+    gone = np.isnan(keypoints).any(-1) & (scores <= 0)
+    if 2 * gone.sum() <= gone.size or not gone.size:
+        return ""
+    return (
+        f"{gone.sum()} of {counted(gone.size, 'keypoint is', 'keypoints are')} missing: the highest value of "
+        f"each output lies at 0 or below ({scores[gone].min():.3g} to {scores[gone].max():.3g}), and such a "
+        "peak is no keypoint, as in mmpose; outputs that are logits need a sigmoid or an offset first"
+    )
 
 
 def extent(keypoints: Float[np.ndarray, "D K 2"]) -> Float[np.ndarray, " D"]:

@@ -44,6 +44,7 @@ class Protocol:
         input: how a whole image becomes the input of a bottom-up model; "" for crops.
         scales: at which a bottom-up model looks at an image, and which of its maps count; "" for crops.
         grouping: by which rules detections become people; "" where boxes say who is who.
+        assumed: what nothing says of the model's outputs and was taken for granted; "" where nothing was.
         batch: how many crops went through the network together, and why that counts; "" where it does not.
         max_dets: detections that count per image and category.
         data: name of the set.
@@ -73,6 +74,7 @@ class Protocol:
     input: str = ""
     scales: str = ""
     grouping: str = ""
+    assumed: str = ""
     batch: str = ""
     max_dets: int = 20
     data: str = ""
@@ -110,6 +112,7 @@ class Protocol:
             self.scales,
             self.grouping,
             self.batch,
+            self.assumed,
             "no NMS" if math.isnan(self.nms) else f"OKS NMS {self.nms:g}",
             f"maxDets {self.max_dets}",
             "" if self.area == "annotated" else f"area {self.area}",
@@ -281,6 +284,7 @@ def protocol_of(
         keypoint_score=(options.score or "min") if simcc else "",
         score_rule=SCORE_RULES[score_rule],
         nms=nms_threshold(nms, annotated=boxes == "annotation"),
+        assumed=codec.assumed if codec is not None else "",
         batch=batch_rule(model, batch_size),
         checkpoint=checkpoint,
         sha256=sha256,

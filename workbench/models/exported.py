@@ -36,6 +36,10 @@ _X, _Y = (
     for axis in ("x|w|width|horizontal", "y|h|height|vertical")
 )
 _MAPS = re.compile(r"heat_?maps?|hm", re.IGNORECASE)
+_KEYPOINTS = re.compile(r"heat_?maps?|hm|kpts?|key_?points?|joints?|pose|belief|landmarks?", re.IGNORECASE)
+_OTHER_MAPS = re.compile(r"depth|disparity|seg|semantic|masks?|class|saliency|matte|edges?", re.IGNORECASE)
+# Probabilities of float32 add up to 1 within this.
+_ADDS_UP = 1e-3
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,44 @@ def roles_of(
         "the input evenly, or two [N, K, bins] of SimCC with equally many bins per pixel; say which is which "
         "with --output heatmaps=NAME or --output simcc_x=NAME,simcc_y=NAME, or write an --adapter "
         "(for coordinates and other formats)"
+    )
+
+
+def unproved(roles: OutputRoles, names: Sequence[str], values: Sequence[Any]) -> str:
+    """What is assumed of maps that neither the user nor a config calls heatmaps; "" where their name does.
+
+    A network of depth or of classes gives maps of the same shapes. What its name, its single channel or its
+    values show is refused.
+
+    Args:
+        roles: of a program whose config and user say nothing of its outputs.
+        names: of the outputs.
+        values: what it gave for one blank image, arrays or tensors.
+
+    Raises:
+        NotAvailable: the name is that of another kind of map, there is one channel and nothing names it, or
+            the channels are probabilities of classes.
+    """
+    if roles.kind != "heatmap":
+        return ""
+    place = roles.places[0]
+    name, value = names[place], values[place]
+    if _KEYPOINTS.search(name):
+        return ""
+    shape = tuple(int(n) for n in value.shape)
+    channels = 3 if roles.last else 1
+    total = value.sum(channels)
+    if found := _OTHER_MAPS.search(name):
+        why = f"its name speaks of {found[0]}"
+    elif shape[channels] == 1:
+        why = "one channel may as well be depth or a mask"
+    elif float(abs(total - 1).max()) < _ADDS_UP and float(value.min()) >= 0:
+        why = "its channels add up to 1 at every cell, as the probabilities of classes do"
+    else:
+        return f"{_listed([name], [shape])} taken for heatmaps, which nothing says (--output heatmaps=...)"
+    raise NotAvailable(
+        f"keypoints: nothing says that the output {_listed([name], [shape])} holds heatmaps of keypoints: "
+        f"{why}; say it with --output heatmaps={name or place}, or pass --config with its mmpose config"
     )
 
 
@@ -370,8 +412,9 @@ def facts_of(
     roles = roles_of(names, shapes, size, stated, input_last, map_size)
     keypoints, cells = roles.size(shapes)
     if codec is None:
-        codec = _assumed(roles.kind, cells, size)
-        notes.append(f"coordinates assumed: {codec.kind}, decoder {codec.decoder}")
+        taken = "" if stated.outputs else unproved(roles, names, values)
+        codec = _assumed(roles.kind, cells, size, taken)
+        notes += [f"coordinates assumed: {codec.kind}, decoder {codec.decoder}", *([taken] if taken else [])]
     with config_values():
         skeleton, note = skeleton_of(config or {}, None, keypoints)
     mean, std = ((0.0,) * 3, (1.0,) * 3) if raw else (IMAGENET_MEAN, IMAGENET_STD)
@@ -489,9 +532,9 @@ def _typed(value: Any) -> Iterator[Mapping[str, Any]]:
             yield from _typed(inner)
 
 
-def _assumed(kind: str, cells: tuple[int, int], input_size: tuple[int, int]) -> Codec:
+def _assumed(kind: str, cells: tuple[int, int], input_size: tuple[int, int], taken: str) -> Codec:
     """The plainest codec of that kind and size; mmpose's own defaults."""
     if kind == "simcc":
         split = cells[1] / input_size[1]
         return Codec("simcc", input_size, cells, (6.0, 6.0), split, normalized=True, decoder="simcc")
-    return Codec("heatmap", input_size, cells, decoder="quarter")
+    return Codec("heatmap", input_size, cells, decoder="quarter", assumed=taken)

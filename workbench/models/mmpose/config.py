@@ -115,6 +115,8 @@ def codec_of(config: Mapping[str, Any]) -> Codec:
         sigma = 0.3 * ((blur - 1) / 2 - 1) + 0.8  # OpenCV's, of a kernel
     elif raw.get("heatmap_type") == "combined":
         decoder, sigma = "udp-combined", float(raw.get("radius_factor", RADIUS_FACTOR)) * max(h, w)
+    if decoder in ("dark", "udp", "megvii") and (blur < 1 or blur % 2 == 0):
+        raise ValueError(f"config: expected a blur kernel of an odd number of cells, got {blur}")
     return Codec(
         kind="heatmap",
         input_size=(H, W),
@@ -157,6 +159,7 @@ def preprocessing_of(config: Mapping[str, Any]) -> Preprocessing:
         )
     normal = _model(config).get("data_preprocessor") or {}
     W, H = sizes[0]
+    padding = factor_of(box.get("padding", _PADDING), "padding of GetBBoxCenterScale")
     mean, std = normalisation_of(normal)
     return Preprocessing(
         input_size=(H, W),
@@ -164,17 +167,37 @@ def preprocessing_of(config: Mapping[str, Any]) -> Preprocessing:
         std=std,
         # mmpose reads images as BGR; either switch reverses them.
         bgr=not (normal.get("bgr_to_rgb") or normal.get("rgb_to_bgr")),
-        padding=float(box.get("padding", _PADDING)),
+        padding=padding,
         warp_udp=bool(crop.get("use_udp", False)),
         note="" if box else f"the config has no test pipeline: box padding {_PADDING} assumed",
     )
+
+
+# No crop is so many times its box, no input so many pixels high.
+_LARGEST = 1e5
+
+
+def factor_of(value: Any, name: str) -> float:
+    """A number of a config that something is divided by or enlarged with.
+
+    Args:
+        value: as the config has it.
+        name: what it is, for the error.
+
+    Raises:
+        ValueError: it is not above 0, or beyond all use.
+    """
+    factor = float(value)
+    if not 0 < factor < _LARGEST:
+        raise ValueError(f"config: expected {name} as a number above 0, got {str(value)[:80]}")
+    return factor
 
 
 def normalisation_of(normal: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of a data preprocessor, in the network's channel order.
 
     Raises:
-        ValueError: they are not one finite number or three, or a deviation is 0.
+        ValueError: they are not one finite number or three, or a deviation is not above 0.
     """
     found = []
     for name, default in (("mean", 0.0), ("std", 1.0)):
@@ -182,9 +205,10 @@ def normalisation_of(normal: Mapping[str, Any]) -> tuple[tuple[float, ...], tupl
         if (
             len(values) not in (1, 3)
             or not all(map(math.isfinite, values))
-            or (name == "std" and 0 in values)
+            or (name == "std" and min(values) <= 0)
         ):
-            raise ValueError(f"config: expected {name} as 3 numbers, got {str(normal.get(name))[:80]}")
+            kind = "numbers above 0" if name == "std" else "numbers"
+            raise ValueError(f"config: expected {name} as 3 {kind}, got {str(normal.get(name))[:80]}")
         found.append(values)
     return found[0], found[1]
 
@@ -198,19 +222,31 @@ def skeleton_of(
         config: the whole config.
         dataset_meta: what the checkpoint holds of its training data's keypoints.
         K: channels of the head; 0 when unknown.
+
+    Raises:
+        ValueError: the description that counts has sigmas that are none; the message says whose they are. One
+            in the checkpoint is left out where the config describes the keypoints.
     """
     named = dataset_meta if dataset_meta and names_keypoints(dataset_meta) else None
-    own = None if named is None else described_by(named)
+    own, unusable = None, None
+    try:
+        own = None if named is None else described_by(named, "the checkpoint's dataset_meta")
+    except ValueError as error:
+        unusable = error
     if own is not None and K not in (0, len(own[0])):
         own = None
     for name, meta in described_in(config):
-        skeleton, note = described_by(meta)
+        skeleton, note = described_by(meta, f"the config's metainfo of {name}")
         if K not in (0, len(skeleton)):
             continue
+        if unusable is not None:
+            note = "; ".join(filter(None, (note, f"not from the checkpoint ({unusable})")))
         if own is not None:
             return own[0], "; ".join(filter(None, (own[1], _ignored_differences(own[0], skeleton, name))))
         taken = f"keypoint names taken from the config's data set, {name}"
         return skeleton, f"{taken}; {note}" if note else taken
+    if unusable is not None:
+        raise ValueError(f"{unusable}; name the data set's keypoints with --config") from unusable
     if own is not None:
         return own
     # 17 channels are COCO or AP-10K, and many others: a guess would put noses on tails.
@@ -244,17 +280,18 @@ def names_keypoints(meta: Mapping[str, Any]) -> bool:
 
 
 def skeleton_from_meta(meta: Mapping[str, Any]) -> Skeleton:
-    """A skeleton from mmpose's metainfo: as config files write it, or as checkpoints keep it parsed."""
-    return described_by(meta)[0]
+    """A skeleton from the metainfo that a checkpoint holds: as config files write it, or parsed."""
+    return described_by(meta, "the checkpoint's dataset_meta")[0]
 
 
-def described_by(meta: Mapping[str, Any]) -> tuple[Skeleton, str]:
+def described_by(meta: Mapping[str, Any], where: str = "metainfo") -> tuple[Skeleton, str]:
     """The skeleton that metainfo describes, and in what it is not the published one of its names.
 
     The swaps and sigmas of the metainfo are used as they are, as mmpose uses them.
 
     Args:
         meta: it names keypoints, see `names_keypoints`.
+        where: what to call it in an error.
 
     Raises:
         ValueError: as many sigmas as keypoints are expected, all above 0.
@@ -273,8 +310,8 @@ def described_by(meta: Mapping[str, Any]) -> tuple[Skeleton, str]:
     mirror, wrong = _mirror(names, swaps)
     sigmas = tuple(float(s) for s in _listed(meta.get("sigmas")))
     if sigmas and (len(sigmas) != len(names) or not all(0 < s < math.inf for s in sigmas)):
-        shown = ", ".join(f"{s:g}" for s in sigmas[:4])
-        raise ValueError(f"metainfo: expected {len(names)} sigmas above 0, got {len(sigmas)} ({shown} ...)")
+        shown = ", ".join(f"{s:g}" for s in sigmas[:4]) + " ..." * (len(sigmas) > 4)
+        raise ValueError(f"{where}: expected {len(names)} sigmas above 0, got {len(sigmas)} ({shown})")
     notes = [wrong] if wrong else []
     published = bool(known.sigmas)
     if not swaps:
@@ -429,7 +466,9 @@ def bottom_up_of(
         note = f"{note}; {assumed}" if note else assumed
     normal = model.get("data_preprocessor") or {}
     mean, std = normalisation_of(normal)
-    scales = (1.0, *(float(s) for s in resize["aug_scales"] or ())) if test.get("multiscale_test") else (1.0,)
+    more = [factor_of(s, "each of aug_scales of BottomupResize") for s in resize["aug_scales"] or ()]
+    scales = (1.0, *more) if test.get("multiscale_test") else (1.0,)
+    multiple = factor_of(int(resize["size_factor"]), "size_factor of BottomupResize")
     return BottomUp(
         module=module.to(device),
         skeleton=skeleton,
@@ -438,7 +477,7 @@ def bottom_up_of(
         input_size=(int(size[1]), int(size[0])),
         scales=scales,
         rule=resize["resize_mode"],
-        multiple=int(resize["size_factor"]),
+        multiple=int(multiple),
         aggregation=Aggregation(
             align_corners=bool(test.get("align_corners")), project=bool(test.get("restore_heatmap_size"))
         ),
