@@ -350,6 +350,26 @@ def test_score_says_when_scores_do_not_rank_and_when_poses_are_listed_twice(work
     assert any("1 of 7 poses repeat another one of their image exactly" in text for text in found["twice"])
 
 
+def test_an_ap_near_0_names_the_commands_that_test_why_and_accuses_nothing(workbench, folder):
+    data = json.loads((folder / "set.json").read_text())
+    good = [
+        {"image_id": a["image_id"], "category_id": 1, "keypoints": a["keypoints"], "score": 0.1 * n}
+        for n, a in enumerate(data["annotations"], start=1)
+    ]
+    halved = [{**r, "keypoints": [v / 2 for v in r["keypoints"]]} for r in good]
+    found = {}
+    for name, results in {"good": good, "halved": halved, "none": []}.items():
+        (folder / f"{name}.json").write_text(json.dumps(results))
+        code, out, err = workbench("score", folder / f"{name}.json", "--data", folder / "set.json", "--json")
+        assert code == 0, err
+        found[name] = json.loads(out).get("next")
+    assert found["good"] is None
+    assert found["none"] is None
+    line, lint = found["halved"]
+    assert line == f"workbench diagnose {folder / 'halved.json'} --data {folder / 'set.json'}"
+    assert lint == f"workbench data lint {folder / 'set.json'}"
+
+
 @pytest.mark.parametrize("verb", [("score",), ("score", "--metric", "pck"), ("errors",), ("report",)])
 @pytest.mark.parametrize("poses", [0, 1])
 def test_a_set_without_annotations_has_no_figures_and_says_so(workbench, tmp_path, verb, poses):

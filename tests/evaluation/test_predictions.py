@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from workbench.evaluation import Detections, GroundTruth, Predictions, Protocol, keypoint_ap, query_epochs
+from workbench.evaluation.predictions import without_peak
 from workbench.evaluation.sweeps.blocks import Block, from_bytes, to_bytes
 
 SIGMAS = [0.05] * 17
@@ -175,3 +176,13 @@ class TestHistory:
         some().to_parquet(folder / "again.parquet", epoch=2)
         with pytest.raises(ValueError, match="epoch 2 is also in"):
             query_epochs(folder)
+
+
+def test_keypoints_without_a_peak_above_0_are_counted_in_a_sentence():
+    keypoints, scores = np.full((2, 3, 2), np.nan), np.full((2, 3), -2.5)
+    text = without_peak(keypoints, scores)
+    assert text.startswith("6 of 6 keypoints are missing: the highest value of each output lies at 0 or below")
+    assert "-2.5" in text
+    assert without_peak(np.zeros((2, 3, 2)), np.ones((2, 3))) == ""
+    assert without_peak(keypoints, np.ones((2, 3))) == ""  # missing for another reason
+    assert without_peak(np.zeros((0, 3, 2)), np.zeros((0, 3))) == ""

@@ -70,6 +70,15 @@ def test_a_swap_that_is_none_is_named_and_nothing_is_mirrored(names):
 def test_sigmas_that_are_none_are_refused(sigmas):
     with pytest.raises(ValueError, match="expected 17 sigmas above 0"):
         described_by(meta(sigmas=sigmas))
+    # Those of a checkpoint are called so, and stand behind a config that describes its data set.
+    kept = meta(sigmas=sigmas, parsed=True)
+    skeleton, note = skeleton_of(config(meta()), kept, 17)
+    assert skeleton.sigmas == AP10K.sigmas
+    assert "not from the checkpoint (the checkpoint's dataset_meta: expected 17 sigmas above 0" in note
+    with pytest.raises(ValueError, match="the checkpoint's dataset_meta: expected 17 .*--config"):
+        skeleton_of({}, kept, 17)
+    with pytest.raises(ValueError, match="the config's metainfo of mine: expected 17 sigmas above 0"):
+        skeleton_of(config(meta(sigmas=sigmas)), meta(parsed=True), 17)
 
 
 PARTIAL = (

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from onnx import TensorProto, helper
 from workbench.core import Answers, DecodeOptions, NotAvailable, Sample, Skeleton
 from workbench.core.run import run
 from workbench.data.images import write_image
+from workbench.evaluation.protocol import protocol_of_loaded
 from workbench.models import open_model
 from workbench.models.exported import roles_of
 from workbench.models.naming import named_as
@@ -169,6 +171,10 @@ def test_mmdeploys_description_beside_the_file_is_used(tmp_path):
         (2, "mean", 5), (2, "mean", ["a", 0, 0]), (2, "mean", [[1], 0, 0]), (2, "std", [0, 1, 1]),
         (2, "std", [1, 1]), (3, "sigma", None), (3, "simcc_split_ratio", {}), (3, "input_size", [None, 1]),
         (3, "input_size", None),
+        *((3, "simcc_split_ratio", v) for v in (0, -2, math.nan, 1e30)),
+        *((3, "sigma", v) for v in (0, [4.9, 0], math.nan)),
+        (0, "padding", 0), (0, "padding", math.nan), (2, "std", [-1, 1, 1]), (3, "input_size", [0, 64]),
+        (1, "image_size", [48, 0]),
     ],
 )  # fmt: skip
 def test_odd_values_of_mmdeploys_description_are_one_sentence(tmp_path, step, name, value):
@@ -269,6 +275,40 @@ def test_channels_of_maps_are_found_first_or_last(tmp_path, last):
     assert np.isfinite(found.keypoints).all()
     # One cell to the right and down from keypoint to keypoint.
     np.testing.assert_allclose(np.diff(found.keypoints, axis=0), 1.25 * 4, atol=1e-5)
+
+
+def softmax(maps):
+    shares = np.exp(maps)
+    return (shares / shares.sum(1, keepdims=True)).astype(np.float32)
+
+
+CLASSES = np.random.default_rng(0).normal(size=(1, 21, 64, 48)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "why"),
+    [
+        ({"out": CLASSES[:, :1]}, "one channel may as well be depth or a mask"),
+        ({"predicted_depth": CLASSES[:, :2]}, "its name speaks of depth"),
+        ({"out": softmax(CLASSES)}, "its channels add up to 1 at every cell"),
+    ],
+)
+def test_maps_that_are_none_of_keypoints_are_refused_until_the_user_says_they_are(tmp_path, outputs, why):
+    path = constant(tmp_path / "maps.onnx", outputs, (256, 192))
+    with pytest.raises(NotAvailable, match=rf"\(1, \d+, 64, 48\) holds heatmaps of keypoints: {why}"):
+        open_model(path)
+    (name,) = outputs
+    said = open_model(path, output=[f"heatmaps={name}"])
+    assert said.model.codec.assumed == ""
+    named = constant(tmp_path / "named.onnx", {"heatmaps": outputs[name]}, (256, 192))
+    assert "taken for heatmaps" not in open_model(named).note
+
+
+def test_maps_that_nothing_names_are_an_assumption_of_every_protocol(tmp_path):
+    opened = open_model(constant(tmp_path / "classes.onnx", {"out": CLASSES}, (256, 192)))
+    taken = "out (1, 21, 64, 48) taken for heatmaps, which nothing says (--output heatmaps=...)"
+    assert taken in opened.note
+    assert taken in protocol_of_loaded(opened).text()
 
 
 @pytest.mark.parametrize(
@@ -396,7 +436,7 @@ def test_an_open_input_size_may_be_said(tmp_path):
 def test_a_grey_input_is_made_of_the_three_channels_and_said(tmp_path):
     path = tmp_path / "grey.onnx"
     write(path, POOLED, [("pixels", ["N", 1, 64, 48])], [("maps", ["N", 1, 16, 12])], ONE)
-    opened = open_model(path, assume=["mean=0", "std=1"])
+    opened = open_model(path, assume=["mean=0", "std=1"], output=["heatmaps=maps"])
     assert "one channel: grey values" in opened.note
     image = np.zeros((64, 48, 3), np.uint8)
     image[20, 8] = (100, 200, 50)

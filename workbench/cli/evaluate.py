@@ -25,7 +25,7 @@ from workbench.cli.options import (
     predicted,
     same_keypoints,
 )
-from workbench.cli.output import Answer, check_room, written
+from workbench.cli.output import Answer, check_room, with_next_steps, written
 from workbench.core.errors import ReadingNote
 from workbench.core.files import write_text
 
@@ -92,7 +92,15 @@ def command(
         report = evaluate(pose_set, predictions, protocol, pck=accuracy, **counting)
     else:
         report = measure(pose_set, predictions, name, protocol=protocol, note=why, **measuring)
-    return _answer(loaded, pose_set, report, predictions, out)
+    answer = _answer(loaded, pose_set, report, predictions, out)
+    given = [*(files or ()), *(word for name in ("config", "adapter") for word in _option(model, name))]
+    return with_next_steps(answer, given, data.data, data.images)
+
+
+def _option(model: ModelOptions, name: str) -> list[str]:
+    """An option of the model as `diagnose` takes it; [] where it was not given."""
+    value = getattr(model, name)
+    return [] if value is None else [f"--{name}", str(value)]
 
 
 def _with_data(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shlex
 import sys
 import time
 import warnings
@@ -184,6 +185,37 @@ def written(answer: Answer, out: Path | None, report: Any = None, key: str = "wr
     if report is not None:
         write_report(report, answer.facts, out)
     return replace(answer, facts={**answer.facts, key: str(out)}, text=f"{answer.text}\nwritten: {out}")
+
+
+# Rounded it is below .1: axes, sides, units or ids that do not fit leave less of a trained model's AP.
+_LOW_AP = 0.095
+
+
+def with_next_steps(
+    answer: Answer, targets: Sequence[Path | str | None], data: str | None, images: Path | None
+) -> Answer:
+    """The answer; below an AP near 0 the commands that test why, under ``next`` and in words.
+
+    Args:
+        answer: of a verb, with its AP among the facts where there is one.
+        targets: files and options of `diagnose`; None is left out.
+        data: the set as the user named it.
+        images: folder of its images.
+    """
+    ap = answer.facts.get("AP")
+    if ap is None or not ap < _LOW_AP:
+        return answer
+    files = [str(one) for one in targets if one is not None]
+    there = ["--images", str(images)] if images is not None else []
+    lines = [
+        shlex.join(["workbench", *words, *there])
+        for words in (["diagnose", *files, "--data", str(data)], ["data", "lint", str(data)])
+    ]
+    text = (
+        f"next: nothing here says why AP is {ap:.3f}. `{lines[0]}` tests exchanged axes and sides, mirrored "
+        f"or normalised coordinates, ids of images and more; `{lines[1]}` checks the annotations"
+    )
+    return replace(answer, facts={**answer.facts, "next": lines}, text=f"{answer.text}\n\n{text}")
 
 
 def as_text(facts: Any) -> str:

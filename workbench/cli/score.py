@@ -19,7 +19,7 @@ from workbench.cli.options import (
     argument,
     opened,
 )
-from workbench.cli.output import Answer
+from workbench.cli.output import Answer, with_next_steps
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -91,7 +91,8 @@ def command(
         )
     text = f"{name} on {pose_set.name}: {report.text()}"
     lines = [text, *([""] if findings else []), *(f"finding: {finding}" for finding in findings)]
-    return Answer({**report.to_json(), "results": name, "findings": findings}, "\n".join(lines))
+    answer = Answer({**report.to_json(), "results": name, "findings": findings}, "\n".join(lines))
+    return with_next_steps(answer, [results], data, images) if len(predictions) else answer
 
 
 def _from_results(

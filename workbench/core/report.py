@@ -148,15 +148,16 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def counted(count: int, one: str, several: str = "") -> str:
+def counted(count: float, one: str, several: str = "", spec: str = "") -> str:
     """A count with its noun, and with the verb where it is given: ``1 box reaches``, ``2 boxes reach``.
 
     Args:
         count: how many.
         one: the words for one.
         several: those for another number; one with an s by default.
+        spec: how the number is written, such as ``,`` or ``g``.
     """
-    return f"{count} {one if count == 1 else several or one + 's'}"
+    return f"{count:{spec}} {one if count == 1 else several or one + 's'}"
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -412,7 +412,7 @@ def facts_of(
     roles = roles_of(names, shapes, size, stated, input_last, map_size)
     keypoints, cells = roles.size(shapes)
     if codec is None:
-        taken = "" if stated.outputs else unproved(roles, names, values)
+        taken = "" if stated.outputs or stated.layout else unproved(roles, names, values)
         codec = _assumed(roles.kind, cells, size, taken)
         notes += [f"coordinates assumed: {codec.kind}, decoder {codec.decoder}", *([taken] if taken else [])]
     with config_values():

@@ -95,26 +95,30 @@ def codec_of(config: Mapping[str, Any]) -> Codec:
     W, H = (int(v) for v in raw["input_size"])
     if kind == "SimCCLabel":
         raw = {**_SIMCC, **raw}
-        sigma, split = raw["sigma"], float(raw["simcc_split_ratio"])
-        x, y = (sigma, sigma) if isinstance(sigma, (int, float)) else sigma
+        sigma, split = raw["sigma"], factor_of(raw["simcc_split_ratio"], "simcc_split_ratio")
+        x, y = (
+            factor_of(value, "sigma")
+            for value in ((sigma, sigma) if isinstance(sigma, (int, float)) else sigma)
+        )
         one_bin = raw.get("smoothing_type") == "standard"
         return Codec(
             kind="simcc",
             input_size=(H, W),
             output_size=(round(H * split), round(W * split)),
-            sigma=(_ONE_BIN, _ONE_BIN) if one_bin else (float(x), float(y)),
+            sigma=(_ONE_BIN, _ONE_BIN) if one_bin else (x, y),
             split_ratio=split,
             normalized=bool(raw["normalize"]) and not one_bin,
             decoder="simcc-dark" if raw.get("use_dark") else "simcc",
         )
     w, h = (int(v) for v in raw["heatmap_size"])
-    blur, sigma = int(raw.get("blur_kernel_size", 11)), float(raw.get("sigma", 2.0))
+    blur, sigma = int(raw.get("blur_kernel_size", 11)), factor_of(raw.get("sigma", 2.0), "sigma")
     decoder = "udp" if kind == "UDPHeatmap" else "dark" if raw.get("unbiased") else "quarter"
     if kind == "MegviiHeatmap":
         decoder, blur = "megvii", int(raw["kernel_size"])
         sigma = 0.3 * ((blur - 1) / 2 - 1) + 0.8  # OpenCV's, of a kernel
     elif raw.get("heatmap_type") == "combined":
-        decoder, sigma = "udp-combined", float(raw.get("radius_factor", RADIUS_FACTOR)) * max(h, w)
+        decoder, sigma = "udp-combined", max(h, w)
+        sigma *= factor_of(raw.get("radius_factor", RADIUS_FACTOR), "radius_factor")
     if decoder in ("dark", "udp", "megvii") and (blur < 1 or blur % 2 == 0):
         raise ValueError(f"config: expected a blur kernel of an odd number of cells, got {blur}")
     return Codec(
