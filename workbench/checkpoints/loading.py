@@ -92,7 +92,7 @@ class LoadReport(Report):
         return not self.missing and not self.mismatched and self.loaded > 0
 
     def summary(self) -> str:
-        counted = (
+        share = (
             f"{self.loaded} of {self.tensors} tensors, {percent(self.loaded_fraction)} of "
             f"{millions(self.parameters)} parameters loaded"
         )
@@ -122,7 +122,7 @@ class LoadReport(Report):
                 else f"a remap would fit {fixed} more: {names}; apply with --remap"
             )
         parts += [sentence for sentence in (self.why, self.another) if sentence]
-        return "; ".join([counted, *parts])
+        return "; ".join([share, *parts])
 
     def is_of(self, found: Identity, wanted: Identity) -> LoadReport:
         """The report, with a sentence in `another` where the file holds another model than the one wanted.

@@ -88,8 +88,8 @@ def unread_text(unread: Iterable[Unread]) -> str:
     if not kinds:
         return ""
     *others, last = (f"{count} {kind}" for kind, count in kinds.most_common())
-    counted = f"{', '.join(others)} and {last}" if others else last
-    return f"{counted} tensor{'s' if kinds.total() > 1 else ''}, not read"
+    kinds_text = f"{', '.join(others)} and {last}" if others else last
+    return f"{kinds_text} tensor{'s' if kinds.total() > 1 else ''}, not read"
 
 
 class Finder:

@@ -415,7 +415,7 @@ class Case:
             NotAvailable: there is none, or it does not fit the data set.
         """
 
-        def counted() -> Predictions:
+        def read_results() -> Predictions:
             import numpy as np
 
             found, pose_set = self.all_results(), self.pose_set()
@@ -423,7 +423,7 @@ class Case:
             known &= np.isin(found.category_id, list(pose_set.categories))
             return found.take(np.flatnonzero(known))
 
-        return self.once("results", counted)
+        return self.once("results", read_results)
 
     # The evidence.
 

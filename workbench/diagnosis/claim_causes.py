@@ -390,12 +390,12 @@ class Scored:
 
         if len(truth.category_ids) > 1:
             yield Departure("instances", "all categories as one", truth=one_category, merged=True)
-        counted = (truth.keypoints[..., 2] > 0).sum(1)
+        labelled_of = (truth.keypoints[..., 2] > 0).sum(1)
         for least in FEWEST_KEYPOINTS:
-            if 0 < (few := truth.ids[counted < least]).size < len(truth):
+            if 0 < (few := truth.ids[labelled_of < least]).size < len(truth):
                 name = f"instances of {least} keypoints or more alone"
                 yield Departure("instances", name, truth=lambda t, ids=few: t.without(ids.tolist()))
-        crowd = truth.crowd & (counted > 0)
+        crowd = truth.crowd & (labelled_of > 0)
         if crowd.any():
             yield Departure(
                 "instances",

@@ -166,11 +166,11 @@ def logged_rates(found: Curves) -> Logged:
     if value.max() < STEPS_OF_GRAIN * grain:
         raise NotAvailable(f"the log rounds the learning rate to {grain:g}: it cannot be compared")
     per_epoch = math.nan
-    counted = loss if loss is not None else series
-    both = np.isfinite(counted.epoch) & np.isfinite(counted.iteration) & (counted.epoch >= 2)
+    stamped = loss if loss is not None else series
+    both = np.isfinite(stamped.epoch) & np.isfinite(stamped.iteration) & (stamped.epoch >= 2)
     if both.any():
         # The last row of an epoch lies just before its end.
-        last = {float(e): float(i) for e, i in zip(counted.epoch[both], counted.iteration[both], strict=True)}
+        last = {float(e): float(i) for e, i in zip(stamped.epoch[both], stamped.iteration[both], strict=True)}
         per_epoch = float(np.median([i / e for e, i in last.items()]))
         if len(last) > 2:  # from one epoch to the next: some loggers count epochs from 0
             ends = np.array(sorted(last.items()))
@@ -360,10 +360,10 @@ class GroupRates(Cause):
                 f"{which}: {min(small.values()):.2g} to {max(small.values()):.2g} of the optimizer's rate"
             )
         if not parts:
-            counted = len(group_factors(config))
+            groups = len(group_factors(config))
             return RuledOut(
-                f"none of {counted} groups with an own rate is below {NEAR_ZERO:g} of the optimizer's"
-                if counted
+                f"none of {groups} groups with an own rate is below {NEAR_ZERO:g} of the optimizer's"
+                if groups
                 else "the config gives every parameter the optimizer's rate"
             )
         return self.found(

@@ -533,7 +533,7 @@ class Quantised(Cause):
 def levels_of(case: Case) -> tuple[dict[str, int], int]:
     """Weight matrix -> number of its different values, where these are few; and how many were looked at."""
 
-    def counted() -> tuple[dict[str, int], int]:
+    def read_levels() -> tuple[dict[str, int], int]:
         checkpoint, levels, total = case.checkpoint(), {}, 0
         for name, info in checkpoint.tensors.items():
             large = info.is_floating and len(info.shape) >= 2 and info.numel >= LEAST_NUMBERS
@@ -545,7 +545,7 @@ def levels_of(case: Case) -> tuple[dict[str, int], int]:
                 levels[name] = found
         return levels, total
 
-    return case.once("levels of weights", counted)
+    return case.once("levels of weights", read_levels)
 
 
 def few_levels(tensor: Tensor) -> int | None:

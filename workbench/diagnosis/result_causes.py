@@ -178,10 +178,10 @@ class KeypointsHeld(Cause):
             value = points[..., axis]
             sizes = [(pose_set.images[n].width, pose_set.images[n].height) for n in found.image_id.tolist()]
             inside = value < np.array([size[axis] for size in sizes])[:, None] - 1
-            for counted in (~empty & inside, value < 0):
-                place, on_it = _most_frequent(value, counted)
+            for chosen_rows in (~empty & inside, value < 0):
+                place, on_it = _most_frequent(value, chosen_rows)
                 # What is cut lies at the largest place, what is marked as absent below 0.
-                if on_it is not None and (place < 0 or place == value[counted].max()):
+                if on_it is not None and (place < 0 or place == value[chosen_rows].max()):
                     seen.append(f"{on_it.mean():.0%} of all {name} are exactly {place:g}")
                     held |= on_it
         lost = _labelled_there(found, held, pose_set)
@@ -198,10 +198,10 @@ class KeypointsHeld(Cause):
 
 
 def _most_frequent(
-    value: Float[np.ndarray, "P K"], counted: Bool[np.ndarray, "P K"]
+    value: Float[np.ndarray, "P K"], chosen_rows: Bool[np.ndarray, "P K"]
 ) -> tuple[float, Bool[np.ndarray, "P K"] | None]:
     """The most frequent coordinate, and which keypoints have it, where these are strikingly many."""
-    kept = value[counted & np.isfinite(value)]
+    kept = value[chosen_rows & np.isfinite(value)]
     values, counts = np.unique(kept, return_counts=True)
     # Whole cells, or pixels, lie on few coordinates by themselves.
     if len(values) < 2 or counts.sum() - counts.max() > MOST_ON_ONE * (len(values) - 1):
@@ -209,7 +209,7 @@ def _most_frequent(
     most = int(counts.argmax())
     if counts[most] < max(LEAST_SHARE * value.size, OFTENER * np.delete(counts, most).max(initial=1)):
         return 0.0, None
-    return float(values[most]), counted & (value == values[most])
+    return float(values[most]), chosen_rows & (value == values[most])
 
 
 def _labelled_there(found: Predictions, held: Bool[np.ndarray, "P K"], pose_set: PoseSet) -> int:

@@ -154,11 +154,11 @@ def slices_of(truth: GroundTruth) -> list[tuple[str, str, Bool[np.ndarray, " G"]
     if len(truth.category_ids) > 1:
         names = truth.category_names or tuple(map(str, truth.category_ids.tolist()))
         found += [("category", name, truth.category == c) for c, name in enumerate(names)]
-    counted = ~truth.ignored
+    counting = ~truth.ignored
     return [
-        (kind, name, mask & counted)
+        (kind, name, mask & counting)
         for kind, name, mask in found
-        if (mask & counted).any() and (kind == "category" or (mask & counted).sum() < counted.sum())
+        if (mask & counting).any() and (kind == "category" or (mask & counting).sum() < counting.sum())
     ]
 
 

@@ -311,15 +311,15 @@ def judged(
     skeleton = pose_set.skeleton
     found = predictions.detections()
     result = keypoint_ap(truth, found, skeleton.sigmas if sigmas is None else tuple(sigmas), max_dets)
-    counted = truth.ids[~truth.ignored]
+    counting = truth.ids[~truth.ignored]
     return result, replace(
         protocol or Protocol(),
         max_dets=max_dets,
         data=pose_set.name,
         images=len(truth.image_ids),
-        instances=len(counted),
+        instances=len(counting),
         left_out=len(pose_set.left_out),
-        unseen=_without_size(pose_set, counted) if predictions.annotation_id is not None else 0,
+        unseen=_without_size(pose_set, counting) if predictions.annotation_id is not None else 0,
         sigmas=f"{skeleton.name}: {skeleton.source}" if sigmas is None else "given",
         oks_sigmas=tuple(result.sigmas.tolist()),
         area=AREA_TEXT[truth.area_rule],
@@ -346,10 +346,10 @@ def check_evaluable(
     keypoint_ap(truth_of(pose_set, area_rule), Detections.from_coco([]), constants, max_dets)
 
 
-def _without_size(pose_set: PoseSet, counted: Int[np.ndarray, " G"]) -> int:
+def _without_size(pose_set: PoseSet, counting: Int[np.ndarray, " G"]) -> int:
     """Number of evaluated annotations without a bounding box."""
     crops = {i.annotation_id for i in pose_set.instances if i.has_size}
-    return sum(int(number) not in crops for number in counted)
+    return sum(int(number) not in crops for number in counting)
 
 
 def images_of(pose_set: PoseSet, indices: Iterable[int]) -> tuple[int, ...]:
@@ -489,5 +489,5 @@ def compared_pairs(
     """
     own = predictions.annotation_id is not None
     rows, target = own_annotations(predictions, result.truth) if own else result.matched(0.5)
-    counted = ~result.truth.ignored[target]
-    return rows[counted], target[counted]
+    counting = ~result.truth.ignored[target]
+    return rows[counting], target[counting]

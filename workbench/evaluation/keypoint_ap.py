@@ -276,9 +276,9 @@ def curves(
         # Stable: among equal scores the earlier image comes first, as in pycocotools.
         order = span.start + np.argsort(-matches.score[span], kind="stable")
         for a in np.flatnonzero(present[c]):
-            counted = ~matches.ignored[a][:, order]
-            hit = matches.hit[a][:, order] & counted
-            precision[:, :, c, a], recall[:, c, a] = _curves(hit, counted, present[c, a])
+            counting = ~matches.ignored[a][:, order]
+            hit = matches.hit[a][:, order] & counting
+            precision[:, :, c, a], recall[:, c, a] = _curves(hit, counting, present[c, a])
     return precision, recall
 
 
@@ -290,7 +290,7 @@ def _present(truth: GroundTruth, matches: Matches) -> Int[np.ndarray, "C A"]:
 
 
 def _curves(
-    hit: Bool[np.ndarray, "T D"], counted: Bool[np.ndarray, "T D"], present: int
+    hit: Bool[np.ndarray, "T D"], counting: Bool[np.ndarray, "T D"], present: int
 ) -> tuple[Float[np.ndarray, "T R"], Float[np.ndarray, " T"]]:
     """Precision at the recalls, and the highest recall, of detections by falling score.
 
@@ -298,14 +298,14 @@ def _curves(
 
     Args:
         hit: right.
-        counted: right or wrong.
+        counting: right or wrong.
         present: how many there are to be found.
     """
     at = np.flatnonzero(hit)  # level by level
     bounds = np.searchsorted(at, np.arange(len(hit) + 1) * hit.shape[1])
     found = np.diff(bounds)
     right = np.arange(1.0, len(at) + 1) - np.repeat(bounds[:-1], found)
-    wrong = np.cumsum(counted, axis=1).ravel()[at] - right
+    wrong = np.cumsum(counting, axis=1).ravel()[at] - right
     best = right / (wrong + right + np.spacing(1))
     # Of each recall, the hit that reaches it.
     place = np.searchsorted(np.arange(1.0, found.max() + 1) / present, RECALLS, side="left")

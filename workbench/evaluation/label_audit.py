@@ -258,10 +258,10 @@ def label_audit(
         raise ValueError("audit: expected evaluations of the same instances")
     names = [""] * len(models) if runs is None else list(runs)
     judges, left_out = _judges([_judge(*model, run) for model, run in zip(models, names, strict=True)])
-    counted = int((~truth.ignored).sum())
+    counting = int((~truth.ignored).sum())
     if len(judges) < 2:
         left_out += [f"{judge.title} is alone" for judge in judges]
-        return LabelAudit((), tuple(left_out), (), counted)
+        return LabelAudit((), tuple(left_out), (), counting)
     agreement = _agreement(judges, truth, sigmas)
     swapped, swaps = _swapped(judges, truth, sigmas, skeleton, agreement)
     shifted, shifts, unjudged = _shifted(
@@ -277,7 +277,7 @@ def label_audit(
     ]
     return LabelAudit(
         tuple(judge.title for judge in judges), tuple(left_out),
-        tuple(sorted(found, key=lambda s: (not s.claim, -s.weight))), counted, independent,
+        tuple(sorted(found, key=lambda s: (not s.claim, -s.weight))), counting, independent,
         tuple(unjudged), tuple(expected.items()), independent and _by_names(judges),
     )  # fmt: skip
 

@@ -380,8 +380,8 @@ def _rows(
 ) -> tuple[dict[str, Any], ...]:
     """The metric asked for first, then the others by the same normaliser where they take one."""
     text, K = normaliser.text, pose_set.skeleton.keypoints
-    counted = [k for k, name in enumerate(K) if name not in figures.MPII_LEFT_OUT]
-    limited = "" if len(counted) == len(K) else f" without {' and '.join(figures.MPII_LEFT_OUT)}"
+    limbs = [k for k, name in enumerate(K) if name not in figures.MPII_LEFT_OUT]
+    limited = "" if len(limbs) == len(K) else f" without {' and '.join(figures.MPII_LEFT_OUT)}"
     of_length = metric not in ("auc", "epe") or normalise is not None
     rows: dict[str, tuple[str, float, str]] = {
         "epe": ("EPE", figures.mean_distance(pixels), "mean distance in pixels, all keypoints pooled")
@@ -392,7 +392,7 @@ def _rows(
         thirty = pixels / np.float32(figures.AUC_PIXELS)
         rows["auc"] = ("AUC", figures.auc(thirty), "mean PCK at 0, 1/20 ... 19/20 of 30 px, as mmpose")
     if metric == "pckh":
-        pooled = pooled_pck(parts[:, counted], limit)
+        pooled = pooled_pck(parts[:, limbs], limit)
         rows["pckh"] = ("PCKh", pooled, f"below {limit:g} of {text}, all keypoints pooled{limited}")
     if of_length:
         rows["pck"] = ("PCK", figures.pck(parts, limit), f"below {limit:g} of {text}, mean over keypoints")

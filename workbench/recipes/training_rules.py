@@ -39,14 +39,14 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
     if not base or not expected_rate:
         return
     accumulated = look_up(made.config, "optim_wrapper.accumulative_counts") or 1
-    counted = batch * subject.devices
-    total = counted * (accumulated if isinstance(accumulated, int) else 1)
+    per_step = batch * subject.devices
+    total = per_step * (accumulated if isinstance(accumulated, int) else 1)
     own = look_up(made.config, "auto_scale_lr.base_batch_size")
     enabled = look_up(made.config, "auto_scale_lr.enable") is True
     if enabled and not (isinstance(own, int) and own > 0):
         return  # mmengine refuses it
     scales = enabled and isinstance(own, int)
-    used = rate * counted / own if scales else rate  # mmengine does not count accumulated steps
+    used = rate * per_step / own if scales else rate  # mmengine does not count accumulated steps
     # Or the config says itself that its rate is for this total.
     if _published(recipe, total, used) or made.get("scaling.base_batch") == total:
         return
@@ -62,7 +62,7 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
     if scales:
         fixes.append(f"set auto_scale_lr.base_batch_size to {own * used / linear:.0f}")
     elif math.isclose(rate, expected_rate, rel_tol=1e-6):
-        fixes += _fixes_of_the_recipes_rate(base, made.dialect == "mmengine" and total == counted)
+        fixes += _fixes_of_the_recipes_rate(base, made.dialect == "mmengine" and total == per_step)
     yield finding(
         "warning",
         *_rate_key(made, base, float(right)),

@@ -133,9 +133,9 @@ def pairs_of(
         known = (own >= 0)[:, None]
         apart = np.where(known, np.linalg.norm(pairs[:, left] - pairs[:, right], axis=-1) / size, np.nan)
         should = np.linalg.norm(true[:, left] - true[:, right], axis=-1) / size
-        counted = np.isfinite(apart) & (np.nan_to_num(should, nan=0) > APART)
-        distances.append(apart[counted])
-        trues.append(should[counted])
+        apart_enough = np.isfinite(apart) & (np.nan_to_num(should, nan=0) > APART)
+        distances.append(apart[apart_enough])
+        trues.append(should[apart_enough])
     distance, true_distance = np.concatenate(distances), np.concatenate(trues)
     return Pairs(
         len(distance),

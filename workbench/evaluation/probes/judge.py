@@ -146,12 +146,12 @@ class Judge:
                   for points in (base, found, self.truth[..., :2])]  # fmt: skip
         error, move = inside[2] - inside[0], inside[1] - inside[0]
         near = np.hypot(*np.moveaxis(error, -1, 0)) < _FOUND * self.side  # nan is not near
-        counted = near & (self.truth[..., 2] > 0)
-        dot, square = ((np.where(counted[..., None], error * move, 0)).sum((1, 2)),
-                       (np.where(counted[..., None], move * move, 0)).sum((1, 2)))  # fmt: skip
+        judged_rows = near & (self.truth[..., 2] > 0)
+        dot, square = ((np.where(judged_rows[..., None], error * move, 0)).sum((1, 2)),
+                       (np.where(judged_rows[..., None], move * move, 0)).sum((1, 2)))  # fmt: skip
         low, high = self.interval(dot, square)
         total = float(square.sum())
-        pixels = float(np.hypot(*np.moveaxis(move[counted], -1, 0)).mean()) if counted.any() else math.nan
+        pixels = float(np.hypot(*np.moveaxis(move[judged_rows], -1, 0)).mean()) if judged_rows.any() else math.nan
         share = float(dot.sum() / total) if total > 0 else math.nan
         return {"share": share, "share_low": low, "share_high": high, "pixels": pixels}
 

@@ -179,7 +179,7 @@ class PckRule:
     def errors(self, run: Run, points: Float[np.ndarray, "N K 2"]) -> Float[np.ndarray, "N K"]:
         """Distance to the ground truth, shares of the normaliser; nan: not counted, inf: no answer."""
         truth = np.array(run.truth, float)
-        truth[~counted(run), 2] = 0
+        truth[~counted_keypoints(run), 2] = 0
         return distances(points, truth, self.sizes(run))
 
     def pck(self, errors: Float[np.ndarray, "N K"]) -> float:
@@ -239,7 +239,7 @@ suite's trained models have at most .58 on what they learned, those of a few ste
 NOTHING_COUNTS = "no keypoint is visible in both the image and its support, so no PCK can be measured"
 
 
-def counted(run: Run) -> Bool[np.ndarray, "N K"]:
+def counted_keypoints(run: Run) -> Bool[np.ndarray, "N K"]:
     """Keypoints visible in the query, and in the support where the model has one."""
     visible = run.truth[..., 2] > 0
     support = run.batch.extra.get("support_visible")
@@ -248,7 +248,7 @@ def counted(run: Run) -> Bool[np.ndarray, "N K"]:
 
 def granularity(run: Run) -> str:
     """The possible values of PCK: ``k/9``; with more images, ``k/9 to k/17, mean of 4``."""
-    counts = [int(c) for c in counted(run).sum(1) if c]
+    counts = [int(c) for c in counted_keypoints(run).sum(1) if c]
     if not counts:
         return "no keypoint counts"
     low, high = min(counts), max(counts)
