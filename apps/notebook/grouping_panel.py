@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 from workbench.cli import MISTAKES, sentence
 from workbench.core.inspector import Choice, Range
+from workbench.core.report import counted
 from workbench.inspectors.grouping import grouping_steps
 from workbench.inspectors.grouping.replay import PictureParams, SetFigures, evaluate_settings
 
@@ -89,8 +90,8 @@ class GroupingPanel:
             ap = self.reached.figures["AP"]
             change = "" if self._plain is None else f" ({ap - self._plain.figures['AP']:+.3f})"
             text += (
-                f". AP {ap:.3f}{change} on {self.reached.images} images of {self._set.name}: "
-                f"{self.reached.found} people found, {self.reached.annotated} annotated"
+                f". AP {ap:.3f}{change} on {counted(self.reached.images, 'image')} of {self._set.name}: "
+                f"{counted(self.reached.found, 'person', 'people')} found, {self.reached.annotated} annotated"
             )
         self._text.value = f"<p>{html.escape(text)}</p>"
 

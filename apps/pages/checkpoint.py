@@ -21,6 +21,7 @@ from apps.pages.sections import control_row, hidden_text, html_block, one_senten
 from apps.pages.subject import epoch_named, file_of, files
 from workbench.core import NotAvailable
 from workbench.core.job import version_of
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -85,7 +86,7 @@ def facts(checkpoint: Checkpoint) -> list[tuple[str, str | list[str]]]:
 
 def _data_set(checkpoint: Checkpoint, keypoints: int) -> str:
     name = str(checkpoint.dataset_meta.get("dataset_name", ""))
-    return f"{name}, {keypoints} keypoints" if keypoints else name
+    return f"{name}, {counted(keypoints, 'keypoint')}" if keypoints else name
 
 
 def facts_html(rows: Iterable[tuple[str, str | list[str]]]) -> str:

@@ -402,7 +402,8 @@ class Views(QuestionSection[Draws]):
         numbers = max(1, int(count or 1)), max(1, int(draws or 1)), max(0, int(seed or 0))
         if numbers[0] * numbers[1] > MOST_VIEWS:
             raise ValueError(
-                f"draw at most {MOST_VIEWS} pictures, got {numbers[0]} instances x {numbers[1]} draws"
+                f"draw at most {MOST_VIEWS} pictures, got {counted(numbers[0], 'instance')} x "
+                f"{counted(numbers[1], 'draw')}"
             )
         return Draws(data or None, config or EXAMPLE, uploaded(file) if file else None, *numbers)
 
@@ -531,6 +532,7 @@ def annotation_figure(pose_set: PoseSet, instance: Instance) -> tuple[Figure, st
         else "no box"
     )
     text = (
-        f"{title}: {int((seen > 0).sum())} of {len(seen)} keypoints labelled, {box}, area {instance.area:.0f}"
+        f"{title}: {int((seen > 0).sum())} of {counted(len(seen), 'keypoint')} labelled, {box}, area "
+        f"{instance.area:.0f}"
     )
     return figure, text if there else f"{text}; the image is not here, so the annotation stands on grey"

@@ -30,6 +30,7 @@ from workbench.cli import MISTAKES
 from workbench.cli.diagnose import claims_of, seconds_of
 from workbench.core.errors import available
 from workbench.core.job import JobResults, LruCache, version_of
+from workbench.core.report import counted
 from workbench.diagnosis.texts import is_message
 
 if TYPE_CHECKING:
@@ -271,7 +272,7 @@ class Diagnosing(JobSection):
 
         def work(job: Job) -> Diagnosis:
             def testing(cause: Cause, answers: Answered) -> None:
-                job.step = f"{job.done} of {job.total} causes tested; now: {cause.name}"
+                job.step = f"{job.done} of {counted(job.total, 'cause')} tested; now: {cause.name}"
                 self._so_far[key] = so_far_html(answers)
 
             try:

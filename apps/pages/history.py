@@ -21,6 +21,7 @@ from apps.pages.sweep_section import Sweeping
 from apps.server.comparison import Asked, has_areas
 from workbench.core import NotAvailable
 from workbench.core.job import version_of
+from workbench.core.report import counted
 from workbench.evaluation.forgetting import HistoryReport, history_report
 from workbench.evaluation.predicted_part import part_of_history
 from workbench.evaluation.protocol import judged_as
@@ -162,8 +163,8 @@ class EpochHistory(QuestionSection[Wanted]):
         sets = offered[identity]["data"]
         if not sets:
             raise ValueError(
-                f"{folder.run.title}: no data set with {folder.keypoints} keypoints is served; name one with "
-                "--data"
+                f"{folder.run.title}: no data set with {counted(folder.keypoints, 'keypoint')} is served; "
+                "name one with --data"
             )
         text = (image or "").strip()
         if text and not (text.isdecimal() and len(text) < 19):

@@ -17,6 +17,7 @@ from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
 from workbench.core import DecodeOptions, NotAvailable, nearest
 from workbench.core.job import Job, JobManager, LruCache
+from workbench.core.report import counted
 from workbench.decoding import KEYPOINT_SCORES
 
 if TYPE_CHECKING:
@@ -279,7 +280,9 @@ class Comparisons:
             names = [path.name for path in pose_set.left_out]
             text += f"; missing: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
         if len(sample_outputs.indices) < len(pose_set.labelled):
-            text += f", the first {len(sample_outputs.indices)} of {len(pose_set.labelled)} instances"
+            text += (
+                f", the first {len(sample_outputs.indices)} of {counted(len(pose_set.labelled), 'instance')}"
+            )
         return {
             "version": version,
             "run": run.id,

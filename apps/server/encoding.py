@@ -14,7 +14,7 @@ import numpy as np
 
 from apps.server.output_cache import HEATMAPS, SIMCC_X, SIMCC_Y, TO_IMAGE, StoredOutputs
 from workbench.core import NotAvailable, Run, Skeleton
-from workbench.core.report import plain
+from workbench.core.report import counted, plain
 from workbench.figures import keypoint_colours, sprite
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def sent_words(text: str, count: int) -> list[str | None]:
     """
     words = sent_json(text, list) or [None] * count
     if len(words) != count or not all(isinstance(word, (str, type(None))) for word in words):
-        raise ValueError(f"expected the {count} words of an address, got {text!r:.60}")
+        raise ValueError(f"expected the {counted(count, 'word')} of an address, got {text!r:.60}")
     return words
 
 

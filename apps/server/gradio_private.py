@@ -45,6 +45,7 @@ from apps.server.control_values import check_bounds, check_value, weight, well_f
 from apps.server.folders import well_formed
 from workbench.core.errors import USER_ERRORS, sentence, shortened
 from workbench.core.files import of_this_process, remove_folders_of_dead_processes
+from workbench.core.report import counted
 
 _log = logging.getLogger("workbench")
 
@@ -237,7 +238,7 @@ def check_values(components: Sequence[Any], values: Sequence[Any]) -> None:
         ValueError: too many or too few, or one that its control cannot have, as a file that was not uploaded.
     """
     if len(values) != len(components):
-        raise ValueError(f"expected a state of {len(components)} values, got {len(values)}")
+        raise ValueError(f"expected a state of {counted(len(components), 'value')}, got {len(values)}")
     for component, value in zip(components, values, strict=True):
         if isinstance(component, (gr.File, gr.Image)):
             for path in value if isinstance(value, list) else [value]:

@@ -225,7 +225,8 @@ class PredictionFolders:
             if len(counts) > 1:
                 counted = ", ".join(f"epoch {epoch} has {K}" for K, epoch in counts.items())
                 reason = (
-                    f"{path.name}: epochs of different skeletons ({counted} keypoints) are not shown together"
+                    f"{path.name}: epochs of different skeletons ({counted(counted, 'keypoint')}) are not "
+                    "shown together"
                 )
                 return PredictionFolder(empty, None, reason=reason)
             differ = _differences(history)

@@ -181,7 +181,9 @@ class TestHistory:
 def test_keypoints_without_a_peak_above_0_are_counted_in_a_sentence():
     keypoints, scores = np.full((2, 3, 2), np.nan), np.full((2, 3), -2.5)
     text = without_peak(keypoints, scores)
-    assert text.startswith("6 of 6 keypoints are missing: the highest value of each output lies at 0 or below")
+    assert text.startswith(
+        "6 of 6 keypoints are missing: the highest value of each output lies at 0 or below"
+    )
     assert "-2.5" in text
     assert without_peak(np.zeros((2, 3, 2)), np.ones((2, 3))) == ""
     assert without_peak(keypoints, np.ones((2, 3))) == ""  # missing for another reason

@@ -75,7 +75,7 @@ def test_sigmas_that_are_none_are_refused(sigmas):
     skeleton, note = skeleton_of(config(meta()), kept, 17)
     assert skeleton.sigmas == AP10K.sigmas
     assert "not from the checkpoint (the checkpoint's dataset_meta: expected 17 sigmas above 0" in note
-    with pytest.raises(ValueError, match="the checkpoint's dataset_meta: expected 17 .*--config"):
+    with pytest.raises(ValueError, match=r"the checkpoint's dataset_meta: expected 17 .*--config"):
         skeleton_of({}, kept, 17)
     with pytest.raises(ValueError, match="the config's metainfo of mine: expected 17 sigmas above 0"):
         skeleton_of(config(meta(sigmas=sigmas)), meta(parsed=True), 17)

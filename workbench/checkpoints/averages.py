@@ -11,6 +11,7 @@ from workbench.checkpoints.history import number
 from workbench.checkpoints.pickled_objects import Fields
 from workbench.checkpoints.state_dicts import Finder
 from workbench.checkpoints.tensors import TensorInfo
+from workbench.core.report import counted
 
 # Keys under which training scripts and timm store an average beside the model.
 _BESIDE = (
@@ -90,7 +91,8 @@ def averages_of(
             names = {name.removeprefix("module."): info for name, info in found.items()}
             matching = names if len(names.keys() & main.keys()) > len(found.keys() & main.keys()) else found
             return Averages(
-                f"{key!r} holds an average (EMA) of {wrapper or 'the weights'!r}; {len(matching)} tensors",
+                f"{key!r} holds an average (EMA) of {wrapper or 'the weights'!r}; "
+                f"{counted(len(matching), 'tensor')}",
                 dict(matching),
                 main,
                 "raw",
@@ -107,7 +109,7 @@ def _swapped(beside: Mapping[Any, Any], finder: Finder, main: Mapping[str, Tenso
         if name.startswith("module.")
     }
     steps = number(beside.get("steps"))
-    after = f" after {int(steps)} steps" if steps is not None and math.isfinite(steps) else ""
+    after = f" after {counted(int(steps), 'step')}" if steps is not None and math.isfinite(steps) else ""
     return Averages(
         f"state_dict holds the averaged weights (EMA{after}), ema_state_dict['module.*'] the raw ones: "
         "mmengine's EMAHook swaps them when it saves",

@@ -16,6 +16,7 @@ from workbench.checkpoints.identity import Identity, identify_shapes
 from workbench.checkpoints.safetensors_file import Twice, each_once
 from workbench.checkpoints.state_dicts import common_prefix, unwrapped
 from workbench.core.files import belongs
+from workbench.core.report import counted
 
 WEIGHT_ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar")
 """Endings, lower case, of files that hold weights by name."""
@@ -119,7 +120,7 @@ def _in_folder(folder: Path, limits: Limits) -> list[Path]:
     if len(found) == 1:
         return [folder / found[0]]
     listed = (
-        f"it holds {len(found)} checkpoints, name one, or all if they are the parts of one model: "
+        f"it holds {counted(len(found), 'checkpoint')}, name one, or all if they are the parts of one model: "
         f"{', '.join(found[:4])}"
         if found
         else "it holds none"
@@ -294,7 +295,7 @@ def merged(opened: Sequence[Checkpoint], by_index: bool) -> Checkpoint:
         averages=Averages(),
         prefix=common_prefix(tensors),
         inert=tuple(dict.fromkeys(name for part in opened for name in part.inert)),
-        format=f"{best.format}, in {len(opened)} parts{how}",
+        format=f"{best.format}, in {counted(len(opened), 'part')}{how}",
     )
 
 

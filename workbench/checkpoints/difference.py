@@ -12,7 +12,7 @@ import numpy as np
 from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.state_dicts import is_statistic, module_of, unwrapped
 from workbench.checkpoints.tensors import TensorInfo, read_tensor
-from workbench.core.report import Report
+from workbench.core.report import Report, counted
 from workbench.figures import RUN_COLOURS, SEQUENTIAL, new_figure
 
 if TYPE_CHECKING:
@@ -86,7 +86,12 @@ class CheckpointDifference(Report):
     def summary(self) -> str:
         if not self.tensors:
             return f"{self.a} and {self.b} have no tensor of the same name and shape in common"
-        parts = [f"{len(self.changed)} of {len(self.tensors)} tensors changed from {self.a} to {self.b}"]
+        parts = [
+            (
+                f"{len(self.changed)} of {counted(len(self.tensors), 'tensor')} changed from {self.a} to "
+                f"{self.b}"
+            )
+        ]
         known = {name: change for name, change in self.modules.items() if not math.isnan(change)}
         moved = sorted(known, key=lambda name: -known[name])
         if self.changed and moved:

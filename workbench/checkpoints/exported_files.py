@@ -29,6 +29,7 @@ from workbench.checkpoints.tensors import (
 )
 from workbench.core.files import belongs
 from workbench.core.onnx_graph import read_graph
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto, ValueInfoProto
@@ -240,7 +241,7 @@ class _Table:
         if at + 4 * count > len(self.data):
             raise ValueError("a list that reaches beyond the file")
         if count > _MOST_TABLES:
-            raise ValueError(f"a list of {count:,} parts")
+            raise ValueError(f"a list of {counted(count, 'part', spec=',')}")
         budget.make(count)
         for i in range(at, at + 4 * count, 4):
             yield _Table(self.data, i + self.number("<I", i))

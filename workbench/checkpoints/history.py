@@ -21,6 +21,7 @@ from workbench.checkpoints.pickled_objects import (
     tensor_of,
 )
 from workbench.checkpoints.tensors import Storage, TensorInfo, read_bytes
+from workbench.core.report import counted
 
 _DEPTH = 30
 _CUT = "... (cut off)"
@@ -367,4 +368,4 @@ def _optimizer(value: Mapping[str, Any]) -> str | None:
     )
     known = sorted(rate for rate in rates if rate is not None)
     rate = f", lr {known[0]:.3g}" + (f" to {known[-1]:.3g}" if len(known) > 1 else "") if known else ""
-    return f"{kind}{rate}, state of {len(state)} parameters"
+    return f"{kind}{rate}, state of {counted(len(state), 'parameter')}"

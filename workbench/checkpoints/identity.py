@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from workbench.checkpoints.config_reader import read_config
 from workbench.checkpoints.state_dicts import common_prefix, is_counter, unwrapped
 from workbench.core import reason
+from workbench.core.report import counted
 
 Shape = tuple[int, ...]
 
@@ -196,7 +197,10 @@ def _tensors_text(view: Shapes) -> str:
     parts = list(dict.fromkeys(name.partition(".")[0] for name in view))
     last = list(view.items())[-1:]
     shown = "".join(f"; the last is {name} {times(shape)}" for name, shape in last)
-    return f"{len(view)} tensors under {', '.join(parts[:6])}{' ...' if len(parts) > 6 else ''}{shown}"
+    return (
+        f"{counted(len(view), 'tensor')} under "
+        f"{', '.join(parts[:6])}{' ...' if len(parts) > 6 else ''}{shown}"
+    )
 
 
 def times(shape: Iterable[int]) -> str:
@@ -253,7 +257,7 @@ def _by_config(config: Mapping[str, Any], found: Identity) -> Iterator[str]:
         and found.keypoints is not None
         and claimed not in (found.keypoints, 2 * found.keypoints)
     ):
-        yield f"the config in the file says {claimed} keypoints, the tensors say {found.keypoints}"
+        yield f"the config in the file says {counted(claimed, 'keypoint')}, the tensors say {found.keypoints}"
     size = head.get("input_size")
     if (
         isinstance(size, (list, tuple))
@@ -401,7 +405,7 @@ def linear_sentence(name: str, shape: tuple[int, ...]) -> str:
     """
     count = shape[0]
     readings = [
-        f"{count // values} keypoints ({form})"
+        f"{counted(count // values, 'keypoint')} ({form})"
         for values, form in ((2, "x, y"), (3, "x, y, visibility or z"))
         if count >= 2 * values and count % values == 0
     ]

@@ -15,7 +15,7 @@ from workbench.checkpoints.pieces import Piece, Pieces, Shape, moved, pieces_of,
 from workbench.checkpoints.remap import Rule, propose
 from workbench.checkpoints.state_dicts import module_of
 from workbench.checkpoints.tensors import FLOATING
-from workbench.core.report import Report
+from workbench.core.report import Report, counted
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS, new_figure
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class LoadReport(Report):
 
     def summary(self) -> str:
         share = (
-            f"{self.loaded} of {self.tensors} tensors, {percent(self.loaded_fraction)} of "
+            f"{self.loaded} of {counted(self.tensors, 'tensor')}, {percent(self.loaded_fraction)} of "
             f"{millions(self.parameters)} parameters loaded"
         )
         parts = []
@@ -102,7 +102,7 @@ class LoadReport(Report):
         if self.unread:
             kinds = Counter(self.unread.values()).most_common()
             unread = ", ".join(f"{count} {kind}" for kind, count in kinds)
-            parts.append(f"{unread} tensors of the file, not read ({next(iter(self.unread))} ...)")
+            parts.append(f"{counted(unread, 'tensor')} of the file, not read ({next(iter(self.unread))} ...)")
         if self.left:
             parts.append(f"the file holds more weights, which are not read: {', '.join(self.left)}")
         if self.mismatched:
@@ -153,7 +153,7 @@ class LoadReport(Report):
             NotFilled: it is not, and `allow_partial` is not set.
         """
         if self.another and not allow_partial:
-            raise NotFilled(f"{self.another} ({self.loaded} of {self.tensors} tensors fit)")
+            raise NotFilled(f"{self.another} ({self.loaded} of {counted(self.tensors, 'tensor')} fit)")
         if not self.complete and not allow_partial:
             raise NotFilled(
                 f"{self.file} does not fill the model: {self.summary()} (or go on with --allow-partial)"

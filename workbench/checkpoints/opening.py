@@ -21,6 +21,7 @@ from workbench.checkpoints.state_dicts import Finder, Found, common_prefix, find
 from workbench.checkpoints.tensors import Contents, FileRange, TensorInfo
 from workbench.checkpoints.torch_files import is_export, read_bare_pickle, read_export, read_torch_zip
 from workbench.checkpoints.zip_archive import open_archive
+from workbench.core.report import counted
 
 # Containers that hold any Python value; all others hold tensors by name, which is all that they say.
 _PICKLED = ("torch zip", "pickle", "torch pickle before 1.6")
@@ -134,7 +135,9 @@ def _format(contents: Contents, found: Found) -> str:
     if contents.container not in _PICKLED:
         return contents.container
     if isinstance(value, (list, tuple)):
-        return f"a list of {len(value)} values" + (f", weights under {found.wrapper!r}" * bool(found.wrapper))
+        return (f"a list of {counted(len(value), 'value')}") + (
+            f", weights under {found.wrapper!r}" * bool(found.wrapper)
+        )
     if not isinstance(value, Mapping) or isinstance(value, Fields):
         return "pickled module"
     meta = value.get("meta")

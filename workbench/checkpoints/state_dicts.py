@@ -11,6 +11,7 @@ from typing import Any
 from workbench.checkpoints.budget import LIMITS, Budget, Limits
 from workbench.checkpoints.pickled_objects import Array, Fields, Inert, tensor_of
 from workbench.checkpoints.tensors import TensorInfo, Unread
+from workbench.core.report import counted
 
 # Prefixes that wrappers add to every name: DataParallel, torch.compile, FSDP, Fabric, Lightning,
 # Sequential(tofp16, net).
@@ -432,7 +433,7 @@ def _listed(value: Any) -> str:
     if isinstance(value, Inert):
         return f"an object of class {value.name}"
     if isinstance(value, (list, tuple)):
-        return f"a list of {len(value)} values"
+        return f"a list of {counted(len(value), 'value')}"
     return f"a value of type {type(value).__name__}"
 
 

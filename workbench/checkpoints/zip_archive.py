@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from workbench.checkpoints.budget import LIMITS, Limits
+from workbench.core.report import counted
 
 _LOCAL = b"PK\x03\x04"
 _ENTRY = b"PK\x01\x02"
@@ -355,8 +356,9 @@ def _entries(path: Path, table: bytes, entries: int, base: int, limits: Limits) 
         at += 46 + n + m + k
     if at != len(table) or len(found) != entries:
         raise ValueError(
-            f"{path.name} is damaged: its table of contents should have {entries} entries in {len(table)} "
-            f"bytes, {len(found)} in {at} bytes can be read; copy or download it again"
+            f"{path.name} is damaged: its table of contents should have "
+            f"{counted(entries, 'entry', 'entries')} in {len(table)} bytes, {len(found)} in {at} bytes can "
+            "be read; copy or download it again"
         )
     return found
 

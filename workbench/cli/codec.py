@@ -16,6 +16,7 @@ from workbench.cli.options import (
     option,
 )
 from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, run_in_job, written
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from workbench.evaluation.codecs import Person, Setup
@@ -119,7 +120,8 @@ def _setups(
         values: list[Any] = list(given or [None])
         if len(values) not in (1, len(sizes)):
             raise ValueError(
-                f"{name}: {len(values)} values for {len(sizes)} --input; expected one for all or each"
+                f"{name}: {counted(len(values), 'value')} for {len(sizes)} --input; expected one for all or "
+                "each"
             )
         columns.append(values if len(values) == len(sizes) else values * len(sizes))
     bins = _pair(simcc_sigma)

@@ -27,6 +27,7 @@ from workbench.cli.options import (
 from workbench.cli.output import Answer, as_columns, check_room, in_job, run_in_job
 from workbench.core.errors import ReadingNote
 from workbench.core.files import sha256_of, write_text
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -287,7 +288,9 @@ def _predicted(
             write_predictions(file, epoch.predictions, report, number, epoch.origin)
         records.append({"epoch": number, "checkpoint": path.name, "checkpoint_sha256": sha256_of(path)})
     if not records:
-        raise ValueError(f"{run}: not one of {len(paths)} checkpoints could be predicted with; see above")
+        raise ValueError(
+            f"{run}: not one of {counted(len(paths), 'checkpoint')} could be predicted with; see above"
+        )
     return records
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import Demo, argument, option
 from workbench.cli.output import Answer
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
@@ -93,7 +94,7 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
 def as_text(facts: Mapping[str, Any]) -> str:
     """The same for a person: what is asked first stands first."""
     from workbench.checkpoints.loading import millions
-    from workbench.core.report import counted, printable
+    from workbench.core.report import printable
 
     files = facts["file"] if isinstance(facts["file"], list) else [facts["file"]]
     size = facts["input_size"]
@@ -144,7 +145,8 @@ def _unread(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if facts["shared"]:
         names = ", ".join(facts["shared"][:3]) + (" ..." if len(facts["shared"]) > 3 else "")
         count = len(facts["shared"])
-        rows.append(("shared", f"{count} tensors hold weights that others hold too, counted once: {names}"))
+        hold = counted(count, "tensor holds", "tensors hold")
+        rows.append(("shared", f"{hold} weights that others hold too, counted once: {names}"))
     if facts["unread"]:
         names = ", ".join(tensor["name"] for tensor in facts["unread"][:3])
         rows.append(("not read", f"{facts['not_read']}: {names}{' ...' if len(facts['unread']) > 3 else ''}"))
@@ -179,7 +181,7 @@ def _metrics(metrics: Mapping[str, float]) -> str:
 def _data_set(meta: Mapping[str, Any]) -> str:
     name = meta.get("dataset_name", "")
     count = meta.get("num_keypoints")
-    return ", ".join(str(t) for t in (name, f"{count} keypoints" if count else "") if t) or (
+    return ", ".join(str(t) for t in (name, counted(count, "keypoint") if count else "") if t) or (
         "described" if meta else ""
     )
 

@@ -15,6 +15,7 @@ import numpy as np
 from workbench.cli.output import check_file, check_room
 from workbench.core import Prediction, Sample, Skeleton
 from workbench.core.geometry import Box
+from workbench.core.report import counted
 from workbench.data.boxes import whole_image
 from workbench.data.images import IMAGE_ENDINGS, ImageReading, common_bits, images_in, read_image, write_image
 from workbench.data.video import VIDEO_ENDINGS, VideoWriter, constant_rate, frames
@@ -166,7 +167,9 @@ class Drawings:
         ending, videos = out.suffix.lower(), [path for path in files if is_video(path)]
         if ending in VIDEO_ENDINGS:
             if len(files) != 1 or not videos:
-                raise ValueError(f"--out {out.name}: expected one video in, got {len(files)} files")
+                raise ValueError(
+                    f"--out {out.name}: expected one video in, got {counted(len(files), 'file')}"
+                )
             rate = constant_rate(files[0], every)
             self._video = self._stack.enter_context(VideoWriter(out, rate))
         elif ending in IMAGE_ENDINGS:

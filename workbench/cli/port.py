@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import Assume, Box, Demo, Device, Image, ImageOptions, Out, argument, option
 from workbench.cli.output import REPORT_ENDINGS, Answer, as_columns, check_file, written
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from workbench.cli.report_output import Subject
@@ -127,5 +128,7 @@ def as_text(report: PortReport) -> str:
     """The summary and the places in the order of computation."""
     lines = [report.summary(), "", *as_columns(report.table())]
     if report.unpaired:
-        lines.append(f"{report.unpaired} modules of A have no counterpart by name in B (--map pairs them)")
+        lines.append(
+            f"{counted(report.unpaired, 'module')} of A have no counterpart by name in B (--map pairs them)"
+        )
     return "\n".join(lines)

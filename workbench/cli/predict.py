@@ -236,8 +236,12 @@ def _text(facts: dict[str, Any]) -> str:
     """One line for each instance, up to twenty, then what was assumed."""
     names = facts["skeleton"]["keypoints"]
     count = len(facts["instances"])
-    found = f"{counted(count, 'instance')} in {counted(facts['pictures'], 'image')}"
-    lines = [f"{facts['model']}: {found}; boxes: {facts['boxes']}"]
+    lines = [
+        (
+            f"{facts['model']}: {counted(count, 'instance')} in {facts['pictures']} pictures; boxes: "
+            f"{facts['boxes']}"
+        )
+    ]
     for one in facts["instances"][:20]:
         frame = f" frame {one['frame']}" if "frame" in one else ""
         box = ", ".join(f"{v:.0f}" for v in one["box"])

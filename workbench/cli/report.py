@@ -24,6 +24,7 @@ from workbench.cli.options import (
 )
 from workbench.cli.output import Answer, check_file, written
 from workbench.core.errors import USER_ERRORS, beside, sentence
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -122,8 +123,8 @@ def _chosen(files: list[Path], most: int) -> tuple[list[Path], list[str]]:
         return paths, []
     chosen = [paths[int(i)] for i in np.linspace(0, len(paths) - 1, most).round()]
     return chosen, [
-        f"{most} of {len(paths)} checkpoints were evaluated ({', '.join(p.name for p in chosen)}); --most "
-        "takes more"
+        f"{most} of {counted(len(paths), 'checkpoint')} were evaluated "
+        f"({', '.join(p.name for p in chosen)}); --most takes more"
     ]
 
 

@@ -20,6 +20,7 @@ from workbench.cli.options import (
     opened,
 )
 from workbench.cli.output import Answer, with_next_steps
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -87,7 +88,8 @@ def command(
     if others:
         findings = (
             *findings,
-            f"{others} results are of other categories and were left out, as --category says",
+            f"{counted(others, 'result is', 'results are')} of other categories and were left out, as "
+            "--category says",
         )
     text = f"{name} on {pose_set.name}: {report.text()}"
     lines = [text, *([""] if findings else []), *(f"finding: {finding}" for finding in findings)]

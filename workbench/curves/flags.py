@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from workbench.core.finding import Finding, Measurement
+from workbench.core.report import counted
 from workbench.curves.mistakes import STANDS_STILL, begun_again, in_order, not_falling, stands_still
 from workbench.curves.pasted import comparable
 from workbench.curves.quantities import is_coco, role_of, scale_of, short
@@ -519,8 +520,8 @@ def _coarse(series: Series) -> list[Finding]:
     return [
         Finding(
             COARSE,
-            f"all values of {name} are multiples of 1/{n}: it is measured on {n} keypoints (or on a "
-            "multiple that always moves together)",
+            f"all values of {name} are multiples of 1/{n}: it is measured on {counted(n, 'keypoint')} (or on "
+            "a multiple that always moves together)",
             f"a change of {1 / n:.3f} is one keypoint; judge by more samples, or by a distance",
             (Measurement("step", 1 / n),),
             severity="remark",

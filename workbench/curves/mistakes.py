@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from workbench.core.finding import Finding, Measurement
+from workbench.core.report import counted
 from workbench.curves.quantities import role_of, scale_of, short
 from workbench.curves.schedule import BEGUN_ANEW, rises
 from workbench.curves.table import Curves, Series
@@ -143,7 +144,8 @@ def not_falling(curves: Curves) -> list[Finding]:
     return [
         Finding(
             NOT_FALLING,
-            f"the training loss {moves} {first:.3g} to {last:.3g} over {len(loss.finite()[1])} rows",
+            f"the training loss {moves} {first:.3g} to {last:.3g} over "
+            f"{counted(len(loss.finite()[1]), 'row')}",
             "overfit one image (`workbench overfit`), whose bisector tells apart: a rate that is too large "
             "or too small, an optimizer without the model's parameters, gradients that are not cleared",
             (Measurement("share by which the loss falls", fall, expected=0.5),),
@@ -177,9 +179,8 @@ def in_order(curves: Curves) -> list[Finding]:
     return [
         Finding(
             IN_ORDER,
-            f"the loss repeats itself in each of {len(whole)} epochs: {explained:.0%} of what it "
-            "varies by beside its "
-            f"trend is the place in the epoch, from {np.exp(shape.min()) - 1:+.0%} to "
+            f"the loss repeats itself in each of {counted(len(whole), 'epoch')}: {explained:.0%} of what it "
+            f"varies by beside its trend is the place in the epoch, from {np.exp(shape.min()) - 1:+.0%} to "
             f"{np.exp(shape.max()) - 1:+.0%}",
             "shuffle the training data: the same batches come at the same place of every epoch",
             (Measurement("variance explained by the place in the epoch", explained, "share"),),

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from workbench.core.report import counted
 from workbench.curves.json_lines import EPOCHS, ITERATIONS
 from workbench.curves.quantities import Split, role_of, short, split_in
 from workbench.curves.rows import NAN, Row, Rows
@@ -150,7 +151,8 @@ def _tables(lines: Sequence[str], source: Source) -> tuple[list[_Table], list[tu
             whole = [(number, row) for number, row in body if len(row) == len(header)]
             if len(whole) < len(body):
                 source.note(
-                    f"{len(body) - len(whole)} rows of a table have another number of cells: left out"
+                    f"{counted(len(body) - len(whole), 'row')} of a table have another number of cells: left "
+                    "out"
                 )
             tables.append((header, whole, list(headings)))
             at = end

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from workbench.core.finding import Finding, Measurement
+from workbench.core.report import counted
 from workbench.curves.quantities import role_of, short
 from workbench.curves.table import Curves, Restart, Series
 
@@ -99,8 +100,8 @@ def warm_up_of_data(images: int, batch: int, iterations: int, epochs: float = ma
     of = f" of {epochs:g}" if math.isfinite(epochs) else ""
     return Finding(
         LONG_WARM_UP,
-        f"{images} images in batches of {batch} are {each} iterations per epoch: a warm-up of {iterations} "
-        f"iterations lasts {length:.0f} epochs{of}",
+        f"{counted(images, 'image')} in batches of {batch} are {counted(each, 'iteration')} per epoch: a "
+        f"warm-up of {iterations} iterations lasts {counted(length, 'epoch', spec='.0f')}{of}",
         "evaluations before its end say nothing about the network; shorten it to a few epochs",
         (Measurement("iterations per epoch", each), Measurement("warm-up", length, "epochs")),
         severity="warning" if mostly else "remark",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core.geometry import Box, checked_box
+from workbench.core.report import counted
 from workbench.data.coco import read_json
 from workbench.data.pose_set import PoseSet
 
@@ -137,8 +138,8 @@ def read_detections(path: Path | str, pose_set: PoseSet) -> list[FoundBox]:
         raise ValueError(f"{path.name}: expected a list of detections, got an empty one")
     if not found:
         raise ValueError(
-            f"{path.name}: none of its {len(entries)} detections is in an image of {pose_set.name},"
-            f" of category {sorted(pose_set.categories)} and of score 0 or more"
+            f"{path.name}: none of its {counted(len(entries), 'detection')} is in an image of "
+            f"{pose_set.name}, of category {sorted(allowed)} and of score {threshold:g} or more"
         )
     return found
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core import ReadingNote, Sample, Skeleton, nearest
+from workbench.core.report import counted
 from workbench.data.coco_dialects import Standard, category_of, part_of, part_skeleton, standard_form
 from workbench.data.coco_entries import entry_name, image_records, instance, plain_visibility, whole
 from workbench.data.image_folders import images_folder
@@ -179,8 +180,8 @@ def _assembled(
             read.append(entry)
     if entries and not any("keypoints" in e for e in entries if isinstance(e, Mapping)):
         raise ValueError(
-            f"{path.name}: expected keypoints, but none of its {len(entries)} annotations has any;"
-            " COCO keeps them in person_keypoints_*.json, boxes alone in instances_*.json"
+            f"{path.name}: expected keypoints, but none of its {counted(len(entries), 'annotation')} has "
+            "any; COCO keeps them in person_keypoints_*.json, boxes alone in instances_*.json"
         )
     notes = [*standard.notes, *_without_keypoints(bare, len(entries), raw["categories"])]
     instances = plain_visibility(instances, notes)
@@ -219,7 +220,7 @@ def _without_keypoints(
     kinds = [f"{names.get(number, number)!s:.60} {count}" for number, count in Counter(bare).most_common(5)]
     more = f" and {len(bare) - 5} more categories" if len(bare) > 5 else ""
     sentence = (
-        f"{sum(bare.values())} of {total} annotations have no keypoints and are left out "
+        f"{sum(bare.values())} of {counted(total, 'annotation')} have no keypoints and are left out "
         f"({', '.join(kinds)}{more})"
     )
     warnings.warn(sentence, ReadingNote, stacklevel=2)
@@ -413,7 +414,7 @@ def episodes(
         named = ", ".join(pose_set.categories[n] for n in numbers[:3])
         raise ValueError(
             f"{pose_set.name}: no episode of {named}: a query and {shots} support need visible keypoints in "
-            f"{shots + 1} different images"
+            f"{counted(shots + 1, 'different image')}"
         )
     random = np.random.default_rng(seed)
     drawn = []
@@ -447,8 +448,8 @@ def read_episodes(
     enough = [s for s in sets if any(len(_by_image(s, n)) > shots for n in s.categories)]
     if not enough:
         raise ValueError(
-            f"{annotations.name}: no category has visible keypoints in {shots + 1} different images, so "
-            "there is no episode"
+            f"{annotations.name}: no category has visible keypoints in "
+            f"{counted(shots + 1, 'different image')}, so there is no episode"
         )
     return tuple(
         episodes(enough[turn % len(enough)], 1, shots=shots, seed=seed + turn)[0] for turn in range(count)

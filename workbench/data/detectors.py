@@ -22,6 +22,8 @@ from workbench.core import NotAvailable, Skeleton
 from workbench.core.geometry import Box
 from workbench.core.onnx_graph import output_names, read_graph, session
 from workbench.core.onnx_graph import outputs as answers
+from workbench.core.onnx_graph import read_graph, session
+from workbench.core.report import counted
 from workbench.data.boxes import without_overlaps
 
 if TYPE_CHECKING:
@@ -180,8 +182,8 @@ def boxes_of_rows(
     count = sum(h * w for h, w, _ in cells)
     if len(rows) != count:
         raise ValueError(
-            f"detector: expected {count} rows for {size[0]} x {size[1]} pixels at strides {STRIDES},"
-            f" got {len(rows)}"
+            f"detector: expected {counted(count, 'row')} for {size[0]} x {size[1]} pixels at strides "
+            f"{STRIDES}, got {len(rows)}"
         )
     centre, extent = rows[:, :2].astype(float), rows[:, 2:4].astype(float)
     if (extent <= 0).any():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core.report import Report
+from workbench.core.report import Report, counted
 from workbench.data.image_lints import image_lints
 from workbench.data.lints import lints
 from workbench.data.pose_set import Instance, PoseSet
@@ -75,17 +75,21 @@ class DataFacts(Report):
     findings: tuple[str, ...]
 
     def summary(self) -> str:
-        kinds = f" in {len(self.categories)} categories" if len(self.categories) > 1 else ""
+        kinds = (
+            f" in {counted(len(self.categories), 'category', 'categories')}"
+            if len(self.categories) > 1
+            else ""
+        )
         count = f"; findings: {len(self.findings)}" if self.findings else ""
         return (
-            f"{self.name}: {self.labelled} of {self.instances} instances{kinds} can be scored,"
-            f" {self.skeleton}, {self.annotated_images} of {self.images} images annotated{count}."
+            f"{self.name}: {self.labelled} of {counted(self.instances, 'instance')}{kinds} can be scored, "
+            f"{self.skeleton}, {self.annotated_images} of {counted(self.images, 'image')} annotated{count}."
         )
 
     def plot(self) -> Figure:
         from workbench.figures import new_figure
 
-        title = f"{self.name}: labelled keypoints of {self.labelled} instances"
+        title = f"{self.name}: labelled keypoints of {counted(self.labelled, 'instance')}"
         figure = new_figure(title, x="share of instances", height=140 + 22 * len(self.keypoints))
         rows = np.arange(len(self.keypoints), dtype=np.float32)
         shares = (("visible", self.visible, "#3d8fdc"), ("hidden", self.hidden, "#d9772b"))

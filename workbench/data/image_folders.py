@@ -15,6 +15,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from workbench.core.files import resolved
+from workbench.core.report import counted
 
 # Folders of a name and the name itself: each end of it is looked up.
 _MOST_PARTS = 64
@@ -103,7 +104,7 @@ def inside(folder: Path, file_name: str, where: str) -> Path:
         raise ValueError(f"{where}: expected a file_name, got one of {len(file_name)} characters")
     whole_name = parts[-1:] if name.anchor else parts
     if len(parts) > _MOST_PARTS:
-        raise ValueError(f"{where}: expected a file_name, got one of {len(parts) - 1} folders")
+        raise ValueError(f"{where}: expected a file_name, got one of {counted(len(parts) - 1, 'folder')}")
     if len(parts) > 1:
         for start in range(len(parts)):
             file = folder.joinpath(*parts[start:])

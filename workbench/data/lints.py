@@ -202,8 +202,8 @@ def _areas(column: _Column) -> _Flagged:
     small = known & (area > 0) & (area < SMALLEST_AREA)
     if small.sum() and small.sum() >= 0.8 * (known & (area > 0)).sum() and (area[small] <= 1).all():
         text = (
-            f"{int(small.sum())} instances have an area of at most 1 square pixel: areas look normalised;"
-            " OKS needs square pixels"
+            f"{counted(int(small.sum()), 'instance has', 'instances have')} an area of at most 1 square "
+            "pixel: areas look normalised; OKS needs square pixels"
         )
         found.append((text, small))
     elif small.any():
@@ -229,9 +229,9 @@ def _out_of_proportion(column: _Column) -> _Flagged:
     if max(of_box, of_pose) >= _LEAST_SHARE and min(of_box, of_pose) <= _MOST_SHARE:
         return []
     text = (
-        f"areas are {of_box:.3g} of their boxes and {of_pose:.3g} of the rectangles around their keypoints"
-        f" (medians over {int(rich.sum())} instances), where .3 to .9 is usual: they are of another unit or"
-        " image size, and OKS is judged by them"
+        f"areas are {of_box:.3g} of their boxes and {of_pose:.3g} of the rectangles around their keypoints "
+        f"(medians over {counted(int(rich.sum()), 'instance')}), where .3 to .9 is usual: they are of "
+        "another unit or image size, and OKS is judged by them"
     )
     return [(text, rich)]
 
@@ -384,8 +384,8 @@ def _boxes(column: _Column, trusted: bool) -> _Flagged:
 
     if unit.mean() >= 0.8:
         text = (
-            f"{int(unit.sum())} boxes lie within 1 pixel: they look normalised to the image size; crops and"
-            " areas need pixels"
+            f"{counted(int(unit.sum()), 'box lies', 'boxes lie')} within 1 pixel: they look normalised to "
+            "the image size; crops and areas need pixels"
         )
         return [(text, rows(np.asarray(unit)))]
     if trusted and (layout := _layout(column, boxed)):

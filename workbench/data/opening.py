@@ -18,6 +18,7 @@ from pathlib import Path
 from workbench.core import ReadingNote, nearest
 from workbench.core.errors import beside
 from workbench.core.files import inner_folder, remove_abandoned_folders, write_text
+from workbench.core.report import counted
 from workbench.data.coco import read_coco
 from workbench.data.coco_dialects import PARTS, WHOLE, part_of
 from workbench.data.images import ImageReading
@@ -146,7 +147,8 @@ def with_skeleton_named(pose_set: PoseSet, name: str | None) -> PoseSet:
         return pose_set
     if len(known) != len(own):
         raise ValueError(
-            f"--skeleton {name}: has {len(known)} keypoints, the annotations of {pose_set.name} {len(own)}"
+            f"--skeleton {name}: has {counted(len(known), 'keypoint')}, the annotations of {pose_set.name} "
+            f"{len(own)}"
         )
     return replace(pose_set, skeleton=known)
 
@@ -170,7 +172,10 @@ def export(pose_set: PoseSet, folder: Path) -> Path:
         raise FileExistsError(f"{target} exists; name another folder, nothing is overwritten")
     absent = pose_set.absent_images()
     if absent:
-        raise FileNotFoundError(f"{pose_set.name}: {len(absent)} images are absent, the first is {absent[0]}")
+        raise FileNotFoundError(
+            f"{pose_set.name}: {counted(len(absent), 'image is', 'images are')} absent, the first is "
+            f"{absent[0]}"
+        )
     names = {number: f"{number:012d}{record.path.suffix}" for number, record in pose_set.images.items()}
     if all(record.path.name == entry.get("file_name") for record, entry in _entries(pose_set)):
         names = {number: record.path.name for number, record in pose_set.images.items()}
@@ -265,8 +270,10 @@ def _read(name: str, folder: Path) -> PoseSet:
 
     found = read_coco(folder / "annotations.json", folder / "images")
     if absent := found.absent_images():
-        raise FileNotFoundError(f"{len(absent)} pictures are absent, the first is {absent[0].name}")
-    return replace(found, name=name, source=f"{DESCRIPTIONS[name]}; version {VERSION} of the drawing code")
+        raise FileNotFoundError(
+            f"{counted(len(absent), 'picture is', 'pictures are')} absent, the first is {absent[0].name}"
+        )
+    return replace(found, name=name, source=f"{DESCRIPTIONS[name]}; drawing {VERSION}")
 
 
 def _draw(scenes: SceneSet, folder: Path, progress: Callable[[int, int], None] | None) -> None:

@@ -15,6 +15,7 @@ from workbench.core import Sample, Skeleton
 from workbench.core.errors import ReadingNote
 from workbench.core.geometry import checked_box
 from workbench.core.job import LruCache
+from workbench.core.report import counted
 from workbench.data.image_folders import is_within, opened_within, outside_sentence
 from workbench.data.images import ImageReading, common_bits, may_have_16_bits, read_image
 
@@ -284,13 +285,16 @@ class PoseSet:
             return ""
         count = len(self.left_out)
         return (
-            f"{count} of {count + len(self.images)} images are missing and were left out with their"
-            f" annotations, the first is {self.left_out[0].name}"
+            f"{count} of {counted(count + len(self.images), 'image')} are missing and were left out with "
+            f"their annotations, the first is {self.left_out[0].name}"
         )
 
     def absent_text(self, missing: Collection[Path]) -> str:
         """How many of the images are missing, and the first, in a few words."""
-        return f"{len(missing)} of {len(self.images)} images are missing, the first is {next(iter(missing))}"
+        return (
+            f"{len(missing)} of {counted(len(self.images), 'image')} are missing, the first is "
+            f"{next(iter(missing))}"
+        )
 
     def absent_images(self) -> tuple[Path, ...]:
         """Image files that the annotations name and that do not exist."""

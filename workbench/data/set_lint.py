@@ -107,12 +107,15 @@ class LintReport(Report):
 
     def summary(self) -> str:
         checked = len(CHECKS) - len(self.not_checked)
-        head = f"{self.name}: {checked} checks of {self.instances} instances in {self.images} images"
+        head = (
+            f"{self.name}: {checked} checks of {counted(self.instances, 'instance')} in "
+            f"{counted(self.images, 'image')}"
+        )
         if not self.found:
             return f"{head} found nothing wrong."
         errors = sum(one.finding.severity == "error" for one in self.found)
         worst = f", {errors} of them errors" if errors else ""
-        count = "1 finding" if len(self.found) == 1 else f"{len(self.found)} findings"
+        count = counted(len(self.found), "finding")
         return f"{head} made {count}{worst}; first: {self.found[0].finding.evidence}."
 
     def text(self) -> str:
@@ -288,8 +291,8 @@ def _mirror(pose_set: PoseSet) -> list[Located]:
             f"{skeleton.keypoints[k]} with {skeleton.keypoints[p]}" for k, p in enumerate(named) if k < p
         )
         text = (
-            "no mirror pairs are known for these keypoints, so nothing can be flipped; their "
-            f"names tell {sum(k < p for k, p in enumerate(named))} pairs"
+            "no mirror pairs are known for these keypoints, so nothing can be flipped; their names tell "
+            f"{counted(sum(k < p for k, p in enumerate(named)), 'pair')}"
         )
         return [Located(Finding("mirror pairs", text, f"Declare {pairs}.", severity="remark"))]
     made = []
@@ -298,8 +301,8 @@ def _mirror(pose_set: PoseSet) -> list[Located]:
         names = skeleton.keypoints
         some = ", ".join(f"{names[k]} with {names[wrong[k]]}" for k in off[:3])
         text = (
-            f"{what} of {len(off)} keypoints are not those that {source}: {some}; mirrored images then "
-            "exchange the wrong keypoints"
+            f"{what} of {counted(len(off), 'keypoint')} are not those that {source}: {some}; mirrored images "
+            "then exchange the wrong keypoints"
         )
         fix = f"Declare flip_indices = {list(right)}."
         made.append(
@@ -343,7 +346,7 @@ def _sigmas(pose_set: PoseSet) -> list[Located]:
     if isinstance(stated, list) and all(isinstance(v, (int, float)) for v in stated):
         given = tuple(float(v) for v in stated)
         if len(given) != len(skeleton):
-            text = f"the file states {len(given)} sigmas for {len(skeleton)} keypoints"
+            text = f"the file states {counted(len(given), 'sigma')} for {counted(len(skeleton), 'keypoint')}"
             made.append(Located(Finding("sigmas", text, "State one sigma for each keypoint.")))
         elif values and not np.allclose(given, values, rtol=0.02, atol=0):
             off = int(np.argmax(np.abs(np.array(given) - values)))
@@ -366,8 +369,8 @@ def _sigmas(pose_set: PoseSet) -> list[Located]:
         k = uneven[0]
         names = skeleton.keypoints
         text = (
-            f"{len(uneven)} pairs have another sigma on the left than on the right: {names[k]} "
-            f"{values[k]:g}, {names[mirror[k]]} {values[mirror[k]]:g}"
+            f"{counted(len(uneven), 'pair has', 'pairs have')} another sigma on the left than on the right: "
+            f"{names[k]} {values[k]:g}, {names[mirror[k]]} {values[mirror[k]]:g}"
         )
         # A published list that is uneven (AnimalPose's) is what others are judged by as well.
         own = bool(stated) or not skeleton.sigmas
@@ -383,7 +386,10 @@ def _repeated(pose_set: PoseSet) -> list[Located]:
     found = repeated_annotations(pose_set)
     if not found:
         return []
-    text = f"{len(found)} annotations have the id, or exactly the keypoints, of another one of their image"
+    text = (
+        f"{counted(len(found), 'annotation has', 'annotations have')} the id, or exactly the keypoints, of "
+        "another one of their image"
+    )
     return [located_at(Finding("repeated poses", text, "Remove the copies."), found)]
 
 
@@ -391,7 +397,9 @@ def _areas(pose_set: PoseSet) -> list[Located]:
     found = [a for a in usual(pose_set) if not np.isfinite(a.area)]
     if not found:
         return []
-    text = f"{len(found)} labelled instances have no area, which OKS needs"
+    text = (
+        f"{counted(len(found), 'labelled instance has', 'labelled instances have')} no area, which OKS needs"
+    )
     fix = "Evaluate with --no-area (.53 of the box, as CrowdPose and AIC do), which makes another AP."
     return [located_at(Finding("annotated areas", text, fix, severity="remark"), found)]
 
@@ -400,7 +408,9 @@ def _counts(pose_set: PoseSet) -> list[Located]:
     found = miscounted(pose_set)
     if not found:
         return []
-    text = f"{len(found)} annotations state a wrong num_keypoints, which pycocotools uses as stated"
+    text = (
+        f"{counted(len(found), 'annotation')} state a wrong num_keypoints, which pycocotools uses as stated"
+    )
     return [
         located_at(
             Finding("counts", text, "Count labelled keypoints (visibility above 0).", severity="warning"),
@@ -415,8 +425,8 @@ def _crowds(pose_set: PoseSet) -> list[Located]:
     if len(found) < max(_LEAST_CROWDS, _MOST_CROWDS * len(labelled)):
         return []
     text = (
-        f"{len(found)} of {len(labelled)} instances with labelled keypoints are called crowds (iscrowd): "
-        "evaluators leave them out, and so does training; COCO's crowds have no keypoints"
+        f"{len(found)} of {counted(len(labelled), 'instance')} with labelled keypoints are called crowds "
+        "(iscrowd): evaluators leave them out, and so does training; COCO's crowds have no keypoints"
     )
     finding = Finding(
         "crowd regions with keypoints", text, "Set iscrowd to 0 for single instances.", severity="warning"

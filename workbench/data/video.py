@@ -375,8 +375,9 @@ def _frames(capture, facts: VideoFacts, path: Path, every: int) -> Iterator[Fram
     # By time: of a variable rate the number of frames is only an estimate. nan compares as nothing missing.
     if lasts - read > max(2 / facts.fps, _MISSING_SHARE * lasts):
         warnings.warn(
-            f"{path.name}: {index} of {facts.count:.0f} frames could be read, {read:.2f} of {lasts:.2f} s:"
-            " the file is truncated or damaged there, and later frames are missing in the result",
+            f"{path.name}: {index} of {counted(facts.count, 'frame', spec='.0f')} could be read, {read:.2f} "
+            f"of {lasts:.2f} s: the file is truncated or damaged there, and later frames are missing in the "
+            "result",
             ReadingNote,
             stacklevel=2,
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core.finding import Finding
+from workbench.core.report import counted
 from workbench.data.lints import Located, located_at, usual, within_a_pixel
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ def _merged_hidden(chosen: Sequence[Instance]) -> list[Located]:
     merged = len(hidden) > 2 * counts.count(1)
     if merged and max(_LEAST_HIDDEN, _SOME_HIDDEN * len(rich)) <= len(hidden) < len(rich):
         text = (
-            f"every labelled keypoint of {len(hidden)} instances has visibility 1, which is `hidden` in COCO,"
-            f" while the other {len(rich) - len(hidden)} have visible ones: as after a merge with a file that"
-            " marks nothing as visible"
+            f"every labelled keypoint of {counted(len(hidden), 'instance')} has visibility 1, which is "
+            f"`hidden` in COCO, while the other {len(rich) - len(hidden)} have visible ones: as after a "
+            "merge with a file that marks nothing as visible"
         )
         fix = "Write 2 for visible keypoints of these instances too."
         return [located_at(Finding("visibility", text, fix, severity="warning"), hidden)]
@@ -75,9 +76,9 @@ def _in_the_middle(pose_set: PoseSet, chosen: Sequence[Instance]) -> list[Locate
         several = sum(number > 1 for number in counts.values())
         if count >= _MIDDLE * labelled and several >= max(_LEAST_HIDDEN, _MIDDLE * len(chosen)):
             text = (
-                f"{count} labelled keypoints of {len(behind)} instances lie exactly in the middle of their "
-                f"{what}, in {several} instances more than one: a place that was clicked for what could not "
-                "be seen"
+                f"{counted(count, 'labelled keypoint')} of {counted(len(behind), 'instance')} lie exactly in "
+                f"the middle of their {what}, in {counted(several, 'instance')} more than one: a place that "
+                "was clicked for what could not be seen"
             )
             fix = "Give these keypoints visibility 0, or 1 with the place where they are."
             made.append(located_at(Finding("visibility", text, fix), behind))
@@ -115,8 +116,9 @@ def _at_one_place(pose_set: PoseSet, chosen: Sequence[Instance]) -> list[Located
         alone = len(held) >= _TIMES * usual_count
         if len(numbers) >= _PLACES and len(names) >= _NAMES and several and alone:
             text = (
-                f"{len(held)} labelled keypoints of {len(numbers)} instances and {len(names)} names lie at "
-                f"exactly one place, ({x:g}, {y:g}) from {what}: a value that stands for what is not labelled"
+                f"{counted(len(held), 'labelled keypoint')} of {counted(len(numbers), 'instance')} and "
+                f"{len(names)} names lie at exactly one place, ({x:g}, {y:g}) from {what}: a value that "
+                "stands for what is not labelled"
             )
             found.append((len(held), -abs(x) - abs(y), text, [chosen[n] for n in sorted(numbers)]))
     if not found:
@@ -135,14 +137,17 @@ def visibility(pose_set: PoseSet) -> list[Located]:
         at = [a for a in chosen if ((a.truth[:, 2] > 0) & (a.truth[:, :2] == value).all(1)).any()]
         if at:
             place, by = f"({value}, {value})", "COCO puts" if value == 0 else "tools put"
-            text = f"{len(at)} instances have labelled keypoints at {place}, where {by} what is not labelled"
+            text = (
+                f"{counted(len(at), 'instance has', 'instances have')} labelled keypoints at {place}, where "
+                f"{by} what is not labelled"
+            )
             fix = f"Give keypoints at {place} visibility 0."
             made.append(located_at(Finding("visibility", text, fix), at))
     placed = [a for a in pose_set.instances if not a.iscrowd and a.truth[:, :2].any()]
     if placed and not chosen:
         text = (
-            f"no keypoint is labelled: all have visibility 0, although those of {len(placed)} instances have "
-            "coordinates"
+            "no keypoint is labelled: all have visibility 0, although those of "
+            f"{counted(len(placed), 'instance')} have coordinates"
         )
         fix = "Write visibility 2 for keypoints that are seen and 1 for hidden ones; 0 is `not labelled`."
         made.append(located_at(Finding("visibility", text, fix), placed))
@@ -167,9 +172,9 @@ def visibility(pose_set: PoseSet) -> list[Located]:
         together = (labelled.T @ labelled)[np.ix_(rates > 0, rates > 0)].all()
         if rates.max() < _SELDOM and middle <= _FEW * len(rates) and together:
             text = (
-                f"no keypoint is labelled in more than {rates.max():.0%} of {len(chosen)} instances, "
-                f"{middle:.0f} of {len(rates)} in the middle one, and none as hidden (visibility 1): as "
-                "after a conversion that kept hidden keypoints alone"
+                f"no keypoint is labelled in more than {rates.max():.0%} of "
+                f"{counted(len(chosen), 'instance')}, {middle:.0f} of {len(rates)} in the middle one, and "
+                "none as hidden (visibility 1): as after a conversion that kept hidden keypoints alone"
             )
             fix = "Compare a picture with its labels; keep keypoints of visibility 1 and of 2."
             made.append(Located(Finding("visibility", text, fix, severity="warning")))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from workbench.core import Codec, nearest
+from workbench.core.report import counted
 from workbench.decoding.decoders import decode
 from workbench.decoding.targets import as_outputs, target
 
@@ -220,7 +221,7 @@ def _bins(input_size: tuple[int, int], split_ratio: float) -> tuple[int, int]:
         H, W = input_size
         raise ValueError(
             f"split ratio {split_ratio:g} does not fit input {W}x{H}: it gives {bins[1]:g} and "
-            f"{bins[0]:g} bins; expected whole numbers of at least 4, as with 2"
+            f"{counted(bins[0], 'bin', spec='g')}; expected whole numbers of at least 4, as with 2"
         )
     return round(bins[0]), round(bins[1])
 

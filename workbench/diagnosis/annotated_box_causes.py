@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from workbench.core import Answers, Batch, PoseModel, Sample
+from workbench.core.report import counted
 from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, RuledOut, Undone
@@ -96,9 +97,10 @@ class Fit:
     def text(self) -> str:
         """What was measured, in one clause."""
         return (
-            f"the centres of {self.instances} boxes lie ({self.offset[0]:+.0f}, {self.offset[1]:+.0f}) "
-            f"pixels from those of their keypoints' extents (x, y; medians, spread {self.spread[0]:.0f} and "
-            f"{self.spread[1]:.0f}), and the extents span {self.span:.2f} of the box{self._cut()}"
+            f"the centres of {counted(self.instances, 'box', 'boxes')} lie ({self.offset[0]:+.0f}, "
+            f"{self.offset[1]:+.0f}) pixels from those of their keypoints' extents (x, y; medians, spread "
+            f"{self.spread[0]:.0f} and {self.spread[1]:.0f}), and the extents span {self.span:.2f} of the "
+            f"box{self._cut()}"
         )
 
     def _cut(self) -> str:

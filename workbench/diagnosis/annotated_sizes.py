@@ -11,6 +11,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect, Finding, Measurement
+from workbench.core.report import counted
 from workbench.data.image_folders import is_within
 from workbench.data.images import image_size, upright_size
 from workbench.data.lints import within_a_pixel
@@ -55,9 +56,10 @@ class Previews:
     def text(self) -> str:
         """What was seen, one clause."""
         return (
-            f"labels of {len(self.rows)} of {self.of} instances lie whole in the upper left corner of "
-            f"1/{self.factor} by 1/{self.factor} of their image, {', '.join(map(str, self.others))} in the "
-            f"other corners of that size: these were made on copies of 1/{self.factor} of the size"
+            f"labels of {len(self.rows)} of {counted(self.of, 'instance')} lie whole in the upper left "
+            f"corner of 1/{self.factor} by 1/{self.factor} of their image, "
+            f"{', '.join(map(str, self.others))} in the other corners of that size: these were made on "
+            f"copies of 1/{self.factor} of the size"
         )
 
 
@@ -156,8 +158,9 @@ class OtherSize(Undone):
 
     def changes(self, case: Case) -> Iterable[Change]:
         if case.evidence().model is None and (other := _other_sizes(case)):
-            yield self.change(
-                f"poses of {len(other)} images scaled to the annotated size",
+            yield Change(
+                self.name,
+                f"poses of {counted(len(other), 'image')} scaled to the annotated size",
                 "poses",
                 lambda found: _scaled(found, other),
                 fix=self._fix(case),
@@ -167,8 +170,8 @@ class OtherSize(Undone):
         other, of = _other_sizes(case), len(case.pose_set().labelled_of_image)
         stored, annotated = next(iter(other.values()))
         return (
-            f"{len(other)} of {of} annotated images have another size than the annotations state, such as "
-            f"{stored[0]}x{stored[1]} for {annotated[0]}x{annotated[1]} pixels (width x height)"
+            f"{len(other)} of {counted(of, 'annotated image')} have another size than the annotations state, "
+            f"such as {stored[0]}x{stored[1]} for {annotated[0]}x{annotated[1]} pixels (width x height)"
         )
 
     def _fix(self, case: Case) -> str:
@@ -180,7 +183,7 @@ class OtherSize(Undone):
         if not other and (turned := _sizes(case)):
             (stored, stated), of = next(iter(turned.values())), len(case.pose_set().labelled_of_image)
             return self.found(
-                f"width and height of {len(turned)} of {of} annotated images are exchanged in the "
+                f"width and height of {len(turned)} of {counted(of, 'annotated image')} are exchanged in the "
                 f"annotations: a file of {stored[0]}x{stored[1]} is stated as {stated[0]}x{stated[1]} pixels",
                 fix="exchange width and height in the list of the images",
                 numbers=(Measurement("images of exchanged sides", len(turned), expected=0.0),),

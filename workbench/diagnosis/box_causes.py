@@ -12,6 +12,7 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.errors import available
 from workbench.core.finding import Measurement
+from workbench.core.report import counted
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.image_id_causes import OtherImages
@@ -167,9 +168,8 @@ class InstancesLeftOut(Cause):
         effect = evidence.without_others([a for a in pose_set.instances if a.annotation_id not in gone])
         share = float(found.missing.mean())
         return self.found(
-            f"{int(found.missing.sum())} of {len(found.missing)} annotated instances have no pose: "
-            f"{found.rule}; "
-            f"without them AP changes by {effect.delta:+.3f}",
+            f"{int(found.missing.sum())} of {counted(len(found.missing), 'annotated instance')} have no "
+            f"pose: {found.rule}; without them AP changes by {effect.delta:+.3f}",
             fix=found.fix,
             numbers=(Measurement("share of instances without a pose", share, expected=0.0),),
             effect=effect,
@@ -219,7 +219,7 @@ def _rules(found: Predictions, pose_set: PoseSet, missing: Bool[np.ndarray, " L"
         if none and of_these[missing].mean() >= FOLLOWS:
             names = ", ".join(str(pose_set.categories.get(c, c)) for c in none)
             yield LeftOut(
-                f"category {names} has {int(of_these.sum())} instances and no result at all",
+                f"category {names} has {counted(int(of_these.sum()), 'instance')} and no result at all",
                 of_these,
                 "predict every category of the annotations, or evaluate on those that were predicted",
             )

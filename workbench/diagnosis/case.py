@@ -14,6 +14,7 @@ from workbench.core import Conditioned, Groups, NotAvailable, PoseModel
 from workbench.core.capabilities import RollsOut
 from workbench.core.errors import USER_ERRORS, available, sentence
 from workbench.core.hooks import count_inputs
+from workbench.core.report import counted
 from workbench.diagnosis.cause import LEVELS, SPENT, Cause, Level, Undone
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Mended, check_keypoints, spread
 from workbench.diagnosis.input_budget import EVALUATIONS
@@ -504,12 +505,14 @@ class Case:
             fits = int(left / max(EVALUATIONS * self._crop_seconds, 1e-6))
             if fits <= len(sample.indices):
                 self.notes.append(
-                    "the budget does not allow the whole set: figures are of "
-                    f"{len(sample.indices)} of {count} instances"
+                    f"the budget does not allow the whole set: figures are of {len(sample.indices)} of "
+                    f"{counted(count, 'instance')}"
                 )
                 return sample
             if fits < count:
-                self.notes.append(f"the budget allows {fits} of {count} instances: figures are of these")
+                self.notes.append(
+                    f"the budget allows {fits} of {counted(count, 'instance')}: figures are of these"
+                )
                 count = fits
         order = self.in_order()[:count]
         whole = Evidence(pose_set, order, sample.model, stepped=self.step, within=sample)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from workbench.core.errors import USER_ERRORS
 from workbench.core.finding import Effect, Finding, Measurement
+from workbench.core.report import counted
 from workbench.diagnosis.candidates import Candidates
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Gain, Stage, gain
 
@@ -257,7 +258,10 @@ class Undone(Cause):
             )
         undoing = f"undoing it ({change.name}) gives {_gain_text(change, best)}"
         if best.open(change) and not apart.chosen:
-            return LeftOpen(f"{undoing}; {best.instances} instances leave it open, more would decide it")
+            return LeftOpen(
+                f"{undoing}; {counted(best.instances, 'instance leaves', 'instances leave')} it open, more "
+                "would decide it"
+            )
         return RuledOut(f"{undoing}: no gain that counts")
 
     def proved(self, case: Case, change: Change, apart: Separated) -> Finding:
@@ -299,7 +303,7 @@ class Undone(Cause):
 
     def seen(self, case: Case, change: Change) -> str:
         """What stands in the files about it; the cause's own words by default."""
-        return f"measured by undoing it on {len(case.separated().evidence.indices)} instances"
+        return f"measured by undoing it on {counted(len(case.separated().evidence.indices), 'instance')}"
 
 
 def _given(change: Change, found: Gain) -> float:

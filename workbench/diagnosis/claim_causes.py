@@ -19,6 +19,7 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect, Measurement
 from workbench.core.geometry import BOX_SHARE
+from workbench.core.report import counted
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.claim_distances import DIAGONAL, distance_figures, torsos
@@ -393,7 +394,7 @@ class Scored:
         labelled_of = (truth.keypoints[..., 2] > 0).sum(1)
         for least in FEWEST_KEYPOINTS:
             if 0 < (few := truth.ids[labelled_of < least]).size < len(truth):
-                name = f"instances of {least} keypoints or more alone"
+                name = f"instances of {counted(least, 'keypoint')} or more alone"
                 yield Departure("instances", name, truth=lambda t, ids=few: t.without(ids.tolist()))
         crowd = truth.crowd & (labelled_of > 0)
         if crowd.any():
@@ -413,7 +414,7 @@ class Scored:
         shares = {round(len(ids) * share) for share in FIRST_SHARES}
         for count in sorted({*FIRST_IMAGES, *shares}):
             if 0 < count < len(ids):
-                name = f"the first {count} of {len(ids)} images alone"
+                name = f"the first {count} of {counted(len(ids), 'image')} alone"
                 yield Departure("instances", name, truth=lambda t, n=count: t.on_images(set(ids[:n])))
 
 
@@ -460,11 +461,11 @@ class ClaimByGrouping(Cause):
         )
         steps, images = _swept_for_claim(case, model)
         total = case.evaluation_size()
-        of_images = f"{total} images"
+        of_images = f"{counted(total, 'image')}"
         own = {
             mirrored: steps.pop(("", mirrored))[1] for mirrored in (False, True) if ("", mirrored) in steps
         }
-        with_it = "with the mirrored pass" + f", estimated from {images} images" * (images < total)
+        with_it = "with the mirrored pass" + f", estimated from {counted(images, 'image')}" * (images < total)
         rules = f"the model's own rules give AP {own[False]:.3f}"
         if True in own:
             rules += f", and {own[True]:.3f} {with_it}"

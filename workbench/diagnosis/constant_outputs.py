@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, Outputs
 from workbench.core.finding import Finding, Measurement
+from workbench.core.report import counted
 from workbench.core.run import evaluating
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut
 from workbench.diagnosis.evidence import Change
@@ -39,10 +40,10 @@ class Collapsed(Cause):
         if varies < CONSTANT and images >= LEAST_IMAGES:
             return self.found(
                 f"outputs hardly depend on the image: they vary by {varies:.1%} of their spread over "
-                f"{images} images",
+                f"{counted(images, 'image')}",
                 fix="check that the input reaches the network and that its weights are those of the file",
             )
-        return RuledOut(f"outputs vary by {varies:.0%} of their spread over {images} images")
+        return RuledOut(f"outputs vary by {varies:.0%} of their spread over {counted(images, 'image')}")
 
     def waits_for(self, finding: Finding, others: Sequence[Finding]) -> str:
         """Features that the condition destroys leave nothing that could vary."""
@@ -127,7 +128,7 @@ class MirroredAlike(Cause):
             return float(np.abs(own - other).mean()) / max(usual, 1e-12)
 
         same, back = apart(mirrored), apart(mirrored[..., ::-1])
-        share_of = f"of what the outputs of {len(own)} images differ by"
+        share_of = f"of what the outputs of {counted(len(own), 'image')} differ by"
         if same < COPIED:
             return self.found(
                 f"an image and its mirror image give the same output: {same:.2%} {share_of}",

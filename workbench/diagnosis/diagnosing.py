@@ -16,6 +16,7 @@ from workbench.core import NotAvailable, PoseModel, Sample
 from workbench.core.errors import USER_ERRORS, available, beside, sentence
 from workbench.core.finding import Finding
 from workbench.core.job import Cancelled, current_checkpoint
+from workbench.core.report import counted
 from workbench.data.opening import check_data_name
 from workbench.diagnosis.candidates import Candidates, of_claim, of_separation, of_symptoms
 from workbench.diagnosis.case import BudgetSpent, Case, Options
@@ -126,8 +127,8 @@ def diagnose(
     left = sum(isinstance(answer, NotTestable) and answer.needs == SPENT for answer in answers.values())
     if left:
         case.notes.append(
-            f"the budget of {wanted.budget:g} s was spent before {left} causes were tested: nothing is known "
-            "of them; give more with --budget"
+            f"the budget of {wanted.budget:g} s was spent before {counted(left, 'cause was', 'causes were')} "
+            "tested: nothing is known of them; give more with --budget"
         )
     report = _report(case, answers, time.monotonic() - started)
     return dataclasses.replace(report, repeat=_repeat(listed, wanted))
@@ -398,7 +399,10 @@ def _subject(case: Case) -> str:
     if checkpoint is None:
         return ""
     identity = checkpoint.identity
-    named = f"{checkpoint.path.name} is {identity} ({checkpoint.format}, {len(checkpoint.tensors)} tensors)"
+    named = (
+        f"{checkpoint.path.name} is {identity} ({checkpoint.format}, "
+        f"{counted(len(checkpoint.tensors), 'tensor')})"
+    )
     return f"{named}; {identity.expected}" if identity.expected else named
 
 

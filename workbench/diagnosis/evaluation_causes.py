@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect, Measurement
+from workbench.core.report import counted
 from workbench.diagnosis.box_causes import LeftOut, left_out
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
@@ -44,18 +45,20 @@ class WrongImages(Cause):
         if (texts := _ids_as_text(case)) is not None:
             number, example = texts
             return self.found(
-                f"the image_id of {number} results is a text, such as {example!r}, and that of the "
-                "annotations a number: pycocotools finds no image of this id, and counts these results for "
-                "nothing; here they are read as numbers",
+                f"the image_id of {counted(number, 'result')} is a text, such as {example!r}, and that of "
+                "the annotations a number: pycocotools finds no image of this id, and counts these results "
+                "for nothing; here they are read as numbers",
                 fix=f"write image_id as the annotations have it: int({example!r})",
             )
         known = np.isin(found.image_id, list(pose_set.images))
         if len(found) == 0 or known.mean() > 1 - FEW:
-            return RuledOut(f"{int(known.sum())} of {len(found)} results are of images of {pose_set.name}")
+            return RuledOut(
+                f"{int(known.sum())} of {counted(len(found), 'result')} are of images of {pose_set.name}"
+            )
         first = int(found.image_id[~known][0])
         evidence = (
-            f"{int((~known).sum())} of {len(found)} results are of images that {pose_set.name} does not "
-            f"list, such as {first}: they count for nothing"
+            f"{int((~known).sum())} of {counted(len(found), 'result')} are of images that {pose_set.name} "
+            f"does not list, such as {first}: they count for nothing"
         )
         effect, severity = None, "error"
         missing = _without_results(case)
@@ -64,7 +67,10 @@ class WrongImages(Cause):
             severity = "warning"
         elif _stand_elsewhere(case):
             figures, effect = _on_those_with_results(case)
-            evidence += f"; {len(missing)} annotated images have no result{figures}"
+            evidence += (
+                f"; {counted(len(missing), 'annotated image has', 'annotated images have')} no "
+                f"result{figures}"
+            )
         return self.found(
             evidence,
             fix="give the annotation file of the images that were predicted, or map the ids as they are in "
@@ -174,28 +180,30 @@ class Subset(Cause):
         annotated, missing = list(case.pose_set().labelled_of_image), _without_results(case)
         seen = len(annotated) - len(missing)
         if seen >= (1 - FEW) * len(annotated):
-            return RuledOut(f"{seen} of {len(annotated)} annotated images have results")
+            return RuledOut(f"{seen} of {counted(len(annotated), 'annotated image')} have results")
         share = seen / len(annotated)
         if not seen:
             return RuledOut("no annotated image has results, which is a cause of its own")
         if _stand_elsewhere(case):
             return RuledOut(
-                f"{len(missing)} annotated images have no result, and as many other ids, which the "
-                "annotations do not list, have some: see 'results of other images'"
+                f"{counted(len(missing), 'annotated image has', 'annotated images have')} no result, and as "
+                "many other ids, which the annotations do not list, have some: see 'results of other images'"
             )
         if (moved := moved_away(case)) >= MOST_OF * len(missing):
             return RuledOut(
-                f"{len(missing)} annotated images have no result under their own id, and results of {moved} "
-                "of them stand under another one: see 'results stand under other images' ids'"
+                f"{counted(len(missing), 'annotated image has', 'annotated images have')} no result under "
+                f"their own id, and results of {moved} of them stand under another one: see 'results stand "
+                "under other images' ids'"
             )
         if (rule := left_out(case)) is not None and _explains(case, rule, missing):
             return RuledOut(
-                f"{len(missing)} annotated images have no result: {rule.rule}; see 'instances without a pose'"
+                f"{counted(len(missing), 'annotated image has', 'annotated images have')} no result: "
+                f"{rule.rule}; see 'instances without a pose'"
             )
         figures, effect = _on_those_with_results(case)
         block = missing == annotated[len(annotated) - len(missing) :]
         return self.found(
-            f"{seen} of {len(annotated)} annotated images have "
+            f"{seen} of {counted(len(annotated), 'annotated image')} have "
             f"results{', the last ones have none' if block else ''}{figures}",
             fix="predict all images of the annotation file, or evaluate on the images that were predicted "
             "and say so",

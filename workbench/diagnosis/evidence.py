@@ -304,8 +304,10 @@ class Evidence:
         sigmas = "" if self.pose_set.skeleton.sigmas else f", {ASSUMED_SIGMAS}"
         count, every = len(self.indices), len(self.pose_set.labelled)
         of = f"{count}" if count == every else f"{count} of {every}"
-        seen = f"{of} annotated {'instance' if of == '1' else 'instances'} on {counted(images, 'image')}"
-        return f"{what}, {self.pose_set.name}, {seen}{sigmas}"
+        return (
+            f"{what}, {self.pose_set.name}, {counted(of, 'annotated instance')} on "
+            f"{counted(images, 'image')}{sigmas}"
+        )
 
     def measure(self, changes: Iterable[Change] = (), rows: tuple[int, ...] | None = None) -> Measured:
         """The poses with some changes, evaluated; computed once for each set of changes.
@@ -558,6 +560,6 @@ def check_keypoints(count: int, pose_set: PoseSet, what: str) -> None:
     """Raise NotAvailable where poses have another number of keypoints than the data set."""
     if count != len(pose_set.skeleton):
         raise NotAvailable(
-            f"{what} has {count} keypoints and {pose_set.name} {len(pose_set.skeleton)}, so they cannot be "
-            "compared; give a set with the same keypoints"
+            f"{what} has {counted(count, 'keypoint')} and {pose_set.name} {len(pose_set.skeleton)}, so they "
+            "cannot be compared; give a set with the same keypoints"
         )

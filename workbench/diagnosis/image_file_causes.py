@@ -11,6 +11,7 @@ import numpy as np
 
 from workbench.core import Answers, Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Sample
 from workbench.core.finding import Finding, Measurement
+from workbench.core.report import counted
 from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.candidates import Candidate, Candidates
 from workbench.diagnosis.case import Case
@@ -353,9 +354,9 @@ class StoredOtherwise(Undone):
                 continue
             names = _files(samples, group.chosen)
             return self.found(
-                f"{len(names)} images of the {len(samples)} instances looked at are {group.text()}; their "
-                f"mean OKS is {own.mean():.3f}, that of the others {rest.mean():.3f} (standard error of the "
-                f"difference {error:.3f}); nothing that was tried gives it back",
+                f"{len(names)} images of the {counted(len(samples), 'instance')} looked at are "
+                f"{group.text()}; their mean OKS is {own.mean():.3f}, that of the others {rest.mean():.3f} "
+                f"(standard error of the difference {error:.3f}); nothing that was tried gives it back",
                 fix=f"look at these files, and write them anew from their sources: {some_files(names)}",
                 numbers=(Measurement("mean OKS of these images", float(own.mean())),),
             )
@@ -502,7 +503,9 @@ class GreyFiles(Cause):
         if bare.all() and (candidates := self._of_all(case, len(samples))):
             return candidates
         if len(names) < LEAST_IMAGES or bare.all():
-            return RuledOut(f"{len(names)} images of the {len(samples)} instances looked at have no colour")
+            return RuledOut(
+                f"{len(names)} images of the {counted(len(samples), 'instance')} looked at have no colour"
+            )
         case.step()
         change = Change("", "without colour", "input", lambda model: Edited(model, lambda s: grey(s.image)))
         rest = _compared(evidence, change, None)[0][~bare]
@@ -516,7 +519,7 @@ class GreyFiles(Cause):
                 rest = np.concatenate([rest, _compared(wider, change, None)[0][~bare_too]])
         error = _error(rest)
         evident = (
-            f"{len(names)} images of the {len(samples)} instances looked at have no colour "
+            f"{len(names)} images of the {counted(len(samples), 'instance')} looked at have no colour "
             f"({some_files(names)}); without colour {len(rest)} others change by mean OKS {rest.mean():+.3f} "
             f"(standard error {error:.3f})"
         )
@@ -534,8 +537,8 @@ class GreyFiles(Cause):
         if share < USES_COLOUR:
             return None
         return Candidates(
-            f"none of the images of {count} instances has colour, and {share:.0%} of the size of the first "
-            "layer's weights is their difference between red, green and blue",
+            f"none of the images of {counted(count, 'instance')} has colour, and {share:.0%} of the size of "
+            "the first layer's weights is their difference between red, green and blue",
             (
                 Candidate(
                     self.name,

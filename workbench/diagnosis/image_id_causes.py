@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core import NotAvailable
+from workbench.core.report import counted
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, Evidence, Measured
@@ -83,7 +84,7 @@ class OtherImages(Undone):
         for found in other_ids(case):
             how = "ids of the best fit"
             if found.shift:
-                of = "" if found.part is None else f" of {found.agreeing} poses"
+                of = "" if found.part is None else f" of {counted(found.agreeing, 'pose')}"
                 how = f"ids{of} moved by {found.shift:+d} in the list of images"
             yield self.change(
                 how,
@@ -99,13 +100,13 @@ class OtherImages(Undone):
         if found.part is not None:
             how = f", most of them {found.shift:+d} in the order of the ids" if found.shift else ""
             return (
-                f"{found.agreeing} of {found.examined} poses fit the annotations of another image and not "
-                f"those of their own{how}: {_some(found.right)}"
+                f"{found.agreeing} of {counted(found.examined, 'pose')} fit the annotations of another image "
+                f"and not those of their own{how}: {_some(found.right)}"
             )
         how = f"all by {found.shift:+d} in the order of the ids" if found.shift else "in no constant order"
         return (
-            f"the poses of {found.agreeing} of {found.examined} images examined fit the annotations of "
-            f"another image better than those of their own, {how}: {_some(found.right)}"
+            f"the poses of {found.agreeing} of {counted(found.examined, 'image')} examined fit the "
+            f"annotations of another image better than those of their own, {how}: {_some(found.right)}"
         )
 
     def test(self, case: Case) -> Answer:
@@ -183,7 +184,8 @@ class OtherPictures(Undone):
         moved = [(a, b) for a, b in right.items() if a != b]
         some = ", ".join(f"those of {images[a].path.name} fit {images[b].path.name}" for a, b in moved[:2])
         return (
-            f"annotations of {len(moved)} of {len(right)} images fit another image than the named one: {some}"
+            f"annotations of {len(moved)} of {counted(len(right), 'image')} fit another image than the named "
+            f"one: {some}"
         )
 
     def test(self, case: Case) -> Answer:

@@ -12,6 +12,7 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.errors import available
 from workbench.core.finding import Effect, Measurement
+from workbench.core.report import counted
 from workbench.diagnosis.annotated_box_causes import line_through
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
@@ -64,18 +65,20 @@ class FixedKeypoint(Cause):
         if fixed and case.evidence().model is not None:
             check_crops(case.evidence())
         if not fixed:
-            return RuledOut(f"each labelled keypoint of {pose_set.name} varies over {poses} poses")
+            return RuledOut(f"each labelled keypoint of {pose_set.name} varies over {counted(poses, 'pose')}")
         names, evidence = pose_set.skeleton.keypoints, case.evidence()
         listed = "; ".join(f"{names[k]} (keypoint {k}, counted from 0) is {fixed[k]}" for k in sorted(fixed))
         chosen = case.separated().chosen
         if chosen and not set(fixed) & set(_fixed_in(evidence.measure(chosen).predictions, pose_set)[0]):
-            return RuledOut(f"{listed} in {poses} poses; it varies once '{chosen[0].cause}' is undone")
+            return RuledOut(
+                f"{listed} in {counted(poses, 'pose')}; it varies once '{chosen[0].cause}' is undone"
+            )
         cost = gain(evidence.measure(), evidence.measure([left_out(fixed)]), with_ap=True)
         effect = Effect("AP", cost.AP, cost.AP_low, cost.AP_high, evidence.protocol())
         which = "it" if len(fixed) == 1 else "them"
         return self.found(
-            f"{listed} in {poses} poses, while the other keypoints vary; evaluated without {which}, AP "
-            f"changes by {effect.text()}",
+            f"{listed} in {counted(poses, 'pose')}, while the other keypoints vary; evaluated without "
+            f"{which}, AP changes by {effect.text()}",
             fix="look at this keypoint's row of the output layer, and at the code that writes it",
             numbers=(Measurement("keypoints that do not vary", len(fixed), expected=0.0),),
             effect=effect,
@@ -95,7 +98,10 @@ def fixed_keypoints(case: Case) -> tuple[dict[int, str], int]:
 def _fixed_in(found: Predictions, pose_set: PoseSet) -> tuple[dict[int, str], int]:
     rows, instances = paired_rows(found, pose_set)
     if len(rows) < LEAST_POSES:
-        raise NotAvailable(f"{len(rows)} poses lie on annotated instances, and {LEAST_POSES} are needed")
+        raise NotAvailable(
+            f"{counted(len(rows), 'pose lies', 'poses lie')} on annotated instances, and {LEAST_POSES} are "
+            "needed"
+        )
     found = found.take(np.array(rows))
     labelled = np.sum([np.asarray(one.truth)[:, 2] > 0 for one in instances], 0) >= LEAST_LABELLED
     fixed: dict[int, str] = {}
@@ -340,7 +346,10 @@ def moved_keypoints(case: Case) -> list[MovedKeypoint]:
         pose_set, found = case.pose_set(), case.evidence().poses()
         rows, instances = paired_rows(found, pose_set)
         if len(rows) < LEAST_SEEN:
-            raise NotAvailable(f"{len(rows)} poses lie on annotated instances, and {LEAST_SEEN} are needed")
+            raise NotAvailable(
+                f"{counted(len(rows), 'pose lies', 'poses lie')} on annotated instances, and {LEAST_SEEN} "
+                "are needed"
+            )
         fixed, _ = fixed_keypoints(case)
         return [
             one

@@ -16,6 +16,7 @@ from workbench.core.capabilities import RollsOut
 from workbench.core.errors import available
 from workbench.core.finding import WITH_FLIP_TEST, Effect, Finding, Measurement
 from workbench.core.hooks import OnceComputed
+from workbench.core.report import counted
 from workbench.diagnosis.case import CLINIC_INSTANCES, Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import spread
@@ -306,7 +307,8 @@ class Grouping(Cause):
             found = [copied, *(one for one in found if not one.cause.startswith("tags "))]
         if not found:
             return RuledOut(
-                f"{len(report.variants)} mistakes undone on {report.images} images, none gives AP back"
+                f"{len(report.variants)} mistakes undone on {counted(report.images, 'image')}, none gives AP "
+                "back"
             )
         return [dataclasses.replace(one, refuted_by=one.refuted_by or self.refuted_by) for one in found]
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect
+from workbench.core.report import counted
 from workbench.diagnosis import exchanged_pairs
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
@@ -50,8 +51,8 @@ class OrderByName(Cause):
         own, theirs = list(map(plain_name, model.keypoints)), list(map(plain_name, pose_set.keypoints))
         if len(own) != len(theirs):
             return self.found(
-                f"the model predicts {len(own)} keypoints ({model.name}), the data set has {len(theirs)} "
-                f"({pose_set.name})",
+                f"the model predicts {counted(len(own), 'keypoint')} ({model.name}), the data set has "
+                f"{len(theirs)} ({pose_set.name})",
                 fix="choose the data set, or the head, that has the same keypoints",
             )
         if case.loaded().model is not case.model():
@@ -60,10 +61,10 @@ class OrderByName(Cause):
             )
         if own == theirs or set(own) != set(theirs):
             same = "in the same order" if own == theirs else "under names of their own"
-            return RuledOut(f"model and data set have {len(own)} keypoints {same}")
+            return RuledOut(f"model and data set have {counted(len(own), 'keypoint')} {same}")
         moved = [k for k in range(len(own)) if own[k] != theirs[k]]
         return self.found(
-            f"{len(moved)} of {len(own)} keypoints stand at another place, number {moved[0]} is "
+            f"{len(moved)} of {counted(len(own), 'keypoint')} stand at another place, number {moved[0]} is "
             f"{model.keypoints[moved[0]]} in the model and {pose_set.keypoints[moved[0]]} in the data set",
             fix=f"reorder the channels by name: order = {[own.index(n) for n in theirs]}",
         )
@@ -153,8 +154,9 @@ class KeypointOrder(Undone):
         names = pose_set.skeleton.keypoints
         listed = ", ".join(f"{names[a]} and {names[b]}" for a, b in pairs.tolist())
         some = ", ".join(map(str, sorted(part.swapped)[:12]))
-        yield self.change(
-            f"{listed} exchanged in {len(part.swapped)} of {part.instances} annotations",
+        yield Change(
+            self.name,
+            f"{listed} exchanged in {len(part.swapped)} of {counted(part.instances, 'annotation')}",
             "labels",
             lambda given: _with_sides(given, part.swapped, order.tolist()),
             fix=f"exchange {listed} in annotations {some}{' ...' if len(part.swapped) > 12 else ''}; look at "
@@ -182,7 +184,7 @@ class KeypointOrder(Undone):
     def seen(self, case: Case, change: Change) -> str:
         moved = change.facts["moved"]
         some = ", ".join(f"{name} is found where {other} is labelled" for other, name in moved[:3])
-        return f"{len(moved)} keypoints are exchanged: {some}"
+        return f"{counted(len(moved), 'keypoint is', 'keypoints are')} exchanged: {some}"
 
     def test(self, case: Case) -> Answer:
         if not case.changes_of(self):
@@ -351,8 +353,9 @@ class SidesInPart(Undone):
         if not sides.certain:
             return
         swapped, total, mirror = sides.swapped, sides.instances, case.pose_set().skeleton.mirror
-        yield self.change(
-            f"left and right exchanged in {len(swapped)} of {total} annotations",
+        yield Change(
+            self.name,
+            f"left and right exchanged in {len(swapped)} of {counted(total, 'annotation')}",
             "labels",
             lambda given: _with_sides(given, swapped, mirror),
             fix=f"exchange left and right in annotations {', '.join(map(str, sorted(swapped)[:12]))}"
@@ -384,7 +387,8 @@ class SidesInPart(Undone):
                 "all over the set: a model that tells sides better would show which labels are exchanged"
             )
         return RuledOut(
-            f"{len(sides.swapped)} of {sides.instances} instances fit only with left and right exchanged"
+            f"{len(sides.swapped)} of {counted(sides.instances, 'instance')} fit only with left and right "
+            "exchanged"
         )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.errors import available
 from workbench.core.finding import Effect, Finding, Measurement
+from workbench.core.report import counted
 from workbench.data.lints import within_a_pixel
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -95,7 +96,8 @@ class Lints(Cause):
         if not found:
             case.pose_set()
             return RuledOut(
-                f"boxes, areas, ids and keypoints of {len(pose_set.labelled)} labelled instances agree"
+                f"boxes, areas, ids and keypoints of {counted(len(pose_set.labelled), 'labelled instance')} "
+                "agree"
             )
         return [self._with_effect(case, self._with_fix(finding)) for finding in _joined(found)]
 
@@ -110,9 +112,9 @@ class Lints(Cause):
                 effect = Effect("AP", back.AP, back.AP_low, back.AP_high, evidence.protocol())
         return Finding(
             MOVED,
-            f"keypoints of at least {len(rows)} of {len(pose_set.labelled)} instances are stated from the "
-            "corner of their box: with x and y of the box added they lie in it, as they stand less than "
-            f"{LOST:.0%} of them",
+            f"keypoints of at least {len(rows)} of {counted(len(pose_set.labelled), 'instance')} are stated "
+            "from the corner of their box: with x and y of the box added they lie in it, as they stand less "
+            f"than {LOST:.0%} of them",
             "add x and y of the box to the keypoints of these instances",
             (Measurement("instances stated from their box", len(rows), expected=0.0),),
             effect=effect,

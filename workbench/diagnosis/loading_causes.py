@@ -14,6 +14,7 @@ from workbench.checkpoints.loading import percent
 from workbench.core import NotAvailable, PartMissing
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.finding import Effect, Measurement
+from workbench.core.report import counted
 from workbench.diagnosis.case import Case, Failed
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import Evidence, gain
@@ -40,7 +41,9 @@ class NotOpened(Cause):
                 raise
             known = explain(str(error))
             return self.found(str(error), fix=known.do if known else "write or download the file again")
-        return RuledOut(f"{checkpoint.format}, {len(checkpoint.tensors)} tensors, {checkpoint.identity}")
+        return RuledOut(
+            f"{checkpoint.format}, {counted(len(checkpoint.tensors), 'tensor')}, {checkpoint.identity}"
+        )
 
 
 class NotRead(Cause):
@@ -229,7 +232,7 @@ def backbone_alone(case: Case) -> str:
     if known is None and not identity.naming:
         return ""
     evidence = "; ".join(identity.evidence) or (known.evidence if known is not None else "")
-    return f"{len(checkpoint.tensors)} tensors, {evidence}"
+    return f"{counted(len(checkpoint.tensors), 'tensor')}, {evidence}"
 
 
 def _with_own_config(case: Case) -> LoadedModel | None:

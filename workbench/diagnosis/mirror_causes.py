@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.finding import Measurement
+from workbench.core.report import counted
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.label_causes import plain_name
@@ -49,8 +50,9 @@ class MirrorPairs(Cause):
         what, skeleton, bad = wrong[0]
         k, partner, named = bad[0]
         return self.found(
-            f"in {what} {len(bad)} keypoints mirror to another than their names say: "
-            f"{skeleton.keypoints[k]} to {skeleton.keypoints[partner]}, not {skeleton.keypoints[named]}",
+            f"in {what} {counted(len(bad), 'keypoint mirrors', 'keypoints mirror')} to another than their "
+            f"names say: {skeleton.keypoints[k]} to {skeleton.keypoints[partner]}, not "
+            f"{skeleton.keypoints[named]}",
             fix="correct the swap entries of the metainfo, or flip_idx of a yaml; flip test and flip "
             f"augmentation use them: {list(mirror_by_names(skeleton.keypoints))}",
             numbers=(Measurement("keypoints with a wrong partner", len(bad), expected=0),),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable
+from workbench.core.report import counted
 from workbench.diagnosis.annotated_box_causes import Fit, fit_of, frames_of, is_moved
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, RuledOut, Undone
@@ -437,8 +438,8 @@ def two_offsets(case: Case, cause: str) -> Iterable[Change]:
     names = [pose_set.images[n].path.name for n, b in zip(amounts, second, strict=True) if b]
     yield Change(
         cause,
-        f"keypoints of {int(second.sum())} images moved by ({u:+.1f}, {v:+.1f}) pixels, of the other "
-        f"{int((~second).sum())} by ({x:+.1f}, {y:+.1f})",
+        f"keypoints of {counted(int(second.sum()), 'image')} moved by ({u:+.1f}, {v:+.1f}) pixels, of the "
+        f"other {int((~second).sum())} by ({x:+.1f}, {y:+.1f})",
         "poses",
         lambda found: with_points(
             found,

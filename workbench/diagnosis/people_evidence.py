@@ -15,8 +15,6 @@ from workbench.core.geometry import apply, inverse
 from workbench.core.hooks import OnceComputed
 from workbench.core.inspector import absent_capability
 from workbench.core.report import counted
-from workbench.core.run import evaluating
-from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, acting
 from workbench.evaluation.predict import predict_people
 from workbench.evaluation.predictions import Predictions
@@ -61,9 +59,11 @@ class PeopleEvidence(Evidence):
 
     def protocol(self) -> str:
         """By which rules everything here is measured, in one line."""
-        people = counted(len(self.indices), "annotated person", "annotated people")
-        images = counted(len(self.image_ids), "image")
-        return f"whole images, no flip, {self.pose_set.name}, {people} on {images}"
+        people = (
+            f"{counted(len(self.indices), 'annotated person', 'annotated people')} on "
+            f"{counted(len(self.image_ids), 'image')}"
+        )
+        return f"whole images, no flip, {self.pose_set.name}, {people}"
 
     def poses(self, changes: Sequence[Change] = (), rows: Sequence[int] | None = None) -> Predictions:
         """Everybody that is found, with some changes.

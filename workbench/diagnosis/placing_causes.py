@@ -11,6 +11,7 @@ import numpy as np
 
 from workbench.core import Answers, Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Prediction
 from workbench.core.geometry import apply
+from workbench.core.report import counted
 from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.annotated_box_causes import line_through
 from workbench.diagnosis.case import Case
@@ -58,8 +59,9 @@ class AxesExchanged(Undone):
         evidence = case.evidence()
         if evidence.model is None:
             some = exchanged_images(evidence.poses(), case.pose_set())
-            where = f"the poses of {len(some)} of {len(case.pose_set().images)} images"
-            yield self.change(
+            where = f"the poses of {len(some)} of {counted(len(case.pose_set().images), 'image')}"
+            yield Change(
+                self.name,
                 f"x and y exchanged in {where}" if some else "x and y of every keypoint exchanged",
                 "poses",
                 lambda found: _exchanged(found, some),
@@ -187,8 +189,10 @@ class SplitRatio(Undone):
                 f"split ratio {ratio:g}",
                 "outputs",
                 lambda model, other=other: Recoded(model, other),
-                fix=f"simcc_split_ratio={ratio:g}: {outputs.simcc[0].shape[-1]} bins for "
-                f"{codec.input_size[1]} pixels",
+                fix=(
+                    f"simcc_split_ratio={ratio:g}: {counted(outputs.simcc[0].shape[-1], 'bin')} for "
+                    f"{codec.input_size[1]} pixels"
+                ),
             )
 
     def seen(self, case: Case, change: Change) -> str:
@@ -196,9 +200,8 @@ class SplitRatio(Undone):
         outputs = case.evidence().forwards()[0].outputs
         assert outputs.simcc is not None
         return (
-            f"the codec says {codec.split_ratio:g} bins per pixel, the network gives "
-            f"{outputs.simcc[0].shape[-1]} bins "
-            f"for {codec.input_size[1]} pixels"
+            f"the codec says {counted(codec.split_ratio, 'bin', spec='g')} per pixel, the network gives "
+            f"{counted(outputs.simcc[0].shape[-1], 'bin')} for {codec.input_size[1]} pixels"
         )
 
 
@@ -301,7 +304,7 @@ class Placing(Undone):
         if some:
             yield self.change(
                 f"keypoints times ({factor[0]:.3g}, {factor[1]:.3g}) in the poses of {len(some)} of "
-                f"{len(case.pose_set().labelled_of_image)} images",
+                f"{counted(len(case.pose_set().labelled_of_image), 'image')}",
                 "poses",
                 lambda found: _scaled(found, some, factor),
                 fix="write pixels of each picture's own size: these were predicted on pictures, or with a "

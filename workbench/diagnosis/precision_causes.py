@@ -10,6 +10,7 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.errors import available
 from workbench.core.finding import Measurement
+from workbench.core.report import counted
 from workbench.curves.quantities import role_of, short
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -108,7 +109,8 @@ class LossScaled(Cause):
         same = float(np.median(np.abs(ratio / factor - 1))) if factor else 1.0
         if abs(factor - 1) < NOT_ONE or same > SAME_FACTOR:
             return RuledOut(
-                f"the loss is {factor:.3g} times the sum of its parts (median of {len(ratio)} rows)"
+                f"the loss is {factor:.3g} times the sum of its parts (median of "
+                f"{counted(len(ratio), 'row')})"
             )
         return self.found(
             f"the loss is {factor:.3g} times the sum of its parts in every row: one of them is logged with a "

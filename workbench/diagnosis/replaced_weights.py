@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.core import Conditioned, NotAvailable
 from workbench.core.errors import available
 from workbench.core.finding import Finding, Measurement
+from workbench.core.report import counted
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
@@ -81,7 +82,7 @@ class Against(Undone):
         same = {n: t for n, t in states.items() if n in own and own[n].shape == t.shape}
         if len(same) < MANY * len(own):
             raise NotAvailable(
-                f"{other.path.name} is of another network: {len(same)} of {len(own)} tensors fit"
+                f"{other.path.name} is of another network: {len(same)} of {counted(len(own), 'tensor')} fit"
             )
         parts = sorted({name.partition(".")[0] for name in same})
         parts += [one.part for one in _out_of_proportion(changed_parts(case, case.checkpoint(), other))]
@@ -188,8 +189,11 @@ class DisturbedPart(Undone):
             least=0.03,
             shown=True,
             facts={
-                "told": f"{len(pruned)} of {len(shares)} tensors hold zeros all over, {most:.0%} of "
-                f"{max(pruned, key=lambda name: shares[name])}, as pruning leaves them and training does not"
+                "told": (
+                    f"{len(pruned)} of {counted(len(shares), 'tensor')} hold zeros all over, {most:.0%} of "
+                    f"{max(pruned, key=lambda name: shares[name])}, as pruning leaves them and training does "
+                    "not"
+                )
             },
         )
 
@@ -463,14 +467,15 @@ class OfEarlierEpoch(Cause):
         moved = moved_back(case)
         if not moved:
             return RuledOut(
-                f"none of {len(equal)} parts is that of one of {len(earlier)} earlier epochs alone"
+                f"none of {counted(len(equal), 'part')} is that of one of {len(earlier)} earlier epochs alone"
             )
         parts, newest = sorted(moved), earlier[-1]
         listed = ", ".join(f"{part} of {earlier[moved[part][-1]].path.name}" for part in parts[:3])
         stale = [part for part in parts if moved[part][-1] < len(earlier) - 1]
         evidence = (
-            f"weights are identical to those of an earlier epoch in {len(parts)} of {len(equal)} parts "
-            f"({listed}{' ...' if len(parts) > 3 else ''}), while the others changed"
+            f"weights are bit for bit those of an earlier epoch in {len(parts)} of "
+            f"{counted(len(equal), 'part')} ({listed}{' ...' if len(parts) > 3 else ''}), while the others "
+            "moved on"
         )
         fix = "look for what wrote these parts into the file: a merge of files, a partly restored checkpoint"
         if not stale:
@@ -504,8 +509,9 @@ class Quantised(Cause):
             return RuledOut(f"{total} weight matrices hold as many values as trained ones do")
         usual = sorted(levels.values())[len(levels) // 2]
         evidence = (
-            f"{len(levels)} of {total} weight matrices hold at most {max(levels.values())} different values "
-            f"(median {usual}; of one output channel, or of all), {next(iter(levels))} for one"
+            f"{len(levels)} of {total} weight matrices hold at most "
+            f"{counted(max(levels.values()), 'different value')} (median {usual}; of one output channel, or "
+            f"of all), {next(iter(levels))} for one"
         )
         fix = "take the file that the trainer wrote; quantise with calibration or with training that knows it"
         before = next((one for one in reversed(case.earlier()) if self._is_full(one, levels)), None)

@@ -11,6 +11,7 @@ import numpy as np
 from workbench.core import Groups, NotAvailable, PoseModel
 from workbench.core.errors import USER_ERRORS
 from workbench.core.finding import Measurement
+from workbench.core.report import counted
 from workbench.diagnosis.box_causes import SAME_BOX, best_overlap, box_area, extents_stated
 from workbench.diagnosis.case import Case, check_keypoints
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -63,8 +64,8 @@ class OfAnotherModel(Cause):
         away, usual = distance(own, found, pose_set, rows), distance(own, flipped, pose_set, rows)
         best = min(away, distance(flipped, found, pose_set, rows))
         distances = (
-            f"on {len(rows)} instances the file's poses lie {best:.3f} from the checkpoint's, in roots of "
-            f"the instance's area (median), where the flip test moves them by {usual:.3f}"
+            f"on {counted(len(rows), 'instance')} the file's poses lie {best:.3f} from the checkpoint's, in "
+            f"roots of the instance's area (median), where the flip test moves them by {usual:.3f}"
         )
         other = "" if best <= SAME else self._other(case, found, rows)
         if not other and best <= max(APART, MORE_THAN_FLIP * usual):
@@ -189,7 +190,7 @@ class KeypointsHeld(Cause):
         if not seen or lost < LABELLED * held.sum():
             return RuledOut("no coordinate is that of many keypoints")
         return self.found(
-            f"{'; '.join(seen)}, in {int(held.any(1).sum())} of {len(found)} poses; {lost} "
+            f"{'; '.join(seen)}, in {int(held.any(1).sum())} of {counted(len(found), 'pose')}; {lost} "
             "keypoints that are labelled elsewhere in their image get nothing so",
             fix="write the place that the network gives for every keypoint, whatever its score; cut "
             "coordinates at the size of their own image, or not at all",

@@ -11,6 +11,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Finding
+from workbench.core.report import counted
 from workbench.diagnosis.case import Case
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def _by_counts(checkpoint: Checkpoint, logged: Curves, beside: bool) -> LogOrigi
     per_epoch = checkpoint.iteration / checkpoint.epoch
     # The epoch of a row is the one that runs or the last finished one, counted from 0 or 1.
     denied = (iterations > (epochs + 1) * per_epoch) | (iterations < (epochs - 2) * per_epoch)
-    length = f"an epoch has {per_epoch:g} iterations in {checkpoint.path.name}"
+    length = f"an epoch has {counted(per_epoch, 'iteration', spec='g')} in {checkpoint.path.name}"
     if denied.mean() > 0.5:
         return LogOrigin(
             "other",

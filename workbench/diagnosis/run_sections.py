@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.errors import USER_ERRORS, sentence
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, counted, plain
 from workbench.diagnosis.document import body
 from workbench.figures.document import drawn, escaped, rows_html
 
@@ -42,10 +42,13 @@ class EpochsReport(Report):
     def summary(self) -> str:
         known = [row for row in self.rows if row.get("AP") is not None]
         if not known:
-            return f"{len(self.rows)} epochs, none with an AP."
+            return f"{counted(len(self.rows), 'epoch')}, none with an AP."
         best, last = max(known, key=lambda row: row["AP"]), known[-1]
         rest = "" if best is last else f"; the last, epoch {last['epoch']}, has {last['AP']:.3f}"
-        return f"{len(self.rows)} epochs: AP is highest at epoch {best['epoch']}, {best['AP']:.3f}{rest}."
+        return (
+            f"{counted(len(self.rows), 'epoch')}: AP is highest at epoch {best['epoch']}, "
+            f"{best['AP']:.3f}{rest}."
+        )
 
     def plot(self) -> Figure:
         """AP and AR over the epochs."""

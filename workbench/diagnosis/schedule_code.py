@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from workbench.core.python_text import tree_of
+from workbench.core.report import counted
 from workbench.curves.schedule import RESTARTED
 from workbench.diagnosis.loop_code import (
     Fault,
@@ -164,8 +165,8 @@ def _of_scheduler(
     if not inside and epochs and total is not None and total >= OF_BATCHES * epochs:
         yield Fault(
             FEW_STEPS, made.lineno,
-            f"{ast.unparse(made)} has {total:g} steps, and is stepped once an epoch, {epochs:g} times: "
-            "of its schedule the run sees the first steps alone",
+            f"{ast.unparse(made)} has {counted(total, 'step', spec='g')}, and is stepped once an epoch, "
+            f"{epochs:g} times: of its schedule the run sees the first steps alone",
             "step it after every batch, or give it the number of epochs",
         )  # fmt: skip
     elif not inside and epochs is not None and length is not None:
@@ -173,18 +174,19 @@ def _of_scheduler(
         if what == "milestones" and first >= epochs:
             yield Fault(
                 LATE, made.lineno,
-                f"the run has {epochs:g} epochs, and the rate of {name} first falls at {first:g}",
+                f"the run has {counted(epochs, 'epoch', spec='g')}, and the rate of {name} first falls at "
+                f"{first:g}",
                 f"move the milestones to about {epochs * 0.8:.0f} and {epochs * 0.95:.0f}",
             )  # fmt: skip
         if what == "warm-up" and first >= epochs:
-            yield _long_warm_up(made, f"{first:g} epochs", f"{epochs:g}")
+            yield _long_warm_up(made, f"{counted(first, 'epoch', spec='g')}", f"{epochs:g}")
     if inside and epochs and length is not None and length[1] == "warm-up":
         yield from _endless_warm_up(tree, made, length[0], epochs)
     if kind.endswith("_with_warmup") or kind == "get_scheduler":
         warm = number_of(tree, words.get("num_warmup_steps") or next(iter(made.args[1:2]), None))
         steps = number_of(tree, words.get("num_training_steps") or next(iter(made.args[2:3]), None))
         if warm is not None and steps is not None and warm >= steps:
-            yield _long_warm_up(made, f"{warm:g} steps", f"{steps:g}")
+            yield _long_warm_up(made, f"{counted(warm, 'step', spec='g')}", f"{steps:g}")
 
 
 def _endless_warm_up(tree: ast.Module, made: ast.Call, batches: float, epochs: float) -> Iterator[Fault]:
@@ -197,8 +199,9 @@ def _endless_warm_up(tree: ast.Module, made: ast.Call, batches: float, epochs: f
         return
     yield Fault(
         WARM_UP, made.lineno,
-        f"{ast.unparse(made)} warms up for {batches:g} batches, and the run has {epochs:g} epochs: the rate "
-        f"reaches its value only if the set has more than {examples:.0f} examples",
+        f"{ast.unparse(made)} warms up for {counted(batches, 'batch', 'batches', spec='g')}, and the run has "
+        f"{counted(epochs, 'epoch', spec='g')}: the rate reaches its value only if the set has more than "
+        f"{examples:.0f} examples",
         "warm up for about a twentieth of the run",
         severity="warning",
     )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from workbench.core.finding import Finding, Measurement
+from workbench.core.report import counted
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.constant_outputs import check_varying
@@ -99,8 +100,8 @@ def _ranking(cause: Cause, case: Case) -> Answer | None:
     # Of poses of which none is right no order says anything.
     if np.ptp(found.score) == 0 and lost < LEAST_LOST <= best:
         return cause.found(
-            f"all {len(found)} poses have the score {found.score[0]:.3g}, so their order is chance; here "
-            f"that costs little: ranked by true OKS AP would be {best:.3f} instead of "
+            f"all {counted(len(found), 'pose has', 'poses have')} the score {found.score[0]:.3g}, so their "
+            f"order is chance; here that costs little: ranked by true OKS AP would be {best:.3f} instead of "
             f"{measured.figures['AP']:.3f}",
             fix="write the score of each pose, for example the mean of its keypoints' peaks",
             severity="warning",

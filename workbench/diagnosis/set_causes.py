@@ -14,6 +14,7 @@ import numpy as np
 from workbench.core import Answers, Batch, NotAvailable, PoseModel, Sample
 from workbench.core.errors import available
 from workbench.core.finding import Measurement
+from workbench.core.report import counted
 from workbench.core.wrapping import Wrapper
 from workbench.data.facts import repeated_annotations
 from workbench.data.image_folders import is_within
@@ -51,7 +52,9 @@ class RepeatedAnnotations(Cause):
         copies = repeated_annotations(pose_set)
         behind = {id(a) for a in (*copies, *near_duplicates(pose_set, labelled))}
         if not behind:
-            return RuledOut(f"none of {len(labelled)} labelled instances repeats another one of its image")
+            return RuledOut(
+                f"none of {counted(len(labelled), 'labelled instance')} repeats another one of its image"
+            )
         kept = tuple(a for a in pose_set.instances if id(a) not in behind)
         effect = None
         try:
@@ -62,8 +65,8 @@ class RepeatedAnnotations(Cause):
         share = len(behind) / max(len(labelled), 1)
         proved = effect is not None and effect.low > 0
         return self.found(
-            f"{len(behind)} of {len(labelled)} annotations repeat the pose of another one of their image, "
-            f"{len(copies)} of them exactly",
+            f"{len(behind)} of {counted(len(labelled), 'annotation')} repeat the pose of another one of "
+            f"their image, {len(copies)} of them exactly",
             fix="remove the copies: annotations "
             f"{', '.join(str(a.annotation_id) for a in pose_set.instances if id(a) in behind)[:80]}",
             numbers=(Measurement("share of annotations that repeat another", share, expected=0.0),),
@@ -87,13 +90,14 @@ class TrainingImages(Cause):
         leaked &= set(pose_set.labelled_of_image)
         if not leaked:
             return RuledOut(
-                f"none of {total} annotated images is among the {len(train.images)} of {train.name}"
+                f"none of {counted(total, 'annotated image')} is among the {len(train.images)} of "
+                f"{train.name}"
             )
         share = len(leaked) / max(total, 1)
         figures, numbers = _scores_of(case, leaked)
         return self.found(
-            f"{len(leaked)} of {total} annotated images are among the {len(train.images)} training images of "
-            f"{train.name} ({how}){figures}",
+            f"{len(leaked)} of {counted(total, 'annotated image')} are among the "
+            f"{counted(len(train.images), 'training image')} of {train.name} ({how}){figures}",
             fix="leave these images out of the training or of the validation, and evaluate again: the figure "
             "is too good by what was learned by heart",
             numbers=(Measurement("share of validation images in training", share, expected=0.0), *numbers),
@@ -286,16 +290,18 @@ class TurnedImages(Undone):
         total = len(case.pose_set().images)
         facts = {"count": len(turned), "total": total}
         if case.evidence().model is None:
-            yield self.change(
-                f"poses of {len(turned)} images turned as EXIF says", "poses",
+            yield Change(
+                self.name, f"poses of {counted(len(turned), 'image')} turned as EXIF says", "poses",
                 lambda found: _upright(found, turned),
                 fix="read images with their EXIF rotation (cv2.imread does; PIL needs exif_transpose)",
                 facts=facts,
             )  # fmt: skip
             return
         paths = frozenset(str(case.pose_set().images[number].path) for number in turned)
-        yield self.change(
-            f"{len(turned)} images read as they are stored, as they were annotated", "input",
+        yield Change(
+            self.name, (
+                f"{counted(len(turned), 'image')} read as they are stored, as they were annotated"
+            ), "input",
             lambda model: Unturned(model, paths),
             fix="remove the EXIF orientation from these files, or turn their annotations: the two "
             "contradict each other",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from workbench.core import NotAvailable
 from workbench.core.errors import available
 from workbench.core.finding import Measurement
+from workbench.core.report import counted
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.texts import explained
@@ -74,7 +75,7 @@ def _in_checkpoint(message: str, case: Case) -> str:
     width, out = wanted
     named = [name for name, info in checkpoint.tensors.items() if tuple(info.shape) == (out, width)]
     if not named:
-        return f"no layer of {checkpoint.path.name} takes {width} features and gives {out}"
+        return f"no layer of {checkpoint.path.name} takes {counted(width, 'feature')} and gives {out}"
     first = ", ".join(named[:2]) + (f" and {len(named) - 2} more" if len(named) > 2 else "")
     return (
         f"in {checkpoint.path.name} this layer is {first}, [{out}, {width}], so the file is whole and the "

@@ -11,6 +11,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Finding, Measurement
+from workbench.core.report import counted
 from workbench.curves.mistakes import LEAST_FALL, LOSS_ROWS, NOT_FALLING, not_falling, start_and_end
 from workbench.curves.schedule import ENDED_EARLY, LONG_WARM_UP
 from workbench.diagnosis.case import Case
@@ -125,7 +126,7 @@ class NoGradient(Cause):
         if loss is not None and not loss.finite()[1].any():
             return RuledOut("the gradients are 0 because the loss is 0 from the first row on")
         return self.found(
-            f"the gradient norm is 0 in {still:.0%} of {len(norm.finite()[1])} rows",
+            f"the gradient norm is 0 in {still:.0%} of {counted(len(norm.finite()[1]), 'row')}",
             fix="see where outputs are detached, made without gradients, or multiplied by 0 (weight, mask)",
             numbers=(Measurement("share of gradients that are 0", still, expected=0.0),),
         )

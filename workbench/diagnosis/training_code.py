@@ -18,6 +18,7 @@ from pathlib import Path
 from workbench.core import NotAvailable
 from workbench.core.finding import Finding
 from workbench.core.python_text import tree_of
+from workbench.core.report import counted
 from workbench.diagnosis.augmentation_code import faults_of_samples, mirrored_alone, seeded_alike
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -376,9 +377,8 @@ def _wrong_unit(tree: ast.Module, loop: Loop) -> Iterator[Fault]:
         if length is not None and length in epochs and stepped is not None:
             yield Fault(
                 WRONG_UNIT, stepped.lineno,
-                f"{owner} has a length of {length}, the number of epochs, and is stepped after "
-                "every batch: the "
-                f"schedule is over after {length} batches",
+                f"{owner} has a length of {length}, the number of epochs, and is stepped after every batch: "
+                f"the schedule is over after {counted(length, 'batch', 'batches')}",
                 "step it once an epoch, or give it the number of batches of the run",
             )  # fmt: skip
 

@@ -15,6 +15,7 @@ import numpy as np
 from workbench.checkpoints.state_dicts import is_statistic
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect, Finding, Measurement
+from workbench.core.report import counted
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 
@@ -59,9 +60,11 @@ class NotFinite(Cause):
         checkpoint = case.checkpoint()
         bad, total, half = _not_finite(case, checkpoint)
         if not bad:
-            return RuledOut(f"all numbers of {total} tensors are finite")
+            return RuledOut(f"all numbers of {counted(total, 'tensor')} are finite")
         first, number = next(iter(bad.items()))
-        evidence = f"{len(bad)} of {total} tensors hold nan or infinities, {first} {number} of them"
+        evidence = (
+            f"{len(bad)} of {counted(total, 'tensor')} hold nan or infinities, {first} {number} of them"
+        )
         healthy = next((c for c in reversed(case.earlier()) if not _not_finite(case, c)[0]), None)
         if healthy is not None:
             evidence += f"; {healthy.path.name} is finite"
@@ -193,7 +196,8 @@ class NeverLearned(Cause):
             return RuledOut(f"{', '.join(parts)} did not change, as the config says (frozen)")
         if len(still) == len(weights):
             evidence = (
-                f"not one of {len(weights)} weights differs between {before.path.name} and {own.path.name}"
+                f"not one of {counted(len(weights), 'weight')} differs between {before.path.name} and "
+                f"{own.path.name}"
             )
             fix = (
                 "check that the optimizer gets the model's parameters, and that the checkpoint is "
@@ -204,8 +208,8 @@ class NeverLearned(Cause):
         moved = {_part(change.name) for change in weights if not change.equal}
         parts = sorted({".".join(n.split(".")[: 3 if _part(n) in moved else 2]) for n in still})
         evidence = (
-            f"{len(still)} of {len(weights)} weight tensors are identical to those of {before.path.name} "
-            f"({', '.join(parts[:4])}{' ...' if len(parts) > 4 else ''}); all others changed"
+            f"{len(still)} of {counted(len(weights), 'weight')} are bit for bit those of {before.path.name} "
+            f"({', '.join(parts[:4])}{' ...' if len(parts) > 4 else ''}), the others moved"
         )
         return self.found(
             evidence,
@@ -271,17 +275,17 @@ class DeadUnits(Cause):
                 found[name] = dead, units
         if pruned:
             return RuledOut(
-                f"{pruned} of {total} layers hold zeros all over, as pruning leaves them, units as a whole "
-                "among them"
+                f"{pruned} of {counted(total, 'layer')} hold zeros all over, as pruning leaves them, units "
+                "as a whole among them"
             )
         if outputs:
             return self._outputs(outputs, checkpoint)
         if not found:
-            return RuledOut(f"in none of {total} layers a tenth of the units is zero")
+            return RuledOut(f"in none of {counted(total, 'layer')} a tenth of the units is zero")
         name, (dead, units) = max(found.items(), key=lambda item: item[1][0] / item[1][1])
         share = Measurement(f"share of zero units in {name}", dead / units, expected=0.0)
         return self.found(
-            f"{dead} of {units} units of {name} have all weights zero"
+            f"{dead} of {counted(units, 'unit')} of {name} have all weights zero"
             + (f", and units of {len(found) - 1} other layers" if len(found) > 1 else ""),
             fix="take these units from an earlier checkpoint; look for a copy of weights that left them out, "
             "a mask that stayed, or a rate that killed them",
@@ -296,8 +300,8 @@ class DeadUnits(Cause):
         have, what = ("has", "keypoint") if len(rows) == 1 else ("have", "keypoints")
         share = Measurement(f"share of zero units in {name}", len(rows) / units, expected=0.0)
         return self.found(
-            f"{len(rows)} of {units} rows of the output layer {name} {have} all weights zero: {what} "
-            f"{listed}{more} (counted from 0) cannot be found",
+            f"{len(rows)} of {counted(units, 'row')} of the output layer {name} {have} all weights zero: "
+            f"{what} {listed}{more} (counted from 0) cannot be found",
             fix="take these rows from an earlier checkpoint; look for a copy of weights that left them out, "
             "or for a keypoint that no training image has",
             numbers=(share,),
@@ -350,8 +354,8 @@ class StatisticsNotUpdated(Cause):
         if _norm_eval(case):
             return RuledOut("the statistics stand still, as the config says (norm_eval=True)")
         return self.found(
-            f"{len(still)} of {len(names)} running means and variances are identical to those of "
-            f"{before.path.name}, while {len(moved)} of {len(weights)} weights moved",
+            f"{len(still)} of {len(names)} running means and variances are bit for bit those of "
+            f"{before.path.name}, while {len(moved)} of {counted(len(weights), 'weight')} moved",
             fix="put the network into training mode (model.train()) before every epoch, also after a "
             "validation; or estimate the statistics on training images",
             numbers=(Measurement("share of statistics unchanged", len(still) / len(names), expected=0.0),),
@@ -499,7 +503,9 @@ class AveragesExchanged(Cause):
                 interval = gain_of_average(case.loaded(), case.pose_set(), case.chosen())
                 seen = dataclasses.replace(seen, gain=interval)
                 low, high = sorted((-interval.low, -interval.high))
-                effect = Effect("AP", -interval.delta, low, high, f"{len(case.chosen())} instances, no flip")
+                effect = Effect(
+                    "AP", -interval.delta, low, high, f"{counted(len(case.chosen()), 'instance')}, no flip"
+                )
             except NotAvailable:
                 pass
         finding = seen.finding()
@@ -530,7 +536,9 @@ class AveragesExchanged(Cause):
             f"{text}; the model is made of the raw set, and the averaged one beside it gives AP {gain}",
             fix="use the averaged weights of the file, or save this set as the model; a training that "
             "evaluates the average reports figures that the raw set does not reach",
-            effect=Effect("AP", gain.delta, gain.low, gain.high, f"{instances} instances, no flip"),
+            effect=Effect(
+                "AP", gain.delta, gain.low, gain.high, f"{counted(instances, 'instance')}, no flip"
+            ),
             confidence="proved",
             refuted_by="other labelled images on which the raw set is as good as the average",
         )

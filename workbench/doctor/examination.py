@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from workbench.core.files import parse_toml
 from workbench.core.processes import own_imports
+from workbench.core.report import counted
 
 _MATRICES = re.compile(r"mat1 and mat2 shapes cannot be multiplied \((\d+)x(\d+) and (\d+)x(\d+)\)")
 _ARGUMENT = re.compile(r"got an unexpected keyword argument '(\w+)'")
@@ -75,7 +76,7 @@ def _matrices(rows: int, columns: int, width: int, out: int) -> Explanation:
     height = width // columns if columns and width % columns == 0 else 0
     if height < 2 or rows % height:
         cause = (
-            f"{layer} takes {width} features but got {columns}: two parts of different width were "
+            f"{layer} takes {counted(width, 'feature')} but got {columns}: two parts of different width were "
             "combined, such as the backbone of one model size and the head of another, or the input size "
             "differs from the config."
         )
@@ -86,8 +87,9 @@ def _matrices(rows: int, columns: int, width: int, out: int) -> Explanation:
         return Explanation(cause, False, do, "widths of two layers do not match")
     maps = rows // height
     cause = (
-        f"{rows} = {maps}·{height} and {height}·{columns} = {width}: {maps} maps of {height}x{columns} cells "
-        f"reached {layer} without being flattened; torch took the last axis alone ({columns}) as features."
+        f"{rows} = {maps}·{height} and {height}·{columns} = {width}: {counted(maps, 'map')} of "
+        f"{height}x{columns} cells reached {layer} without being flattened; torch took the last axis alone "
+        f"({columns}) as features."
     )
     do = (
         f"Flatten the maps before that layer: x.flatten(2) makes [N, {maps}, {height}, {columns}] into "

@@ -430,7 +430,7 @@ def compare(
     parts = _Parts(2 * count - 1 + (count + 3 if details else 0), progress)
     rules = [None] * len(epochs) if protocols is None else list(protocols)
     if len(rules) != len(epochs):
-        raise ValueError(f"compare: {len(epochs)} epochs and {len(rules)} protocols")
+        raise ValueError(f"compare: {counted(len(epochs), 'epoch')} and {len(rules)} protocols")
     chosen = None if indices is None else list(indices)
     rest = {"area_rule": area_rule, "sigmas": sigmas, "max_dets": max_dets}
     evaluations = [

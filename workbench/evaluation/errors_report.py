@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.core import Skeleton
 from workbench.core.finding import Effect, Finding, Measurement, ranked
-from workbench.core.report import PICTURE, Report, plain
+from workbench.core.report import PICTURE, Report, counted, plain
 from workbench.evaluation.errors import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
@@ -145,11 +145,12 @@ class Errors(Report):
         if not self.judged:
             return (
                 f"AP {self.ap:.3f}: no detection lies on an annotation (OKS .1), {counts[FALSE_POSITIVE]} "
-                f"lie on no instance and {counts[FALSE_NEGATIVE]} instances are missed; check that "
-                "results and annotations are of the same images, in pixels of the whole image"
+                f"lie on nobody and {counted(counts[FALSE_NEGATIVE], 'instance is', 'instances are')} "
+                "missed; check that results and annotations are of the same images, in pixels of the whole "
+                "image"
             )
         shares = ", ".join(f"{WORDS[kind]} {counts[kind] / self.judged:.1%}" for kind in KINDS)
-        text = f"AP {self.ap:.3f}; of {self.judged:,} judged keypoints {shares}"
+        text = f"AP {self.ap:.3f}; of {counted(self.judged, 'judged keypoint', spec=',')} {shares}"
         worst = self._worst()
         if worst is None:
             return f"{text}; no repair would give back {WORTH:g} AP"
@@ -204,11 +205,11 @@ class Errors(Report):
         if kind == FALSE_POSITIVE:
             have, lie = "pose has" if count == 1 else "poses have", "lies" if self.near_misses == 1 else "lie"
             return (
-                f"{count:,} {have} no annotation at OKS .5, of which {self.near_misses:,} {lie} on one at "
-                f"OKS .1; {then} without them"
+                f"{counted(count, 'pose has', 'poses have', spec=',')} no annotation at OKS .5, of which "
+                f"{self.near_misses:,} lie on one at OKS .1; {then} without them"
             )
         if kind != SCORING:
-            of = f"of {self.judged:,} judged keypoints" if kind in KINDS else "instances"
+            of = f"of {counted(self.judged, 'judged keypoint', spec=',')}" if kind in KINDS else "instances"
             return f"{count:,} {of}; {then} without them"
         return (
             f"{then} with scores that follow the OKS, which ranks the poses of all images; in {count:,} "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Skeleton
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, counted, plain
 from workbench.evaluation.ground_truth import AreaRule, GroundTruth
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
 from workbench.evaluation.measures import is_length
@@ -125,7 +125,7 @@ class Evaluation(Report):
         mean_oks = f"OKS {worst['oks']:.3f}, {self.pairing}" if worst else ""
         weakest = f"; weakest keypoint {worst['keypoint']} ({mean_oks})" if worst else ""
         categories = len(self.ap.per_category)
-        mean = f", mean over {categories} categories" if categories > 1 else ""
+        mean = f", mean over {counted(categories, 'category', 'categories')}" if categories > 1 else ""
         warning = (
             "Not a result of the published model, it is only partly loaded: "
             if self.protocol.partly_loaded
@@ -401,7 +401,10 @@ def truth_of(
             f" a pose found; give each annotation an id of its own"
         )
     if len(items) != len(by_id):
-        raise ValueError(f"{pose_set.name}: {len(by_id)} instances, but {len(items)} annotations in its json")
+        raise ValueError(
+            f"{pose_set.name}: {counted(len(by_id), 'instance')}, but {counted(len(items), 'annotation')} in "
+            "its json"
+        )
     keypoints = list(pose_set.skeleton.keypoints)
     categories = [{"id": n, "name": name, "keypoints": keypoints} for n, name in pose_set.categories.items()]
     images = [{"id": number} for number in pose_set.images]

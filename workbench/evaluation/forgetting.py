@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core.report import Report, plain, rows
+from workbench.core.report import Report, counted, plain, rows
 from workbench.evaluation.history import History
 from workbench.evaluation.oks import FOUND
 
@@ -113,8 +113,8 @@ class Forgetting(Report):
         count, ever = len(self.annotation_ids), int((self.forgotten > 0).sum())
         lost = int(((self.forgotten > 0) & ~self.right_last).sum())
         text = (
-            f"{count - self.never} of {count} instances are right (OKS from {self.right:g}) in at least one "
-            f"of {len(self.epochs)} epochs"
+            f"{count - self.never} of {counted(count, 'instance')} are right (OKS from {self.right:g}) in at "
+            f"least one of {counted(len(self.epochs), 'epoch')}"
         )
         if not ever:
             return f"{text}; none is forgotten."
@@ -259,10 +259,13 @@ class HistoryReport(Report):
         name = "AP" if self.figure == "AP" else "mean OKS"
         known = [row for row in self.epochs if row.get(self.figure) is not None]
         if not known:
-            return f"{self.title}: {len(self.epochs)} epochs, and none is compared with annotations."
+            return (
+                f"{self.title}: {counted(len(self.epochs), 'epoch')}, and none is compared with annotations."
+            )
         best, last = max(known, key=lambda row: row[self.figure]), known[-1]
         text = (
-            f"{len(self.epochs)} epochs: {name} is highest at epoch {best['epoch']}, {best[self.figure]:.3f}"
+            f"{counted(len(self.epochs), 'epoch')}: {name} is highest at epoch {best['epoch']}, "
+            f"{best[self.figure]:.3f}"
         )
         if best is not last:
             text += f"; the last, epoch {last['epoch']}, has {last[self.figure]:.3f}"

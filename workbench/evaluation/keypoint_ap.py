@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.core.report import counted
 from workbench.evaluation.ground_truth import GroundTruth
 from workbench.evaluation.oks import oks_of_pairs
 from workbench.evaluation.predictions import Detections
@@ -450,7 +451,7 @@ def _named(stats: Float[np.ndarray, " 10"]) -> dict[str, float]:
 
 def _mismatch(counts: dict[str, int], sigmas: int) -> str:
     listed = " and ".join(f"{name} have {count}" for name, count in counts.items())
-    return f"keypoints: {listed}, and there are {sigmas} sigmas; they must be the same skeleton"
+    return f"keypoints: {listed}, and there are {counted(sigmas, 'sigma')}; they must be the same skeleton"
 
 
 def _check_known(ids: np.ndarray, known: np.ndarray, what: str) -> None:

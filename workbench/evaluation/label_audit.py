@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.finding import Finding, Measurement
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, counted, plain
 from workbench.evaluation.calibration import pairs_of
 from workbench.evaluation.file_runs import FileRun
 from workbench.evaluation.keypoint_ap import AREA_RANGES
@@ -149,11 +149,11 @@ class LabelAudit(Report):
             who += f" (different models by the names of their files: {', '.join(self.titles)})"
         if self.claims:
             text = (
-                f"{who} agree that {len(self.claims)} of {self.annotations} annotations may be wrong: "
-                f"{_counted(self.claims)}. Look at them before you trust an AP."
+                f"{who} agree that {len(self.claims)} of {counted(self.annotations, 'annotation')} may be "
+                f"wrong: {_counted(self.claims)}. Look at them before you trust an AP."
             )
         else:
-            text = f"{who} prove none of {self.annotations} annotations wrong."
+            text = f"{who} prove none of {counted(self.annotations, 'annotation')} wrong."
         if loose := [one for one in self.suspects if not one.claim]:
             text += f" Look at these, nothing is claimed: {_counted(loose)}; {self._why_no_claim(loose)}."
         elif not self.independent:

@@ -12,7 +12,7 @@ import numpy as np
 
 from workbench.core import nearest
 from workbench.core.pck import pck_by_keypoint, pooled_pck
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, counted, plain
 from workbench.evaluation import pck as figures
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
@@ -157,9 +157,14 @@ class Measures(Report):
 
     def summary(self) -> str:
         first = self.rows[0]
-        gone = f"; {self.missing} of {self.labelled} keypoints were not predicted" if self.missing else ""
+        gone = (
+            f"; {self.missing} of {counted(self.labelled, 'keypoint')} were not predicted"
+            if self.missing
+            else ""
+        )
         bare = (
-            f"; {self.without_length} instances lack the length that errors are divided by"
+            f"; {counted(self.without_length, 'instance lacks', 'instances lack')} the length that errors "
+            "are divided by"
             if self.without_length
             else ""
         )

@@ -21,6 +21,7 @@ from workbench.core.errors import ReadingNote
 from workbench.core.flip import no_mirror
 from workbench.core.geometry import checked_box
 from workbench.core.job import Cancelled
+from workbench.core.report import counted
 from workbench.core.run import run
 from workbench.core.wrapping import Wrapper
 from workbench.data.pose_set import check_images
@@ -105,8 +106,8 @@ def forward_passes(
         yield looked
     for text, count in broken.items():
         warnings.warn(
-            f"{text} in {count} of {len(chosen)} images: keypoints that read it are left out there, and the "
-            "rest is grouped",
+            f"{text} in {count} of {counted(len(chosen), 'image')}: keypoints that read it are left out "
+            "there, and the rest is grouped",
             ReadingNote,
             stacklevel=2,
         )
@@ -200,8 +201,8 @@ def category_of(pose_set: PoseSet) -> int:
     categories = used or set(pose_set.categories)
     if len(categories) != 1:
         raise ValueError(
-            f"{pose_set.name} has {len(categories)} categories; a bottom-up model does not say which one it "
-            "found, so name one with --category"
+            f"{pose_set.name} has {counted(len(categories), 'category', 'categories')}; a bottom-up model "
+            "does not say which one it found, so name one with --category"
         )
     return next(iter(categories))
 
@@ -526,7 +527,10 @@ def poses_of(
         ValueError: the rule ``oracle`` without areas or sigmas.
     """
     if len(poses) != len(samples):
-        raise NotAvailable(f"evaluation: {len(poses)} poses for {len(samples)} boxes; one for each is needed")
+        raise NotAvailable(
+            f"evaluation: {counted(len(poses), 'pose')} for {counted(len(samples), 'box', 'boxes')}; one for "
+            "each is needed"
+        )
     scores = np.stack([np.asarray(p.scores, float) for p in poses])
     keypoints = np.stack([np.asarray(p.keypoints, float) for p in poses])
     oks = None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.core.report import counted
 from workbench.evaluation.sweeps.folder import RECORD, read_record
 from workbench.evaluation.sweeps.readings import labelled_rows
 
@@ -96,7 +97,11 @@ def _part(
         return PredictedPart()
     option = "" if limit is None else f" (--limit {limit})"
     return PredictedPart(
-        chosen, f"{len(chosen)} of {len(pose_set.labelled)} instances were predicted{option}; only they count"
+        chosen,
+        (
+            f"{len(chosen)} of {counted(len(pose_set.labelled), 'instance')} were predicted{option}; only "
+            "they count"
+        ),
     )
 
 
@@ -125,6 +130,6 @@ def _images_without(
     if not missing & pose_set.labelled_of_image.keys():
         return ""
     return (
-        f"{len(missing)} of {total} images have no prediction; nothing in the file says that they were left "
-        "out, so their instances count as missed (COCO's rule)"
+        f"{len(missing)} of {counted(total, 'image')} have no prediction; nothing in the file says that they "
+        "were left out, so their instances count as missed (COCO's rule)"
     )

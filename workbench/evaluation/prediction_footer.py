@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.parquet_pages import unfolded_bytes
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -82,8 +83,8 @@ def read_shape(notes: Mapping[bytes, bytes], name: str, rows: int) -> tuple[int,
     N, K = counts
     if rows != N * K or K > MOST_KEYPOINTS:
         raise ValueError(
-            f"{name}: is damaged, or no file of predictions ({rows} rows are no {str(N)[:20]} poses of "
-            f"{str(K)[:20]} keypoints)"
+            f"{name}: is damaged, or no file of predictions ({counted(rows, 'row is', 'rows are')} no "
+            f"{str(N)[:20]} poses of {str(K)[:20]} keypoints)"
         )
     return N, K
 

@@ -120,7 +120,7 @@ class Protocol:
             f"{self.data}: {counted(self.instances, 'instance')}, {counted(self.images, 'image')}"
             if self.data
             else "",
-            f"{self.left_out} missing images left out" if self.left_out else "",
+            f"{counted(self.left_out, 'missing image')} left out" if self.left_out else "",
             f"{self.unseen} of them missed for want of a box with a size" if self.unseen else "",
         ]
         return ", ".join(part for part in parts if part)
@@ -380,8 +380,8 @@ def check_same_keypoints(model: Skeleton, data: Skeleton, name: str) -> None:
     """
     if len(model) != len(data):
         raise ValueError(
-            f"the model predicts {len(model)} keypoints ({model.name}), but {name} is annotated with "
-            f"{len(data)} ({data.name}); choose a data set with the model's keypoints"
+            f"the model predicts {counted(len(model), 'keypoint')} ({model.name}), but {name} is annotated "
+            f"with {len(data)} ({data.name}); choose a data set with the model's keypoints"
         )
     # Skeletons of files with names of their own (or numbers, as ONNX has) can only be counted.
     own = [s for s in (model, data) if s.name.startswith("own-")]

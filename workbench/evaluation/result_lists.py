@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.report import counted
 from workbench.data.coco_dialects import PARTS, WHOLE, flat, keypoints_of_part, part_places
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ def unranked(predictions: Predictions, name: str) -> tuple[str, ...]:
     found = []
     if count > 1 and (score == score[0]).all():
         found.append(
-            f"{name}: all {count} poses have the score {score[0]:g}: their order in the file ranks "
-            "them, and AP depends on it"
+            f"{name}: all {counted(count, 'pose has', 'poses have')} the score {score[0]:g}: their order in "
+            "the file ranks them, and AP depends on it"
         )
     rows = np.column_stack(
         [predictions.image_id, predictions.category_id, predictions.keypoints.reshape(count, -1)]
@@ -59,7 +60,8 @@ def unranked(predictions: Predictions, name: str) -> tuple[str, ...]:
     again = count - len(np.unique(np.nan_to_num(rows, nan=-np.inf), axis=0))
     if again:
         found.append(
-            f"{name}: {again} of {count} poses repeat another one of their image exactly, and count as false"
+            f"{name}: {again} of {counted(count, 'pose')} repeat another one of their image exactly, and "
+            "count as false"
         )
     return tuple(found)
 
@@ -181,7 +183,10 @@ def with_own_annotations(pose_set: PoseSet, predictions: Predictions) -> tuple[P
         taken.add(match.annotation_id)
     without = sum(pose_set.instances[i].annotation_id not in taken for i in pose_set.labelled)
     if without:
-        return predictions, f"{without} of {len(pose_set.labelled)} annotated boxes have no pose in it"
+        return predictions, (
+            f"{without} of {counted(len(pose_set.labelled), 'annotated box', 'annotated boxes')} have no "
+            "pose in it"
+        )
     return replace(predictions, annotation_id=own), ""
 
 

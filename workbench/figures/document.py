@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core.files import sha256_of
 from workbench.core.finding import Finding
-from workbench.core.report import Report, plain, printable
+from workbench.core.report import Report, counted, plain, printable
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -132,7 +132,8 @@ def report_parts(report: Report, heading: str = "", level: int = 2) -> list[str]
     if rows:
         more = f", the first {ROWS}" if len(rows) > ROWS else ""
         parts.append(
-            f"<details><summary>Values ({len(rows):,} rows{more})</summary>{rows_html(rows)}</details>"
+            "<details><summary>Values "
+            f"({counted(len(rows), 'row', spec=',')}{more})</summary>{rows_html(rows)}</details>"
         )
     return parts
 

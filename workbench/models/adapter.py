@@ -47,6 +47,7 @@ from workbench.core import (
 )
 from workbench.core.capabilities import CAPABILITIES
 from workbench.core.errors import errors_of_user_code
+from workbench.core.report import counted
 from workbench.core.wrapping import Wrapper
 from workbench.models.bottom_up import BottomUp
 from workbench.models.conditioning import checked_conditioning, with_current_names
@@ -130,7 +131,9 @@ class OwnModel(Wrapper):
         wrong = [f for f in found if not isinstance(f, Prediction)]
         if wrong or len(found) != len(batch):
             kind = type(wrong[0]).__name__ if wrong else "Prediction"
-            raise ValueError(f"{self.path}: decode gave {len(found)} {kind} for {len(batch)} samples")
+            raise ValueError(
+                f"{self.path}: decode gave {len(found)} {kind} for {counted(len(batch), 'sample')}"
+            )
         return found
 
     def _called(self, method: str, wanted: Any, *arguments: Any, **named: Any) -> Any:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import NotAvailable, PoseModel, Skeleton
+from workbench.core.report import counted
 from workbench.core.wrapping import Wrapper
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def with_skeleton(model: PoseModel, skeleton: Skeleton, because: str) -> PoseMod
     """
     if len(model.skeleton) != len(skeleton):
         raise ValueError(
-            f"skeleton {skeleton.name} has {len(skeleton)} keypoints, the model gives {len(model.skeleton)}"
+            f"skeleton {skeleton.name} has {counted(len(skeleton), 'keypoint')}, the model gives "
+            f"{len(model.skeleton)}"
         )
     fields = {field.name for field in dataclasses.fields(model)} if dataclasses.is_dataclass(model) else set()
     made: Any = model

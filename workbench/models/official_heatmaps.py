@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.checkpoints.remap import OFFICIAL, renamed
 from workbench.checkpoints.state_dicts import common_prefix, is_counter, unwrapped
 from workbench.core import NotAvailable
+from workbench.core.report import counted
 from workbench.models.families import Family
 from workbench.models.opening import Opening
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
@@ -71,7 +72,7 @@ def load(opening: Opening) -> tuple[TopDown, LoadReport]:
     if not checkpoint.dataset_meta and not own_names and len(skeleton) in _PUBLISHED:
         name = _PUBLISHED[len(skeleton)][0]
         skeleton = SKELETONS[name]
-        about_names = f"the file does not name its {len(skeleton)} keypoints: taken for {name}"
+        about_names = f"the file does not name its {counted(len(skeleton), 'keypoint')}: taken for {name}"
     notes = [about_names, about_size]
     if stated.channels:
         bgr = stated.channels == "bgr"
@@ -118,7 +119,9 @@ def _backbone(shapes: Mapping[str, Shape], where: str) -> tuple[dict[str, Any], 
     blocks = _count(shapes, r"backbone\.layer3\.(\d+)\.conv1\.", where)
     depth = _RESNET.get(("backbone.layer3.0.conv3.weight" in shapes, blocks))
     if depth is None:
-        raise NotAvailable(f"{where}: a ResNet with {blocks} blocks in layer3, which no published one has")
+        raise NotAvailable(
+            f"{where}: a ResNet with {counted(blocks, 'block')} in layer3, which no published one has"
+        )
     return {"type": "ResNet", "depth": depth}, _BLUE_FIRST
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from workbench.core import reason
 from workbench.core.files import belongs, read_at_most
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -153,7 +154,7 @@ def _check_size(numbers: Mapping[str, int], name: str, held: int) -> None:
         wanted[f"{numbers['in_features']} to {numbers['out_features']} features"] = size
     for key in ("num_hidden_layers", "n_layers", "n_layer", "num_layers"):
         if numbers.get(key, 0) > _LAYERS:
-            raise ValueError(f"{name} asks for {numbers[key]} layers")
+            raise ValueError(f"{name} asks for {counted(numbers[key], 'layer')}")
     for what, size in wanted.items():
         if size > held:
             raise ValueError(f"{name} asks for {what[:60]}, and the files beside it hold {held} bytes")

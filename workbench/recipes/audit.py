@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core import NotAvailable
 from workbench.core.finding import ranked
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, counted, plain
 from workbench.recipes.comparison import (
     WEIGHTS,
     AuditFinding,
@@ -95,7 +95,7 @@ class AuditReport(Report):
         """Findings by severity and part of the config."""
         from workbench.figures import new_figure
 
-        count = "1 finding" if len(self.findings) == 1 else f"{len(self.findings)} findings"
+        count = counted(len(self.findings), "finding")
         figure = new_figure(f"Audit: {count}, {self.scored()}")
         parts = list(dict.fromkeys((one.field or one.key).split(".")[0] for one in self.findings))
         for severity in WEIGHTS:

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from workbench.core.report import counted
 from workbench.recipes.comparison import AuditFinding, Subject, finding, shown
 from workbench.recipes.values import Decisions, class_name, leaves, look_up, schedulers
 
@@ -259,9 +260,11 @@ def _depth(made: Decisions, rate: float, source: str) -> Iterator[AuditFinding]:
             given,
             layers,
             cause="layer decay for another depth",
-            evidence=f"the backbone has {layers} blocks, layer decay counts {given}: patch embedding at "
-            f"{first:.3g}, last block at {last:.3g} of the peak rate; expected {rate ** (layers + 1):.3g} "
-            f"and {rate:.3g}",
+            evidence=(
+                f"the backbone has {counted(layers, 'block')}, layer decay counts {given}: patch embedding "
+                f"at {first:.3g}, last block at {last:.3g} of the peak rate; expected "
+                f"{rate ** (layers + 1):.3g} and {rate:.3g}"
+            ),
             why="with too few, late blocks train above the peak rate; with too many, everything below it",
             source=f"{source}: scale = rate^(num_layers + 1 - layer id)",
             fix=f"set num_layers to {layers}",

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from workbench.core.report import counted
 from workbench.recipes.comparison import (
     AuditFinding,
     Subject,
@@ -173,7 +174,7 @@ def head_channels(subject: Subject) -> Iterator[AuditFinding]:
         channels,
         keypoints,
         cause="head and data set of two skeletons",
-        evidence=f"the head gives {channels} maps, {said} has {keypoints} keypoints",
+        evidence=f"the head gives {counted(channels, 'map')}, {said} has {counted(keypoints, 'keypoint')}",
         why="targets and outputs do not fit, or maps are read as other keypoints than they were trained for",
         source="mmpose 1.3.2 configs/_base_/datasets",
         fix=f"set out_channels to {keypoints}",
@@ -222,8 +223,10 @@ def mirror_pairs(subject: Subject) -> Iterator[AuditFinding]:
                 swaps[k],
                 partner[k],
                 cause="mirror pairs contradict the names",
-                evidence=f"{len(wrong)} of {len(sided)} keypoints that have a left and a right do not swap "
-                f"with their partner: {names[k]} swaps with {swaps[k] or 'none'}",
+                evidence=(
+                    f"{len(wrong)} of {counted(len(sided), 'keypoint')} that have a left and a right do not "
+                    f"swap with their partner: {names[k]} swaps with {swaps[k] or 'none'}"
+                ),
                 why="flips mirror the picture, and left keypoints keep the names of the left: the network "
                 "learns both sides as one",
                 source="mmpose 1.3.2 configs/_base_/datasets; RandomFlip and flip_test use flip_indices",
@@ -276,7 +279,7 @@ def input_of_head(subject: Subject) -> Iterator[AuditFinding]:
             taken,
             width,
             cause="backbone and head do not fit",
-            evidence=f"the backbone gives {width} channels, the head takes {taken}",
+            evidence=f"the backbone gives {counted(width, 'channel')}, the head takes {taken}",
             why="the first forward pass fails",
             source="mmpose 1.3.2 mmpose/models/backbones; mmpretrain vision_transformer.py, arch_zoo",
             fix=f"set in_channels to {width}, or take the backbone that the head was made for",

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from workbench.core.report import counted
 from workbench.recipes.comparison import AuditFinding, Subject, file_name, finding, other_data, shown
 from workbench.recipes.recipe import Recipe, recipe_names
 from workbench.recipes.recipe import recipe as recipe_of
@@ -67,15 +68,17 @@ def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
         "warning",
         *_rate_key(made, base, float(right)),
         cause="learning rate and batch do not belong together",
-        evidence=f"rate {rate:g}{f', which auto_scale_lr makes {used:g}' if scales else ''}, "
-        f"with {batch:g} samples on each of {subject.devices} devices ({total:g} in all); {recipe.name} "
-        f"uses {expected_rate:g} for {base:g}, which makes {linear:g} for {total:g} by the linear rule"
-        + f", {root:.2g} by the square-root rule that is used for Adam too"
-        * adam,
+        evidence=(
+            f"rate {rate:g}{f', which auto_scale_lr makes {used:g}' if scales else ''}, with "
+            f"{counted(batch, 'sample', spec='g')} on each of {counted(subject.devices, 'device')} "
+            f"({total:g} in all); {recipe.name} uses {expected_rate:g} for {base:g}, which makes {linear:g} "
+            f"for {total:g} by the linear rule"
+        )
+        + f", {root:.2g} by the square-root rule that is used for Adam too" * adam,
         why=f"the rate of a recipe belongs to its total batch: {_LARGE if used > linear else _SMALL}",
         source=f"{recipe.source_of('scaling.base_batch')}; Goyal et al., arXiv 1706.02677",
         fix=", or ".join(fixes),
-        assumption=f"{subject.devices} devices train together (--devices says otherwise)",
+        assumption=f"{counted(subject.devices, 'device')} train together (--devices says otherwise)",
     )
 
 
@@ -112,7 +115,7 @@ def _fixes_of_the_recipes_rate(base: float, switch: bool) -> list[str]:
         base: samples in all.
         switch: the trainer has auto_scale_lr, and it counts the samples right.
     """
-    fixes = [f"train with {base:g} samples in all"]
+    fixes = [f"train with {counted(base, 'sample', spec='g')} in all"]
     if switch:
         fixes.append(
             f"set auto_scale_lr = dict(enable=True, base_batch_size={base:g}), which scales the rate so "
@@ -145,7 +148,10 @@ def schedule_length(subject: Subject) -> Iterator[AuditFinding]:
                 list(entry["milestones"]),
                 None,
                 cause="milestones after the end of the run",
-                evidence=f"the run has {epochs:g} epochs, and the rate is to fall at {shown(late)}",
+                evidence=(
+                    f"the run has {counted(epochs, 'epoch', spec='g')}, and the rate is to fall at "
+                    f"{shown(late)}"
+                ),
                 why="the rate never falls there, and the last epochs, which bring most of the AP, are "
                 "missing",
                 source=source,
@@ -177,7 +183,9 @@ def _early_end(subject: Subject, epochs: float, source: str) -> Iterator[AuditFi
         evidence=f"the {'cosine ends' if cosine else 'last step is'} at epoch {max(ends):g} of {epochs:g}",
         why="the remaining epochs train at the lowest rate",
         source=source,
-        fix=f"set end to {epochs:g} epochs" if cosine else "move the milestones to the end of the run",
+        fix=f"set end to {counted(epochs, 'epoch', spec='g')}"
+        if cosine
+        else "move the milestones to the end of the run",
         field="schedule.decay" if cosine else "schedule.milestones",
     )
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from workbench.core.report import counted
 from workbench.recipes.comparison import AuditFinding, Subject, finding, numbers, shown
 from workbench.recipes.pipeline_rules import steps_of
 from workbench.recipes.values import class_name, look_up
@@ -48,7 +49,9 @@ def schedule_values(subject: Subject) -> Iterator[AuditFinding]:
         yield finding(
             "error", made.key("schedule.milestones"), steps, right,
             cause="milestones after the end of the run",
-            evidence=f"the run has {epochs:g} epochs, and the rate is to fall at {shown(late)}",
+            evidence=(
+                f"the run has {counted(epochs, 'epoch', spec='g')}, and the rate is to fall at {shown(late)}"
+            ),
             why="the rate never falls, and the last epochs, which bring most of the AP, are missing",
             source="the config itself", fix=f"move the milestones to about {shown(right)}",
             field="schedule.milestones",

@@ -18,7 +18,7 @@ import numpy as np
 from workbench.checkpoints.numpy_files import load_npy, load_npz
 from workbench.core import Batch, NotAvailable, Sample, nearest, reason
 from workbench.core.files import replacing
-from workbench.core.report import PICTURE, Report
+from workbench.core.report import PICTURE, Report, counted
 from workbench.figures import SEQUENTIAL, new_figure
 
 if TYPE_CHECKING:
@@ -66,11 +66,13 @@ class TextVectors:
             if count > MOST_NAMES:
                 raise ValueError(f"text {self.name}: {count:,} {name}; at most {MOST_NAMES:,} are read")
             if len(getattr(self, name)) != count or not count:
-                raise ValueError(f"text {self.name}: {len(getattr(self, name))} {name} and {count} vectors")
+                raise ValueError(
+                    f"text {self.name}: {len(getattr(self, name))} {name} and {counted(count, 'vector')}"
+                )
         if len(self.subjects) > 1 and len(self.categories) != len(self.subjects):
             raise ValueError(
-                f"text {self.name}: {len(self.subjects)} subjects and {len(self.categories)} category ids; "
-                "only a single subject goes without"
+                f"text {self.name}: {counted(len(self.subjects), 'subject')} and {len(self.categories)} "
+                "category ids; only a single subject goes without"
             )
 
     def of(self, samples: Sequence[Sample]) -> Float[np.ndarray, "N D2"]:
@@ -196,7 +198,7 @@ def plain_vectors(name: str, subject: Path, keypoints: Path, names: Sequence[str
         arrays.append(np.asarray(found, np.float32))
     if len(arrays[1]) != len(names):
         raise ValueError(
-            f"{keypoints.name}: vectors of {len(arrays[1])} keypoints, the model has {len(names)}"
+            f"{keypoints.name}: vectors of {counted(len(arrays[1]), 'keypoint')}, the model has {len(names)}"
         )
     if arrays[0].ndim == 1:
         return TextVectors(name, "unknown", tuple(names), arrays[1], (subject.stem,), arrays[0][None])
@@ -271,9 +273,9 @@ class Similarity(Report):
         a, b = self._closest()
         alike = int((pairs > ALIKE).sum())
         return (
-            f"{self.text} by {self.encoder}: {alike} of {len(pairs)} pairs of {self.of} have a cosine above "
-            f"{ALIKE:g} (median {np.median(pairs):.2f}); closest: {self.names[a]} and {self.names[b]}, "
-            f"{self.cosines[a, b]:.2f}"
+            f"{self.text} by {self.encoder}: {alike} of {counted(len(pairs), 'pair')} of {self.of} have a "
+            f"cosine above {ALIKE:g} (median {np.median(pairs):.2f}); closest: {self.names[a]} and "
+            f"{self.names[b]}, {self.cosines[a, b]:.2f}"
         )
 
     def table(self) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ import numpy as np
 from workbench.core import Sample, Skeleton
 from workbench.core.finding import Finding
 from workbench.core.geometry import crop_region
-from workbench.core.report import PICTURE, Report
+from workbench.core.report import PICTURE, Report, counted
 from workbench.skeletons import mirror_by_names, spelling
 from workbench.training.albumentations_steps import TRANSFORMS, Results, Step, albumentations_steps
 from workbench.training.augmentation_check import apart_text
@@ -126,10 +126,10 @@ class AugmentationReport(Report):
     def summary(self) -> str:
         f = self.figures()
         text = (
-            f"{self.title}: {len(self.views)} draws, {f['mirrored']:.0%} mirrored, {f['half_body']:.0%} half "
-            f"body, rotation up to {f['largest_rotation']:.0f} degrees, crop x{f['smallest_scale']:.2f} to "
-            f"x{f['largest_scale']:.2f}; {f['keypoints_outside']:.0%} of the labelled keypoints lie outside "
-            f"the input, {f['keypoints_dropped']:.0%} under a dropped patch"
+            f"{self.title}: {counted(len(self.views), 'draw')}, {f['mirrored']:.0%} mirrored, "
+            f"{f['half_body']:.0%} half body, rotation up to {f['largest_rotation']:.0f} degrees, crop "
+            f"x{f['smallest_scale']:.2f} to x{f['largest_scale']:.2f}; {f['keypoints_outside']:.0%} of the "
+            f"labelled keypoints lie outside the input, {f['keypoints_dropped']:.0%} under a dropped patch"
         )
         if left := len(self.left_out):
             text += f"; left out: {left} step{'s' * (left != 1)}"
@@ -226,8 +226,8 @@ def training_views(
             H, W = views[0].image.shape[:2]
             if 3 * H * W * len(samples) * draws > _MOST_BYTES:
                 raise ValueError(
-                    f"{title}: {len(samples) * draws} pictures of {W}x{H} (width x height) take more than "
-                    f"{_MOST_BYTES >> 20} MB; ask for fewer"
+                    f"{title}: {counted(len(samples) * draws, 'picture')} of {W}x{H} (width x height) take "
+                    f"more than {_MOST_BYTES >> 20} MB; ask for fewer"
                 )
     progress(len(views), len(views))
     names = tuple(name for name, _ in steps)

@@ -15,6 +15,7 @@ from workbench.core import Batch, DecodeOptions, Outputs, PoseModel, Sample
 from workbench.core.capabilities import HasObjective
 from workbench.core.geometry import apply, inverse
 from workbench.core.hooks import entering, modes, recording
+from workbench.core.report import counted
 from workbench.training import measures
 from workbench.training.model_state import ModelState
 from workbench.training.objectives import objective_for
@@ -221,8 +222,8 @@ def unlearned_text(gradient: Tensor, labelled: np.ndarray, keypoints: Sequence[s
     names = [keypoints[int(k)] for k in np.flatnonzero(left_out.any(0))]
     listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     return (
-        f"{int(left_out.sum())} of {int(labelled.sum())} labelled keypoints are without loss ({listed}): "
-        "look at how visibility 1 and target weights are handled"
+        f"{int(left_out.sum())} of {counted(int(labelled.sum()), 'labelled keypoint')} are without loss "
+        f"({listed}): look at how visibility 1 and target weights are handled"
     )
 
 
@@ -318,7 +319,7 @@ def reach_text(model: Any, batch: Batch) -> str:
     if not far or 1 - far / labelled >= Expectation().pck:
         return ""
     return (
-        f"{far} of {labelled} labelled keypoints lie outside the crop, where there is no target: "
+        f"{far} of {counted(labelled, 'labelled keypoint')} lie outside the crop, where there is no target: "
         "look at box and padding"
     )
 

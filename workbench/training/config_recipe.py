@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import Codec, NotAvailable, PoseModel
+from workbench.core.report import counted
 from workbench.training.checks import ADAM_EPS, LOST_IN_EPS
 from workbench.training.settings import Settings
 
@@ -71,7 +72,8 @@ def schedule_of(
     epochs, whole, assumed = _length(config, known)
     wrong += _long_warm_ups(known, epochs, whole)
     used.append(
-        f"schedule {' and '.join(type_of(e) for e in known)}, {whole} steps compressed to {steps}{assumed}"
+        f"schedule {' and '.join(type_of(e) for e in known)}, {counted(whole, 'step')} compressed to "
+        f"{steps}{assumed}"
     )
     return {"rates": _rates(known, epochs, whole, steps, base), "warm_up": 0}
 
@@ -405,7 +407,7 @@ def _groups(
     described = (
         f"rates of {', '.join(f'{r:g}' for r in rates)} times" if rates else "weight decay by kind of layer"
     )
-    used.append(f"parameter groups ({described}, {len(found)} tensors)")
+    used.append(f"parameter groups ({described}, {counted(len(found), 'tensor')})")
     return {"groups": found}
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench.core import Batch, DecodeOptions, Outputs, PoseModel, Prediction, Sample, Skeleton
 from workbench.core.hooks import recording
-from workbench.core.report import Report, rows
+from workbench.core.report import Report, counted, rows
 from workbench.decoding.map_statistics import likeness
 from workbench.figures import RUN_COLOURS, SEQUENTIAL
 from workbench.figures.layout import new_figure
@@ -253,7 +253,7 @@ class Distillation(Report):
             hoverinfo="skip",
         )  # fmt: skip
         h = self.features.shape[2]
-        title = f"the stem's first {self.features.shape[1]} channels on the first image"
+        title = f"the stem's first {counted(self.features.shape[1], 'channel')} on the first image"
         figure.update_layout(
             xaxis5={"anchor": "y5", "showticklabels": False, "showgrid": False, "title": {"text": title}},
             yaxis5={
@@ -319,7 +319,7 @@ def distil(
     steps = settings.steps if epochs else 0
     if not 0 <= epochs <= settings.steps:
         raise ValueError(
-            f"distillation: expected 1 to {settings.steps} epochs, as many as steps, got {epochs}"
+            f"distillation: expected 1 to {counted(settings.steps, 'epoch')}, as many as steps, got {epochs}"
         )
     trainer = Trainer(Distilled(student, teacher, foreground), samples, settings, device=device)
     course = _Course(trainer)

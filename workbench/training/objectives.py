@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.core import Codec, Outputs, nearest
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,7 +126,9 @@ def ohkm(outputs: Outputs, target: Target, hardest: int = 8) -> dict[str, Tensor
     """
     given, wanted = _maps(outputs, target)
     if given.shape[1] < hardest:
-        raise ValueError(f"OHKM: expected at least {hardest} keypoints to choose from, got {given.shape[1]}")
+        raise ValueError(
+            f"OHKM: expected at least {counted(hardest, 'keypoint')} to choose from, got {given.shape[1]}"
+        )
     weights = target.weights[..., None, None]
     per_keypoint = ((given * weights - wanted * weights) ** 2).mean((2, 3))
     return {"heatmap": per_keypoint.topk(hardest, 1).values.mean(1).mean()}

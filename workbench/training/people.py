@@ -24,6 +24,7 @@ import numpy as np
 
 from workbench.core import Answers, Batch, Codec, DecodeOptions, Outputs, Prediction, Sample
 from workbench.core.geometry import apply, inverse
+from workbench.core.report import counted
 from workbench.core.wrapping import Wrapper
 from workbench.training.objectives import Target, mse
 
@@ -52,7 +53,7 @@ def push_pull(
     import torch
 
     if len(places) != len(tags):
-        raise ValueError(f"push_pull: expected places for {len(tags)} images, got {len(places)}")
+        raise ValueError(f"push_pull: expected places for {counted(len(tags), 'image')}, got {len(places)}")
     # A zero that depends on the tags: an image without people still has a gradient, which is zero.
     pull = push = tags.sum() * 0
     for maps, people in zip(tags, places, strict=True):

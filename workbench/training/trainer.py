@@ -29,6 +29,7 @@ from workbench.core import (
     reason,
 )
 from workbench.core.capabilities import HasObjective
+from workbench.core.report import counted
 from workbench.training import measures
 from workbench.training.measures import evaluated, finite
 from workbench.training.objectives import Objective, Target, objective_for, target_of
@@ -211,7 +212,7 @@ def checked(model: PoseModel, samples: Sequence[Sample]) -> None:
         if sample.truth is None:
             raise ValueError(f"training: {name} has no annotation to learn from")
         if len(sample.truth) != K:
-            raise ValueError(f"training: {name} has {len(sample.truth)} keypoints, the model {K}")
+            raise ValueError(f"training: {name} has {counted(len(sample.truth), 'keypoint')}, the model {K}")
     if not any((np.asarray(s.truth)[:, 2] > 0).any() for s in samples):
         raise ValueError(
             "training: no keypoint is visible in any of the images, so there is nothing to learn"

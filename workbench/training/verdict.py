@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from workbench.core.finding import Finding
+from workbench.core.report import counted
 
 Outcome = Literal[
     "learned", "loss falls but decoding fails", "train and inference paths disagree", "cannot fit"
@@ -144,8 +145,8 @@ def judge(rows: Sequence[dict[str, Any]], expectation: Expectation | None = None
     when = f" at step {at}" if at != done else ""
     all_steps = f"{done} of {steps}" if done < steps else f"{done}"
     came = (
-        f"PCK {pck:.2f} in evaluation, {pck_train:.2f} in training{when}, loss {first:.3g} -> {last:.3g}"
-        f"{share} after {all_steps} steps"
+        f"PCK {pck:.2f} in evaluation, {pck_train:.2f} in training{when}, loss {first:.3g} -> "
+        f"{last:.3g}{share} after {counted(all_steps, 'step')}"
     )
     return Verdict(outcome, expected_text(expectation, steps or done), came, last, pck, pck_train)
 
@@ -177,7 +178,7 @@ def expected_text(expectation: Expectation, steps: int) -> str:
         expectation: minimum PCK.
         steps: steps allowed.
     """
-    return f"PCK at least {expectation.pck:.2f} in evaluation within {steps} steps"
+    return f"PCK at least {expectation.pck:.2f} in evaluation within {counted(steps, 'step')}"
 
 
 def _number(value: Any) -> float:

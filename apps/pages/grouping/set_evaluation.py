@@ -20,6 +20,7 @@ from workbench.core import Groups, NotAvailable
 from workbench.core.capabilities import GroupingModel
 from workbench.core.inspector import absent_capability
 from workbench.core.job import Job, LruCache, version_of
+from workbench.core.report import counted
 from workbench.inspectors.grouping.replay import MapCache, PictureParams
 
 if TYPE_CHECKING:
@@ -349,7 +350,10 @@ def _about(shown: SetResult, data: str) -> str:
         else f"the first {shown.reached.images} of {shown.of}"
     )
     moved = f" with {shown.moved}" if shown.moved else ""
-    return f"on {part} images of {data}{moved}; changes are relative to the default values; {shown.protocol}"
+    return (
+        f"on {counted(part, 'image')} of {data}{moved}; changes are against the knobs' defaults; "
+        f"{shown.protocol}"
+    )
 
 
 def _why(job: Job | None, data: str) -> str:

@@ -19,6 +19,7 @@ from workbench.core import PoseModel, Sample, Skeleton
 from workbench.core.errors import available
 from workbench.core.files import files_in
 from workbench.core.job import LruCache, version_of
+from workbench.core.report import counted
 from workbench.figures import image_data_uri, keypoint_colours
 
 if TYPE_CHECKING:
@@ -402,10 +403,9 @@ def preview(context: Context, choices: Choices) -> tuple[str, str]:
     count = 0 if sample.truth is None else int((np.asarray(sample.truth)[:, 2] > 0).sum())
     start = f"Start trains {network} from initial weights on {sample.key or choices.where} alone"
     text = (
-        f"{start}, {count} annotated keypoints, for {choices.steps} steps on {choices.device}. A verdict "
-        "then says whether it learned the image; if it did not, the part of the pipeline that prevents it is "
-        "searched."
-        f"{_training(choices)}"
+        f"{start}, {counted(count, 'annotated keypoint')}, for {counted(choices.steps, 'step')} on "
+        f"{choices.device}. A verdict then says whether it learned the image; if it did not, the part of the "
+        f"pipeline that prevents it is searched.{_training(choices)}"
     )
     return text, _picture(sample, skeleton)
 

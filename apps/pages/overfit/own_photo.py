@@ -22,6 +22,7 @@ from apps.pages.subject import clicked_place, next_corners, say_notes
 from apps.server.context import Context
 from workbench.cli import MISTAKES
 from workbench.core import Sample, Skeleton
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -210,8 +211,8 @@ def _of_one_image(content: Any, own: OwnPhoto) -> Any:
     if len(ours) != 1:
         what = "none" if not ours else f"{len(ours)}"
         raise ValueError(
-            f"{own.annotation_name}: {what} of its {len(images)} images is called {own.name}; upload the "
-            "photo under the name that it has there"
+            f"{own.annotation_name}: {what} of its {counted(len(images), 'image')} is called {own.name}; "
+            "upload the photo under the name that it has there"
         )
     entries: list[Any] = []
     for i, entry in enumerate(images):

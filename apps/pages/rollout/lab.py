@@ -22,7 +22,7 @@ from workbench.cli import MISTAKES, sentence
 from workbench.core.capabilities import TakesSupport
 from workbench.core.inspector import Inspector
 from workbench.core.job import Job, JobResults, LruCache
-from workbench.core.report import Report
+from workbench.core.report import Report, counted
 from workbench.inspectors import get
 from workbench.inspectors.sequence.rollout import PckRule
 
@@ -367,7 +367,7 @@ class ScheduleTraining:
             raise NotAvailable("schedules: this network has no buffer 'taught' that counts training steps")
         return self._results.start(
             self.key(state, steps, rate),
-            f"{run.title}: {steps} steps with each schedule",
+            f"{run.title}: {counted(steps, 'step')} with each schedule",
             lambda job: self._train(job, state, steps, rate),
             self._lab.context.settings.device,
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable
+from workbench.core.report import counted
 from workbench.decoding.grouping.assignment import (
     NO_DETECTIONS,
     Detections,
@@ -154,7 +155,7 @@ def checked(heatmaps: Any, tags: Any, settings: GroupingSettings, names: Sequenc
     heatmaps[left_out], tags[broken_tags] = 0, 0
     called = [*names] or [str(k) for k in range(len(heatmaps))]
     gone = [name for name, out in zip(called, left_out.tolist(), strict=True) if out]
-    left = f"{len(gone)} of {len(heatmaps)} keypoints left out ({', '.join(gone)})"
+    left = f"{len(gone)} of {counted(len(heatmaps), 'keypoint')} left out ({', '.join(gone)})"
     note = f"{problem}: {left}, the rest is grouped"
     return Usable(heatmaps, tags, left_out, note)
 
@@ -223,16 +224,19 @@ def _note(
         )
     over = sum(step.outcomes.count("overwrote") for step in steps)
     if over:
-        notes.append(f"{over} detections replaced others, because their first tag values are equal")
+        notes.append(
+            f"{counted(over, 'detection')} replaced others, because their first tag values are equal"
+        )
     dropped = sum(step.outcomes.count("dropped") for step in steps)
     if dropped:
         notes.append(
-            f"{dropped} detections were dropped: the limit of {settings.max_people} people is reached"
+            f"{counted(dropped, 'detection was', 'detections were')} dropped: the limit of "
+            f"{counted(settings.max_people, 'person', 'people')} is reached"
         )
     cut = [step.joint for step in steps if len(step.values) == settings.top_k > 1]
     if cut:
         notes.append(
-            f"{len(cut)} of {len(order)} keypoints reach the limit of {settings.top_k} detections: there may "
-            "be more people"
+            f"{len(cut)} of {counted(len(order), 'keypoint')} reach the limit of "
+            f"{counted(settings.top_k, 'detection')}: there may be more people"
         )
     return "; ".join(notes)

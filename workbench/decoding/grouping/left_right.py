@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core.finding import Finding, Measurement
+from workbench.core.report import counted
 from workbench.core.statistics import finite_median
 
 if TYPE_CHECKING:
@@ -70,8 +71,9 @@ class Pairs:
         else:
             apart = f"were found at one position (median distance {self.distance:.2f} of a person's size)"
         return (
-            f"left/right pairs collapsed: {self.share:.0%} of {self.count} pairs {apart}; the network does "
-            "not distinguish left from right: check that training exchanges labels when it mirrors images"
+            f"left/right pairs collapsed: {self.share:.0%} of {counted(self.count, 'pair')} {apart}; the "
+            "network does not distinguish left from right: check that training exchanges labels when it "
+            "mirrors images"
         )
 
     def finding(self) -> Finding | None:

@@ -16,7 +16,7 @@ import numpy as np
 from workbench.core import Codec, Skeleton
 from workbench.core.geometry import BOX_SHARE, apply, checked_box, crop_region, input_to_image, inverse
 from workbench.core.job import Cancelled
-from workbench.core.report import PICTURE, Report, plain
+from workbench.core.report import PICTURE, Report, counted, plain
 from workbench.core.statistics import finite_mean
 from workbench.decoding.codecs import CODECS, codec_for, encode_decode
 from workbench.evaluation.evaluate import truth_of
@@ -161,7 +161,10 @@ class CodecError:
         (H, W), (h, w) = self.codec.input_size, self.codec.output_size
         if self.codec.kind == "simcc":
             x, y = self.codec.sigma
-            return f"{W}x{H}, {self.codec.split_ratio:g} bins per px, σ {x:.3g}, {y:.3g} bins"
+            return (
+                f"{W}x{H}, {counted(self.codec.split_ratio, 'bin', spec='g')} per px, σ {x:.3g}, "
+                f"{counted(y, 'bin', spec='.3g')}"
+            )
         return f"{W}x{H}, map {w}x{h}, σ {self.codec.sigma[0]:.3g} cells"
 
 
@@ -320,8 +323,8 @@ def _assumption(person: Person, pose_set: PoseSet | None, ids: list[int] | None)
         return person.text()
     images = len(pose_set.images) if ids is None else len(ids)
     return (
-        f"the annotated people of {pose_set.name} ({images} images), their boxes cropped with padding "
-        f"{person.padding:g}, no other error, poses ranked by their OKS"
+        f"the annotated people of {pose_set.name} ({counted(images, 'image')}), their boxes cropped with "
+        f"padding {person.padding:g}, no other error, poses ranked by their OKS"
     )
 
 

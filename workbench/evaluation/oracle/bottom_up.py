@@ -17,6 +17,7 @@ import numpy as np
 from workbench.core import Outputs
 from workbench.core.finding import Finding
 from workbench.core.geometry import apply, inverse
+from workbench.core.report import counted
 from workbench.decoding.grouping import Grouping, group
 from workbench.decoding.grouping.left_right import nearest_people, pairs_of
 from workbench.evaluation import keypoint_ap, protocol_of, truth_of
@@ -78,11 +79,12 @@ class Placing:
     def text(self) -> str:
         """In words."""
         if not self.needed:
-            return f"scale 1 and offset 0 fit {self.keypoints} keypoints"
+            return f"scale 1 and offset 0 fit {counted(self.keypoints, 'keypoint')}"
         (sx, sy), (ox, oy) = self.scale, self.offset
         return (
             f"found keypoints lie where they should after scaling by {sx:.3f} x {sy:.3f} and moving by "
-            f"{ox:+.1f}, {oy:+.1f} input pixels ({self.shift:.1f} on average, {self.keypoints} keypoints)"
+            f"{ox:+.1f}, {oy:+.1f} input pixels ({self.shift:.1f} on average, "
+            f"{counted(self.keypoints, 'keypoint')})"
         )
 
     def finding(self) -> Finding | None:
@@ -406,8 +408,8 @@ def sides_exchanged(images: Sequence[Image], placing: Placing, mirror: Sequence[
     # Five standard errors, and a tenth of OKS: where pairs have collapsed both ways are alike.
     found = bool(len(gain) > 1 and gain.mean() > max(0.1, 5 * gain.std() / np.sqrt(len(gain))))
     text = (
-        f"left and right are exchanged: OKS of {len(gain)} people rises from {plain:.2f} to {exchanged:.2f} "
-        "when the sides' names are exchanged"
+        f"left and right are exchanged: OKS of {counted(len(gain), 'person', 'people')} rises from "
+        f"{plain:.2f} to {exchanged:.2f} when the sides' names are exchanged"
     )
     return {"oks": plain, "oks_exchanged": exchanged, "found": found, "text": text if found else ""}
 

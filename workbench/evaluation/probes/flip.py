@@ -21,7 +21,7 @@ import numpy as np
 from workbench.core import PoseModel, Sample
 from workbench.core.capabilities import ShiftsHeatmaps
 from workbench.core.finding import Effect, Finding, Measurement
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, counted, plain
 from workbench.core.statistics import finite_mean
 from workbench.evaluation.probes.flip_passes import Passes, flip_passes
 from workbench.evaluation.probes.intervention import NotTried
@@ -164,7 +164,7 @@ class FlipReport(Report):
                 f"{self.shift_high:+.2f}), the flip test moves them {self.shift_used:+g}"
             )
         right = sum(p.decided and not p.wrong for p in self.pairs)
-        text += f"; {right} of {len(self.pairs)} keypoints have the right mirror partner"
+        text += f"; {right} of {counted(len(self.pairs), 'keypoint')} have the right mirror partner"
         if open_ones := sum(not p.decided for p in self.pairs):
             text += f", for {open_ones} the outputs do not show which is right"
         if not self.findings:
@@ -537,7 +537,8 @@ def _pair_findings(
     partners = ", ".join(f"{a} with {b}" if a != b else f"{a} with itself" for a, b in right)
     some = ", ".join(f"{names[k]} with {names[declared[k]]}" for k in wrong[:4])
     stated = "no mirror pairs are declared" if not model.skeleton.mirror else (
-        f"{len(wrong)} keypoints have a wrong mirror partner ({some}{' ...' if len(wrong) > 4 else ''})"
+        f"{counted(len(wrong), 'keypoint has', 'keypoints have')} a wrong mirror partner "
+        f"({some}{' ...' if len(wrong) > 4 else ''})"
     )  # fmt: skip
     far = (
         np.mean([pairs[k].distance_declared for k in wrong]),

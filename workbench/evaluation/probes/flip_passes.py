@@ -16,6 +16,7 @@ from workbench.core.flip import unflipped
 from workbench.core.geometry import apply as transform
 from workbench.core.geometry import inverse
 from workbench.core.job import Cancelled
+from workbench.core.report import counted
 from workbench.core.run import evaluating
 from workbench.evaluation.probes.intervention import NotTried
 from workbench.evaluation.probes.passes import Pass, passes_over
@@ -84,7 +85,7 @@ def flip_passes(
     cell, done = math.nan, 0
     for part, batch, outputs, points in passes_over(model, samples, made):
         if cancelled is not None and cancelled():
-            raise Cancelled(f"stopped after {done} of {len(samples)} samples")
+            raise Cancelled(f"stopped after {done} of {counted(len(samples), 'sample')}")
         turned_over = _mirrored(model, batch)
         back_input = _back(model, turned_over, batch, part)
         affines = np.repeat(batch.to_image, len(part), 0) if isinstance(model, Groups) else batch.to_image

@@ -13,6 +13,7 @@ from workbench.core import Groups, PoseModel, Sample
 from workbench.core.geometry import apply as transform
 from workbench.core.geometry import inverse
 from workbench.core.pck import box_lengths, distances, pck_by_image
+from workbench.core.report import counted
 from workbench.evaluation.bootstrap import drawn_counts
 from workbench.evaluation.oks import paired_oks
 from workbench.evaluation.probes.intervention import Intervention
@@ -99,8 +100,8 @@ class Judge:
         draws = drawn_counts(len(clusters), _RESAMPLES, seed).astype(float)
         measure = "OKS" if measured else f"PCK@{PCK:g} of the box"
         protocol = (
-            f"mean {measure} of {len(samples)} instances in {len(of_image)} images, annotated boxes, "
-            f"no flip, {LEVEL:.0%} paired bootstrap over {'instances' if few else 'images'}"
+            f"mean {measure} of {counted(len(samples), 'instance')} in {counted(len(of_image), 'image')}, "
+            f"annotated boxes, no flip, {LEVEL:.0%} paired bootstrap over {'instances' if few else 'images'}"
         )
         sigmas = np.array(constants) if measured else None
         lengths = box_lengths([s.box for s in samples])
@@ -146,12 +147,12 @@ class Judge:
                   for points in (base, found, self.truth[..., :2])]  # fmt: skip
         error, move = inside[2] - inside[0], inside[1] - inside[0]
         near = np.hypot(*np.moveaxis(error, -1, 0)) < _FOUND * self.side  # nan is not near
-        judged_rows = near & (self.truth[..., 2] > 0)
-        dot, square = ((np.where(judged_rows[..., None], error * move, 0)).sum((1, 2)),
-                       (np.where(judged_rows[..., None], move * move, 0)).sum((1, 2)))  # fmt: skip
+        judged = near & (self.truth[..., 2] > 0)
+        dot, square = ((np.where(judged[..., None], error * move, 0)).sum((1, 2)),
+                       (np.where(judged[..., None], move * move, 0)).sum((1, 2)))  # fmt: skip
         low, high = self.interval(dot, square)
         total = float(square.sum())
-        pixels = float(np.hypot(*np.moveaxis(move[judged_rows], -1, 0)).mean()) if judged_rows.any() else math.nan
+        pixels = float(np.hypot(*np.moveaxis(move[judged], -1, 0)).mean()) if judged.any() else math.nan
         share = float(dot.sum() / total) if total > 0 else math.nan
         return {"share": share, "share_low": low, "share_high": high, "pixels": pixels}
 

@@ -154,9 +154,9 @@ def _order_finding(
     wrong, right = cost[moved, moved].mean(), cost[moved, [order[k] for k in moved]].mean()
     return Finding(
         "keypoint order",
-        f"{len(moved)} keypoints stand at another position than the model's: {some}"
-        f"{' ...' if len(moved) > 4 else ''}; labels are {wrong:.3f} of the box from the predictions as "
-        f"stated and {right:.3f} in the order that was found",
+        f"{counted(len(moved), 'keypoint stands', 'keypoints stand')} at another position than the model's: "
+        f"{some}{' ...' if len(moved) > 4 else ''}; labels are {wrong:.3f} of the box from the predictions "
+        f"as stated and {right:.3f} in the order that was found",
         f"Read the labels in the order {list(order)}: positions in the file, by the model's keypoints.",
         (
             Measurement("distance in the stated order", float(wrong), "share of the box"),

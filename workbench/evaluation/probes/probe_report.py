@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.finding import Finding
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, counted, plain
 from workbench.evaluation.probes.intervention import NotTried
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ class ProbeReport(Report):
 
     def summary(self) -> str:
         causes = len({t.cause for t in self.trials})
-        head = f"{self.title}: {self.measure} {self.value:.3f} on {self.samples} instances"
-        tried = f"{len(self.trials)} alternatives of {causes} causes were tried"
+        head = f"{self.title}: {self.measure} {self.value:.3f} on {counted(self.samples, 'instance')}"
+        tried = f"{len(self.trials)} alternatives of {counted(causes, 'cause')} were tried"
         if self.findings:
             found = "; ".join(f"{f.cause}: {f.evidence}" for f in self.findings)
             return f"{head}; {tried}. Found: {found}. {self.findings[0].fix}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.errors import USER_ERRORS, sentence
+from workbench.core.report import counted
 from workbench.evaluation.sweeps.blocks import Unit, Worker
 from workbench.evaluation.sweeps.rules import SweepRules, SweepSource, identity_of
 
@@ -114,7 +115,7 @@ def plan_sweep(source: SweepSource, rules: SweepRules, paths: Sequence[Path]) ->
     else:
         reasons = "; ".join(f"{one.checkpoint}: {one.reason}" for one in failed[:3])
         raise ValueError(
-            f"{source.run}: not one of {len(paths)} checkpoints can be predicted with ({reasons})"
+            f"{source.run}: not one of {counted(len(paths), 'checkpoint')} can be predicted with ({reasons})"
         )
     data = worker.data(len(loaded.model.skeleton))
     loaded = loaded.named_as(data)
@@ -170,6 +171,6 @@ def _numbered(paths: Sequence[Path]) -> tuple[list[Unit], list[FailedCheckpoint]
 def _kind(checkpoint: Checkpoint) -> str:
     """Which network a checkpoint holds, for people: equal for all epochs of a run."""
     identity = checkpoint.identity
-    keypoints = "" if identity.keypoints is None else f" with {identity.keypoints} keypoints"
+    keypoints = "" if identity.keypoints is None else f" with {counted(identity.keypoints, 'keypoint')}"
     size = "" if identity.input_size is None else f" for {identity.input_size[1]}x{identity.input_size[0]}"
     return f"{identity}{keypoints}{size}"

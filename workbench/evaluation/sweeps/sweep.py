@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from workbench.core.errors import nearest, sentence
 from workbench.core.files import locked_folder
+from workbench.core.report import counted
 from workbench.evaluation.sweeps.blocks import Event, Failed, Unit, Worker
 from workbench.evaluation.sweeps.folder import SweepFolder
 from workbench.evaluation.sweeps.plan import UNIT_ERRORS, checkpoints_in, plan_sweep
@@ -102,7 +103,7 @@ def sweep(
         if not state.rows:
             reasons = "; ".join(f"{one.checkpoint}: {one.reason}" for one in state.failed[:3])
             raise ValueError(
-                f"{run}: not one of {len(paths)} checkpoints could be predicted with ({reasons})"
+                f"{run}: not one of {counted(len(paths), 'checkpoint')} could be predicted with ({reasons})"
             )
         return state.report(source, time.monotonic() - started)
 

@@ -20,7 +20,7 @@ from workbench.core import NotAvailable, Run
 from workbench.core.capabilities import HasAttention
 from workbench.core.hooks import replacing
 from workbench.core.inspector import INSTANCE, Choice, Inspector, Needs
-from workbench.core.report import PICTURE, rows
+from workbench.core.report import PICTURE, counted, rows
 from workbench.core.run import evaluating
 from workbench.decoding.map_statistics import entropy
 from workbench.figures import SEQUENTIAL, keypoint_colours
@@ -90,8 +90,8 @@ class AttentionMaps(MapsReport):
         near, uniform = float(np.nanmean(self.near)), float(self.uniform.mean())
         layers, heads = self.distances.shape
         text = (
-            f"Attention rollout through {layers} layers of {heads} heads: {near:.0%} lies within {NEAR:.0%} "
-            f"of the box from the keypoint (without preference {uniform:.0%})"
+            f"Attention rollout through {counted(layers, 'layer')} of {counted(heads, 'head')}: {near:.0%} "
+            f"lies within {NEAR:.0%} of the box from the keypoint (without preference {uniform:.0%})"
         )
         local = np.unravel_index(self.distances.argmin(), self.distances.shape)
         text += (

@@ -18,7 +18,7 @@ import torch
 from workbench.core import NotAvailable, Run
 from workbench.core.finding import Finding, Measurement
 from workbench.core.inspector import INSTANCE, KEYPOINT, Inspector, Needs, Range, keypoint_of
-from workbench.core.report import PICTURE, Report, rows
+from workbench.core.report import PICTURE, Report, counted, rows
 from workbench.figures import DIVERGING
 from workbench.figures.panels import add_crop, add_map, add_marks, crop_of, panel_figure
 from workbench.inspectors.attribution.maps import NEAR, box_side
@@ -114,13 +114,16 @@ class IntegratedGradients(Report):
             return ()
         numbers = (
             Measurement(
-                "missing share of the rise", self.error, expected=0.0, protocol=f"{self.steps} steps"
+                "missing share of the rise",
+                self.error,
+                expected=0.0,
+                protocol=f"{counted(self.steps, 'step')}",
             ),
         )
         return (
             Finding(
                 "too few steps",
-                f"the map misses {self.error:.0%} of the rise with {self.steps} steps",
+                f"the map misses {self.error:.0%} of the rise with {counted(self.steps, 'step')}",
                 "take more steps before reading it",
                 numbers,
                 severity="warning",

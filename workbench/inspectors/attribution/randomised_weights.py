@@ -21,7 +21,7 @@ from workbench.core import NotAvailable, Run, Skeleton
 from workbench.core.finding import Finding, Measurement
 from workbench.core.hooks import recording
 from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
-from workbench.core.report import Report
+from workbench.core.report import Report, counted
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, keypoint_colours, new_figure
 from workbench.inspectors.attribution import methods
 from workbench.inspectors.attribution.methods import LAYER, chosen_layer
@@ -103,7 +103,9 @@ class RandomisedWeights(Report):
             return ()
         numbers = (
             Measurement("median rank correlation, all weights shuffled", last, expected=0.0,
-                        protocol=f"{self.method}, {len(self.keypoints)} keypoints, sample {self.key}"),
+                        protocol=(
+                            f"{self.method}, {counted(len(self.keypoints), 'keypoint')}, sample {self.key}"
+                        )),
         )  # fmt: skip
         return (
             Finding(

@@ -18,7 +18,7 @@ import numpy as np
 
 from workbench.core.conditioning import REFERENCE, TRAINED, UNREFINED
 from workbench.core.hooks import OnceComputed
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, counted, plain
 from workbench.evaluation import (
     Cancelled,
     Evaluation,
@@ -242,7 +242,7 @@ def predicted(
             if progress is not None:
                 progress(done, len(starts) * len(edited))
             if cancelled is not None and cancelled():
-                raise Cancelled(f"stopped after {start} of {len(chosen)} instances")
+                raise Cancelled(f"stopped after {start} of {counted(len(chosen), 'instance')}")
             with nullcontext() if shared is None else shared.reused():
                 found = predict(changed, pose_set, indices=rows, batch_size=batch_size)
             parts[name].append(found)

@@ -16,7 +16,7 @@ import numpy as np
 from workbench.checkpoints.initialisers import never_updated
 from workbench.core import NotAvailable
 from workbench.core.capabilities import HasText
-from workbench.core.report import Report, rows
+from workbench.core.report import Report, counted, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
 from workbench.inspectors.conditioning.passes import (
@@ -154,7 +154,10 @@ class GradientGroups(Report):
         most = self.parts[int(self.norms.argmax())]
         if silent:
             return f"The gradient of the training loss misses {', '.join(silent)}; most goes to {most}"
-        return f"The gradient of the training loss reaches all {len(self.parts)} parts; most goes to {most}"
+        return (
+            f"The gradient of the training loss reaches all {counted(len(self.parts), 'part')}; most goes to "
+            f"{most}"
+        )
 
     def plot(self) -> Figure:
         inks = [FINDING_COLOUR if norm == 0 else RUN_COLOURS[0] for norm in self.norms]
@@ -273,15 +276,15 @@ def keypoint_names_text(text: Sequence[str], skeleton: Sequence[str]) -> str:
         k = off[0]
         return (
             f"the text has the skeleton's keypoints in another order: row {k} describes {text[k]}, but "
-            f"keypoint {k} is {skeleton[k]}; {len(off)} of {len(a)} rows go to the wrong keypoint"
+            f"keypoint {k} is {skeleton[k]}; {len(off)} of {counted(len(a), 'row')} go to the wrong keypoint"
         )
     known = set(b)
     strange = [text[k] for k in range(len(a)) if a[k] not in known]
     if not strange:
         return ""
     return (
-        f"{len(strange)} of {len(a)} rows of the text describe keypoints that the skeleton does not have: "
-        f"{', '.join(strange[:3])}{' ...' if len(strange) > 3 else ''} (the skeleton has "
+        f"{len(strange)} of {counted(len(a), 'row')} of the text describe keypoints that the skeleton does "
+        f"not have: {', '.join(strange[:3])}{' ...' if len(strange) > 3 else ''} (the skeleton has "
         f"{', '.join(skeleton[:3])} ...)"
     )
 

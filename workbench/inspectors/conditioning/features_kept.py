@@ -15,7 +15,7 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.capabilities import Conditioned
 from workbench.core.inspector import Inspector, Needs, Range
-from workbench.core.report import Report, rows
+from workbench.core.report import Report, counted, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
 from workbench.inspectors.conditioning.passes import centred_cells, conditioning_of, effective_rank, one_pass
 
@@ -70,9 +70,10 @@ class FeaturesKept(Report):
         ratio = float(np.nanmedian(self.ratios)) if np.isfinite(self.ratios).any() else float("nan")
         complete = self.rank_after > 0.9 * self.rank_before
         return (
-            f"{'All directions remain' if complete else 'Directions are lost'}: the effective rank is "
-            f"{self.rank_before:.1f} before and {self.rank_after:.1f} after conditioning; {self.deleted} of "
-            f"{len(self.before)} channels are deleted, and the median channel keeps {ratio:.2f} of its norm"
+            f"{'All directions are left' if complete else 'Directions are lost'} after conditioning: "
+            f"{self.rank_after:.1f} of {self.rank_before:.1f} (effective rank); {self.deleted} of "
+            f"{counted(len(self.before), 'channel is', 'channels are')} deleted, and the median channel "
+            f"keeps {ratio:.2f} of its length"
         )
 
     def plot(self) -> Figure:
@@ -121,8 +122,9 @@ def compute(run: Run, params: Params) -> FeaturesKept:
     before, after = made.parts[record.before], made.parts[record.after]
     if before.ndim != 4 or before.shape[1] != after.shape[1]:
         raise NotAvailable(
-            f"features: {before.shape[1]} channels enter and {after.shape[1]} leave the conditioned part, so "
-            "no channel can be compared with itself (expected maps [N, C, h, w] of equal C)"
+            f"features: {counted(before.shape[1], 'channel')} enter and {after.shape[1]} leave the "
+            "conditioned part, so no channel can be compared with itself (expected maps [N, C, h, w] of "
+            "equal C)"
         )
     return FeaturesKept(
         before=np.sqrt((before.astype(float) ** 2).mean((0, 2, 3))),

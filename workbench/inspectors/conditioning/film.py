@@ -19,7 +19,7 @@ from workbench.core import NotAvailable
 from workbench.core.capabilities import Conditioned
 from workbench.core.errors import available
 from workbench.core.inspector import Inspector, Needs, Range
-from workbench.core.report import PICTURE, Report, plain, rows
+from workbench.core.report import PICTURE, Report, counted, plain, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
 from workbench.figures.colours import rgba
 from workbench.inspectors.conditioning.passes import (
@@ -490,7 +490,10 @@ class OverEpochs(Report):
             if spread < 1e-7
             else f"γ varies by up to {spread:.2g} over images"
         )
-        return f"Over {len(self.titles)} epochs {gate}{scale}; {images}; last epoch: {self.verdicts[-1]}"
+        return (
+            f"Over {counted(len(self.titles), 'epoch')} {gate}{scale}; {images}; last epoch: "
+            f"{self.verdicts[-1]}"
+        )
 
     def plot(self) -> Figure:
         figure = new_figure(self.summary(), height=380)

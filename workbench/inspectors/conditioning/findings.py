@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.finding import Finding
-from workbench.core.report import plain
+from workbench.core.report import counted, plain
 from workbench.inspectors.conditioning.film import DESTROYED, SAME
 from workbench.inspectors.conditioning.passes import FEATURES, OUTPUTS
 from workbench.inspectors.conditioning.paths import BOTH, TRAINING
@@ -339,7 +339,10 @@ def _one_vector(seen: Evidence) -> Finding | None:
         reason = f"the {record.noun} knows one subject ({film.subjects[0]})"
         advice = "describe what differs between images, or take the neck away: the next layer can learn this"
     elif several and film.at_inference and layer.across_images < SAME and layer.change > 0:
-        reason = f"γ at {layer.name} is the same for {film.images} images of {seen.categories} categories"
+        reason = (
+            f"γ at {layer.name} is the same for {counted(film.images, 'image')} of "
+            f"{counted(seen.categories, 'category', 'categories')}"
+        )
         advice = (
             f"look at whether each image's own {record.noun} reaches this layer and whether its weights are "
             "trained, or take the conditioned part away"

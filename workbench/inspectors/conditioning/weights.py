@@ -28,7 +28,7 @@ from workbench.checkpoints.difference import compare_checkpoints
 from workbench.checkpoints.state_dicts import is_statistic
 from workbench.checkpoints.tensors import read_tensor
 from workbench.core.finding import Finding
-from workbench.core.report import Report, plain, rows
+from workbench.core.report import Report, counted, plain, rows
 from workbench.evaluation import evaluate, paired_bootstrap, predict
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
@@ -136,8 +136,8 @@ class AveragedAndRaw:
         if not self.exchanged:
             return None
         evidence = (
-            f"{self.text}, but of {self.tensors} tensors {100 * self.larger:.0f} % are longer in the set "
-            "called averaged"
+            f"{self.text}, but of {counted(self.tensors, 'tensor')} {100 * self.larger:.0f} % are longer in "
+            "the set called averaged"
         )
         if self.earlier:
             evidence += (

@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench.core.capabilities import Groups
 from workbench.core.inspector import Inspector, Needs
-from workbench.core.report import Report, rows
+from workbench.core.report import Report, counted, rows
 from workbench.figures import FINDING_COLOUR, SEQUENTIAL, new_figure
 from workbench.inspectors.grouping.replay import LAST, Params, Replay, replayed
 
@@ -69,12 +69,13 @@ class GroupingCosts(Report):
                 f"{where}: no heatmap value exceeds the detection threshold, so no person gets this keypoint"
             )
         if not len(self.means):
-            return f"{where}: no person exists yet, so each of the {len(self.values)} detections starts one"
+            return f"{where}: no person exists yet; {counted(len(self.values), 'detection')} start people"
         joined = sum(outcome == "joined" for outcome in self.outcomes)
         far = [self.distances[m, p - 1] for m, p in enumerate(self.people)
                if p is not None and self.outcomes[m] == "joined"]  # fmt: skip
         text = (
-            f"{where}: {joined} of {len(self.values)} detections joined the {len(self.means)} people so far"
+            f"{where}: {joined} of {counted(len(self.values), 'detection')} joined the "
+            f"{counted(len(self.means), 'person', 'people')} so far"
         )
         if far:
             text += f"; largest tag distance {max(far):.2f} (threshold {self.threshold:g})"

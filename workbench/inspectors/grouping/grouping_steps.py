@@ -16,7 +16,7 @@ import numpy as np
 from workbench.core import Skeleton
 from workbench.core.capabilities import Groups
 from workbench.core.inspector import INSTANCE, Inspector, Needs
-from workbench.core.report import PICTURE, Report
+from workbench.core.report import PICTURE, Report, counted
 from workbench.decoding.grouping.left_right import pairs_of
 from workbench.figures import image_figure
 from workbench.figures.drawing import draw_person, number_places, person_colour
@@ -86,7 +86,9 @@ class GroupingSteps(Report):
             text = f"After {last}, step {self.shown} of {len(self.order)}: {text}; {_counted(len(self.now))}"
             text += f", {started} of which started a person" if self.now else ""
         elif len(self.scores):
-            text += f"; {int(self.filled.sum())} keypoints were filled in by refine"
+            text += (
+                f"; {counted(int(self.filled.sum()), 'keypoint was', 'keypoints were')} filled in by refine"
+            )
         if len(self.drawn) < len(self.keypoints):
             text += f"; {len(self.drawn)} of {len(self.keypoints)} are drawn"
         more = [self.note, self.pairs["text"] if self.shown == len(self.order) else ""]

@@ -18,7 +18,7 @@ from workbench.core import Skeleton
 from workbench.core.capabilities import Groups
 from workbench.core.finding import Finding, Measurement, ranked
 from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
-from workbench.core.report import Report, rows
+from workbench.core.report import Report, counted, rows
 from workbench.decoding.grouping.left_right import nearest_people
 from workbench.figures import keypoint_colours, new_figure
 from workbench.figures.colours import SIDE_SYMBOLS, rgba, side_of
@@ -99,7 +99,7 @@ class TagValues(Report):
     def summary(self) -> str:
         spread = f"tags of one person deviate by {_rms(self.within):.2f} (RMS) from their mean"
         strays = int(self.strays.sum())
-        count = "1 keypoint" if strays == 1 else f"{strays} keypoints"
+        count = counted(strays, "keypoint")
         lost = f"; {count} beyond the threshold would start another person" if strays else ""
         if len(self.names) == 1:
             return f"Only one person is annotated, so confusion cannot be measured: {spread}{lost}"

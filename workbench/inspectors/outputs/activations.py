@@ -14,7 +14,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.inspector import Inspector, Range
-from workbench.core.report import Report, rows
+from workbench.core.report import Report, counted, rows
 from workbench.core.statistics import effective_number
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
@@ -84,7 +84,8 @@ class Activations(Report):
         if dead.max() > 0:
             t = int(dead.argmax())
             parts.append(
-                f"{self.taps[t]} has {100 * dead[t]:.0f} % of its {int(self.channels[t])} channels dead"
+                f"{self.taps[t]} has {100 * dead[t]:.0f} % of its "
+                f"{counted(int(self.channels[t]), 'channel')} dead"
             )
         else:
             parts.append(f"No channel of {len(self.taps)} taps is dead")

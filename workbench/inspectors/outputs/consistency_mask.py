@@ -16,7 +16,7 @@ import numpy as np
 
 from workbench.core import Skeleton
 from workbench.core.inspector import Inspector, Needs, Range
-from workbench.core.report import Report, rows
+from workbench.core.report import Report, counted, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.training.consistency import best_confidence, confidence
 
@@ -78,7 +78,7 @@ class MaskedKeypoints(Report):
     def summary(self) -> str:
         total = self.confidences.size
         what = "the peak" if self.rule == "peak" else f"softmax(map / {self.temperature:g})"
-        text = f"{self.passed} of {total} keypoints pass {what} > {self.threshold:g}"
+        text = f"{self.passed} of {counted(total, 'keypoint')} pass {what} > {self.threshold:g}"
         if self.passed == total:
             return f"{text}: the mask leaves nothing out"
         if self.passed:

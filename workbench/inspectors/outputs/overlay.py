@@ -14,7 +14,7 @@ import numpy as np
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.geometry import BOX_SHARE, apply
 from workbench.core.inspector import INSTANCE, Choice, Inspector, Range
-from workbench.core.report import PICTURE, Report, rows
+from workbench.core.report import PICTURE, Report, counted, rows
 from workbench.figures import SEQUENTIAL, draw_skeleton, image_figure, image_layer
 from workbench.figures.drawing import image_data_uri, sprite
 from workbench.figures.panels import cell_pitch, input_size, visible_truth
@@ -94,9 +94,9 @@ class Overlay(Report):
         far = int(np.nan_to_num(self.errors, nan=-1).argmax())
         side = max(self.box[2] - self.box[0], self.box[3] - self.box[1])
         text = (
-            f"Largest error: {names[far]}, {self.errors[far]:.1f} px"
-            f" ({100 * self.errors[far] / side:.0f} % of the box's longer side);"
-            f" the mean error of {int(known.sum())} annotated keypoints is {self.errors[known].mean():.1f} px"
+            f"Largest error: {names[far]}, {self.errors[far]:.1f} px ({100 * self.errors[far] / side:.0f} % "
+            f"of the box's longer side); the mean error of {counted(int(known.sum()), 'annotated keypoint')} "
+            f"is {self.errors[known].mean():.1f} px"
         )
         if (self.swapped == 1).any():
             text += f"; left and right seem exchanged at {', '.join(np.array(names)[self.swapped == 1][:4])}"

@@ -18,7 +18,7 @@ import numpy as np
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.capabilities import Groups
 from workbench.core.inspector import Inspector, Needs, Range
-from workbench.core.report import Report, rows
+from workbench.core.report import Report, counted, rows
 from workbench.core.statistics import finite_medians
 from workbench.decoding.map_statistics import entropy, second_mode, softmax, width
 from workbench.figures import keypoint_colours
@@ -85,7 +85,7 @@ class Peaks(Report):
         if not np.isfinite(bits).any():
             return "No heatmap has a positive value, so no certainty can be measured"
         k = int(self.order()[0])
-        over = f" (median of {len(self.bits)} samples)" if len(self.bits) > 1 else ""
+        over = f" (median of {counted(len(self.bits), 'sample')})" if len(self.bits) > 1 else ""
         text = (
             f"{self.skeleton.keypoints[k]} is the least certain: entropy {bits[k]:.1f} of"
             f" {self.most_bits:.1f} bits{over}"

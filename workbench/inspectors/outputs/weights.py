@@ -16,7 +16,7 @@ import numpy as np
 from workbench.checkpoints.state_dicts import is_statistic
 from workbench.core import NotAvailable
 from workbench.core.inspector import Inspector, Range
-from workbench.core.report import PICTURE, Report, rows
+from workbench.core.report import PICTURE, Report, counted, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, SEQUENTIAL, new_figure
 from workbench.figures.bars import ROW, Bars, add_bars, place_columns, wrap_axis_titles
 
@@ -85,7 +85,9 @@ class Weights(Report):
             )
         total = int(self.counts.sum())
         far = int(np.nan_to_num(self.extremes, nan=-1).argmax())
-        text = f"{total:,} weights in {len(self.modules)} module" + "s" * (len(self.modules) > 1)
+        text = f"{counted(total, 'weight', spec=',')} in {len(self.modules)} module" + "s" * (
+            len(self.modules) > 1
+        )
         m = int(self.zeros.argmax())
         if self.zeros[m] > 0:
             text += f"; {100 * self.zeros[m]:.3g} % of the weights in {self.modules[m]} are exactly 0"
@@ -108,7 +110,7 @@ class Weights(Report):
                            hovertemplate="%{x:.2f} std: 10^%{z:.2f} of the weights<extra></extra>",
         )  # fmt: skip
         figure.update_layout(xaxis_title_text="weight - mean (std); brighter = more weights, log scale")
-        notes = [f"{int(c):,} weights" for c in self.counts]
+        notes = [f"{counted(int(c), 'weight', spec=',')}" for c in self.counts]
         zero_ink = [FINDING_COLOUR if z > 0.5 else QUIET_COLOUR for z in self.zeros]
         columns = (
             Bars("root mean square", self.norms, RUN_COLOURS[0], log=True, notes=notes),

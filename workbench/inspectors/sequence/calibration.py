@@ -14,7 +14,7 @@ import numpy as np
 from workbench.core import NotAvailable, Outputs, Run
 from workbench.core.capabilities import NamesTokens, RollsOut
 from workbench.core.inspector import Inspector, Needs, Range
-from workbench.core.report import Report, rows
+from workbench.core.report import Report, counted, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout
 
@@ -60,15 +60,17 @@ class TokenTypes(Report):
         if N == 1 and early:
             stop = f"the sequence ends early, at step {self.ends_at[1, 0]} of {self.K}"
         elif N == 1:
-            stop = f"the sequence {'does not end' if late else 'ends'} after its {self.K} keypoints"
+            stop = (
+                f"the sequence {'does not end' if late else 'ends'} after its {counted(self.K, 'keypoint')}"
+            )
         elif early:
             stop = (
                 f"{early} of {N} sequences end early, the first at step {self.ends_at[1].min()} of {self.K}"
             )
         elif late:
-            stop = f"{late} of {N} sequences do not end after {self.K} keypoints"
+            stop = f"{late} of {N} sequences do not end after {counted(self.K, 'keypoint')}"
         else:
-            stop = f"every sequence ends after its {self.K} keypoints"
+            stop = f"every sequence ends after its {counted(self.K, 'keypoint')}"
         return (
             f"Free-running {stop}; {self.right[1]:.0%} of the token types are correct, calibration error "
             f"{self.calibration[1]:.3f} ({self.calibration[0]:.3f} teacher-forced)"

@@ -22,7 +22,7 @@ import numpy as np
 from workbench.core import Run, Skeleton
 from workbench.core.capabilities import RollsOut
 from workbench.core.inspector import Inspector, Needs
-from workbench.core.report import Report, rows
+from workbench.core.report import Report, counted, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout
 from workbench.inspectors.sequence.rollout import (
@@ -146,8 +146,8 @@ class ForcedAndFree(Report):
         )
         many = int((worst >= MATTERS).sum())
         return (
-            f"results depend on rounding: a change of the input by {CHANGE:g} {how}"
-            f" ({many} of {len(worst)} keypoints by {MATTERS:g} or more), so free-running figures may differ "
+            f"results depend on rounding: a change of the input by {CHANGE:g} {how} ({many} of "
+            f"{counted(len(worst), 'keypoint')} by {MATTERS:g} or more), so free-running figures may differ "
             "between machines and batch sizes"
         )
 

@@ -24,6 +24,7 @@ from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseMode
 from workbench.core.capabilities import RollsOut
 from workbench.core.inspector import Range
 from workbench.core.pck import BOX_LENGTHS, BoxLength, box_lengths, distances, pck_by_image
+from workbench.core.report import counted
 from workbench.core.run import evaluating
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ def granularity(run: Run) -> str:
         return "no keypoint counts"
     low, high = min(counts), max(counts)
     steps = f"k/{low}" if low == high else f"k/{low} to k/{high}"
-    return steps if len(counts) == 1 else f"{steps}, mean of {len(counts)} images"
+    return steps if len(counts) == 1 else f"{steps}, mean of {counted(len(counts), 'image')}"
 
 
 # Relative change of every input number: a dozen times the last digit of a float32.

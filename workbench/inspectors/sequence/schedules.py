@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, Sample
 from workbench.core.capabilities import step_counter
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, counted, plain
 from workbench.figures import RUN_COLOURS, new_figure
 from workbench.inspectors.sequence.rollout import PckRule
 from workbench.training.model_state import ModelState
@@ -60,11 +60,15 @@ class Schedules(Report):
         best = [kind for kind, pck in zip(self.kinds, ends, strict=True) if pck >= ends.max() - 1e-9]
         if len(best) == len(self.kinds):
             return (
-                f"After {self.steps} steps all schedules are equal: free-running PCK {figures} ({self.rule})"
+                f"After {counted(self.steps, 'step')} all schedules are equal: free-running PCK {figures} "
+                f"({self.rule})"
             )
         verb = "is" if len(best) == 1 else "are"
         names = " and ".join(best)
-        return f"After {self.steps} steps {names} {verb} best: free-running PCK {figures} ({self.rule})"
+        return (
+            f"After {counted(self.steps, 'step')} {names} {verb} best: free-running PCK {figures} "
+            f"({self.rule})"
+        )
 
     def plot(self) -> Figure:
         figure = new_figure(

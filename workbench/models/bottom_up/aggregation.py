@@ -25,6 +25,7 @@ import numpy as np
 
 from workbench.core import Batch, NotAvailable, Outputs, checked_area, geometry
 from workbench.core.geometry import apply, inverse
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -335,7 +336,7 @@ def _one(
 ) -> tuple[Tensor, Tensor]:
     """Heatmaps [K, H, W] and tags [L, T, H, W] of one pass, turned back and enlarged."""
     if seen.mirrored and len(mirror) != len(seen.heatmaps):
-        raise ValueError(f"flip: {len(mirror)} mirror partners for {len(seen.heatmaps)} keypoints")
+        raise ValueError(f"flip: {len(mirror)} mirror partners for {counted(len(seen.heatmaps), 'keypoint')}")
     cache = {} if cache is None else cache
     whose = (seen.scale, seen.mirrored, settings.align_corners, target)
     swap = settings.mirror_swap

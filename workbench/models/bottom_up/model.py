@@ -16,6 +16,7 @@ import numpy as np
 
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, Prediction, Sample, Skeleton, nearest
 from workbench.core.geometry import Box, apply, iou
+from workbench.core.report import counted
 from workbench.decoding.grouping import HIGHERHRNET, RULES, GroupingSettings, group
 from workbench.decoding.grouping.assignment import solver_text
 from workbench.models.bottom_up.aggregation import (
@@ -77,8 +78,9 @@ def typed(returned: Any, keypoints: int, tags: int) -> Outputs:
 def _wanted(keypoints: int, tags: int) -> str:
     both = keypoints + tags
     return (
-        f"{keypoints} keypoints and {tags} tag maps are declared, so expected maps with {both} channels, "
-        f"with {keypoints} and {tags}, or with {both} and then {keypoints}; declare the layout that it has"
+        f"{counted(keypoints, 'keypoint')} and {tags} tag maps are declared, so expected maps with "
+        f"{counted(both, 'channel')}, with {keypoints} and {tags}, or with {both} and then {keypoints}; "
+        "declare the layout that it has"
     )
 
 
@@ -413,13 +415,13 @@ class BottomUp:
         count = outputs.tags.shape[1]
         if count != self.tags * self.tag_size:
             raise ValueError(
-                f"tag layout: {self.tags} tag maps of {self.tag_size} values are declared, the outputs have "
-                f"{count} channels of tags"
+                f"tag layout: {self.tags} tag maps of {counted(self.tag_size, 'value')} are declared, the "
+                f"outputs have {counted(count, 'channel')} of tags"
             )
         if outputs.heatmaps.shape[1] != len(self.skeleton):
             raise ValueError(
-                f"heatmaps: {len(self.skeleton)} keypoints are declared, the outputs have "
-                f"{outputs.heatmaps.shape[1]} channels"
+                f"heatmaps: {counted(len(self.skeleton), 'keypoint is', 'keypoints are')} declared, the "
+                f"outputs have {counted(outputs.heatmaps.shape[1], 'channel')}"
             )
         coarse = None if outputs.coarse is None else outputs.coarse[n].detach().float().cpu()
         maps, tags = (t[n].detach().float().cpu() for t in (outputs.heatmaps, outputs.tags))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.checkpoints.identity import Identity, Shapes, times
+from workbench.core.report import counted
 from workbench.models.families import Family, Fresh, FreshOptions, deferred
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def _own(view: Shapes) -> Identity | None:
     evidence = (
         f"tokens.rows.weight {times(rows[1])}, decoder.pointer.* and support_encoder.*: an autoregressive "
         "decoder over coordinate tokens with a support encoder, as workbench.models.cape has it",
-        f"{layers} decoder layers of width {width}; sequences of up to {steps} steps, the end included",
+        f"{layers} decoder layers of width {width}; sequences of up to {counted(steps, 'step')}, the end "
+        "included",
     )
     facts = {"tokens": tokens, "width": width, "decoder layers": layers, "steps": steps}
     return Identity("cape", "", evidence, facts=facts, capabilities=("RollsOut",))
@@ -61,7 +63,7 @@ def _published(view: Shapes) -> Identity | None:
     facts = {}
     if words:
         rows = view[words][0]
-        evidence.append(f"{words} {times(view[words])}: {rows} tokens")
+        evidence.append(f"{words} {times(view[words])}: {counted(rows, 'token')}")
         facts["tokens"] = rows
     layers = view.count(r"decoder\.layers\.(\d+)\.")
     if layers:

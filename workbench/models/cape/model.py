@@ -17,6 +17,7 @@ import torch
 
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, Prediction, Sample, Skeleton, geometry
 from workbench.core.pck import box_lengths, distances, pck_by_image
+from workbench.core.report import counted
 from workbench.models.cape.layers import COORDINATE, TYPES
 from workbench.models.cape.network import CapeNetwork, Defects, Size
 from workbench.models.naming import taps_of
@@ -89,8 +90,8 @@ class Cape:
     def __post_init__(self) -> None:
         if len(self.skeleton) + 1 > self.module.size.steps:
             raise ValueError(
-                f"cape: {self.skeleton.name} has {len(self.skeleton)} keypoints and an end, this network has "
-                f"{self.module.size.steps} steps"
+                f"cape: {self.skeleton.name} has {counted(len(self.skeleton), 'keypoint')} and an end, this "
+                f"network has {counted(self.module.size.steps, 'step')}"
             )
         for sample in self.support:
             _checked_support(sample, self.skeleton)
@@ -131,7 +132,9 @@ class Cape:
             if sample.truth is not None:
                 if len(sample.truth) != K:
                     name = sample.key or f"sample {n}"
-                    raise ValueError(f"cape: {name} has {len(sample.truth)} keypoints, the support {K}")
+                    raise ValueError(
+                        f"cape: {name} has {counted(len(sample.truth), 'keypoint')}, the support {K}"
+                    )
                 given[n] = self._tokens(sample, affines[n])
         if self.support:
             crops, maps = self._cropped(self.support)
@@ -273,8 +276,8 @@ def _checked_support(sample: Sample, skeleton: Skeleton) -> None:
         )
     if len(sample.truth) != len(skeleton):
         raise ValueError(
-            f"cape: support {name} has {len(sample.truth)} keypoints, expected the {len(skeleton)} of "
-            f"{skeleton.name}; choose a support of the query's category"
+            f"cape: support {name} has {counted(len(sample.truth), 'keypoint')}, expected the "
+            f"{len(skeleton)} of {skeleton.name}; choose a support of the query's category"
         )
     visible = np.asarray(sample.truth, float)[:, 2]
     if not (visible > 0).any():

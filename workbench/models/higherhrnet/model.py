@@ -17,6 +17,7 @@ import torch
 
 from workbench.checkpoints.state_dicts import unwrapped
 from workbench.core import NotAvailable, PartMissing, Skeleton
+from workbench.core.report import counted
 from workbench.decoding.grouping import HIGHERHRNET
 from workbench.models.bottom_up import BottomUp
 from workbench.models.higherhrnet.network import Architecture, HigherHRNet
@@ -61,8 +62,9 @@ def architecture_of(shapes: Mapping[str, tuple[int, ...]], where: str) -> Archit
         raise NotAvailable(f"tags: {where} has heatmaps at both resolutions and no tag maps, so no grouping")
     if tags not in (1, keypoints):
         raise ValueError(
-            f"{where}: final_layers.0 gives {first[0]} maps and final_layers.1 says that {keypoints} are "
-            f"heatmaps; expected {keypoints} tag maps (one per keypoint) or 1 (for all), got {tags}"
+            f"{where}: final_layers.0 gives {counted(first[0], 'map')} and final_layers.1 says that "
+            f"{keypoints} are heatmaps; expected {keypoints} tag maps (one per keypoint) or 1 (for all), got "
+            f"{tags}"
         )
     return Architecture(
         width=first[1],
@@ -163,7 +165,7 @@ def _model(network: HigherHRNet, skeleton: Skeleton, input_size: int, note: str)
     if len(skeleton) != a.keypoints:
         raise ValueError(
             f"HigherHRNet: the network gives {a.keypoints} heatmaps, skeleton {skeleton.name} has "
-            f"{len(skeleton)} keypoints"
+            f"{counted(len(skeleton), 'keypoint')}"
         )
     # The family says it: tag maps stand behind the heatmaps, one for each keypoint or one for all.
     layout = "shared" if a.tags == 1 else "per_joint"
@@ -183,12 +185,12 @@ def _skeleton(checkpoint: Checkpoint, recorded: dict[str, Any], keypoints: int) 
     if keypoints in _PUBLISHED:
         name = _PUBLISHED[keypoints]
         return SKELETONS[name], (
-            f"the file does not name its {keypoints} keypoints: taken for {name}, as of the published "
-            "HigherHRNet checkpoints"
+            f"the file does not name its {counted(keypoints, 'keypoint')}: taken for {name}, as of the "
+            "published HigherHRNet checkpoints"
         )
     names = tuple(f"keypoint {k}" for k in range(keypoints))
     skeleton = Skeleton(f"own-{keypoints}", names, source="the checkpoint does not name the keypoints")
-    return skeleton, f"the file does not name its {keypoints} keypoints: they are numbered"
+    return skeleton, f"the file does not name its {counted(keypoints, 'keypoint')}: they are numbered"
 
 
 def _input_size(checkpoint: Checkpoint, recorded: dict[str, Any], width: int) -> tuple[int, str]:

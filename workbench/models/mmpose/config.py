@@ -26,6 +26,7 @@ import numpy as np
 from workbench.checkpoints.config_reader import read_config
 from workbench.core import Codec, NotAvailable, Skeleton, nearest, reason
 from workbench.core.errors import errors_of_user_code
+from workbench.core.report import counted
 from workbench.decoding.codecs import RADIUS_FACTOR
 from workbench.decoding.grouping import MMPOSE, GroupingSettings
 from workbench.models.bottom_up import Aggregation, BottomUp
@@ -322,7 +323,9 @@ def described_by(meta: Mapping[str, Any], where: str = "metainfo") -> tuple[Skel
         mirror = known.mirror
     elif published and mirror != known.mirror and not wrong:
         pairs = sum(a != b for a, b in zip(mirror, known.mirror, strict=True))
-        notes.append(f"its swaps differ from those published for {known.name} at {pairs} keypoints")
+        notes.append(
+            f"its swaps differ from those published for {known.name} at {counted(pairs, 'keypoint')}"
+        )
     if not sigmas:
         sigmas = known.sigmas
     elif published and any(abs(a / b - 1) > 0.01 for a, b in zip(sigmas, known.sigmas, strict=True)):
@@ -351,7 +354,7 @@ def _mirror(names: Sequence[str], swaps: Sequence[Any]) -> tuple[tuple[int, ...]
             return (), f"keypoint {name!r} swaps with {swap!r}, which is no keypoint{near}"
     mirror = tuple(places[swap] for swap in swaps)
     if mirror and len(mirror) != len(names):
-        return (), f"{len(mirror)} swaps for {len(names)} keypoints"
+        return (), f"{counted(len(mirror), 'swap')} for {len(names)} keypoints"
     for k, partner in enumerate(mirror):
         if mirror[partner] != k:
             other = names[mirror[partner]]

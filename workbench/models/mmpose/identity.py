@@ -19,6 +19,7 @@ from workbench.checkpoints.identity import (
     linear_sentence,
     times,
 )
+from workbench.core.report import counted
 
 # Heads of coordinates and heatmaps.
 
@@ -72,7 +73,7 @@ def _input_size(view: Shapes) -> tuple[tuple[int, int] | None, str, tuple[str, .
     """(height, width) from the bins, checked against the flattened map that enters the linear layer."""
     x, y = view["head.cls_x.weight"][0], view["head.cls_y.weight"][0]
     height, width = y // _BINS_PER_PIXEL, x // _BINS_PER_PIXEL
-    bins = f"head.cls_x {x} and head.cls_y {y} bins"
+    bins = f"head.cls_x {x} and head.cls_y {counted(y, 'bin')}"
     linear = view.get("head.mlp.1.weight")
     for stride in _STRIDES:
         rows, columns = height // stride, width // stride
@@ -184,7 +185,7 @@ def generic(view: Shapes) -> Identity | None:
         if mlp is not None:
             count = final[1][0] if final else None
             count_sentence = (keypoint_sentence(count, *final),) if final and count else ()
-            why = f"{mlp[0]} {times(mlp[1])}: SimCC head, {mlp[1][0]} bins in x"
+            why = f"{mlp[0]} {times(mlp[1])}: SimCC head, {counted(mlp[1][0], 'bin')} in x"
             return Identity("SimCC", name, (why, *first, *count_sentence), keypoints=count)
         linear = view.first(f"{prefix}fc.weight", f"{prefix}fcs.0.weight")
         if linear and len(linear[1]) == 2 and linear[1][0] % 2 == 0 and linear[1][0] not in CLASSES:
@@ -216,14 +217,14 @@ def several_outputs(view: Shapes) -> Identity | None:
             keypoints = inner[staged][0]
             sentence = (
                 f"{prefix}{staged} {times(inner[staged])}: heatmaps after every stage (MSPN, RSN); "
-                f"{keypoints} keypoints"
+                f"{counted(keypoints, 'keypoint')}"
             )
             family = "multi-stage heatmaps (mmpose)"
         elif dense:
             keypoints = inner[dense][0]
             sentence = (
                 f"{prefix}{dense} {times(inner[dense])}: dense one-stage head (YOLOX-Pose); "
-                f"{keypoints} keypoints"
+                f"{counted(keypoints, 'keypoint')}"
             )
             family = "YOLOX-Pose (mmpose)"
         else:
@@ -248,7 +249,9 @@ def detectors(view: Shapes) -> Identity | None:
         if name := view.any(pattern):
             # A transposed convolution: (inputs, keypoints, h, w).
             keypoints = view[name][1] if len(view[name]) == 4 else None
-            evidence = f"{name} {times(view[name])}: {keypoints} keypoints inside each box; {advice}"
+            evidence = (
+                f"{name} {times(view[name])}: {counted(keypoints, 'keypoint')} inside each box; {advice}"
+            )
             return Identity(family, "", (evidence,), keypoints=keypoints)
     # Branches cv2, cv3 and cv4 of the last part: boxes, classes, keypoints as (x, y) or (x, y, visibility).
     name = view.any(r"^(model\.)?\d+\.cv4\.0\.2\.weight$")
@@ -257,7 +260,9 @@ def detectors(view: Shapes) -> Identity | None:
         values = next((v for v in (3, 2) if count % v == 0), 0)
         keypoints = count // values if values else None
         triples = {3: "(x, y, visibility)", 2: "(x, y)"}.get(values, "")
-        evidence = f"{name} {times(view[name])}: {keypoints} keypoints {triples} in every cell; {advice}"
+        evidence = (
+            f"{name} {times(view[name])}: {counted(keypoints, 'keypoint')} {triples} in every cell; {advice}"
+        )
         return Identity("YOLO pose (ultralytics names)", "", (evidence,), keypoints=keypoints)
     return None
 
@@ -279,7 +284,7 @@ def backbone_only(view: Shapes) -> Identity | None:
         family = "classifier" if "not of a pose network" in evidence[-1] else "linear outputs over"
         return Identity(family, backbone.title, tuple(evidence), facts=backbone.facts)
     if rest:
-        evidence.append(f"and {len(rest)} tensors of no known head ({rest[0]} ...)")
+        evidence.append(f"and {counted(len(rest), 'tensor')} of no known head ({rest[0]} ...)")
         return Identity(
             f"unknown head over {backbone.name}", backbone.size, tuple(evidence), facts=backbone.facts
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.checkpoints.identity import Identity, Shapes, keypoint_sentence
+from workbench.core.report import counted
 from workbench.models.families import Family, deferred
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def _identify(view: Shapes) -> Identity | None:
     clash = ()
     if sizes["regs"] != 2 * keypoints or sizes["offsets"] != 2 * keypoints:
         clash = (
-            f"{sizes['regs']} regressions and {sizes['offsets']} offsets do not fit {keypoints} keypoints",
+            f"{sizes['regs']} regressions and {sizes['offsets']} offsets do not fit "
+            f"{counted(keypoints, 'keypoint')}",
         )
     return Identity("MoveNet", "", tuple(evidence), "", clash, keypoints, None, {"channels": sizes})
 

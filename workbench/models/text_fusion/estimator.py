@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from workbench.core.report import counted
 from workbench.models.mmpose_compat import install
 
 # Before transformers meets a broken torchvision, and mmpose an xtcocotools of another numpy.
@@ -123,7 +124,8 @@ class SimCCDiffusionRefiner(BaseModule):
         """
         if x.shape[-1] != self.coord_dim or y.shape[-1] != self.coord_dim:
             raise ValueError(
-                f"refiner: built for {self.coord_dim} bins, the head gives {x.shape[-1]} and {y.shape[-1]}"
+                f"refiner: built for {counted(self.coord_dim, 'bin')}, the head gives {x.shape[-1]} and "
+                f"{y.shape[-1]}"
             )
         training = way == "training"
         chosen = self._chosen(x, y, training)

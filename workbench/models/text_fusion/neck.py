@@ -12,6 +12,7 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from workbench.core import nearest
+from workbench.core.report import counted
 from workbench.models.text_fusion.family import Sentences
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ class TextFusionNeck(BaseModule):
                 f"{text.keypoints.shape[1]}"
             )
         if len(text.subject) != images or len(text.keypoints) != images:
-            raise ValueError(f"text: {images} images and text for {len(text.subject)}")
+            raise ValueError(f"text: {counted(images, 'image')} and text for {len(text.subject)}")
 
 
 def _pair(sizes: tuple[int, int]) -> str:

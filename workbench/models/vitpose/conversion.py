@@ -31,6 +31,7 @@ from workbench.checkpoints.vit_names import (
     replacements,
 )
 from workbench.core import NotAvailable
+from workbench.core.report import counted
 from workbench.models.opening import EXPERTS
 from workbench.models.vitpose.identity import transformer_of
 
@@ -263,8 +264,9 @@ def converted(weights: Weights, target: str, where: str, dropped: Sequence[str] 
     if refused:
         more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
         raise ValueError(
-            f"{where}: not part of a ViTPose or Sapiens network and without a name among {called}: "
-            f"{', '.join(refused[:3])}{more}; name each with --drop to leave it out"
+            f"{where}: {counted(len(refused), 'tensor is', 'tensors are')} no part of a ViTPose or Sapiens "
+            f"network and have no place among {called}: {', '.join(refused[:3])}{more}; name each with "
+            "--drop to leave it out"
         )
     if missing := [name for name in dropped if name not in weights.unknown]:
         raise ValueError(
@@ -324,8 +326,8 @@ def _refuse_head(weights: Weights, target: str, where: str) -> None:
     for name in ("head.deconv_layers.0.weight", "head.deconv_layers.3.weight"):
         if name in shapes and shapes[name][1:] != (256, 4, 4):
             raise ValueError(
-                f"{where}: {name} has {shapes[name][1]} channels and kernel {shapes[name][2]}; transformers' "
-                "VitPose knows 256 and 4 alone"
+                f"{where}: {name} has {counted(shapes[name][1], 'channel')} and kernel {shapes[name][2]}; "
+                "transformers' VitPose knows 256 and 4 alone"
             )
     if not any(name in shapes for name in ("ln1.weight", "backbone.ln1.weight")):
         raise ValueError(f"{where}: no last layer norm, which transformers' VitPose always has")

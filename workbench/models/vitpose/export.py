@@ -14,6 +14,7 @@ from workbench.checkpoints import open_checkpoint
 from workbench.checkpoints.remap import VITPOSE_PLUS
 from workbench.checkpoints.vit_names import NAMINGS
 from workbench.core.files import write_text
+from workbench.core.report import counted
 from workbench.models.opening import Opening, StatedFacts
 from workbench.models.vitpose.conversion import Weights, converted, transformers_config, weights_of
 from workbench.models.vitpose.network import CLASSIC, Architecture, HeadShape, ViTPose
@@ -66,7 +67,9 @@ class Conversion:
         """One sentence."""
         names = f"{NAMINGS[self.source]} -> {NAMINGS[self.target]}"
         joined = f", expert and head of {self.expert}" if self.expert else ""
-        text = f"{self.file}: {names}, {self.tensors} tensors read and {self.written} written{joined}"
+        text = (
+            f"{self.file}: {names}, {counted(self.tensors, 'tensor')} read and {self.written} written{joined}"
+        )
         if self.max_abs is None:
             return f"{text}; outputs were not compared"
         verdict = (
@@ -160,8 +163,8 @@ def _notes(
         )
     if weights.leftover:
         notes.append(
-            f"{len(weights.leftover)} tensors of experts were left out: fc2 has all rows, so the file was "
-            "joined for one data set before and no network uses them"
+            f"{counted(len(weights.leftover), 'tensor')} of experts were left out: fc2 has all rows, so the "
+            "file was joined for one data set before and no network uses them"
         )
     if stated.expert is not None:
         notes.append(

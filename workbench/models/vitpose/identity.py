@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from workbench.checkpoints.identity import Identity, Shapes, keypoint_sentence, linear_sentence, times
 from workbench.checkpoints.vit_names import NAMINGS, grid_of_positions, has_class_position
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from workbench.checkpoints.loading import LoadReport
@@ -74,7 +75,7 @@ def transformer_of(view: Shapes) -> Transformer | None:
             continue
         tokens = shape[1] if shape and len(shape) == 3 else 0
         extra = has_class_position(tokens, naming)
-        evidence = [f"{layers} blocks of width {width} under {NAMINGS[naming]}"]
+        evidence = [f"{counted(layers, 'block')} of width {width} under {NAMINGS[naming]}"]
         if shape:
             count_text = f"{tokens - extra} patches" + (" and a class token" if extra else "")
             evidence.append(f"{position} {times(shape)}: {count_text}")
@@ -154,13 +155,14 @@ def vitpose_plus(view: Shapes) -> Identity | None:
     if narrow and view[narrow][0] < found.width:
         rows = view[narrow][0]
         evidence.append(
-            f"{narrow} has {rows} of {found.width} rows: the other {found.width - rows} are those of the "
-            "data set's expert, so a plain ViTPose takes fc2 and one expert together (--remap; "
+            f"{narrow} has {rows} of {counted(found.width, 'row')}: the other {found.width - rows} are those "
+            "of the data set's expert, so a plain ViTPose takes fc2 and one expert together (--remap; "
             "--assume expert=ap10k names another than that of the model's keypoints)"
         )
     elif narrow:
         evidence.append(
-            f"{narrow} has all {found.width} rows: already joined for one data set, the experts are left over"
+            f"{narrow} has all {counted(found.width, 'row')}: already joined for one data set, the experts "
+            "are left over"
         )
     if head:
         evidence.append(keypoint_sentence(head[1][0], *head))
@@ -175,7 +177,7 @@ def vitpose(view: Shapes) -> Identity | None:
     found = transformer_of(view)
     if found is None:
         return None
-    size = _VITPOSE.get((found.width, found.layers), f"width {found.width}, {found.layers} layers")
+    size = _VITPOSE.get((found.width, found.layers), f"width {found.width}, {counted(found.layers, 'layer')}")
     head = _head(view)
     if head is None or len(head[1]) != 4:
         linear = view.first("head.weight", "head.fc.weight", "classifier.weight")
@@ -271,8 +273,8 @@ def explain(found: Identity, report: LoadReport) -> str:
     positions = [one for one in report.mismatched if one.name.endswith("pos_embed") and len(one.file) == 3]
     if positions and positions[0].file[::2] == positions[0].model[::2]:
         return (
-            f"the file's position embedding has {positions[0].file[1]} rows and the model's "
-            f"{positions[0].model[1]}: it belongs to an input of "
-            "another size; --resample-pos-embed resamples it"
+            f"the file's position embedding has {counted(positions[0].file[1], 'row')} and the model's "
+            f"{positions[0].model[1]}: it belongs to an input of another size; --resample-pos-embed "
+            "resamples it"
         )
     return ""

@@ -23,6 +23,7 @@ from workbench.checkpoints.vit_names import NAMINGS, grid_of_positions, has_clas
 from workbench.core import Codec, NotAvailable, PartMissing, Skeleton, reason
 from workbench.core.capabilities import Attention
 from workbench.core.files import belongs
+from workbench.core.report import counted
 from workbench.models.families import FreshOptions
 from workbench.models.opening import Opening, skeleton_from_plain
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
@@ -445,10 +446,12 @@ def _skeleton(
         return skeleton_of({}, checkpoint.dataset_meta, keypoints)
     name = _SKELETONS.get(-1 if expert is None else expert, "") or _BY_COUNT.get(keypoints, "")
     if name and len(SKELETONS[name]) == keypoints:
-        return SKELETONS[name], f"the file does not name its {keypoints} keypoints: taken for {name}"
+        return SKELETONS[name], (
+            f"the file does not name its {counted(keypoints, 'keypoint')}: taken for {name}"
+        )
     names = tuple(f"keypoint {k}" for k in range(keypoints))
     skeleton = Skeleton(f"own-{keypoints}", names, source="the checkpoint does not name the keypoints")
-    return skeleton, f"the file does not name its {keypoints} keypoints: they are numbered"
+    return skeleton, f"the file does not name its {counted(keypoints, 'keypoint')}: they are numbered"
 
 
 def _shape(shapes: Mapping[str, Shape], name: str, axes: int, where: str) -> Shape:
@@ -520,7 +523,7 @@ def new_vitpose(network: ViTPose, skeleton: Skeleton, device: str = "cpu", sigma
     if len(skeleton) != head.keypoints:
         raise ValueError(
             f"ViTPose: the network gives {head.keypoints} heatmaps, skeleton {skeleton.name} has "
-            f"{len(skeleton)} keypoints"
+            f"{counted(len(skeleton), 'keypoint')}"
         )
     return attending(TopDown(network, skeleton, codec_of(a, head, sigma), device=device))
 

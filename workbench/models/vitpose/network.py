@@ -22,6 +22,7 @@ from torch.nn import functional
 from workbench.checkpoints.vit_names import resampled
 from workbench.core.capabilities import Attention
 from workbench.core.hooks import is_tapped
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -65,8 +66,9 @@ class Architecture:
         sizes = (self.width, self.layers, self.heads, self.hidden, self.patch, *self.image)
         if any(size < 1 for size in sizes) or self.width % self.heads:
             raise ValueError(
-                f"ViT of width {self.width} with {self.layers} layers, {self.heads} heads and {self.hidden} "
-                "hidden units: expected positive numbers, and a width that is a multiple of the heads"
+                f"ViT of width {self.width} with {counted(self.layers, 'layer')}, "
+                f"{counted(self.heads, 'head')} and {self.hidden} hidden units: expected positive numbers, "
+                "and a width that is a multiple of the heads"
             )
         if min(self.grid) < 1:
             H, W = self.image

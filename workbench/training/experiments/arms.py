@@ -13,7 +13,7 @@ import numpy as np
 from workbench.checkpoints import open_checkpoint
 from workbench.core import NotAvailable, nearest
 from workbench.core.capabilities import TextNeckModel
-from workbench.core.errors import available
+from workbench.core.report import counted
 from workbench.models.families import config_modules
 from workbench.models.opening import Opening
 from workbench.text import TextVectors
@@ -201,8 +201,8 @@ def origin_of(
         ]
         if lacking:
             raise ValueError(
-                f"experiment: {file.name} does not fit as a start: {len(lacking)} tensors of backbone and "
-                f"head are absent or of another shape ({lacking[0]} ...)"
+                f"experiment: {file.name} does not fit as a start: {counted(len(lacking), 'tensor')} of "
+                f"backbone and head are absent or of another shape ({lacking[0]} ...)"
             )
         own |= {name: tensors[name].to(own[name].dtype) for name in own if name in tensors}
         note = f"backbone and head begin with the weights of {file.parent.name}/{file.name}"

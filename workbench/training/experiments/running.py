@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Sample
+from workbench.core.report import counted
 from workbench.evaluation import Cancelled, Evaluation, Predictions, evaluate, paired_bootstrap, predict
 from workbench.evaluation.bootstrap import drawn_counts, resampled_ap
 from workbench.training.experiments.arms import Arm, Experiment, Origin, arm_model, way_through
@@ -182,7 +183,9 @@ def halves(pose_set: PoseSet, most: int = 0) -> Material:
     """
     images = list(pose_set.labelled_of_image)
     if len(images) < 2:
-        raise ValueError(f"experiment: {pose_set.name} has {len(images)} labelled images, two are needed")
+        raise ValueError(
+            f"experiment: {pose_set.name} has {counted(len(images), 'labelled image')}, two are needed"
+        )
     parts = [
         tuple(i for image in images[start::2] for i in pose_set.labelled_of_image[image])[: most or None]
         for start in (0, 1)
@@ -190,7 +193,8 @@ def halves(pose_set: PoseSet, most: int = 0) -> Material:
     return Material(
         (pose_set, parts[0]),
         (pose_set, parts[1]),
-        f"half of the images of {pose_set.name} to learn from ({len(parts[0])} instances), half to judge on",
+        f"half of the images of {pose_set.name} to learn from ({counted(len(parts[0]), 'instance')}), half "
+        "to judge on",
     )
 
 
@@ -264,7 +268,7 @@ def run_experiment(
         arms=arms,
         steps=course.steps if experiment.trains else 0,
         seed=course.seed,
-        judged_on=f"{len(material.judge[1])} instances of {material.judge[0].name}",
+        judged_on=f"{counted(len(material.judge[1]), 'instance')} of {material.judge[0].name}",
         notes=_notes(experiment, origin, material, course),
     )
 
@@ -404,7 +408,8 @@ def _notes(experiment: Experiment, origin: Origin, material: Material, course: C
     return (
         material.note,
         origin.note,
-        f"{course.steps} steps of {course.batch} crops show how an arm begins, not where it would end",
+        f"{counted(course.steps, 'step')} of {counted(course.batch, 'crop')} show how an arm begins, not "
+        "where it would end",
         "one seed: the intervals are over images, not over trainings",
         *ways,
     )
