@@ -147,7 +147,7 @@ def _in_index(index: Path, limits: Limits) -> list[Path]:
     names = list(dict.fromkeys(weights.values()))
     if len(names) > _PARTS or any(len(name) > 1000 or "\0" in name for name in names):
         raise ValueError(
-            f"{index.name} names {len(names)} files, or longer names, than any model has; refused"
+            f"{index.name} names {counted(len(names), 'file')}, or longer names, than any model has; refused"
         )
     parts = [folder / name for name in names]
     for part in parts:

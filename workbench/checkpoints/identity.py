@@ -389,7 +389,7 @@ def keypoint_sentence(count: int, name: str, shape: tuple[int, ...]) -> str:
         name: of the head's tensor.
         shape: of that tensor.
     """
-    return f"{name} {times(shape)}: {_KEYPOINTS.get(count, f'{count} keypoints')}"
+    return f"{name} {times(shape)}: {_KEYPOINTS.get(count, counted(count, 'keypoint'))}"
 
 
 CLASSES = (1000, 1001, 10450, 11221, 21841, 21843, 365)

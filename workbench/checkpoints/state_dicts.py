@@ -383,8 +383,8 @@ def _of_parts(value: Any, listed: Mapping[Any, Any], finder: Finder, parts: list
     copies = len({frozenset(p.names) for p in joined if not p.is_layer}) < sum(not p.is_layer for p in joined)
     if listed is not value and copies:
         raise ValueError(
-            f"it is a list of {len(listed)} values, {len(parts)} of them state dicts with the same names; "
-            "save the one that is meant as a file of its own"
+            f"it is a list of {counted(len(listed), 'value')}, {len(parts)} of them state dicts with the "
+            "same names; save the one that is meant as a file of its own"
         )
     if len(joined) > 1 and not copies:
         named = finder.joined({part.key: part.names for part in joined})

@@ -107,7 +107,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
         (
             "family",
             f"{facts['family']} {facts['variant']}".strip()
-            + (f", {facts['keypoints']} keypoints" if facts["keypoints"] else "")
+            + (f", {counted(facts['keypoints'], 'keypoint')}" if facts["keypoints"] else "")
             + (f", input {size[1]}x{size[0]} (w x h)" if size else ""),
         )
     )

@@ -236,20 +236,16 @@ def _text(facts: dict[str, Any]) -> str:
     """One line for each instance, up to twenty, then what was assumed."""
     names = facts["skeleton"]["keypoints"]
     count = len(facts["instances"])
-    lines = [
-        (
-            f"{facts['model']}: {counted(count, 'instance')} in {facts['pictures']} pictures; boxes: "
-            f"{facts['boxes']}"
-        )
-    ]
+    found = f"{counted(count, 'instance')} in {counted(facts['pictures'], 'picture')}"
+    lines = [f"{facts['model']}: {found}; boxes: {facts['boxes']}"]
     for one in facts["instances"][:20]:
         frame = f" frame {one['frame']}" if "frame" in one else ""
         box = ", ".join(f"{v:.0f}" for v in one["box"])
         given = int(np.isfinite(one["keypoints"]).all(1).sum())
         least = int(np.argmin(one["scores"]))
         lines.append(
-            f"{Path(one['image']).name}{frame}  box {box}  score {one['score']:.2f}  "
-            f"{given} of {len(names)} keypoints, lowest score {one['scores'][least]:.2f} ({names[least]})"
+            f"{Path(one['image']).name}{frame}  box {box}  score {one['score']:.2f}  {given} of "
+            f"{counted(len(names), 'keypoint')}, least sure of {names[least]} ({one['scores'][least]:.2f})"
         )
     if count > 20:
         lines.append(f"... {count - 20} more; --json or --out FILE.json gives all")

@@ -13,6 +13,7 @@ import numpy as np
 
 from workbench.core.errors import NotAvailable
 from workbench.core.model import Outputs
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -70,7 +71,7 @@ def unflipped(
     def partners(tensor: Tensor) -> Tensor:
         if tensor.shape[1] != len(order):
             raise ValueError(
-                f"flip test: {len(order)} mirror partners for {tensor.shape[1]} keypoints; "
+                f"flip test: {len(order)} mirror partners for {counted(tensor.shape[1], 'keypoint')}; "
                 "the skeleton must name the partner of each"
             )
         return tensor[:, order]

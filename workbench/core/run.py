@@ -17,6 +17,7 @@ from workbench.core.hooks import checking, recording, replacing
 from workbench.core.inspector import absent_output
 from workbench.core.job import current_checkpoint, works_on_job
 from workbench.core.model import DecodeOptions, PoseModel
+from workbench.core.report import counted
 from workbench.core.sample import Sample
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class Run:
         truth = np.stack([np.asarray(s.truth, float) for s in self.samples])
         if truth.shape[1] != len(self.model.skeleton):
             raise NotAvailable(
-                f"truth: annotations have {truth.shape[1]} keypoints, the model {len(self.model.skeleton)}"
+                f"truth: annotations have {counted(truth.shape[1], 'keypoint')}, the model "
+                f"{len(self.model.skeleton)}"
             )
         return truth
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core.errors import nearest
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,9 +40,11 @@ class Skeleton:
     def __post_init__(self) -> None:
         K = len(self.keypoints)
         if self.mirror and sorted(self.mirror) != list(range(K)):
-            raise ValueError(f"skeleton {self.name}: mirror is no permutation of {K} keypoints")
+            raise ValueError(f"skeleton {self.name}: mirror is no permutation of {counted(K, 'keypoint')}")
         if self.sigmas and len(self.sigmas) != K:
-            raise ValueError(f"skeleton {self.name}: {len(self.sigmas)} sigmas for {K} keypoints")
+            raise ValueError(
+                f"skeleton {self.name}: {counted(len(self.sigmas), 'sigma')} for {counted(K, 'keypoint')}"
+            )
 
     def __len__(self) -> int:
         return len(self.keypoints)

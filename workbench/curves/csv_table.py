@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from workbench.core.report import counted
 from workbench.curves.json_lines import EPOCHS, ITERATIONS, SPLIT_NAMES, plain_rows, split_word
 from workbench.curves.source import Source, as_number
 from workbench.curves.table import Log
@@ -83,7 +84,7 @@ def _numbers(source: Source, words: set[str]) -> Iterator[tuple[int, dict[str, A
 def _names(cells: list[str], source: Source) -> list[str]:
     names = [cell.strip() for cell in cells]
     if len(names) > _MOST_COLUMNS:
-        raise ValueError(f"{source.name}: {len(names)} columns, which no log has")
+        raise ValueError(f"{source.name}: {counted(len(names), 'column')}, which no log has")
     if len(set(names)) < len(names) or not all(names):
         twice = next((name for name in names if names.count(name) > 1), "")
         raise ValueError(

@@ -101,7 +101,7 @@ def warm_up_of_data(images: int, batch: int, iterations: int, epochs: float = ma
     return Finding(
         LONG_WARM_UP,
         f"{counted(images, 'image')} in batches of {batch} are {counted(each, 'iteration')} per epoch: a "
-        f"warm-up of {iterations} iterations lasts {counted(length, 'epoch', spec='.0f')}{of}",
+        f"warm-up of {counted(iterations, 'iteration')} lasts {counted(length, 'epoch', spec='.0f')}{of}",
         "evaluations before its end say nothing about the network; shorten it to a few epochs",
         (Measurement("iterations per epoch", each), Measurement("warm-up", length, "epochs")),
         severity="warning" if mostly else "remark",
@@ -260,7 +260,7 @@ def restarted(curves: Curves) -> list[Finding]:
             found.append(
                 Finding(
                     BEGUN_ANEW,
-                    f"after epoch {restart.reached:g} epochs are counted from {restart.begun:g} again",
+                    f"after epoch {restart.reached:g} the epochs are counted from {restart.begun:g} again",
                     "it was not a resume (--resume), or two runs share a log: keep them apart",
                     severity="warning",
                     where=f"epoch {restart.begun:g}",

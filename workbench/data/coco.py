@@ -315,7 +315,9 @@ def _skeleton(entries: Sequence[Any], categories: Mapping[int, Mapping[str, Any]
     if len(lists) > 1:
         # By number: a name may be that of a part of COCO-WholeBody, or contain a slash.
         number, first = next(iter(categories.items()))
-        kinds = "; ".join(f"{len(names)} keypoints: {', '.join(of[:3])}" for names, of in lists.items())
+        kinds = "; ".join(
+            f"{counted(len(names), 'keypoint')}: {', '.join(of[:3])}" for names, of in lists.items()
+        )
         raise DifferentKeypointsError(
             f"{where}: categories have different keypoints ({kinds}); choose one with --category"
             f" or as {where}#{number} ({first['name']})"

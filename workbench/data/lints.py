@@ -263,14 +263,15 @@ def _unit_keypoints(column: _Column) -> _Flagged:
         rows[np.flatnonzero(boxed)[held]] = True
         if not rows.any():
             return []
-    where = "" if rows.all() else f" of {len(column)}"
+    where = "" if rows.all() else f"{int(rows.sum())} of "
+    of_all = where + counted(len(column), "instance")
     shares = {}
     for name, frames in (("image", np.concatenate([0 * column.size, column.size], 1)), ("box", column.boxes)):
         points = frames[rows, None, :2] + column.keypoints[rows] * frames[rows, None, 2:]
         shares[name] = _share_inside(points, column.labelled[rows], column.boxes[rows]).mean()
     of = "box" if shares["box"] - shares["image"] >= _FITS_BETTER else "image"
     text = (
-        f"all labelled keypoints of {int(rows.sum())}{where} instances lie within 1 pixel: they look"
+        f"all labelled keypoints of {of_all} lie within 1 pixel: they look"
         f" normalised to the {of} size; convert them to pixels"
     )
     return [(text, rows)]

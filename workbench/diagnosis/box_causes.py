@@ -83,8 +83,9 @@ class DetectedBoxes(Cause):
             )
         loose = float(np.median(rest)) if len(rest) else 0.0
         return self.found(
-            f"the boxes are those of a detector: {int(missed.sum())} of {int(seen.sum())} annotated "
-            f"instances have no box (IoU below {FOUND_BOX:g}), the others one of IoU {loose:.2f} (median); "
+            f"the boxes are those of a detector: {int(missed.sum())} of "
+            f"{counted(int(seen.sum()), 'annotated instance')} have no box (IoU below {FOUND_BOX:g}), the "
+            f"others one of IoU {loose:.2f} (median); "
             f"without the instances that were not found AP changes by {effect.delta:+.3f}",
             fix="compare with figures of the same boxes; with annotated boxes the model alone is measured",
             numbers=(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core.finding import Finding
+from workbench.core.report import counted
 
 if TYPE_CHECKING:
     from workbench.diagnosis.case import Case
@@ -166,8 +167,8 @@ def of_separation(
         )
         if len(listed) > 1:
             symptom = (
-                f"mean OKS {apart.base.mean_oks:.3f} rises alike with each of {len(listed)} causes undone, "
-                "and the others give nothing on top of the first"
+                f"mean OKS {apart.base.mean_oks:.3f} rises alike with each of "
+                f"{counted(len(listed), 'cause')} undone, and the others give nothing on top of the first"
             )
             found.append(Candidates(symptom, listed))
     return found

@@ -12,6 +12,7 @@ from workbench.core import NotAvailable
 from workbench.core.errors import available
 from workbench.core.finding import Effect, Measurement
 from workbench.core.python_text import literal_of
+from workbench.core.report import counted
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.text_causes import recipe_name
@@ -239,8 +240,8 @@ class MaskPassesNothing(Cause):
         if best > mask.threshold:
             return RuledOut(f"{what}, so it can pass")
         return self.found(
-            f"{what}: 0 of {K} keypoints of a perfect prediction pass, so the loss is 0 whatever the network "
-            "gives",
+            f"{what}: 0 of {counted(K, 'keypoint')} of a perfect prediction pass, so the loss is 0 whatever "
+            "the network gives",
             fix="compare the peak of the map itself with .5, before any softmax, or leave the mask out",
             numbers=(
                 Measurement("largest confidence of a perfect map", best, expected=mask.threshold),

@@ -354,7 +354,7 @@ class StoredOtherwise(Undone):
                 continue
             names = _files(samples, group.chosen)
             return self.found(
-                f"{len(names)} images of the {counted(len(samples), 'instance')} looked at are "
+                f"{counted(len(names), 'image')} of the {counted(len(samples), 'instance')} looked at are "
                 f"{group.text()}; their mean OKS is {own.mean():.3f}, that of the others {rest.mean():.3f} "
                 f"(standard error of the difference {error:.3f}); nothing that was tried gives it back",
                 fix=f"look at these files, and write them anew from their sources: {some_files(names)}",
@@ -364,7 +364,8 @@ class StoredOtherwise(Undone):
 
     def seen(self, case: Case, change: Change) -> str:
         facts = change.facts
-        return f"{facts['count']} images of the {facts['of']} instances looked at are {facts['how']}"
+        images, of = counted(facts["count"], "image"), counted(facts["of"], "instance")
+        return f"{images} of the {of} looked at are {facts['how']}"
 
     def test(self, case: Case) -> Answer:
         answer = self._undone(case)
@@ -386,7 +387,8 @@ class StoredOtherwise(Undone):
                 continue
             names, tone = some_files(_files(_samples(evidence), surer)), change.name.partition(" in ")[0]
             seen = (
-                f"{change.facts['count']} images ({names}) have a mean pixel of {level[surer].mean():.0f}, "
+                f"{counted(change.facts['count'], 'image')} ({names}) have a mean pixel of "
+                f"{level[surer].mean():.0f}, "
                 f"the others {level[~surer].mean():.0f} (standard error of the difference {error:.0f}), and "
                 f"the network is surer of them with pixels {tone}: mean OKS {found.oks:+.3f} "
                 f"({found.low:+.3f} to {found.high:+.3f}), which may be chance"
@@ -504,7 +506,8 @@ class GreyFiles(Cause):
             return candidates
         if len(names) < LEAST_IMAGES or bare.all():
             return RuledOut(
-                f"{len(names)} images of the {counted(len(samples), 'instance')} looked at have no colour"
+                f"{counted(len(names), 'image')} of the {counted(len(samples), 'instance')} looked at have "
+                "no colour"
             )
         case.step()
         change = Change("", "without colour", "input", lambda model: Edited(model, lambda s: grey(s.image)))
@@ -519,9 +522,9 @@ class GreyFiles(Cause):
                 rest = np.concatenate([rest, _compared(wider, change, None)[0][~bare_too]])
         error = _error(rest)
         evident = (
-            f"{len(names)} images of the {counted(len(samples), 'instance')} looked at have no colour "
-            f"({some_files(names)}); without colour {len(rest)} others change by mean OKS {rest.mean():+.3f} "
-            f"(standard error {error:.3f})"
+            f"{counted(len(names), 'image')} of the {counted(len(samples), 'instance')} looked at have no "
+            f"colour ({some_files(names)}); without colour {len(rest)} others change by mean OKS "
+            f"{rest.mean():+.3f} (standard error {error:.3f})"
         )
         if not (rest.mean() < -LEAST_LOSS and rest.mean() < -SURE * error):
             return RuledOut(f"{evident}: this network hardly needs it")

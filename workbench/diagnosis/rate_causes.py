@@ -16,6 +16,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Measurement
+from workbench.core.report import counted
 from workbench.curves.schedule import rate_of
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -105,12 +106,13 @@ class Rate(Cause):
         base, parts = parts_of(config)
         logged, as_said = _placed(logged_rates(own_curves(case)), base, parts, config)
         share, right = float(logged.near(as_said).mean()), Reading("", as_said)
-        agreement = f"rows agree with the config in {share:.0%} of {len(as_said)} rows"
+        agreement = f"rows agree with the config in {share:.0%} of {counted(len(as_said), 'row')}"
         if share >= MOST_ROWS:
             block = _block(logged, as_said)
             if block is None:
                 return RuledOut(
-                    f"the rate in {share:.0%} of {len(as_said)} rows is the one that the config asks for"
+                    f"the rate in {share:.0%} of {counted(len(as_said), 'row')} is the one that the config "
+                    "asks for"
                 )
             return self.found(f"{agreement}; {_of_block(logged, as_said, *block)}", fix=_ANEW)
         ratio = _ratio(logged, as_said)

@@ -190,8 +190,10 @@ class KeypointsHeld(Cause):
         if not seen or lost < LABELLED * held.sum():
             return RuledOut("no coordinate is that of many keypoints")
         return self.found(
-            f"{'; '.join(seen)}, in {int(held.any(1).sum())} of {counted(len(found), 'pose')}; {lost} "
-            "keypoints that are labelled elsewhere in their image get nothing so",
+            f"{'; '.join(seen)}, in {int(held.any(1).sum())} of {counted(len(found), 'pose')}; "
+            f"{counted(lost, 'keypoint that is', 'keypoints that are')} labelled elsewhere in their image "
+            "get "
+            "nothing so",
             fix="write the place that the network gives for every keypoint, whatever its score; cut "
             "coordinates at the size of their own image, or not at all",
             numbers=(Measurement("share of keypoints held", float(held.mean()), expected=0.0),),

@@ -309,7 +309,9 @@ class TurnedImages(Undone):
         )  # fmt: skip
 
     def seen(self, case: Case, change: Change) -> str:
-        return f"{change.facts['count']} of {change.facts['total']} images have an EXIF orientation"
+        return (
+            f"{change.facts['count']} of {counted(change.facts['total'], 'image')} have an EXIF orientation"
+        )
 
     def test(self, case: Case) -> Answer:
         case.evidence()

@@ -162,8 +162,8 @@ class NeverLearned(Cause):
             return RuledOut(f"{', '.join(parts)} are as they started, and poses do not depend on them")
         names = [name for part in wrong for name in parts[part]]
         evidence = (
-            f"{len(names)} weights of {', '.join(wrong[:4])}{' ...' if len(wrong) > 4 else ''} are exactly "
-            f"as an initialiser leaves them ({names[0]}: {found[names[0]]})"
+            f"{counted(len(names), 'weight')} of {', '.join(wrong[:4])}{' ...' if len(wrong) > 4 else ''} "
+            f"are exactly as an initialiser leaves them ({names[0]}: {found[names[0]]})"
         )
         return self.found(
             f"{evidence}, and poses depend on them"

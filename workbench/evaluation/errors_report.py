@@ -212,8 +212,9 @@ class Errors(Report):
             of = f"of {counted(self.judged, 'judged keypoint', spec=',')}" if kind in KINDS else "instances"
             return f"{count:,} {of}; {then} without them"
         return (
-            f"{then} with scores that follow the OKS, which ranks the poses of all images; in {count:,} "
-            "instances a worse pose scores above a better one of the same instance"
+            f"{then} with scores that follow the OKS, which ranks the poses of all images; in "
+            f"{counted(count, 'instance', spec=',')} a worse pose scores above a better one of the same "
+            "instance"
         )
 
     @property

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from workbench.core.files import files_in
+from workbench.core.report import counted
 from workbench.evaluation.epoch_scores import EpochScores, open_scores, score_epochs
 from workbench.evaluation.image_index import (
     NAME,
@@ -83,7 +84,7 @@ class History:
         a, b = self.protocols[epoch], self.protocols[other]
         K, L = self.keypoint_counts[epoch], self.keypoint_counts[other]
         rules = a.differs_from(b) if a and b else ["a protocol is not known"] if a or b else []
-        return [*([f"{K} keypoints against {L}"] if K != L else []), *rules]
+        return [*([f"{counted(K, 'keypoint')} against {L}"] if K != L else []), *rules]
 
     def check_comparable(self, epochs: Sequence[int] | None = None) -> None:
         """Raise ValueError if epochs (all by default) were made under different rules and `mixed` is False.

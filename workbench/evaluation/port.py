@@ -20,7 +20,7 @@ from workbench.checkpoints.config_reader import config_budget
 from workbench.checkpoints.config_values import plain_values
 from workbench.core import Batch, PoseModel, Sample, nearest
 from workbench.core.hooks import recording
-from workbench.core.report import Report
+from workbench.core.report import Report, counted
 from workbench.core.run import evaluating
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS, new_figure
 from workbench.models.families import common_names
@@ -498,6 +498,6 @@ def compared_weights(a: nn.Module, b: nn.Module) -> tuple[str, tuple[tuple[str, 
         elif float((x - y).abs().max() if x.numel() else 0.0) > 1e-6 * max(float(x.abs().max()), 1e-30):
             differing.append((name, float((x - y).abs().max())))
     if not differing:
-        return f"all {len(names)} tensors that both have are equal", ()
+        return f"all {counted(len(names), 'tensor')} that both have are equal", ()
     shown = ", ".join(name for name, _ in differing[:3]) + (" ..." if len(differing) > 3 else "")
-    return f"{len(differing)} of {len(names)} tensors differ ({shown})", tuple(differing)
+    return f"{len(differing)} of {counted(len(names), 'tensor')} differ ({shown})", tuple(differing)

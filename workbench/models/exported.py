@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core import Codec, NotAvailable, Outputs, Skeleton, checked_area, nearest
+from workbench.core.report import counted
 from workbench.models.mmpose.config import codec_of, config_values, preprocessing_of, skeleton_of
 from workbench.models.opening import StatedFacts
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
@@ -256,7 +257,8 @@ def _as_stated(
     H, W = input_size
     if x[1] != y[1] or x[2] * H != y[2] * W:
         raise ValueError(
-            f"--output: simcc_x has {x[1]} keypoints and {x[2]} bins over {W} pixels, simcc_y {y[1]} and "
+            f"--output: simcc_x has {counted(x[1], 'keypoint')} and {x[2]} bins over {W} pixels, simcc_y "
+            f"{y[1]} and "
             f"{y[2]} over {H}: expected as many keypoints, and equally many bins per pixel"
         )
     return OutputRoles("simcc", (places["simcc_x"], places["simcc_y"]))

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from workbench.core import Skeleton, nearest
+from workbench.core.report import counted
 from workbench.skeletons.definitions import (
     AIC_14,
     ANIMALPOSE_20,
@@ -100,7 +101,7 @@ def skeleton_for(names: Sequence[str], limbs: Sequence[tuple[int, int]] = ()) ->
     if not names:
         raise ValueError("skeleton: expected keypoint names, got none")
     if len(names) > MOST_KEYPOINTS:
-        raise ValueError(f"skeleton: {len(names)} keypoints; at most {MOST_KEYPOINTS} are read")
+        raise ValueError(f"skeleton: {counted(len(names), 'keypoint')}; at most {MOST_KEYPOINTS} are read")
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         repeated = ", ".join(map(repr, twice[:3]))

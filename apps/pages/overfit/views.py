@@ -19,6 +19,7 @@ from apps.pages.overfit.attempts import Attempt
 from apps.pages.report_section import command_in
 from apps.pages.sections import Download, report_mark
 from workbench.core import Run, Skeleton
+from workbench.core.report import counted
 from workbench.figures import (
     FINDING_COLOUR,
     RUN_COLOURS,
@@ -465,7 +466,7 @@ def _cause(attempt: Attempt) -> str:
         return (
             f"trying without <b>{html.escape(attempt.trying or '...')}</b>"
             f'<progress max="{max(job.total, 1)}" value="{job.done}"></progress>{job.done} of '
-            f"{job.total} steps{left}"
+            f"{counted(job.total, 'step')}{left}"
         )
     text = {
         "failed": html.escape(job.error or "the bisection failed"),

@@ -52,7 +52,7 @@ def labelled(model: PoseModel, samples: Iterable[Sample]) -> tuple[Sample, ...]:
     wanted = len(model.skeleton)
     if len(np.asarray(judged[0].truth)) != wanted:
         raise ValueError(
-            f"probe: the model predicts {wanted} keypoints, the samples are labelled with "
+            f"probe: the model predicts {counted(wanted, 'keypoint')}, the samples are labelled with "
             f"{len(np.asarray(judged[0].truth))}; choose a data set with the model's keypoints"
         )
     return judged

@@ -129,8 +129,8 @@ class ProbeReport(Report):
         if nearest is not None and nearest.undecided:
             return (
                 f"{head}; {tried}, and none is better beyond chance. {nearest.name} is not decided: "
-                f"{nearest.delta:+.3f} ({nearest.low:+.3f} to {nearest.high:+.3f}) with {self.images} "
-                "images; measure more (--limit)"
+                f"{nearest.delta:+.3f} ({nearest.low:+.3f} to {nearest.high:+.3f}) with "
+                f"{counted(self.images, 'image')}; measure more (--limit)"
             )
         text = f"{head}; {tried}, and none is better{near}: the {self.question} is as the network expects it."
         if self.value < 0.2:

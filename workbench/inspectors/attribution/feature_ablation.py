@@ -16,7 +16,7 @@ import torch
 
 from workbench.core import Run, Skeleton
 from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
-from workbench.core.report import Report
+from workbench.core.report import Report, counted
 from workbench.figures import DIVERGING, new_figure
 from workbench.figures.panels import in_input
 from workbench.inspectors.attribution.maps import box_side
@@ -89,7 +89,7 @@ class FeatureAblation(Report):
         best, own = self.strongest, np.arange(len(names))
         most = self.falls[own, best]
         self_reliant = int(((best == own) & (most > 0)).sum())
-        text = f"{head}: {self_reliant} of {len(names)} keypoints depend most on their own surroundings"
+        text = f"{head}: {self_reliant} of {counted(len(names), 'keypoint')} need their own surroundings most"
         rest = int((best >= len(names)).sum())
         text += f", {rest} on the rest of the box or on what lies outside" if rest else ""
         others = np.flatnonzero((best != own) & (best < len(names)) & (most > 0))

@@ -9,7 +9,7 @@ import numpy as np
 
 from workbench.core import Run, Skeleton
 from workbench.core.inspector import INSTANCE, keypoint_choice
-from workbench.core.report import PICTURE, Report, rows
+from workbench.core.report import PICTURE, Report, counted, rows
 from workbench.figures import DIVERGING, SEQUENTIAL, keypoint_colours
 from workbench.figures.panels import add_crop, add_map, add_marks, crop_of, panel_figure
 from workbench.inspectors.attribution.targets import UNITS, Targets
@@ -96,8 +96,8 @@ class MapsReport(Report):
             )
         within = int((self.away[found] <= NEAR).sum())
         text = (
-            f"for {within} of {len(names)} keypoints the strongest evidence lies within {NEAR:.0%} of the "
-            "box's longer side from the keypoint"
+            f"for {within} of {counted(len(names), 'keypoint')} the strongest evidence lies within "
+            f"{NEAR:.0%} of the box"
         )
         far = int(np.nan_to_num(self.away, nan=-1).argmax())
         if self.away[far] > FAR:

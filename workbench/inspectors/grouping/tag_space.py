@@ -16,7 +16,7 @@ import numpy as np
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.capabilities import Groups
 from workbench.core.inspector import INSTANCE, Inspector, Needs, Range
-from workbench.core.report import Report, rows
+from workbench.core.report import Report, counted, rows
 from workbench.core.statistics import finite_median
 from workbench.figures import DIVERGING, SEQUENTIAL, new_figure
 from workbench.inspectors.grouping.replay import annotated, grouping_model, means_of, tag_map_count, tags_at
@@ -157,8 +157,8 @@ def compute(run: Run, params: Params) -> TagSpace:
     T, K = len(raw), len(model.skeleton)
     if T != K:
         raise NotAvailable(
-            f"tag space: this model gives {T} tag map{'s' * (T != 1)} for {K} keypoints; it compares maps of "
-            "single keypoints"
+            f"tag space: this model gives {T} tag map{'s' * (T != 1)} for {counted(K, 'keypoint')}; it "
+            "compares maps of single keypoints"
         )
     flat = raw.reshape(T, -1)
     if params.cells == "likely keypoints":

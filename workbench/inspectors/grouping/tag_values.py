@@ -106,8 +106,8 @@ class TagValues(Report):
         pairs, least = self.confused(), float(np.nanmin(self.between))
         if not pairs:
             return (
-                f"Tags separate all {len(self.names)} people at tag threshold {self.threshold:g}: the "
-                f"closest mean tags differ by {least:.2f}, {spread}{lost}"
+                f"Tags separate all {counted(len(self.names), 'person', 'people')} at tag threshold "
+                f"{self.threshold:g}: the closest mean tags differ by {least:.2f}, {spread}{lost}"
             )
         first = f"{pairs[0][0]} and {pairs[0][1]}, whose mean tags differ by {pairs[0][2]:.2f}"
         more = f" ({len(pairs)} such pairs)" if len(pairs) > 1 else ""

@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.inspector import Inspector, Needs
-from workbench.core.report import Report, rows
+from workbench.core.report import Report, counted, rows
 from workbench.decoding.map_statistics import correlations, likeness
 from workbench.figures import DIVERGING, new_figure
 
@@ -59,7 +59,10 @@ class MapLikeness(Report):
     def summary(self) -> str:
         K = len(self.pairs)
         if not np.isfinite(self.correlation):
-            return f"{self.constant} of {K} maps have one value everywhere, so they cannot be compared"
+            return (
+                f"{self.constant} of {counted(K, 'map')} have one value everywhere, so they cannot be "
+                "compared"
+            )
         worth = f"mean correlation of two maps {self.correlation:.2f}, effective rank {self.rank:.1f} of {K}"
         flat = f"; {self.constant} have one value everywhere" if self.constant else ""
         if self.alike:

@@ -88,8 +88,8 @@ class Overlay(Report):
         if not known.any():
             low = int(np.nan_to_num(self.scores, nan=np.inf).argmin())
             return (
-                f"{int(self.drawn.sum())} of {len(names)} keypoints of {self.key} drawn; {names[low]} scores"
-                f" lowest, {self.scores[low]:.2f}; no annotation to compare with"
+                f"{int(self.drawn.sum())} of {counted(len(names), 'keypoint')} of {self.key} drawn; "
+                f"{names[low]} scores lowest, {self.scores[low]:.2f}; no annotation to compare with"
             )
         far = int(np.nan_to_num(self.errors, nan=-1).argmax())
         side = max(self.box[2] - self.box[0], self.box[3] - self.box[1])

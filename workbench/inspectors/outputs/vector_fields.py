@@ -16,7 +16,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.inspector import INSTANCE, Choice, Inspector, Needs, Range
-from workbench.core.report import PICTURE, Report, rows
+from workbench.core.report import PICTURE, Report, counted, rows
 from workbench.figures import (
     FINDING_COLOUR,
     QUIET_COLOUR,
@@ -182,7 +182,7 @@ def compute(run: Run, params: Params) -> VectorField:
     names = _vector_names(run, P)
     p = VECTOR.index(run, params.vector)
     if p >= P:
-        raise NotAvailable(f"{name} has {P} vectors, {params.vector!r} is not one of them")
+        raise NotAvailable(f"{name} has {counted(P, 'vector')}, {params.vector!r} is not one of them")
     pitch = np.array(cell_pitch(run, (h, w)))
     y, x = np.indices((h, w))
     starts = np.stack([x, y], -1).reshape(-1, 2) * pitch

@@ -65,10 +65,11 @@ class TokenTypes(Report):
             )
         elif early:
             stop = (
-                f"{early} of {N} sequences end early, the first at step {self.ends_at[1].min()} of {self.K}"
+                f"{early} of {counted(N, 'sequence')} end early, the first at step {self.ends_at[1].min()} "
+                f"of {self.K}"
             )
         elif late:
-            stop = f"{late} of {N} sequences do not end after {counted(self.K, 'keypoint')}"
+            stop = f"{late} of {counted(N, 'sequence')} do not end after {counted(self.K, 'keypoint')}"
         else:
             stop = f"every sequence ends after its {counted(self.K, 'keypoint')}"
         return (

@@ -257,7 +257,7 @@ def skeleton_of(
     # 17 channels are COCO or AP-10K, and many others: a guess would put noses on tails.
     names = tuple(f"keypoint {k}" for k in range(K))
     skeleton = Skeleton(f"own-{K}", names, source="neither checkpoint nor config names the keypoints")
-    return skeleton, f"neither checkpoint nor config names the {K} keypoints: they are numbered"
+    return skeleton, f"neither checkpoint nor config names the {counted(K, 'keypoint')}: they are numbered"
 
 
 def _ignored_differences(own: Skeleton, other: Skeleton, name: str) -> str:
@@ -316,7 +316,9 @@ def described_by(meta: Mapping[str, Any], where: str = "metainfo") -> tuple[Skel
     sigmas = tuple(float(s) for s in _listed(meta.get("sigmas")))
     if sigmas and (len(sigmas) != len(names) or not all(0 < s < math.inf for s in sigmas)):
         shown = ", ".join(f"{s:g}" for s in sigmas[:4]) + " ..." * (len(sigmas) > 4)
-        raise ValueError(f"{where}: expected {len(names)} sigmas above 0, got {len(sigmas)} ({shown})")
+        raise ValueError(
+            f"{where}: expected {counted(len(names), 'sigma')} above 0, got {len(sigmas)} ({shown})"
+        )
     notes = [wrong] if wrong else []
     published = bool(known.sigmas)
     if not swaps:
@@ -354,7 +356,7 @@ def _mirror(names: Sequence[str], swaps: Sequence[Any]) -> tuple[tuple[int, ...]
             return (), f"keypoint {name!r} swaps with {swap!r}, which is no keypoint{near}"
     mirror = tuple(places[swap] for swap in swaps)
     if mirror and len(mirror) != len(names):
-        return (), f"{counted(len(mirror), 'swap')} for {len(names)} keypoints"
+        return (), f"{counted(len(mirror), 'swap')} for {counted(len(names), 'keypoint')}"
     for k, partner in enumerate(mirror):
         if mirror[partner] != k:
             other = names[mirror[partner]]

@@ -209,8 +209,8 @@ def several_outputs(view: Shapes) -> Identity | None:
             final = inner.any(r"^heatmap_conv_layers\.\d+\.bias$")
             keypoints = inner[final][0] - 1 if final else None
             sentence = (
-                f"{prefix}{displaced}: one displacement field per keypoint (DEKR); {keypoints} "
-                "keypoints and a centre"
+                f"{prefix}{displaced}: one displacement field per keypoint (DEKR); "
+                f"{counted(keypoints, 'keypoint')} and a centre"
             )
             family = "DEKR (mmpose)"
         elif staged:

@@ -37,6 +37,7 @@ from workbench.core.conditioning import (
     bypassed,
 )
 from workbench.core.hooks import replacing
+from workbench.core.report import counted
 from workbench.models.naming import taps_of
 from workbench.models.randomness import directions_like
 from workbench.models.top_down import TopDown, typed
@@ -196,8 +197,8 @@ class TextFusion:
             object.__setattr__(self, "training", network.path(training=True))
         if self.text is not None and self.text.keypoints and len(self.text.keypoints) != len(self.skeleton):
             raise ValueError(
-                f"text {self.text.name}: sentences for {len(self.text.keypoints)} keypoints, the network "
-                f"gives {len(self.skeleton)}"
+                f"text {self.text.name}: sentences for {counted(len(self.text.keypoints), 'keypoint')}, the "
+                f"network gives {len(self.skeleton)}"
             )
         if self.text is not None and (neck := getattr(network, "neck", None)) is not None:
             wanted = neck.text_dims

@@ -67,8 +67,8 @@ class Architecture:
         if any(size < 1 for size in sizes) or self.width % self.heads:
             raise ValueError(
                 f"ViT of width {self.width} with {counted(self.layers, 'layer')}, "
-                f"{counted(self.heads, 'head')} and {self.hidden} hidden units: expected positive numbers, "
-                "and a width that is a multiple of the heads"
+                f"{counted(self.heads, 'head')} and {counted(self.hidden, 'hidden unit')}: expected positive "
+                "numbers, and a width that is a multiple of the heads"
             )
         if min(self.grid) < 1:
             H, W = self.image
