@@ -69,7 +69,7 @@ def test_a_long_comparison_tells_how_far_it_is_and_ends_when_cancelled(slow, mon
     section.ask(*PAIR, "")
     until(lambda: not section.watch(*PAIR)[4].active)
     line, figure, ticks, stop, again = shown(section.watch(*PAIR))
-    assert line.startswith('<div class="wb-sentence ">1 of 1 tensors changed')
+    assert line.startswith('<div class="wb-sentence ">1 of 1 tensor changed')
     assert (figure, ticks, stop, again) == (True, False, False, False)
 
 

@@ -25,7 +25,7 @@ def test_the_facts_of_a_set_are_json(workbench):
 def test_words_for_people(workbench):
     code, out, _ = workbench("data", "astronaut")
     assert code == 0
-    assert out.startswith("astronaut: 1 of 1 instances can be scored")
+    assert out.startswith("astronaut: 1 of 1 instance can be scored")
     assert "left_wrist" in out
 
 

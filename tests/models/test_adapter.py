@@ -202,7 +202,7 @@ def test_a_decode_that_forgets_samples_is_told(tmp_path):
         """,
     )
     model = open_model(None, adapter=path).model
-    with pytest.raises(ValueError, match=r"decode gave 0 Prediction for 1 samples"):
+    with pytest.raises(ValueError, match=r"decode gave 0 Prediction for 1 sample"):
         run(model, [sample()])
 
 

@@ -244,7 +244,7 @@ def test_text_of_another_dimension_is_refused_in_one_sentence(tmp_path, publishe
 
 def test_text_of_another_skeleton_is_refused(published):
     few = TextVectors("few", "other", ("a",), np.ones((1, 384)), ("horse",), np.ones((1, 384)))
-    with pytest.raises(ValueError, match="sentences for 1 keypoints, the network gives 17"):
+    with pytest.raises(ValueError, match="sentences for 1 keypoint, the network gives 17"):
         published.reading(few)
 
 

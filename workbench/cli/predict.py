@@ -236,7 +236,7 @@ def _text(facts: dict[str, Any]) -> str:
     """One line for each instance, up to twenty, then what was assumed."""
     names = facts["skeleton"]["keypoints"]
     count = len(facts["instances"])
-    found = f"{counted(count, 'instance')} in {counted(facts['pictures'], 'picture')}"
+    found = f"{counted(count, 'instance')} in {counted(facts['pictures'], 'image')}"
     lines = [f"{facts['model']}: {found}; boxes: {facts['boxes']}"]
     for one in facts["instances"][:20]:
         frame = f" frame {one['frame']}" if "frame" in one else ""
@@ -245,7 +245,7 @@ def _text(facts: dict[str, Any]) -> str:
         least = int(np.argmin(one["scores"]))
         lines.append(
             f"{Path(one['image']).name}{frame}  box {box}  score {one['score']:.2f}  {given} of "
-            f"{counted(len(names), 'keypoint')}, least sure of {names[least]} ({one['scores'][least]:.2f})"
+            f"{counted(len(names), 'keypoint')}, lowest score {one['scores'][least]:.2f} ({names[least]})"
         )
     if count > 20:
         lines.append(f"... {count - 20} more; --json or --out FILE.json gives all")

@@ -273,7 +273,7 @@ def _read(name: str, folder: Path) -> PoseSet:
         raise FileNotFoundError(
             f"{counted(len(absent), 'picture is', 'pictures are')} absent, the first is {absent[0].name}"
         )
-    return replace(found, name=name, source=f"{DESCRIPTIONS[name]}; drawing {VERSION}")
+    return replace(found, name=name, source=f"{DESCRIPTIONS[name]}; version {VERSION} of the drawing code")
 
 
 def _draw(scenes: SceneSet, folder: Path, progress: Callable[[int, int], None] | None) -> None:

@@ -15,6 +15,8 @@ from workbench.core.geometry import apply, inverse
 from workbench.core.hooks import OnceComputed
 from workbench.core.inspector import absent_capability
 from workbench.core.report import counted
+from workbench.core.run import evaluating
+from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, acting
 from workbench.evaluation.predict import predict_people
 from workbench.evaluation.predictions import Predictions

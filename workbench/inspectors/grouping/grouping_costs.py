@@ -69,7 +69,7 @@ class GroupingCosts(Report):
                 f"{where}: no heatmap value exceeds the detection threshold, so no person gets this keypoint"
             )
         if not len(self.means):
-            return f"{where}: no person exists yet; {counted(len(self.values), 'detection')} start people"
+            return f"{where}: no person exists yet, so each detection starts one ({len(self.values)} in all)"
         joined = sum(outcome == "joined" for outcome in self.outcomes)
         far = [self.distances[m, p - 1] for m, p in enumerate(self.people)
                if p is not None and self.outcomes[m] == "joined"]  # fmt: skip
