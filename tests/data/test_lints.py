@@ -277,7 +277,7 @@ def test_images_that_are_turned_or_there_twice_are_said(tmp_path):
     assert turned.startswith("1 image has an EXIF rotation")
     assert "1 are annotated on the stored, unrotated picture" in turned
     assert "does not tell" not in turned
-    assert twice.startswith("1 image is near duplicates of another image, the first 3.jpg")
+    assert twice.startswith("1 image is a near duplicate of another image, the first 3.jpg")
     assert set(data_facts(read_coco(path), images=True).findings) >= {turned, twice}
     exif[0x0112] = 2
     Image.fromarray(scenes[4]).save(tmp_path / "4.jpg", exif=exif)
@@ -286,7 +286,7 @@ def test_images_that_are_turned_or_there_twice_are_said(tmp_path):
     first, second = (Image.fromarray(scene) for scene in scenes[:2])
     first.save(tmp_path / "0.png", save_all=True, append_images=[second])
     assert (
-        "1 image has several frames or pages, of which the first alone is read: the first is 0.png with 2"
+        "image has several frames or pages, of which the first alone is read: the first is 0.png with 2"
         in (" ".join(image_lints(read_coco(path))))
     )
     data["images"][3] |= {"width": 480, "height": 400}  # the labels of a picture of twice the size

@@ -82,7 +82,7 @@ def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
     repeated = duplicate_images([r.path for r in dict.fromkeys(looked)])
     if repeated:
         text = (
-            f"{counted(len(repeated), 'image is', 'images are')} near duplicates of another image, the first "
+            f"{counted(len(repeated), 'image is a near duplicate', 'images are near duplicates')} of another image, the first "
             f"{repeated[0].name}: they count twice, and leak where one of them is in the training "
             f"set{limited}"
         )

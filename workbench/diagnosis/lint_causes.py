@@ -62,7 +62,7 @@ class Lints(Cause):
         "boxes look like centre and size": "convert cx, cy, w, h to x, y, width, height: x = cx - w / 2, "
         "y = cy - h / 2",
         "boxes look like y, x": "exchange x with y and width with height in every box",
-        "boxes lie within 1 pixel": "multiply boxes by the width and height of their image",
+        "box(es)? lies? within 1 pixel": "multiply boxes by the width and height of their image",
         "box(es)? reach(es)? outside": "compare the boxes with their pictures: one amount for all says "
         "that they are of images of another crop or size",
         "box(es)? contains? less than half": "compare the boxes with their pictures, or make them "

@@ -144,7 +144,7 @@ def test_halves_share_no_image():
     assert not learn & judge
     assert len(material.train[1]) + len(material.judge[1]) == len(scenes.labelled)
     one = dataclasses.replace(scenes, instances=scenes.instances[:1])
-    with pytest.raises(ValueError, match="1 labelled images, two are needed"):
+    with pytest.raises(ValueError, match="1 labelled image, two are needed"):
         halves(one)
 
 
