@@ -280,9 +280,8 @@ class Comparisons:
             names = [path.name for path in pose_set.left_out]
             text += f"; missing: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
         if len(sample_outputs.indices) < len(pose_set.labelled):
-            text += (
-                f", the first {len(sample_outputs.indices)} of {counted(len(pose_set.labelled), 'instance')}"
-            )
+            every = counted(len(pose_set.labelled), "instance")
+            text += f", the first {len(sample_outputs.indices)} of {every}"
         return {
             "version": version,
             "run": run.id,
