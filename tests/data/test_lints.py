@@ -286,7 +286,7 @@ def test_images_that_are_turned_or_there_twice_are_said(tmp_path):
     first, second = (Image.fromarray(scene) for scene in scenes[:2])
     first.save(tmp_path / "0.png", save_all=True, append_images=[second])
     assert (
-        "image has several frames or pages, of which the first alone is read: the first is 0.png with 2"
+        "1 image has several frames or pages, of which the first alone is read: the first is 0.png with 2"
         in (" ".join(image_lints(read_coco(path))))
     )
     data["images"][3] |= {"width": 480, "height": 400}  # the labels of a picture of twice the size

@@ -146,7 +146,7 @@ def _unread(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         names = ", ".join(facts["shared"][:3]) + (" ..." if len(facts["shared"]) > 3 else "")
         count = len(facts["shared"])
         hold = counted(count, "tensor holds", "tensors hold")
-        rows.append(("shared", f"{hold} weights that others hold too, counted once: {names}"))
+        rows.append(("shared", f"{counted(hold, 'weight')} that others hold too, counted once: {names}"))
     if facts["unread"]:
         names = ", ".join(tensor["name"] for tensor in facts["unread"][:3])
         rows.append(("not read", f"{facts['not_read']}: {names}{' ...' if len(facts['unread']) > 3 else ''}"))

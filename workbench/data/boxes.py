@@ -139,7 +139,7 @@ def read_detections(path: Path | str, pose_set: PoseSet) -> list[FoundBox]:
     if not found:
         raise ValueError(
             f"{path.name}: none of its {counted(len(entries), 'detection')} is in an image of "
-            f"{pose_set.name}, of category {sorted(allowed)} and of score {threshold:g} or more"
+            f"{pose_set.name}, of category {sorted(pose_set.categories)} and of score 0 or more"
         )
     return found
 

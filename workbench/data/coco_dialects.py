@@ -448,13 +448,13 @@ def _categories(found: Any, annotations: Sequence[Any], where: str, notes: list[
     if listed & used.keys():
         notes.append(
             f"{counted(count, 'annotation is', 'annotations are')} of a category that the file does not list "
-            f"({shown}): left out, as pycocotools leaves them out"
+            f"({shown}): left out, as in pycocotools"
         )
         warnings.warn(notes[-1], ReadingNote, stacklevel=2)
         return categories
     notes.append(
-        f"{counted(count, 'annotation names', 'annotations name')} categories that the file does not list "
-        f"({shown}); they were added here. pycocotools ignores these annotations until the file lists them"
+        f"{counted(count, 'annotation names a category', 'annotations name categories')} that the file does "
+        f"not list ({shown}); added here. pycocotools ignores such annotations until the file lists them"
     )
     named = [c for c in categories if isinstance(c, Mapping) and c.get("keypoints")]
     names = (

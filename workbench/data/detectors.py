@@ -22,7 +22,6 @@ from workbench.core import NotAvailable, Skeleton
 from workbench.core.geometry import Box
 from workbench.core.onnx_graph import output_names, read_graph, session
 from workbench.core.onnx_graph import outputs as answers
-from workbench.core.onnx_graph import read_graph, session
 from workbench.core.report import counted
 from workbench.data.boxes import without_overlaps
 

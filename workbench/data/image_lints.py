@@ -69,7 +69,9 @@ def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
     present = [r for r in pose_set.images.values() if r.path.is_file()]
     looked = present[:most]
     limited = (
-        f" (of the first {most:,} of {counted(len(present), 'image', spec=',')})" if looked != present else ""
+        (f" (of the first {most:,} of {counted(len(present), 'image', spec=',')})")
+        if looked != present
+        else ""
     )
     found = _turned(pose_set, looked, limited) + _of_frames(looked, limited)
     paths: dict[Any, list[int]] = defaultdict(list)
@@ -82,9 +84,9 @@ def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
     repeated = duplicate_images([r.path for r in dict.fromkeys(looked)])
     if repeated:
         text = (
-            f"{counted(len(repeated), 'image is a near duplicate', 'images are near duplicates')} of another image, the first "
-            f"{repeated[0].name}: they count twice, and leak where one of them is in the training "
-            f"set{limited}"
+            f"{counted(len(repeated), 'image is a near duplicate', 'images are near duplicates')} of another "
+            f"image, the first {repeated[0].name}: such images count twice, and leak where one of them is in "
+            f"the training set{limited}"
         )
         ids = tuple(number for path in repeated for number in paths[path])
         found.append(Located(Finding("repeated images", text, severity="warning"), images=ids))
@@ -106,10 +108,8 @@ def _turned(pose_set: PoseSet, looked: Sequence[ImageRecord], limited: str) -> l
             unsure += as_stored == upright
     if not turned:
         return []
-    text = (
-        f"{counted(len(turned), 'image has', 'images have')} an EXIF rotation: OpenCV, mmpose and browsers "
-        "show them upright"
-    )
+    text = f"{counted(len(turned), 'image has', 'images have')} an EXIF rotation: "
+    text += "OpenCV, mmpose and browsers show such images upright"
     if pose_set.reading.as_stored:
         text += "; they are read as they are stored, as --as-stored says"
     elif stored or unsure:
@@ -221,9 +221,7 @@ def located_sizes(pose_set: PoseSet, most: int = 20_000) -> list[Located]:
         if gone:
             ids = set(gone)
             behind = tuple(a.annotation_id for a in pose_set.instances if a.image_id in ids)
-            text = (
-                f"{counted(len(gone), 'image has', 'images have')} another size than the file states "
-                f"({example}): {what}"
-            )
+            have = counted(len(gone), "image has", "images have")
+            text = f"{have} another size than the file states ({example}): {what}"
             made.append(Located(Finding("images of another size", text, fix), behind, tuple(gone)))
     return made

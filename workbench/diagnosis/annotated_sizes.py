@@ -158,8 +158,7 @@ class OtherSize(Undone):
 
     def changes(self, case: Case) -> Iterable[Change]:
         if case.evidence().model is None and (other := _other_sizes(case)):
-            yield Change(
-                self.name,
+            yield self.change(
                 f"poses of {counted(len(other), 'image')} scaled to the annotated size",
                 "poses",
                 lambda found: _scaled(found, other),

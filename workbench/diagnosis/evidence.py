@@ -304,10 +304,8 @@ class Evidence:
         sigmas = "" if self.pose_set.skeleton.sigmas else f", {ASSUMED_SIGMAS}"
         count, every = len(self.indices), len(self.pose_set.labelled)
         of = f"{count}" if count == every else f"{count} of {every}"
-        return (
-            f"{what}, {self.pose_set.name}, {counted(of, 'annotated instance')} on "
-            f"{counted(images, 'image')}{sigmas}"
-        )
+        seen = f"{of} annotated {'instance' if of == '1' else 'instances'} on {counted(images, 'image')}"
+        return f"{what}, {self.pose_set.name}, {seen}{sigmas}"
 
     def measure(self, changes: Iterable[Change] = (), rows: tuple[int, ...] | None = None) -> Measured:
         """The poses with some changes, evaluated; computed once for each set of changes.

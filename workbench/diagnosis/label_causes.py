@@ -154,8 +154,7 @@ class KeypointOrder(Undone):
         names = pose_set.skeleton.keypoints
         listed = ", ".join(f"{names[a]} and {names[b]}" for a, b in pairs.tolist())
         some = ", ".join(map(str, sorted(part.swapped)[:12]))
-        yield Change(
-            self.name,
+        yield self.change(
             f"{listed} exchanged in {len(part.swapped)} of {counted(part.instances, 'annotation')}",
             "labels",
             lambda given: _with_sides(given, part.swapped, order.tolist()),
@@ -353,8 +352,7 @@ class SidesInPart(Undone):
         if not sides.certain:
             return
         swapped, total, mirror = sides.swapped, sides.instances, case.pose_set().skeleton.mirror
-        yield Change(
-            self.name,
+        yield self.change(
             f"left and right exchanged in {len(swapped)} of {counted(total, 'annotation')}",
             "labels",
             lambda given: _with_sides(given, swapped, mirror),

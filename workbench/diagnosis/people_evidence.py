@@ -61,11 +61,9 @@ class PeopleEvidence(Evidence):
 
     def protocol(self) -> str:
         """By which rules everything here is measured, in one line."""
-        people = (
-            f"{counted(len(self.indices), 'annotated person', 'annotated people')} on "
-            f"{counted(len(self.image_ids), 'image')}"
-        )
-        return f"whole images, no flip, {self.pose_set.name}, {people}"
+        people = counted(len(self.indices), "annotated person", "annotated people")
+        images = counted(len(self.image_ids), "image")
+        return f"whole images, no flip, {self.pose_set.name}, {people} on {images}"
 
     def poses(self, changes: Sequence[Change] = (), rows: Sequence[int] | None = None) -> Predictions:
         """Everybody that is found, with some changes.

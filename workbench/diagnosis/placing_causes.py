@@ -60,8 +60,7 @@ class AxesExchanged(Undone):
         if evidence.model is None:
             some = exchanged_images(evidence.poses(), case.pose_set())
             where = f"the poses of {len(some)} of {counted(len(case.pose_set().images), 'image')}"
-            yield Change(
-                self.name,
+            yield self.change(
                 f"x and y exchanged in {where}" if some else "x and y of every keypoint exchanged",
                 "poses",
                 lambda found: _exchanged(found, some),

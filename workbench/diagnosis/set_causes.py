@@ -290,18 +290,16 @@ class TurnedImages(Undone):
         total = len(case.pose_set().images)
         facts = {"count": len(turned), "total": total}
         if case.evidence().model is None:
-            yield Change(
-                self.name, f"poses of {counted(len(turned), 'image')} turned as EXIF says", "poses",
+            yield self.change(
+                f"poses of {counted(len(turned), 'image')} turned as EXIF says", "poses",
                 lambda found: _upright(found, turned),
                 fix="read images with their EXIF rotation (cv2.imread does; PIL needs exif_transpose)",
                 facts=facts,
             )  # fmt: skip
             return
         paths = frozenset(str(case.pose_set().images[number].path) for number in turned)
-        yield Change(
-            self.name, (
-                f"{counted(len(turned), 'image')} read as they are stored, as they were annotated"
-            ), "input",
+        yield self.change(
+            f"{counted(len(turned), 'image')} read as they are stored, as they were annotated", "input",
             lambda model: Unturned(model, paths),
             fix="remove the EXIF orientation from these files, or turn their annotations: the two "
             "contradict each other",
@@ -309,9 +307,8 @@ class TurnedImages(Undone):
         )  # fmt: skip
 
     def seen(self, case: Case, change: Change) -> str:
-        return (
-            f"{change.facts['count']} of {counted(change.facts['total'], 'image')} have an EXIF orientation"
-        )
+        total = counted(change.facts["total"], "image")
+        return f"{change.facts['count']} of {total} have an EXIF orientation"
 
     def test(self, case: Case) -> Answer:
         case.evidence()

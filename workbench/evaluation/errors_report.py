@@ -145,7 +145,7 @@ class Errors(Report):
         if not self.judged:
             return (
                 f"AP {self.ap:.3f}: no detection lies on an annotation (OKS .1), {counts[FALSE_POSITIVE]} "
-                f"lie on nobody and {counted(counts[FALSE_NEGATIVE], 'instance is', 'instances are')} "
+                f"lie on no instance and {counted(counts[FALSE_NEGATIVE], 'instance is', 'instances are')} "
                 "missed; check that results and annotations are of the same images, in pixels of the whole "
                 "image"
             )
@@ -205,16 +205,16 @@ class Errors(Report):
         if kind == FALSE_POSITIVE:
             have, lie = "pose has" if count == 1 else "poses have", "lies" if self.near_misses == 1 else "lie"
             return (
-                f"{counted(count, 'pose has', 'poses have', spec=',')} no annotation at OKS .5, of which "
-                f"{self.near_misses:,} lie on one at OKS .1; {then} without them"
+                f"{count:,} {have} no annotation at OKS .5, of which {self.near_misses:,} {lie} on one at "
+                f"OKS .1; {then} without them"
             )
         if kind != SCORING:
             of = f"of {counted(self.judged, 'judged keypoint', spec=',')}" if kind in KINDS else "instances"
             return f"{count:,} {of}; {then} without them"
         return (
             f"{then} with scores that follow the OKS, which ranks the poses of all images; in "
-            f"{counted(count, 'instance', spec=',')} a worse pose scores above a better one of the same "
-            "instance"
+            f"{counted(count, 'instance', spec=',')} a "
+            "worse pose scores above a better one of the same instance"
         )
 
     @property

@@ -73,8 +73,8 @@ class OutputRoles:
         for place in self.places:
             if (shape := tuple(given[place].shape))[:1] != (count,) or len(shape) != axes:
                 raise ValueError(
-                    f"output {place} has the shape {list(shape)} for {count} images; expected {axes} axes, "
-                    "the first of them the images; export the model with an open batch size"
+                    f"output {place} has the shape {list(shape)} for {counted(count, 'image')}; expected "
+                    f"{axes} axes, the first of them the images; export the model with an open batch size"
                 )
         if self.kind == "simcc":
             x, y = (given[place] for place in self.places)

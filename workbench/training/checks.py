@@ -125,7 +125,7 @@ def mode_text(module: nn.Module, flags: Mapping[str, bool]) -> str:
         still = [name for name, flag in ran.items() if not flag]
         if still:
             names = ", ".join(still[:2]) + (" ..." if len(still) > 2 else "")
-            found.append(f"{len(still)} of {len(ran)} {words} layers ({names})")
+            found.append(f"{len(still)} of {len(ran)} {counted(words, 'layer')} ({names})")
     if not found:
         return ""
     return (

@@ -351,7 +351,7 @@ def _about(shown: SetResult, data: str) -> str:
     )
     moved = f" with {shown.moved}" if shown.moved else ""
     return (
-        f"on {counted(part, 'image')} of {data}{moved}; changes are against the knobs' defaults; "
+        f"on {counted(part, 'image')} of {data}{moved}; changes are relative to the default values; "
         f"{shown.protocol}"
     )
 

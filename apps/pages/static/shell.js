@@ -143,6 +143,18 @@
       } catch (error) { said.textContent = `The report was not made: ${error.message}`; }
       button.disabled = false;
     },
+    // Ends a job that no page shows any more, for which this page's job waits.
+    async cancel(button) {
+      if (button.disabled) return;
+      button.disabled = true;
+      const answer = await fetch(new URL(`workbench/api/jobs/${encodeURIComponent(button.dataset.cancelJob)}/cancel`, document.baseURI), { method: "POST" });
+      if (!answer.ok) button.replaceWith(JSON.parse(await answer.text()).error);
+    },
+    // The server cannot see that a page is closed while its jobs go on.
+    leave() {
+      const ids = [...document.querySelectorAll("[data-job]")].map((shown) => shown.dataset.job);
+      if (ids.length) navigator.sendBeacon(new URL(`workbench/api/jobs/left?ids=${ids.join(",")}`, document.baseURI));
+    },
     // Values of controls, `word` for those that an upload or a text replaces (a list gets it as its last entry);
     // `own` holds the places of the uploads that stand behind the controls' values.
     named(values, own, word) {

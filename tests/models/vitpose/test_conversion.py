@@ -240,7 +240,7 @@ def sapiens() -> dict[str, torch.Tensor]:
     ("change", "target", "match"),
     [
         (lambda s: s | {"cls_token": torch.zeros(1, 1, 128)}, "hf",
-         r"1 tensor is no part of .*: cls_token; name each with --drop"),
+         r"not part of a ViTPose or Sapiens network .*: cls_token; name each with --drop"),
         (lambda s: sapiens(), "hf", r"head.conv_layers.0.weight: Hugging Face names have no head"),
         (lambda s: sapiens(), "mmpose-0", r"its backbone alone can be converted"),
         (lambda s: state_of(random_vitpose(head=HeadShape(17, ((256, 4),)))), "hf", "of two deconvolutions"),

@@ -264,9 +264,8 @@ def converted(weights: Weights, target: str, where: str, dropped: Sequence[str] 
     if refused:
         more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
         raise ValueError(
-            f"{where}: {counted(len(refused), 'tensor is', 'tensors are')} no part of a ViTPose or Sapiens "
-            f"network and have no place among {called}: {', '.join(refused[:3])}{more}; name each with "
-            "--drop to leave it out"
+            f"{where}: not part of a ViTPose or Sapiens network and without a name among {called}: "
+            f"{', '.join(refused[:3])}{more}; name each with --drop to leave it out"
         )
     if missing := [name for name in dropped if name not in weights.unknown]:
         raise ValueError(
