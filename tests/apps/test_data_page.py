@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -157,3 +158,32 @@ def test_the_page_opens_on_a_link_and_an_annotation_is_clicked(demo, tab):
     )
     page.wait_for_selector("#wb-data-views .js-plotly-plot", timeout=90_000)
     assert "draws" in page.text_content("#wb-data-views-line")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("path", "upload", "own"),
+    [
+        ("data?data=astronaut", "#wb-data-file", "data=your-own"),
+        ("curves?runs=rtmpose-demo", "#wb-curves-files", "runs=rtmpose-demo%2Cyour-own"),
+        ("errors", "#wb-errors-file", "run=your-own"),
+    ],
+)
+def test_an_upload_is_named_in_the_address_and_a_link_to_it_says_that_it_holds_none(
+    demo, tab, faulty, tmp_path, path, upload, own
+):
+    files = {
+        "#wb-data-file": faulty.read_text(),
+        "#wb-curves-files": "epoch,val_AP\n1,0.1\n2,0.2\n",
+        "#wb-errors-file": "[]",
+    }
+    page = tab()
+    page.goto(f"{demo}{path}", wait_until="domcontentloaded")
+    page.get_by_text(re.compile("^(Annotations|A log|A result file) of your own")).first.click()
+    page.wait_for_selector(f"{upload} input[type=file]", state="attached", timeout=60_000)
+    name = "metrics.csv" if "curves" in upload else "own.json"
+    given = {"name": name, "mimeType": "text/plain", "buffer": files[upload].encode()}
+    page.locator(f"{upload} input[type=file]").set_input_files(given)
+    page.wait_for_function(f"location.search.includes({own!r})", timeout=90_000)
+    page.reload()
+    page.get_by_text("a link holds no file: upload it again").wait_for(timeout=60_000)
