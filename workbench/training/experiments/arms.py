@@ -13,6 +13,7 @@ import numpy as np
 from workbench.checkpoints import open_checkpoint
 from workbench.core import NotAvailable, nearest
 from workbench.core.capabilities import TextNeckModel
+from workbench.core.errors import available
 from workbench.core.report import counted
 from workbench.models.families import config_modules
 from workbench.models.opening import Opening
