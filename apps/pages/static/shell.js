@@ -25,6 +25,7 @@
   let shown = null; // the address that the page was last filled for; null before its first answer
   let leaving = false; // being loaded again
 
+  const OWN = "your-own"; // an upload in the address, see engine.py: no other page has it
   let noted = ""; // the data set whose note is shown, or being asked for
 
   const wb = {
@@ -64,12 +65,12 @@
       const q = new URL(window.location).searchParams;
       document.querySelectorAll("a[data-page]").forEach((a) => {
         const to = new URL(a.dataset.page, window.location.origin);
-        KEPT.forEach((n) => q.get(n) !== null && to.searchParams.set(n, q.get(n)));
+        KEPT.forEach((n) => q.get(n) !== null && q.get(n) !== OWN && to.searchParams.set(n, q.get(n)));
         const href = to.pathname + to.search;
         if (a.getAttribute("href") !== href) a.setAttribute("href", href);
       });
       wb.mark();
-      if (q.get("data")) wb.note(q.get("data"));
+      if (q.get("data")) wb.note(q.get("data") === OWN ? "" : q.get("data"));
     },
     // The rail is the same on every page, and several pages may share one set of components: what is this one?
     mark() {
