@@ -473,9 +473,9 @@ class OfEarlierEpoch(Cause):
         listed = ", ".join(f"{part} of {earlier[moved[part][-1]].path.name}" for part in parts[:3])
         stale = [part for part in parts if moved[part][-1] < len(earlier) - 1]
         evidence = (
-            f"weights are bit for bit those of an earlier epoch in {len(parts)} of "
+            f"weights are identical to those of an earlier epoch in {len(parts)} of "
             f"{counted(len(equal), 'part')} ({listed}{' ...' if len(parts) > 3 else ''}), while the others "
-            "moved on"
+            "changed"
         )
         fix = "look for what wrote these parts into the file: a merge of files, a partly restored checkpoint"
         if not stale:

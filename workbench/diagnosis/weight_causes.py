@@ -208,8 +208,8 @@ class NeverLearned(Cause):
         moved = {_part(change.name) for change in weights if not change.equal}
         parts = sorted({".".join(n.split(".")[: 3 if _part(n) in moved else 2]) for n in still})
         evidence = (
-            f"{len(still)} of {counted(len(weights), 'weight')} are bit for bit those of {before.path.name} "
-            f"({', '.join(parts[:4])}{' ...' if len(parts) > 4 else ''}), the others moved"
+            f"{len(still)} of {len(weights)} weight tensors are identical to those of {before.path.name} "
+            f"({', '.join(parts[:4])}{' ...' if len(parts) > 4 else ''}); all others changed"
         )
         return self.found(
             evidence,
@@ -354,7 +354,7 @@ class StatisticsNotUpdated(Cause):
         if _norm_eval(case):
             return RuledOut("the statistics stand still, as the config says (norm_eval=True)")
         return self.found(
-            f"{len(still)} of {len(names)} running means and variances are bit for bit those of "
+            f"{len(still)} of {len(names)} running means and variances are identical to those of "
             f"{before.path.name}, while {len(moved)} of {counted(len(weights), 'weight')} moved",
             fix="put the network into training mode (model.train()) before every epoch, also after a "
             "validation; or estimate the statistics on training images",
@@ -504,7 +504,7 @@ class AveragesExchanged(Cause):
                 seen = dataclasses.replace(seen, gain=interval)
                 low, high = sorted((-interval.low, -interval.high))
                 effect = Effect(
-                    "AP", -interval.delta, low, high, f"{counted(len(case.chosen()), 'instance')}, no flip"
+                    "AP", -interval.delta, low, high, (f"{counted(len(case.chosen()), 'instance')}, no flip")
                 )
             except NotAvailable:
                 pass
@@ -537,7 +537,7 @@ class AveragesExchanged(Cause):
             fix="use the averaged weights of the file, or save this set as the model; a training that "
             "evaluates the average reports figures that the raw set does not reach",
             effect=Effect(
-                "AP", gain.delta, gain.low, gain.high, f"{counted(instances, 'instance')}, no flip"
+                "AP", gain.delta, gain.low, gain.high, (f"{counted(instances, 'instance')}, no flip")
             ),
             confidence="proved",
             refuted_by="other labelled images on which the raw set is as good as the average",

@@ -89,7 +89,10 @@ class FeatureAblation(Report):
         best, own = self.strongest, np.arange(len(names))
         most = self.falls[own, best]
         self_reliant = int(((best == own) & (most > 0)).sum())
-        text = f"{head}: {self_reliant} of {counted(len(names), 'keypoint')} need their own surroundings most"
+        text = (
+            f"{head}: {self_reliant} of {counted(len(names), 'keypoint')} depend most on their own "
+            "surroundings"
+        )
         rest = int((best >= len(names)).sum())
         text += f", {rest} on the rest of the box or on what lies outside" if rest else ""
         others = np.flatnonzero((best != own) & (best < len(names)) & (most > 0))

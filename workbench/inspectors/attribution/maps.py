@@ -97,7 +97,7 @@ class MapsReport(Report):
         within = int((self.away[found] <= NEAR).sum())
         text = (
             f"for {within} of {counted(len(names), 'keypoint')} the strongest evidence lies within "
-            f"{NEAR:.0%} of the box"
+            f"{NEAR:.0%} of the box's longer side from the keypoint"
         )
         far = int(np.nan_to_num(self.away, nan=-1).argmax())
         if self.away[far] > FAR:

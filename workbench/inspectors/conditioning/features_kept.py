@@ -70,10 +70,10 @@ class FeaturesKept(Report):
         ratio = float(np.nanmedian(self.ratios)) if np.isfinite(self.ratios).any() else float("nan")
         complete = self.rank_after > 0.9 * self.rank_before
         return (
-            f"{'All directions are left' if complete else 'Directions are lost'} after conditioning: "
-            f"{self.rank_after:.1f} of {self.rank_before:.1f} (effective rank); {self.deleted} of "
+            f"{'All directions remain' if complete else 'Directions are lost'}: the effective rank is "
+            f"{self.rank_before:.1f} before and {self.rank_after:.1f} after conditioning; {self.deleted} of "
             f"{counted(len(self.before), 'channel is', 'channels are')} deleted, and the median channel "
-            f"keeps {ratio:.2f} of its length"
+            f"keeps {ratio:.2f} of its norm"
         )
 
     def plot(self) -> Figure:
