@@ -17,7 +17,7 @@ NOUNS = re.compile(
 )
 # What stands before the noun there is a word, or several numbers.
 WORDS = {
-    "WORDS[kind]", "kind", "sizes", "skeleton.name", "str(K)[:20]", "str(N)[:20]", "what",
+    "WORDS[kind]", "kind", "described", "sizes", "skeleton.name", "str(K)[:20]", "str(N)[:20]", "what",
     "' and '.join(map(str, sorted(K)))", "'learned' if learned else 'other'",
     "'all' if every else 'several'", "len(nested)", "hold", "shown(base)", "'slice'",
 }  # fmt: skip

@@ -223,9 +223,9 @@ class PredictionFolders:
                 return PredictionFolder(empty, None, reason=sentence(mistake))
             counts = _first_with(history.keypoint_counts)
             if len(counts) > 1:
-                counted = ", ".join(f"epoch {epoch} has {K}" for K, epoch in counts.items())
+                described = ", ".join(f"epoch {epoch} has {K}" for K, epoch in counts.items())
                 reason = (
-                    f"{path.name}: epochs of different skeletons ({counted(counted, 'keypoint')}) are not "
+                    f"{path.name}: epochs of different skeletons ({described} keypoints) are not "
                     "shown together"
                 )
                 return PredictionFolder(empty, None, reason=reason)

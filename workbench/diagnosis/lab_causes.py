@@ -297,7 +297,7 @@ class Grouping(Cause):
                 report = _swept(case, model, pose_set, more, undecided)
         found = [suspect.finding() for suspect in _separate(case, model, pose_set, report)]
         if report.images < (every := len(pose_set.labelled_of_image)):
-            on = f" (on {report.images} of {every} annotated images)"
+            on = f" (on {report.images} of {counted(every, 'annotated image')})"
             found = [dataclasses.replace(one, evidence=one.evidence + on) for one in found]
         if _labels_are_moved(case):
             # Cells moved by as much make up for it: the boxes have told which of both it is.

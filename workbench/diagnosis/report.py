@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.finding import WITH_FLIP_TEST, Finding
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, counted, plain
 from workbench.diagnosis.candidates import EXPLAINED_BY, Candidates
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ class Diagnosis(Report):
         if "AP" not in self.figures or not np.isfinite(self.figures["AP"]):
             return ""
         count, every = self.sample or (0, 0)
-        on = f" on {count} of {every} annotated instances (level {self.level})" if count < every else ""
+        of = counted(every, "annotated instance")
+        on = f" on {count} of {of} (level {self.level})" if count < every else ""
         # The tests, and with them the figure, are of the model with all of its weights.
         renamed = any(f.cause == "weights only partly loaded" and f.effect is not None for f in self.findings)
         run = "the run, once its weights are renamed," if renamed else "the run"

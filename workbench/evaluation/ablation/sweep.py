@@ -13,7 +13,7 @@ import numpy as np
 from workbench.core import Groups, NotAvailable, Outputs
 from workbench.core.errors import ReadingNote
 from workbench.core.finding import WITH_FLIP_TEST, Effect, Finding, Measurement
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, counted, plain
 from workbench.decoding.grouping import Detections, detect, group
 from workbench.decoding.grouping.algorithm import NothingFinite
 from workbench.evaluation import keypoint_ap
@@ -152,7 +152,7 @@ class Suspect:
 
 
 def _images(count: int) -> str:
-    return "one image" if count == 1 else f"each of {count} images"
+    return "one image" if count == 1 else f"each of {counted(count, 'image')}"
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ class Ablation(Report):
         reach = max(float(np.nanmax(np.abs(deltas), initial=0)), 0.01) * 1.1
         # A hundredth of AP: below it, a few images more or less decide.
         colours = [FINDING_COLOUR if delta < -0.01 else QUIET_COLOUR for delta in deltas]
-        notes = [f"{outcome.about}; {outcome.people} people" for outcome in outcomes]
+        notes = [f"{outcome.about}; {counted(outcome.people, 'person', 'people')}" for outcome in outcomes]
         return bars_figure(
             self.summary(),
             [outcome.name for outcome in outcomes],
@@ -360,7 +360,9 @@ def sweep(
                 people[n].append(found)
     truth = truth_of(pose_set).on_images(ids)
     if truth.ignored.all():
-        raise ValueError(f"{pose_set.name}: no instance counts in these {len(ids)} images, so there is no AP")
+        raise ValueError(
+            f"{pose_set.name}: no instance counts in these {counted(len(ids), 'image')}, so there is no AP"
+        )
     outcomes = _outcomes(pose_set, truth, ids, chosen, people)
     return Ablation(
         title=title,
