@@ -143,8 +143,9 @@ def boxes_in_image(
     """
     if len(boxes) > MOST_BOXES:
         raise ValueError(
-            f"detector: {len(boxes):,} boxes in one image reach the score; expected at most {MOST_BOXES:,}; "
-            "raise --box-score, or export the detector with its suppression of overlapping boxes"
+            f"detector: {counted(len(boxes), 'box', 'boxes', spec=',')} in one image reach the score; "
+            f"expected at most {MOST_BOXES:,}; raise --box-score, or export the detector with its "
+            "suppression of overlapping boxes"
         )
     boxes = np.asarray(boxes, float) / ratio
     boxes[:, 0::2] = boxes[:, 0::2].clip(0, shape[1])

@@ -22,6 +22,7 @@ import numpy as np
 
 from workbench.core.errors import ReadingNote
 from workbench.core.files import replacing
+from workbench.core.report import counted
 from workbench.data.video_tables import check_tables
 
 if TYPE_CHECKING:
@@ -342,8 +343,8 @@ def _check_count(index: int, facts: VideoFacts, path: Path) -> None:
     """Raise ValueError where far more frames come than the file states: a list of edits can repeat them."""
     if index > 2 * facts.count + 1000:  # a variable rate makes the number an estimate; of nan there is none
         raise ValueError(
-            f"{path.name}: states {facts.count:.0f} frames, and {index} have been read; convert it to a plain"
-            " video first (ffmpeg -i IN OUT.mp4)"
+            f"{path.name}: states {counted(facts.count, 'frame', spec='.0f')}, and {index} have been read; "
+            "convert it to a plain video first (ffmpeg -i IN OUT.mp4)"
         )
 
 

@@ -6,6 +6,8 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from workbench.core.report import counted
+
 # Boxes that hold the boxes that are looked at.
 _OUTER = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"moof", b"traf")
 # Fragments of a day's video have fewer.
@@ -32,7 +34,8 @@ def check_tables(path: Path) -> None:
         tables.walk(stream, 0, size)
     if (claimed := tables.claimed()) > size:
         raise ValueError(
-            f"{path.name}: expected a video, but it claims {claimed:,} samples in its {size:,} bytes"
+            f"{path.name}: expected a video, but it claims {counted(claimed, 'sample', spec=',')} in its "
+            f"{size:,} bytes"
         )
 
 
