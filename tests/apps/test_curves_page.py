@@ -44,7 +44,7 @@ def own(tmp_path_factory, painted):
     data = painted.write_data(top / "data", 3)
     adapter = Path(painted.__file__)
     settings = Settings(root=root, data=(data,), port=0, cache=top / "cache", adapter=adapter)
-    with started(settings) as (where, _):
+    with started(settings, "curves") as (where, _):
         yield where
 
 

@@ -26,7 +26,8 @@ def served(tmp_path_factory):
     (run / "vis_data").mkdir(parents=True)
     (run / "epoch_40.pth").write_bytes(demo_checkpoints()[-1].read_bytes())
     (run / "vis_data" / "scalars.json").write_bytes(other_log().read_bytes())
-    with started(Settings(root=run.parent, port=0, cache=tmp_path_factory.mktemp("cache"))) as (where, _):
+    settings = Settings(root=run.parent, port=0, cache=tmp_path_factory.mktemp("cache"))
+    with started(settings, "diagnose") as (where, _):
         yield where
 
 

@@ -56,7 +56,7 @@ def own(tmp_path_factory, painted):
         write_predictions(root / name, data, {1: OFF[1], 2: OFF[5]}, named=False)
         write_manifest(root / name, "their.json", truth=digest)
     settings = Settings(root=root, data=(data,), port=0, cache=top / "cache", adapter=Path(painted.__file__))
-    with started(settings) as (where, _):
+    with started(settings, "history") as (where, _):
         yield where
 
 
@@ -163,7 +163,8 @@ def test_without_predictions_the_page_offers_the_demos(tmp_path, painted):
 
     painted.write_checkpoint(tmp_path / "root" / "run" / "epoch_1.pth", 1, 0)
     with started(
-        Settings(root=tmp_path / "root", port=0, cache=tmp_path / "cache", adapter=Path(painted.__file__))
+        Settings(root=tmp_path / "root", port=0, cache=tmp_path / "cache", adapter=Path(painted.__file__)),
+        "history",
     ) as (where, _):
         api = connected(where)
         assert "Show a demo computes one for a built-in run" in shown(api)[0]

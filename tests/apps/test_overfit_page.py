@@ -53,7 +53,8 @@ def served(tmp_path_factory):
     root = tmp_path_factory.mktemp("configs")
     (root / "small.py").write_text(SMALL)
     (root / "runs_code.py").write_text("import os\nmodel = dict(type=os.name)\n")
-    with started(Settings(root=root, port=0, cache=tmp_path_factory.mktemp("cache"))) as address_and_app:
+    settings = Settings(root=root, port=0, cache=tmp_path_factory.mktemp("cache"))
+    with started(settings, "overfit") as address_and_app:
         yield address_and_app
 
 

@@ -68,7 +68,7 @@ def own(tmp_path_factory):
     settings = Settings(
         root=root / "runs", data=(data,), port=0, cache=tmp_path_factory.mktemp("cache"), adapter=TELLING
     )
-    with started(settings) as address_and_app:
+    with started(settings, "rollout") as address_and_app:
         yield address_and_app
 
 
@@ -175,7 +175,7 @@ def demos(tmp_path, root):
 
     for name in ("cape-demo", "cape-demo-cured"):
         shutil.copytree(root / "checkpoints" / name, tmp_path / "runs" / name)
-    with started(Settings(root=tmp_path / "runs", port=0, cache=tmp_path / "cache")) as (where, _):
+    with started(Settings(root=tmp_path / "runs", port=0, cache=tmp_path / "cache"), "rollout") as (where, _):
         yield where
 
 
