@@ -111,7 +111,7 @@ def test_a_cancelled_sweep_of_the_page_goes_on_where_it_was(swept, monkeypatch):
     assert reached.wait(60)
     api.predict(*asked, api_name="/history_unsweep")
     stop.set()
-    when(lambda: api.predict(*asked, api_name="/history_swept"), lambda u: "goes on where it was" in u[0])
+    when(lambda: api.predict(*asked, api_name="/history_swept"), lambda u: "where it stopped" in u[0])
     api.predict(*asked, api_name="/history_sweep")
     done = when(
         lambda: api.predict(*asked, api_name="/history_swept"), lambda u: "3 checkpoints" in u[1], 120
