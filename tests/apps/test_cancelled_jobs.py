@@ -105,7 +105,8 @@ def registry(**more):
 
 
 @pytest.fixture
-def context():
+def context(monkeypatch):
+    monkeypatch.setattr("workbench.evaluation.protocol.judged_by", lambda pose_set, _: pose_set)
     return SimpleNamespace(
         registry=registry(),
         settings=SimpleNamespace(device="cpu", config=None, reading=ImageReading()),

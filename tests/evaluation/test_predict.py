@@ -374,7 +374,7 @@ def test_missing_images_are_named_before_predicting_and_left_out_only_when_asked
     report = evaluate(rest, predict(Knowing(), rest))
     assert report.figures["AP"] == pytest.approx(1)
     assert report.protocol.left_out == 1
-    assert "1 missing images left out" in report.protocol.text()
+    assert "1 missing image left out" in report.protocol.text()
     assert with_present_images(rest) is rest
     for record in rest.images.values():
         record.path.unlink()

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from workbench.core.parquet_pages import unfolded_bytes
+from workbench.core.parquet_pages import row_groups, unfolded_bytes
 from workbench.evaluation import Predictions, query_epochs
 from workbench.evaluation.image_index import open_index
 
@@ -149,13 +149,12 @@ def test_pages_that_unfold_to_more_than_the_footer_states_are_not_unpacked(
     table = pa.table({name: pa.array(np.arange(rows)) for name in names})
     notes = {b"workbench.shape": json.dumps([2000, K]).encode(), b"workbench.epochs": b"{}"}
     pq.write_table(table.replace_schema_metadata(notes), path, use_dictionary=dictionary)
-    facts = pq.read_metadata(path)
-    group = facts.row_group(0)
-    pages = unfolded_bytes(facts, path)
+    group = pq.read_metadata(path).row_group(0)
+    pages = unfolded_bytes(path, row_groups(path))
     assert 0 < sum(group.column(i).total_uncompressed_size for i in range(len(names))) - pages < 6000
     claim(path, 100)
     assert pq.read_metadata(path).row_group(0).total_byte_size == 100
-    assert unfolded_bytes(pq.read_metadata(path), path) == pages
+    assert unfolded_bytes(path, row_groups(path)) == pages
     monkeypatch.setattr("workbench.evaluation.prediction_footer._SMALL", 0)
     monkeypatch.setattr("workbench.evaluation.prediction_footer._MOST_PACKED", 1)
     monkeypatch.setattr(pq.ParquetFile, "read", None)
@@ -171,3 +170,51 @@ def test_a_page_that_is_none_is_told(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:4] + b"\xff" * 40 + content[44:])
     assert all("no page of a column at byte 4" in one for one in refused_by(path))
+
+
+def test_the_footer_is_read_as_pyarrow_reads_it(tmp_path: Path) -> None:
+    path, rows = tmp_path / "numbers.parquet", 5000
+    numbers = np.random.default_rng(0).integers(-(2**40), 2**40, rows)
+    table = pa.table(
+        {"long": numbers, "short": numbers.astype(np.int32), "real": numbers / 3, "list": [[1, 2]] * rows,
+         "text": [str(one) for one in numbers], "none": pa.nulls(rows, pa.int64()), "flag": numbers > 0}
+    )  # fmt: skip
+    pq.write_table(table, path, row_group_size=2000)
+    facts = pq.read_metadata(path)
+    found = row_groups(path)
+    assert len(found) == facts.num_row_groups == 3
+    for g, group in enumerate(found):
+        stated = facts.row_group(g)
+        assert (group.rows, group.bytes) == (stated.num_rows, stated.total_byte_size)
+        assert len(group.columns) == stated.num_columns == 7
+        for i, column in enumerate(group.columns):
+            one = stated.column(i)
+            assert (column.values, column.unfolded, column.packed) == (
+                one.num_values, one.total_uncompressed_size, one.total_compressed_size
+            )  # fmt: skip
+            starts = (one.dictionary_page_offset, one.data_page_offset)
+            assert column.start == min(start for start in starts if start)
+            assert column.is_text == (one.physical_type == "BYTE_ARRAY")
+            known = one.statistics.has_min_max and "INT" in one.physical_type
+            assert (column.least, column.most) == (
+                (one.statistics.min, one.statistics.max) if known else (None, None)
+            )
+
+
+def test_a_column_that_ends_pyarrows_process_is_not_looked_at_there(tmp_path: Path) -> None:
+    """A column that may be repeated in no known way: pyarrow throws in C++ where nobody catches."""
+    path = write(tmp_path / "epoch_1.parquet")
+    content = path.read_bytes()
+    optional, unknown = b"%\x02\x18\x01y", b"%\x12\x18\x01y"
+    assert content.count(optional) == 1
+    path.write_bytes(content.replace(optional, unknown))
+    assert list(query_epochs(path.parent).files) == [1]
+    for ask in (lambda: Predictions.from_parquet(path), query_epochs(path.parent).epochs):
+        with pytest.raises(ValueError, match=r"epoch_1\.parquet: expected|cannot be asked"):
+            ask()
+
+
+def test_a_footer_of_more_fields_than_any_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "epoch_1.parquet")
+    monkeypatch.setattr("workbench.core.parquet_pages._MOST_FIELDS", 100)
+    assert all("its footer cannot be read" in one for one in refused_by(path))

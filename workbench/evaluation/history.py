@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from workbench.core.files import files_in
+from workbench.core.parquet_pages import row_groups
 from workbench.core.report import counted
 from workbench.evaluation.epoch_scores import EpochScores, open_scores, score_epochs
 from workbench.evaluation.image_index import (
@@ -440,10 +441,8 @@ def _head(path: Path) -> tuple[dict[bytes, bytes], int | None, int]:
             if SHAPE_KEY not in notes or not file.metadata.num_rows:
                 return notes, None, 0
             K = read_shape(notes, path.name, file.metadata.num_rows)[1]
-            stated = file.metadata.row_group(0).column(file.schema_arrow.names.index("epoch")).statistics
-            if stated is not None and stated.has_min_max:
-                epoch = stated.min
-            else:
+            epoch = row_groups(path)[0].columns[file.schema_arrow.names.index("epoch")].least
+            if epoch is None:
                 epoch = next(file.iter_batches(batch_size=1, columns=["epoch"]))["epoch"][0].as_py()
     except (pa.ArrowException, OSError, KeyError, IndexError, StopIteration, ValueError) as reason:
         message = " ".join(str(reason).split())[:300]

@@ -24,6 +24,7 @@ import numpy as np
 from workbench.core.errors import ReadingNote
 from workbench.core.files import replacing
 from workbench.core.job import Cancelled
+from workbench.core.parquet_pages import row_groups
 from workbench.evaluation.prediction_footer import refuse_large
 from workbench.evaluation.predictions import KEYPOINT_VALUES, state_of_file
 
@@ -386,7 +387,9 @@ def _poses_between(path: Path, first: int, last: int, K: int) -> dict[str, np.nd
     names = [name for name in _COLUMNS if name != "keypoint"]
     try:
         with pq.ParquetFile(path) as file:
-            table = file.read_row_groups(_groups_between(file.metadata, first, last, K), columns=names)
+            table = file.read_row_groups(
+                _groups_between(path, file.metadata.schema.names, first, last, K), columns=names
+            )
         columns: dict[str, np.ndarray] = {}
         image = table["image_id"].to_numpy()[::K]
         own = np.flatnonzero((image >= first) & (image <= last))
@@ -403,16 +406,15 @@ def _poses_between(path: Path, first: int, last: int, K: int) -> dict[str, np.nd
         raise ValueError(f"{path.name}: expected a file of predictions ({message})") from None
 
 
-def _groups_between(facts: Any, first: int, last: int, K: int) -> list[int]:
+def _groups_between(path: Path, names: Sequence[str], first: int, last: int, K: int) -> list[int]:
     """Row groups that may hold such images; all where a pose is spread over two."""
-    groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
-    column = facts.schema.names.index("image_id")
-    if any(group.num_rows % K for group in groups):
+    groups = row_groups(path)
+    if any(group.rows % K for group in groups):
         return list(range(len(groups)))
     current = []
     for place, group in enumerate(groups):
-        found = group.column(column).statistics
-        if found is None or not found.has_min_max or (found.max >= first and found.min <= last):
+        found = group.columns[names.index("image_id")]
+        if found.least is None or found.most is None or (found.most >= first and found.least <= last):
             current.append(place)
     return current
 

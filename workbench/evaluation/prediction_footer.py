@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core.parquet_pages import unfolded_bytes
+from workbench.core.parquet_pages import row_groups, unfolded_bytes
 from workbench.core.report import counted
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ def refuse_large(facts: pq.FileMetaData, path: Path, *, is_table: bool = False) 
                 f"{path.name}: is damaged, or no file of predictions (expected {texts[0][:60]} as "
                 "numbers, got text)"
             )
-    groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
+    groups = row_groups(path)
     # The bytes that the footer states are a claim, and so are those of a page: the larger one counts.
-    unpacked = max(sum(group.total_byte_size for group in groups), unfolded_bytes(facts, path))
+    unpacked = max(sum(group.bytes for group in groups), unfolded_bytes(path, groups))
     # Equal numbers are kept once, by a count of them, which the bytes of the pages do not tell.
-    made = 8 * sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
+    made = 8 * sum(column.values for group in groups for column in group.columns)
     most = max(_MOST_PACKED * path.stat().st_size, _SMALL)
     if unpacked > most or made > max(_MOST_EQUAL * unpacked, _SMALL):
         raise ValueError(

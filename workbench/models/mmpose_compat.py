@@ -153,6 +153,10 @@ def hide_broken_torchvision() -> str:
             return "works"
         _forget("torchvision")
         sys.modules["torchvision"] = None  # type: ignore[assignment]
+        # Where transformers came first it remembers a torchvision that is installed.
+        asked = sys.modules.get("transformers.utils.import_utils")
+        for name in ("_is_package_available", "is_torchvision_available", "is_torchvision_v2_available"):
+            getattr(getattr(asked, name, None), "cache_clear", lambda: None)()
         return "hidden"
 
 

@@ -61,8 +61,8 @@ class TextVectors:
     subject_sentences: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        counted = {"keypoints": len(self.keypoint_vectors), "subjects": len(self.subject_vectors)}
-        for name, count in counted.items():
+        counts = {"keypoints": len(self.keypoint_vectors), "subjects": len(self.subject_vectors)}
+        for name, count in counts.items():
             if count > MOST_NAMES:
                 raise ValueError(f"text {self.name}: {count:,} {name}; at most {MOST_NAMES:,} are read")
             if len(getattr(self, name)) != count or not count:

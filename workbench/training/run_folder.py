@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core import reason
 from workbench.core.files import files_in, inner_folder, locked_folder
-from workbench.core.parquet_pages import unfolded_bytes
+from workbench.core.parquet_pages import row_groups, unfolded_bytes
 
 if TYPE_CHECKING:
     import pyarrow
@@ -130,17 +130,14 @@ def _table_of(path: Path) -> pyarrow.Table:
     if not path.stem.rpartition("-")[2].isdecimal():
         raise ValueError(f"{path.name}: expected steps-NUMBER.parquet")
     with pyarrow.parquet.ParquetFile(path) as file:
-        facts = file.metadata
-        groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
-        columns = [group.column(i) for group in groups for i in range(group.num_columns)]
-        numbers = [one for one in columns if "BYTE_ARRAY" not in one.physical_type]
-        texts = [one for one in columns if "BYTE_ARRAY" in one.physical_type]
+        groups = row_groups(path)
+        columns = [column for group in groups for column in group.columns]
         # A dictionary keeps a text of any length once.
-        unfolded = 8 * sum(one.num_values for one in numbers) + sum(
-            max(one.num_values, 1) * one.total_uncompressed_size for one in texts if one.num_values > 1
+        unfolded = 8 * sum(one.values for one in columns if not one.is_text) + sum(
+            one.values * one.unfolded for one in columns if one.is_text and one.values > 1
         )
-        stated = sum(group.total_byte_size for group in groups)
-        unfolded = max(unfolded, stated, unfolded_bytes(facts, path))
+        stated = sum(group.bytes for group in groups)
+        unfolded = max(unfolded, stated, unfolded_bytes(path, groups))
         if unfolded > max(_TIMES * path.stat().st_size, _SMALL):
             raise ValueError(f"{path.name}: would unfold to {unfolded:,} bytes; it is refused as a bomb")
         names = file.schema_arrow.names
