@@ -165,7 +165,10 @@ _ANSWERS_SECONDS = 2
 
 
 def bound(settings: Settings) -> socket.socket:
-    """A socket bound to the host and the port asked for, or the next free one.
+    """A socket that listens on the host and the port asked for, or on the next free one.
+
+    It listens from here on: two servers may bind one port, and the second to listen would fail later, with a
+    traceback, once everything else was read. Until the server answers, browsers wait.
 
     Raises:
         OSError: none of them is free, or the address is not this machine's.
@@ -176,6 +179,7 @@ def bound(settings: Settings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((settings.host.strip("[]"), port))
+            listener.listen()
         except OSError as error:
             listener.close()
             if error.errno != errno.EADDRINUSE:

@@ -12,6 +12,9 @@ import time
 import httpx
 import pytest
 
+from apps.server import application as serving
+from apps.server.settings import Settings
+
 # One process is started for the module; the app takes seconds to be built.
 BUSY = """
 import sys, threading, time
@@ -70,6 +73,14 @@ def test_a_port_that_is_taken_is_said_before_another_is_used(workbench, root_fol
     assert first.startswith(f"Port {port} is taken; using ")
     assert second.startswith("Pose workbench: http://127.0.0.1:")
     assert second.split(":")[3].split("/")[0] == first.split()[-1].rstrip(".")
+
+
+def test_two_servers_that_start_at_once_use_two_ports(root_folder):
+    """Neither answers yet: the second to listen ended with a traceback once it had read everything."""
+    with serving.bound(Settings(root=root_folder, port=0)) as first:
+        port = first.getsockname()[1]
+        with serving.bound(Settings(root=root_folder, port=port)) as second:
+            assert second.getsockname()[1] != port
 
 
 def test_the_address_is_not_printed_before_the_server_answers(workbench, root_folder, monkeypatch):
