@@ -103,6 +103,13 @@ class ErrorsPage(QuestionPage):
         registry = self.context.registry
         folder = registry.run(run) if run else registry.default_run()
         wanted = self._errors.asked(folder.id, epoch, data)
+        for word, shown, sentence in (
+            (epoch, wanted.epoch, f"{folder.title} has no epoch {epoch!r}; epoch {wanted.epoch} is shown."),
+            (data, wanted.data, f"{data!r} is not served for {folder.title}; {wanted.data} is shown."),
+        ):
+            if word and word != shown:
+                # Until it is closed: what is seen is not what the link was made for.
+                gr.Warning(sentence[:300], duration=None)
         return [
             *self._errors.choices(wanted),
             repair if repair in REPAIRS else REPAIRS[0],

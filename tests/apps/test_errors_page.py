@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from apps.pages.errors import ErrorsOfResult, ErrorsPage
 from tests.apps.client import code_in, saved
 from tests.waiting import when
 
@@ -76,6 +77,29 @@ def test_a_result_file_of_ones_own_is_analysed_on_the_chosen_set(api, data_file,
     given = ("painted-run", "1", "painted.json", "published", handle_file(str(path)), "miss", "any keypoint",
              "all instances", "")  # fmt: skip
     assert "expected a list of detections" in said(api.predict(*given, api_name="/errors"), "results")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["painted-run", "99", "painted.json"], "painted-run has no epoch '99'; epoch 10 is shown."),
+        (
+            ["painted-run", "1", "absent.json"],
+            "'absent.json' is not served for painted-run; painted.json is shown.",
+        ),
+        (["painted-run", "1", "painted.json"], ""),
+        ([None, None, None], ""),
+    ],
+)
+def test_a_link_to_an_epoch_or_a_set_that_is_not_there_says_what_is_shown_instead(
+    context, monkeypatch, words, said
+):
+    warned = []
+    monkeypatch.setattr("gradio.Warning", lambda text, duration: warned.append(text))
+    page = ErrorsPage(context)
+    page._errors = ErrorsOfResult(context, [], [])
+    page.chosen([*words, None, None, None, None])
+    assert warned == ([said] if said else [])
 
 
 @pytest.mark.long

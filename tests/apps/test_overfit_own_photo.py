@@ -12,7 +12,7 @@ import pytest
 from apps.pages.overfit import own_photo as photos
 from apps.pages.overfit.choices import Choices, setup_of
 from apps.pages.overfit.own_photo import BOX, Clicks, OwnPhoto, own_photo, own_sample
-from apps.pages.overfit.page import OverfitPage
+from apps.pages.overfit.page import NAMES, OverfitPage
 from apps.server.context import Context
 from apps.server.settings import Settings
 from tests.apps.test_overfit_page import SMALL
@@ -274,6 +274,9 @@ def test_a_link_to_a_run_with_a_config_trains_as_it_says(context, monkeypatch):
     monkeypatch.setattr(page, "config_of_run", lambda *_: "trained.py")
     offered = OverfitPage(context).restored(json.dumps([None, "a run", "astronaut", None]))
     assert offered[-1]["value"] is True
+    monkeypatch.setattr(page, "config_of_run", lambda *_: "")
+    *_, note = OverfitPage(context).restored(json.dumps([None, "a run", "astronaut", None]))[: -len(NAMES)]
+    assert "no config (.py) lies in the folder of a run" in note
 
 
 def test_an_opening_answer_that_comes_after_a_start_leaves_the_session_alone(context):

@@ -11,7 +11,9 @@ from tests.diagnosis.planted_trainers import MODULE, TRAINER
 from tests.diagnosis.planted_trainings import HEALTHY
 from tests.diagnosis.sixth_fresh_cases import SAME_AUGMENTATION, TWO
 from tests.diagnosis.test_training_code import causes_in
+from workbench.core import Skeleton
 from workbench.diagnosis import diagnose
+from workbench.diagnosis.mirror_causes import _wrong_pairs
 
 UNCLEARED, EVALUATING = "gradients are not cleared", "network is trained in evaluation mode"
 MISSING, HALF = "optimizer misses parameters", "half precision without a loss scale"
@@ -85,3 +87,20 @@ def test_flip_indices_of_a_yaml_are_compared_with_the_names(tmp_path, flips, nam
     found = [f for f in diagnose(path, level="files").findings if f.severity != "remark"]
     assert [f.cause for f in found] == (["mirror pairs contradict the names"] if wrong else [])
     assert not wrong or f"{wrong} keypoints mirror to another" in found[0].evidence
+
+
+@pytest.mark.parametrize(
+    ("names", "mirror", "wrong"),
+    [
+        ("nose eye_l eye_r p_l_hip p_r_hip", (0, 2, 1, 4, 3), []),
+        ("nose eye_left eye_right HipL HipR", (0, 2, 1, 4, 3), []),
+        ("nose leftear rightear ear.L ear.R", (0, 2, 1, 4, 3), []),
+        ("tip eye_1 eye_2 kp_3 kp_4", (0, 2, 1, 4, 3), []),  # the names tell no side
+        ("nose eye_l eye_r p_l_hip p_r_hip", (0, 3, 4, 1, 2), [1, 2, 3, 4]),
+        ("nose eye_l eye_r p_l_hip p_r_hip", (1, 0, 2, 4, 3), [0, 1, 2]),
+        ("nose eye_l eye_r p_l_hip p_r_hip", (0, 1, 2, 3, 4), [1, 2, 3, 4]),
+    ],
+)
+def test_sides_are_read_wherever_they_stand_in_a_name(names, mirror, wrong):
+    skeleton = Skeleton("own-5", tuple(names.split()), mirror=mirror)
+    assert [k for k, *_ in _wrong_pairs(skeleton)] == wrong

@@ -70,15 +70,26 @@ def _names_alone(model: Skeleton, of_set: Skeleton) -> bool:
 
 
 def _wrong_pairs(skeleton: Skeleton) -> list[tuple[int, int, int]]:
-    """Keypoint, its partner, and the partner that the names say."""
+    """Keypoint, its partner, and the partner that the names say; where names tell a side."""
     if not skeleton.mirror:
         return []
-    names = [plain_name(name) for name in skeleton.keypoints]
-    found = []
-    for k, name in enumerate(names):
-        other = re.sub(r"(left|right)", lambda m: {"left": "right", "right": "left"}[m[1]], name)
-        if other in names and skeleton.mirror[k] != names.index(other):
-            found.append((k, skeleton.mirror[k], names.index(other)))
+    named = _partners_by_names(skeleton)
+    stated = skeleton.mirror
+    # A name that tells no side contradicts no partner that tells none: eye_1 and eye_2 may be a pair.
+    return [
+        (k, stated[k], named[k])
+        for k in range(len(skeleton))
+        if stated[k] != named[k] and (named[k] != k or named[stated[k]] != stated[k])
+    ]
+
+
+def _partners_by_names(skeleton: Skeleton) -> list[int]:
+    """For each keypoint its partner by its name; itself where the name tells no side."""
+    names, found = [plain_name(name) for name in skeleton.keypoints], []
+    for k, partner in enumerate(mirror_by_names(skeleton.keypoints)):
+        # The side may stand without a gap: leftear.
+        turned = re.sub(r"(left|right)", lambda m: {"left": "right", "right": "left"}[m[1]], names[k])
+        found.append(names.index(turned) if partner == k and turned in names else partner)
     return found
 
 

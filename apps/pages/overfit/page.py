@@ -154,6 +154,12 @@ class OverfitPage(DeclaredPage):
             else f"session {a.id} ({a.setup.title}) is {a.state} on {a.setup.device}: overfit?session={a.id}"
             for a in self.attempts.alive()
         ]
+        if run and not refused and not choices.config:
+            notes.insert(
+                0,
+                f"no config (.py) lies in the folder of {run} or beside it: the network chosen below is "
+                "trained, not that run's; name its config here",
+            )
         note = refused + (sentence_html("; ".join(notes), "why") if notes else "")
         # Nothing is said of the session: one that was started before this answer came would be lost.
         return [*[gr.skip()] * 5, note, *self._offered(choices)]
