@@ -53,6 +53,14 @@ def test_no_sentence_counts_one_of_something_in_the_plural(room):
     assert not found, f"write counted(number, noun) of workbench.core.report: {found}"
 
 
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, "1 step"), (2, "2 steps"), (0, "0 steps"), ("1", "1 step"), ("3 of 40", "3 of 40 steps"),
+                        (None, "an unknown number of steps")],
+)  # fmt: skip
+def test_a_count_with_its_noun(count, said):
+    assert counted(count, "step") == said
+
+
 def test_the_search_finds_what_it_is_for():
     assert uncounted('f"{n} images"') == ["line 1: {n} images"]
     assert uncounted('(f"{len(a):,} "\n"labelled keypoints lie")')

@@ -148,16 +148,18 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def counted(count: float, one: str, several: str = "", spec: str = "") -> str:
+def counted(count: float | str | None, one: str, several: str = "", spec: str = "") -> str:
     """A count with its noun, and with the verb where it is given: ``1 box reaches``, ``2 boxes reach``.
 
     Args:
-        count: how many.
+        count: how many; None where it is not known, words such as "3 of 40" where they tell more.
         one: the words for one.
         several: those for another number; one with an s by default.
         spec: how the number is written, such as ``,`` or ``g``.
     """
-    return f"{count:{spec}} {one if count == 1 else several or one + 's'}"
+    if count is None:
+        return f"an unknown number of {several or one + 's'}"
+    return f"{count:{spec}} {one if count in (1, '1') else several or one + 's'}"
 
 
 def _escape(found: re.Match[str]) -> str:
