@@ -54,9 +54,15 @@ def test_no_sentence_counts_one_of_something_in_the_plural(room):
 
 
 @pytest.mark.parametrize(
-    ("count", "said"), [(1, "1 step"), (2, "2 steps"), (0, "0 steps"), ("1", "1 step"), ("3 of 40", "3 of 40 steps"),
-                        (None, "an unknown number of steps")],
-)  # fmt: skip
+    ("count", "said"),
+    [
+        (1, "1 step"),
+        (2, "2 steps"),
+        ("1", "1 step"),
+        ("3 of 40", "3 of 40 steps"),
+        (None, "an unknown number of steps"),
+    ],
+)
 def test_a_count_with_its_noun(count, said):
     assert counted(count, "step") == said
 
