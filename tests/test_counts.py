@@ -31,14 +31,11 @@ def uncounted(text: str) -> list[str]:
             continue
         for one, after in zip(node.values, node.values[1:], strict=False):
             if isinstance(one, ast.FormattedValue) and isinstance(after, ast.Constant):
+                if not NOUNS.match(str(after.value)):
+                    continue
                 value = ast.unparse(one.value)
                 constant = re.fullmatch(r"_?[A-Z][A-Z_]+", value)  # a limit, far above 1
-                if (
-                    NOUNS.match(after.value)
-                    and not constant
-                    and "counted(" not in value
-                    and value not in WORDS
-                ):
+                if not constant and "counted(" not in value and value not in WORDS:
                     found.append(f"line {one.lineno}: {{{value}}}{after.value[:30]}")
     return found
 

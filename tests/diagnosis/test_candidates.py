@@ -103,7 +103,9 @@ def test_a_symptom_of_which_a_cause_was_found_has_no_candidates():
     assert of_symptoms([symptom], [name for name, _ in EXPLAINED_BY["not finite"]], {}) == []
 
 
-@pytest.mark.parametrize(("claim", "silent"), [(0.99, False), (0.35, True)])
+@pytest.mark.parametrize(
+    ("claim", "silent"), [pytest.param(0.99, False, marks=pytest.mark.long), (0.35, True)]
+)
 def test_a_figure_that_is_not_reached_names_what_could_not_be_tested(claim, silent, tmp_path):
     targets, options = good_results(lambda raw: None, low=0.05, high=0.12)(tmp_path)
     causes = [ClaimByOtherRules(), LossStays(), KeypointOrder()]

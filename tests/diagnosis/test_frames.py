@@ -81,7 +81,9 @@ def test_a_set_without_poses_is_not_accused(tmp_path):
     assert not [found for found in report.findings if found.cause == "visibility"]
 
 
-@pytest.mark.parametrize(("every", "factor"), [(4, (1.5, 1.5)), (2, (0.8, 1.2))])
+@pytest.mark.parametrize(
+    ("every", "factor"), [(4, (1.5, 1.5)), pytest.param(2, (0.8, 1.2), marks=pytest.mark.long)]
+)
 def test_poses_of_a_part_of_the_pictures_in_another_frame_size_are_taken_back(every, factor, tmp_path):
     edit = in_images(every, lambda points, _: points * [*factor, 1])
     targets, options = good_results(nothing, edit)(tmp_path)

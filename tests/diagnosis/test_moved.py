@@ -279,7 +279,7 @@ def of_moved_poses(folder, amount, level="forward"):
     return diagnose(folder / "results.json", level=level, causes=[Placing()], **RTMPOSE.options()).findings
 
 
-@pytest.mark.parametrize("level", ["forward", "evaluate"])
+@pytest.mark.parametrize("level", ["forward", pytest.param("evaluate", marks=pytest.mark.long)])
 def test_a_margin_of_the_box_that_was_not_taken_off_is_undone(level, tmp_path):
     def margin(one):
         x0, y0, x1, y1 = one.box
@@ -302,7 +302,7 @@ def test_poses_of_part_of_the_images_moved_by_one_amount_are_undone(tmp_path):
     assert of_moved_poses(tmp_path, lambda one: (0, 0)) == ()
 
 
-@pytest.mark.parametrize("with_scores", [True, False])
+@pytest.mark.parametrize("with_scores", [pytest.param(True, marks=pytest.mark.long), False])
 def test_numbers_that_were_written_column_by_column_are_read_so(tmp_path, with_scores):
     found = good_poses(RTMPOSE.pose_set())
     for entry in found:

@@ -51,7 +51,10 @@ def replaced(config, path, odd):
     return found
 
 
-@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize(
+    "odd",
+    [pytest.param(odd, marks=pytest.mark.long if n % 3 else (), id=repr(odd)) for n, odd in enumerate(ODD)],
+)
 def test_an_odd_value_anywhere_is_read(odd):
     config = read_config(TEXT)
     for path in places(config):

@@ -179,7 +179,7 @@ def test_the_gain_of_an_error_is_what_the_model_does_to_it(kind, gain):
     assert bool(growth_text(found)) == (gain > 1)
 
 
-@pytest.mark.parametrize("fault", ["support mask", "support"])
+@pytest.mark.parametrize("fault", ["support mask", pytest.param("support", marks=pytest.mark.long)])
 def test_a_support_without_effect_is_seen_on_an_image_learned_by_heart_and_its_switch_named(fault):
     model = trainable(cape(), 30)
     plan = planted(fault, Plan(Settings(steps=30, learning_rate=1e-2)), model)

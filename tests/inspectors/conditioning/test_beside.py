@@ -125,7 +125,7 @@ def test_lengths_alone_accuse_nobody(tmp_path):
     assert swapped.finding() is None, "without an earlier epoch AP has to confirm it"
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_head_that_learned_ten_times_too_slowly_is_told_with_its_ratio(tmp_path, seed):
     start, _, base, _ = trained()
     files = [saved(tmp_path / f"{name}.pth", state) for name, state in (("start", start), ("base", base))]
