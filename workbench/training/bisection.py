@@ -18,7 +18,16 @@ from workbench.training.checks import reach_text
 from workbench.training.measures import evaluated
 from workbench.training.model_state import ModelState
 from workbench.training.plan import Plan, new_session
-from workbench.training.sequence_checks import complaints, error_gain, growth_text, is_unread, own_log
+from workbench.training.sequence_checks import (
+    LEAK_NAME,
+    complaints,
+    error_gain,
+    growth_text,
+    is_unread,
+    leak_of,
+    leak_text,
+    own_log,
+)
 from workbench.training.session import Session
 from workbench.training.switches import STEP_LIMIT, SWITCHES, Switch, suspected, switches_of
 from workbench.training.trainer import Diverged
@@ -164,6 +173,8 @@ def _untrained(model: PoseModel, batch: Any, plan: Plan) -> Iterator[Evidence]:
     """What is wrong whatever was learned."""
     if text := reach_text(model, batch):
         yield Evidence(text, name="keypoints out of reach")
+    if text := leak_text(leak_of(model, batch)):
+        yield Evidence(text, name=LEAK_NAME)
     changes = {"augmentation": plan.augment, "flip": plan.flip}
     for switch in SWITCHES:
         if text := apart_text(changes.get(switch.name), batch.samples, model.skeleton.mirror):

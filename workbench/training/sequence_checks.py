@@ -5,6 +5,10 @@ ground truth alone has not learned to correct it: the prediction after an inaccu
 still, and a long sequence, another image or one missed keypoint is enough to lose the rest. An overfitted
 image hides that, because its predictions lie on the ground truth; so it is measured with noise.
 
+Leak: a step of teacher forcing may read the tokens before it and no other. Where it reads its own true token,
+or later ones, the loss falls without anything learned, and in use these tokens do not exist. So the tokens
+from one step on are moved, and the answers up to that step compared: none may move.
+
 Support: one image can be memorised without it: the loss falls, PCK is 1, and the model is of no use on any
 other. So the support's points are moved and the predictions compared.
 
@@ -15,9 +19,9 @@ here, and rows where the two differ are reported.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +31,9 @@ from workbench.core.pck import BoxLength
 from workbench.training import measures
 from workbench.training.measures import evaluated
 from workbench.training.sequences import TaughtSequence
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 # Share of the input: a few pixels, an error that PCK still counts as right.
 NOISE = 0.02
@@ -82,6 +89,74 @@ def growth_text(gain: float) -> str:
         f"errors grow: tokens displaced by {NOISE:.0%} of the input displace the predictions after them "
         f"{gain:.1f} times as far"
     )
+
+
+# Steps from which on true tokens are moved; and the movement of an answer, over that of the tokens that it
+# must not read, from which on it reads them. Both passes have one shape: what is not read moves nothing.
+LOOKS, LEAKS = 8, 0.01
+LEAK_NAME = "answers leak into teacher forcing"
+
+
+def answer_leak(answers: Callable[[Batch], Float[np.ndarray, "N K 2"]], batch: Batch) -> float:
+    """How far a teacher-forced answer moves over how far the tokens of its own and later steps were moved.
+
+    Args:
+        answers: of one teacher-forced pass in evaluation mode, as tokens.
+        batch: with the ground-truth tokens in ``extra["given"]``, [N, K, 2].
+
+    Returns:
+        The largest of all steps, a mean over samples; 0 where no answer reads what it has to predict, nan
+        where nothing can be moved.
+    """
+    import torch
+
+    given = batch.extra["given"]
+    known = given.isfinite().all(-1).cpu().numpy()
+    plain, K = answers(batch), given.shape[1]
+    noise = NOISE * torch.randn(given.shape, generator=torch.Generator().manual_seed(0)).to(given)
+    far = noise.norm(dim=-1).cpu().numpy()
+    found = []
+    for step in np.unique(np.linspace(0, K - 1, min(K, LOOKS)).round().astype(int)):
+        rows = np.flatnonzero(known[:, step])
+        moved = given.clone()
+        moved[:, step:] += noise[:, step:]
+        off = answers(dataclasses.replace(batch, extra={**batch.extra, "given": moved})) - plain
+        off = np.linalg.norm(off, axis=-1)[rows, : step + 1]
+        if len(rows) and np.isfinite(off).any():
+            found.append(np.nan_to_num(off).mean(0).max() / far[rows, step].mean())
+    return float(max(found)) if found else float("nan")
+
+
+def leak_text(leak: float) -> str:
+    """The leak as a sentence; "" where no answer reads what it has to predict.
+
+    Args:
+        leak: of `answer_leak`.
+    """
+    if not leak >= LEAKS:
+        return ""
+    return (
+        "teacher forcing gives the answer away: with the true tokens of its own and later steps displaced, "
+        f"an answer moves {leak:.2g} times as far, and in use these tokens do not exist"
+    )
+
+
+def leak_of(model: Any, batch: Batch) -> float:
+    """`answer_leak` of a model's view for training; nan for any other model.
+
+    Args:
+        model: a TaughtSequence.
+        batch: of its samples.
+    """
+    if batch.extra.get("given") is None or not isinstance(model, TaughtSequence):
+        return float("nan")
+    if "coordinates" not in evaluated(model.model, batch).tokens:
+        return float("nan")
+
+    def answers(changed: Batch) -> Float[np.ndarray, "N K 2"]:
+        return evaluated(model.model, changed).tokens["coordinates"].cpu().numpy()
+
+    return answer_leak(answers, batch)
 
 
 # float32 sums in another order move predictions by about 1e-6 of the box.

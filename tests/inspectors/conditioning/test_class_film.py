@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from tests.diagnosis.cases_own_networks import CLIPPING, masked, mixing
 from tests.diagnosis.own_networks import edited
@@ -71,6 +72,32 @@ def test_a_planted_defect_is_named_and_a_healthy_network_is_not_accused(adapter,
     words = json.dumps(report.to_json(), ensure_ascii=False)
     assert "your text" not in words
     assert set(report.missing) <= {"text"}
+
+
+def test_categories_with_equal_vectors_are_not_said_to_get_that_of_the_batchs_first(adapter):
+    said = {}
+    for name in ("equal", "first class"):
+        model = model_with(adapter, "" if name == "equal" else name)
+        if name == "equal":
+            with torch.no_grad():
+                model.module.block.embedding.weight[:] = model.module.block.embedding.weight[:1].clone()
+        (found,) = clinic(looked(model)).findings
+        assert found.cause == ONE_VECTOR
+        said[name] = found.evidence
+    assert said["first class"].startswith("every image gets the condition of the batch's first")
+    assert said["equal"].startswith("γ at block.film is the same for")
+
+
+def test_scales_of_exactly_0_or_1_are_not_called_clipped_where_the_last_layer_is_linear(adapter):
+    model = model_with(adapter)
+    block = model.module.block
+    with torch.no_grad():
+        block.embedding.weight.copy_((torch.arange(10)[:, None] + torch.arange(8)) % 2)
+        block.film[0].weight.zero_(), block.film[0].bias.zero_()
+        block.film[0].weight[:8, 0] = block.film[0].weight[8:16, 1] = 1
+    report = clinic(looked(model))
+    assert CLIPPED not in report.names
+    assert "clips" not in report.film.summary()
 
 
 @pytest.mark.parametrize(

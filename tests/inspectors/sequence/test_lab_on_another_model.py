@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.inspectors.sequence.counting import Counting, hidden, line
-from workbench.core import NotAvailable
+from workbench.core import NotAvailable, Outputs
 from workbench.core.run import run
 from workbench.inspectors.sequence import (
     PckRule,
@@ -22,6 +23,7 @@ from workbench.inspectors.sequence import (
     prefix,
     support,
 )
+from workbench.training.sequence_checks import LEAK_NAME
 
 
 def test_a_wrong_start_costs_every_step_when_free_and_only_the_first_when_forced():
@@ -98,6 +100,23 @@ def test_larger_errors_within_the_threshold_are_not_called_as_good():
     )
     equal = dataclasses.replace(within, forced=report.free)
     assert forced_and_free.diagnosis(equal).startswith("free-running is as good as teacher-forced")
+
+
+@pytest.mark.parametrize(("own", "later"), [(0.0, 0.0), (0.8, 0.0), (0.0, 0.8), (0.05, 0.0)])
+def test_a_step_that_reads_the_token_it_has_to_predict_is_named_and_is_no_exposure_bias(own, later):
+    class Leaks(Counting):
+        def forward(self, batch):
+            given, answers = batch.extra["given"], super().forward(batch).tokens["coordinates"]
+            after = torch.cat([given[:, 1:], answers[:, -1:]], 1)
+            answers = own * given + later * after + (1 - own - later) * answers
+            return Outputs(tokens={"coordinates": answers})
+
+    report = lab.compute(run(Leaks(start=(0.4, 0.5)), [line()]))
+    assert report.steps.leak == pytest.approx(own + later, rel=0.1 if own else 0.9, abs=1e-9)
+    leaks = report.diagnosis().startswith("teacher forcing gives the answer away")
+    causes = [finding.cause for finding in report.to_findings()]
+    assert leaks == (LEAK_NAME in causes) == (own + later > 0)
+    assert ("exposure bias" in causes) != leaks
 
 
 def test_a_loss_is_compared_with_its_tokens_and_not_with_keypoints_that_are_drawn_elsewhere():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.checkpoints.initialisers import never_updated
-from workbench.core import NotAvailable
+from workbench.core import NotAvailable, Sample
 from workbench.core.capabilities import HasText
 from workbench.core.report import Report, counted, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS
@@ -78,7 +78,7 @@ class ConditionEffect(Report):
             features = "" if np.isnan(self.features[i]) else f"features by {_percent(self.features[i])}, "
             parts.append(
                 f"in the {way} pass {self.change} changes {features}outputs by "
-                f"{_percent(self.outputs[i])}, keypoints move {100 * self.moved[i]:.2g} % of the box"
+                f"{_percent(self.outputs[i])}, keypoints move {100 * self.moved[i]:.2g} % of the box (median)"
             )
         return "; ".join(parts if self.read else [*parts, "a random one in its place changes nothing"])
 
@@ -217,11 +217,12 @@ def untouched_refiner(model: PoseModel) -> str:
 
 
 def shared_condition(run: Run) -> bool:
-    """Whether two images that have two conditions get one: their vectors are the same at the tap.
+    """Whether two images that with two conditions get that of the first: their vectors are the same at the tap.
 
     Args:
         run: of a conditioned model. Its first sample is taken twice, with two conditions; where conditions
-            can only be edited at the tap itself, two samples of different categories are taken.
+            can only be edited at the tap itself, two samples of different categories are taken, in both
+            orders: categories whose vectors are equal get one vector whichever comes first.
     """
     record = conditioning_of(run.model, needed=False)
     if record.unavailable or not record.condition:
@@ -232,13 +233,21 @@ def shared_condition(run: Run) -> bool:
         if other is None:
             return False
         pair, edit = (run.samples[0], other), _unchanged
+
+    def vectors_of(samples: tuple[Sample, Sample]) -> Any:
+        made = one_pass(
+            dataclasses.replace(run, samples=samples), "training", record.condition[:1], edit=edit
+        )
+        return made.parts.get(record.condition[0])
+
     try:
-        made = one_pass(dataclasses.replace(run, samples=pair), "training", record.condition[:1], edit=edit)
+        vectors = vectors_of(pair)
+        # Sentences of the keypoints [N, K, D] are the same for every image by design.
+        if vectors is None or vectors.ndim != 2 or not (vectors[0] == vectors[1]).all():
+            return False
+        return not record.edited_at_taps or bool((vectors_of(pair[::-1])[0] != vectors[0]).any())
     except (NotAvailable, ValueError):
         return False
-    vectors = made.parts.get(record.condition[0])
-    # Sentences of the keypoints [N, K, D] are the same for every image by design.
-    return vectors is not None and vectors.ndim == 2 and bool((vectors[0] == vectors[1]).all())
 
 
 def _unchanged(vectors: Any) -> Any:

@@ -66,6 +66,7 @@ class ConditionLayers:
 
     Attributes:
         clips: their output cannot be negative.
+        alone: no code of the user's changes their output.
         dropped: share of their output that training sets to zero at random, 0 to 1.
         scales_at_zero: share of the scales (γ) that are exactly 0 for the known conditions.
         shifts_at_zero: the same of the shifts (β).
@@ -76,6 +77,7 @@ class ConditionLayers:
     """
 
     clips: bool
+    alone: bool
     dropped: float
     scales_at_zero: float
     shifts_at_zero: float
@@ -220,6 +222,14 @@ class Film(Report):
     at_inference: bool
     bins: int
 
+    @property
+    def clips(self) -> bool:
+        """Whether γ and β are clipped at 0: by the layers that output them, or by values where code may."""
+        # Where nothing follows these layers, values of exactly 0 are those of the last linear one.
+        if self.text is not None and (self.text.clips or self.text.alone):
+            return self.text.clips
+        return self.layers[0].clipped
+
     def summary(self) -> str:
         layer = self.layers[0]
         parts = [f"At {layer.name} {MEANING[layer.verdict]}"]
@@ -234,7 +244,7 @@ class Film(Report):
                     if across < SAME
                     else f"γ varies by {across:.2g} over images and {layer.across_channels:.2g} over channels"
                 )
-        if (self.text is not None and self.text.clips) or layer.clipped:
+        if self.clips:
             parts.append("γ and β cannot be negative: the layer clips them at 0")
         if self.text is not None and self.text.dropped:
             parts.append(f"training sets {100 * self.text.dropped:.0f} % of γ and β to 0 at random (dropout)")
@@ -432,6 +442,7 @@ def condition_layers(model: PoseModel, trained: OnePass) -> ConditionLayers | No
     weights = layers[last].weight.detach().numpy().astype(float)
     return ConditionLayers(
         clips=clips,
+        alone=type(part).forward in (nn.Linear.forward, nn.Sequential.forward),
         dropped=dropped,
         scales_at_zero=float((raw_scale == 0).mean()),
         shifts_at_zero=float((shift == 0).mean()),

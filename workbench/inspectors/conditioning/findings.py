@@ -14,7 +14,7 @@ import numpy as np
 
 from workbench.core.finding import Finding
 from workbench.core.report import counted, plain
-from workbench.inspectors.conditioning.film import DESTROYED, SAME
+from workbench.inspectors.conditioning.film import DESTROYED, SAME, amount
 from workbench.inspectors.conditioning.passes import FEATURES, OUTPUTS
 from workbench.inspectors.conditioning.paths import BOTH, TRAINING
 
@@ -147,7 +147,7 @@ def _skipped(seen: Evidence) -> Finding | None:
     return Finding(
         SKIPPED if record.noun == "text" else CONDITION_SKIPPED,
         f"on the same input {where}; the first tap that differs is {paths.first_difference}, and keypoints "
-        f"lie {100 * paths.moved:.1f} % of the box apart{effects}",
+        f"lie {100 * paths.moved:.1f} % of the box apart (median){effects}",
         record.fix_skipped,
         assumption=record.assumption,
         refuted_by="a predict pass that changes when the condition is taken away",
@@ -162,7 +162,8 @@ def _parted(seen: Evidence) -> Finding | None:
         return None
     return Finding(
         PARTED,
-        f"measured on your code: {_parting(paths)}; keypoints lie {100 * paths.moved:.1f} % of the box apart",
+        f"measured on your code: {_parting(paths)}; keypoints lie {100 * paths.moved:.1f} % of the box apart "
+        "(median)",
         "look at what your code does there only in training, or only in predict",
         refuted_by="two passes over one batch that agree at every tap",
     )
@@ -182,7 +183,7 @@ def _parting(paths: Paths) -> str:
     if first is None:
         return "no tap differs between the passes"
     where = paths.reached[first]
-    how = f"reached in {where}" if where != BOTH else f"by {100 * paths.differences[first]:.2g} %"
+    how = f"reached in {where}" if where != BOTH else amount(paths.differences[first])
     return f"on the same input the first tap that differs between the passes is {paths.names[first]} ({how})"
 
 
@@ -256,7 +257,7 @@ def _masked(seen: Evidence) -> Finding | None:
         MASKED,
         f"training passes {100 * taught:.0f} % of the keypoints through the refiner, inference "
         f"{100 * used:.0f} %: the others leave as raw vectors that no loss has seen, and keypoints lie "
-        f"{100 * seen.paths.moved:.1f} % of the box apart",
+        f"{100 * seen.paths.moved:.1f} % of the box apart (median)",
         "refine the same keypoints at inference as in training (mask='all')",
         refuted_by="keypoints of the two passes that stay as far apart with mask='all'",
     )
@@ -364,12 +365,12 @@ def _clipped(seen: Evidence) -> Finding | None:
     if film is None:
         return None
     layers, layer = film.text, film.layers[0]
+    if not film.clips:
+        return None
     if layers is not None and layers.clips:
         zeros = layers.scales_at_zero, layers.shifts_at_zero
-    elif layer.clipped:
-        zeros = float((layer.gamma == 0).mean()), float((layer.beta == 0).mean())
     else:
-        return None
+        zeros = float((layer.gamma == 0).mean()), float((layer.beta == 0).mean())
     dropped = 0.0 if layers is None else layers.dropped
     return Finding(
         CLIPPED,

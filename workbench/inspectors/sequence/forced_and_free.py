@@ -7,6 +7,9 @@ it: on one image two keypoints may make it, and true tokens tell more of the res
 exposure bias an answer moves as far as the tokens that it read were moved, or farther; a model that looks at
 the image draws it back.
 
+Neither shows anything where teacher forcing gives the answer away: a step that reads its own true token, or
+later ones, has a small error without having learned anything. So these are moved, and no answer may follow.
+
 Errors of free-running answers can also depend on rounding: a difference in the last digits of the input is
 amplified until an answer moves, and then another machine, batch size or library version gives other
 figures. The input is changed by a millionth, about the size of rounding, and the rollout is repeated.
@@ -19,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import Run, Skeleton
+from workbench.core import Batch, Run, Skeleton
 from workbench.core.capabilities import RollsOut
 from workbench.core.inspector import Inspector, Needs
 from workbench.core.report import Report, counted, rows
@@ -40,6 +43,7 @@ from workbench.inspectors.sequence.rollout import (
     granularity,
     moved_by_rounding,
 )
+from workbench.training.sequence_checks import answer_leak, leak_text
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -48,6 +52,8 @@ if TYPE_CHECKING:
 
 # By how much of the input true tokens are moved to see how far the answers follow.
 NUDGE = 0.02
+# What mends a step that reads its own answer.
+SHIFT = "shift the tokens by one step, mask attention to later ones, and train again"
 # Free-running errors so many times as large are not as good, whatever PCK counts.
 LARGER = 2.0
 
@@ -105,6 +111,8 @@ class ForcedAndFree(Report):
         amplified: how far answers move over how far the tokens before them were moved; nan where not known.
         of_copies: median teacher-forced error over that of the true token before, taken as the answer; nan
             where not known.
+        leak: how far answers move over how far the true tokens of their own and later steps were moved; nan
+            where not known.
     """
 
     skeleton: Skeleton
@@ -118,6 +126,7 @@ class ForcedAndFree(Report):
     rounding: Float[np.ndarray, "N K"] | None = None
     amplified: float = float("nan")
     of_copies: float = float("nan")
+    leak: float = float("nan")
 
     @property
     def learned(self) -> bool:
@@ -128,9 +137,10 @@ class ForcedAndFree(Report):
     def fails_on_its_own(self) -> bool:
         """Exposure bias: free-running is worse, and errors do not fade from step to step.
 
-        A model that hardly does more than repeat the true token before has nothing to lose without it.
+        A model that hardly does more than repeat the true token before has nothing to lose without it, and
+        one that reads what it has to predict loses more than a token before.
         """
-        if self.of_copies > COPIES:
+        if self.of_copies > COPIES or leak_text(self.leak):
             return False
         return self.gap > (0 if self.amplified >= GROWS else EXPOSURE_BIAS) and not self.amplified < AMPLIFIED
 
@@ -170,6 +180,8 @@ class ForcedAndFree(Report):
         )
         if np.isfinite(self.amplified):
             text += f"; an answer moves {self.amplified:.2g} times as far as the tokens before it are moved"
+        if leak_text(self.leak):
+            text += f"; {leak_text(self.leak)}"
         if self.of_copies > COPIES:
             text += f"; teacher-forced errors are {self.of_copies:.0%} of those of repeating its token"
         if self.rounding_warning:
@@ -210,6 +222,8 @@ def diagnosis(steps: ForcedAndFree) -> str:
         return NOTHING_COUNTS
     numbers = f"PCK {steps.pck_forced:.2f} teacher-forced, {steps.pck_free:.2f} free-running"
     numbers += f" ({steps.rule}, {steps.steps_of_pck})"
+    if leak_text(steps.leak):
+        return f"{leak_text(steps.leak)}: {numbers}; {SHIFT}"
     if steps.fails_on_its_own:
         return f"exposure bias, it fails on its own answers: {numbers}; train with scheduled sampling"
     if steps.of_copies > COPIES:
@@ -253,7 +267,17 @@ def compute(run: Run, params: Params) -> ForcedAndFree:
         moved_by_rounding(run, answers),
         amplification(run, forced),
         _of_copies(run, one, rule),
+        _leak(run),
     )
+
+
+def _leak(run: Run) -> float:
+    """How far teacher-forced answers follow the true tokens that they have to predict, and later ones."""
+
+    def answers(batch: Batch) -> Float[np.ndarray, "N K 2"]:
+        return rollout.tokens_of(run.batch, rollout.points_of(run, rollout.teacher_forced(run, batch)))
+
+    return answer_leak(answers, run.batch)
 
 
 def _of_copies(run: Run, errors: Float[np.ndarray, "N K"], rule: PckRule) -> float:

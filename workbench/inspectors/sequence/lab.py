@@ -18,6 +18,7 @@ from workbench.inspectors.sequence import (
     support,
 )
 from workbench.inspectors.sequence.rollout import PckRule
+from workbench.training.sequence_checks import LEAK_NAME, leak_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -79,7 +80,17 @@ class Rollout(Report):
             fix = "check that support features reach the decoder; train with several categories or orders"
             # First: without its support the network cannot know which keypoints are asked for.
             found.append(Finding(cause, self.support.summary(), fix, severity=severity))
-        if steps.fails_on_its_own:
+        if leak_text(steps.leak):
+            found.append(
+                Finding(
+                    LEAK_NAME,
+                    steps.summary(),
+                    forced_and_free.SHIFT,
+                    pck,
+                    refuted_by="answers that stay when the true tokens of their own and later steps move",
+                )
+            )
+        elif steps.fails_on_its_own:
             fix, refuted = "train with scheduled sampling", "free-running PCK as high as teacher-forced PCK"
             found.append(Finding("exposure bias", steps.summary(), fix, pck, refuted_by=refuted))
         elif not steps.learned:
@@ -115,6 +126,7 @@ class Rollout(Report):
                 "pck_forced": self.steps.pck_forced,
                 "pck_free": self.steps.pck_free,
                 "gap": self.steps.gap,
+                "leak": self.steps.leak,
                 "moved_by_rounding": None
                 if self.steps.rounding is None
                 else float(self.steps.rounding.max(initial=0)),
