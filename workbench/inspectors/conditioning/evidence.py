@@ -217,7 +217,7 @@ def untouched_refiner(model: PoseModel) -> str:
 
 
 def shared_condition(run: Run) -> bool:
-    """Whether two images that with two conditions get that of the first: their vectors are the same at the tap.
+    """Whether two images with two conditions get that of the first: their vectors are the same at the tap.
 
     Args:
         run: of a conditioned model. Its first sample is taken twice, with two conditions; where conditions
