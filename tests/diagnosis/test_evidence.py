@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from workbench.data import builtin
+from workbench.diagnosis.box_causes import extents_stated, without_pose
 from workbench.diagnosis.evidence import Change, Evidence, gain
 from workbench.diagnosis.label_causes import orders_of_categories, recovered_order
+from workbench.diagnosis.norm_statistics import median_off
 from workbench.diagnosis.separation import Separation
 from workbench.evaluation.predictions import Predictions
 
@@ -99,6 +101,18 @@ def test_a_permutation_of_keypoints_is_recovered(scenes):
     recovered = recovered_order(spoilt, scenes)
     assert recovered is not None
     np.testing.assert_array_equal(order[recovered], np.arange(17))
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_found_or_labelled_nowhere_gives_no_warning_of_numpy(scenes):
+    found = perfect(scenes, 0.02)
+    points = found.keypoints.copy()
+    points[:, 5], points[0] = np.nan, np.nan
+    lost = dataclasses.replace(found, keypoints=points)
+    assert recovered_order(lost, scenes) is None
+    assert not extents_stated(lost)
+    assert without_pose(lost, scenes).sum() == without_pose(found, scenes).sum()
+    assert np.isnan(median_off([]))
 
 
 def test_the_order_of_one_category_is_recovered(scenes):

@@ -13,6 +13,7 @@ from workbench.core import NotAvailable
 from workbench.core.errors import available
 from workbench.core.finding import Measurement
 from workbench.core.report import counted
+from workbench.core.statistics import finite_median
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.image_id_causes import OtherImages
@@ -111,13 +112,13 @@ def _bbox_file(case: Case) -> str:
 
 def extents_stated(found: Predictions) -> bool:
     """Whether the boxes of poses are the smallest ones around their keypoints, as some evaluators write."""
-    points = found.keypoints
-    with np.errstate(all="ignore"):
-        low, high = np.nanmin(points, 1), np.nanmax(points, 1)
+    rows = np.isfinite(found.keypoints).any((1, 2))
+    points = found.keypoints[rows]
+    low, high = np.nanmin(points, 1), np.nanmax(points, 1)
     around = np.concatenate([low, high], 1)
     size = np.maximum(high - low, 1.0)
-    away = np.abs(found.box - around) / np.concatenate([size, size], 1)
-    return bool(np.nanmedian(away) < 0.01)
+    away = np.abs(found.box[rows] - around) / np.concatenate([size, size], 1)
+    return bool(finite_median(away) < 0.01)
 
 
 def best_overlap(pose_set: PoseSet, found: Predictions) -> np.ndarray:
@@ -199,7 +200,8 @@ def without_pose(found: Predictions, pose_set: PoseSet) -> Bool[np.ndarray, " L"
     from scipy.optimize import linear_sum_assignment
 
     missing = []
-    middles = np.nan_to_num(np.nanmean(found.keypoints, 1))
+    known = np.isfinite(found.keypoints)
+    middles = np.where(known, found.keypoints, 0).sum(1) / np.maximum(known.sum(1), 1)
     for image_id, rows in pose_set.labelled_of_image.items():
         own = np.array([np.array(pose_set.instances[i].box).reshape(2, 2).mean(0) for i in rows])
         poses = middles[found.image_id == image_id]

@@ -263,9 +263,9 @@ def _order_of(
     seen = truth[..., 2] > 0
     distance = np.linalg.norm(points[:, :, None] - truth[:, None, :, :2], axis=-1) / scale[:, None, None]
     distance[~np.broadcast_to(seen[:, None, :], distance.shape)] = np.nan
-    with np.errstate(all="ignore"):
-        cost = np.nanmedian(distance, axis=0)  # predicted channel, label
-    K = len(cost)
+    K = distance.shape[1]
+    cost, some = np.full((K, K), np.nan), np.isfinite(distance).any(0)
+    cost[some] = np.nanmedian(distance[:, some], axis=0)  # predicted channel, label
     own = np.diag(cost).copy()
     cost = np.where(np.isfinite(cost), cost, np.nanmax(cost, initial=1.0) * 2)
     channel, label = linear_sum_assignment(cost)

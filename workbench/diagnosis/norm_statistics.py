@@ -17,6 +17,7 @@ import numpy as np
 from workbench.core import Answers, Batch, NotAvailable, Outputs, PoseModel
 from workbench.core.hooks import reading_inputs
 from workbench.core.run import evaluating
+from workbench.core.statistics import finite_median
 from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, NotTestable, RuledOut, Undone
@@ -298,8 +299,8 @@ def _kind(layers: Sequence[LayerFit], spoilt: bool | None) -> Kind:
 
 
 def median_off(fits: Sequence[LayerFit]) -> float:
-    """How far the stored statistics are off, the median of the layers."""
-    return float(np.median([one.off for one in fits]))
+    """How far the stored statistics are off, the median of the layers; nan without any."""
+    return finite_median(np.array([one.off for one in fits]))
 
 
 class NormStatistics(Undone):
@@ -355,9 +356,10 @@ class NormStatistics(Undone):
         fresh, layers = fresh_statistics(case)
         if fresh:
             return f"{fresh} of {layers} normalisation layers still hold mean 0 and variance 1, as they start"
+        off = median_off(layer_fits(case))
         return (
-            f"the {layers} normalisation layers hold statistics that other inputs, or other weights, had: "
-            f"{median_off(layer_fits(case)):.2f} deviations off (median)"
+            f"the {layers} normalisation layers hold statistics that other inputs, or other weights, had"
+            + (f": {off:.2f} deviations off (median)" if np.isfinite(off) else "")
         )
 
     def test(self, case: Case) -> Answer:
