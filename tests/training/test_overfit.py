@@ -11,6 +11,7 @@ from workbench.training.faults import PLANTED
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
 from workbench.training.settings import Settings
+from workbench.training.switches import SWITCHES, why_of
 from workbench.training.verdict import judge
 
 PLAN = Plan(Settings(steps=120, learning_rate=4e-3, measure_every=40))
@@ -67,6 +68,20 @@ def test_the_bisector_names_the_planted_fault(fault):
     assert report.culprit == fault, report.summary()
     assert report.table()[-1]["without"] == fault
     assert fault in report.summary()
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [
+        (1e-9, "1e-09 is too low; 0.001 was tried"),
+        (3.0, "3 is too high to converge; 0.001 was tried"),
+        (5e-3, "0.005 is too high to converge; 0.0005 was tried"),
+    ],
+)
+def test_a_learning_rate_is_called_too_low_or_too_high_by_what_was_tried(rate, said):
+    plan = PLAN.with_settings(learning_rate=rate)
+    (switch,) = (one for one in SWITCHES if one.name == "learning rate")
+    assert why_of(switch, plan, switch.off(plan, Tiny())) == f"the learning rate {said}"
 
 
 def test_a_planted_codec_with_too_few_steps_is_what_helped_most_and_more_steps_prove_it():

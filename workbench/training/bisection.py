@@ -29,7 +29,7 @@ from workbench.training.sequence_checks import (
     own_log,
 )
 from workbench.training.session import Session
-from workbench.training.switches import STEP_LIMIT, SWITCHES, Switch, suspected, switches_of
+from workbench.training.switches import STEP_LIMIT, SWITCHES, Switch, suspected, switches_of, why_of
 from workbench.training.trainer import Diverged
 from workbench.training.verdict import Evidence, Expectation, Verdict, diverged, judge
 
@@ -322,7 +322,7 @@ def bisected(
             result = _trial_verdict(session, expectation)
             trials.append(Trial(switch.name, result, passed(result, model, samples)))
             if trials[-1].passed:
-                return Cause(switch.name, switch.why, mended, tuple(trials))
+                return Cause(switch.name, why_of(switch, plan, without), mended, tuple(trials))
         return Cause(trials=tuple(trials))
     finally:
         trained.restore()

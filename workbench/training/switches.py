@@ -100,6 +100,21 @@ def _other_rate(plan: Plan) -> Plan:
     return plan.with_settings(learning_rate=rate / 10 if near else USUAL_RATE)
 
 
+def why_of(switch: Switch, plan: Plan, without: Plan) -> str:
+    """What stands in the way where a trial without a piece passes.
+
+    Args:
+        switch: of the piece.
+        plan: of the attempt, with the piece.
+        without: of the trial.
+    """
+    rate, tried = plan.settings.learning_rate, without.settings.learning_rate
+    if switch.name != "learning rate" or rate == tried:
+        return switch.why
+    way = "low" if tried > rate else "high to converge"
+    return f"the learning rate {rate:g} is too {way}; {tried:g} was tried"
+
+
 SWITCHES: tuple[Switch, ...] = (
     Switch(
         "augmentation",
