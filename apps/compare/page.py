@@ -58,12 +58,14 @@ def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
         [
             imports,
             "from workbench.evaluation import compare, predict, protocol_of_loaded",
+            "from workbench.evaluation.protocol import judged_by",
             "from workbench.models import open_model",
             *(["from workbench.core import DecodeOptions"] if arguments else []),
             "",
             f"annotated = {opening}",
             *([f"some = annotated.labelled[:{count}]"] if cut else []),
             f"loaded = [{opening_model(context, 'file')} for file in [{files}]]",
+            "annotated = judged_by(annotated, loaded[0].model.skeleton)",
             f"found = [(m.title, predict(m.model, annotated{some}{options})) for m in loaded]",
             f"rules = [protocol_of_loaded(m{options}) for m in loaded]",
             f"compare(annotated, found, rules{some}{areas})",
@@ -88,6 +90,7 @@ def _code_of_predictions(context: Context, asked: Asked, wanted: Sequence[int]) 
             "from pathlib import Path",
             imports,
             "from workbench.evaluation import Predictions, compare",
+            "from workbench.evaluation.protocol import judged_as",
             "",
             f"annotated = {opening}",
             f"files = [Path(name) for name in [{files}]]",
@@ -95,6 +98,7 @@ def _code_of_predictions(context: Context, asked: Asked, wanted: Sequence[int]) 
             "found = [(file.stem, poses) for file, (poses, _) in zip(files, read)]",
             *(chosen_lines if cut else []),
             "rules = [one for _, one in read]",
+            "annotated = judged_as(annotated, rules)",
             f"compare(annotated, found, rules{', indices=some' if cut else ''}{areas})",
         ]
     )

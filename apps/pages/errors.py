@@ -17,7 +17,15 @@ from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.error_pictures import card_html
 from apps.pages.frame import sentence_html
 from apps.pages.job_sections import QUIET, AddedSection, JobSection, job_key
-from apps.pages.report_section import Answer, literal, opening_of, path_literal, printing, subject_inputs
+from apps.pages.report_section import (
+    Answer,
+    literal,
+    opening_model,
+    opening_of,
+    path_literal,
+    printing,
+    subject_inputs,
+)
 from apps.pages.sections import (
     Download,
     add_heading,
@@ -29,7 +37,7 @@ from apps.pages.sections import (
     table_html,
 )
 from apps.pages.subject import epoch_name, epoch_named, reason
-from apps.server.comparison import Asked, Unready
+from apps.server.comparison import Asked, Unready, has_areas
 from apps.server.encoding import sent_json
 from workbench.cli import MISTAKES
 from workbench.core.files import sha256_of
@@ -286,20 +294,25 @@ class ErrorsOfResult(JobSection):
         from workbench.evaluation.errors_report import errors
 
         pose_set = self.context.registry.sets.get(wanted.data, bool(wanted.file))
-        evaluation = None
-        if not wanted.file:
+        evaluation, note = None, ""
+        if wanted.file:
+            run = self.context.registry.run(wanted.run)
+            pose_set, note = self.context.registry.judging(pose_set, [run])
+        else:
             asked = Asked(wanted.run, wanted.data)
             evaluation = self.context.comparisons.evaluation(asked, self._index(wanted))
 
         def made() -> Answer:
             absent = (pose_set.left_out_text(),)
             found, notes = (evaluation, absent) if evaluation else uploaded(Path(wanted.file), pose_set)
+            notes = tuple(filter(None, (*notes, note)))
             report = errors(found, pose_set, wanted.repair)  # type: ignore[arg-type]
             epochs = [] if wanted.file else [self._index(wanted)]
             inputs = list(subject_inputs(self.context, wanted.run, epochs, wanted.data))
             inputs += [("results", Path(wanted.file))] if wanted.file else []
             below = [sentence_html(note) for note in notes]
-            return Answer("Errors", {"": report}, self._code(wanted), tuple(inputs), lambda: below)
+            code = self._code(wanted, pose_set.skeleton.sigmas if note else ())
+            return Answer("Errors", {"": report}, code, tuple(inputs), lambda: below)
 
         return self._reports.get(self._key(wanted), made)
 
@@ -369,24 +382,30 @@ class ErrorsOfResult(JobSection):
             f'<p class="err-head">{html.escape(head)}</p><div class="err-cards">{cards}</div>',
         ]
 
-    def _code(self, wanted: Wanted) -> str:
-        """The Python that makes the same report."""
+    def _code(self, wanted: Wanted, sigmas: Sequence[float] = ()) -> str:
+        """The Python that makes the same report; with OKS sigmas that the set of a result file lacks."""
         imports, opening = opening_of(self.context, wanted.data, bool(wanted.file))
         lines = [imports, "from workbench.evaluation import Predictions, evaluate",
                  "from workbench.evaluation.errors_report import errors"]  # fmt: skip
+        more = "" if has_areas(self.context.registry.sets.get(wanted.data)) else ', area_rule="box"'
         if wanted.file:
-            lines += ["from workbench.data.coco import read_json", "", f"pose_set = {opening}",
+            lines += ["from workbench.data.coco import read_json"]
+            lines += ["from workbench.evaluation.protocol import judged_with"] if sigmas else []
+            judged = f"judged_with({opening}, {sigmas!r})" if sigmas else opening
+            lines += ["", f"pose_set = {judged}",
                       f"results = read_json({literal(Path(wanted.file).name)})  # your own file: give its "
                       "path",
                       "found = Predictions.from_coco(results)"]  # fmt: skip
-            more = ""
         else:
             path = self.context.registry.epoch(wanted.run, self._index(wanted)).path
+            model = opening_model(self.context, path_literal(path))
             lines += ["from workbench.evaluation import predict, protocol_of_loaded",
-                      "from workbench.models import open_model", "", f"pose_set = {opening}",
-                      f"opened = open_model({path_literal(path)})",
+                      "from workbench.evaluation.protocol import judged_by",
+                      "from workbench.models import open_model", "",
+                      f"opened = {model}",
+                      f"pose_set = judged_by({opening}, opened.model.skeleton)",
                       "found = predict(opened.model, pose_set)"]  # fmt: skip
-            more = ", protocol_of_loaded(opened)"
+            more = f", protocol_of_loaded(opened){more}"
         how = "" if wanted.repair == REPAIRS[0] else f", {literal(wanted.repair)}"
         return printing("\n".join([*lines, f"errors(evaluate(pose_set, found{more}), pose_set{how})"]))
 
@@ -401,7 +420,6 @@ def uploaded(path: Path, pose_set: PoseSet) -> tuple[Evaluation, tuple[str, ...]
     Raises:
         ValueError: it is no result file, or of another set.
     """
-    from apps.server.comparison import has_areas
     from workbench.data.coco import read_json
     from workbench.evaluation import Predictions, evaluate
     from workbench.evaluation.result_lists import minus_ones, results_of

@@ -143,6 +143,9 @@ class ResultFiles(JobSection):
                 inputs.append(("annotations", self._context.registry.sets.file(data)))
                 annotations = absolute_path(inputs[-1][1])
             words = ["workbench", "compare", Path(a).name, Path(b).name, "--data", annotations]
+            pose_set = self._context.registry.sets.get(data, whole=True)
+            judged, note = self._context.registry.judging(pose_set, self._context.registry.runs())
+            words += ["--sigmas", ",".join(f"{one:g}" for one in judged.skeleton.sigmas)] if note else []
         tables = details_of(found.reports[""])  # type: ignore[arg-type]
         return dataclasses.replace(
             found, code=shlex.join(words), inputs=tuple(inputs), details=lambda: [tables]
@@ -155,7 +158,8 @@ class ResultFiles(JobSection):
 
         paths = demo_epochs() if demo else [Path(a), Path(b)]
         pose_set = builtin(demo_data()) if demo else self._context.registry.sets.get(data, whole=True)
-        found, protocols, notes = [], [], []
+        pose_set, note = self._context.registry.judging(pose_set, self._context.registry.runs())
+        found, protocols, notes = [], [], [note] if note else []
         for done, (title, path) in enumerate(zip(TITLES, paths, strict=True)):
             job.progress(done, 10)
             job.step = f"{'predicting' if demo else 'reading'} {title}"

@@ -21,6 +21,7 @@ from workbench.core.job import LruCache, version_of
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
     from workbench.checkpoints.identity import Identity
+    from workbench.data.pose_set import PoseSet
     from workbench.models import LoadedModel
 
 
@@ -233,6 +234,28 @@ class Registry:
     def skeleton(self, run: str, index: int) -> Skeleton:
         """The keypoints that an epoch's model predicts."""
         return self.model(run, index).model.skeleton
+
+    def judging(self, pose_set: PoseSet, runs: Sequence[RunFolder]) -> tuple[PoseSet, str]:
+        """A set to judge result files on, and a note: without OKS sigmas it takes those of a run.
+
+        Args:
+            pose_set: the annotations.
+            runs: the first of these whose model has the same keypoints, and sigmas, gives them.
+        """
+        from workbench.evaluation.protocol import judged_by
+
+        if pose_set.skeleton.sigmas:
+            return pose_set, ""
+        for run in runs:
+            with contextlib.suppress(*MISTAKES):  # of a run that cannot be built another one may help
+                model = self.described(run).result().skeleton
+                judged = pose_set if model is None else judged_by(pose_set, model)
+                if judged.skeleton.sigmas:
+                    return (
+                        judged,
+                        f"{pose_set.name} states no OKS sigmas: those of {run.title}'s model are used",
+                    )
+        return pose_set, ""
 
     def decoders(self, run: str, index: int) -> list[str]:
         """Decoders that read this epoch's output; none for a family with its own way."""

@@ -4,11 +4,12 @@ files."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from apps.pages.errors import ErrorsOfResult, ErrorsPage
+from apps.pages.errors import ErrorsOfResult, ErrorsPage, Wanted
 from tests.apps.client import code_in, saved
 from tests.waiting import when
 
@@ -100,6 +101,24 @@ def test_a_link_to_an_epoch_or_a_set_that_is_not_there_says_what_is_shown_instea
     page._errors = ErrorsOfResult(context, [], [])
     page.chosen([*words, None, None, None, None])
     assert warned == ([said] if said else [])
+
+
+def test_result_files_on_a_set_without_sigmas_are_judged_with_those_of_a_run(context):
+    pose_set, run = context.registry.sets.get("painted.json"), context.registry.run("painted-run")
+    bare = replace(pose_set, skeleton=replace(pose_set.skeleton, sigmas=()))
+    judged, note = context.registry.judging(bare, [run])
+    assert judged.skeleton.sigmas == pose_set.skeleton.sigmas
+    assert note == "painted states no OKS sigmas: those of painted-run's model are used"
+    assert context.registry.judging(bare, []) == (bare, "")
+    assert context.registry.judging(pose_set, [run]) == (pose_set, "")
+    section = ErrorsOfResult(context, [], [])
+    wanted = Wanted("painted-run", "1", "painted.json", "published", "/uploads/own.json")
+    code = section._code(wanted, judged.skeleton.sigmas)
+    compile(code, "errors", "exec")
+    assert "judged_with(read_coco(" in code
+    assert "judged_by(read_coco(" in section._code(
+        replace(wanted, file="")
+    )  # the model's own, as on the page
 
 
 @pytest.mark.long
