@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -201,9 +202,19 @@ def test_no_link_that_came_with_predictions_is_written_through(folder, workbench
     assert all(table.is_file() and not table.is_symlink() for table in tables)
 
 
-def test_a_folder_with_the_signs_of_a_pattern_in_its_name_is_read(folder, tmp_path):  # noqa: F811
-    odd = tmp_path / "run [1] it's *"
-    folder.rename(odd)
-    history = query_epochs(odd)
-    assert len(history.epochs()) == 4
-    assert len(history.image(2)) == 4 * 17
+def test_a_folder_whose_name_has_a_meaning_for_the_database_is_read_as_any_other(
+    folder,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+):
+    before = query_epochs(folder)
+    epochs, poses = before.epochs(), before.image(2)
+    monkeypatch.chdir(tmp_path)
+    # Signs of a pattern; the column of a partition, whose value would replace that of every row; a home folder.
+    for name in ("run [1] it's *", "oks=1", "epoch=77", "~"):
+        odd = Path(name)
+        folder.rename(odd)
+        folder = odd  # noqa: PLW2901
+        history = query_epochs(odd)
+        assert (history.epochs(), history.image(2)) == (epochs, poses), name
+

@@ -298,7 +298,7 @@ def _has_oks(file: Path) -> bool:
     """Whether a file was written after its poses were compared with the annotations."""
     import pyarrow.parquet as pq
 
-    column = pq.read_table(file, columns=["oks"])["oks"]
+    column = pq.read_table(file.absolute(), columns=["oks"])["oks"]
     return column.null_count < len(column)
 
 

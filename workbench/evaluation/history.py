@@ -361,8 +361,10 @@ class History:
 
     def _files_of(self, epochs: Sequence[int]) -> str:
         files = ", ".join(f"'{_quoted(self.files[epoch])}'" for epoch in epochs)
-        # union_by_name: a column without a value in one file may be of another type there.
-        return f"SELECT * FROM read_parquet([{files}], union_by_name = {len(epochs) > 1})"
+        # union_by_name: a column without a value in one file may be of another type there. Without the other
+        # option a folder called `oks=1` or `epoch=4` would give every row that value instead of its own.
+        options = f"union_by_name = {len(epochs) > 1}, hive_partitioning = false"
+        return f"SELECT * FROM read_parquet([{files}], {options})"
 
     def _check_known(self, epochs: Sequence[int]) -> None:
         missing = [e for e in epochs if e not in self.files]
@@ -398,7 +400,8 @@ def query_epochs(folder: Path, *, mixed: bool = False) -> History:
     """
     found: dict[int, tuple[Path, Protocol | None, int]] = {}
     counts: dict[int, Path] = {}
-    for path in files_in(Path(folder), "*.parquet"):
+    # Absolute: DuckDB and Arrow take a folder called `~` for the user's own.
+    for path in files_in(Path(folder).absolute(), "*.parquet"):
         if path.name.startswith("."):  # a part of a file that is being written
             continue
         notes, epoch, K = _head(path)

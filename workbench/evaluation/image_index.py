@@ -233,7 +233,7 @@ def open_index(
     if not path.is_file() or path.is_symlink() or not _is_own(path.parent):
         return None
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
+        file = pq.ParquetFile(path.absolute(), page_checksum_verification=True)
         refuse_large(file.metadata, path, is_table=True)
         notes = {key.decode(): value.decode() for key, value in (file.metadata.metadata or {}).items()}
         stated = json.loads(notes[STATES_KEY])

@@ -376,7 +376,7 @@ def write_predictions(
     with replacing(path, follow=False) as part:
         pq.write_table(
             pa.table(columns).replace_schema_metadata(footer),
-            part,
+            part.absolute(),  # Arrow takes a folder called `~` for the user's own
             compression="zstd",
             row_group_size=max(GROUP_ROWS // max(K, 1), 1) * max(K, 1),
             use_dictionary=[name for name in columns if name not in KEYPOINT_VALUES],  # type: ignore[arg-type]
@@ -400,7 +400,7 @@ def read_predictions(path: Path) -> tuple[Predictions, Protocol | None]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of predictions")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path.absolute(), page_checksum_verification=True) as file:
             refuse_large(file.metadata, path)
             if SHAPE_KEY not in (file.metadata.metadata or {}):
                 raise ValueError(f"{path.name}: expected predictions written by `workbench evaluate --out`")
@@ -471,7 +471,7 @@ def _footer_text(path: Path, key: bytes) -> str:
     import pyarrow.parquet as pq
 
     try:
-        notes = pq.read_schema(path).metadata or {}
+        notes = pq.read_schema(path.absolute()).metadata or {}
     except (pa.ArrowException, OSError) as reason:
         raise ValueError(f"{path.name}: expected a Parquet file of predictions ({reason})") from None
     return notes.get(key, b"").decode(errors="replace")

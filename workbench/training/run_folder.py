@@ -129,7 +129,7 @@ def _table_of(path: Path) -> pyarrow.Table:
 
     if not path.stem.rpartition("-")[2].isdecimal():
         raise ValueError(f"{path.name}: expected steps-NUMBER.parquet")
-    with pyarrow.parquet.ParquetFile(path) as file:
+    with pyarrow.parquet.ParquetFile(path.absolute()) as file:
         groups = row_groups(path)
         columns = [column for group in groups for column in group.columns]
         # A dictionary keeps a text of any length once.
