@@ -21,7 +21,7 @@ from workbench.evaluation.errors import (
     scoring_errors,
     without_background,
 )
-from workbench.evaluation.ground_truth import GroundTruth
+from workbench.evaluation.ground_truth import GroundTruth, others_overlapping
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
 from workbench.evaluation.predictions import Detections
 from workbench.skeletons import SKELETONS
@@ -228,6 +228,15 @@ class TestRepairs:
         ranked = ap_of(result, replace(result.detections, score=best))
         assert ranked == pytest.approx(1)
         assert result.figures["AP"] < 0.7
+
+    def test_thousands_in_one_image_are_refused_before_each_is_compared_with_each(self):
+        with pytest.raises(ValueError, match="detections: one image has 3,000 of them, too many"):
+            optimal_scores(result_of([person(1, ONE)], [pose(ONE)] * 3000))
+        crowd = result_of([person(n + 1, ONE) for n in range(3000)], [pose(ONE, 0.5)]).truth
+        with pytest.raises(ValueError, match="annotations: one image has 3,000 of them, too many"):
+            others_overlapping(crowd)
+        three = [person(1, ONE), person(2, ONE), person(3, FAR)]
+        assert others_overlapping(result_of(three, []).truth).tolist() == [1, 1, 0]
 
     def test_a_pose_on_nobody_gets_the_score_of_its_oks(self):
         result = result_of([person(1, ONE)], [pose(np.add(ONE, 5000), 0.9)])

@@ -111,6 +111,13 @@ def test_an_export_with_confidences_alone_is_scored_by_their_mean(tmp_path, pose
         ({}, {"truth": {"_cls": "Keypoints", "keypoints": []}}, "the fields pred, truth; name one"),
         ({}, {"pred": None}, "no field of keypoints"),
         ({"score": 1}, {"pred": {"_cls": "Keypoints", "keypoints": 3}}, "expected keypoints under 'pred'"),
+        ({"points": [[10**400, 0]] * 17}, {}, "a number beyond 64 bits"),
+        ({"score": 10**400}, {}, "a number beyond 64 bits"),
+        ({"score": 1, "annotation_id": {"$numberLong": "9" * 400}}, {}, "a number beyond 64 bits"),
+        ({"score": 1, "annotation_id": {"$numberDouble": "inf"}}, {}, "as a whole number, got inf"),
+        ({"score": 1, "annotation_id": 1.5}, {}, "as a whole number, got 1.5"),
+        ({"score": 1, "points": [["a", {}]] * 17}, {}, "expected a number, got 'a'"),
+        ({"score": 1}, {"metadata": {"width": 10**400, "height": 1}}, "a number beyond 64 bits"),
     ],
 )
 def test_what_cannot_be_read_is_one_sentence(tmp_path, pose_set, change, more, said):

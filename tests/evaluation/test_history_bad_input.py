@@ -210,11 +210,10 @@ def test_a_folder_whose_name_has_a_meaning_for_the_database_is_read_as_any_other
     before = query_epochs(folder)
     epochs, poses = before.epochs(), before.image(2)
     monkeypatch.chdir(tmp_path)
-    # Signs of a pattern; the column of a partition, whose value would replace that of every row; a home folder.
+    # Signs of a pattern; a partition's column, whose value would replace that of every row; a home folder.
     for name in ("run [1] it's *", "oks=1", "epoch=77", "~"):
         odd = Path(name)
         folder.rename(odd)
-        folder = odd  # noqa: PLW2901
+        folder = odd
         history = query_epochs(odd)
         assert (history.epochs(), history.image(2)) == (epochs, poses), name
-

@@ -57,6 +57,18 @@ def test_a_dump_gives_poses_scored_as_mmpose_scores_them(tmp_path, found):
     assert read.score == pytest.approx(0.5 * np.nanmean(above, axis=1), abs=1e-5)
 
 
+def test_a_dump_that_unfolds_to_more_than_its_file_is_refused(tmp_path, found):
+    sample = pickle.loads(dump(tmp_path / "one.pkl", found[0]).read_bytes())[0]
+    shared = tmp_path / "shared.pkl"
+    shared.write_bytes(pickle.dumps([sample] * 500))
+    with pytest.raises(ValueError, match="samples hold more numbers than its"):
+        read_dump(shared)
+    none = {"keypoints": np.zeros((10**9, 0, 2), np.uint8), "keypoint_scores": np.zeros((10**9, 0), np.uint8)}
+    shared.write_bytes(pickle.dumps([{**sample, "pred_instances": none}]))
+    with pytest.raises(ValueError, match="sample 0: 1000000000 poses without keypoints"):
+        read_dump(shared)
+
+
 def test_a_dump_is_compared_with_a_result_file(tmp_path, found, workbench):
     given, pose_set = found
     dump(tmp_path / "a.pkl", given)

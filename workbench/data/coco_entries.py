@@ -112,7 +112,9 @@ def instance(
     if len(odd):
         raise ValueError(f"{where}: expected visibility 0, 1 or 2, got {odd[0]:g}")
     truth.setflags(write=False)  # shared by every sample of this instance
-    area = entry.get("area")
+    area, crowd = entry.get("area"), entry.get("iscrowd")
+    if crowd not in (None, 0, 1):  # any text is true, "0" as well
+        raise ValueError(f"{where}: expected iscrowd 0 or 1, got {crowd!r:.40}")
     return Instance(
         annotation_id=annotation_id,
         image_id=image_id,
@@ -120,7 +122,7 @@ def instance(
         box=clipped_box(entry.get("bbox"), images[image_id], where),
         truth=truth,
         area=float("nan") if area is None else float(numbers([area], 1, f"{where}: area")[0]),
-        iscrowd=bool(entry.get("iscrowd")),
+        iscrowd=bool(crowd),
         num_keypoints=int((truth[:, 2] > 0).sum()),
     )
 
@@ -163,6 +165,8 @@ def numbers(values: Any, count: int, where: str) -> np.ndarray:
         got = len(values) if isinstance(values, list) else type(values).__name__
         raise ValueError(f"{where}: expected {count} numbers, got {got}")
     try:
+        if str in set(map(type, values)):  # float() reads "1_0" as 10
+            raise TypeError("a text")
         array = np.array([float(v) for v in values])
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{where}: expected {count} numbers, got something else among them") from None

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from workbench.evaluation.ground_truth import GroundTruth, others_overlapping
+from workbench.evaluation.ground_truth import GroundTruth, check_pairs, others_overlapping
 from workbench.evaluation.keypoint_ap import (
     NOBODY,
     KeypointAP,
@@ -248,17 +248,22 @@ def optimal_scores(result: KeypointAP) -> Float[np.ndarray, " D"]:
     image, the highest lowers the others by exp(-2 OKS^2) of their OKS with it (soft non-maximum suppression).
 
     Source: as localise, find_score_errors and _soft_nms.
+
+    Raises:
+        ValueError: an image has more detections than can be compared with each other.
     """
     truth, detections = result.truth, result.detections
     best = np.zeros(len(detections))
+    cell = np.stack([detections.image_id, detections.category_id], 1)
+    _, group, count = np.unique(cell, axis=0, return_inverse=True, return_counts=True)
+    check_pairs(count**2, len(detections), "detections")
+    check_pairs(np.bincount(truth.image) ** 2, len(truth), "annotations")
     if len(detections):
         every = match(truth, detections, result.sigmas, len(detections))
         counts = ~truth.ignored[every.pair_truth]
         np.maximum.at(best, every.detection[every.pair_detection[counts]], every.pair_oks[counts])
     points = as_written(detections.keypoints)
     areas = extent(points)
-    cell = np.stack([detections.image_id, detections.category_id], 1)
-    _, group = np.unique(cell, axis=0, return_inverse=True)
     order = np.argsort(group.ravel(), kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(group.ravel()[order])) + 1) if len(order) else []:
         left = rows

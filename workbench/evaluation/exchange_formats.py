@@ -305,10 +305,10 @@ def _pose(
         raise ValueError(
             f"samples.json: {place}: expected {K} points (x, y) of {pose_set.skeleton.name}, got {count}"
         )
-    shares = np.array([[_float(v) for v in point] for point in points])
+    shares = np.array([[_float(v, place) for v in point] for point in points])
     shares[~np.isfinite(shares).all(1)] = np.nan
     confidence = label.get("confidence")
-    given = [_float(v) for v in confidence] if isinstance(confidence, list) else []
+    given = [_float(v, place) for v in confidence] if isinstance(confidence, list) else []
     if given and len(given) != K:
         raise ValueError(f"samples.json: {place}: {K} points and {len(given)} confidences")
     scores = np.array(given or [math.nan] * K)
@@ -324,9 +324,11 @@ def _pose(
     box = label.get("bounding_box")
     corners = np.full(4, np.nan)
     if isinstance(box, list) and len(box) == 4:
-        left, top, width, height = (_float(v) for v in box)
+        left, top, width, height = (_float(v, place) for v in box)
         corners = np.array([left, top, left + width, top + height]) * np.tile(size, 2)
     stated = _number(label.get("annotation_id"))
+    if stated is not None and stated != stated // 1:  # also nan and infinity
+        raise ValueError(f"samples.json: {place}: expected annotation_id as a whole number, got {stated:g}")
     return {
         "image_id": image, "category_id": _category(label.get("label"), pose_set, place), "box": corners,
         "points": shares * size, "scores": scores, "score": score,
@@ -345,19 +347,27 @@ def _category(name: Any, pose_set: PoseSet, place: str) -> int:
 
 
 def _number(value: Any) -> float | int | None:
-    """A number, also as MongoDB's JSON writes it (``{"$numberDouble": "NaN"}``); None for anything else."""
+    """A number, also as MongoDB's JSON writes it (``{"$numberDouble": "NaN"}``); None for anything else.
+
+    Raises:
+        ValueError: a whole number beyond 64 bits.
+    """
     if isinstance(value, Mapping) and len(value) == 1:
         ((kind, text),) = value.items()
         if kind in ("$numberInt", "$numberLong", "$numberDouble", "$numberDecimal"):
             try:
-                return int(text) if kind in ("$numberInt", "$numberLong") else float(text)
-            except (TypeError, ValueError):
+                value = int(text) if kind in ("$numberInt", "$numberLong") else float(text)
+            except (TypeError, ValueError, OverflowError):
                 return None
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise ValueError("samples.json: a number beyond 64 bits")
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _float(value: Any) -> float:
+def _float(value: Any, place: str) -> float:
     found = _number(value)
+    if found is None and value is not None:
+        raise ValueError(f"samples.json: {place}: expected a number, got {value!r:.40}")
     return math.nan if found is None else float(found)
 
 
@@ -394,7 +404,15 @@ def read_dump(path: Path) -> Predictions:
             f"{path.name}: expected a list of data samples as `tools/test.py --dump` writes it, got "
             f"{type(samples).__name__}"
         )
-    parts = [_dumped_sample(path, number, sample) for number, sample in enumerate(samples)]
+    parts, size, most = [], 0, path.stat().st_size
+    for number, sample in enumerate(samples):
+        parts.append(_dumped_sample(path, number, sample))
+        # Each number of an array takes a byte at least, unless several samples share one.
+        size += parts[-1][2].size + len(parts[-1][2])
+        if size > most:
+            raise ValueError(
+                f"{path.name}: its samples hold more numbers than its {most:,} bytes; it is refused as a bomb"
+            )
     K = {part[2].shape[1] for part in parts}
     if len(K) > 1:
         raise ValueError(
@@ -422,6 +440,8 @@ def _dumped_sample(path: Path, number: int, sample: Any) -> tuple[np.ndarray, ..
     if points.ndim != 3 or points.shape[2] < 2:
         raise ValueError(f"{where}: expected keypoints of shape [n, K, 2], got {list(points.shape)}")
     n, K = points.shape[:2]
+    if n and not K:
+        raise ValueError(f"{where}: {n} poses without keypoints")
     scores = _array(found, "keypoint_scores", where, (n, K))
     boxes = _array(found, "bboxes", where, (n, 4)) if "bboxes" in found else np.full((n, 4), np.nan)
     rated = _array(found, "bbox_scores", where, (n,)) if "bbox_scores" in found else np.ones(n)

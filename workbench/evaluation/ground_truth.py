@@ -273,15 +273,40 @@ def others_overlapping(truth: GroundTruth) -> Int[np.ndarray, " G"]:
     """How many other annotations of the image overlap each one's box by more than OVERLAP (IoU).
 
     Crowd regions count, as they hold people; an annotation without a box overlaps nobody.
+
+    Raises:
+        ValueError: an image has more annotations than can be compared with each other.
     """
+    check_pairs(np.bincount(truth.image) ** 2, len(truth), "annotations")
     count = np.zeros(len(truth), int)
     corners = np.concatenate([truth.boxes[:, :2], truth.boxes[:, :2] + truth.boxes[:, 2:]], 1)
     order = np.argsort(truth.image, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(truth.image[order])) + 1) if len(order) else []:
-        near: Any = iou(corners[rows, None], corners[None, rows]) > OVERLAP
-        np.fill_diagonal(near, False)
-        count[rows] = near.sum(1)
+        for part in np.array_split(rows, -(-(len(rows) ** 2) // _TOGETHER)):
+            near: Any = iou(corners[part, None], corners[None, rows]) > OVERLAP
+            # A box of no size overlaps not even itself.
+            count[part] = near.sum(1) - (near & (part[:, None] == rows)).sum(1)
     return count
+
+
+# Boxes that are compared at once, and pairs in one file beside a hundred for each of its entries: the largest
+# images of crowds have some thousand people.
+_TOGETHER, _PAIRS = 1_000_000, 4_000_000
+
+
+def check_pairs(pairs: Int[np.ndarray, " cells"], entries: int, what: str) -> None:
+    """Raise ValueError where each is compared with each in an image, and that takes minutes.
+
+    Args:
+        pairs: number of them in each image.
+        entries: of the file, in all images.
+        what: they are, for the error.
+    """
+    if int(pairs.sum()) > _PAIRS + 100 * entries:
+        raise ValueError(
+            f"{what}: one image has {round(float(pairs.max()) ** 0.5):,} of them, too many to compare each "
+            "with each other"
+        )
 
 
 def _keypoints(

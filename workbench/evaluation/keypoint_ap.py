@@ -203,22 +203,23 @@ def match(
         max_dets: how many detections count per image and category, the best scores first.
         levels: OKS thresholds, rising; COCO's ten by default.
     """
-    images, cells = len(truth.image_ids), len(truth.image_ids) * len(truth.category_ids)
+    images = len(truth.image_ids)
     cell = np.searchsorted(truth.category_ids, detections.category_id) * images
     cell += np.searchsorted(truth.image_ids, detections.image_id)
     # Stable: equal scores keep the order of the file, as pycocotools' mergesort leaves them.
     order = np.lexsort((-detections.score, cell))
-    first = np.searchsorted(cell[order], np.arange(cells + 1))
-    order = order[np.arange(len(order)) - first[cell[order]] < max_dets]
+    # Only cells that hold something are looked at: a file may list as many images and categories as it likes.
+    first = np.searchsorted(cell[order], cell[order])
+    order = order[np.arange(len(order)) - first < max_dets]
     cell = cell[order]
 
     truth_cell = truth.category * images + truth.image
     by_cell = np.argsort(truth_cell, kind="stable")
-    truth_first = np.searchsorted(truth_cell[by_cell], np.arange(cells + 1))
-    rivals = np.diff(truth_first)[cell]
+    truth_first = np.searchsorted(truth_cell[by_cell], cell)
+    rivals = np.searchsorted(truth_cell[by_cell], cell, side="right") - truth_first
     start = np.r_[0, np.cumsum(rivals)]
     pair_detection = np.repeat(np.arange(len(order)), rivals)
-    pair_truth = by_cell[np.arange(start[-1]) - start[pair_detection] + truth_first[cell[pair_detection]]]
+    pair_truth = by_cell[np.arange(start[-1]) - start[pair_detection] + truth_first[pair_detection]]
     oks = oks_of_pairs(detections.keypoints, truth, sigmas, order[pair_detection], pair_truth)
 
     low, high = np.array(list(AREA_RANGES.values())).T[:, :, None]

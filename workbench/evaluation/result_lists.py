@@ -171,16 +171,18 @@ def with_own_annotations(pose_set: PoseSet, predictions: Predictions) -> tuple[P
     for instance in pose_set.instances:
         if instance.has_size:
             annotated[instance.image_id, instance.category_id].append(instance)
+    boxes = {place: np.array([a.box for a in found]) for place, found in annotated.items()}
     own, taken = np.zeros(len(predictions), np.int64), set()
     places = zip(predictions.image_id.tolist(), predictions.category_id.tolist(), strict=True)
     for row, place in enumerate(places):
-        box = predictions.box[row]
-        free = (a for a in annotated.get(place, ()) if a.annotation_id not in taken)
-        match = next((a for a in free if np.abs(np.subtract(a.box, box)).max() <= SAME_BOX), None)
-        if match is None:
+        free = boxes.get(place, np.zeros((0, 4)))  # nan where one is taken
+        same = np.abs(free - predictions.box[row]).max(1) <= SAME_BOX
+        if not same.any():
             return predictions, "its boxes are not those of the annotations"
-        own[row] = match.annotation_id
-        taken.add(match.annotation_id)
+        first = int(same.argmax())
+        free[first] = np.nan
+        own[row] = annotated[place][first].annotation_id
+        taken.add(own[row])
     without = sum(pose_set.instances[i].annotation_id not in taken for i in pose_set.labelled)
     if without:
         return predictions, (
