@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,27 @@ if TYPE_CHECKING:
 # The two ends of a json that tell whether it speaks of keypoints; the files are large.
 END_BYTES = 1 << 20
 
+REFUSED_SECONDS = 10.0
+"""So long a set that could not be opened is not tried again for the lists: its images may come meanwhile."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Facts:
+    """What the lists say of a set, without its samples; `refused` instead where it cannot be opened."""
+
+    skeleton: Skeleton | None = None
+    labelled: int = 0
+    left_out: tuple[Path, ...] = ()
+    refused: BaseException | None = None
+    made: float = 0.0
+
+    @property
+    def lasting(self) -> bool:
+        """Whether opening the set again would say the same."""
+        if self.refused is not None:
+            return time.monotonic() - self.made < REFUSED_SECONDS
+        return not any(image.is_file() for image in self.left_out)
+
 
 class DataSets:
     """Opened when first asked for; nothing that is not on the list can be named."""
@@ -33,6 +55,8 @@ class DataSets:
         self.images, self._stated = images, reading or ImageReading()
         self._given = tuple(given)
         self._opened: LruCache[PoseSet] = LruCache(6)
+        # The lists ask for every set once per run: more sets than are kept open would be read each time.
+        self._facts: LruCache[_Facts] = LruCache(1000)
         # A set keeps a few decoded images; two pages must not change that store at once.
         self._reading = threading.Lock()
         self._closed = threading.Event()
@@ -170,7 +194,29 @@ class DataSets:
 
         if identity in SCENE_SETS:
             return SKELETONS["ap10k-17" if SCENE_SETS[identity].kind == "animals" else "coco-17"]
-        return self.get(identity).skeleton
+        found = self._known(identity).skeleton
+        assert found is not None
+        return found
+
+    def _known(self, identity: str) -> _Facts:
+        """The facts of a set, which is opened for them once per version of its file; raises as `get`."""
+        path = self._files.get(identity)
+        key = (identity, *(version_of(path) if path is not None else ()))
+
+        def made() -> _Facts:
+            try:
+                found = self.get(identity)
+            except MISTAKES as mistake:
+                return _Facts(refused=mistake, made=time.monotonic())
+            return _Facts(found.skeleton, len(found.labelled), found.left_out)
+
+        facts = self._facts.get(key, made)
+        if not facts.lasting:
+            self._facts.forget(key)
+            facts = self._facts.get(key, made)
+        if facts.refused is not None:
+            raise facts.refused.with_traceback(None)
+        return facts
 
     def count(self, identity: str) -> int | None:
         """Samples with an annotation; None for drawn scenes that nobody has opened yet."""
@@ -178,7 +224,7 @@ class DataSets:
 
         if identity in SCENE_SETS and identity not in self._opened:
             return None
-        return len(self.get(identity).labelled)
+        return self._known(identity).labelled
 
     def sample(self, identity: str, index: int) -> Sample:
         """One sample of a set.

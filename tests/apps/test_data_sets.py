@@ -159,3 +159,29 @@ def test_a_file_that_is_exchanged_for_a_link_between_check_and_reading_is_not_re
     with pytest.raises(ValueError, match=r"a.png: leads out of the folders"), given:
         raise AssertionError("a foreign file was given")
     assert len(asked) == 2
+
+
+def test_more_sets_than_are_kept_open_are_read_once_for_the_lists_of_all_runs(places, monkeypatch):
+    """Every run asks for every set; a set of 60,000 annotations takes 6 s."""
+    import workbench.data
+
+    names = [f"{n}.json" for n in range(9)]
+    for name in names:
+        (places / "set" / name).write_text(json.dumps(content("val2017/a.png")))
+    broken = places / "set/broken.json"
+    broken.write_text(json.dumps(content("val2017/a.png", keypoints=[1])))
+    sets, read = DataSets([places / "set" / name for name in names] + [broken]), []
+    coco = workbench.data.read_coco
+    monkeypatch.setattr(
+        "workbench.data.read_coco", lambda path, *a, **k: (read.append(path), coco(path, *a, **k))[1]
+    )
+    skeleton = sets.skeleton(names[0])
+    for _ in range(3):
+        assert sets.fitting(skeleton)[:9] == names
+        assert sets.count(names[0]) == 1
+        with pytest.raises(ValueError, match="keypoints"):
+            sets.count("broken.json")
+    assert len(read) == len(names) + 1
+    (places / "set/0.json").write_text(json.dumps(content("val2017/a.png", id=2) | {"info": {}}))
+    assert sets.count(names[0]) == 1
+    assert len(read) == len(names) + 2, "a file that changed is read again"
