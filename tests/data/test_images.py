@@ -135,6 +135,8 @@ def test_bad_images_are_refused_in_one_sentence(tmp_path, picture):
         "head.png": (png[:20], "expected an image"),
         "bomb.png": (_png_claiming(60_000, 60_000), "pixels"),
         "large.png": (_png_claiming(10_000, 9_000), "at most 75,000,000"),
+        "long.png": (_png_claiming(40_000, 9), "40000 x 9 pixels; a side has at most 32,766"),
+        "high.png": (_png_claiming(1, 32_767), "a side has at most 32,766"),
         "mixed.png": (_png_claiming(9, 9), "cannot be decoded|broken"),
     }
     for name, (data, message) in bad.items():

@@ -271,6 +271,9 @@ def test_frames_of_more_pixels_than_any_video_are_refused_before_one_is_decoded(
         for image in pictures(2):
             video.write(image)
     facts = video_facts(tmp_path / "large.avi")
+    monkeypatch.setattr("workbench.data.video.MOST_SIDE", facts.width - 1)
+    with pytest.raises(ValueError, match=f"a side has at most {facts.width - 1}"):
+        video_facts(tmp_path / "large.avi")
     monkeypatch.setattr("workbench.data.video.MOST_FRAME_PIXELS", facts.width * facts.height - 1)
     for reader in (video_facts, lambda path: list(frames(path))):
         with pytest.raises(

@@ -133,6 +133,9 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # 450 MB.
 MOST_PIXELS = 75_000_000
 
+# OpenCV cuts no crop out of an image with a longer side.
+MOST_SIDE = 32_766
+
 # A progressive JPEG has some ten scans, and each passes over all pixels; any number of empty ones fit into a
 # few kB. So many pixels take three seconds.
 MOST_SCANNED = 20 * MOST_PIXELS
@@ -173,8 +176,8 @@ def read_image(path: Path | str, upright: bool = True, least_bits: int = 0) -> U
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no image, is broken or cut off, claims more than `MOST_PIXELS` pixels, or its values
-            are of a kind or a range that has no black and white.
+        ValueError: it is no image, is broken or cut off, claims more than `MOST_PIXELS` pixels or a side of
+            more than `MOST_SIDE`, or its values are of a kind or a range that has no black and white.
     """
     pixels, notes = read_image_with_notes(path, upright, least_bits)
     for note in notes:
@@ -287,6 +290,8 @@ def _admitted(path: Path) -> tuple[bytes, tuple[int, int]]:
     height, width = image_size(path)
     if width * height > MOST_PIXELS:
         raise ValueError(f"{path.name}: claims {width} x {height} pixels; at most {MOST_PIXELS:,} are read")
+    if max(width, height) > MOST_SIDE:
+        raise ValueError(f"{path.name}: claims {width} x {height} pixels; a side has at most {MOST_SIDE:,}")
     if (each := bytes_per_pixel(path)) * width * height > _MOST_BYTES:
         raise ValueError(
             f"{path.name}: claims {width} x {height} pixels of {each} bytes; of such at most "

@@ -23,6 +23,7 @@ import numpy as np
 from workbench.core.errors import ReadingNote
 from workbench.core.files import replacing
 from workbench.core.report import counted
+from workbench.data.images import MOST_SIDE
 from workbench.data.video_tables import check_tables
 
 if TYPE_CHECKING:
@@ -336,6 +337,10 @@ def _check_size(width: int, height: int, path: Path) -> None:
     if width * height > MOST_FRAME_PIXELS:
         raise ValueError(
             f"{path.name}: has frames of {width} x {height} pixels; at most {MOST_FRAME_PIXELS:,} are read"
+        )
+    if max(width, height) > MOST_SIDE:
+        raise ValueError(
+            f"{path.name}: has frames of {width} x {height} pixels; a side has at most {MOST_SIDE:,}"
         )
 
 
