@@ -36,6 +36,10 @@ LARGEST_UPLOAD = 1 << 30
 """Bytes that an upload may send; Gradio bounds each of its files alone."""
 
 UPLOAD = "gradio_api/upload"
+EVENTS = "gradio_api/queue/data"
+
+# Some readers of text end a line here, and JSON may hold them as they are.
+LINE_ENDS = "\x85\u2028\u2029"
 
 # The system's own limit for a file name.
 LONGEST_PART = 255
@@ -98,8 +102,10 @@ class AddressFilter:
                 await self._refuse(scope, send, 413, f"A request of more than {most >> 20} MB is refused.")
                 return
             receive = bounded(paced(receive), most)
-            if _CALL.fullmatch(path):
+            if called := _CALL.fullmatch(path):
                 send = _of_refusal(send)
+            if path == EVENTS or (called and called[3]):
+                send = _of_events(send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -152,6 +158,23 @@ def _of_refusal(send: Send) -> Send:
     async def sending(message: MutableMapping[str, Any]) -> None:
         if message.get("status") == 500 and refused.get():
             message = {**message, "status": 422}
+        await send(message)
+
+    return sending
+
+
+def _of_events(send: Send) -> Send:
+    r"""`send` of a stream of events, each a line of JSON, with \u2028 where its texts hold such a character.
+
+    A keypoint's name may. Clients that split lines as `str.splitlines` does, httpx and with it gradio_client,
+    would read half an event. Gradio sends each event whole.
+    """
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if body := message.get("body"):
+            for end in LINE_ENDS:
+                body = body.replace(end.encode(), f"\\u{ord(end):04x}".encode())
+            message = {**message, "body": body}
         await send(message)
 
     return sending

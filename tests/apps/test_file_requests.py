@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
+import orjson
 import pytest
 
-from apps.server.address_filter import names
+from apps.server.address_filter import AddressFilter, names
 from apps.server.gradio_private import SESSIONS, only_uploads, upload_folder
 from tests import waiting
 
@@ -321,7 +322,6 @@ def test_a_click_without_a_place_is_one_sentence(gradio_app):
 def test_half_a_character_in_an_answer_ends_no_stream(gradio_app):
     """A keypoint called \\ud800, or a folder whose name is no UTF-8: the page's answer broke off."""
     import gradio as gr
-    import orjson
 
     from apps.server.api import compact
 
@@ -331,6 +331,25 @@ def test_half_a_character_in_an_answer_ends_no_stream(gradio_app):
         (answer,) = pool.submit(asyncio.run, asked).result()
     assert orjson.loads(orjson.dumps(answer))["label"] == r"a\ud800"
     assert json.loads(compact({"a\ud800": ["\udcff"]})) == {"a?": ["?"]}
+
+
+@pytest.mark.parametrize("path", ["queue/data", "call/overlay/an-event"])
+def test_a_line_separator_in_an_answer_does_not_split_it(path):
+    """A keypoint's name may hold one; httpx ends a line there, and gradio_client read half an event."""
+    name, sent = "a\u2028b\u2029c\x85d", []
+
+    async def answers(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": orjson.dumps({"label": name}), "more_body": True})
+
+    async def taken(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": f"/gradio_api/{path}", "headers": []}
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, AddressFilter(answers, ())(scope, None, taken)).result()
+    text = sent[1]["body"].decode()
+    assert (len(text.splitlines()), json.loads(text)) == (1, {"label": name})
 
 
 MALFORMED = (
