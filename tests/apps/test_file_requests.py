@@ -333,6 +333,24 @@ def test_half_a_character_in_an_answer_ends_no_stream(gradio_app):
     assert json.loads(compact({"a\ud800": ["\udcff"]})) == {"a?": ["?"]}
 
 
+def test_ranges_of_an_uploaded_file_are_no_error_and_repeat_no_header(server):
+    sent = httpx.post(f"{server}gradio_api/upload", files={"files": ("a.png", b"0123456789")})
+    address = f"{server}gradio_api/file={sent.json()[0]}"
+    for ranges in (
+        "bytes=0-1,3-4",
+        "bytes=2-1",
+        "bytes=0-1",
+        "bytes=\xb2-\xb3",
+        "bytes=--",
+        f"bytes=0-{'9' * 5000}",
+    ):
+        answer = httpx.get(address, headers=[(b"range", ranges.encode("latin-1")), (b"x-own", b"word")])
+        assert (answer.status_code, answer.content) == (200, b"0123456789"), ranges
+        assert "x-own" not in answer.headers
+    answer = httpx.get(address, headers={"range": "bytes=7-"})
+    assert (answer.status_code, answer.content) == (206, b"789")
+
+
 @pytest.mark.parametrize("path", ["queue/data", "call/overlay/an-event"])
 def test_a_line_separator_in_an_answer_does_not_split_it(path):
     """A keypoint's name may hold one; httpx ends a line there, and gradio_client read half an event."""
