@@ -169,7 +169,7 @@ def test_one_missing_image_is_named_and_the_rest_is_compared(workbench, tmp_path
     epoch_answer = shown(data, tmp_path, 17)
     assert f"1 missing image left out; missing: {gone.name}" in epoch_answer["protocol_text"]
     assert_same(epoch_answer, evaluated(workbench, data, tmp_path, "--skip-missing"))
-    said = f"1 of 24 images are missing and were left out with their annotations, the first is {gone.name}"
+    said = f"1 of 24 images are missing and left out with their annotations, the first is {gone.name}"
     (file,) = (tmp_path / "served" / "run").glob("*.pth")
     other = shutil.copy(file, tmp_path / "other.pth")
     model = ["--adapter", HERE / "near_truth.py", "--data", data]

@@ -40,6 +40,16 @@ def test_a_set_is_written_as_images_and_one_json_and_never_over_another(workbenc
     assert "nothing is overwritten" in err
 
 
+def test_shares_of_no_labelled_keypoint_are_a_dash(workbench, tmp_path):
+    person = {"id": 1, "name": "animal", "keypoints": ["nose", "tail"], "skeleton": []}
+    empty = {"images": [], "annotations": [], "categories": [person]}
+    (tmp_path / "empty.json").write_text(json.dumps(empty))
+    code, out, err = workbench("data", tmp_path / "empty.json")
+    assert (code, err) == (0, "")
+    assert "nan" not in out
+    assert out.splitlines()[4].split() == ["nose", "-", "-", "-"]
+
+
 def test_bad_files_are_one_sentence(workbench, tmp_path):
     (tmp_path / "bad.json").write_text('{"images": [], "annotations": [], "categories": [{"id": 1}]}')
     for words, message in (

@@ -56,6 +56,20 @@ def test_perfect_poses_have_an_oks_of_one_and_no_change_gains(scenes):
     assert Separation(evidence_of, [away]).result().chosen == ()
 
 
+def test_of_one_image_there_is_no_interval_and_only_a_large_gain_is_certain(scenes):
+    poses = perfect(scenes)
+    image_id, one = next(iter(scenes.labelled_of_image.items()))
+    poses = poses.take(np.flatnonzero(poses.image_id == image_id))
+    for shift, certain in ((2.0, False), (60.0, True)):
+        evidence_of = Evidence(scenes, one, given=moved(shift)(poses))
+        back = Change("shift", "moved back", "poses", moved(-shift), fix="move them back")
+        found = gain(evidence_of.measure(), evidence_of.measure([back]), with_ap=True)
+        assert found.oks > 0.02
+        assert np.isnan([found.low, found.high, found.AP_low, found.AP_high]).all()
+        assert (found.certain(back), found.open(back)) == (certain, True)
+        assert found.text().endswith("(no interval)")
+
+
 def test_the_gain_of_undoing_a_shift_is_what_the_shift_cost(scenes):
     spoilt = moved(8.0)(perfect(scenes, 0.01))
     evidence_of = evidence(scenes, spoilt)

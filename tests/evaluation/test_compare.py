@@ -155,6 +155,21 @@ class TestComparison:
         assert figure.layout.xaxis.title.text == "model"  # two files or models are no epochs
         assert "\nmodel  " in report.text()
 
+    def test_one_image_gives_no_interval_and_no_map_of_scores(self, people):
+        image_id, of_image = next(iter(people.labelled_of_image.items()))
+        a, b = (epoch(people, noise) for noise in (30, 1))
+        a, b = (one.take(np.flatnonzero(one.image_id == image_id)) for one in (a, b))
+        report = compare(people, [("one", a), ("two", b)], indices=of_image, resamples=20, details=True)
+        (interval,) = report.intervals
+        assert (interval.measured, interval.certain, str(interval)[6:]) == (False, False, " (no interval)")
+        assert "one image gives no interval;" in report.summary()
+        assert "no intervals, one image" in report.text()
+        assert "[" not in report.text().split("Protocol")[1].split("keypoint scores")[0]
+        assert report.to_json()["epochs"][1]["low"] is None
+        assert {one["low"] for one in report.to_json()["delta"].values()} == {None}
+        assert "too few images to fit a map" in report.calibrations[0].summary()
+        report.plot()
+
     def test_keeps_the_contract(self, people):
         report = compare(people, [(f"epoch {n}", epoch(people, n)) for n in (9, 5, 2)], resamples=20)
         assert report.plot().layout.xaxis.title.text == "epoch"

@@ -6,6 +6,7 @@ of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,7 +83,9 @@ def command(
     width = max(map(len, report.keypoints))
     lines += [f"{'keypoint':{width}}  visible  hidden  unlabelled"]
     for row in report.table():
-        shares = f"{row['visible']:7.1%}  {row['hidden']:6.1%}  {row['unlabelled']:10.1%}"
+        widths = {"visible": 7, "hidden": 6, "unlabelled": 10}
+        texts = {name: "-" if math.isnan(row[name]) else f"{row[name]:.1%}" for name in widths}
+        shares = "  ".join(f"{texts[name]:>{room}}" for name, room in widths.items())
         lines.append(f"{row['keypoint']:{width}}  {shares}")
     if len(report.categories) > 1:
         lines += ["", "categories: " + ", ".join(f"{k} {n}" for k, n in report.categories.items())]

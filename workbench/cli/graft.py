@@ -144,7 +144,9 @@ def _rows(table: list[dict[str, Any]]) -> list[str]:
     lines = [f"{'part':<{width}}  tensors  moved    AP    change of AP"]
     for row in table:
         moved = "    -" if row["moved"] is None else f"{row['moved']:5.0%}"
-        change = row["reason"] or ("" if row["change"] is None else
-            f"{row['AP']:.3f}  {row['change']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]")  # fmt: skip
+        change = row["reason"] or ""
+        if not change and row["change"] is not None:
+            ends = "(no interval)" if row["low"] is None else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
+            change = f"{row['AP']:.3f}  {row['change']:+.3f} {ends}"
         lines.append(f"{row['part']:<{width}}  {row['tensors']:7d}  {moved}  {change}")
     return lines

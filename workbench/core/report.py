@@ -162,6 +162,17 @@ def counted(count: float | str | None, one: str, several: str = "", spec: str = 
     return f"{count:{spec}} {one if count in (1, '1') else several or one + 's'}"
 
 
+def ends_text(low: float, high: float, spec: str = "+.3f") -> str:
+    """The ends of an interval in parentheses; ``(no interval)`` where they are nan, as of one image.
+
+    Args:
+        low: lower end.
+        high: upper end.
+        spec: how they are written.
+    """
+    return f"({low:{spec}} to {high:{spec}})" if math.isfinite(low + high) else "(no interval)"
+
+
 def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
 

@@ -223,8 +223,8 @@ def _without_keypoints(
     kinds = [f"{names.get(number, number)!s:.60} {count}" for number, count in Counter(bare).most_common(5)]
     more = f" and {len(bare) - 5} more categories" if len(bare) > 5 else ""
     sentence = (
-        f"{sum(bare.values())} of {counted(total, 'annotation')} have no keypoints and are left out "
-        f"({', '.join(kinds)}{more})"
+        f"{sum(bare.values())} of {counted(total, 'annotation has', 'annotations have')} no keypoints and "
+        f"are left out ({', '.join(kinds)}{more})"
     )
     warnings.warn(sentence, ReadingNote, stacklevel=2)
     return (sentence,)

@@ -133,6 +133,18 @@ class PoseSet:
             found.setdefault(self.instances[i].image_id, []).append(i)
         return {image_id: tuple(indices) for image_id, indices in found.items()}
 
+    def unscored_text(self) -> str:
+        """Why none of the instances can be scored, in a few words; "" where one can."""
+        if self.labelled:
+            return ""
+        if not self.instances:
+            return "no instance is annotated"
+        if not any(a.num_keypoints for a in self.instances):
+            return "no instance has a labelled keypoint"
+        if all(a.iscrowd for a in self.instances if a.num_keypoints):
+            return "all instances with labelled keypoints are crowds (iscrowd)"
+        return "no labelled instance has a box with an area"
+
     def first_images(self, limit: int | None) -> list[int]:
         """Ids of images in the order of the file: the meaning of --limit in every verb.
 
@@ -285,14 +297,14 @@ class PoseSet:
             return ""
         count = len(self.left_out)
         return (
-            f"{count} of {counted(count + len(self.images), 'image')} are missing and were left out with "
-            f"their annotations, the first is {self.left_out[0].name}"
+            f"{count} of {counted(count + len(self.images), 'image is', 'images are')} missing and left out "
+            f"with their annotations, the first is {self.left_out[0].name}"
         )
 
     def absent_text(self, missing: Collection[Path]) -> str:
         """How many of the images are missing, and the first, in a few words."""
         return (
-            f"{len(missing)} of {counted(len(self.images), 'image')} are missing, the first is "
+            f"{len(missing)} of {counted(len(self.images), 'image is', 'images are')} missing, the first is "
             f"{next(iter(missing))}"
         )
 

@@ -160,7 +160,7 @@ def of_separation(
         listed = tuple(
             Candidate(
                 one.cause,
-                f"{one.name} gives mean OKS {gain.oks:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})",
+                f"{one.name} gives {gain.text()}",
                 f"it is refuted by {refuted_by.get(one.cause, 'other images with another result')}",
             )
             for one, gain in gains

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from workbench.core.errors import USER_ERRORS
 from workbench.core.finding import Effect, Finding, Measurement
-from workbench.core.report import counted
+from workbench.core.report import counted, ends_text
 from workbench.diagnosis.candidates import Candidates
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Gain, Stage, gain
 
@@ -270,9 +271,11 @@ class Undone(Cause):
         found = apart.last[change] if alone.AP != alone.AP or _given(change, alone) <= 0 else alone
         evidence = f"{self.seen(case, change)}; with {change.name} {_both(apart, found)}"
         raised = found.AP > 0 and found.AP_low > 0
-        if not raised:
+        if found.AP > 0 and not math.isfinite(found.AP_low):
+            evidence += ": one image gives no interval, so this may be chance; measure on more"
+        elif not raised:
             evidence += (
-                f" ({found.AP_low:+.3f} to {found.AP_high:+.3f}): OKS rises, AP does not beyond chance: "
+                f" {ends_text(found.AP_low, found.AP_high)}: OKS rises, AP does not beyond chance: "
                 "this does not account for the lost AP"
             )
         if len(apart.chosen) > 1:
@@ -313,7 +316,7 @@ def _given(change: Change, found: Gain) -> float:
 def _gain_text(change: Change, found: Gain) -> str:
     if change.stage == "scores":
         return Effect("AP", found.AP, found.AP_low, found.AP_high).text()
-    return f"mean OKS {found.oks:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+    return found.text()
 
 
 def _both(apart: Separated, found: Gain) -> str:

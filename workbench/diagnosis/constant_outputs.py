@@ -120,6 +120,8 @@ class MirroredAlike(Cause):
                     for one in parts
                 ]
             )
+        if len(own) < 2:
+            return NotTestable("one sample: how far the outputs of two images lie apart takes two")
         usual = float(np.abs(own[1:] - own[:-1]).mean())
         order = list(model.skeleton.mirror) or list(range(own.shape[1]))
         paired = float(np.abs(own - own[:, order]).mean())

@@ -21,7 +21,7 @@ import numpy as np
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Sample
 from workbench.core.finding import Effect
 from workbench.core.hooks import OnceComputed
-from workbench.core.report import counted
+from workbench.core.report import counted, ends_text
 from workbench.core.run import run
 from workbench.diagnosis.report import ASSUMED_SIGMA, ASSUMED_SIGMAS
 from workbench.evaluation.compare import paired_bootstrap
@@ -29,6 +29,7 @@ from workbench.evaluation.evaluate import images_of, instance_oks, truth_of
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
 from workbench.evaluation.predict import poses_of
 from workbench.evaluation.predictions import Predictions
+from workbench.evaluation.probes.probe_report import DOUBTLESS
 from workbench.evaluation.protocol import DEFAULT, batch_rule
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Gain:
 
     Attributes:
         oks: mean OKS with the change less that without.
-        low: lower end of its interval.
+        low: lower end of its interval; nan where all instances are of one image.
         high: upper end.
         instances: compared.
         AP: the same of AP.
@@ -150,10 +151,14 @@ class Gain:
     def certain(self, change: Change) -> bool:
         """Whether the change undoes something: large enough, and not by chance."""
         if change.stage == "scores":
-            return max(change.least, LEAST_AP) <= self.AP and self.AP_low > 0
-        if change.needs_ap and not (change.needs_ap <= self.AP and self.AP_low > 0):
+            return max(change.least, LEAST_AP) <= self.AP and _beyond_chance(self.AP, self.AP_low)
+        if change.needs_ap and not (change.needs_ap <= self.AP and _beyond_chance(self.AP, self.AP_low)):
             return False
-        return self.oks >= change.least and self.low > 0
+        return self.oks >= change.least and _beyond_chance(self.oks, self.low)
+
+    def text(self) -> str:
+        """``mean OKS +0.031 (+0.022 to +0.040)``."""
+        return f"mean OKS {self.oks:+.3f} {ends_text(self.low, self.high)}"
 
     def by_ap(self, change: Change) -> bool:
         """Whether AP shows it where OKS rises by less, not by chance: for a second look at few changes."""
@@ -161,7 +166,12 @@ class Gain:
 
     def open(self, change: Change) -> bool:
         """Whether more instances may show that the change undoes something; never of the order of poses."""
-        return change.stage != "scores" and self.oks >= change.least / 2 and self.high >= change.least
+        return change.stage != "scores" and self.oks >= change.least / 2 and not self.high < change.least
+
+
+def _beyond_chance(value: float, low: float) -> bool:
+    """Whether a gain is none of chance; of one image, without an interval, a large one alone."""
+    return low > 0 or (np.isnan(low) and value > DOUBTLESS)
 
 
 def gain(
@@ -186,7 +196,7 @@ def gain(
     sums, sizes = np.bincount(image, difference, count), np.bincount(image, minlength=count)
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     means = (draws @ sums) / np.maximum(draws @ sizes, 1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2]) if count > 1 else (np.nan, np.nan)
     ap = {"AP": after.figures["AP"] - before.figures["AP"]}
     if with_ap:
         interval = paired_bootstrap(before.ap, after.ap, resamples=RESAMPLES // 2, seed=seed)

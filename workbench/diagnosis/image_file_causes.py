@@ -390,8 +390,8 @@ class StoredOtherwise(Undone):
                 f"{counted(change.facts['count'], 'image')} ({names}) have a mean pixel of "
                 f"{level[surer].mean():.0f}, "
                 f"the others {level[~surer].mean():.0f} (standard error of the difference {error:.0f}), and "
-                f"the network is surer of them with pixels {tone}: mean OKS {found.oks:+.3f} "
-                f"({found.low:+.3f} to {found.high:+.3f}), which may be chance"
+                f"the network is surer of them with pixels {tone}: "
+                f"{found.text()}, which may be chance"
             )
             stored = "open one of them beside the others, or run the same with --level evaluate: more images"
             taken = (

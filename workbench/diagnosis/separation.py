@@ -341,7 +341,7 @@ class Separation:
         if not self.evidence.is_measured([*chosen, rival]):
             return False  # a part of the instances showed that it gives less
         with_it, with_rival = (self.evidence.measure([*chosen, one]) for one in (change, rival))
-        return gain(with_rival, with_it, level=SAME_LEVEL).low <= 0
+        return not gain(with_rival, with_it, level=SAME_LEVEL).low > 0
 
     def _gain(self, chosen: Sequence[Change], change: Change, best: Change | None = None) -> Gain:
         """The gain on all instances, or on half of them where that decides.

@@ -36,8 +36,8 @@ class Interval:
 
     Attributes:
         delta: figure of B less figure of A, on all images.
-        low: lower end of the interval.
-        high: upper end of the interval.
+        low: lower end of the interval; nan where fewer than two images hold an instance that counts.
+        high: upper end of the interval, likewise.
         level: share of resamples inside it.
         resamples: how many were drawn.
         seed: of the drawing.
@@ -51,11 +51,18 @@ class Interval:
     seed: int
 
     @property
+    def measured(self) -> bool:
+        """There is an interval: one image drawn again and again is always the same."""
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+
+    @property
     def certain(self) -> bool:
         """The interval lies on one side of 0."""
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
+        if not self.measured:
+            return f"{self.delta:+.3f} (no interval)"
         return f"{self.delta:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
@@ -100,7 +107,8 @@ def paired_bootstraps(
         weights = drawn_images(a, b, resamples, level, seed)
         before = resampled_ap(a, weights) if before is None else before
         delta = b.figures["AP"] - a.figures["AP"]
-        found = interval_of(resampled_ap(b, weights) - before, delta, level, resamples, seed)
+        images = counting_images(b, ALL)
+        found = interval_of(resampled_ap(b, weights) - before, delta, level, resamples, seed, images)
         if found is None:
             raise ValueError("interval: no annotation counts, so there is no AP to compare")
         intervals.append(found)
@@ -119,7 +127,8 @@ def paired_figures(
     found = {}
     for name in FIGURES:
         delta = b.figures[name] - a.figures[name]
-        interval = interval_of(after[name] - before[name], delta, 0.95, resamples, seed)
+        images = counting_images(b, _PARTS[name][0])
+        interval = interval_of(after[name] - before[name], delta, 0.95, resamples, seed, images)
         if interval is not None and np.isfinite(delta):
             found[name] = interval
     return found
@@ -149,7 +158,8 @@ def paired_means(
     counts = np.bincount(image[finite], minlength=images).astype(float)
     drawn = weights @ counts
     means = np.divide(weights @ sums, drawn, out=np.full(len(weights), np.nan), where=drawn > 0)
-    return interval_of(means, float(values[finite].mean()), level, len(weights), seed)
+    delta, held = float(values[finite].mean()), np.count_nonzero(counts)
+    return interval_of(means, delta, level, len(weights), seed, held)
 
 
 def drawn_images(
@@ -194,9 +204,11 @@ def drawn_counts(units: int, resamples: int, seed: int) -> Int[np.ndarray, "B I"
 
 
 def interval_of(
-    differences: Float[np.ndarray, " B"], delta: float, level: float, resamples: int, seed: int
+    differences: Float[np.ndarray, " B"], delta: float, level: float, resamples: int, seed: int, images: int
 ) -> Interval | None:
     """Percentiles of the finite differences; None where no draw holds a counted annotation.
+
+    One image gives no interval: each draw of it is the same, and the percentiles would have no width.
 
     Args:
         differences: of the resamples.
@@ -204,12 +216,18 @@ def interval_of(
         level: share of the resamples that the interval holds, 0 to 1.
         resamples: how many were drawn.
         seed: of the drawing.
+        images: how many of the images hold a counted annotation.
     """
     finite = differences[np.isfinite(differences)]
     if not len(finite):
         return None
-    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2]) if images > 1 else (np.nan, np.nan)
     return Interval(float(delta), float(low), float(high), level, resamples, seed)
+
+
+def counting_images(ap: KeypointAP, area: int = ALL) -> int:
+    """How many images hold an annotation that counts in an area range."""
+    return len(np.unique(ap.truth.image[~ap.matches.truth_ignored[area]]))
 
 
 def resampled_ap(ap: KeypointAP, weights: Int[np.ndarray, "B I"]) -> Float[np.ndarray, " B"]:

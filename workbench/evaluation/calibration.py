@@ -62,7 +62,8 @@ class Calibration(Report):
         keypoints: of the keypoint scores.
         poses: of the pose scores.
         ap: as ranked by the model's scores.
-        mapped_ap: with the optimal monotone map of the keypoint scores; the mean of them ranks.
+        mapped_ap: with the optimal monotone map of the keypoint scores; the mean of them ranks. nan where
+            labelled images lie in one half alone, as with one image.
         oracle_ap: ranked by the true OKS: what no map can exceed.
         maps: number of maps that were fitted for each half.
         protocol: of the AP.
@@ -87,10 +88,15 @@ class Calibration(Report):
                     f"{one.what} scores reach from {one.lowest:.3g} to {one.highest:.3g}: no probabilities"
                 )
         gain, most = self.mapped_ap - self.ap, self.oracle_ap - self.ap
+        mapped = (
+            "with the best monotone map of the keypoint scores, fitted on the other half of the images, "
+            f"{self.mapped_ap:.3f} ({gain:+.3f}), "
+            if self.maps
+            else "too few images to fit a map of the keypoint scores on others than its own, "
+        )
         return (
-            f"{self.title}: {'; '.join(parts)}. AP {self.ap:.3f}; with the best monotone map of the "
-            "keypoint scores, fitted on the other half of the images, "
-            f"{self.mapped_ap:.3f} ({gain:+.3f}), in the true order {self.oracle_ap:.3f} ({most:+.3f})."
+            f"{self.title}: {'; '.join(parts)}. AP {self.ap:.3f}; {mapped}in the true order "
+            f"{self.oracle_ap:.3f} ({most:+.3f})."
         )
 
     def plot(self) -> Figure:
@@ -155,7 +161,7 @@ def calibration(title: str, predictions: Predictions, evaluation: Evaluation) ->
         reliability("keypoint", scores[finite], terms[finite]),
         reliability("pose", predictions.score, oks),
         evaluation.figures["AP"],
-        ranked["mapped"],
+        ranked["mapped"] if maps else float("nan"),
         ranked["oracle"],
         maps,
         evaluation.protocol.text(),
@@ -259,15 +265,18 @@ def isotonic(score: Float[np.ndarray, " N"], value: Float[np.ndarray, " N"]) -> 
 def _mapped_scores(
     predictions: Predictions, scores: Float[np.ndarray, "N K"], terms: Float[np.ndarray, "N K"]
 ) -> tuple[Float[np.ndarray, " N"], int]:
-    """Pose scores from mapped keypoint scores, fitted on the other half of the images; maps of a half."""
+    """Pose scores from mapped keypoint scores, fitted on the other half of the images; maps of a half.
+
+    There is no map where one half has no labelled keypoint, as with one image.
+    """
     _, place = np.unique(predictions.image_id, return_inverse=True)
     half = place % 2
+    if not all(np.isfinite(terms[half == side]).any() for side in (0, 1)):
+        return predictions.score, 0
     mapped, maps = np.zeros_like(scores), 0
     for side in (0, 1):
         own, other = half == side, half != side
         fitted = other[:, None] & np.isfinite(terms)
-        if not fitted.any():
-            fitted = np.isfinite(terms)
         shared = isotonic(scores[fitted], terms[fitted])
         count = 1
         for k in range(scores.shape[1]):

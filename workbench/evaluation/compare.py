@@ -239,6 +239,8 @@ class Comparison(Report):
         luck = "" if interval.certain else ", so the change may be due to the choice of images"
         if interval.low == interval.delta == interval.high == 0:
             luck = ", which no choice of these images changes"
+        if not interval.measured:
+            luck = ": instances that count lie on one image alone, and one image gives no interval"
         mark = f" NOT COMPARABLE, protocols differ ({self.differences[0]})." if self.differences else ""
         return (
             f"{self.titles[0]} to {self.titles[-1]}: AP {first:.3f} -> {last:.3f}, {interval}{luck}; "
@@ -287,8 +289,8 @@ class Comparison(Report):
                 "title": title,
                 **plain(evaluation.figures),
                 "delta_AP": None if change is None else change.delta,
-                "low": None if change is None else change.low,
-                "high": None if change is None else change.high,
+                "low": None if change is None else plain(change.low),
+                "high": None if change is None else plain(change.high),
                 "gained": len(self.gained(0, e)),
                 "lost": len(self.lost(0, e)),
             }
@@ -355,12 +357,13 @@ class Comparison(Report):
     def _details(self) -> list[str]:
         """What was asked for beyond the figures: intervals, keypoints, slices, scores, annotations."""
         first, last = self.evaluations[0].figures, self.evaluations[-1].figures
-        lines = ["", f"from {self.titles[0]} to {self.titles[-1]}, 95 % intervals:"] if self.delta else []
+        what = "95 % intervals" if any(i.measured for i in self.delta.values()) else "no intervals, one image"
+        lines = ["", f"from {self.titles[0]} to {self.titles[-1]}, {what}:"] if self.delta else []
         lines += [
             f"  {name:<5} {figure_text(first[name])} -> {figure_text(last[name])}  {change}"
             for name, change in self.delta.items()
         ]
-        measured = [c for c in self.changes if c.interval is not None]
+        measured = [c for c in self.changes if c.interval is not None and c.interval.measured]
         certain = sorted(
             (c for c in measured if c.interval is not None and c.interval.certain),
             key=lambda c: -abs(c.after - c.before),

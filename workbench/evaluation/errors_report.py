@@ -143,11 +143,12 @@ class Errors(Report):
             return f"No AP: {self.protocol.data} has no instance that counts, so there are no errors to sort"
         counts = self.counts
         if not self.judged:
+            stray = counted(counts[FALSE_POSITIVE], "detection lies", "detections lie")
+            missed = counted(counts[FALSE_NEGATIVE], "instance is", "instances are")
             return (
-                f"AP {self.ap:.3f}: no detection lies on an annotation (OKS .1), {counts[FALSE_POSITIVE]} "
-                f"lie on no instance and {counted(counts[FALSE_NEGATIVE], 'instance is', 'instances are')} "
-                "missed; check that results and annotations are of the same images, in pixels of the whole "
-                "image"
+                f"AP {self.ap:.3f}: no detection lies on an annotation (OKS .1), {stray} on no instance and "
+                f"{missed} missed; check that results and annotations are of the same images, in pixels of "
+                "the whole image"
             )
         shares = ", ".join(f"{WORDS[kind]} {counts[kind] / self.judged:.1%}" for kind in KINDS)
         text = f"AP {self.ap:.3f}; of {counted(self.judged, 'judged keypoint', spec=',')} {shares}"

@@ -113,8 +113,8 @@ class Forgetting(Report):
         count, ever = len(self.annotation_ids), int((self.forgotten > 0).sum())
         lost = int(((self.forgotten > 0) & ~self.right_last).sum())
         text = (
-            f"{count - self.never} of {counted(count, 'instance')} are right (OKS from {self.right:g}) in at "
-            f"least one of {counted(len(self.epochs), 'epoch')}"
+            f"{count - self.never} of {counted(count, 'instance is', 'instances are')} right (OKS from "
+            f"{self.right:g}) in at least one of {counted(len(self.epochs), 'epoch')}"
         )
         if not ever:
             return f"{text}; none is forgotten."

@@ -70,6 +70,8 @@ class Grafting(Report):
         a, b = self.a.figures["AP"], self.b.figures["AP"]
         text = f"{self.title_a} AP {a:.3f}, {self.title_b} AP {b:.3f}"
         sure = [g for g in self.measured if g.change is not None and g.change.certain]
+        if self.measured and not any(g.change.measured for g in self.measured if g.change):
+            return f"{text}. One image gives no interval: measure on more to say which part changes AP."
         if not sure:
             return f"{text}. No part alone changes the AP of {self.title_b} beyond the luck of the images."
         first = sure[0]

@@ -158,7 +158,7 @@ class Measures(Report):
     def summary(self) -> str:
         first = self.rows[0]
         gone = (
-            f"; {self.missing} of {counted(self.labelled, 'keypoint')} were not predicted"
+            f"; {self.missing} of {counted(self.labelled, 'keypoint was', 'keypoints were')} not predicted"
             if self.missing
             else ""
         )

@@ -500,4 +500,5 @@ def compared_weights(a: nn.Module, b: nn.Module) -> tuple[str, tuple[tuple[str, 
     if not differing:
         return f"all {counted(len(names), 'tensor')} that both have are equal", ()
     shown = ", ".join(name for name, _ in differing[:3]) + (" ..." if len(differing) > 3 else "")
-    return f"{len(differing)} of {counted(len(names), 'tensor')} differ ({shown})", tuple(differing)
+    of_all = counted(len(names), "tensor differs", "tensors differ")
+    return f"{len(differing)} of {of_all} ({shown})", tuple(differing)

@@ -323,7 +323,8 @@ def predict(
     _check_rules(model, pose_set, options, score_rule, flip, batch_size)
     chosen = list((pose_set.labelled if boxes is None else range(len(boxes))) if indices is None else indices)
     if not chosen:
-        why = "no labelled instance has a box" if boxes is None else "its images were given no box at all"
+        why = "no instance was chosen" if boxes is None else "its images were given no box at all"
+        why = (pose_set.unscored_text() or why) if boxes is None else why
         raise ValueError(f"{pose_set.name}: nothing to predict, {why}")
     check_images(pose_set, _images_of(pose_set, boxes, chosen))
     threshold = nms_threshold(nms, annotated=boxes is None)

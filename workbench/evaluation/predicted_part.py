@@ -99,8 +99,8 @@ def _part(
     return PredictedPart(
         chosen,
         (
-            f"{len(chosen)} of {counted(len(pose_set.labelled), 'instance')} were predicted{option}; only "
-            "they count"
+            f"{len(chosen)} of {counted(len(pose_set.labelled), 'instance was', 'instances were')} "
+            f"predicted{option}; only they count"
         ),
     )
 
@@ -130,6 +130,6 @@ def _images_without(
     if not missing & pose_set.labelled_of_image.keys():
         return ""
     return (
-        f"{len(missing)} of {counted(total, 'image')} have no prediction; nothing in the file says that they "
-        "were left out, so their instances count as missed (COCO's rule)"
+        f"{len(missing)} of {counted(total, 'image has', 'images have')} no prediction; nothing in the "
+        "file says that they were left out, so their instances count as missed (COCO's rule)"
     )

@@ -186,8 +186,8 @@ def with_own_annotations(pose_set: PoseSet, predictions: Predictions) -> tuple[P
     without = sum(pose_set.instances[i].annotation_id not in taken for i in pose_set.labelled)
     if without:
         return predictions, (
-            f"{without} of {counted(len(pose_set.labelled), 'annotated box', 'annotated boxes')} have no "
-            "pose in it"
+            f"{without} of {counted(len(pose_set.labelled), 'annotated box has', 'annotated boxes have')} "
+            "no pose in it"
         )
     return replace(predictions, annotation_id=own), ""
 

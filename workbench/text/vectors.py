@@ -273,7 +273,7 @@ class Similarity(Report):
         a, b = self._closest()
         alike = int((pairs > ALIKE).sum())
         return (
-            f"{self.text} by {self.encoder}: {alike} of {counted(len(pairs), 'pair')} of {self.of} have a "
+            f"{self.text} by {self.encoder}: {alike} of {counted(len(pairs), 'pair')} of {self.of} with a "
             f"cosine above {ALIKE:g} (median {np.median(pairs):.2f}); closest: {self.names[a]} and "
             f"{self.names[b]}, {self.cosines[a, b]:.2f}"
         )

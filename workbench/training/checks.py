@@ -221,9 +221,10 @@ def unlearned_text(gradient: Tensor, labelled: np.ndarray, keypoints: Sequence[s
         return ""
     names = [keypoints[int(k)] for k in np.flatnonzero(left_out.any(0))]
     listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    all_of_them = counted(int(labelled.sum()), "labelled keypoint is", "labelled keypoints are")
     return (
-        f"{int(left_out.sum())} of {counted(int(labelled.sum()), 'labelled keypoint')} are without loss "
-        f"({listed}): look at how visibility 1 and target weights are handled"
+        f"{int(left_out.sum())} of {all_of_them} without loss ({listed}): look at how visibility 1 and "
+        "target weights are handled"
     )
 
 
@@ -319,8 +320,8 @@ def reach_text(model: Any, batch: Batch) -> str:
     if not far or 1 - far / labelled >= Expectation().pck:
         return ""
     return (
-        f"{far} of {counted(labelled, 'labelled keypoint')} lie outside the crop, where there is no target: "
-        "look at box and padding"
+        f"{far} of {counted(labelled, 'labelled keypoint lies', 'labelled keypoints lie')} outside the crop, "
+        "where there is no target: look at box and padding"
     )
 
 

@@ -113,7 +113,9 @@ export class Figures {
     }
     // Until the interval is there the former one of this pair stands pale, or dots that appear only if it takes long.
     const shown = found ?? (both && a !== b ? this.intervals.before(comparison, a, b) : null);
-    say(this.interval, shown ? `[${change(shown.low, 2)}, ${change(shown.high, 2)}]` : both && a !== b ? '[ … ]' : '');
+    // One image gives no interval: its ends are null.
+    const ends = shown && (shown.low === null ? 'no interval' : `[${change(shown.low, 2)}, ${change(shown.high, 2)}]`);
+    say(this.interval, shown ? ends : both && a !== b ? '[ … ]' : '');
     this.interval.classList.toggle('waiting', !found && both && a !== b);
     this.interval.classList.toggle('former', !found && Boolean(shown));
     this.interval.title = found ? `${Math.round(100 * found.level)} % interval of the change, paired bootstrap over images, ${found.resamples} resamples` : '';

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -264,9 +265,10 @@ def _finding(finding: Finding) -> str:
         # Mending one defect alone may cost: then it is no reason for alarm.
         kind = "cnd-certain" if effect.low > 0 else ""
         word = "alone gives" if effect.high < 0 else "gives back"
+        ends = f"[{effect.low:+.3f}, {effect.high:+.3f}]" if math.isfinite(effect.low) else "(no interval)"
         cost = (
             f'<b class="cnd-cost {kind}" title="AP on the set without it, less AP with it; 95 % interval">'
-            f"{word} {effect.delta:+.3f} AP</b> <i>[{effect.low:+.3f}, {effect.high:+.3f}]</i>"
+            f"{word} {effect.delta:+.3f} AP</b> <i>{ends}</i>"
         )
     given = f" <i>(only if {html.escape(finding.assumption)})</i>" if finding.assumption else ""
     return (

@@ -143,6 +143,8 @@ def test_of_one_sample_there_is_no_interval_and_the_finding_is_likely(samples):
     report = probe_input(dataclasses.replace(discs.model(), bgr=True), samples[:1], rounds=1)
     assert np.isnan(report.findings[0].effect.low)
     assert report.findings[0].confidence == "likely"
+    assert "nan" not in report.text()
+    assert {t.verdict for t in report.trials if not t.fine} <= {"better", "ruled out", "not decided"}
 
 
 def test_of_keypoints_found_in_one_image_alone_there_is_no_interval(samples):

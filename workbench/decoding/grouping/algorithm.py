@@ -236,7 +236,7 @@ def _note(
     cut = [step.joint for step in steps if len(step.values) == settings.top_k > 1]
     if cut:
         notes.append(
-            f"{len(cut)} of {counted(len(order), 'keypoint')} reach the limit of "
+            f"{len(cut)} of {counted(len(order), 'keypoint reaches', 'keypoints reach')} the limit of "
             f"{counted(settings.top_k, 'detection')}: there may be more people"
         )
     return "; ".join(notes)

@@ -439,7 +439,8 @@ def _on_set(
         i for n in (pose_set.images if ids is None else ids) for i in pose_set.labelled_of_image.get(n, ())
     ]
     if not chosen:
-        raise ValueError(f"{pose_set.name}: no labelled instance has a box, so there is nothing to encode")
+        why = pose_set.unscored_text() or "none of the chosen images has a labelled instance"
+        raise ValueError(f"{pose_set.name}: {why}, so there is nothing to encode")
     instances = [pose_set.instances[i] for i in chosen]
     truth = np.stack([np.asarray(one.truth, float) for one in instances])
     affines, scales = [], []

@@ -197,13 +197,16 @@ class CodecMatrix(Report):
             text += f"; none of the {others} has a higher AP. Keep it"
         else:
             strict = self.best_interval
-            said = f", {strict} at {strict.level:.2%}" if strict is not None else ""
+            said = f", {strict} at {strict.level:.2%}" if strict is not None and strict.measured else ""
             text += f"; of {others} {best.name} is best, {best.ap:.3f}{said}"
-            text += (
-                ": the interval, corrected for the number of variants, excludes 0. Use it"
-                if self.verdict == "better"
-                else ": the interval includes 0, so nothing shows that it is better. Keep the own reading"
-            )
+            if strict is not None and not strict.measured:
+                text += (
+                    ": one image gives no interval, so nothing shows that it is better. Keep the own reading"
+                )
+            elif self.verdict == "better":
+                text += ": the interval, corrected for the number of variants, excludes 0. Use it"
+            else:
+                text += ": the interval includes 0, so nothing shows that it is better. Keep the own reading"
         text += f".{self._flip_text()}"
         causes = [finding.cause for finding in self.to_findings()]
         found = f" Found: {'; '.join(causes)}." if causes else ""
@@ -213,7 +216,7 @@ class CodecMatrix(Report):
         other = self.flipped
         if other is None or other.interval is None:
             return ""
-        certain = "" if other.interval.certain else ", within the interval"
+        certain = "" if other.interval.certain or not other.interval.measured else ", within the interval"
         if self.own.way.flip == NO_FLIP:
             return f" A flip test, which takes a second pass, would give {other.interval} AP{certain}."
         return f" Without its flip test, in half the time, it would have {other.interval} AP{certain}."
@@ -319,9 +322,8 @@ class CodecMatrix(Report):
         width = max(len(r["name"]) for r in shown)
         lines = [f"{'variant':<{width}}     AP  change of AP               mean px  found px  bias px (x, y)"]
         for row in shown:
-            change = (
-                "" if row["low"] is None else f"{row['delta']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-            )
+            ends = "(no interval)" if row["low"] is None else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
+            change = "" if row is own else f"{row['delta']:+.3f} {ends}"
             bias = "  ".join(f"{v:+6.2f}" if v is not None else "     -" for v in row["bias_px"])
             lines.append(
                 f"{row['name']:<{width}}  {_number(row['AP'], 3)}  {change:<24}"

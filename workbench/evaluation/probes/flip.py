@@ -21,7 +21,7 @@ import numpy as np
 from workbench.core import PoseModel, Sample
 from workbench.core.capabilities import ShiftsHeatmaps
 from workbench.core.finding import Effect, Finding, Measurement
-from workbench.core.report import Report, counted, plain
+from workbench.core.report import Report, counted, ends_text, plain
 from workbench.core.statistics import finite_mean
 from workbench.evaluation.probes.flip_passes import Passes, flip_passes
 from workbench.evaluation.probes.intervention import NotTried
@@ -160,11 +160,13 @@ class FlipReport(Report):
             text += f", {self.flipped:.3f} with it"
         if math.isfinite(self.shift):
             text += (
-                f"; mirrored maps must move {self.shift:+.2f} input pixels ({self.shift_low:+.2f} to "
-                f"{self.shift_high:+.2f}), the flip test moves them {self.shift_used:+g}"
+                f"; mirrored maps must move {self.shift:+.2f} input pixels "
+                f"{ends_text(self.shift_low, self.shift_high, '+.2f')}, the flip test moves them "
+                f"{self.shift_used:+g}"
             )
         right = sum(p.decided and not p.wrong for p in self.pairs)
-        text += f"; {right} of {counted(len(self.pairs), 'keypoint')} have the right mirror partner"
+        pairs = counted(len(self.pairs), "keypoint has", "keypoints have")
+        text += f"; {right} of {pairs} the right mirror partner"
         if open_ones := sum(not p.decided for p in self.pairs):
             text += f", for {open_ones} the outputs do not show which is right"
         if not self.findings:
@@ -182,11 +184,11 @@ class FlipReport(Report):
             used = "  as the model does" if t.used else ""
             lines.append(
                 f"{t.cells:+d} cells ({t.pixels:+g} input px){'':4}{t.value:9.3f}  {t.delta:+.3f} "
-                f"({t.low:+.3f} to {t.high:+.3f}){used}"
+                f"{ends_text(t.low, t.high)}{used}"
             )
         lines.append(
             f"decoded keypoints of plain and mirrored input differ by {self.disagreement:+.2f} input pixels "
-            f"in x ({self.disagreement_low:+.2f} to {self.disagreement_high:+.2f}; 0 expected)"
+            f"in x {ends_text(self.disagreement_low, self.disagreement_high, '+.2f')}; 0 expected"
         )
         lines += [
             f"wrong pair: {p.keypoint} with {p.declared or 'nothing'}; found {p.found} "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.finding import Finding
-from workbench.core.report import Report, counted, plain
+from workbench.core.report import Report, counted, ends_text, plain
 from workbench.evaluation.probes.intervention import NotTried
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LEAST = 0.02
 """Gain of OKS or PCK below which no cause is named. Alternatives that hardly differ from what a network was
 trained with (another padding, another published mean) reach .01 on a healthy model by chance."""
+
+DOUBTLESS = 0.2
+"""Change of OKS or PCK that is none of chance, where one sample gives no interval."""
 
 LEAST_SHARE = 0.5
 """Of a fine shift: above it, moving the keypoints brings them nearer to the labels than leaving them."""
@@ -72,7 +75,7 @@ class Trial:
             low, high = EXPLAINED
             return self.share_low > LEAST_SHARE and low <= self.share <= high
         # Of one sample there is no interval: the step itself must be beyond doubt.
-        return self.delta > LEAST and (self.low > 0 if math.isfinite(self.low) else self.delta > 0.2)
+        return self.delta > LEAST and (self.low > 0 if math.isfinite(self.low) else self.delta > DOUBTLESS)
 
     @property
     def undecided(self) -> bool:
@@ -81,11 +84,13 @@ class Trial:
 
     @property
     def verdict(self) -> str:
-        """``better``, ``ruled out`` (worse beyond chance) or ``no difference``."""
+        """``better``, ``ruled out`` (worse beyond chance), ``no difference``; one sample: ``not decided``."""
         if self.better:
             return "better"
         if self.fine:
             return "ruled out" if self.share_high < LEAST_SHARE else "no difference"
+        if not math.isfinite(self.high):
+            return "ruled out" if self.delta < -DOUBTLESS else "not decided"
         return "ruled out" if self.high < 0 else "no difference"
 
 
@@ -129,7 +134,7 @@ class ProbeReport(Report):
         if nearest is not None and nearest.undecided:
             return (
                 f"{head}; {tried}, and none is better beyond chance. {nearest.name} is not decided: "
-                f"{nearest.delta:+.3f} ({nearest.low:+.3f} to {nearest.high:+.3f}) with "
+                f"{nearest.delta:+.3f} {ends_text(nearest.low, nearest.high)} with "
                 f"{counted(self.images, 'image')}; measure more (--limit)"
             )
         text = f"{head}; {tried}, and none is better{near}: the {self.question} is as the network expects it."
@@ -142,7 +147,7 @@ class ProbeReport(Report):
         width = max((len(t.name) for t in self.trials), default=0)
         lines = [self.summary(), "", f"{'alternative':{width}}  {self.measure:>9}  change (interval)"]
         for t in self.trials:
-            interval = f"({t.low:+.3f} to {t.high:+.3f})" if math.isfinite(t.low) else "(no interval)"
+            interval = ends_text(t.low, t.high)
             share = f"; {t.share:.2f} of it in the errors" if t.fine else ""
             lines.append(
                 f"{t.name:{width}}  {t.value:9.3f}  {t.delta:+.3f} {interval}  {t.verdict}, {t.cause}{share}"

@@ -141,6 +141,8 @@ class PartsCost(Report):
     def summary(self) -> str:
         figures = self.reference.figures
         text = f"{self.title}: AP {figures['AP']:.3f}, AR {figures['AR']:.3f} as it is"
+        if self.variants and not any(row.interval.measured for row in self.variants):
+            return f"{text}; one image gives no interval, so no change of AP is certain: take more images"
         if self.best is None:
             return f"{text}; no change gives any AP back for certain (95 % intervals)"
         row = self.best

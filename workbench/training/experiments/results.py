@@ -111,7 +111,7 @@ class ExperimentReport(Report):
     def summary(self) -> str:
         first, *others = self.arms
         others_text = "; ".join(
-            f"{arm.name} {arm.delta:+.3f} [{arm.delta_low:+.3f}, {arm.delta_high:+.3f}]"
+            f"{arm.name} {_change(arm.delta, arm.delta_low, arm.delta_high)}"
             + ("" if arm.certain else ", not significant")
             for arm in others
         )
@@ -122,16 +122,16 @@ class ExperimentReport(Report):
             {
                 "arm": arm.name,
                 "AP": arm.AP,
-                "low": arm.low,
-                "high": arm.high,
+                "low": plain(arm.low),
+                "high": plain(arm.high),
                 "AR": arm.AR,
                 "delta": arm.delta,
-                "delta low": arm.delta_low,
-                "delta high": arm.delta_high,
+                "delta low": plain(arm.delta_low),
+                "delta high": plain(arm.delta_high),
                 "AP, the way of training": plain(arm.AP_taught),
                 "its delta": arm.delta_taught,
-                "its low": arm.taught_low,
-                "its high": arm.taught_high,
+                "its low": plain(arm.taught_low),
+                "its high": plain(arm.taught_high),
                 "last loss": plain(float(arm.loss[-1])) if len(arm.loss) else None,
             }
             for arm in self.arms
@@ -202,21 +202,22 @@ class ExperimentReport(Report):
     def text(self) -> str:
         """For the command line."""
         width = max(len(arm.name) for arm in self.arms)
-        head = f"{'arm':{width}}     AP  [interval]        AR     change  [paired interval]"
+        head = f"{'arm':{width}}     AP  [interval]        AR     change [paired interval]"
         lines = [self.summary(), "", f"{head}    AP on the training path"]
         for arm in self.arms:
             first = arm is self.arms[0]
             change = "" if first else _change(arm.delta, arm.delta_low, arm.delta_high)
             taught = "" if first else _change(arm.delta_taught, arm.taught_low, arm.taught_high)
+            ends = f"[{arm.low:.3f}, {arm.high:.3f}]" if np.isfinite(arm.low) else "(no interval) "
             lines.append(
-                f"{arm.name:{width}}  {arm.AP:.3f}  [{arm.low:.3f}, {arm.high:.3f}]  {arm.AR:.3f}  "
-                f"{change:25}    {arm.AP_taught:.3f}  {taught}"
+                f"{arm.name:{width}}  {arm.AP:.3f}  {ends}  {arm.AR:.3f}  "
+                f"{change:24}    {arm.AP_taught:.3f}  {taught}"
             )
         return "\n".join([*lines, "", *(f"note: {note}" for note in self.notes)])
 
 
 def _change(delta: float, low: float, high: float) -> str:
-    return f"{delta:+.3f}  [{low:+.3f}, {high:+.3f}]"
+    return f"{delta:+.3f} " + (f"[{low:+.3f}, {high:+.3f}]" if np.isfinite(low) else "(no interval)")
 
 
 # Files by which an interrupted call continues.
