@@ -226,7 +226,12 @@ def interval_of(
 
 
 def counting_images(ap: KeypointAP, area: int = ALL) -> int:
-    """How many images hold an annotation that counts in an area range."""
+    """How many images hold an annotation that counts.
+
+    Args:
+        ap: the evaluation of all images.
+        area: position of the area range in AREA_RANGES; of all areas by default.
+    """
     return len(np.unique(ap.truth.image[~ap.matches.truth_ignored[area]]))
 
 
