@@ -119,6 +119,8 @@ def test_a_badly_placed_pose_is_not_said_to_lie_on_nobody(wrong, near, advice):
     lie = "lies" if near == 1 else "lie"
     assert f"1 pose has no annotation at OKS .5, of which {near} {lie} on one at OKS .1" in found.evidence
     assert advice in found.fix
+    own = replace(report, protocol=replace(report.protocol, boxes="annotation"))
+    assert not any("detector" in one.fix for one in own.to_findings())
 
 
 def test_without_a_detector_nobody_is_sent_to_its_boxes():

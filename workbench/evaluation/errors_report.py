@@ -227,6 +227,8 @@ class Errors(Report):
         """What to do about a kind of error, by what was measured and by where the boxes come from."""
         if kind == FALSE_POSITIVE and 2 * self.near_misses > len(self.false_positives):
             return "most of these poses lie on an instance, but badly: repair their keypoints first"
+        if kind == FALSE_POSITIVE and self.protocol.boxes == "annotation":  # there is no detector
+            return "poses in annotated boxes lie on nobody's keypoints: look at these crops"
         if kind == UNDETECTED and self.protocol.boxes == "annotation" and not self.protocol.left_out:
             return "the pose in an instance's own box lies on nobody's keypoints: look at these crops"
         return ADVICE[kind]
