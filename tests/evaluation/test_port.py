@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from tests.toy import ToyHeatmaps, samples
-from workbench.core import NotAvailable, Sample
+from workbench.core import Codec, NotAvailable, Sample
 from workbench.evaluation.port import (
     INPUT,
     compare_port,
@@ -50,6 +50,25 @@ def test_a_network_agrees_with_itself():
     assert report.agreeing == tuple(tap.name for tap in report.taps)
     assert "agree at all" in report.summary()
     assert re.search(r"all \d+ tensors that both have are equal", report.summary())
+
+
+def test_a_part_that_one_does_not_pass_through_is_named():
+    class Scaled(nn.Module):
+        def __init__(self, skips):
+            super().__init__()
+            torch.manual_seed(0)
+            self.body, self.scale, self.drop = nn.Conv2d(3, 17, 4, 4), nn.Conv2d(17, 17, 1), nn.Dropout()
+            self.skips = skips
+
+        def forward(self, pixels):
+            found = self.body(pixels)
+            return found if self.skips else self.drop(self.scale(found))
+
+    codec = Codec("heatmap", (64, 64), (16, 16), sigma=(2.0, 2.0))
+    models = [TopDown(Scaled(skips), SKELETONS["coco-17"], codec) for skips in (False, True)]
+    assert "; only A passes through scale; all 4 tensors" in compare_port(*models, crop()).summary()
+    assert "; only B passes through scale; all 4 tensors" in compare_port(*models[::-1], crop()).summary()
+    assert "passes through" not in compare_port(models[0], models[0], crop()).summary()
 
 
 def tanh_gelu(network):

@@ -33,6 +33,8 @@ TOLERANCE = 1e-5
 """Relative difference above which two places differ; float32 with other kernels stays around 1e-6."""
 INPUT = "input"
 """Name of the place before the network: the pixels that each model's own preparation makes."""
+# Places that one sentence names.
+MOST_NAMED = 3
 _LARGEST_MAP = 1 << 20  # bytes of a map file
 # Drawn on a logarithmic axis: equal places stand at its lower end.
 _FLOOR = 1e-9
@@ -77,6 +79,7 @@ class PortReport(Report):
         differing_weights: names of the tensors that differ, with the largest difference of each.
         unpaired: modules of A that have no counterpart in B by name.
         same_input: B was given A's pixels; otherwise each its own.
+        alone: places that both have and one does not pass through, with the one that does, ``A`` or ``B``.
     """
 
     a: str
@@ -89,6 +92,7 @@ class PortReport(Report):
     differing_weights: tuple[tuple[str, float], ...]
     unpaired: int
     same_input: bool
+    alone: tuple[tuple[str, str], ...] = ()
 
     def summary(self) -> str:
         if self.first_difference is None:
@@ -113,9 +117,18 @@ class PortReport(Report):
             )
         if self.differing_weights:
             return f"{self.weights}: if both should have the same weights, convert or load one of them again"
-        return (
-            f"{self.weights}: look at the code of {self.first_difference} and at what lies between it and "
-            "the place before"
+        passed = [
+            f"only {which} passes through {', '.join(names[:MOST_NAMED])}"
+            + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
+            for which in ("A", "B")
+            if (names := [name for name, one in self.alone if one == which])
+        ]
+        return "; ".join(
+            [
+                *passed,
+                f"{self.weights}: look at the code of {self.first_difference} and at what lies between it "
+                "and the place before",
+            ]
         )
 
     def table(self) -> list[dict[str, Any]]:
@@ -313,7 +326,16 @@ def compare_port(
     agreeing = [tap.name for tap in taps[: next((n for n, tap in enumerate(taps) if tap.differs), len(taps))]]
     weights, differing = compared_weights(a.module, b.module)
     return PortReport(
-        *titles, first, tuple(taps), tuple(agreeing), tolerance, weights, differing, unpaired, not own_input
+        *titles,
+        first,
+        tuple(taps),
+        tuple(agreeing),
+        tolerance,
+        weights,
+        differing,
+        unpaired,
+        not own_input,
+        tuple(both.alone.items()),
     )
 
 
@@ -349,6 +371,7 @@ class _Both:
         self.models, self.batches, self.tolerance = (a, b), batches, tolerance
         self.places = named_places(a), named_places(b)
         self._outputs: list[Any] = []
+        self.alone: dict[str, str] = {}
 
     def compared(self, pairs: Mapping[str, str]) -> list[TapDifference]:
         """The places of the pairs that both pass through, in the order of A.
@@ -358,11 +381,21 @@ class _Both:
         """
         ours = self._recorded(0, list(pairs))
         theirs = self._recorded(1, list(dict.fromkeys(pairs.values())))
+        self.alone |= {
+            name: "A" if name in ours else "B"
+            for name, other in pairs.items()
+            if (name in ours) != (other in theirs) and self._learns(name)
+        }
         return [
             _difference(name, pairs[name], ours[name], theirs[pairs[name]], self.tolerance)
             for name in ours
             if pairs[name] in theirs
         ]
+
+    def _learns(self, name: str) -> bool:
+        """Whether a place of A has parameters: dropout, activations and identities may be left out."""
+        part = self.models[0].module.get_submodule(self.places[0][name])
+        return next(part.parameters(), None) is not None
 
     def _recorded(self, which: int, names: list[str]) -> dict[str, Tensor]:
         import torch
