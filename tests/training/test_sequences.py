@@ -14,12 +14,12 @@ from workbench.core import NotAvailable, Outputs, Sample, Skeleton
 from workbench.inspectors.sequence.schedules import compare
 from workbench.models.cape.model import new_cape
 from workbench.models.cape.network import Size
-from workbench.training.bisection import evidence
+from workbench.training.bisection import evidence, observed
 from workbench.training.faults import SEQUENCE_PLANTED, planted
 from workbench.training.model_state import ModelState
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
-from workbench.training.sequence_checks import error_gain, growth_text, support_moves
+from workbench.training.sequence_checks import LEAK_NAME, error_gain, growth_text, leak_of, support_moves
 from workbench.training.sequences import TaughtSequence, Teaching, taught, trainable
 from workbench.training.settings import Settings, default_settings
 from workbench.training.switches import SEQUENCE_SWITCHES
@@ -177,6 +177,27 @@ def test_the_gain_of_an_error_is_what_the_model_does_to_it(kind, gain):
     found = error_gain(model, model.prepare([line()]))
     assert found == pytest.approx(gain, rel=1e-5)
     assert bool(growth_text(found)) == (gain > 1)
+
+
+class Leaking(Counting):
+    """A tenth of the token that has to be predicted is in the answer."""
+
+    def forward(self, batch):
+        tokens = super().forward(batch).tokens["coordinates"]
+        return Outputs(tokens={"coordinates": 0.9 * tokens + 0.1 * batch.extra["given"]})
+
+
+class Scoring(Leaking):
+    def objective(self, outputs, batch):
+        return {"loss": (outputs.tokens["coordinates"] - batch.extra["given"]).abs().mean()}
+
+
+@pytest.mark.parametrize(("kind", "leak"), [(Counting, 0.0), (Doubling, 0.0), (Leaking, 0.1), (Scoring, 0.1)])
+def test_a_step_that_reads_what_it_has_to_predict_is_evidence_with_an_own_objective_too(kind, leak):
+    model = trainable(kind())
+    assert leak_of(model, model.prepare([line()])) == pytest.approx(leak, rel=1e-3, abs=1e-9)
+    seen = [one.name for one in observed(model, [line()], Plan(Settings(steps=1)), [])]
+    assert (LEAK_NAME in seen) == (leak > 0)
 
 
 @pytest.mark.parametrize("fault", ["support mask", pytest.param("support", marks=pytest.mark.long)])

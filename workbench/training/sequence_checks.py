@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Batch, DecodeOptions, Outputs, Prediction, Sample
-from workbench.core.capabilities import LogsItself
+from workbench.core.capabilities import LogsItself, RollsOut
 from workbench.core.pck import BoxLength
 from workbench.training import measures
 from workbench.training.measures import evaluated
@@ -93,7 +93,7 @@ def growth_text(gain: float) -> str:
 
 # Steps from which on true tokens are moved; and the movement of an answer, over that of the tokens that it
 # must not read, from which on it reads them. Both passes have one shape: what is not read moves nothing.
-LOOKS, LEAKS = 8, 0.01
+LOOKS, LEAKS = 8, 1e-3
 LEAK_NAME = "answers leak into teacher forcing"
 
 
@@ -142,19 +142,20 @@ def leak_text(leak: float) -> str:
 
 
 def leak_of(model: Any, batch: Batch) -> float:
-    """`answer_leak` of a model's view for training; nan for any other model.
+    """`answer_leak` of a sequence model that is trained; nan for any other model.
 
     Args:
-        model: a TaughtSequence.
+        model: a TaughtSequence, or a sequence model with an objective of its own.
         batch: of its samples.
     """
-    if batch.extra.get("given") is None or not isinstance(model, TaughtSequence):
+    inner = model.model if isinstance(model, TaughtSequence) else model
+    if batch.extra.get("given") is None or not isinstance(inner, RollsOut):
         return float("nan")
-    if "coordinates" not in evaluated(model.model, batch).tokens:
+    if "coordinates" not in evaluated(inner, batch).tokens:
         return float("nan")
 
     def answers(changed: Batch) -> Float[np.ndarray, "N K 2"]:
-        return evaluated(model.model, changed).tokens["coordinates"].cpu().numpy()
+        return evaluated(inner, changed).tokens["coordinates"].cpu().numpy()
 
     return answer_leak(answers, batch)
 
