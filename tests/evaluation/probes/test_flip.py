@@ -263,3 +263,10 @@ def test_a_bottom_up_network_has_its_pairs_tested_and_says_that_it_has_no_shift(
     assert [f.cause for f in found.findings] == ["mirror pairs"]
     # The demo does not tell its shoulders apart well enough to propose both; no wrong partner is kept.
     assert all(found.mirror[k] != mirror[k] for k in (5, 6, 11, 12))
+
+
+def test_the_median_of_two_values_far_apart_has_no_interval():
+    moved = np.array([[[-4.0, 0.0]], [[4.0, 0.0]]])
+    middle, low, high = flip._median(SimpleNamespace(side=64.0), moved)
+    assert middle == 0
+    assert np.isnan([low, high]).all()

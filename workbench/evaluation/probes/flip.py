@@ -305,6 +305,8 @@ def _median(judge: Judge, moved: Float[np.ndarray, "N K 2"]) -> tuple[float, flo
     # The mean of what lies near the median: a median alone stands on whole cells.
     middle = float(np.nanmedian(x))
     near = np.abs(x - middle) < max(0.02 * judge.side, 2.0)
+    if not near.any():
+        return middle, math.nan, math.nan  # it lies in a gap between the values, as of two
     parts, weights = np.where(near, np.nan_to_num(x), 0).sum(1), near.sum(1).astype(float)
     low, high = judge.interval(parts, weights)
     return float(parts.sum() / weights.sum()), low, high
