@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.evaluation.test_comparison_details import people_set, true_points
@@ -134,6 +136,24 @@ def test_a_table_by_the_rules_of_another_version_is_not_shown_and_is_computed_ag
     assert "not compared with the annotations: name the data set with --data" in out
     query_epochs(tmp_path).score(pose_set)
     assert query_epochs(tmp_path).scores.figures.keys() == {1}
+
+
+@pytest.mark.parametrize("wrong", [10**400, [1], "x", True], ids=["huge", "list", "text", "bool"])
+def test_a_table_that_came_with_the_folder_and_states_no_figures_is_none(tmp_path, pose_set, wrong):
+    people(pose_set, 1).to_parquet(tmp_path / "1.parquet", epoch=1)
+    table = query_epochs(tmp_path).score(pose_set).path
+    with pq.ParquetFile(table) as file:
+        rows, notes = file.read(), dict(file.metadata.metadata)
+    notes.pop(b"ARROW:schema", None)
+    figures = json.loads(notes[epoch_scores.FIGURES_KEY.encode()])
+    figures["1"]["AP"] = wrong
+    forged = {**notes, epoch_scores.FIGURES_KEY.encode(): json.dumps(figures).encode()}
+    pq.write_table(rows.replace_schema_metadata(notes), table)
+    assert query_epochs(tmp_path).scores is not None
+    pq.write_table(rows.replace_schema_metadata(forged), table)
+    assert query_epochs(tmp_path).scores is None
+    pq.write_table(rows.drop_columns(["oks"]).replace_schema_metadata(notes), table)
+    assert query_epochs(tmp_path).scores is None
 
 
 def test_where_no_table_can_be_written_the_figures_come_all_the_same(tmp_path, pose_set):

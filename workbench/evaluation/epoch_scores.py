@@ -235,7 +235,14 @@ def _opened(path: Path, files: Mapping[int, Path], noted: bool = True) -> EpochS
                 stacklevel=2,
             )
             return None
+        if not file.schema_arrow.equals(_schema()):  # it came with the folder: it may be somebody else's
+            return None
         figures = json.loads(notes[FIGURES_KEY])
+        names = {*FIGURES, "poses", "oks", "found", "score"}
+        if any(figures[str(e)].keys() != names for e in current):
+            return None
+        if not all(map(is_figure, (v for e in current for v in figures[str(e)].values()))):
+            return None
         order = {int(epoch): place for place, epoch in enumerate(json.loads(notes[STATES_KEY]))}
         return EpochScores(
             path, notes[RULES_KEY], {e: dict(figures[str(e)]) for e in current},
@@ -243,6 +250,11 @@ def _opened(path: Path, files: Mapping[int, Path], noted: bool = True) -> EpochS
         )  # fmt: skip
 
     return open_index(path, files, read)
+
+
+def is_figure(value: Any) -> bool:
+    """Whether a value from a footer is a number that can be shown, or None for no such ground truth."""
+    return value is None or type(value) is float or (type(value) is int and abs(value) < 1 << 62)
 
 
 # Processes: each gets the annotations once, and then one file after the other.

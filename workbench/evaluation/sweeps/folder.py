@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core.files import files_in, inner_folder, read_at_most, replacing, write_text
 from workbench.core.report import plain
+from workbench.evaluation.epoch_scores import is_figure
 from workbench.evaluation.evaluate import judged, pose_oks
 from workbench.evaluation.predictions import read_note, read_origin, write_predictions
 from workbench.evaluation.sweeps.blocks import Block, Opened, Unit, from_bytes, joined, to_bytes
@@ -108,17 +109,12 @@ class SweepFolder:
                 if not file.is_file() or read_origin(file) != origin:
                     return None
                 figures = json.loads(read_note(file, FIGURES))
-                if not isinstance(figures, dict) or not all(map(_is_figure, figures.values())):
+                if not isinstance(figures, dict) or not all(map(is_figure, figures.values())):
                     return None
                 rows.append(_row(unit, self.variants[number].name, figures))
             except (ValueError, RecursionError):  # damaged: made anew
                 return None
         return rows
-
-
-def _is_figure(value: Any) -> bool:
-    """A number, or null where there is none, as `UnitWriter.finish` writes them."""
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 def read_record(path: Path) -> dict[str, Any]:
