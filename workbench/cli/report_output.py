@@ -241,7 +241,8 @@ def _episode(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], list[
 
 def _first(pose_set: PoseSet) -> tuple[int, ...]:
     if not pose_set.labelled:
-        raise ValueError(f"{pose_set.name}: no labelled instance; name one with --sample")
+        other = "; name one with --sample" if pose_set.instances else ""
+        raise ValueError(f"{pose_set.name}: {pose_set.unscored_text()}{other}")
     return pose_set.labelled[:1]
 
 

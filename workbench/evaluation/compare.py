@@ -371,7 +371,7 @@ class Comparison(Report):
         if measured:
             lines += [
                 "",
-                f"mean OKS changed beyond the luck of the images in {len(certain)} of {len(measured)}:",
+                f"mean OKS changed beyond chance in {len(certain)} of {len(measured)} keypoints and slices:",
             ]
             width = max((len(c.name) for c in certain[:12]), default=0)
             lines += [

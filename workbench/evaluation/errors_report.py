@@ -66,7 +66,7 @@ ADVICE: Mapping[str, str] = {
 
 NOTES: Mapping[str, str] = {
     SCORING: "count: instances with a worse pose above a better one; AP: all images ranked by OKS",
-    FALSE_NEGATIVE: "all that is left to 1, the detections of nobody left out",
+    FALSE_NEGATIVE: "what is still missing to AP 1 without the detections on no instance",
 }
 """Kind of error -> what its two numbers are, where they do not count the same thing."""
 
@@ -428,7 +428,7 @@ def _text(report: Errors) -> str:
         lines.append(f"{WORDS[kind]:<28} {counts[kind]:>7,}   {delta:+13.4f}{note}")
     near = ", ".join(f"{n:,} {kind}" for kind, n in report.ambiguous.items())
     lines.append(f"of these also near the own annotation (similarity .85): {near}")
-    lines.append(f"{'all four of the keypoints':<28} {'':>7}   {report.ap_all - report.ap:+13.4f}")
+    lines.append(f"{'jitter to miss, together':<28} {'':>7}   {report.ap_all - report.ap:+13.4f}")
     if not report.skeleton.mirror:
         lines.append(f"inversions are not judged: skeleton {report.skeleton.name} names no mirror pairs")
     heads = "".join(f"{kind:>11}" for kind in KINDS)

@@ -73,7 +73,7 @@ class Grafting(Report):
         if self.measured and not any(g.change.measured for g in self.measured if g.change):
             return f"{text}. One image gives no interval: measure on more to say which part changes AP."
         if not sure:
-            return f"{text}. No part alone changes the AP of {self.title_b} beyond the luck of the images."
+            return f"{text}. No part alone changes the AP of {self.title_b} beyond chance."
         first = sure[0]
         word = "gives" if first.change is not None and first.change.delta > 0 else "costs"
         return (

@@ -148,7 +148,7 @@ class ProbeReport(Report):
         lines = [self.summary(), "", f"{'alternative':{width}}  {self.measure:>9}  change (interval)"]
         for t in self.trials:
             interval = ends_text(t.low, t.high)
-            share = f"; {t.share:.2f} of it in the errors" if t.fine else ""
+            share = f"; the errors hold {t.share:.2f} of it" if t.fine else ""
             lines.append(
                 f"{t.name:{width}}  {t.value:9.3f}  {t.delta:+.3f} {interval}  {t.verdict}, {t.cause}{share}"
             )

@@ -104,6 +104,8 @@ class HeatmapGrid(Report):
             f"{names[low]} has the lowest peak, {self.values[low]:.2f}; the highest is {names[high]} with"
             f" {self.values[high]:.2f}"
         )
+        if len(names) == 1:
+            text = f"the peak of {names[0]} is {self.values[0]:.2f}"
         if np.isfinite(self.errors).any():
             far = int(np.nan_to_num(self.errors, nan=-1).argmax())
             text += f"; {names[far]} peaks furthest from its annotation, {self.errors[far]:.1f} input px away"
