@@ -45,8 +45,8 @@ def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
     if context.predictions.has(asked.run):
         return printing(_code_of_predictions(context, asked, wanted))
     files = ", ".join(path_literal(context.registry.epoch(asked.run, index).path) for index in wanted)
-    imports, opening = opening_of(context, asked.data)
     pose_set = context.registry.sets.get(asked.data)
+    imports, opening = opening_of(context, asked.data)
     count = len(context.store.indices(asked.data))
     cut = count < len(pose_set.labelled)
     decoding = (("decoder", asked.decoder), ("score", asked.score))

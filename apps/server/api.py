@@ -187,7 +187,8 @@ def install(server: FastAPI, context: Context) -> None:
     @server.exception_handler(RequestValidationError)
     async def wrong_value(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return refusal(400, f"{first['loc'][-1]}: {first['msg'].lower()}, got {first.get('input')!r}")
+        said = f"{first['loc'][-1]}: {first['msg'].lower()}, got {first.get('input')!r}"
+        return refusal(400, said[:LONGEST_SENTENCE])
 
 
 def left_anew(context: Context, run: str, epoch: int, data: str, sample: int) -> Left:

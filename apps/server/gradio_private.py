@@ -28,7 +28,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from gradio import processing_utils, route_utils
+from gradio import processing_utils, route_utils, routes
 from gradio.data_classes import FileData
 from gradio.queueing import Queue
 from gradio.routes import App
@@ -111,6 +111,8 @@ def upload_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix=of_this_process(UPLOADS), dir=parent)).resolve()
     # Read by Gradio at every use; components read it when they are built.
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    # Gradio's server makes a folder here at every start, and leaves it.
+    routes.DEFAULT_TEMP_DIR = str(folder)  # pyright: ignore[reportPrivateImportUsage]
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 

@@ -351,6 +351,18 @@ def test_ranges_of_an_uploaded_file_are_no_error_and_repeat_no_header(server):
     assert (answer.status_code, answer.content) == (206, b"789")
 
 
+def test_a_refusal_says_what_was_wrong_at_a_bounded_length(server, gradio_app):
+    asked = {"page": "", "section": "", "kind": "z" * 1_000_000, "state": ""}
+    answer = httpx.post(f"{server}workbench/api/file", json=asked)
+    assert (answer.status_code, len(answer.text) < 5000) == (400, True)
+    words = {"run": "painted-run", "data": "no');set", "epochs": "0"}
+    answer = httpx.get(f"{server}workbench/api/compare/code", params=words)
+    assert "no data set" in answer.json()["error"]
+    assert (upload_folder() / "vibe_edit_history").is_dir(), (
+        "nothing is made in the folder of all Gradio apps"
+    )
+
+
 @pytest.mark.parametrize("path", ["queue/data", "call/overlay/an-event"])
 def test_a_line_separator_in_an_answer_does_not_split_it(path):
     """A keypoint's name may hold one; httpx ends a line there, and gradio_client read half an event."""
