@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +106,14 @@ def of_categories(pose_set: PoseSet, results: Any) -> tuple[Any, int]:
     """
     if not isinstance(results, list):
         return results, 0
-    chosen = [r for r in results if not isinstance(r, Mapping) or r.get("category_id") in pose_set.categories]
+    known = pose_set.categories
+
+    def wanted(entry: Any) -> bool:
+        number = entry.get("category_id") if isinstance(entry, Mapping) else None
+        # What has no hash is no id: the reader of results refuses it.
+        return not isinstance(entry, Mapping) or not isinstance(number, Hashable) or number in known
+
+    chosen = [entry for entry in results if wanted(entry)]
     return (chosen, len(results) - len(chosen)) if chosen else (results, 0)
 
 
