@@ -252,6 +252,15 @@ class TestScore:
         assert code == 2
         assert "category 7 is not in the annotations" in err
 
+    def test_a_category_id_that_is_a_list_is_one_sentence(self, workbench, folder, results):
+        found = json.loads(results.read_text())
+        found[0]["category_id"] = [1]
+        results.write_text(json.dumps(found))
+        for words in ((), ("--category", "1")):
+            code, out, err = workbench("score", results, "--data", folder / "set.json", *words)
+            assert (code, out, len(err.strip().splitlines())) == (2, "", 1)
+            assert "category_id" in err
+
     def test_sets_without_area_need_the_word(self, workbench, folder, results):
         data = json.loads((folder / "set.json").read_text())
         for annotation in data["annotations"]:
