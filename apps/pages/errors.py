@@ -296,8 +296,9 @@ class ErrorsOfResult(JobSection):
         pose_set = self.context.registry.sets.get(wanted.data, bool(wanted.file))
         evaluation, note = None, ""
         if wanted.file:
-            run = self.context.registry.run(wanted.run)
-            pose_set, note = self.context.registry.judging(pose_set, [run])
+            registry = self.context.registry  # a result file needs no run
+            runs = [registry.run(wanted.run)] if wanted.run else registry.runs()
+            pose_set, note = registry.judging(pose_set, runs)
         else:
             asked = Asked(wanted.run, wanted.data)
             evaluation = self.context.comparisons.evaluation(asked, self._index(wanted))
@@ -387,7 +388,8 @@ class ErrorsOfResult(JobSection):
         imports, opening = opening_of(self.context, wanted.data, bool(wanted.file))
         lines = [imports, "from workbench.evaluation import Predictions, evaluate",
                  "from workbench.evaluation.errors_report import errors"]  # fmt: skip
-        more = "" if has_areas(self.context.registry.sets.get(wanted.data)) else ', area_rule="box"'
+        annotated = self.context.registry.sets.get(wanted.data, bool(wanted.file))
+        more = "" if has_areas(annotated) else ', area_rule="box"'
         if wanted.file:
             lines += ["from workbench.data.coco import read_json"]
             lines += ["from workbench.evaluation.protocol import judged_with"] if sigmas else []

@@ -99,6 +99,8 @@ def registry(**more):
         epoch=lambda _, i: epochs[i],
         model=lambda *_: SimpleNamespace(model=SimpleNamespace(skeleton=SimpleNamespace(mirror=()))),
         own_model=lambda *_: None,
+        judging=lambda pose_set, _: (pose_set, ""),
+        runs=lambda: [run],
         sets=sets,
         **more,
     )

@@ -276,7 +276,8 @@ def _other_text(head: bytes) -> str:
 
 def _listed(entries: Sequence[Any], where: str) -> dict[int, Mapping[str, Any]]:
     if len(entries) > _MOST_CATEGORIES:
-        raise ValueError(f"{where}: {len(entries):,} categories; at most {_MOST_CATEGORIES:,} are read")
+        found_text = counted(len(entries), "category", "categories", ",")
+        raise ValueError(f"{where}: {found_text}; at most {_MOST_CATEGORIES:,} are read")
     found: dict[int, Mapping[str, Any]] = {}
     for position, entry in enumerate(entries):
         label = f"{where}, category {entry_name(entry, position)}"

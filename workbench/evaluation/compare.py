@@ -371,7 +371,8 @@ class Comparison(Report):
         if measured:
             lines += [
                 "",
-                f"mean OKS changed beyond chance in {len(certain)} of {len(measured)} keypoints and slices:",
+                f"mean OKS changed beyond chance in {len(certain)} of "
+                f"{counted(len(measured), 'keypoint or slice', 'keypoints and slices')}:",
             ]
             width = max((len(c.name) for c in certain[:12]), default=0)
             lines += [

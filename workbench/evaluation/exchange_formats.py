@@ -23,6 +23,7 @@ from workbench.checkpoints.budget import Budget, Limits
 from workbench.checkpoints.pickled_objects import Array
 from workbench.checkpoints.torch_files import read_bare_pickle
 from workbench.core.files import write_text
+from workbench.core.report import counted
 from workbench.data.coco import read_json
 from workbench.evaluation.predictions import Predictions, read_predictions
 from workbench.evaluation.protocol import DEFAULT, pose_scores
@@ -441,7 +442,7 @@ def _dumped_sample(path: Path, number: int, sample: Any) -> tuple[np.ndarray, ..
         raise ValueError(f"{where}: expected keypoints of shape [n, K, 2], got {list(points.shape)}")
     n, K = points.shape[:2]
     if n and not K:
-        raise ValueError(f"{where}: {n} poses without keypoints")
+        raise ValueError(f"{where}: {counted(n, 'pose')} without keypoints")
     scores = _array(found, "keypoint_scores", where, (n, K))
     boxes = _array(found, "bboxes", where, (n, 4)) if "bboxes" in found else np.full((n, 4), np.nan)
     rated = _array(found, "bbox_scores", where, (n,)) if "bbox_scores" in found else np.ones(n)
