@@ -43,7 +43,7 @@ def demo(tmp_path_factory, faulty):
     from workbench.checkpoints.demo import root
 
     settings = Settings(root=root(), port=0, cache=tmp_path_factory.mktemp("cache"), data=(faulty,))
-    with started(settings, "data") as (where, _):
+    with started(settings, "data", "curves", "errors") as (where, _):
         yield where
 
 
