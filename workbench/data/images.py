@@ -444,6 +444,12 @@ def exif_orientation(path: Path | str) -> int:
 
 def _orientation_tag(path: Path | str) -> Any:
     """What a file states as its orientation; 1 where it does not say, None where that cannot be read."""
+    try:
+        chunks = png_chunks(Path(path))
+    except (OSError, ValueError):
+        return None
+    if chunks and b"eXIf" not in chunks:  # most sets are of such: Pillow is not imported for them
+        return 1
     from PIL import Image
 
     try:
