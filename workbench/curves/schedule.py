@@ -142,6 +142,12 @@ def ended_early(curves: Curves) -> list[Finding]:
     ]
 
 
+def _rate_over(curves: Curves, like: Series | None) -> Series | None:
+    """The learning rate, over the epochs of another series where that is given; None where none is logged."""
+    rate = rate_of(curves)
+    return rate if rate is None or like is None else rate.in_epochs_of(like)
+
+
 def steps(curves: Curves, like: Series | None = None) -> list[tuple[str, float, float, float]]:
     """(unit, place, before, after) of each fall of the learning rate by STEP_BY within one logged row.
 
@@ -152,10 +158,9 @@ def steps(curves: Curves, like: Series | None = None) -> list[tuple[str, float, 
         curves: of one run.
         like: a series whose epochs are counted, where the rate is logged by iteration.
     """
-    rate = rate_of(curves)
+    rate = _rate_over(curves, like)
     if rate is None:
         return []
-    rate = rate if like is None else rate.in_epochs_of(like)
     x, value = rate.finite()
     found = []
     for i in range(1, len(value)):
@@ -178,10 +183,9 @@ def rises(curves: Curves, like: Series | None = None) -> list[tuple[str, float, 
         curves: of one run.
         like: a series whose epochs are counted, where the rate is logged by iteration.
     """
-    rate = rate_of(curves)
+    rate = _rate_over(curves, like)
     if rate is None:
         return []
-    rate = rate if like is None else rate.in_epochs_of(like)
     x, value = rate.finite()
     falls, found = steps(curves, like), []
     for i in range(max(2, int(WARM_PART * len(value))), len(value)):
