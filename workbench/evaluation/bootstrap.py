@@ -158,7 +158,7 @@ def paired_means(
     counts = np.bincount(image[finite], minlength=images).astype(float)
     drawn = weights @ counts
     means = np.divide(weights @ sums, drawn, out=np.full(len(weights), np.nan), where=drawn > 0)
-    delta, held = float(values[finite].mean()), np.count_nonzero(counts)
+    delta, held = float(values[finite].mean()), int(np.count_nonzero(counts))
     return interval_of(means, delta, level, len(weights), seed, held)
 
 

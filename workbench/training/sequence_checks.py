@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import Batch, DecodeOptions, Outputs, Prediction, Sample
+from workbench.core import Batch, DecodeOptions, Outputs, PoseModel, Prediction, Sample
 from workbench.core.capabilities import LogsItself, RollsOut
 from workbench.core.pck import BoxLength
 from workbench.training import measures
@@ -148,7 +148,7 @@ def leak_of(model: Any, batch: Batch) -> float:
         model: a TaughtSequence, or a sequence model with an objective of its own.
         batch: of its samples.
     """
-    inner = model.model if isinstance(model, TaughtSequence) else model
+    inner: PoseModel = model.model if isinstance(model, TaughtSequence) else model
     if batch.extra.get("given") is None or not isinstance(inner, RollsOut):
         return float("nan")
     if "coordinates" not in evaluated(inner, batch).tokens:

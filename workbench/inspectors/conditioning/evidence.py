@@ -234,7 +234,7 @@ def shared_condition(run: Run) -> bool:
             return False
         pair, edit = (run.samples[0], other), _unchanged
 
-    def vectors_of(samples: tuple[Sample, Sample]) -> Any:
+    def vectors_of(samples: tuple[Sample, ...]) -> Any:
         made = one_pass(
             dataclasses.replace(run, samples=samples), "training", record.condition[:1], edit=edit
         )
