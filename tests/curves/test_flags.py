@@ -405,3 +405,50 @@ def test_a_loss_that_repeats_itself_in_every_epoch_is_found(tmp_path, swing, fou
         loss = (np.exp(-e / 20) + random.normal(1, 0.03)) * (1 - swing * n / 8)
         rows.append({"epoch": e, "step": 8 * (e - 1) + n, "loss": loss})
     assert kinds(run(tmp_path, rows)) == found
+
+
+def test_a_spike_of_one_evaluation_says_nothing_of_those_behind_it(tmp_path):
+    rows = healthy()
+    rows[20]["val/AP"] += 0.15
+    rows[20]["val/AR"] += 0.15
+    found = kinds(run(tmp_path, rows))
+    assert flags.LOSS_WITHOUT_METRIC not in found
+    assert flags.JUMP in found
+
+
+def test_the_negative_loss_of_a_likelihood_falls(tmp_path):
+    rows = [{"epoch": e, "loss": 3 - 2 * e} for e in range(1, 13)]
+    assert kinds(run(tmp_path, rows)) == []
+    rising = [{"epoch": e, "loss": 2 * e - 30} for e in range(1, 13)]
+    assert kinds(run(tmp_path, rising)) == [mistakes.NOT_FALLING]
+
+
+def test_a_collapsed_network_repeats_its_figures_and_is_no_frozen_copy(tmp_path):
+    rows = [dict(row, loss=1.0 + 0.06 * (e % 2)) if e > 14 else row for e, row in enumerate(healthy())]
+    for row in rows[15:]:
+        row["val/AP"], row["val/AR"] = 0.001, 0.01
+    assert mistakes.STANDS_STILL not in kinds(run(tmp_path, rows))
+
+
+@pytest.mark.parametrize(("rise", "accused"), [(0.0, True), (0.1, False)])
+def test_a_pck_that_never_rose_is_that_of_a_constant_pose(tmp_path, rise, accused):
+    rows = [{"epoch": e, "loss": 0.012, "val/PCK": 0.15 + rise * e / 20} for e in range(1, 21)]
+    assert (mistakes.NOT_FALLING in kinds(run(tmp_path, rows))) is accused
+
+
+def test_a_resume_without_its_weights_is_found_where_the_rate_begins_low_again(tmp_path):
+    """The metric falls in the same epoch as the rate: that is no step that explains it."""
+    rows = healthy()
+    for e, row in enumerate(rows[25:], 1):
+        row["lr"], row["loss"] = 1e-4 * min(e, 10), float(np.exp(-e / 20) + 0.2)
+        row["val/AP"] = 0.7 * (1 - np.exp(-(e + 1) / 10)) + 0.05
+        row["val/AR"] = row["val/AP"] + 0.05
+    found = kinds(run(tmp_path, rows))
+    assert mistakes.BEGUN_ANEW in found
+    assert flags.JUMP in found
+
+
+def test_a_printed_nan_is_read():
+    lines = [f"Epoch {e}/9 - loss: {'nan' if e > 5 else 1 / e} - val_pck: 0.{e}" for e in range(1, 10)]
+    (curves,) = read_text("\n".join(lines))
+    assert flags.NOT_FINITE in kinds(curves)

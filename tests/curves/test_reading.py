@@ -360,7 +360,33 @@ def test_a_link_out_of_a_runs_folder_is_none_of_its_logs(tmp_path):
     assert run_logs(run) == ()
     (run / "other.log.json").write_text('{"mode": "train", "epoch": 1, "loss": 1}\n')
     (run / "z.log.json").symlink_to("other.log.json")
-    assert run_logs(run) == (run / "z.log.json",)
+    assert run_logs(run) == (run / "z.log.json",)  # one file, once
+
+
+def test_the_dated_logs_of_all_starts_of_mmcv_are_one_run_and_a_single_start_is_as_before(tmp_path):
+    for day, epochs in ((1, range(1, 5)), (2, range(3, 9))):
+        rows = [{"mode": "train", "epoch": e, "iter": 10, "lr": 0.1, "loss": 1 / e} for e in epochs]
+        rows += [{"mode": "val", "epoch": e, "iter": 9, "AP": e / 10} for e in epochs]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"2026010{day}_000000.log.json").write_text(text)
+        found = read_curves(tmp_path).get("AP", "val")
+        assert found is not None
+        assert found.epoch.tolist() == list(range(1, max(epochs) + 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("log.txt", '{{"epoch": {0}, "train_loss": 0.{0}, "test_pck": 0.5}}'),  # DETR and its descendants
+        ("train.log", "Epoch {0}/9 - loss: 0.{0} - val_pck: 0.5"),
+    ],
+)
+def test_a_text_that_counts_epochs_is_the_log_of_its_folder_and_another_text_is_not(tmp_path, name, line):
+    (tmp_path / name).write_text("".join(line.format(e) + "\n" for e in range(1, 6)))
+    (tmp_path / "setup.log").write_text("Epoch is not mentioned here\nloaded 12 files\n")
+    assert run_logs(tmp_path) == (tmp_path / name,)
+    (tmp_path / name).unlink()
+    assert run_logs(tmp_path) == ()
 
 
 def test_records_of_wandb_over_several_blocks_damaged_and_cut_ones(tmp_path):

@@ -139,6 +139,7 @@ def _loss_without_metric(curves: Curves, judged: Series) -> list[Finding]:
         return never
     x, value = _judged(judged)
     lx, lv = loss.by_epoch()
+    value = _without_spikes(value)  # one evaluation alone says nothing of those behind it
     best = int(value.argmax())
     behind = (x[-1] - x[best]) / max(x[-1] - x[0], 1e-12)
     if best == len(x) - 1 or behind < BEHIND or lx[-1] < x[best] or lx[0] > x[best]:
@@ -170,6 +171,16 @@ def _loss_without_metric(curves: Curves, judged: Series) -> list[Finding]:
     ]  # fmt: skip
 
 
+def _without_spikes(value: np.ndarray) -> np.ndarray:
+    """Values, of which one far above both its neighbours is as high as the higher of these."""
+    if len(value) < 5:
+        return value
+    beside = np.maximum(value[:-2], value[2:])
+    far = max(MUCH, JUMP_BY * float(np.median(np.abs(np.diff(value)))))
+    inner = np.where(value[1:-1] - beside > far, beside, value[1:-1])
+    return np.r_[value[0], inner, value[-1]]
+
+
 def _never_rises(loss: Series, judged: Series) -> list[Finding]:
     """A metric that is low and stays so from the first evaluation on, while the loss falls by far."""
     if role_of(judged.name) != "metric":
@@ -180,7 +191,7 @@ def _never_rises(loss: Series, judged: Series) -> list[Finding]:
     if third < 2 or value.max() >= LOW or len(lv) < 2:
         return []
     rise = float(np.median(value[-third:]) - np.median(value[:third]))
-    fall = 1 - float(lv[-1]) / float(lv[0]) if lv[0] > 0 else 0.0
+    fall = float(lv[0] - lv[-1]) / abs(float(lv[0])) if lv[0] else 0.0
     if rise >= MUCH or fall < FELL_BY_FAR:
         return []
     name, raw = short(judged.name), judged.by_epoch()[1]
@@ -260,7 +271,8 @@ def _jumps(curves: Curves, series: Series) -> list[Finding]:
         ):
             continue
         last = i if single else i + 1
-        if not _rate_changed(curves, series.unit, x[i], x[last + 1]):
+        # A rate that steps down explains what is gained there, and nothing that is lost.
+        if change[i] < 0 or not _rate_changed(curves, series.unit, x[i], x[last + 1]):
             found[i] = last
     if not found:
         return []

@@ -39,7 +39,7 @@ _WITHIN = re.compile(
 _SPLIT_WORD = r"(?:(?:train|val|valid|validation|eval|test)[ _/-])?"
 _FIGURES = re.compile(
     rf"(?<![\w./@-])(?P<name>{_SPLIT_WORD}[A-Za-z][\w@./]{{0,60}}(?: ?@[\d.:]{{1,9}})?)(?:\s*[:=]\s*|\s+)"
-    rf"(?P<value>{_FIGURE})(?![\w/])",
+    rf"(?P<value>{_FIGURE}|nan|[-+]?inf)(?![\w/])",
     re.IGNORECASE,
 )
 _EPOCH_LINE = re.compile(rf"\bepoch (\d{{1,9}}):?\s+({_NAME}?)\s*[:=]?\s+({_FIGURE})", re.IGNORECASE)
@@ -61,6 +61,7 @@ _BLANKS = re.compile(r"(\s{40})\s+")
 _MARKS = re.compile(r"\*\*|__|`")
 # Columns of words, and cells that say that there is no figure.
 _WORDS = {"notes", "note", "comment", "comments", "remark", "remarks"}
+_NOT_FINITE = {"nan": NAN, "inf": math.inf, "+inf": math.inf, "-inf": -math.inf}
 _ABSENT = {"", "-", "--", "\u2013", "\u2014", "n/a", "na", "none", "?"}
 _FIRST_COLUMNS = {"metric", "measure", "quantity", "figure"}
 _EPOCH_NAMES = {*EPOCHS, "epoch range", "epoch(s)"}
@@ -274,7 +275,7 @@ def value_of(cell: str) -> float | None:
     text = _first(cell) or cell.strip()
     found = _VALUE.match(text)
     if found is None or _RANGE.match(text):
-        return {"nan": NAN}.get(text.lower())
+        return _NOT_FINITE.get(text.lower())
     return float(found[1]) / 100 if found[2] else float(found[1])
 
 
@@ -303,6 +304,12 @@ def _read_sentence(number: int, line: str, run: _Run) -> None:
         value = value_of(figure["value"])
         if value is not None:
             run.stated.append(Stated("reported", figure["name"], value, text=line.strip(" -*")))
+
+
+def begins_with_epoch(line: str) -> bool:
+    """Whether a line states figures of the epoch that it begins with."""
+    place = _PLACE.match(line[:_LINE])
+    return place is not None and bool(_row_of(place).values)
 
 
 def _row_of(place: re.Match[str]) -> Row:

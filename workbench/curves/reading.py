@@ -14,7 +14,7 @@ from workbench.core.files import belongs, files_in
 from workbench.curves.csv_table import is_csv, read_csv
 from workbench.curves.flags import with_flags
 from workbench.curves.json_lines import is_json_lines, read_json_lines
-from workbench.curves.pasted import read_pasted
+from workbench.curves.pasted import begins_with_epoch, read_pasted
 from workbench.curves.source import Source
 from workbench.curves.table import Curves, Log, curves_of, rows_by_run
 from workbench.curves.tensorboard import is_tensorboard, read_tensorboard
@@ -80,8 +80,8 @@ def read_runs(path: Path, title: str = "") -> tuple[Curves, ...]:
         if not files:
             raise NotAvailable(
                 f"{path}: no log in this folder; expected scalars.json, *.log.json, *.log, "
-                "events.out.tfevents.*, *.wandb, metrics.csv, results.csv, *log*.csv or *.jsonl, there or "
-                "below (links out of it are not followed)"
+                "events.out.tfevents.*, *.wandb, metrics.csv, results.csv, *log*.csv, *.jsonl, or "
+                "a *log*.txt with figures by epoch, there or below (links out of it are not followed)"
             )
         runs = read_logs(files, title or path.resolve().name)
         if not others:
@@ -210,9 +210,14 @@ def logs_of(folder: Path) -> tuple[Path, ...]:
         files = _own_files(folder, start, "vis_data/*.json")
         # mmengine writes everything into scalars.json and repeats the training rows in a dated file.
         whole = [path for path in files if path.name == "scalars.json"] or files
-        printed = (p for p in _own_files(folder, start, "*.log") if is_text_log(_head_of(p), p.name))
-        found += whole or sorted((*_own_files(folder, start, "*.log.json"), *printed))[-1:]
+        found += whole or _of_starts(folder, start)
     return tuple(found)
+
+
+def _of_starts(run: Path, folder: Path) -> list[Path]:
+    """The dated logs of mmcv, which writes those of all starts into one folder; all in one format."""
+    lines = sorted({path.resolve(): path for path in _own_files(run, folder, "*.log.json")}.values())
+    return lines or [p for p in sorted(_own_files(run, folder, "*.log")) if is_text_log(_head_of(p), p.name)]
 
 
 def _own_files(run: Path, folder: Path, pattern: str) -> list[Path]:
@@ -224,7 +229,10 @@ def _own_files(run: Path, folder: Path, pattern: str) -> list[Path]:
 # Of other trainers, and of mmengine's without the folders around it; the first kind that is there.
 _OTHERS = (
     "scalars.json", "metrics.csv", "results.csv", "*log*.csv", "*.jsonl", "events.out.tfevents.*", "*.wandb",
+    "log.txt", "*.log", "*log*.txt",
 )  # fmt: skip
+# What lies in a run's folder under these names need not be its log.
+_ANY_TEXT = (".txt", ".log")
 _BELOW = ("", "*/", "*/*/")
 
 
@@ -243,6 +251,8 @@ def _logs_and_others(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
             # Each file once: wandb links its latest run beside the others.
             unique = {p.resolve(): p for p in _own_files(folder, folder, below + pattern)}
             files = tuple(sorted(unique.values(), key=_by_number))
+            if pattern.endswith(_ANY_TEXT):  # DETR's log.txt, console output that a script wrote
+                files = tuple(path for path in files if _counts_epochs(_head_of(path)))
             if pattern == "*.wandb":  # each start of a resumed run has a folder, with a file of the same name
                 files = tuple(path for path in files if path.name == files[-1].name)
             if files and pattern.endswith(".csv"):
@@ -251,6 +261,12 @@ def _logs_and_others(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
             if files:
                 return files, ()
     return (), ()
+
+
+def _counts_epochs(head: bytes) -> bool:
+    """Whether a text is JSON lines, or has lines that begin with an epoch and state figures."""
+    lines = head.decode("utf-8", errors="replace").splitlines()
+    return is_json_lines(head, "") or sum(begins_with_epoch(line) for line in lines[:2000]) > 1
 
 
 def _by_number(path: Path) -> list[tuple[int, str]]:
