@@ -17,7 +17,6 @@ from apps.pages.job_sections import JobSection, QuestionSection, job_key
 from apps.pages.report_section import config_text, literal, path_literal
 from apps.pages.sections import add_heading, control_row, html_block
 from workbench.core import NotAvailable
-from workbench.core.job import version_of
 
 if TYPE_CHECKING:
     from apps.pages.report_section import Answer
@@ -151,7 +150,7 @@ class Audit(QuestionSection[ConfigText]):
 
     def key(self, asked: ConfigText) -> str:
         served = asked.config != EXAMPLE and not asked.text.strip()
-        version = version_of(self.context.registry.last_checkpoint(asked.config)) if served else None
+        version = self.context.registry.last_version(asked.config) if served else None
         return job_key("audit", *astuple(asked), version)
 
     def job_title(self, asked: ConfigText) -> str:

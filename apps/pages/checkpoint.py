@@ -20,7 +20,6 @@ from apps.pages.report_section import opening_model, path_literal, sheet
 from apps.pages.sections import control_row, hidden_text, html_block, one_sentence_errors
 from apps.pages.subject import epoch_named, file_of, files
 from workbench.core import NotAvailable
-from workbench.core.job import version_of
 from workbench.core.report import counted
 
 if TYPE_CHECKING:
@@ -265,6 +264,7 @@ class FileSection(QuestionSection[Asked]):
         return file_of(self.context, file), file_of(self.context, against)
 
     def key(self, asked: Asked) -> str:
+        version_of = self.context.registry.version_of
         return " ".join([self.name, *(str(version_of(p) if isinstance(p, Path) else p) for p in asked)])
 
     def job_title(self, asked: Asked) -> str:

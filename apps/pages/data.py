@@ -411,11 +411,7 @@ class Views(QuestionSection[Draws]):
         if asked.file is not None:
             version = str(version_of(asked.file))
         else:
-            version = (
-                ""
-                if asked.config == EXAMPLE
-                else str(version_of(self.context.registry.last_checkpoint(asked.config)))
-            )
+            version = "" if asked.config == EXAMPLE else str(self.context.registry.last_version(asked.config))
         numbers = (asked.count, asked.draws, asked.seed)
         return job_key("views", self._sets.version(asked.data, None), asked.config, version, *numbers)
 

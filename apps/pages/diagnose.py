@@ -29,6 +29,7 @@ from apps.pages.sections import (
 from workbench.cli import MISTAKES
 from workbench.cli.diagnose import claims_of, seconds_of
 from workbench.core.errors import available
+from workbench.core.files import files_in
 from workbench.core.job import JobResults, LruCache, version_of
 from workbench.core.report import counted
 from workbench.diagnosis.texts import is_message
@@ -67,6 +68,9 @@ MORE = (
 )
 OPENING_BUDGET = "60s"
 """Time for what the page opens with: several epochs of a large model are read in it."""
+MOST_FILES = 2000
+"""Files of a run's folder whose changes make a diagnosis another one."""
+
 SAVED = (
     ("Report (HTML)", "html", "diagnosis.html"),
     ("Notebook", "notebook", "diagnosis.ipynb"),
@@ -88,6 +92,7 @@ class Asked:
         level: of the tests.
         budget: seconds.
         message: an error message; "" for none.
+        version: changes with the data set.
     """
 
     targets: tuple[Path, ...]
@@ -98,10 +103,14 @@ class Asked:
     level: str = "forward"
     budget: float | None = None
     message: str = ""
+    version: str = ""
 
     def key(self) -> str:
-        """Names the diagnosis; files that were rewritten are others."""
-        files = [version_of(path) for path in self.targets if path.is_file()]
+        """Names the diagnosis; files that were rewritten are others, of the runs' folders too."""
+        given = (*self.targets, *([self.against] if self.against else []))
+        files = [
+            version_of(one) for path in given for one in (files_in(path, "*", "*/*") or [path])[:MOST_FILES]
+        ]
         return job_key("diagnose", *dataclasses.astuple(self), files)
 
 
@@ -253,6 +262,7 @@ class Diagnosing(JobSection):
             level or "forward",
             seconds_of(budget) if budget else None,
             message,
+            self._context.registry.sets.version(data) if data not in (None, "", NO_DATA) else "",
         )
 
     def _targets(self, files: Any, run: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:

@@ -293,6 +293,7 @@ class ErrorsOfResult(JobSection):
         """
         from workbench.evaluation.errors_report import errors
 
+        key = self._key(wanted)  # of the files that are read from here on
         pose_set = self.context.registry.sets.get(wanted.data, bool(wanted.file))
         evaluation, note = None, ""
         if wanted.file:
@@ -315,7 +316,7 @@ class ErrorsOfResult(JobSection):
             code = self._code(wanted, pose_set.skeleton.sigmas if note else ())
             return Answer("Errors", {"": report}, code, tuple(inputs), lambda: below)
 
-        return self._reports.get(self._key(wanted), made)
+        return self._reports.get(key, made)
 
     # Updates.
 

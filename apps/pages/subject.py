@@ -132,7 +132,9 @@ def _whole(value: Any, name: str) -> int:
 def sample_of(context: Context, subject: Subject) -> tuple[Sample, tuple[Any, ...]]:
     """The sample looked at, and what stands for it in a cache."""
     if subject.image is None:
-        return context.registry.sets.sample(subject.data, subject.sample), (subject.data, subject.sample)
+        sets = context.registry.sets
+        key = sets.sample_key(subject.data, subject.sample)
+        return sets.sample(subject.data, subject.sample), key
     from workbench.data.boxes import box_in_image, whole_image
     from workbench.data.images import read_image
 

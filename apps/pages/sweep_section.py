@@ -20,7 +20,6 @@ from apps.pages.sections import control_row
 from apps.server.comparison import has_areas
 from apps.server.prediction_folders import PREFIX, SWEPT
 from workbench.cli import MISTAKES
-from workbench.core.job import version_of
 from workbench.data import BUILTIN
 from workbench.evaluation.sweeps.readings import ABLATIONS
 from workbench.evaluation.sweeps.rules import SweepRules
@@ -115,7 +114,8 @@ class Sweeping(QuestionSection[SweepWanted]):
     def key(self, asked: SweepWanted) -> str:
         epochs = self.context.registry.run(asked.run).epochs
         identity = [
-            [version_of(epoch.path) for epoch in epochs], self.context.registry.sets.version(asked.data),
+            [self.context.registry.version_of(epoch.path) for epoch in epochs],
+            self.context.registry.sets.version(asked.data),
             dataclasses.astuple(asked),
         ]  # fmt: skip
         return f"sweep {hashlib.sha256(json.dumps(identity).encode()).hexdigest()}"

@@ -194,7 +194,8 @@ def install(server: FastAPI, context: Context) -> None:
 def left_anew(context: Context, run: str, epoch: int, data: str, sample: int) -> Left:
     """One sample's output by a forward pass, where the cache's cap took away what was kept of it."""
     found = context.registry.sets.sample(data, sample)
-    return Left.of_run(context.registry.passed(run, epoch, [found], (data, sample)))
+    key = context.registry.sets.sample_key(data, sample)
+    return Left.of_run(context.registry.passed(run, epoch, [found], key))
 
 
 def router(context: Context) -> APIRouter:

@@ -197,11 +197,13 @@ class Computing:
             def progress(done: int, count: int, before: int = finished, epochs: int = len(missing)) -> None:
                 job.progress(before + done, before + count * epochs)
 
+            key = self._store.key(run.id, epoch.index, asked.data)
             try:
                 self._store.compute(job, run.id, epoch.index, asked.data, asked.options, progress)
             except MISTAKES as mistake:
                 # One broken checkpoint must not hide the other epochs; it is told with its epoch.
-                self._broken[self._store.key(run.id, epoch.index, asked.data)] = sentence(mistake)
+                # A file that took the place of the broken one meanwhile is tried in turn.
+                self._broken[key] = sentence(mistake)
             finished = job.done
         if not self.ready(asked):
             raise ValueError(next(iter(self.reasons(asked).values()), "no epoch could be computed"))

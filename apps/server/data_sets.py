@@ -238,6 +238,10 @@ class DataSets:
         with self._reading:
             return pose_set.sample(index)
 
+    def sample_key(self, identity: str, index: int) -> tuple[str, int, str]:
+        """Stands for a sample in a cache; its image file has a version of its own."""
+        return identity, index, self.version(identity)
+
     def version(self, identity: str, whole: bool = False) -> str:
         """Changes when the set's file does, or when other images of it are missing."""
         path = self._files.get(identity)

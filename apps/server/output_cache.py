@@ -261,7 +261,7 @@ class Store:
         """Names one computation; changes with the checkpoint, the data, the model's code, the limit."""
         settings = self._settings
         code = [list(version_of(path)) for path in (settings.config, settings.adapter) if path is not None]
-        version = version_of(self._registry.epoch(run, epoch).path)
+        version = self._registry.version(run, epoch)
         words = [
             LAYOUT,
             version,
@@ -318,6 +318,9 @@ class Store:
     ) -> None:
         """Forward the whole set through one epoch's model where that is still to be done, and decode.
 
+        Where one of the files is replaced while they are read, nothing is computed: ask again. One that is
+        replaced later leaves what was computed to the old file.
+
         Raises:
             Cancelled: the job was told to stop; what was written goes.
         """
@@ -325,6 +328,7 @@ class Store:
 
         if self.ready(run, epoch, data, options) or self.decode(run, epoch, data, options):
             return
+        key = self.key(run, epoch, data)
         loaded = self._registry.model(run, epoch)
         # Before the set is opened: scenes that do not fit need not be drawn.
         check_same_keypoints(loaded.model.skeleton, self._registry.sets.skeleton(data), data)
@@ -332,6 +336,9 @@ class Store:
         indices = self.indices(data)
         # One reading store of its own: pages read the same set meanwhile.
         pose_set = self._registry.sets.apart(data)
+        # From here on nothing is read of these files: what is computed is theirs, whatever they become.
+        if key != self.key(run, epoch, data):
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=of_this_process(BUILDING), dir=self.folder))
         try:
@@ -340,7 +347,6 @@ class Store:
             fresh = StoredOutputs.read(building)
             if not fresh.has(options):
                 fresh.decode(options, lambda: loaded.model)
-            key = self.key(run, epoch, data)
             replace_folder(building, self.folder / key)
         finally:
             shutil.rmtree(building, ignore_errors=True)

@@ -16,7 +16,7 @@ from apps.server.reading import checked
 from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
 from workbench.core import DecodeOptions, NotAvailable, Run, Sample, Skeleton, nearest
-from workbench.core.job import LruCache, version_of
+from workbench.core.job import LruCache, Version, version_of
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
@@ -48,6 +48,12 @@ DEMO = "demo"
 PASS_BYTES = 256 << 20
 """Images that the forward passes which are kept may hold together: one that was uploaded may be of 225 MB."""
 
+MADE_OF = (".py", ".npz", ".npy", "config.json", "pipeline.json")
+"""Files beside a checkpoint that say how its model is built; logs and results, which grow, do not."""
+
+MOST_MADE_OF = 200
+"""A folder with more of them is a project or a data set, not a run."""
+
 # A rescan finds epochs that a training run wrote meanwhile; every two seconds is soon enough.
 RESCAN_SECONDS = 2.0
 
@@ -60,6 +66,8 @@ class Registry:
         self.served = ServedFolders.of(settings.root, **_demo_folder(settings.root))
         self._scanned: tuple[float, tuple[RunFolder, ...]] = (-1e9, ())
         self.sets = DataSets(settings.data, settings.images, settings.reading)
+        self._folders: LruCache[tuple[Path, ...]] = LruCache(500)
+        self._parts: LruCache[tuple[Path, ...]] = LruCache(500)
         self._checkpoints: LruCache[Checkpoint] = LruCache(8)
         self._models: LruCache[LoadedModel] = LruCache(4)
         self._passes: LruCache[Run] = LruCache(24, _image_bytes, PASS_BYTES)
@@ -117,9 +125,53 @@ class Registry:
         """
         return self.run(run).epochs[-1].path
 
-    def version(self, run: str, index: int) -> tuple[str, int, int]:
-        """Changes when the file of an epoch does."""
-        return version_of(self.epoch(run, index).path)
+    def version(self, run: str, index: int) -> tuple[Version, ...]:
+        """Changes when the file of an epoch does, or one beside it that its model is made of."""
+        return self.version_of(self.epoch(run, index).path)
+
+    def last_version(self, run: str) -> tuple[Version, ...]:
+        """`version` of a run's last epoch.
+
+        Raises:
+            KeyError: there is no such run.
+        """
+        return self.version_of(self.last_checkpoint(run))
+
+    def version_of(self, path: Path) -> tuple[Version, ...]:
+        """Versions of a checkpoint file and of the files beside it that its model may be made of.
+
+        Raises:
+            OSError: the checkpoint is not there.
+        """
+        found = [version_of(path)]
+        for one in (*self._made_of(path.parent), *self._tensor_files(path)):
+            with contextlib.suppress(OSError):  # it was removed meanwhile
+                found.append(version_of(one))
+        return tuple(found)
+
+    def _made_of(self, folder: Path) -> tuple[Path, ...]:
+        """Configs, text vectors and the like in a folder; listed again when the folder changed."""
+        status = folder.stat()
+
+        def listed() -> tuple[Path, ...]:
+            return tuple(
+                one for one in sorted(folder.iterdir()) if one.suffix in MADE_OF or one.name in MADE_OF
+            )[:MOST_MADE_OF]
+
+        return self._folders.get((str(folder), status.st_mtime_ns, status.st_ctime_ns), listed)
+
+    def _tensor_files(self, path: Path) -> tuple[Path, ...]:
+        """Other files that hold the tensors of an index of parts or of an ONNX graph."""
+        if not path.name.endswith((".index.json", ".onnx")):
+            return ()
+
+        def listed() -> tuple[Path, ...]:
+            try:
+                return self.checkpoint(path).paths[1:]
+            except MISTAKES:
+                return ()  # whoever opens it says why
+
+        return self._parts.get(version_of(path), listed)
 
     def checkpoint(self, path: Path) -> Checkpoint:
         """A checkpoint, opened lazily; nothing in it is executed.
@@ -155,14 +207,14 @@ class Registry:
             except MISTAKES as mistake:
                 return sentence(mistake)
 
-        return self._families.get(version_of(run.epochs[0].path), look)
+        return self._families.get(self.version_of(run.epochs[0].path), look)
 
     def described(self, run: RunFolder) -> Future[Description]:
         """Family and keypoints of a run, worked out in the background and kept until its files change.
 
         Whatever goes wrong stays in the future: one run's file must not hide the others.
         """
-        key = (run.id, version_of(run.epochs[0].path), version_of(run.epochs[-1].path))
+        key = (run.id, self.version_of(run.epochs[0].path), self.version_of(run.epochs[-1].path))
         return self._described.get(key, lambda: self._describing.submit(self._describe, run))
 
     def maps(self, run: RunFolder) -> str:
@@ -198,7 +250,7 @@ class Registry:
 
         A config inside it or beside it is read without running it; only what the command line named is code.
         """
-        return self._models.get(version_of(path), lambda: self.opened(path))
+        return self._models.get(self.version_of(path), lambda: self.opened(path))
 
     def own_model(self, run: str, index: int) -> LoadedModel:
         """The model of one epoch, opened for whoever asks alone: it may be trained."""
@@ -323,7 +375,9 @@ class Registry:
             title = f"{self.run(run).title}, {epoch.label}"
             return forward(model, samples, taps, title=title, flip=flip)
 
-        result = self._passes.get((version_of(epoch.path), key, tuple(record), flip), compute)
+        images = tuple(version_of(Path(sample.path)) for sample in samples if sample.path)
+        version = self.version_of(epoch.path), images
+        result = self._passes.get((version, key, tuple(record), flip), compute)
         return redecode(result, options) if options and options != DecodeOptions() else result
 
 

@@ -95,10 +95,18 @@ class LruCache(Generic[Value]):
         return len(self._values)
 
 
-def version_of(path: Path) -> tuple[str, int, int]:
-    """Name, time of change and size of a file, as a cache key: a file rewritten in place is another one."""
+Version = tuple[str, int, int, int]
+"""What `version_of` returns."""
+
+
+def version_of(path: Path) -> Version:
+    """Name, times of change and size of a file, as a cache key: a file rewritten in place is another one.
+
+    Of checkpoints of one network the sizes are equal, and copying tools set the time of the content: the time
+    at which the entry itself changed (ctime) tells them apart.
+    """
     status = path.stat()
-    return str(path), status.st_mtime_ns, status.st_size
+    return str(path), status.st_mtime_ns, status.st_size, status.st_ctime_ns
 
 
 # One record for long work: progress, remaining time, cancel; used by pages, notebooks and the command line.

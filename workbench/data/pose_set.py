@@ -14,7 +14,7 @@ import numpy as np
 from workbench.core import Sample, Skeleton
 from workbench.core.errors import ReadingNote
 from workbench.core.geometry import checked_box
-from workbench.core.job import LruCache
+from workbench.core.job import LruCache, version_of
 from workbench.core.report import counted
 from workbench.data.image_folders import is_within, opened_within, outside_sentence
 from workbench.data.images import ImageReading, common_bits, may_have_16_bits, read_image
@@ -177,8 +177,7 @@ class PoseSet:
         if self.folder_doubt:
             warnings.warn(self.folder_doubt, ReadingNote, stacklevel=2)
         bits = self._bits if may_have_16_bits(record.path) else 0
-        status = record.path.stat()
-        version = status.st_mtime_ns, status.st_size, status.st_ino
+        version = version_of(record.path)
         reading = ImageReading(bits, self.reading.as_stored)
         return _decoded_images.get(
             (record, self.within, reading, version), lambda: _annotated_pixels(record, self.within, reading)

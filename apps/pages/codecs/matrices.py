@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from apps.pages.epoch_page import ALL, EpochState, checked_subject
+from apps.pages.job_sections import job_key
 from apps.pages.subject import SEQUENCE, TAGS
-from workbench.core.job import Job, JobResults, version_of
+from workbench.core.job import Job, JobResults
 
 if TYPE_CHECKING:
     from apps.server.context import Context
@@ -96,8 +97,9 @@ class Matrices:
         return self._results.result(self._key(state))
 
     def _key(self, state: CodecState) -> str:
-        version = version_of(self.context.registry.epoch(state.run, state.epoch).path)
-        return f"codec matrix {version} {state.data} {state.limit} {state.flip}"
+        registry = self.context.registry
+        versions = registry.version(state.run, state.epoch), registry.sets.version(state.data)
+        return job_key("codec matrix", versions, state.data, state.limit, state.flip)
 
     def _title(self, state: CodecState) -> str:
         run = self.context.registry.run(state.run)

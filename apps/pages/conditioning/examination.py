@@ -261,7 +261,10 @@ class Examination:
         return f"{folder.title}, {folder.epochs[epoch].label}"
 
     def _files_key(self, state: ClinicState) -> tuple[Any, ...]:
-        return (*self._key(state), state.limit, state.against)
+        # All epochs of the run are read, and those of the run beside.
+        runs = [self.context.registry.run(name) for name in (state.run, state.against) if name]
+        epochs = tuple(version_of(epoch.path) for run in runs for epoch in run.epochs)
+        return (*self._key(state), state.limit, state.against, epochs)
 
     def _film(self, state: ClinicState, epoch: int) -> Film:
         from workbench.inspectors.conditioning import film
@@ -271,7 +274,9 @@ class Examination:
         def made() -> Film:
             return dataclasses.replace(film.compute(self.run(state, epoch), film.Params()), title=label)
 
-        return self._films.get((*self.context.registry.version(state.run, epoch), state.data), made)
+        registry = self.context.registry
+        key = registry.version(state.run, epoch), state.data, registry.sets.version(state.data)
+        return self._films.get(key, made)
 
     def _keep(self, state: ClinicState, name: str, make: Any) -> None:
         def report_or_reason() -> Report | str:
@@ -297,10 +302,13 @@ class Examination:
         return Trends(tuple(curves))
 
     def _run_key(self, state: ClinicState) -> tuple[Any, ...]:
-        return (*version_of(self.context.registry.last_checkpoint(state.run)), state.data)
+        registry = self.context.registry
+        return registry.last_version(state.run), state.data, registry.sets.version(state.data)
 
     def _key(self, state: ClinicState) -> tuple[Any, ...]:
-        return (*self.context.registry.version(state.run, state.epoch), state.data)
+        registry = self.context.registry
+        version = registry.version(state.run, state.epoch)
+        return version, state.data, registry.sets.version(state.data)
 
     def _job_key(self, state: ClinicState) -> str:
         return f"conditioning {state.text()}"

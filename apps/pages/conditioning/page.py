@@ -27,10 +27,10 @@ from apps.pages.conditioning.examination import (
 )
 from apps.pages.engine import Controls, add_link_button
 from apps.pages.epoch_page import EpochPage
-from apps.pages.job_sections import JobSection, WorkSection
+from apps.pages.job_sections import JobSection, WorkSection, job_key
 from apps.pages.report_section import opening_model, opening_of, path_literal
 from apps.pages.sections import control_row, hidden_text
-from workbench.core.job import JobResults, shares_of, version_of
+from workbench.core.job import JobResults, shares_of
 from workbench.inspectors.conditioning import film
 from workbench.inspectors.conditioning.training_log import logs_of
 
@@ -59,8 +59,10 @@ class Experiments:
 
     def key(self, state: ClinicState, name: str, steps: int, most: int) -> str:
         """Names the job; the run beside gives the weights that all arms begin with."""
-        version = version_of(self.context.registry.epoch(state.run, state.epoch).path)
-        return f"experiment {name} {version} {state.data} {state.against} {steps} {most}"
+        registry = self.context.registry
+        versions = [registry.version(state.run, state.epoch), registry.sets.version(state.data)]
+        versions += [registry.last_version(state.against)] if state.against else []
+        return job_key("experiment", name, versions, state.data, state.against, steps, most)
 
     def start(self, state: ClinicState, name: str, steps: int, most: int) -> Job:
         """Start, or find, the job.

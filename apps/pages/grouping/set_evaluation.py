@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from apps.pages.job_sections import job_key
 from apps.pages.sections import table_html
 from apps.pages.subject import Subject
 from apps.server.context import Context
@@ -19,12 +20,13 @@ from apps.server.encoding import sent_json
 from workbench.core import Groups, NotAvailable
 from workbench.core.capabilities import GroupingModel
 from workbench.core.inspector import absent_capability
-from workbench.core.job import Job, LruCache, version_of
+from workbench.core.job import Job, LruCache
 from workbench.core.report import counted
 from workbench.inspectors.grouping.replay import MapCache, PictureParams
 
 if TYPE_CHECKING:
     from workbench.core.job import Job
+    from workbench.data import PoseSet
     from workbench.evaluation.predict import Looked
     from workbench.inspectors.grouping.replay import SetFigures
 
@@ -101,14 +103,14 @@ class SetEvaluations:
                 self._waiting[request.text()] += 1
                 if before:
                     self._waiting[before] -= 1
-            old = self._context.jobs.latest(_key(SetRequest.of_text(before))) if before else None
+            old = self.job(SetRequest.of_text(before)) if before else None
             if old is not None and old.alive and self._waiting[before] <= 0:
                 old.cancel()
         if self.found(request) is None or self.found(request.plain()) is None:
             title = f"AP on {request.data}: {self._context.registry.run(request.run).title}"
             settings = self._context.settings
             self._context.jobs.start(
-                _key(request), title, lambda job: self._work(job, request), settings.device
+                self._key(request), title, lambda job: self._work(job, request), settings.device
             )
 
     def found(self, request: SetRequest) -> SetResult | None:
@@ -117,35 +119,43 @@ class SetEvaluations:
 
     def job(self, request: SetRequest) -> Job | None:
         """The newest job of a request."""
-        return self._context.jobs.latest(_key(request))
+        return self._context.jobs.latest(self._key(request))
+
+    def _key(self, request: SetRequest) -> str:
+        return job_key("grouping", request.text(), self._version(request))
 
     def _version(self, request: SetRequest) -> tuple[Any, ...]:
         registry = self._context.registry
-        path = registry.epoch(request.run, request.epoch).path
-        return version_of(path), registry.sets.version(request.data), request.rules
+        version = registry.version(request.run, request.epoch)
+        return version, registry.sets.version(request.data), request.rules
 
     def _work(self, job: Job, request: SetRequest) -> None:
+        # A file that is replaced meanwhile has another version, of which this is no answer.
+        files = self._version(request)[:2]
         model = self._context.registry.model(request.run, request.epoch).model
         if not isinstance(model, GroupingModel):
             raise NotAvailable(absent_capability(Groups))
-        stored = self._stored.get(self._version(request)[:2], StoredPasses)
-        asked = [w for w in (request.plain(), request) if self.found(w) is None]
-        self._run_passes(job, model, request.data, stored, len(asked))
+        pose_set = self._context.registry.sets.apart(request.data)
+        if files != self._version(request)[:2]:
+            raise ValueError("the checkpoint or the data set was replaced while it was read; start again")
+        stored = self._stored.get(files, StoredPasses)
+        asked = [w for w in (request.plain(), request) if self._found.peek((*files, w.rules)) is None]
+        self._run_passes(job, model, pose_set, stored, len(asked))
         passes = len(stored.looked)
         for number, one in enumerate(asked, 1):
-            answer = self._grouped(job, model, one, stored, number * passes, (1 + len(asked)) * passes)
-            self._found.get(self._version(one), lambda found=answer: found)
+            step = number * passes, (1 + len(asked)) * passes
+            answer = self._grouped(job, model, (pose_set, files), one, stored, *step)
+            self._found.get((*files, one.rules), lambda found=answer: found)
         job.progress((1 + len(asked)) * passes, (1 + len(asked)) * passes)
 
     def _run_passes(
-        self, job: Job, model: GroupingModel, data: str, stored: StoredPasses, rounds: int
+        self, job: Job, model: GroupingModel, pose_set: PoseSet, stored: StoredPasses, rounds: int
     ) -> None:
         """Forward passes over the images that have none yet."""
         import torch
 
         from workbench.evaluation.predict import forward_passes
 
-        pose_set = self._context.registry.sets.apart(data)
         ids = pose_set.first_images(IMAGES)
         if stored.full or not ids:
             return
@@ -167,7 +177,14 @@ class SetEvaluations:
         stored.full = True
 
     def _grouped(
-        self, job: Job, model: GroupingModel, request: SetRequest, stored: StoredPasses, done: int, total: int
+        self,
+        job: Job,
+        model: GroupingModel,
+        data: tuple[PoseSet, tuple[Any, ...]],
+        request: SetRequest,
+        stored: StoredPasses,
+        done: int,
+        total: int,
     ) -> SetResult:
         """Group every stored output by the request's rules, and evaluate."""
         from workbench.evaluation import protocol_of
@@ -175,7 +192,7 @@ class SetEvaluations:
         from workbench.inspectors.grouping.replay import evaluate_settings
 
         # With the model's own sigmas, as `workbench evaluate` judges it.
-        pose_set = judged_by(self._context.registry.sets.apart(request.data), model.skeleton)
+        pose_set = judged_by(data[0], model.skeleton)
         answer = evaluate_settings(
             model,
             stored.looked,
@@ -183,15 +200,11 @@ class SetEvaluations:
             request.params,
             lambda n: job.advance(done + n, total),
             self._maps,
-            self._version(request)[:2],
+            data[1],
         )
         moved = ", ".join(f"{name.replace('_', ' ')} {_value_text(value)}" for name, value in request.rules)
         protocol = protocol_of(model, flip=request.params.flip and bool(model.skeleton.mirror)).text()
         return SetResult(answer, len(pose_set.images), moved, protocol)
-
-
-def _key(request: SetRequest) -> str:
-    return f"grouping {request.text()}"
 
 
 def _value_text(value: Any) -> str:

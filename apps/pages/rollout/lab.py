@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from apps.pages.job_sections import job_key
 from apps.pages.subject import (
     SEQUENCE,
     Subject,
@@ -239,8 +240,13 @@ class Lab:
 
     def run(self, state: RolloutState, epoch: int) -> Run:
         """The free-running pass of one epoch over the sample, with the chosen support."""
-        key = (*self.context.registry.version(state.run, epoch), state.data, state.sample, state.support)
+        key = (*self.versions(state, epoch), state.sample, state.support)
         return self._runs.get(key, lambda: self._run_of(state, epoch))
+
+    def versions(self, state: RolloutState, epoch: int) -> tuple[Any, ...]:
+        """Change when the files of an epoch or of the data set do."""
+        registry = self.context.registry
+        return registry.version(state.run, epoch), state.data, registry.sets.version(state.data)
 
     def others(self, state: RolloutState) -> list[Sample]:
         """An example of another image, whose support takes the place of the real one."""
@@ -311,14 +317,7 @@ class Lab:
 
     def _key(self, state: RolloutState, question: str, epoch: int) -> tuple[Any, ...]:
         params = self.params(state, get(question))
-        return (
-            *self.context.registry.version(state.run, epoch),
-            state.data,
-            state.sample,
-            state.support,
-            question,
-            params,
-        )
+        return (*self.versions(state, epoch), state.sample, state.support, question, params)
 
 
 # Trainings that the Rollout page starts on request: scheduled sampling, and retraining with a bisection.
@@ -340,8 +339,8 @@ class ScheduleTraining:
 
     def key(self, state: RolloutState, steps: int, rate: float) -> str:
         """Names the job."""
-        asked = (state.run, state.epochs[0], state.data, state.sample, state.support, state.threshold)
-        return f"schedules {asked} {steps} {rate:g}"
+        versions = self._lab.versions(state, state.epochs[0])
+        return job_key("schedules", versions, state.sample, state.support, state.threshold, steps, rate)
 
     def start(self, state: RolloutState, steps: int, rate: float) -> Job:
         """Start, or find, the job.
@@ -408,7 +407,8 @@ class Retraining:
 
     def key(self, state: RolloutState, steps: int) -> str:
         """Names the job."""
-        return f"bisection {(state.run, state.epochs[-1], state.data, state.sample, state.support)} {steps}"
+        versions = self._lab.versions(state, state.epochs[-1])
+        return job_key("bisection", versions, state.sample, state.support, steps)
 
     def start(self, state: RolloutState, steps: int) -> Job:
         """Start, or find, the job.

@@ -1,0 +1,180 @@
+"""Files that are replaced while the app serves them: no answer for the old one is shown as the new one's."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apps.server.comparison import Asked
+from apps.server.context import Context
+from apps.server.settings import Settings
+from tests.waiting import until
+from workbench.core.job import version_of
+
+
+@pytest.fixture
+def served(tmp_path, painted):
+    """A context over one run of one epoch and a set of four images."""
+    painted.write_checkpoint(tmp_path / "root" / "run" / "epoch_1.pth", 1, 0)
+    data = painted.write_data(tmp_path / "data", 4)
+    settings = Settings(
+        root=tmp_path / "root", data=(data,), cache=tmp_path / "cache",
+        adapter=Path(__file__).parent / "painted.py",
+    )  # fmt: skip
+    found = Context.of(settings)
+    yield found
+    found.jobs.close()
+
+
+def replaced(path: Path, write) -> None:
+    """Put a file in the place of another whose time of change is the same, as `cp -p` and `tar` do."""
+    status = path.stat()
+    new = path.parent.parent.parent / "new" / path.name  # torch writes the name into the file
+    new.parent.mkdir(exist_ok=True)
+    write(new)
+    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+    new.replace(path)
+    assert path.stat().st_size == status.st_size
+    assert path.stat().st_mtime_ns == status.st_mtime_ns
+
+
+def test_a_file_of_equal_size_and_time_has_another_version(tmp_path):
+    path = tmp_path / "root" / "run" / "a.bin"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"old")
+    old = version_of(path)
+    assert version_of(path) == old
+    replaced(path, lambda new: new.write_bytes(b"new"))
+    assert version_of(path) != old
+
+
+def shifts(context):
+    """How far right of the truth each epoch's predictions of the set lie, in pixels, as Compare has them."""
+    asked = Asked("run", "painted.json")
+    context.computing.begin(asked)
+    job = context.jobs.latest(asked.key)
+    until(lambda: job is None or not job.alive, 30)
+    assert job is None or job.state == "done", job.error
+    _, blocks = context.comparisons.arrays(asked, [0])
+    moved = blocks["predictions"][0, :, :, 0] - blocks["truth"][:, :, 0]
+    return round(float(np.nanmedian(moved)))
+
+
+def test_compare_shows_the_checkpoint_that_is_there(served, painted):
+    assert shifts(served) == 0
+    path = served.registry.epoch("run", 0).path
+    replaced(path, lambda new: painted.write_checkpoint(new, 1, 5))
+    assert shifts(served) == 5
+
+
+def test_a_checkpoint_that_is_replaced_during_its_evaluation_is_evaluated_anew(served, painted, monkeypatch):
+    """What was computed stays the old file's: it was stored under the new file's key."""
+    from apps.server import output_cache
+
+    forward, path, rounds = output_cache._forward, served.registry.epoch("run", 0).path, []
+
+    def slow(*given):
+        if not rounds:
+            replaced(path, lambda new: painted.write_checkpoint(new, 1, 5))
+        rounds.append(served.store.key("run", 0, "painted.json"))
+        return forward(*given)
+
+    monkeypatch.setattr(output_cache, "_forward", slow)
+    assert shifts(served) == 5
+    assert len(rounds) == 2
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_read_again(served, painted, monkeypatch):
+    registry = served.registry
+    read, path, rounds = registry.opened, registry.epoch("run", 0).path, []
+
+    def slow(*given, **named):
+        found = read(*given, **named)
+        if not rounds:
+            replaced(path, lambda new: painted.write_checkpoint(new, 1, 5))
+        rounds.append(0)
+        return found
+
+    monkeypatch.setattr(registry, "opened", slow)
+    assert shifts(served) == 5
+
+
+def test_a_damaged_checkpoint_that_is_replaced_is_tried(served, painted):
+    path = served.registry.epoch("run", 0).path
+    path.write_bytes(b"damaged")
+    asked = Asked("run", "painted.json")
+    served.computing.begin(asked)
+    until(lambda: not served.jobs.latest(asked.key).alive, 30)
+    assert 0 in served.computing.reasons(asked)
+    painted.write_checkpoint(path, 1, 5)
+    served.computing.begin(asked, anew=True)
+    assert shifts(served) == 5
+
+
+def test_what_a_model_is_made_of_changes_its_version_and_a_log_does_not(served):
+    registry, folder = served.registry, served.registry.run("run").folder
+    versions = [registry.version("run", 0)]
+
+    def differs() -> bool:
+        versions.append(registry.version("run", 0))
+        return versions[-1] != versions[-2]
+
+    (folder / "log.jsonl").write_text("{}\n")
+    (folder / "results.json").write_text("[]")
+    assert not differs()
+    for name in ("config.py", "text.npz", "config.json", "pipeline.json"):
+        (folder / name).write_text("1")
+        assert differs(), name
+        (folder / name).write_text("2")
+        assert differs(), name
+    keys = [served.store.key("run", 0, "painted.json")]
+    (folder / "config.py").unlink()
+    assert differs()
+    assert served.store.key("run", 0, "painted.json") not in keys
+
+
+def test_a_changed_box_or_image_is_looked_at_anew(served):
+    """The pass over a sample was found by the set's name and the sample's number alone."""
+    from PIL import Image
+
+    from apps.pages.subject import Subject, run_of
+    from workbench.inspectors import get
+
+    def looked():
+        subject = Subject("run", 0, "painted.json", 0)
+        return run_of(served, subject, get("overlay"))
+
+    first = looked()
+    assert looked().outputs is first.outputs
+    annotations = served.registry.sets.file("painted.json")
+    content = json.loads(annotations.read_text())
+    content["annotations"][0]["bbox"][0] += 4
+    annotations.write_text(json.dumps(content))
+    second = looked()
+    assert second.samples[0].box[0] == first.samples[0].box[0] + 4
+    path = Path(second.samples[0].path)
+    with Image.open(path) as image:
+        size = image.size
+    Image.new("RGB", size, "white").save(path)
+    assert (looked().samples[0].image == 255).all()
+
+
+def test_a_diagnosis_of_a_served_run_is_another_one_after_its_files_changed(served):
+    from apps.pages.diagnose import Asked as Diagnosed
+
+    folder = served.registry.run("run").folder
+
+    def key(**more):
+        return Diagnosed((folder,), ("run",), **more).key()
+
+    keys = [key(), key(version="1"), key(version="2")]
+    (folder / "log.jsonl").write_text("{}\n")
+    keys.append(key())
+    (folder / "epoch_1.pth").write_bytes(b"damaged")
+    keys.append(key())
+    assert len(set(keys)) == len(keys)
+    assert key() == keys[-1]
