@@ -156,7 +156,8 @@ def test_grouping_page_judges_with_the_models_own_sigmas(context, monkeypatch):
         "workbench.inspectors.grouping.replay.evaluate_settings", lambda *given: seen.append(given[2])
     )
     request = SetRequest("small", 0, "scenes-people-val")
-    SetEvaluations(context)._grouped(None, own, request, StoredPasses(), 0, 1)
+    data = context.registry.sets.apart(request.data), ()
+    SetEvaluations(context)._grouped(None, own, data, request, StoredPasses(), 0, 1)
     assert seen[0].skeleton.sigmas == (0.2,) * 17
 
 

@@ -239,10 +239,17 @@ def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypa
 
     monkeypatch.setattr(replay, "evaluate_settings", reached)
     sets = SetEvaluations(context)
-    monkeypatch.setattr(sets, "_version", lambda _: (0, 0))
     model = context.registry.model().model
     with pytest.raises(Cancelled):
-        sets._grouped(job, model, SetRequest("run", 0, "data"), StoredPasses(), 0, 100)
+        sets._grouped(
+            job,
+            model,
+            (context.registry.sets.apart("data"), ()),
+            SetRequest("run", 0, "data"),
+            StoredPasses(),
+            0,
+            100,
+        )
     assert work.done == 3
 
 
@@ -333,7 +340,8 @@ def test_a_folder_of_predictions_asks_before_every_epoch(job, monkeypatch):
     passed, evaluated = [], []
     epochs = [SimpleNamespace(index=index) for index in range(9)]
     registry = SimpleNamespace(
-        sets=SimpleNamespace(sample=lambda *_: None), passed=lambda run, index, *_: passed.append(index)
+        sets=SimpleNamespace(sample=lambda *_: None, sample_key=lambda *key: key),
+        passed=lambda run, index, *_: passed.append(index),
     )
     wanted = SimpleNamespace(
         opened=lambda asked: None, _wished={"key": range(9)}, epoch=lambda opened, index: index,
