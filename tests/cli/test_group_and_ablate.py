@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.evaluation.ablation.planted import planted
+from workbench.cli.group import why
 from workbench.data.images import write_image
 from workbench.models import LoadedModel
 from workbench.models.higherhrnet.model import new_higherhrnet, write
@@ -62,6 +63,14 @@ def test_group_tells_who_is_there_and_why(workbench, perfect, tmp_path):
     assert code == 0
     assert "2 people" in printed
     assert "joined person" in printed
+
+
+def test_a_person_near_by_that_another_detection_joined_is_said_to_be_taken():
+    distances = np.array([1.5, 0.2])
+    assert why("new", 2, distances, {1}).endswith(
+        "closest is person 1 at tag distance 0.20, whom another detection joined"
+    )
+    assert why("new", 2, distances, {0}).endswith("closest is person 1 at tag distance 0.20")
 
 
 def test_group_says_why_nobody_is_found(workbench, unsure, perfect_image):

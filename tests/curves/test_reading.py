@@ -14,6 +14,7 @@ from tests.curves.events import wandb_file
 from workbench.core import NotAvailable
 from workbench.curves import read_curves, read_runs, read_text, run_logs
 from workbench.curves.quantities import role_of, short, split_in
+from workbench.diagnosis.targets import kind_of
 
 HERE = Path(__file__).parent
 
@@ -471,6 +472,23 @@ def test_what_is_no_log_is_one_sentence(tmp_path):
         read_runs(tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="no such log"):
         read_runs(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize(
+    "name", ["log.json", "train_log.json", "history.json", "checkpoint-20/trainer_state.json"]
+)
+def test_a_log_that_is_one_json_document_is_found_in_its_run_s_folder(tmp_path, name):
+    rows = [{"epoch": 1, "step": 10, "loss": 0.5}, {"epoch": 2, "step": 20, "loss": 0.25}]
+    path = tmp_path / "my run" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"log_history": rows} if "state" in name else rows))
+    (tmp_path / "my run" / "catalog.json").write_text(
+        '[{"image_id": 1}]'
+    )  # no log, whatever its name ends in
+    (run,) = read_runs(tmp_path / "my run")
+    assert run.title == "my run"
+    assert list(run.get("loss").value) == [0.5, 0.25]
+    assert kind_of(path) == ("log", "")
 
 
 def test_names_tell_what_they_stand_for():

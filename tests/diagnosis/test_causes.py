@@ -62,6 +62,8 @@ def test_a_part_is_scaled_where_its_factor_stands_out_and_its_direction_stayed()
     # A new direction is no scaling, however large the factor.
     assert scaled_parts([*healthy, PartChange("e", 3.0, 0.8, 10)]) == []
     assert scaled_parts(healthy[:2]) == []
+    # A single learned number, a gate or an offset, has no direction that could stay.
+    assert scaled_parts([*healthy, PartChange("gate", 0.3, 0.0, 1)]) == []
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))

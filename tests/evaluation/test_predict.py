@@ -199,6 +199,21 @@ class TestWhatDoesNotFit:
         with pytest.raises(ValueError, match="in its own way"):
             predict(model, people, options=DecodeOptions("argmax"))
         assert protocol_of(model).decoder == "the model's own"
+        model.rollout = lambda batch, forced=0: model.forward(batch)
+        assert protocol_of(model).decoder == "the model's own, free-running"
+
+    def test_the_protocol_says_which_support_a_category_agnostic_model_was_given(self, people):
+        model = Knowing()
+        assert protocol_of(model).support == ""
+        model.supported_by = lambda support, skeleton=None: model
+        assert protocol_of(model).support == "support as the adapter chooses it"
+        model.support = ()
+        assert (
+            "each instance is its own support (its true keypoints are an input" in protocol_of(model).text()
+        )
+        sample = people.sample(people.labelled[0])
+        model.support = (sample,)
+        assert f"support {sample.key}," in protocol_of(model).text()
 
     def test_nothing_to_predict_and_rules_nobody_knows(self, people):
         with pytest.raises(ValueError, match="nothing to predict"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -164,6 +165,8 @@ def _trace(sample: Sample, people: People, maps: Maps, names: tuple[str, ...]) -
     rows = []
     for step in people.grouping.steps:
         positions = apply(maps.to_image, step.points.astype(float) + 0.5)
+        pairs = zip(step.people, step.outcomes, strict=True)
+        joined = {person for person, outcome in pairs if outcome == "joined"}
         for m, (person, outcome) in enumerate(zip(step.people, step.outcomes, strict=True)):
             distances = step.distances[m]
             rows.append(
@@ -177,17 +180,27 @@ def _trace(sample: Sample, people: People, maps: Maps, names: tuple[str, ...]) -
                     "person": person,
                     "distances": distances,
                     "cost": float(step.costs[m, step.columns[m]]) if len(step.columns) else None,
-                    "why": why(outcome, person, distances),
+                    "why": why(outcome, person, distances, joined),
                 }
             )
     return rows
 
 
-def why(outcome: str, person: int | None, distances: Any) -> str:
-    """The reason for the outcome of a detection, one clause."""
+def why(outcome: str, person: int | None, distances: Any, joined: Collection[int | None]) -> str:
+    """The reason for the outcome of a detection, one clause.
+
+    Args:
+        outcome: of the assignment.
+        person: that the detection became part of; None where it was dropped.
+        distances: tag distance to every person of before, in order.
+        joined: people that a detection of this keypoint joined.
+    """
     nearest = ""
     if len(distances):
-        nearest = f"closest is person {int(distances.argmin())} at tag distance {distances.min():.2f}"
+        closest = int(distances.argmin())
+        nearest = f"closest is person {closest} at tag distance {distances.min():.2f}"
+        # Of several detections one alone can be a person's keypoint, however near the others' tags are.
+        nearest += ", whom another detection joined" if closest in joined else ""
     if outcome == "joined":
         return f"joined person {person}: tag distance {distances[person]:.2f}"
     if outcome == "dropped":

@@ -320,6 +320,18 @@ class TakesSupport(Protocol):
         ...
 
 
+@runtime_checkable
+class StatesSupport(Protocol):
+    """The model states which examples are the support of every query.
+
+    Attributes:
+        support: samples with ground truth; empty where every sample is its own support.
+    """
+
+    @property
+    def support(self) -> Sequence[Sample]: ...
+
+
 # Training.
 
 
@@ -566,6 +578,7 @@ CAPABILITIES: tuple[type, ...] = (
     RollsOut,
     NamesTokens,
     TakesSupport,
+    StatesSupport,
     HasObjective,
     LogsItself,
     Reinitialises,

@@ -80,8 +80,9 @@ def read_runs(path: Path, title: str = "") -> tuple[Curves, ...]:
         if not files:
             raise NotAvailable(
                 f"{path}: no log in this folder; expected scalars.json, *.log.json, *.log, "
-                "events.out.tfevents.*, *.wandb, metrics.csv, results.csv, *log*.csv, *.jsonl, or "
-                "a *log*.txt with figures by epoch, there or below (links out of it are not followed)"
+                "events.out.tfevents.*, *.wandb, metrics.csv, results.csv, *log*.csv, *.jsonl, log.json, "
+                "history.json, trainer_state.json, or a *log*.txt with figures by epoch, there or below "
+                "(links out of it are not followed)"
             )
         runs = read_logs(files, title or path.resolve().name)
         if not others:
@@ -187,7 +188,8 @@ def _format_of(source: Source, head: bytes) -> LogFormat | None:
 
 def _title_of(path: Path) -> str:
     """The run's folder for a log of a fixed name, else the file's own name."""
-    generic = {"scalars.json", "metrics.csv", "results.csv", "log.jsonl", "log.csv", "history.json"}
+    generic = {"scalars.json", "metrics.csv", "results.csv", "log.jsonl", "log.csv", "log.json",
+               "history.json", "trainer_state.json"}  # fmt: skip
     folder = path.resolve().parent
     if path.name not in generic and not path.name.startswith("events.out.tfevents"):
         return path.name.split(".")[0] or path.name
@@ -229,7 +231,7 @@ def _own_files(run: Path, folder: Path, pattern: str) -> list[Path]:
 # Of other trainers, and of mmengine's without the folders around it; the first kind that is there.
 _OTHERS = (
     "scalars.json", "metrics.csv", "results.csv", "*log*.csv", "*.jsonl", "events.out.tfevents.*", "*.wandb",
-    "log.txt", "*.log", "*log*.txt",
+    "trainer_state.json", "history.json", "*log.json", "log.txt", "*.log", "*log*.txt",
 )  # fmt: skip
 # What lies in a run's folder under these names need not be its log.
 _ANY_TEXT = (".txt", ".log")
@@ -249,7 +251,7 @@ def _logs_and_others(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     for pattern in _OTHERS:
         for below in _BELOW:
             # Each file once: wandb links its latest run beside the others.
-            unique = {p.resolve(): p for p in _own_files(folder, folder, below + pattern)}
+            unique = {p.resolve(): p for p in _own_files(folder, folder, below + pattern) if _may_log(p)}
             files = tuple(sorted(unique.values(), key=_by_number))
             if pattern.endswith(_ANY_TEXT):  # DETR's log.txt, console output that a script wrote
                 files = tuple(path for path in files if _counts_epochs(_head_of(path)))
@@ -258,6 +260,8 @@ def _logs_and_others(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
             if files and pattern.endswith(".csv"):
                 # Several runs' CSV files are several runs: the newest one is this folder's.
                 return files[-1:], tuple(path.resolve() for path in files[:-1])
+            if files and pattern.endswith(".json") and pattern != "scalars.json":
+                return files[-1:], ()  # one document holds the whole training, as of the last checkpoint
             if files:
                 return files, ()
     return (), ()
@@ -267,6 +271,14 @@ def _counts_epochs(head: bytes) -> bool:
     """Whether a text is JSON lines, or has lines that begin with an epoch and state figures."""
     lines = head.decode("utf-8", errors="replace").splitlines()
     return is_json_lines(head, "") or sum(begins_with_epoch(line) for line in lines[:2000]) > 1
+
+
+def _may_log(path: Path) -> bool:
+    """Whether a file may be a log; of one JSON document, whose name tells little, its begin decides."""
+    if path.suffix != ".json" or path.name == "scalars.json":
+        return True
+    head = _head_of(path)
+    return any(mark in head for mark in (b'"epoch"', b'"step"', b'"iter', b'loss"'))
 
 
 def _by_number(path: Path) -> list[tuple[int, str]]:

@@ -328,7 +328,9 @@ def _json(path: Path) -> tuple[Kind, str]:
             return "results", ""
         if b'"bbox"' in head and b'"score"' in head:
             return "unknown", "holds a detector's boxes and no keypoints; give it to `evaluate` as --boxes"
-        return "unknown", "is a list without keypoints; expected a COCO result file"
+        if _has_figures(path):
+            return "log", ""
+        return "unknown", "is a list without keypoints or figures; expected a COCO result file or a log"
     if begin != b"{":
         return "unknown", "is no JSON that begins with { or ["
     marks = [f'"{name}"'.encode() for name in ("images", "annotations", "categories")]

@@ -32,6 +32,8 @@ DEAD_SHARE, LEAST_UNITS = 0.1, 8
 # A part is scaled where its factor between two epochs is this far from that of the other parts, and farther
 # than what its direction changed: between epochs of healthy runs factors of .95 to 1.3 were measured.
 SCALED, BEYOND_CHANGE = 1.45, 2.5
+# Numbers from which on a part has a direction: one learned number is always a multiple of itself.
+LEAST_WEIGHTS = 8
 # AP by which an average must be worse than the weights that it follows.
 LAGS = 0.02
 # What a case remembers where its model is made of raw weights, and the average beside them is better.
@@ -472,7 +474,7 @@ def scaled_parts(parts: Sequence[PartChange]) -> list[tuple[PartChange, float]]:
 
     Parts that have nothing in common with the earlier ones, as of another run, tell no usual factor.
     """
-    known = [one for one in parts if one.scale > 0 and one.rest < UNRELATED]
+    known = [one for one in parts if one.scale > 0 and one.rest < UNRELATED and one.weights >= LEAST_WEIGHTS]
     if len(known) < 3:
         return []
     usual = float(np.median([math.log(one.scale) for one in known]))

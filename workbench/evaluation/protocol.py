@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import DecodeOptions, Groups, PoseModel, Skeleton, nearest
-from workbench.core.capabilities import CropsBoxes, MixesBatch, ShiftsHeatmaps, StatesGroupingRules
+from workbench.core.capabilities import (
+    CropsBoxes,
+    MixesBatch,
+    RollsOut,
+    ShiftsHeatmaps,
+    StatesGroupingRules,
+    StatesSupport,
+    TakesSupport,
+)
 from workbench.core.report import counted, plain
 from workbench.decoding import KEYPOINT_SCORES, decoders_for
 from workbench.skeletons import spelling
@@ -45,6 +53,7 @@ class Protocol:
         scales: at which a bottom-up model looks at an image, and which of its maps count; "" for crops.
         grouping: by which rules detections become people; "" where boxes say who is who.
         assumed: what nothing says of the model's outputs and was taken for granted; "" where nothing was.
+        support: of a category-agnostic model, which examples it was given; "" for others.
         batch: how many crops went through the network together, and why that counts; "" where it does not.
         max_dets: detections that count per image and category.
         data: name of the set.
@@ -75,6 +84,7 @@ class Protocol:
     scales: str = ""
     grouping: str = ""
     assumed: str = ""
+    support: str = ""
     batch: str = ""
     max_dets: int = 20
     data: str = ""
@@ -111,6 +121,7 @@ class Protocol:
             self.input,
             self.scales,
             self.grouping,
+            self.support,
             self.batch,
             self.assumed,
             "no NMS" if math.isnan(self.nms) else f"OKS NMS {self.nms:g}",
@@ -275,21 +286,43 @@ def protocol_of(
         return _of_people(model, flip, checkpoint, sha256, load)
     codec = model.codec
     simcc = codec is not None and codec.kind == "simcc"
+    # Keypoints of a sequence model are always those that it reads its own answers for.
+    own = "the model's own" + (", free-running" if isinstance(model, RollsOut) else "")
     return Protocol(
         boxes=boxes,
         padding=float(model.padding) if isinstance(model, CropsBoxes) else math.nan,
         flip=flip,
         flip_shift=flip and isinstance(model, ShiftsHeatmaps) and bool(model.shift_heatmap),
-        decoder=options.decoder or (codec.decoder if codec is not None else "the model's own"),
+        decoder=options.decoder or (codec.decoder if codec is not None else own),
         keypoint_score=(options.score or "min") if simcc else "",
         score_rule=SCORE_RULES[score_rule],
         nms=nms_threshold(nms, annotated=boxes == "annotation"),
         assumed=codec.assumed if codec is not None else "",
+        support=support_rule(model),
         batch=batch_rule(model, batch_size),
         checkpoint=checkpoint,
         sha256=sha256,
         loaded_fraction=math.nan if load is None else load.loaded_fraction,
         complete=None if load is None else load.complete,
+    )
+
+
+def support_rule(model: PoseModel) -> str:
+    """Which examples show a category-agnostic model what to look for; "" for other models.
+
+    Args:
+        model: that may take a support.
+    """
+    if not isinstance(model, TakesSupport):
+        return ""
+    if not isinstance(model, StatesSupport):
+        return "support as the adapter chooses it"
+    shown = [sample.key or "an example without a key" for sample in model.support]
+    # Not the accuracy with another example: the answer is among the inputs.
+    return (
+        f"support {' + '.join(shown)}"
+        if shown
+        else ("each instance is its own support (its true keypoints are an input: an upper bound)")
     )
 
 

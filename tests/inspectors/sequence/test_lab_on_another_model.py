@@ -130,7 +130,14 @@ def test_a_loss_is_compared_with_its_tokens_and_not_with_keypoints_that_are_draw
             return {"loss_coordinates": float(off)}
 
     report = coordinates.compute(run(DrawnOff(start=(0.3, 0.5)), [line()]), coordinates.Params())
-    assert [claim.what for claim in report.claims if not claim.agrees] == ["answers in the picture"]
+    assert [claim.what for claim in report.claims if not claim.agrees] == [coordinates.DRAWN_OFF]
+
+
+def test_a_model_that_logs_nothing_is_not_said_to_use_the_same_coordinates_in_loss_and_metric():
+    report = coordinates.compute(run(Counting(start=(0.4, 0.5)), [line()]), coordinates.Params())
+    assert report.agree
+    assert "not compared: loss and metric" in report.summary()
+    assert dataclasses.replace(report, claims=()).summary().startswith("Coordinates not compared")
 
 
 def test_a_model_that_repeats_the_token_before_has_learned_nothing_and_has_no_exposure_bias():

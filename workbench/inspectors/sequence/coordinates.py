@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 # Pixels that rounding can move a point; and the unit of such comparisons.
 NOTHING_OFF = 0.1
-OFF = "px off"
+OFF = "px"
+TARGETS_OFF = "distance of the loss targets from the annotations"
+DRAWN_OFF = "distance of the drawn keypoints from the output tokens"
 LOGGED_LOSS = "logged coordinate loss"
 
 
@@ -68,9 +70,15 @@ class Claim:
 
 @dataclass(frozen=True, eq=False)
 class Coordinates(Report):
-    """All comparisons of one rollout."""
+    """All comparisons of one rollout.
+
+    Attributes:
+        claims: the comparisons.
+        logs: the model tells its loss or metric, so that these could be compared.
+    """
 
     claims: tuple[Claim, ...]
+    logs: bool = True
 
     @property
     def agree(self) -> bool:
@@ -80,12 +88,25 @@ class Coordinates(Report):
     def summary(self) -> str:
         wrong = [claim for claim in self.claims if not claim.agrees]
         if not wrong:
-            return "Loss, metric and drawing use the same coordinates: " + ", ".join(
-                c.what for c in self.claims
-            )
+            return self._agreement()
         first = wrong[0]
         rest = f"; {len(wrong) - 1} more disagree" if len(wrong) > 1 else ""
         return f"{first.text()}{rest}"
+
+    def _agreement(self) -> str:
+        """What was compared and agrees, and what could not be compared."""
+        compared = ", ".join(c.what for c in self.claims)
+        if self.logs:
+            return f"Loss, metric and drawing use the same coordinates; compared: {compared}"
+        if not compared:
+            return (
+                "Coordinates not compared: the batch has no targets (extra['given']), the outputs have no "
+                "tokens['coordinates'], and the model logs no loss or metric (capability LogsItself)"
+            )
+        return (
+            f"No coordinates disagree; compared: {compared}; not compared: loss and metric, because "
+            "the model logs none (capability LogsItself)"
+        )
 
     def plot(self) -> Figure:
         # Units differ by row: both numbers are drawn as shares of the larger one, so equal lengths agree.
@@ -119,19 +140,20 @@ def compute(run: Run, params: Params) -> Coordinates:
         given = rollout.image_points(run.batch, run.batch.extra["given"].cpu().numpy().astype(float))
         off = _most(given - np.where(np.isnan(truth), np.nan, run.truth[..., :2]))
         claims.append(
-            Claim("true tokens in the picture", OFF, 0.0, off, off < NOTHING_OFF,
+            Claim(TARGETS_OFF, OFF, 0.0, off, off < NOTHING_OFF,
                   "the targets of the loss do not lie on the annotations; check the transform of the targets")
         )  # fmt: skip
     if "coordinates" in outputs.tokens:
         drawn = rollout.image_points(run.batch, outputs.tokens["coordinates"].numpy().astype(float))
         off = _most(points - drawn)
         claims.append(
-            Claim("answers in the picture", OFF, 0.0, off, off < NOTHING_OFF,
+            Claim(DRAWN_OFF, OFF, 0.0, off, off < NOTHING_OFF,
                   "the drawn keypoints are not those of the loss; check the transform back to the image")
         )  # fmt: skip
     if isinstance(run.model, LogsItself):
-        claims += _logged(run, run.model, outputs, points, truth)
-    return Coordinates(tuple(claims))
+        logged = _logged(run, run.model, outputs, points, truth)
+        return Coordinates((*claims, *logged), bool(logged))
+    return Coordinates(tuple(claims), logs=False)
 
 
 def _logged(
