@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.data.image_headers import bytes_per_pixel, jpeg2000_size
+from workbench.data.image_headers import bytes_per_pixel, jpeg2000_size, plain_png_size, png_chunks
 from workbench.data.images import (
     exif_orientation,
     frame_count,
@@ -87,6 +87,41 @@ def test_a_png_of_millions_of_parts_or_of_packed_texts_is_refused_at_once(tmp_pa
         refused(tmp_path / name, rf"{name}: expected an image, but it has more than 64 compressed texts")
     (tmp_path / "some.png").write_bytes(data[:start] + 64 * text + data[start:])
     assert (read_image(tmp_path / "some.png") == picture).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "1", "I;16"])
+def test_the_size_of_a_plain_png_is_read_as_pillow_reads_it(tmp_path, mode):
+    Image.new(mode, (30, 20)).save(tmp_path / "a.png")
+    chunks = png_chunks(tmp_path / "a.png")
+    assert plain_png_size(tmp_path / "a.png", chunks) == image_size(tmp_path / "a.png") == (20, 30)
+
+
+@pytest.mark.parametrize(
+    ("fields", "more"),
+    [
+        ((30, 20, 8, 2, 0, 0, 0), chunk(b"IHDR", struct.pack(">2I5B", 60, 20, 8, 2, 0, 0, 0))),
+        ((30, 20, 8, 2, 0, 0, 0), chunk(b"tEXt", b"a\0b")),
+        ((30, 20, 8, 3, 0, 0, 0), b""),  # without its palette
+        ((30, 20, 4, 2, 0, 0, 0), b""),
+        ((30, 20, 8, 2, 1, 0, 0), b""),
+        ((30, 20, 8, 2, 0, 1, 0), b""),
+        ((30, 20, 8, 2, 0, 0, 2), b""),
+        ((0, 20, 8, 2, 0, 0, 0), b""),
+        ((10_000, 10_000, 8, 2, 0, 0, 0), b""),  # Pillow's own limits judge it
+    ],
+)
+def test_the_size_of_any_other_png_is_left_to_pillow(tmp_path, fields, more):
+    head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", *fields))
+    content = head + more + chunk(b"IDAT", zlib.compress(bytes(1830))) + chunk(b"IEND")
+    (tmp_path / "a.png").write_bytes(content)
+    assert plain_png_size(tmp_path / "a.png", png_chunks(tmp_path / "a.png")) is None
+
+
+def test_the_size_of_a_png_with_a_wrong_checksum_is_left_to_pillow(tmp_path, picture):
+    data = bytearray(write_image(tmp_path / "a.png", picture).read_bytes())
+    data[29] ^= 1
+    (tmp_path / "a.png").write_bytes(data)
+    refused(tmp_path / "a.png", r"a\.png: expected an image, ")
 
 
 def test_a_jpeg_of_which_the_header_never_ends_is_refused_at_once(tmp_path, picture):

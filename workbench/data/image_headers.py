@@ -7,7 +7,8 @@ import io
 import math
 import mmap
 import struct
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 # What OpenCV reads and Pillow knows. Pillow knows more and looks at contents, not at names: for EPS it starts
 # Ghostscript. AVIF is not read: its pixels may be of any size, whatever its header says.
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "SUN", "TIFF", "WEBP")
+
+# How a file begins -> the only one of these formats that it can be.
+_COMMON = {b"\xff\xd8": ("JPEG",), b"\x89PNG\r\n\x1a\n": ("PNG",)}
+
+# Bits per channel that a PNG of each colour type may have; type 3 needs a palette.
+_PNG_BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 4: (8, 16), 6: (8, 16)}
+
+# From here on Pillow warns of a decompression bomb.
+_PILLOW_WARNS = 1024 * 1024 * 1024 // 4 // 3
 
 # So many frames are counted in a file: a small file can hold millions of empty ones. Blocks of a GIF have 255
 # bytes; those of so many have a gigabyte.
@@ -79,8 +89,12 @@ def opened_header(path: Path) -> Iterator[Image.Image]:
     """
     from PIL import Image
 
-    with _Header(path) as file, Image.open(file, formats=FORMATS) as picture:
-        yield picture
+    with _Header(path) as file:
+        start = file.peek(8)[:8]
+        # Pillow imports all of its sixty plugins for a name that its common ones do not know.
+        formats = next((names for magic, names in _COMMON.items() if start.startswith(magic)), FORMATS)
+        with Image.open(file, formats=formats) as picture:
+            yield picture
 
 
 def bytes_per_pixel(path: Path) -> int:
@@ -152,6 +166,32 @@ def png_chunks(path: Path) -> dict[bytes, tuple[int, int]]:
                 )
             stream.seek(length + 4, 1)
     return found
+
+
+def plain_png_size(path: Path, chunks: Mapping[bytes, tuple[int, int]]) -> tuple[int, int] | None:
+    """(height, width) of a PNG with a valid header and nothing but pixels; None of all that Pillow must read.
+
+    Args:
+        path: of the file.
+        chunks: its `png_chunks`.
+    """
+    if set(chunks) != {b"IHDR", b"IDAT"}:
+        return None
+    with path.open("rb") as stream:
+        start = stream.read(33)
+    # A second header would be behind the first, and the last one counts for Pillow.
+    if start[8:16] != b"\0\0\0\x0dIHDR" or chunks[b"IHDR"][0] != 16:
+        return None
+    wide, high, bits, kind, packed, filtered, laced, check = struct.unpack(">2I5BI", start[16:])
+    if (
+        zlib.crc32(start[12:29]) != check
+        or bits not in _PNG_BITS.get(kind, ())
+        or (packed, filtered) != (0, 0)
+        or laced > 1
+        or not 0 < wide * high <= _PILLOW_WARNS
+    ):
+        return None
+    return high, wide
 
 
 def png_exif(path: Path) -> bytes | None:

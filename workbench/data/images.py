@@ -25,6 +25,7 @@ from workbench.data.image_headers import (
     is_animated_webp,
     jpeg2000_size,
     opened_header,
+    plain_png_size,
     png_chunks,
     png_exif,
     tiff_pages,
@@ -358,12 +359,13 @@ def image_size(path: Path | str) -> tuple[int, int]:
         FileNotFoundError: there is no such file.
         ValueError: it is no image.
     """
-    from PIL import Image, UnidentifiedImageError
-
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image file")
-    png_chunks(path)
+    if size := plain_png_size(path, png_chunks(path)):
+        return size
+    from PIL import Image, UnidentifiedImageError
+
     of_tiff = tiff_size(path)
     try:
         with opened_header(path) as picture:
@@ -390,8 +392,6 @@ def frame_count(path: Path) -> int:
     Raises:
         OSError: the file cannot be read.
     """
-    from PIL import Image
-
     with path.open("rb") as stream:
         start = stream.read(21)
     if start[:4] == b"GIF8":
@@ -400,6 +400,8 @@ def frame_count(path: Path) -> int:
         return tiff_pages(path)
     if not (is_animated_webp(start) or b"acTL" in png_chunks(path)):
         return 1
+    from PIL import Image
+
     try:
         with opened_header(path) as picture:
             return min(getattr(picture, "n_frames", 1), MOST_FRAMES)
@@ -429,7 +431,10 @@ def turned_by_exif(path: Path | str) -> tuple[tuple[int, int], tuple[int, int]] 
         FileNotFoundError: there is no such file.
         ValueError: it is no image.
     """
-    stored, orientation = image_size(path), exif_orientation(path)
+    tag = _orientation_tag(path)
+    if tag == 1:  # of most files: their headers are read once, and those of plain PNG without Pillow
+        return None
+    stored, orientation = image_size(path), _turn(tag)
     if orientation == 1:
         return None
     height, width = stored
@@ -438,8 +443,11 @@ def turned_by_exif(path: Path | str) -> tuple[tuple[int, int], tuple[int, int]] 
 
 def exif_orientation(path: Path | str) -> int:
     """EXIF's number of how a picture is turned, 2 to 8; 1 where it is upright or does not say."""
-    orientation = _orientation_tag(path)
-    return orientation if orientation in range(2, 9) else 1
+    return _turn(_orientation_tag(path))
+
+
+def _turn(tag: Any) -> int:
+    return tag if tag in range(2, 9) else 1
 
 
 def _orientation_tag(path: Path | str) -> Any:
