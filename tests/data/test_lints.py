@@ -206,6 +206,17 @@ def test_each_fault_is_said_and_no_other(found, fault):
         assert len(said) == 1, said
 
 
+def test_a_crowd_is_paired_by_a_tree_of_its_centres_and_gives_the_same(monkeypatch):
+    from workbench.data import lints as module
+
+    centres = np.random.default_rng(0).integers(0, 40, (120, 2)).astype(float)  # many just so far apart
+    found = [set(map(tuple, np.column_stack(module._near_pairs(centres, 5.0)).tolist()))]
+    monkeypatch.setattr(module, "_CROWD", 0)
+    found.append(set(map(tuple, np.column_stack(module._near_pairs(centres, 5.0)).tolist())))
+    assert found[0] == found[1]
+    assert len(found[0]) > 100
+
+
 def test_sets_that_come_along_and_real_ones_get_none(shared):
     for name in ("scenes-val", "scenes-people-val", "astronaut"):
         pose_set = builtin(name)
