@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gc
 import importlib
 import inspect
 import os
@@ -107,6 +108,9 @@ def entry() -> None:
     from workbench.core.processes import import_nothing_from_the_current_folder
 
     import_nothing_from_the_current_folder()
+    # Imports make hundreds of thousands of objects, and none of them is garbage: Python would look at them
+    # all again after each 700 new ones.
+    gc.set_threshold(10_000)
     signals.listen()
     try:
         code = main()

@@ -8,11 +8,15 @@ Unknown numbers are nan, never a sentinel such as -1.
 
 from __future__ import annotations
 
-from workbench.core.capabilities import Answers, Conditioned, Groups
-from workbench.core.errors import NotAvailable, PartMissing, ReadingNote, nearest, reason
-from workbench.core.model import FLIP_BY_DEFAULT, DecodeOptions, Outputs, Passed, PoseModel, Prediction
-from workbench.core.run import Run
-from workbench.core.sample import NAN, Batch, Codec, Sample, Skeleton, checked_area
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.core.capabilities import Answers, Conditioned, Groups
+    from workbench.core.errors import NotAvailable, PartMissing, ReadingNote, nearest, reason
+    from workbench.core.model import FLIP_BY_DEFAULT, DecodeOptions, Outputs, Passed, PoseModel, Prediction
+    from workbench.core.run import Run
+    from workbench.core.sample import NAN, Batch, Codec, Sample, Skeleton, checked_area
 
 __all__ = [
     "FLIP_BY_DEFAULT",
@@ -37,3 +41,34 @@ __all__ = [
     "nearest",
     "reason",
 ]
+
+# Imported when they are asked for: help and errors need none of them, and no numpy.
+_LATER = {
+    "Answers": "capabilities",
+    "Conditioned": "capabilities",
+    "Groups": "capabilities",
+    "NotAvailable": "errors",
+    "PartMissing": "errors",
+    "ReadingNote": "errors",
+    "nearest": "errors",
+    "reason": "errors",
+    "FLIP_BY_DEFAULT": "model",
+    "DecodeOptions": "model",
+    "Outputs": "model",
+    "Passed": "model",
+    "PoseModel": "model",
+    "Prediction": "model",
+    "Run": "run",
+    "NAN": "sample",
+    "Batch": "sample",
+    "Codec": "sample",
+    "Sample": "sample",
+    "Skeleton": "sample",
+    "checked_area": "sample",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
