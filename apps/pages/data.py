@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from apps.pages.sections import (
 from apps.pages.subject import reason
 from apps.server.gradio_private import uploaded
 from workbench.cli import MISTAKES
+from workbench.core import NotAvailable
 from workbench.core.job import LruCache, version_of
 from workbench.core.report import counted
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from apps.pages.report_section import Answer
     from apps.server.context import Context
+    from workbench.core import Skeleton
     from workbench.core.job import Job
     from workbench.data.pose_set import Instance, PoseSet
     from workbench.data.set_lint import LintReport
@@ -48,32 +51,6 @@ EXAMPLE = "example"
 LISTED = 300
 # Views of one drawing: draws times instances.
 MOST_VIEWS = 64
-
-# The training pipeline of mmpose's RTMPose-m (rtmpose-m_8xb256-420e_coco-256x192), first stage.
-RECIPE = """
-dataset_type = "{kind}"
-train_pipeline = [
-    dict(type="LoadImage"),
-    dict(type="GetBBoxCenterScale"),
-    dict(type="RandomFlip", direction="horizontal"),
-    dict(type="RandomHalfBody"),
-    dict(type="RandomBBoxTransform", scale_factor=[0.6, 1.4], rotate_factor=80),
-    dict(type="TopdownAffine", input_size=(192, 256)),
-    dict(type="YOLOXHSVRandomAug"),
-    dict(type="Albumentation", transforms=[
-        dict(type="Blur", p=0.1),
-        dict(type="MedianBlur", p=0.1),
-        dict(type="CoarseDropout", max_holes=1, max_height=0.4, max_width=0.4, min_holes=1,
-             min_height=0.2, min_width=0.2, p=1.0),
-    ]),
-    dict(type="PackPoseInputs"),
-]
-train_dataloader = dict(dataset=dict(type=dataset_type, pipeline=train_pipeline))
-"""
-
-
-KINDS = {"coco-17": "CocoDataset", "ap10k-17": "AP10KDataset"}
-"""Skeleton -> mmpose's data set whose keypoints these are; it says what a flip exchanges."""
 
 
 class DataPage(QuestionPage):
@@ -114,9 +91,9 @@ class DataPage(QuestionPage):
         data, config, run = words
         ids = self.context.registry.sets.ids()
         wanted = data or ids[0]
-        offered = [("the recipe of RTMPose-m (mmpose)", EXAMPLE)]
+        offered = [("example: mmpose's recipe of RTMPose-m", EXAMPLE)]
         offered += [(f"run {one.title}", one.id) for one in self.context.registry.runs()]
-        chosen = config or run or EXAMPLE
+        chosen = config or run or self._views.own_config(wanted) or EXAMPLE
         if chosen not in [value for _, value in offered]:
             offered.append((chosen, chosen))
         return [
@@ -216,7 +193,7 @@ class Lint(QuestionSection[OneSet]):
     def add_below(self) -> list[Component]:
         findings = html_block("wb-data-findings")
         add_heading("wb-data-instances-head", "Annotations behind a finding", "Click one to see it")
-        with gr.Row(equal_height=False):
+        with gr.Row(equal_height=False, elem_id="wb-data-behind"):
             with gr.Column(scale=1, min_width=320):
                 self.finding = gr.Dropdown([], label="finding", elem_id="wb-data-finding", visible=False)
                 self.instances = gr.Dataframe(
@@ -239,7 +216,7 @@ class Lint(QuestionSection[OneSet]):
             return ["", *nothing, "", hidden]
         report = _lint_of(result)
         located = [(n, one) for n, one in enumerate(report.found) if one.instances or one.images]
-        choices = [(f"{one.finding.cause}: {len(one.instances) or len(one.images)}", n) for n, one in located]
+        choices = [(f"{one.finding.cause}: {one.size}", n) for n, one in located]
         if not located:
             why = sentence_html("No finding names single annotations.", "why")
             return [findings_html(report), *nothing, why, hidden]
@@ -267,14 +244,17 @@ class Lint(QuestionSection[OneSet]):
         return f"checks of {'the upload' if asked.upload else self._sets.id(asked.data)}"
 
     def work(self, asked: OneSet, job: Job) -> LintReport:
-        from workbench.data.set_lint import lint
+        from workbench.data.set_lint import WITH_MODEL, lint
 
         def progress(done: int, total: int) -> None:
             job.advance(done, total)
             job.step = f"check {done + 1} of {total}"
 
         pose_set = self._sets.get(asked.data, asked.upload)
-        return lint(pose_set, images=not asked.upload, progress=progress)
+        how = (
+            f"{WITH_MODEL}: the page Diagnose compares the order with a run's, choose run and data set there"
+        )
+        return lint(pose_set, images=not asked.upload, with_model=how, progress=progress)
 
     def code(self, asked: OneSet) -> str:
         imports, opening = "from workbench.data import read_coco", 'read_coco("your annotations.json")'
@@ -408,39 +388,66 @@ class Views(QuestionSection[Draws]):
         return Draws(data or None, config or EXAMPLE, uploaded(file) if file else None, *numbers)
 
     def key(self, asked: Draws) -> str:
-        if asked.file is not None:
-            version = str(version_of(asked.file))
-        else:
-            version = "" if asked.config == EXAMPLE else str(self.context.registry.last_version(asked.config))
+        file = asked.file or (None if asked.config == EXAMPLE else self._file(asked.config))
+        version = "" if file is None else str(version_of(file))
         numbers = (asked.count, asked.draws, asked.seed)
         return job_key("views", self._sets.version(asked.data, None), asked.config, version, *numbers)
 
     def job_title(self, asked: Draws) -> str:
-        return f"draws of {asked.file.name if asked.file else asked.config}"
+        from workbench.recipes.demo import EXAMPLE_TITLE
+
+        config = EXAMPLE_TITLE if asked.config == EXAMPLE else asked.config
+        return f"draws of {asked.file.name if asked.file else config}"
 
     def work(self, asked: Draws, job: Job) -> AugmentationReport:
         from workbench.training.augmentation_view import training_views
 
         pose_set = self._sets.get(asked.data, None)
-        values, title = self._values(asked, pose_set.skeleton.name)
+        values, title = self._values(asked, pose_set.skeleton)
         samples = pose_set.samples(list(pose_set.labelled)[: asked.count])
         return training_views(
             values, samples, pose_set.skeleton, draws=asked.draws, seed=asked.seed, title=title,
             progress=job.advance,
         )  # fmt: skip
 
-    def _values(self, asked: Draws, skeleton: str) -> tuple[Any, str]:
+    def own_config(self, data: str) -> str:
+        """Id of the first run whose config trains on a set's keypoints; "" where none is known to."""
+        from workbench.training.augmentation_view import trains_on
+
+        registry = self.context.registry
+        with contextlib.suppress(*MISTAKES):  # the set itself says what is wrong with it
+            skeleton = registry.sets.skeleton(data)
+            for run in registry.runs():
+                with contextlib.suppress(*MISTAKES):
+                    if trains_on(self._of_run(run.id), skeleton):
+                        return run.id
+        return ""
+
+    def _of_run(self, run: str) -> Mapping[str, Any]:
+        """The config of a run; read, not run."""
+        from workbench.models.fresh import config_in
+
+        return config_in(self._file(run), self.context.settings.root)
+
+    def _file(self, run: str) -> Path:
+        file = self.context.registry.config_file(run)
+        if file is None:
+            raise NotAvailable(
+                f"run {run}: no config lies in its folder or above it, and its last checkpoint holds none; "
+                "upload the config below, or choose the example"
+            )
+        return file
+
+    def _values(self, asked: Draws, skeleton: Skeleton) -> tuple[Any, str]:
         """Values and title of the uploaded or chosen config; it is read and not run."""
-        from workbench.recipes.reading import of_checkpoint, read_text
+        from workbench.recipes.demo import EXAMPLE_TITLE, example_recipe
+        from workbench.recipes.reading import read_text
 
         if asked.file is not None:
             return read_text(config_text(asked.file), asked.file.name).values, asked.file.name
         if asked.config == EXAMPLE:
-            text = RECIPE.replace("{kind}", KINDS.get(skeleton, KINDS["coco-17"]))
-            return read_text(text, "RTMPose-m's recipe").values, "RTMPose-m's recipe"
-        registry = self.context.registry
-        found = of_checkpoint(registry.checkpoint(self.context.registry.last_checkpoint(asked.config)))
-        return found.values, registry.run(asked.config).title
+            return example_recipe(skeleton), f"{EXAMPLE_TITLE}, not your own training"
+        return self._of_run(asked.config), self.context.registry.run(asked.config).title
 
     def inputs(self, asked: Draws) -> Sequence[tuple[str, Path]]:
         file, found = self._sets.file(asked.data, None), []
@@ -449,7 +456,7 @@ class Views(QuestionSection[Draws]):
         if asked.file is not None:
             found.append(("config", asked.file))
         elif asked.config != EXAMPLE:
-            found.append(("checkpoint", self.context.registry.last_checkpoint(asked.config)))
+            found.append(("config", self._file(asked.config)))
         return found
 
 
@@ -476,10 +483,8 @@ def findings_html(report: LintReport) -> str:
         return sentence_html("Nothing is wrong with what was checked.") + below
     rows = ""
     for one in report.found:
-        finding, count = one.finding, len(one.instances)
-        behind = (
-            counted(count, "annotation") if count else counted(len(one.images), "image") if one.images else ""
-        )
+        finding, what = one.finding, "annotation" if one.instances else "image"
+        behind = counted(one.size, what) if one.size else "the whole set"
         rows += (
             f'<tr class="data-{finding.severity}"><td><b>{finding.severity}</b></td>'
             f"<td>{html.escape(finding.cause)}</td><td>{html.escape(finding.evidence)}"

@@ -92,6 +92,8 @@ def test_a_healthy_set_says_what_holds(api):
     assert "found nothing wrong" in line
     assert figure["visible"] is False  # no empty axes
     assert "What holds" in findings
+    assert "--" not in findings  # what a user of the page can do, not an option of the command line
+    assert "page Diagnose" in findings
     assert rows["visible"] is False  # no empty table
     assert "No finding names single annotations" in message
 
@@ -136,6 +138,24 @@ def test_the_training_pipeline_of_a_recipe_and_of_a_run_is_drawn(api):
     line, *_ = viewed(api, "scenes-val", None, "rtmpose-demo", None, 1, 2, 0)
     assert "rtmpose-demo" in line
     assert "left out: 1 step" in line
+
+
+def test_training_opens_with_the_own_config_or_says_whose_recipe_is_drawn(api):
+    """The first run whose config has the set's keypoints; else an example that is called one."""
+    for data, chosen in (("scenes-val", "rtmpose-demo"), ("people.json", "example")):
+        offered = api.predict(json.dumps([data, None, None]), api_name="/data_chosen")[1]
+        assert offered["value"] == chosen
+    assert "not your own training" in viewed(api, "people.json", None, "example", None, 1, 2, 0)[0]
+
+
+def test_a_published_recipe_is_drawn_for_keypoints_of_ones_own():
+    from workbench.core import Skeleton
+    from workbench.recipes.demo import example_recipe
+    from workbench.training.augmentation_view import trains_on
+
+    own = Skeleton("pony", ("snout", "left hoof", "right hoof"))
+    assert trains_on(example_recipe(own), own)
+    assert example_recipe(own)["train_dataloader"]["dataset"]["metainfo"]["flip_indices"] == [0, 2, 1]
 
 
 @pytest.mark.long

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -460,3 +462,10 @@ def test_loose_boxes_are_left_alone(linted):
             entry["bbox"] = [x - 0.2 * w, y - 0.2 * h, 1.4 * w, 1.4 * h]
 
     assert not any("as large" in one.finding.evidence for one in linted(change, images=False).found)
+
+
+def test_the_bar_of_missing_images_counts_those_that_were_left_out():
+    absent = tuple(Path(f"{n}.png") for n in range(290))
+    report = lint(dataclasses.replace(builtin("astronaut"), left_out=absent), images=True)
+    assert only(report, "missing images").size == 290
+    assert max(report.plot().data[0].x) == 290

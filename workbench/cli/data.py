@@ -119,6 +119,7 @@ def lint(
         raise ValueError("data lint: expected a COCO-format json or a built-in set; or --demo")
     check_limit(limit)
     check_file(out, *REPORT_ENDINGS)
+    from workbench.data.set_lint import WITH_MODEL
     from workbench.data.set_lint import lint as lint_set
 
     how = pictures.reading, options.skeleton
@@ -132,7 +133,8 @@ def lint(
         "beside": by_model.findings, "checked": () if by_model.not_checked else BY_MODEL,
         "not_checked": by_model.not_checked,
     }  # fmt: skip
-    report = lint_set(pose_set, images=not no_images, **beside)
+    how_to = f"{WITH_MODEL}: name a checkpoint with --model"
+    report = lint_set(pose_set, images=not no_images, with_model=how_to, **beside)
     facts: dict[str, Any] = {"source": pose_set.source, **report.to_json()}
     return written(Answer(facts, report.text()), out, report)
 

@@ -30,16 +30,23 @@ class Located:
         finding: what is wrong.
         instances: ids of the annotations; () where it is about the set as a whole or about images.
         images: ids of the images; of the annotations' images where there are annotations.
+        gone: number of images that are no longer in the set, so that no id names them.
     """
 
     finding: Finding
     instances: tuple[int | str, ...] = ()
     images: tuple[int | str, ...] = ()
+    gone: int = 0
+
+    @property
+    def size(self) -> int:
+        """Number of annotations, or else of images, behind the finding; 0 where it is about the whole set."""
+        return len(self.instances) or len(self.images) or self.gone
 
     def in_own_ids(self, pose_set: PoseSet) -> Located:
         """The same with the ids of the annotation file."""
         instances, images = map(pose_set.instance_name, self.instances), map(pose_set.image_name, self.images)
-        return Located(self.finding, tuple(instances), tuple(images))
+        return Located(self.finding, tuple(instances), tuple(images), self.gone)
 
 
 # Square pixels. COCO labels keypoints from 32 x 32 pixels on; a pose within 2 x 2 cannot be labelled.

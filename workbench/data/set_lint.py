@@ -64,7 +64,7 @@ _OF_ANNOTATIONS = (
     *_OF_POSES, "annotated boxes", "annotated areas", "counts", "crowd regions with keypoints",
     "annotation ids",
 )  # fmt: skip
-WITH_MODEL = "a model is needed: `workbench data lint` with --model CHECKPOINT"
+WITH_MODEL = "it takes a model's predictions"
 
 # So far (pixels) outside of a picture, in such a share of the instances, keypoints lie by a hand's error.
 _HAND, _HANDS = 5.0, 0.1
@@ -86,7 +86,7 @@ class LintReport(Report):
         name: of the set.
         skeleton: its name.
         instances: annotations with keypoints.
-        images: that the file names.
+        images: that the set has; those that were left out as missing are not counted.
         found: findings with the annotations and images behind them, the most important first.
         not_checked: check -> why it was left out.
         image_names: file name of every image behind a finding.
@@ -141,11 +141,12 @@ class LintReport(Report):
         counts = {cause: 0 for cause in CHECKS if cause not in self.not_checked}
         for one in self.found:
             cause = one.finding.cause
-            counts[cause] = counts.get(cause, 0) + max(len(one.instances) or len(one.images), 1)
+            counts[cause] = counts.get(cause, 0) + max(one.size, 1)
         values = np.array(list(counts.values()), float)
         colours = [FINDING_COLOUR if n else QUIET_COLOUR for n in values]
         notes = [CHECKS.get(cause, "") for cause in counts]
-        column = Bars("annotations or images behind the findings", values, colours, notes=notes)
+        axis = "annotations or images behind the findings; 1 for the set as a whole"
+        column = Bars(axis, values, colours, notes=notes)
         figure = bars_figure(self.summary(), list(counts), [column])
         return figure.update_xaxes(dtick=1) if values.max(initial=0) <= 8 else figure
 
@@ -176,6 +177,7 @@ def lint(
     beside: Sequence[Located] = (),
     checked: Sequence[str] = (),
     not_checked: Mapping[str, str] | None = None,
+    with_model: str = WITH_MODEL,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> LintReport:
     """Every check of a data set.
@@ -186,6 +188,7 @@ def lint(
         beside: findings made elsewhere, with a model's predictions.
         checked: causes that were examined there.
         not_checked: causes that could not be examined there, with the reason.
+        with_model: why what takes predictions is left out, and what its reader can do.
         progress: called with (checks done, checks in all) before each; what it raises ends the lint.
 
     Raises:
@@ -193,11 +196,11 @@ def lint(
     """
     skipped: dict[str, str] = {}
     if "keypoint order" not in checked:
-        skipped["keypoint order"] = (not_checked or {}).get("keypoint order", WITH_MODEL)
+        skipped["keypoint order"] = (not_checked or {}).get("keypoint order", with_model)
     pairs = sum(k < partner for k, partner in enumerate(_partners(pose_set)))
     if "left/right swaps" not in checked and (pairs < 2 or len(usual(pose_set)) < _LEAST):
         what = f"{_LEAST} labelled instances" if pairs >= 2 else "two pairs of left and right keypoints"
-        few = f"the set has fewer than {what}, and {WITH_MODEL}"
+        few = f"the set has fewer than {what}; with more it is checked alone, with fewer {with_model}"
         skipped["left/right swaps"] = (not_checked or {}).get("left/right swaps", few)
     if not pairs and not _stated_mirror(pose_set, pose_set.skeleton):
         skipped["mirror pairs"] = "neither the names of the keypoints nor the file tell any"
@@ -522,7 +525,8 @@ def _swaps(pose_set: PoseSet) -> list[Located]:
 
 def _missing(pose_set: PoseSet, absent: Mapping[int, Path]) -> list[Located]:
     if pose_set.left_out:
-        return [Located(Finding("missing images", pose_set.left_out_text(), severity="warning"))]
+        text = pose_set.left_out_text()
+        return [Located(Finding("missing images", text, severity="warning"), gone=len(pose_set.left_out))]
     if not absent:
         return []
     behind = tuple(a.annotation_id for a in pose_set.instances if a.image_id in absent)

@@ -1,4 +1,15 @@
-"""A built-in config with usual mistakes, Sapiens 1B reproduced from memory, and statements about it."""
+"""A built-in config with usual mistakes, statements about it, and a published training pipeline to look at.
+
+The config is Sapiens 1B reproduced from memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.core import Skeleton
 
 TITLE = "reproduction.py"
 
@@ -57,3 +68,51 @@ schedule = cosine
 Detections are matched to the ground truth with the Hungarian algorithm.
 The results look sharp.
 """
+
+# The training pipeline of mmpose's RTMPose-m (rtmpose-m_8xb256-420e_coco-256x192), first stage.
+_RTMPOSE_M = """
+dataset_type = "{kind}"
+train_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="GetBBoxCenterScale"),
+    dict(type="RandomFlip", direction="horizontal"),
+    dict(type="RandomHalfBody"),
+    dict(type="RandomBBoxTransform", scale_factor=[0.6, 1.4], rotate_factor=80),
+    dict(type="TopdownAffine", input_size=(192, 256)),
+    dict(type="YOLOXHSVRandomAug"),
+    dict(type="Albumentation", transforms=[
+        dict(type="Blur", p=0.1),
+        dict(type="MedianBlur", p=0.1),
+        dict(type="CoarseDropout", max_holes=1, max_height=0.4, max_width=0.4, min_holes=1,
+             min_height=0.2, min_width=0.2, p=1.0),
+    ]),
+    dict(type="PackPoseInputs"),
+]
+train_dataloader = dict(dataset=dict(type=dataset_type, pipeline=train_pipeline))
+"""
+
+
+_KINDS = {"coco-17": "CocoDataset", "ap10k-17": "AP10KDataset"}
+"""Skeleton -> mmpose's data set whose keypoints these are; it says what a flip exchanges."""
+
+EXAMPLE_TITLE = "mmpose's recipe of RTMPose-m"
+
+
+def example_recipe(skeleton: Skeleton) -> Mapping[str, Any]:
+    """RTMPose-m's training as mmpose publishes it, for a set's keypoints.
+
+    Args:
+        skeleton: of the set. Where mmpose has no data set of these keypoints, a flip exchanges the pairs that
+            the set states or that the keypoints' names tell, and no half bodies are drawn.
+    """
+    from workbench.recipes.reading import read_text
+    from workbench.skeletons import mirror_by_names
+
+    kind = _KINDS.get(skeleton.name, "")
+    values = dict(read_text(_RTMPOSE_M.replace("{kind}", kind), EXAMPLE_TITLE).values)
+    if not kind:
+        names, mirror = skeleton.keypoints, skeleton.mirror or mirror_by_names(skeleton.keypoints)
+        meta = {"dataset_name": skeleton.name, "keypoint_id2name": dict(enumerate(names))}
+        meta |= {"flip_indices": list(mirror)}
+        values["train_dataloader"] = {"dataset": {"metainfo": meta, "pipeline": values["train_pipeline"]}}
+    return values

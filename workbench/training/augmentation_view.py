@@ -235,6 +235,22 @@ def training_views(
     return AugmentationReport(title, names, tuple(left_out), skeleton, tuple(views), draws, findings, seed)
 
 
+def trains_on(config: Mapping[str, Any], skeleton: Skeleton) -> bool:
+    """Whether a config has a training pipeline, and a data set with these keypoints.
+
+    Args:
+        config: its values, as `training_views` takes them.
+        skeleton: of the samples.
+    """
+    from workbench.models.mmpose.config import described_by, described_in
+
+    if not train_pipeline(config):
+        return False
+    wanted = list(map(spelling, skeleton.keypoints))
+    described = (described_by(meta)[0].keypoints for _, meta in described_in(config))
+    return any(list(map(spelling, names)) == wanted for names in described)
+
+
 # The pipeline.
 
 
