@@ -16,6 +16,7 @@ from apps.server.reading import checked
 from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
 from workbench.core import DecodeOptions, NotAvailable, Run, Sample, Skeleton, nearest
+from workbench.core.files import files_in
 from workbench.core.job import LruCache, Version, version_of
 
 if TYPE_CHECKING:
@@ -124,6 +125,27 @@ class Registry:
             KeyError: there is no such run.
         """
         return self.run(run).epochs[-1].path
+
+    def config_file(self, run: str) -> Path | None:
+        """The file that holds a run's config; it is read, never run.
+
+        Returns:
+            a .py in the run's folder or the folder above, as trainers write it; else the last checkpoint,
+            where it holds a config; None without one.
+
+        Raises:
+            KeyError: there is no such run.
+        """
+        folder = self.run(run).folder
+        root = self.settings.root.resolve()
+        for path in files_in(folder, "*.py") or files_in(folder.parent, "*.py"):
+            if path.resolve().is_relative_to(root):
+                return path.resolve()
+        last = self.last_checkpoint(run)
+        try:
+            return last if self.checkpoint(last).config_text else None
+        except MISTAKES:  # a damaged file is refused where it is opened for itself
+            return None
 
     def version(self, run: str, index: int) -> tuple[Version, ...]:
         """Changes when the file of an epoch does, or one beside it that its model is made of."""

@@ -12,7 +12,7 @@ import pytest
 from apps.pages.overfit import own_photo as photos
 from apps.pages.overfit.choices import Choices, setup_of
 from apps.pages.overfit.own_photo import BOX, Clicks, OwnPhoto, own_photo, own_sample
-from apps.pages.overfit.page import NAMES, OverfitPage
+from apps.pages.overfit.page import CHECKED_WITH, NAMES, OverfitPage
 from apps.server.context import Context
 from apps.server.settings import Settings
 from tests.apps.test_overfit_page import SMALL
@@ -268,6 +268,37 @@ def test_training_of_a_config_needs_one(context):
     assert "no config is named" in message
 
 
+def test_the_config_inside_a_checkpoint_trains_like_one_beside_it(context, monkeypatch):
+    from workbench.checkpoints.demo import root
+
+    folder = context.settings.root / "inside"
+    folder.mkdir()
+    for one in context.settings.root.glob("*.py"):
+        one.unlink()  # one in the folder above would be the run's
+    shutil.copy(root() / "rtmpose-demo/epoch_1.pth", folder / "epoch_1.pth")
+    offered = OverfitPage(context).restored(json.dumps([None, "inside", "scenes-val", None]))[-len(NAMES) :]
+    config, own = (offered[NAMES.index(name)]["value"] for name in ("config", "config_training"))
+    assert (config, own) == ("inside/epoch_1.pth", True)
+    here = setup_of(context, Choices(config=config, data="scenes-val", steps=20, config_training=own))
+    assert here.recipe is not None
+    assert here.plan.settings.rates
+    import dataclasses
+
+    repeated = settings_of(here.command, monkeypatch)
+    assert repeated == dataclasses.replace(here.plan.settings, measure_every=1)
+
+
+def test_a_rate_or_warm_up_that_hardly_learns_is_said_before_start(context):
+    asked = ("demo", "", "scenes-val", None, "cpu", 200)
+    page, rate, warm_up = OverfitPage(context), CHECKED_WITH.index("learning_rate"), len(CHECKED_WITH)
+    values = [None] * warm_up
+    values[rate] = 3e5
+    message, *_ = page.awaited("", *asked, False, None, None, "", *values)
+    assert "learning rate of 300000 is very high" in message
+    message, *_ = page.awaited("", *asked, True, None, None, "", *values)
+    assert "very high" not in message  # the config's own rate is used
+
+
 def test_a_link_to_a_run_with_a_config_trains_as_it_says(context, monkeypatch):
     from apps.pages.overfit import page
 
@@ -276,7 +307,7 @@ def test_a_link_to_a_run_with_a_config_trains_as_it_says(context, monkeypatch):
     assert offered[-1]["value"] is True
     monkeypatch.setattr(page, "config_of_run", lambda *_: "")
     *_, note = OverfitPage(context).restored(json.dumps([None, "a run", "astronaut", None]))[: -len(NAMES)]
-    assert "no config (.py) lies in the folder of a run" in note
+    assert "no config (.py) lies in the folder of a run or above it" in note
 
 
 def test_an_opening_answer_that_comes_after_a_start_leaves_the_session_alone(context):

@@ -322,7 +322,7 @@ def test_an_answer_is_not_lost_when_the_words_that_close_the_stream_come_late(ta
     page.add_init_script(late(50))
     page.goto(f"{where}overfit")
     page.wait_for_function("document.querySelector('[aria-label=\"data\"]')?.value", timeout=PATIENCE)
-    page.get_by_label("or config below the served folder (read, not run)").fill("small.py")
+    page.get_by_label("or config, or checkpoint with one (read only)").fill("small.py")
     page.get_by_label("data", exact=True).fill("astronaut")
     page.get_by_label("data", exact=True).press("Enter")
     page.get_by_label("pause every n steps", exact=True).fill("2")
@@ -365,7 +365,7 @@ def test_what_was_going_to_be_learned_does_not_stand_over_a_session_that_was_sta
     page = tab()
     page.goto(f"{where}overfit")
     page.locator("[data-testid=overfit-awaited]").wait_for(timeout=PATIENCE)
-    page.get_by_label("or config below the served folder (read, not run)").fill("small.py")
+    page.get_by_label("or config, or checkpoint with one (read only)").fill("small.py")
     page.get_by_label("pause every n steps", exact=True).fill("2")
     page.get_by_label("longest pause, s", exact=True).fill("600")
     page.get_by_label("data", exact=True).fill("astronaut")
@@ -407,7 +407,7 @@ def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(tab, served, f
             timeout=PATIENCE,
         )
 
-    page.get_by_label("or config below the served folder (read, not run)").fill("small.py")
+    page.get_by_label("or config, or checkpoint with one (read only)").fill("small.py")
     page.get_by_label("data", exact=True).fill("astronaut")
     page.get_by_label("data", exact=True).press("Enter")
     page.get_by_label("steps", exact=True).fill("60")

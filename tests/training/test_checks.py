@@ -18,7 +18,7 @@ from workbench.training.overfit import overfit
 from workbench.training.people import TaughtPeople, with_everybody
 from workbench.training.plan import Plan
 from workbench.training.sequences import trainable
-from workbench.training.settings import Settings, default_settings
+from workbench.training.settings import Settings, default_settings, rate_text
 from workbench.training.verdict import Verdict
 
 
@@ -298,3 +298,21 @@ def test_the_skeletons_names_are_those_that_are_told():
     model = LeavingOut()
     model.skeleton = Skeleton("other-3", ("a", "b", "c"))
     assert "(b)" in remarks(model, sample=occluded())[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"learning_rate": 3e5}, "learning rate of 300000 is very high"),
+        ({"learning_rate": 0.1}, ""),
+        ({"learning_rate": 1e-9}, "about 2e-07 at most"),
+        ({"warm_up": 1_000_000}, "warm-up of 1,000,000 steps is longer than the run of 200"),
+        ({"learning_rate": 3e5, "optimizer": "sgd"}, ""),
+        ({"steps": 10**9, "schedule": "cosine"}, ""),
+        ({"rates": (1.0, 400.0)}, "learning rate of 0.4 is very high"),
+    ],
+)
+def test_a_learning_rate_that_hardly_learns_is_said_before_training(changed, said):
+    text = rate_text(Settings(**{"steps": 200} | changed))
+    assert said in text
+    assert bool(text) == bool(said)

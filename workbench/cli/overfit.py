@@ -195,6 +195,8 @@ def _trained(job: Job, setup: OverfitSetup, bisect: bool, folder: Path | None) -
     run = OverfitRun(setup, bisect=bisect, folder=folder, on_row=on_row)
     for note in run.session.notes:
         say(note)
+    for one in run.before:
+        say(f"before the first step: {one.text}")
     report = run.run(
         on_trial=on_trial, on_step=lambda: job.progress(job.done + 1, job.total), stopped=job.cancelled
     )
@@ -242,9 +244,9 @@ def _training_config(config: Path | None) -> Mapping[str, Any] | None:
     """Content of a config that the user named; None where there is none."""
     if config is None:
         return None
-    from workbench.models.mmpose.config import run_config
+    from workbench.models.fresh import named_config
 
-    return run_config(config)
+    return named_config(config)
 
 
 def _samples(

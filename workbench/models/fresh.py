@@ -5,7 +5,9 @@ Nothing is downloaded: a config's pretrained backbone is left out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from workbench.checkpoints.config_reader import read_config
 from workbench.core import NotAvailable, PoseModel, Skeleton
@@ -26,7 +28,8 @@ def new_model(
 
     Args:
         family: name of a network, see workbench.models.families.fresh_networks.
-        config: an mmpose config instead; named by the user, it is the user's own code.
+        config: an mmpose config instead; named by the user, it is the user's own code. Of a checkpoint, the
+            config inside it, which is read and never run.
         adapter: the user's own Python file instead; its `load` is called without a checkpoint.
         skeleton: the keypoints, or their name; with a config or an adapter it is not read.
         seed: of the first weights.
@@ -52,11 +55,51 @@ def new_model(
 
             loaded = open_model(None, adapter=adapter, device=device)
             return loaded.model, loaded.title
-        from workbench.models.mmpose.config import run_config
         from workbench.models.mmpose.model import from_config
 
         path = Path(config or "")
-        return from_config(run_config(path), device), path.stem
+        return from_config(named_config(path), device), path.stem
+
+
+def named_config(path: Path) -> Mapping[str, Any]:
+    """The values of a config that the user named: a config file is run, one inside a checkpoint is read.
+
+    Raises:
+        FileNotFoundError: no such file.
+        NotAvailable: the checkpoint holds no config.
+        ValueError: it is no config, or raised something.
+    """
+    from workbench.models.mmpose.config import CONFIG_ENDINGS, run_config
+
+    return run_config(path) if path.suffix in CONFIG_ENDINGS or not path.is_file() else config_in(path)
+
+
+def config_in(path: Path, root: Path | None = None) -> Mapping[str, Any]:
+    """The values of a config file, or of the config inside a checkpoint; nothing is run.
+
+    Args:
+        path: a config, or a checkpoint.
+        root: folder that the base files of a config must lie in; its own by default.
+
+    Raises:
+        NotAvailable: the checkpoint holds no config.
+        ValueError: it would need to run code, or is neither a config nor a checkpoint.
+    """
+    from workbench.checkpoints import open_checkpoint
+    from workbench.models.mmpose.config import CONFIG_ENDINGS
+
+    if path.suffix in (*CONFIG_ENDINGS, ".toml"):
+        return read_config(path, root)
+    try:
+        text = open_checkpoint(path).config_text
+    except ValueError as error:
+        endings = ", ".join(CONFIG_ENDINGS)
+        raise ValueError(
+            f"{path.name}: expected a config ({endings}), or a checkpoint that holds one; {error}"
+        ) from error
+    if not text:
+        raise NotAvailable(f"{path.name} holds no config; name the run's config file")
+    return read_config(text)
 
 
 def read_model(
@@ -65,34 +108,36 @@ def read_model(
     """A model with first weights of a config that is read and never run, and its title.
 
     Args:
-        config: an mmpose config.
+        config: an mmpose config, or a checkpoint that holds one.
         root: folder that its base files must lie in; its own by default.
         seed: of the first weights.
         device: where to put them.
 
     Raises:
+        NotAvailable: the checkpoint holds no config.
         ValueError: it would need to run code, or cannot be built.
     """
     from workbench.models.mmpose.model import from_config
     from workbench.models.randomness import private_randomness
 
     with private_randomness(seed):
-        return from_config(read_config(config, root), device), config.stem
+        return from_config(config_in(config, root), device), config.stem
 
 
 def config_skeleton(config: Path, within: Path) -> Skeleton | None:
     """The keypoints that a config's data set describes; None where it describes none. Nothing is run.
 
     Args:
-        config: the file.
+        config: the file, or a checkpoint that holds it.
         within: files that it names are read in this folder alone.
 
     Raises:
+        NotAvailable: the checkpoint holds no config.
         ValueError: the config cannot be read.
     """
     from workbench.models.mmpose.config import config_values, described_by, described_in
 
-    content = read_config(config, within)
+    content = config_in(config, within)
     with config_values():
         model = content.get("model") or {}
         channels = (model.get("head") or model.get("keypoint_head") or {}).get("out_channels", 0)

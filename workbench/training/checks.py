@@ -21,7 +21,7 @@ from workbench.training.model_state import ModelState
 from workbench.training.objectives import objective_for
 from workbench.training.passes import seeded
 from workbench.training.plan import Plan, PlannedModel
-from workbench.training.settings import Settings
+from workbench.training.settings import Settings, rate_text
 from workbench.training.switches import CLIP, CLIP_EFFECT
 from workbench.training.trainer import batch_target, checked, checked_device
 from workbench.training.verdict import Evidence, Expectation
@@ -380,7 +380,9 @@ def before_training(
     finally:
         first.restore()
         module.eval()
-    remarks = (scale_text(trained[0]) if trained else "", mode_text(module, flags))
+    remarks = (
+        scale_text(trained[0]) if trained else "", mode_text(module, flags), rate_text(plan.settings),
+    )  # fmt: skip
     return (
         *(Evidence(text, decides=decides, name=name) for name, text, decides in found if text),
         *((Evidence(clipped, CLIP, CLIP_EFFECT, "the weights move"),) if clipped else ()),

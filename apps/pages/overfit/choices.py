@@ -15,12 +15,13 @@ import numpy as np
 from apps.pages.overfit.own_photo import OwnPhoto, own_sample
 from apps.pages.report_section import absolute_path
 from apps.server.context import Context
+from apps.server.reading import checked
 from workbench.core import PoseModel, Sample, Skeleton
 from workbench.core.errors import available
-from workbench.core.files import files_in
 from workbench.core.job import LruCache, version_of
 from workbench.core.report import counted
 from workbench.figures import image_data_uri, keypoint_colours
+from workbench.recipes.reading import TEXTS
 
 if TYPE_CHECKING:
     from workbench.training.overfit import OverfitSetup
@@ -45,7 +46,7 @@ class Choices:
 
     Attributes:
         family: a family to train from initial weights, or ``demo``; ignored when a config is named.
-        config: an mmpose config below the served folder; read, never run.
+        config: an mmpose config, or a checkpoint that holds one, below the served folder; read, never run.
         data: id of a data set.
         sample: number of the instance in it; None takes the first labelled one.
         device: cpu, cuda ...
@@ -144,16 +145,13 @@ def families(adapter: Path | None = None) -> list[tuple[str, str]]:
 
 
 def config_of_run(context: Context, run: str) -> str:
-    """The config in a run's folder, relative to the served folder; "" where there is none.
+    """Id of the file that holds a run's config: a config, or its last checkpoint; "" where there is none.
 
     Raises:
         KeyError: no such run.
     """
-    folder = context.registry.run(run).folder
-    configs = files_in(folder, "*.py") or files_in(folder.parent, "*.py")
-    root = context.settings.root.resolve()
-    inside = [path for path in configs if path.resolve().is_relative_to(root)]
-    return inside[0].resolve().relative_to(root).as_posix() if inside else ""
+    file = context.registry.config_file(run)
+    return context.registry.served.identity(file) if file else ""
 
 
 def defaults_for(family: str) -> Settings:
@@ -180,7 +178,7 @@ def setup_of(context: Context, choices: Choices) -> OverfitSetup:
         Refused: the config lies outside the served folder.
         ValueError: a value out of its range, a config that cannot be read, keypoints that differ.
     """
-    from workbench.checkpoints.config_reader import read_config
+    from workbench.models.fresh import config_in
     from workbench.training.overfit import overfit_setup
 
     sample, skeleton = _checked(context, choices)
@@ -190,7 +188,7 @@ def setup_of(context: Context, choices: Choices) -> OverfitSetup:
     own_training = None
     if config is not None and choices.config_training:
         # Read, never run; base files of a config that the browser names lie in the served folder.
-        own_training = read_config(config, context.settings.root if choices.config else None)
+        own_training = config_in(config, context.settings.root if choices.config else None)
     own = choices.family == ADAPTER and not choices.config
     source = {
         "name": None if config or choices.family == ADAPTER else choices.family,
@@ -233,6 +231,15 @@ def _requested(choices: Choices) -> dict[str, Any]:
         "warm_up": defaults.warm_up if choices.warm_up is None else choices.warm_up,
         "clip": defaults.clip if choices.clip is None else choices.clip,
     }
+
+
+def _settings(choices: Choices) -> Settings:
+    """What is trained with, apart from what a config's own training decides.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+    return dataclasses.replace(_defaults(choices), **_requested(choices), **_fixed(choices))
 
 
 def _fixed(choices: Choices) -> dict[str, Any]:
@@ -328,9 +335,7 @@ def _checked(context: Context, choices: Choices) -> tuple[Sample, Skeleton]:
     """The instance and its skeleton, after checking that all values are in their ranges."""
     import numpy as np
 
-    dataclasses.replace(
-        _defaults(choices), **_requested(choices), **_fixed(choices)
-    )  # raises where a value is out of range
+    _settings(choices)  # raises where a value is out of range
     if choices.device not in devices():
         raise ValueError(f"device: expected one of {', '.join(devices())}, got {choices.device!r}")
     if choices.config_training and not choices.config and choices.family != DEMO:
@@ -355,7 +360,10 @@ def _checked(context: Context, choices: Choices) -> tuple[Sample, Skeleton]:
 
 def _config_of(context: Context, choices: Choices) -> Path | None:
     if choices.config:
-        return context.registry.served.path(choices.config)
+        path = context.registry.served.path(choices.config)
+        if path.suffix not in TEXTS:  # a checkpoint
+            checked(path)
+        return path
     if choices.family == DEMO:
         from workbench.checkpoints.demo import demo_config
 
@@ -405,9 +413,17 @@ def preview(context: Context, choices: Choices) -> tuple[str, str]:
     text = (
         f"{start}, {counted(count, 'annotated keypoint')}, for {counted(choices.steps, 'step')} on "
         f"{choices.device}. A verdict then says whether it learned the image; if it did not, the part of the "
-        f"pipeline that prevents it is searched.{_training(choices)}"
+        f"pipeline that prevents it is searched.{_training(choices)}{_doubt(choices)}"
     )
     return text, _picture(sample, skeleton)
+
+
+def _doubt(choices: Choices) -> str:
+    """What speaks against the page's learning rate and warm-up; "" where a config's training is used."""
+    from workbench.training.settings import rate_text
+
+    text = "" if choices.config_training else rate_text(_settings(choices))
+    return f" Before you start: {text}." if text else ""
 
 
 def _training(choices: Choices) -> str:

@@ -157,8 +157,8 @@ class OverfitPage(DeclaredPage):
         if run and not refused and not choices.config:
             notes.insert(
                 0,
-                f"no config (.py) lies in the folder of {run} or beside it: the network chosen below is "
-                "trained, not that run's; name its config here",
+                f"no config (.py) lies in the folder of {run} or above it, and its last checkpoint holds "
+                "none: the network chosen below is trained, not that run's; name its config here",
             )
         note = refused + (sentence_html("; ".join(notes), "why") if notes else "")
         # Nothing is said of the session: one that was started before this answer came would be lost.
@@ -337,7 +337,7 @@ class OverfitPage(DeclaredPage):
             {
                 "family": ("family", 210, menu | {"choices": [], "value": None}),
                 "config": (
-                    "or config below the served folder (read, not run)", 310, {"cls": gr.Textbox, "scale": 2}
+                    "or config, or checkpoint with one (read only)", 310, {"cls": gr.Textbox, "scale": 2}
                 ),
                 "data": ("data", 150, menu | {"choices": [], "value": None}),
                 "sample": ("sample (first)", 110, whole | {"minimum": 0, "scale": 0}),
