@@ -30,6 +30,7 @@ from workbench.cli.output import REPORT_ENDINGS, Answer, as_columns, check_file,
 from workbench.core import FLIP_BY_DEFAULT, NotAvailable
 from workbench.core.capabilities import BottomUpModel, GroupingModel, PlacesMaps
 from workbench.core.inspector import absent_capability
+from workbench.core.report import signed_text
 
 if TYPE_CHECKING:
     from workbench.evaluation.ablation import Ablation
@@ -184,7 +185,9 @@ def _text(report: Ablation, match: float | None) -> str:
     lines = [f"{'':{width}}  " + " ".join(f"{name:>5}" for name in columns) + "   delta people"]
     for row in rows:
         figures = " ".join("    -" if row[name] is None else f"{row[name]:5.3f}" for name in columns)
-        lines.append(f"{row['name']:{width}}  {figures}  {row['delta']:+6.3f} {row['people']:6d}")
+        lines.append(
+            f"{row['name']:{width}}  {figures}  {signed_text(row['delta'], '+6.3f')} {row['people']:6d}"
+        )
     calls = f"; inputs of the network, with mirrored ones and other scales: {report.network_calls}"
     lines += ["", report.summary(), f"looks at images: {report.forward_passes}{calls}"]
     if match is not None:

@@ -22,6 +22,7 @@ from workbench.cli.options import (
     option,
 )
 from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, in_job, written
+from workbench.core.report import signed_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,7 +147,11 @@ def _rows(table: list[dict[str, Any]]) -> list[str]:
         moved = "    -" if row["moved"] is None else f"{row['moved']:5.0%}"
         change = row["reason"] or ""
         if not change and row["change"] is not None:
-            ends = "(no interval)" if row["low"] is None else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
-            change = f"{row['AP']:.3f}  {row['change']:+.3f} {ends}"
+            ends = (
+                "(no interval)"
+                if row["low"] is None
+                else f"[{signed_text(row['low'])}, {signed_text(row['high'])}]"
+            )
+            change = f"{row['AP']:.3f}  {signed_text(row['change'])} {ends}"
         lines.append(f"{row['part']:<{width}}  {row['tensors']:7d}  {moved}  {change}")
     return lines

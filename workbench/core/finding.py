@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from workbench.core.report import plain
+from workbench.core.report import plain, signed_text
 
 Severity = Literal["error", "warning", "remark"]
 """How bad it is. error: figures are wrong, or the model cannot work. warning: figures suffer. remark: worth a
@@ -69,7 +69,7 @@ class Effect:
     def text(self) -> str:
         """``AP +0.031 (0.022 to 0.040)``."""
         interval = f" ({self.low:.3f} to {self.high:.3f})" if math.isfinite(self.low + self.high) else ""
-        return f"{self.measure} {self.delta:+.3f}{interval}"
+        return f"{self.measure} {signed_text(self.delta)}{interval}"
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,20 @@ def ends_text(low: float, high: float, spec: str = "+.3f") -> str:
         high: upper end.
         spec: how they are written.
     """
-    return f"({low:{spec}} to {high:{spec}})" if math.isfinite(low + high) else "(no interval)"
+    if not math.isfinite(low + high):
+        return "(no interval)"
+    return f"({signed_text(low, spec)} to {signed_text(high, spec)})"
+
+
+def signed_text(value: float, spec: str = "+.3f") -> str:
+    """A number as a format writes it, but for a minus before nothing but zeros: ``-0.000`` is ``+0.000``.
+
+    Args:
+        value: any number; `format`'s ``z`` would do the same, and Python 3.10 does not have it.
+        spec: how it is written, with a sign.
+    """
+    text = f"{value:{spec}}"
+    return re.sub(r"-(?=[0.%]+$)", "+", text)
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core.job import current_checkpoint
+from workbench.core.report import signed_text
 from workbench.evaluation.keypoint_ap import FIGURES, RECALLS, THRESHOLDS
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ class Interval:
 
     def __str__(self) -> str:
         if not self.measured:
-            return f"{self.delta:+.3f} (no interval)"
-        return f"{self.delta:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+            return f"{signed_text(self.delta)} (no interval)"
+        return f"{signed_text(self.delta)} [{signed_text(self.low)}, {signed_text(self.high)}]"
 
 
 def paired_bootstrap(

@@ -296,13 +296,49 @@ def test_an_alternative_that_chance_may_explain_is_undecided_and_asks_for_more_i
     trial = Trial("red and blue exchanged", "channel order", "", "", 0.466, 0.512, 0.046, -0.001, 0.092)
     report = ProbeReport("net", "input", "OKS", 0.466, 24, 12, (trial,), (), (), "")
     assert trial.undecided
-    assert trial.verdict == "no difference"
+    assert trial.verdict == "not decided"
     assert (
         "red and blue exchanged is not decided: +0.046 (-0.001 to +0.092) with 12 images" in report.summary()
     )
     assert "as the network expects it" not in report.summary()
     small = dataclasses.replace(report, trials=(dataclasses.replace(trial, delta=0.01),))
     assert "as the network expects it" in small.summary()
+    assert "does not show that the input is right" in dataclasses.replace(small, value=0.0).summary()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.288, 0.016, "not decided"),
+        (-0.006, 0.014, "no difference"),
+        (0.006, 0.019, "hardly better"),
+        (-0.03, -0.001, "ruled out"),
+        (np.nan, np.nan, "not decided"),
+    ],
+)
+def test_a_verdict_says_what_the_interval_beside_it_says(low, high, verdict):
+    trial = Trial("box padding 1", "crop padding", "", "", 0.9, 0.91, 0.01, low, high)
+    assert trial.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("share", "verdict"),
+    [
+        ((-0.4, -0.6, -0.2), "not what the errors ask for"),
+        ((0.4, 0.1, 0.8), "not decided"),
+        ((-1.0, np.nan, np.nan), "not decided"),
+        ((1.0, 0.9, 1.1), "better"),
+        ((4.0, 3.0, 5.0), "not what the errors ask for"),
+    ],
+)
+def test_a_fine_shift_is_judged_by_its_share_and_shows_the_interval_of_that(share, verdict):
+    """It was called ruled out beside an interval of OKS that holds 0; and "no difference" of one sample."""
+    numbers = dict(zip(("share", "share_low", "share_high"), share, strict=True))
+    trial = Trial("x", "half-pixel shift", "", "", 0.9, 0.9, -1e-4, -0.01, 0.01, **numbers, fine=True)
+    text = ProbeReport("net", "input", "OKS", 0.9, 9, 9, (trial,), (), (), "").text()
+    assert trial.verdict == verdict
+    assert f"+0.000 (-0.010 to +0.010)  {verdict}, " in text
+    assert f"the errors hold {share[0]:+.2f} ({share[1]:+.2f}" in text or np.isnan(share[1])
 
 
 def test_a_simcc_network_fed_with_0_to_1_is_told_so(rtmpose):

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.core import Skeleton, nearest
 from workbench.core.finding import Effect, Finding, Measurement
-from workbench.core.report import PICTURE, Report, plain
+from workbench.core.report import PICTURE, Report, plain, signed_text
 from workbench.evaluation.bootstrap import Interval
 from workbench.evaluation.codecs.ways import NO_FLIP, Way
 from workbench.evaluation.protocol import Protocol
@@ -51,7 +51,7 @@ class Variant:
     @property
     def bias_text(self) -> str:
         """``(+0.12, -0.03)``."""
-        return f"({self.bias_px[0]:+.2f}, {self.bias_px[1]:+.2f})"
+        return "({}, {})".format(*(signed_text(bias, "+.2f") for bias in self.bias_px))
 
     @property
     def ap(self) -> float:
@@ -322,8 +322,12 @@ class CodecMatrix(Report):
         width = max(len(r["name"]) for r in shown)
         lines = [f"{'variant':<{width}}     AP  change of AP               mean px  found px  bias px (x, y)"]
         for row in shown:
-            ends = "(no interval)" if row["low"] is None else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
-            change = "" if row is own else f"{row['delta']:+.3f} {ends}"
+            ends = (
+                "(no interval)"
+                if row["low"] is None
+                else f"[{signed_text(row['low'])}, {signed_text(row['high'])}]"
+            )
+            change = "" if row is own else f"{signed_text(row['delta'])} {ends}"
             bias = "  ".join(f"{v:+6.2f}" if v is not None else "     -" for v in row["bias_px"])
             lines.append(
                 f"{row['name']:<{width}}  {_number(row['AP'], 3)}  {change:<24}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.geometry import apply
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, plain, signed_text
 from workbench.decoding.grouping import Grouping, GroupingSettings, detect
 from workbench.decoding.grouping.refinement import adjusted, fill_missing
 from workbench.evaluation.oks import paired_oks, term
@@ -112,7 +112,7 @@ class Waterfall(Report):
         figure = new_figure(self.summary(), x="replaced by the truth, from left to right", y="AP", height=460)
         names = np.array([step.name for step in self.steps], object)
         gains = np.array([step.AP if i == 0 else step.gain for i, step in enumerate(self.steps)], np.float32)
-        text = [f"{step.AP:.3f}" if i == 0 else f"{step.gain:+.3f}" for i, step in enumerate(self.steps)]
+        text = [f"{step.AP:.3f}" if i == 0 else signed_text(step.gain) for i, step in enumerate(self.steps)]
         hover = [f"<b>{step.name}</b><br>{step.about}<br>AP {step.AP:.3f}" for step in self.steps]
         figure.add_waterfall(
             x=names, y=gains, measure=np.array(["absolute"] + ["relative"] * (len(names) - 1), object),
@@ -148,7 +148,9 @@ class Waterfall(Report):
         """For people: the sentence and the table."""
         lines = [self.summary(), "", f"{'part':<16}    AP    gain   alone    gain"]
         for i, s in enumerate(self.steps):
-            gains = "" if i == 0 else f"  {s.gain:+.3f}   {s.AP_alone:.3f}  {s.gain_alone:+.3f}"
+            gains = (
+                "" if i == 0 else f"  {signed_text(s.gain)}   {s.AP_alone:.3f}  {signed_text(s.gain_alone)}"
+            )
             lines.append(f"{s.name:<16} {s.AP:.3f}{gains}   {s.about}")
         lines += [f"measured: {finding.evidence}" for finding in self.findings]
         lines += [f"not replaced: {part}: {why}" for part, why in self.missing.items()]

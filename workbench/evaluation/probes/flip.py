@@ -21,12 +21,13 @@ import numpy as np
 from workbench.core import PoseModel, Sample
 from workbench.core.capabilities import ShiftsHeatmaps
 from workbench.core.finding import Effect, Finding, Measurement
-from workbench.core.report import Report, counted, ends_text, plain
+from workbench.core.report import Report, counted, ends_text, plain, signed_text
 from workbench.core.statistics import finite_mean
 from workbench.evaluation.probes.flip_passes import Passes, flip_passes
 from workbench.evaluation.probes.intervention import NotTried
 from workbench.evaluation.probes.judge import Judge, labelled
 from workbench.evaluation.probes.passes import Pass
+from workbench.evaluation.probes.probe_report import LEARNED, LEAST
 from workbench.skeletons import mirror_by_names
 
 if TYPE_CHECKING:
@@ -41,9 +42,6 @@ LEAST_GAIN = 0.002
 _CUT = 0.3
 # A pair is wrong if another partner is nearer by this share of the box's longer side.
 _NEARER = 0.02
-# Mean OKS or PCK of the plain image below which a network finds too little for its flip test to say anything:
-# networks of a few hundred steps ask for any pairs (OKS .005 to .03).
-_LEARNED = 0.2
 # Share of it that the mirrored image must reach with the pairs found: else the network, trained without
 # flips, does not read mirrored images, and its nearest outputs are no partners.
 _READS_MIRRORED = 0.5
@@ -160,7 +158,7 @@ class FlipReport(Report):
             text += f", {self.flipped:.3f} with it"
         if math.isfinite(self.shift):
             text += (
-                f"; mirrored maps must move {self.shift:+.2f} input pixels "
+                f"; mirrored maps fit best moved by {signed_text(self.shift, '+.2f')} input pixels "
                 f"{ends_text(self.shift_low, self.shift_high, '+.2f')}, the flip test moves them "
                 f"{self.shift_used:+g}"
             )
@@ -170,10 +168,21 @@ class FlipReport(Report):
         if open_ones := sum(not p.decided for p in self.pairs):
             text += f", for {open_ones} the outputs do not show which is right"
         if not self.findings:
-            left = ", ".join(dict.fromkeys(one.cause for one in self.not_tried))
-            rest = f"what could be examined (not: {left})" if left else "shift, mirror pairs and affine"
-            return f"{text}. Nothing is wrong with {rest}."
+            return f"{text}. {self._without_findings()}"
         return f"{text}. Found: {'; '.join(f'{f.cause}: {f.evidence}' for f in self.findings)}"
+
+    def _without_findings(self) -> str:
+        """Without findings: too little learned, a cost without a cause, or nothing wrong."""
+        if self.value < LEARNED:
+            return "The network finds too little for its flip test to be judged."
+        left = ", ".join(dict.fromkeys(one.cause for one in self.not_tried))
+        rest = f"what could be examined (not: {left})" if left else "shift, mirror pairs and affine"
+        if self.undecided:
+            return f"Whether another shift is better is not decided on {counted(self.samples, 'instance')}."
+        if self.value - self.flipped > LEAST:
+            lost = self.value - self.flipped
+            return f"The flip test lowers {self.measure} by {lost:.3f}; no cause was found in {rest}."
+        return f"Nothing is wrong with {rest}."
 
     def text(self) -> str:
         """The summary, the shifts, the pairs that are wrong, and what could not be examined."""
@@ -183,12 +192,13 @@ class FlipReport(Report):
         for t in self.shifts:
             used = "  as the model does" if t.used else ""
             lines.append(
-                f"{t.cells:+d} cells ({t.pixels:+g} input px){'':4}{t.value:9.3f}  {t.delta:+.3f} "
+                f"{t.cells:+d} cells ({t.pixels:+g} input px){'':4}{t.value:9.3f}  {signed_text(t.delta)} "
                 f"{ends_text(t.low, t.high)}{used}"
             )
         lines.append(
-            f"decoded keypoints of plain and mirrored input differ by {self.disagreement:+.2f} input pixels "
-            f"in x {ends_text(self.disagreement_low, self.disagreement_high, '+.2f')}; 0 expected"
+            "decoded keypoints of plain and mirrored input differ by "
+            f"{signed_text(self.disagreement, '+.2f')} input pixels in x "
+            f"{ends_text(self.disagreement_low, self.disagreement_high, '+.2f')}; 0 expected"
         )
         lines += [
             f"wrong pair: {p.keypoint} with {p.declared or 'nothing'}; found {p.found} "
@@ -283,7 +293,7 @@ def probe_flip(
         *_affine_findings(model, off, cell, judge),
         *_doubled_findings(pairs, judge),
     ]
-    if judge.value(passes.plain) < _LEARNED:
+    if judge.value(passes.plain) < LEARNED:
         findings = []
     own = passes.averages.get(used)
     return FlipReport(
@@ -438,7 +448,7 @@ def _pairs(
 def _unread(judge: Judge, passes: Passes, declared: Sequence[int], found: Sequence[int]) -> str:
     """Why nothing is said of the pairs: the network does not read mirrored images; "" where it does."""
     plain = judge.value(passes.plain)
-    if plain < _LEARNED:
+    if plain < LEARNED:
         return f"the network finds too little: {judge.measure} {plain:.3f} of the plain image"
     best = max(judge.value(passes.back[:, list(order)]) for order in (declared, found))
     if best >= _READS_MIRRORED * plain:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.finding import Finding
-from workbench.core.report import Report, counted, ends_text, plain
+from workbench.core.report import Report, counted, ends_text, plain, signed_text
 from workbench.evaluation.probes.intervention import NotTried
 
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 LEAST = 0.02
 """Gain of OKS or PCK below which no cause is named. Alternatives that hardly differ from what a network was
 trained with (another padding, another published mean) reach .01 on a healthy model by chance."""
+
+LEARNED = 0.2
+"""Mean OKS or PCK below which a network finds too little for its input or flip test to be
+called right: networks of a few hundred steps ask for any mirror pairs (OKS .005 to .03)."""
 
 DOUBTLESS = 0.2
 """Change of OKS or PCK that is none of chance, where one sample gives no interval."""
@@ -84,14 +88,28 @@ class Trial:
 
     @property
     def verdict(self) -> str:
-        """``better``, ``ruled out`` (worse beyond chance), ``no difference``; one sample: ``not decided``."""
+        """What the interval allows to say: of the share of a fine shift, of the change for all others.
+
+        ``better``; ``ruled out``, worse beyond chance; ``hardly better``, beyond chance by `LEAST` or less;
+        ``no difference`` above `LEAST` either way; else, and of one sample, ``not decided``.
+        """
         if self.better:
             return "better"
         if self.fine:
-            return "ruled out" if self.share_high < LEAST_SHARE else "no difference"
+            return "not what the errors ask for" if self._unasked else "not decided"
         if not math.isfinite(self.high):
             return "ruled out" if self.delta < -DOUBTLESS else "not decided"
-        return "ruled out" if self.high < 0 else "no difference"
+        if self.high < 0:
+            return "ruled out"
+        if self.low > 0:
+            return "hardly better" if self.delta <= LEAST else "not decided"
+        return "no difference" if max(-self.low, self.high) <= LEAST else "not decided"
+
+    @property
+    def _unasked(self) -> bool:
+        """Of a fine shift: the errors ask for less than half of it, or are far from it in size."""
+        low, high = EXPLAINED
+        return self.share_high < LEAST_SHARE or self.share_low > high or self.share_high < low
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,17 +148,19 @@ class ProbeReport(Report):
             found = "; ".join(f"{f.cause}: {f.evidence}" for f in self.findings)
             return f"{head}; {tried}. Found: {found}. {self.findings[0].fix}"
         nearest = max((t for t in self.trials if not t.fine), key=lambda t: t.delta, default=None)
-        near = "" if nearest is None else f" (the nearest is {nearest.name}, {nearest.delta:+.3f})"
+        near = "" if nearest is None else f" (the nearest is {nearest.name}, {signed_text(nearest.delta)})"
         if nearest is not None and nearest.undecided:
             return (
                 f"{head}; {tried}, and none is better beyond chance. {nearest.name} is not decided: "
-                f"{nearest.delta:+.3f} {ends_text(nearest.low, nearest.high)} with "
+                f"{signed_text(nearest.delta)} {ends_text(nearest.low, nearest.high)} with "
                 f"{counted(self.images, 'image')}; measure more (--limit)"
             )
-        text = f"{head}; {tried}, and none is better{near}: the {self.question} is as the network expects it."
-        if self.value < 0.2:
-            text += " The value is low all the same: look at the weights (workbench load) and the labels."
-        return text
+        if self.value < LEARNED:
+            return (
+                f"{head}; {tried}, and none is better{near}. With a value this low that does not show that "
+                f"the {self.question} is right: look at the weights (workbench load) and the labels."
+            )
+        return f"{head}; {tried}, and none is better{near}: the {self.question} is as the network expects it."
 
     def text(self) -> str:
         """The summary, every alternative with its numbers, and what could not be tried."""
@@ -148,9 +168,11 @@ class ProbeReport(Report):
         lines = [self.summary(), "", f"{'alternative':{width}}  {self.measure:>9}  change (interval)"]
         for t in self.trials:
             interval = ends_text(t.low, t.high)
-            share = f"; the errors hold {t.share:.2f} of it" if t.fine else ""
+            ends = ends_text(t.share_low, t.share_high, "+.2f")
+            share = f"; the errors hold {signed_text(t.share, '+.2f')} {ends} of it" if t.fine else ""
             lines.append(
-                f"{t.name:{width}}  {t.value:9.3f}  {t.delta:+.3f} {interval}  {t.verdict}, {t.cause}{share}"
+                f"{t.name:{width}}  {t.value:9.3f}  {signed_text(t.delta)} {interval}  {t.verdict}, "
+                f"{t.cause}{share}"
             )
         lines += [f"not tried: {one.cause}: {one.reason}" for one in self.not_tried]
         lines += [f"finding: {finding.text()}" for finding in self.findings]

@@ -22,7 +22,7 @@ import numpy as np
 
 from workbench import __version__
 from workbench.core.files import write_text
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, plain, signed_text
 from workbench.evaluation.predictions import finished_predictions, state_of_file
 from workbench.figures import QUIET_COLOUR, RUN_COLOURS, new_figure
 from workbench.training.run_folder import newest_snapshot, only_session, snapshots, write_snapshot
@@ -217,7 +217,8 @@ class ExperimentReport(Report):
 
 
 def _change(delta: float, low: float, high: float) -> str:
-    return f"{delta:+.3f} " + (f"[{low:+.3f}, {high:+.3f}]" if np.isfinite(low) else "(no interval)")
+    ends = f"[{signed_text(low)}, {signed_text(high)}]" if np.isfinite(low) else "(no interval)"
+    return f"{signed_text(delta)} {ends}"
 
 
 # Files by which an interrupted call continues.
