@@ -395,7 +395,7 @@ class LabPage(DeclaredPage, Generic[State]):
     def cancel(self, text: str = "") -> None:
         """Stop at the job's next step."""
         if text and (job := self.job(self._read(text))):
-            job.cancel()
+            job.cancel_for_user()
 
     def shown(self, section: str, state: str) -> Answer:
         """What a section shows; for files and reports."""

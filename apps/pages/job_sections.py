@@ -334,7 +334,7 @@ class JobHandlers:
             return [*self._said(reason(mistake), asked), ""]
         former = next((one for one in self.context.jobs.all() if one.id == before), None)
         if former is not None and former.alive and former is not job:
-            former.cancel()  # this page no longer wants its answer
+            former.give_up()  # this page no longer wants its answer
         if job is not None:
             job.wait(self.task.patience)
         return [*self.watch(*asked), job.id if job is not None and job.alive else ""]
@@ -396,7 +396,7 @@ class JobHandlers:
         if (asked and asked[0]) or not (self.stated or self.task.keyed):
             job = self.task.job(*asked)
             if job is not None:
-                job.cancel()
+                job.cancel_for_user()
 
 
 @dataclass(frozen=True)

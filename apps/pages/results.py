@@ -15,7 +15,7 @@ from gradio.components import Component
 
 from apps.compare.page import cut_outs
 from apps.pages.engine import QuestionPage
-from apps.pages.job_sections import JobSection
+from apps.pages.job_sections import JobSection, job_key
 from apps.pages.report_section import Answer, absolute_path
 from apps.pages.sections import (
     DATA_NOTE,
@@ -109,23 +109,29 @@ class ResultFiles(JobSection):
         if not demo and not (a and b):
             raise ValueError("upload two result files, A and B")
         self._results.start(
-            _key(*values), "comparing A and B", lambda job: self._compared(job, *values), QUEUE
+            self._key(*values), "comparing A and B", lambda job: self._compared(job, *values), QUEUE
         )
+
+    def _key(self, data: str, a: str, b: str, demo: str = "") -> str:
+        """Names a comparison; every upload has a folder of its own."""
+        if demo:
+            return "results demo"
+        return job_key("results", data, self._context.registry.sets.version(data, whole=True), a, b)
 
     def job(self, *values: Any) -> Job | None:
         """The newest job of these files."""
-        return self._results.job(_key(*values))
+        return self._results.job(self._key(*values))
 
     def result(self, *values: Any) -> Comparison | None:
         """The comparison; None while there is none."""
-        return self._results.result(_key(*values))
+        return self._results.result(self._key(*values))
 
     def updates(self, result: Comparison, download: Download, figure: str, *asked: Any) -> list[Any]:
         """The sentence, the figure, and all tables."""
         sentence, drawn, details = report_updates(
             result, "", lambda report: details_html(download, report.table(), "", {figure: ""})
         )
-        cards = self._cards.peek(_key(*asked)) or ""
+        cards = self._cards.peek(self._key(*asked)) or ""
         return [sentence, drawn, cards + details + details_of(result)]
 
     def shown(self, section: str, state: str) -> Answer:
@@ -156,6 +162,7 @@ class ResultFiles(JobSection):
         from workbench.evaluation.file_runs import runs_of_files
         from workbench.evaluation.result_lists import minus_ones, pairing_note, with_own_annotations
 
+        key = self._key(data, a, b, demo)  # of the annotations that are read from here on
         paths = demo_epochs() if demo else [Path(a), Path(b)]
         pose_set = builtin(demo_data()) if demo else self._context.registry.sets.get(data, whole=True)
         pose_set, note = self._context.registry.judging(pose_set, self._context.registry.runs())
@@ -186,13 +193,8 @@ class ResultFiles(JobSection):
         job.step = "drawing the instances that changed"
         cards = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
         cards += change_html(report, [poses for _, poses in found], pose_set)
-        self._cards.get(_key(data, a, b, demo), lambda: cards)
+        self._cards.get(key, lambda: cards)
         return report
-
-
-def _key(data: str, a: str, b: str, demo: str = "") -> str:
-    """Names a comparison; every upload has a folder of its own."""
-    return "results demo" if demo else f"results {data} {a} {b}"
 
 
 def poses_of(path: Path, pose_set: PoseSet) -> Predictions:

@@ -43,8 +43,10 @@ from starlette.routing import Mount
 
 from apps.server.control_values import check_bounds, check_value, weight, well_formed_values
 from apps.server.folders import well_formed
+from apps.server.guard import browser_of
 from workbench.core.errors import USER_ERRORS, sentence, shortened
 from workbench.core.files import of_this_process, remove_folders_of_dead_processes
+from workbench.core.job import asker
 from workbench.core.report import counted
 
 _log = logging.getLogger("workbench")
@@ -205,6 +207,7 @@ class Blocks(gr.Blocks):
             # Handlers of clicks say what is wrong with one of no place; Gradio takes what came for a dict.
             data = event_data._data if isinstance(event_data._data, dict) else {}
             event_data = gr.EventData(event_data.target, {"index": None, "value": None, **data})
+        asker.set(_asker(requests))
         try:
             return await super().call_function(
                 block_fn, processed_input, iterator, requests, event_id, event_data, *others, **named
@@ -251,6 +254,17 @@ def check_values(components: Sequence[Any], values: Sequence[Any]) -> None:
                 raise ValueError(f"{component.label or 'text'}: expected a text, got {value!r:.60}")
         else:
             check_value(component, value)
+
+
+def _asker(requests: Any) -> tuple[str, str]:
+    """Browser and page behind a call of a handler; the browser is "" where no password is asked for."""
+    request = requests[0] if isinstance(requests, list) else requests
+    if request is None:
+        return "", ""
+    headers = {name.lower(): value for name, value in dict(request.headers).items()}
+    client = getattr(request, "client", None)
+    browser = browser_of(headers.items(), client) if "authorization" in headers else ""
+    return browser, str(getattr(request, "session_hash", None) or "")
 
 
 def _refused(block_fn: Any, error: BaseException) -> gr.Error:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apps.server.settings import Settings, loopback
+from workbench.core.job import asker
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -50,6 +51,11 @@ _OWN_HEADERS = [
 COOKIE = "workbench-known"
 """Cookie of a browser that gave the right password: others' wrong guesses do not lock it out."""
 
+BROWSER = "workbench-browser"
+"""Cookie that tells the browsers of one password apart: none cancels what another one waits for."""
+
+_BROWSER = re.compile(r"[\w-]{16,64}")
+
 
 class Guard:
     """ASGI middleware before pages and API alike.
@@ -83,6 +89,7 @@ class Guard:
             scope = {**scope, "headers": trusted}
             if self._settings.auth:
                 send = self._remembering(headers, send)
+                asker.set((browser_of(headers, scope.get("client")), ""))
             await self._app(scope, receive, _with(_OWN_HEADERS, send))
             return
         status, text, extra = refusal
@@ -158,15 +165,31 @@ class Guard:
 
     def _known(self, headers: list[tuple[str, str]]) -> bool:
         """Whether this browser gave the right password before."""
-        given = [word.strip() for text in _all(headers, "cookie") for word in text.split(";")]
-        values = [word.removeprefix(f"{COOKIE}=") for word in given if word.startswith(f"{COOKIE}=")]
-        return bool(values) and hmac.compare_digest(values[0].encode(), self._cookie.encode())
+        return hmac.compare_digest(_cookie(headers, COOKIE).encode(), self._cookie.encode())
 
     def _remembering(self, headers: list[tuple[str, str]], send: Send) -> Send:
-        if self._known(headers):
-            return send
-        cookie = f"{COOKIE}={self._cookie}; Path=/; HttpOnly; SameSite=Strict".encode()
-        return _with([(b"set-cookie", cookie)], send)
+        cookies = [] if self._known(headers) else [f"{COOKIE}={self._cookie}; SameSite=Strict"]
+        if not _BROWSER.fullmatch(_cookie(headers, BROWSER)):
+            # Lax: a link from another site leads to the same browser.
+            cookies.append(f"{BROWSER}={secrets.token_urlsafe(24)}; SameSite=Lax")
+        return _with([(b"set-cookie", f"{one}; Path=/; HttpOnly".encode()) for one in cookies], send)
+
+
+def browser_of(headers: Iterable[tuple[str, str]], client: Any) -> str:
+    """Stands for the browser that sent a request: its cookie, else the address it comes from.
+
+    Args:
+        headers: of the request.
+        client: address and port; None where they are not known.
+    """
+    named = _cookie(headers, BROWSER)
+    return named if _BROWSER.fullmatch(named) else f"at {client[0] if client else ''}"
+
+
+def _cookie(headers: Iterable[tuple[str, str]], name: str) -> str:
+    """The first cookie of a name; "" where there is none."""
+    words = (word.strip() for text in _all(headers, "cookie") for word in text.split(";"))
+    return next((word.removeprefix(f"{name}=") for word in words if word.startswith(f"{name}=")), "")
 
 
 def _with(more: Headers, send: Send) -> Send:

@@ -92,7 +92,7 @@ def registry(**more):
     run = SimpleNamespace(title="a run", epochs=epochs, folder=ROOT)
     sets = SimpleNamespace(
         apart=lambda _: None, get=lambda *_, **__: SimpleNamespace(skeleton=()),
-        sample=lambda *_: None, allowed=lambda _: (),
+        sample=lambda *_: None, allowed=lambda _: (), version=lambda *_, **__: "",
     )  # fmt: skip
     return SimpleNamespace(
         run=lambda _: run,

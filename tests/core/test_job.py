@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from tests.waiting import until
-from workbench.core.job import ASKS_SECONDS, LEFT_SECONDS
+from workbench.core import NotAvailable
+from workbench.core.job import ASKS_SECONDS, LEFT_SECONDS, asker
 
 
 def wait(job, *states, seconds=5):
@@ -84,6 +85,46 @@ def test_a_waiting_job_says_which_one_runs_and_how_far_it_is(jobs):
     first.cancel()
     wait(third, "done")
     assert (third.waits_for, third.before) == ("", [])
+
+
+@pytest.fixture
+def asking():
+    """Ask in this thread as a page of a browser."""
+    before = asker.set(("", ""))
+    yield lambda browser, page="": asker.set((browser, page))
+    asker.reset(before)
+
+
+def test_a_job_that_another_browser_waits_for_is_not_cancelled(jobs, monkeypatch, asking):
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("workbench.core.job.time", clock)
+    job = jobs.start("a", "a", endless)
+    for browser in ("one", "two"):
+        asking(browser)
+        jobs.latest("a")
+    with pytest.raises(NotAvailable, match="another browser"):
+        job.cancel_for_user()
+    assert not job.cancelled()
+    clock.now += LEFT_SECONDS + 1
+    jobs.latest("a")
+    job.cancel_for_user()
+    assert job.cancelled()
+
+
+def test_one_page_gives_up_what_another_waits_for(jobs, asking):
+    job = jobs.start("a", "a", endless)
+    for page in ("a", "b"):
+        asking("", page)
+        jobs.latest("a")
+    asking("", "forged")
+    job.give_up()
+    asking("", "b")
+    job.give_up()
+    job.give_up()
+    assert not job.cancelled()
+    asking("", "a")
+    job.give_up()
+    assert job.cancelled()
 
 
 def test_a_job_is_left_when_its_pages_are_closed_or_ask_no_more(jobs, monkeypatch):

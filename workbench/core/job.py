@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from workbench.core.errors import USER_ERRORS, Cancelled, sentence
+from workbench.core.errors import USER_ERRORS, Cancelled, NotAvailable, sentence
 
 Value = TypeVar("Value")
 
@@ -118,6 +118,9 @@ LEFT_SECONDS = 90.0
 ASKS_SECONDS = 5.0
 """A page in sight asks several times in this time."""
 
+asker: ContextVar[tuple[str, str]] = ContextVar("asker", default=("", ""))
+"""Who asks for a job: a browser, "" where there is one user alone, and one of its pages, "" where unknown."""
+
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 Result = TypeVar("Result")
 
@@ -137,7 +140,6 @@ class Job:
         step: what it does at the moment, in a few words; "" where progress says enough.
         listed: everybody may see and cancel it.
         problem: the exception behind `error`.
-        last_asked: when a page last asked how far it is, on the monotonic clock; None where none ever did.
     """
 
     id: str
@@ -150,7 +152,7 @@ class Job:
     step: str = ""
     listed: bool = False
     problem: BaseException | None = field(default=None, repr=False)
-    last_asked: float | None = None
+    _askers: dict[tuple[str, str], float] = field(default_factory=dict, repr=False)
     _queue: list[Job] = field(default_factory=list, repr=False)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
@@ -172,14 +174,42 @@ class Job:
     @property
     def left(self) -> bool:
         """Whether the pages that asked how far it is are closed, or have not asked for `LEFT_SECONDS`."""
-        if self.last_asked is None or not self.alive:
-            return False
-        return time.monotonic() - self.last_asked > LEFT_SECONDS
+        return bool(self._askers) and self.alive and not self._waited_for()
+
+    def _waited_for(self, others: Callable[[tuple[str, str]], bool] = lambda _: True) -> bool:
+        """Whether somebody of these has asked how far it is within `LEFT_SECONDS`."""
+        since = time.monotonic() - LEFT_SECONDS
+        return any(others(who) and asked >= since for who, asked in tuple(self._askers.items()))
+
+    def ask(self) -> None:
+        """Whoever asks in this thread (`asker`) waits for it."""
+        if not works_on_job():
+            self._askers[asker.get()] = time.monotonic()
 
     def leave(self) -> None:
-        """A page that asked is closed; another one that waits too will ask again."""
-        if self.last_asked is not None:
-            self.last_asked = time.monotonic() - LEFT_SECONDS + ASKS_SECONDS
+        """A page of this browser that asked is closed; another one that waits too will ask again."""
+        browser = asker.get()[0]
+        for who in [who for who in self._askers if who[0] == browser]:
+            self._askers[who] = time.monotonic() - LEFT_SECONDS + ASKS_SECONDS
+
+    def give_up(self) -> None:
+        """The page that asks in this thread no longer waits for it; nobody else does: it ends."""
+        if self._askers.pop(asker.get(), None) is not None and not self._waited_for():
+            self.cancel()
+
+    def cancel_for_user(self) -> None:
+        """`cancel`, asked for by whoever asks in this thread.
+
+        Raises:
+            NotAvailable: another browser waits for it, too.
+        """
+        own = asker.get()[0]
+        if self._waited_for(lambda who: who[0] not in ("", own)):
+            raise NotAvailable(
+                "another browser has a page open that waits for this computation, so it goes on; it can be "
+                "cancelled once that page is closed"
+            )
+        self.cancel()
 
     @property
     def before(self) -> list[Job]:
@@ -380,10 +410,10 @@ class JobManager:
         return self._jobs[identity]
 
     def latest(self, key: str) -> Job | None:
-        """The newest job of a key; whoever asks waits for it (`Job.last_asked`)."""
+        """The newest job of a key; whoever asks waits for it (`Job.ask`)."""
         found = next((j for j in reversed(list(self._jobs.values())) if j.key == key), None)
         if found is not None:
-            found.last_asked = time.monotonic()
+            found.ask()
         return found
 
     def waiting(self, job: Job) -> bool:

@@ -12,7 +12,7 @@ export class Notices {
     this.fill = element('i');
     this.meter = element('div.cmp-meter', { role: 'progressbar', 'aria-valuemin': 0, 'aria-valuemax': 100, 'data-testid': 'progress' }, this.fill);
     this.words = element('span.cmp-job-words', { 'data-testid': 'job' });
-    this.cancel = element('button.cmp-button', { type: 'button', 'data-testid': 'cancel', onClick: () => this.end(on.cancel) }, 'Cancel');
+    this.cancel = element('button.cmp-button', { type: 'button', 'data-testid': 'cancel', title: 'Ends it for every page that asks for the same', onClick: () => this.end(on.cancel) }, 'Cancel');
     this.job = element('div.cmp-job', { hidden: true, role: 'status' }, this.words, this.meter, this.cancel);
     this.sentence = element('span', { 'data-testid': 'error' });
     this.again = element('button.cmp-button', { type: 'button', 'data-testid': 'again', onClick: () => on.again() }, 'Try again');

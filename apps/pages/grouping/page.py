@@ -310,7 +310,7 @@ class GroupingPage(DeclaredPage):
     def cancel(self, request: str = "") -> None:
         """Stop at the next image."""
         if request and (job := self.on_sets.job(SetRequest.of_text(request))):
-            job.cancel()
+            job.cancel_for_user()
 
     def _crowd(self, words: list[Any]) -> tuple[str | None, str | None]:
         """Set and sample to begin with: the first image in which several people have to be told apart."""

@@ -7,8 +7,6 @@ import html
 import json
 import math
 import os
-import threading
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -82,9 +80,6 @@ class SetEvaluations:
         self._stored: LruCache[StoredPasses] = LruCache(2)
         self._maps = MapCache(_room())
         self._found: LruCache[SetResult] = LruCache(ANSWERS)
-        # Pages that wait for a request; a job that no page waits for is cancelled.
-        self._waiting: Counter[str] = Counter()
-        self._lock = threading.Lock()
 
     def begin(self, request: SetRequest, before: str = "") -> None:
         """Start on a request where it is not answered yet.
@@ -99,13 +94,9 @@ class SetEvaluations:
         if not request.data:
             raise NotAvailable("AP: no data set with this model's keypoints is served")
         if before != request.text():
-            with self._lock:
-                self._waiting[request.text()] += 1
-                if before:
-                    self._waiting[before] -= 1
             old = self.job(SetRequest.of_text(before)) if before else None
-            if old is not None and old.alive and self._waiting[before] <= 0:
-                old.cancel()
+            if old is not None and old.alive:
+                old.give_up()
         if self.found(request) is None or self.found(request.plain()) is None:
             title = f"AP on {request.data}: {self._context.registry.run(request.run).title}"
             settings = self._context.settings
