@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -16,6 +17,8 @@ from apps.pages.frame import sentence_html
 from apps.pages.job_sections import JobSection, QuestionSection, job_key
 from apps.pages.report_section import config_text, literal, path_literal
 from apps.pages.sections import add_heading, control_row, html_block
+from apps.server.registry import is_demo
+from workbench.cli import MISTAKES
 from workbench.core import NotAvailable
 
 if TYPE_CHECKING:
@@ -70,13 +73,24 @@ class AuditPage(QuestionPage):
         config, run, against, devices = words
         offered = [("example: Sapiens 1B", EXAMPLE)]
         offered += [(f"run {one.title}", one.id) for one in self.context.registry.runs()]
-        wanted = config or run or EXAMPLE
+        wanted = config or run or self._own_config() or EXAMPLE
         if wanted not in [value for _, value in offered]:
             offered.append((wanted, wanted))
         number = int(devices) if devices and devices.isdecimal() and len(devices) < 10 else None
         return [
             gr.update(choices=offered, value=wanted), gr.update(value=against or ""), gr.update(value=number),
         ]  # fmt: skip
+
+    def _own_config(self) -> str:
+        """Id of the first run of the user's own whose last checkpoint holds a config; "" where none does."""
+        registry = self.context.registry
+        if is_demo(self.context.settings.root):
+            return ""
+        for run in registry.served_runs():
+            with contextlib.suppress(*MISTAKES):  # a damaged file is refused where it is opened for itself
+                if registry.checkpoint(registry.last_checkpoint(run.id)).config_text:
+                    return run.id
+        return ""
 
 
 @dataclass(frozen=True)

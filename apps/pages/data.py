@@ -417,7 +417,7 @@ class Views(QuestionSection[Draws]):
         registry = self.context.registry
         with contextlib.suppress(*MISTAKES):  # the set itself says what is wrong with it
             skeleton = registry.sets.skeleton(data)
-            for run in registry.runs():
+            for run in registry.served_runs():
                 with contextlib.suppress(*MISTAKES):
                     if trains_on(self._of_run(run.id), skeleton):
                         return run.id

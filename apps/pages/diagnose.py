@@ -165,7 +165,7 @@ class DiagnosePage(QuestionPage):
         if unknown := [name for name, known in named if name and name not in known]:
             gr.Warning(f"the link names {unknown[0]}, which is not served here")
         if run not in runs:
-            return [gr.skip()] * 3
+            return [gr.skip(), data if data in sets else gr.skip(), gr.skip()]
         on = data if data in sets else data_of(self.context, run)
         # What the page would compare its own first choice with is no base of another run.
         first, _, base = first_choice(self.context)

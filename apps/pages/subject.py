@@ -310,7 +310,7 @@ def subject_bar(context: Context) -> SubjectBar:
     with gr.Row(elem_classes="wb-bar"):
         run = gr.Dropdown(runs, value=None, label="run", allow_custom_value=True, min_width=150)
         epoch = gr.Dropdown([], value=None, label="epoch", allow_custom_value=True, min_width=110)
-        data = gr.Dropdown([], value=None, label="data", allow_custom_value=True, min_width=150)
+        data = gr.Dropdown([], value=None, label="data", allow_custom_value=True, min_width=150, scale=2)
         back, sample, forth = sample_stepper("wb")
         decoder = gr.Dropdown([(OWN, "")], value="", label="decoder", allow_custom_value=True, min_width=180)
     with gr.Accordion("An image of your own", open=False), gr.Row(elem_classes="wb-own"):

@@ -89,6 +89,10 @@ class Registry:
             self._scanned = (time.monotonic(), found)
         return found
 
+    def served_runs(self) -> list[RunFolder]:
+        """The run folders below the root, without the built-in ones that are offered beside another root."""
+        return [run for run in self.runs() if not run.id.startswith(f"{DEMO}:")]
+
     def run(self, identity: str) -> RunFolder:
         """The run folder of an id.
 
@@ -412,10 +416,19 @@ def _demo_folder(root: Path) -> dict[str, Path]:
     from workbench.checkpoints.demo import root as demo_root
 
     try:
-        folder = demo_root()
+        return {} if is_demo(root) else {DEMO: demo_root()}
     except NotAvailable:
         return {}
-    return {} if folder.resolve() == root.resolve() else {DEMO: folder}
+
+
+def is_demo(root: Path) -> bool:
+    """Whether the served folder is that of the built-in checkpoints, and not a user's own."""
+    from workbench.checkpoints.demo import root as demo_root
+
+    try:
+        return demo_root().resolve() == root.resolve()
+    except NotAvailable:
+        return False
 
 
 def _demo_first(runs: tuple[RunFolder, ...]) -> list[RunFolder]:

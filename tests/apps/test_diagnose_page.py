@@ -169,3 +169,5 @@ def test_files_are_dropped_and_the_report_is_saved(tab, served):
 def test_a_link_chooses_run_and_data(api):
     chosen = api.predict('["my-run", "scenes-val", null]', api_name="/diagnose_linked")
     assert list(chosen) == ["my-run", "scenes-val", ""]
+    alone = api.predict('[null, "scenes-val", null]', api_name="/diagnose_linked")
+    assert alone[1] == "scenes-val"

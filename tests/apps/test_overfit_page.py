@@ -180,20 +180,24 @@ def test_a_link_names_the_sample_as_look_and_compare_do_and_as_the_rail_carries_
 
 
 @pytest.mark.parametrize(
-    ("run", "data", "sample", "reason"),
+    ("run", "data", "sample", "reason", "shown"),
     [
-        (None, "scenes-vol", None, "nearest"),
-        ("absent", None, None, "no run"),
-        (None, "scenes-val", "000002/9999", "has no sample"),
-        (None, "scenes-val", "230", "scenes-val has 230, counted from 0; got 230"),
+        (None, "scenes-vol", None, "nearest", "scenes-val"),
+        ("absent", None, None, "no run", "scenes-val"),
+        (None, "scenes-val", "000002/9999", "has no sample", "scenes-val"),
+        (None, "scenes-val", "230", "scenes-val has 230, counted from 0; got 230", "scenes-val"),
+        (None, "astronaut", "9", "astronaut has 1, counted from 0; got 9", "astronaut"),
     ],
 )
-def test_a_link_to_what_is_not_there_is_said_on_a_page_that_can_be_used(api, run, data, sample, reason):
+def test_a_link_to_what_is_not_there_is_said_on_a_page_that_can_be_used(
+    api, run, data, sample, reason, shown
+):
     found = api.predict(json.dumps([None, run, data, sample]), api_name="/overfit_restored")
     note, *chosen = found[-len(NAMES) - 1 :]
     assert reason in note
-    assert "the page shows its defaults instead" in note
-    assert dict(zip(NAMES, chosen, strict=True))["data"]["value"] == "scenes-val"
+    what = "the first labelled sample is shown" if sample else "the page shows its defaults"
+    assert f"{what} instead" in note
+    assert dict(zip(NAMES, chosen, strict=True))["data"]["value"] == shown
 
 
 def test_chosen_data_stay_when_the_family_changes(api):

@@ -47,3 +47,27 @@ def test_runs_lie_at_any_depth_and_hidden_folders_are_left_out(tmp_path):
 def test_a_link_that_leads_out_is_no_epoch(root_folder):
     run = next(run for run in runs_below(root_folder) if run.id == "painted-run")
     assert [e.path.name for e in run.epochs] == ["epoch_1.pth", "epoch_2.pth", "epoch_10.pth"]
+
+
+def test_a_runs_config_is_found_beside_it_or_inside_it_and_the_demo_is_not_ones_own(tmp_path):
+    import shutil
+
+    from apps.pages.audit import AuditPage
+    from apps.server.context import Context
+    from apps.server.settings import Settings
+    from workbench.checkpoints.demo import root
+
+    (tmp_path / "root/mine").mkdir(parents=True)
+    shutil.copy(root() / "rtmpose-demo/epoch_1.pth", tmp_path / "root/mine/epoch_1.pth")
+    context = Context.of(Settings(root=tmp_path / "root", cache=tmp_path / "cache"))
+    registry = context.registry
+    assert [run.id for run in registry.served_runs()] == ["mine"]
+    assert registry.config_file("mine").name == "epoch_1.pth"
+    (tmp_path / "root/mine/own.py").write_text("model = dict(type='TopdownPoseEstimator')")
+    assert registry.config_file("mine").name == "own.py"
+    assert AuditPage(context).chosen([None] * 4)[0]["value"] == "mine"
+    demo = Context.of(Settings(root=root(), cache=tmp_path / "cache"))
+    assert AuditPage(demo).chosen([None] * 4)[0]["value"] == "example"
+    for one in (context, demo):
+        one.registry.close()
+        one.jobs.close()

@@ -13,7 +13,7 @@ from tests.training.tiny import Tiny, picture
 from workbench.core import Codec, Skeleton
 from workbench.models.fresh import demo_model, new_model
 from workbench.training.bisection import Trial, helped_most
-from workbench.training.checks import before_training, clip_text, decoder_text, input_text
+from workbench.training.checks import before_training, clip_text, decoder_text, input_text, mode_text
 from workbench.training.overfit import overfit
 from workbench.training.people import TaughtPeople, with_everybody
 from workbench.training.plan import Plan
@@ -259,6 +259,9 @@ def test_a_decoder_that_is_half_a_cell_off_is_told_although_pck_allows_it():
     points = np.random.default_rng(0).uniform(10, 80, (17, 2))
     side = np.full(17, 96.0)
     assert "+2.0, +2.0 input pixels (x, y) from the" in decoder_text(points + 2, points, 4.0, side)
+    scattered = points + 8 * np.sign(points - points.mean(0))
+    for sigma, said in (((1.5, 1.5), True), ((2.0, 2.0), False)):
+        assert ("its threefold is no whole" in decoder_text(scattered, points, 4.0, side, sigma)) == said
     rounded = np.round(points / 4) * 4
     assert decoder_text(rounded, points, 4.0, side) == "", "rounding to cells is no shift"
 
@@ -316,3 +319,9 @@ def test_a_learning_rate_that_hardly_learns_is_said_before_training(changed, sai
     text = rate_text(Settings(**{"steps": 200} | changed))
     assert said in text
     assert bool(text) == bool(said)
+
+
+def test_dropout_that_the_attempt_turns_off_is_no_remark():
+    module = torch.nn.Sequential(torch.nn.Dropout(0.1))
+    assert "1 of 1 dropout layers (0)" in mode_text(module, {"0": False}, Plan())
+    assert mode_text(module, {"0": False}, Plan(dropout=False)) == ""

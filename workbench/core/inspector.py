@@ -43,9 +43,9 @@ ABSENT: Mapping[type, str] = {
     HasAttention: "attention: this model has no self-attention over patches whose weights can be read; "
     "expected a vision transformer such as ViTPose",
     Conditioned: "conditioning: no condition (text, class) is declared for this model; expected "
-    "the workbench's text fusion modules, a --config with code of your own (custom_imports), an --adapter "
-    "whose model has the capability Conditioned, or --film-tap with the name of the layer that outputs γ and "
-    "β (see README)",
+    "the workbench's text fusion modules, a config with code of your own (custom_imports), an adapter "
+    "whose model has the capability Conditioned, or on the command line --film-tap with the name of the "
+    "layer that outputs γ and β (see README)",
 }
 """Capability -> what is said of a model without it."""
 

@@ -107,19 +107,21 @@ def scale_text(trained: Tensor) -> str:
     return f"the network's input has mean {mean:.3g} and spread {spread:.3g}; {advice}"
 
 
-def mode_text(module: nn.Module, flags: Mapping[str, bool]) -> str:
+def mode_text(module: nn.Module, flags: Mapping[str, bool], plan: Plan) -> str:
     """Remark on normalisation and dropout layers in evaluation mode while training; "" without any.
 
     Args:
         module: the network.
         flags: training flag of its layers during a pass in training mode, by path.
+        plan: of the attempt; what it turns off itself is no finding.
     """
     from torch.nn.modules.batchnorm import _BatchNorm
     from torch.nn.modules.dropout import _DropoutNd
 
     found = []
     parts = dict(module.named_modules())
-    for kind, words in ((_BatchNorm, "batch norm"), (_DropoutNd, "dropout")):
+    kinds = [(_BatchNorm, "batch norm")] * (not plan.norm_eval) + [(_DropoutNd, "dropout")] * plan.dropout
+    for kind, words in kinds:
         ran = {name: flag for name, flag in flags.items() if isinstance(parts[name], kind)}
         ran = {name: flag for name, flag in ran.items() if getattr(parts[name], "p", 1)}
         still = [name for name, flag in ran.items() if not flag]
@@ -251,7 +253,9 @@ def peak_text(targets: Tensor, labelled: np.ndarray, sigma: tuple[float, ...], c
     return ""
 
 
-def decoder_text(read: np.ndarray, truth: np.ndarray, cell: float, side: np.ndarray) -> str:
+def decoder_text(
+    read: np.ndarray, truth: np.ndarray, cell: float, side: np.ndarray, sigma: Sequence[float] = ()
+) -> str:
     """How decoded targets differ from the keypoints that they encode; "" where they do not.
 
     Args:
@@ -259,6 +263,7 @@ def decoder_text(read: np.ndarray, truth: np.ndarray, cell: float, side: np.ndar
         truth: [n, 2] keypoints, input pixels.
         cell: input pixels between two cells of the output.
         side: [n] longer side of the box, input pixels.
+        sigma: of the targets, cells; () where they have none.
     """
     off = read - truth
     known = np.isfinite(off).all(1)
@@ -274,12 +279,16 @@ def decoder_text(read: np.ndarray, truth: np.ndarray, cell: float, side: np.ndar
             "back to the image, and a sigma whose threefold is not a whole number of cells (it moves peaks "
             "near the edges)"
         )
+    odd = any(3 * s != round(3 * s) for s in sigma)
     reached = float((far < NEAR * side).mean()) * known.mean()
     if reached < Expectation().pck:
         return (
             f"perfect targets are decoded {far.mean():.1f} input pixels off on average, PCK {reached:.2f}: "
-            "no training can exceed that; look at the decoder, the order of x and y, and the size of the "
-            "output"
+            "no training can exceed that; look at the decoder, the order of x and y, the size of the output"
+            + (
+                ", and sigma: its threefold is no whole number of cells, which moves peaks near the edges"
+                * odd
+            )
         )
     return ""
 
@@ -381,7 +390,7 @@ def before_training(
         first.restore()
         module.eval()
     remarks = (
-        scale_text(trained[0]) if trained else "", mode_text(module, flags), rate_text(plan.settings),
+        scale_text(trained[0]) if trained else "", mode_text(module, flags, plan), rate_text(plan.settings),
     )  # fmt: skip
     return (
         *(Evidence(text, decides=decides, name=name) for name, text, decides in found if text),
@@ -485,7 +494,9 @@ def _targets(planned: Any, batch: Batch, plan: Plan, device: str) -> list[tuple[
             )
         )
     if read and sum(map(len, read)):
-        text = decoder_text(np.concatenate(read), np.concatenate(truth), cell, np.concatenate(sides))
+        text = decoder_text(
+            np.concatenate(read), np.concatenate(truth), cell, np.concatenate(sides), codec.sigma or ()
+        )
         # With a codec of the config's pipeline a switch of the bisection measures its effect.
         found.append((text, plan.codec is None))
     return found

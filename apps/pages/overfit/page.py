@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Callable
@@ -146,8 +147,8 @@ class OverfitPage(DeclaredPage):
             choices = self._linked(names[0][1], run, data, sample)
         except MISTAKES as mistake:
             # Raised, it would put "Error" into every control and leave nothing to choose from.
-            refused = sentence_html(f"{sentence(mistake)}; the page shows its defaults instead", "error")
-            choices = self._linked(names[0][1], None, None, None)
+            choices, instead = self._without_mistake(names[0][1], run, data)
+            refused = sentence_html(f"{sentence(mistake)}; {instead}", "error")
         notes = [
             f"a session on an uploaded photo is {a.state} on {a.setup.device}"
             if a.is_private
@@ -163,6 +164,12 @@ class OverfitPage(DeclaredPage):
         note = refused + (sentence_html("; ".join(notes), "why") if notes else "")
         # Nothing is said of the session: one that was started before this answer came would be lost.
         return [*[gr.skip()] * 5, note, *self._offered(choices)]
+
+    def _without_mistake(self, family: str, run: str | None, data: str | None) -> tuple[Choices, str]:
+        """What is left of a link with a mistake in it, and what the page shows in its place."""
+        with contextlib.suppress(*MISTAKES):
+            return self._linked(family, run, data, None), "the first labelled sample is shown instead"
+        return self._linked(family, None, None, None), "the page shows its defaults instead"
 
     def _linked(self, family: str, run: str | None, data: str | None, sample: str | None) -> Choices:
         """The choices of a link to this page: the config of a run, a data set, a sample by number or name."""
@@ -339,7 +346,7 @@ class OverfitPage(DeclaredPage):
                 "config": (
                     "or config, or checkpoint with one (read only)", 310, {"cls": gr.Textbox, "scale": 2}
                 ),
-                "data": ("data", 150, menu | {"choices": [], "value": None}),
+                "data": ("data", 170, menu | {"choices": [], "value": None, "scale": 2}),
                 "sample": ("sample (first)", 110, whole | {"minimum": 0, "scale": 0}),
                 "device": ("device", 90, menu | {"choices": ["cpu"], "scale": 0}),
             },

@@ -72,7 +72,7 @@ class RolloutPage(LabPage[RolloutState]):
             run = gr.Dropdown([], label="run", min_width=190, **choice)
             epoch_a = gr.Dropdown([], label="epoch A", min_width=130, **choice)
             epoch_b = gr.Dropdown([], label="epoch B", min_width=130, **choice)
-            data = gr.Dropdown([], label="data", min_width=140, **choice)
+            data = gr.Dropdown([], label="data", min_width=140, scale=2, **choice)
             back, sample, forth = sample_stepper("rol")
             keypoint = gr.Dropdown([FIRST], label="keypoint", min_width=130, **choice)
         with control_row("wb-tight"):
