@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +16,17 @@ from tests.diagnosis.planted_labels import annotation_file, each, labelled, move
 from tests.diagnosis.planted_results import good_poses, own_results, shifted_ids
 from tests.diagnosis.systems import OTHER_VITPOSE, RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints
+from workbench.core import Codec, NotAvailable
 from workbench.core.finding import Effect
 from workbench.data import builtin
 from workbench.data.coco import read_coco
 from workbench.diagnosis import Cause, diagnose
 from workbench.diagnosis.annotated_box_causes import MOST_CUT, fit_of
+from workbench.diagnosis.decoder_causes import OtherDecoder
 from workbench.diagnosis.image_id_causes import recovered_ids, recovered_poses
 from workbench.diagnosis.keypoint_causes import FixedKeypoint
 from workbench.diagnosis.lint_causes import from_corner, with_corner
-from workbench.diagnosis.offset_causes import groups_of, offset_of
+from workbench.diagnosis.offset_causes import check_reading, groups_of, offset_of
 from workbench.diagnosis.placing_causes import Placing
 from workbench.diagnosis.report import by_proof
 from workbench.evaluation.predictions import Predictions
@@ -375,3 +380,16 @@ def test_keypoints_from_the_corner_of_their_box_are_told_from_the_boxes_alone(na
     back = with_corner(spoilt, found)
     for row in found:
         np.testing.assert_allclose(back.instances[row].truth, pose_set.instances[row].truth)
+
+
+@pytest.mark.parametrize(
+    ("assumed", "nearer", "waits"), [("quarter", True, True), ("quarter", False, False), ("", True, False)]
+)
+def test_labels_are_not_accused_while_an_exported_file_may_be_read_by_the_wrong_decoder(
+    monkeypatch, assumed, nearer, waits
+):
+    monkeypatch.setattr(OtherDecoder, "changes", lambda self, case: iter([object()] * nearer))
+    codec = Codec("heatmap", (64, 64), (16, 16), assumed=assumed)
+    case: Any = SimpleNamespace(model=lambda: SimpleNamespace(codec=codec))
+    with pytest.raises(NotAvailable, match="settle the decoder first") if waits else nullcontext():
+        check_reading(case)

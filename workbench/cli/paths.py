@@ -5,6 +5,7 @@ from __future__ import annotations
 from workbench.cli.conditioned import ConditionedOptions, Samples, demo_file, newest, one_pass
 from workbench.cli.options import Demo, Files, Out
 from workbench.cli.output import REPORT_ENDINGS, Answer, as_columns, check_file, written
+from workbench.core.report import counted
 
 
 def command(
@@ -28,4 +29,6 @@ def command(
     facts = {"title": loaded.title, **report.to_json()}
     table = report.table()
     lines = [f"{loaded.title}: {report.summary()}", "", *as_columns([table[i] for i in report.shown])]
+    if hidden := len(table) - len(report.shown):
+        lines += ["", f"{counted(hidden, 'deeper tap')} compared and not listed: --json lists all"]
     return written(Answer(facts, "\n".join(lines)), out, report)

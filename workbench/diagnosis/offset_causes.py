@@ -127,6 +127,7 @@ class LabelsMoved(Undone):
         offset = constant_offset(case)
         if offset is None or not offset.in_image:
             return
+        check_reading(case)
         yield self._moved(offset.image, offset)
 
     def _moved(self, amount: tuple[float, float], seen: Offset | OfPeople) -> Change:
@@ -249,6 +250,23 @@ def constant_offset(case: Case) -> Offset | None:
         return offset_of(evidence.poses().keypoints, truth, affines)
 
     return case.once("constant offset", measured)
+
+
+def check_reading(case: Case) -> None:
+    """Raise NotAvailable where the decoder is assumed and another one finds keypoints nearer to their labels.
+
+    Maps of an exported file that are read with the wrong cells move all keypoints, as moved labels do.
+    """
+    from workbench.diagnosis.decoder_causes import OtherDecoder  # imports this module
+
+    codec = case.model().codec
+    if codec is None or not codec.assumed:
+        return
+    if any(True for _ in OtherDecoder().changes(case)):
+        raise NotAvailable(
+            f"the file does not say how its outputs are read ({codec.decoder} is assumed), and another "
+            "decoder brings keypoints nearer as well: settle the decoder first"
+        )
 
 
 def check_crops(evidence: Evidence) -> None:
