@@ -41,6 +41,7 @@ from workbench.inspectors.conditioning.evidence import (
     text_of,
     untouched_refiner,
 )
+from workbench.inspectors.conditioning.exchanged_classes import exchanged_classes
 from workbench.inspectors.conditioning.findings import (
     CONDITION_SKIPPED,
     DELETED,
@@ -292,7 +293,23 @@ def examine(
             backbone=backbone,
         )  # fmt: skip
         files = None if files is None else measured(files, loaded, pose_set, indices)
-    return clinic(run, found, pose_set, curves, files, stepped)
+    report = clinic(run, found, pose_set, curves, files, stepped)
+    if indices is None or report.effect is None or not report.effect.changes("predict"):
+        return report
+    return _with_classes(report, loaded.model, pose_set, indices, stepped)
+
+
+def _with_classes(
+    report: Clinic, model: PoseModel, pose_set: PoseSet, indices: Sequence[int], stepped: Callable[[], None]
+) -> Clinic:
+    """The report with the categories whose conditions are exchanged, before what has no certain effect."""
+    try:
+        found = exchanged_classes(model, pose_set, indices, conditioning_of(model).noun, stepped)
+    except NotAvailable as reason:
+        return dataclasses.replace(report, missing={**report.missing, "classes": str(reason)})
+    if found is None:
+        return report
+    return dataclasses.replace(report, findings=(found, *report.findings))
 
 
 def clinic(

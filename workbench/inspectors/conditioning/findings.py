@@ -36,6 +36,7 @@ RANDOM = "random initialisation"
 DELETED = "features destroyed"
 SHUT = "gate stuck at 0"
 MISNAMED = "text of other keypoints"
+CLASSES_EXCHANGED = "conditions of classes exchanged"
 PARTED = "training and predict differ"
 UNREAD = "text changes nothing"
 IGNORED = "condition changes nothing"
@@ -44,7 +45,7 @@ HEAD_BEHIND = "head moved too little"
 # What costs most in the published code comes first, unless a data set shows otherwise.
 ORDER = (
     SKIPPED, CONDITION_SKIPPED, PARTED, FLATTENED, UNTRAINED, EXCHANGED, MASKED, RANDOM, DELETED,
-    HEAD_BEHIND, SHUT, UNREAD, IGNORED, MISNAMED, ONE_VECTOR, CLIPPED,
+    HEAD_BEHIND, SHUT, UNREAD, IGNORED, MISNAMED, CLASSES_EXCHANGED, ONE_VECTOR, CLIPPED,
 )  # fmt: skip
 # A gate that was learned from 0 is some hundredths at least.
 CLOSED = 1e-4

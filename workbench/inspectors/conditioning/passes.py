@@ -358,8 +358,8 @@ def switches_of(model: PoseModel, samples: Sequence[Sample]) -> tuple[Switch, ..
     if record.switches:
         return record.switches
     found = [
-        Switch(REFERENCE, _pass_of(model, "predict", UNCHANGED), against=""),
-        Switch(TRAINED, _pass_of(model, "training", UNCHANGED)),
+        Switch(REFERENCE, pass_of(model, "predict", UNCHANGED), against=""),
+        Switch(TRAINED, pass_of(model, "training", UNCHANGED)),
     ]
     if (unrefined := without_refiner(model)) is not None:
         found.append(unrefined)
@@ -384,7 +384,7 @@ def switches_of(model: PoseModel, samples: Sequence[Sample]) -> tuple[Switch, ..
     way: Way = "training" if matters["training"] and not matters["predict"] else "predict"
     against = TRAINED if way == "training" else REFERENCE
     kind = "text" if record.noun == "text" else "condition"
-    found += [Switch(name, _pass_of(model, way, edit), against, kind) for name, edit in edits.items()]
+    found += [Switch(name, pass_of(model, way, edit), against, kind) for name, edit in edits.items()]
     return tuple(found)
 
 
@@ -400,7 +400,15 @@ def without_refiner(model: PoseModel) -> Switch | None:
     return Switch(UNREFINED, _unrefined(model, record), kind="refiner")
 
 
-def _pass_of(model: Any, way: Way, edit: Any) -> Callable[[Batch], Outputs]:
+def pass_of(model: Any, way: Way, edit: Any) -> Callable[[Batch], Outputs]:
+    """A pass of a conditioned model over a prepared batch.
+
+    Args:
+        model: conditioned.
+        way: which pass.
+        edit: of the condition's vectors; UNCHANGED for none, None for a pass without the condition.
+    """
+
     def forward(batch: Batch) -> Outputs:
         from workbench.models.randomness import private_randomness
 
@@ -418,7 +426,7 @@ def _unrefined(model: Any, record: Conditioning) -> Callable[[Batch], Outputs]:
 
     def forward(batch: Batch) -> Outputs:
         with replacing(model.module, model.taps, bypassed(refiner.raw, refiner.refined)):
-            return _pass_of(model, "predict", UNCHANGED)(batch)
+            return pass_of(model, "predict", UNCHANGED)(batch)
 
     return forward
 
