@@ -134,6 +134,7 @@ class DataSets:
             return self._opened.get(identity, lambda: self._drawn(identity))
         if identity in self._files:
             path, part = self._files[identity], _part(identity)
+            self._check_place(path)
             key = (*version_of(path), part, whole)
 
             def opened() -> PoseSet:
@@ -152,6 +153,17 @@ class DataSets:
             f"no data set {identity!r} is served; nearest: {nearest(identity, self.ids())}; "
             "others are given with --data when the app is started"
         )
+
+    def _check_place(self, path: Path) -> None:
+        """A file found in a folder at the start lies there still; a link may have taken its place.
+
+        Raises:
+            Refused: it leads out of the folder.
+        """
+        folders = [one for one in self._given if one.is_dir() and one in path.parents]
+        inside = any(path.resolve().is_relative_to(one.resolve()) for one in folders)
+        if folders and path not in self._given and not inside:
+            raise Refused(f"{path.name} leads out of the folder that was given with --data")
 
     def notes(self, identity: str) -> list[str]:
         """What every page that shows a set's images says of it; nothing of a built-in one.

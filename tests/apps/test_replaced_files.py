@@ -178,3 +178,20 @@ def test_a_diagnosis_of_a_served_run_is_another_one_after_its_files_changed(serv
     keys.append(key())
     assert len(set(keys)) == len(keys)
     assert key() == keys[-1]
+
+
+def test_an_annotation_file_that_becomes_a_link_out_of_its_folder_is_not_read(tmp_path, painted):
+    from apps.server.data_sets import DataSets
+    from apps.server.folders import Refused
+
+    path = painted.write_data(tmp_path / "data", 2)
+    elsewhere = painted.write_data(tmp_path / "elsewhere", 3)
+    named, found = DataSets((path,)), DataSets((tmp_path / "data",))
+    (identity,) = (one for one in found.ids() if one.endswith("painted.json"))
+    assert len(found.get(identity)) == 2
+    path.unlink()
+    path.symlink_to(elsewhere)
+    for ask in (found.get, found.version, found.skeleton, found.notes):
+        with pytest.raises(Refused, match="leads out"):
+            ask(identity)
+    assert len(named.get("painted.json", whole=True)) == 3  # its user chose this very name
