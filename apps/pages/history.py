@@ -62,7 +62,7 @@ class HistoryPage(QuestionPage):
             run = gr.Dropdown([], label="predictions", min_width=220, elem_id="wb-history-run", **choice)
             a = gr.Dropdown([], label="epoch A", min_width=100, elem_id="wb-history-a", **choice)
             b = gr.Dropdown([], label="epoch B", min_width=100, elem_id="wb-history-b", **choice)
-            data = gr.Dropdown([], label="data", min_width=160, elem_id="wb-history-data", **choice)
+            data = gr.Dropdown([], label="data", min_width=160, scale=2, elem_id="wb-history-data", **choice)
             image = gr.Textbox(
                 "", label="image id", placeholder="any image", min_width=170, max_lines=1,
                 elem_id="wb-history-image",

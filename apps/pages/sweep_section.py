@@ -67,7 +67,7 @@ class Sweeping(QuestionSection[SweepWanted]):
                 **choice,
             )  # fmt: skip
             data = gr.Dropdown(
-                sets, value=sets[0], label="data", min_width=160, elem_id="wb-sweep-data", **choice
+                sets, value=sets[0], label="data", min_width=160, scale=2, elem_id="wb-sweep-data", **choice
             )  # the set that fits would have to open a model, which not every run has
             ablations = gr.Dropdown(
                 list(ABLATIONS), value=[], multiselect=True, label="ablations", min_width=220,

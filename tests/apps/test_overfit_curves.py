@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import plotly.graph_objects as go
+import pytest
 
 from apps.pages.overfit import views
 
@@ -68,3 +70,15 @@ def test_a_layer_cannot_bring_a_link_into_the_legend():
     link = '<a href="https://example.org">backbone</a>'
     row = {"step": 1, "loss": 1.0, f"lr/{link}": 1e-3, f"gradient/{link}": 1.0}
     assert "<a" not in views.curves([row], "session").plot
+
+
+@pytest.mark.parametrize(("learned", "said"), [(True, "was learned"), (False, "none can mend")])
+def test_a_bisection_without_trials_says_that_none_was_made(learned, said):
+    from apps.pages.overfit.views import _cause
+    from workbench.training.bisection import Cause
+
+    job = SimpleNamespace(state="finished", error="")
+    run = SimpleNamespace(cause=Cause(), verdict=SimpleNamespace(learned=learned))
+    text = _cause(SimpleNamespace(job=job, run=run))
+    assert said in text
+    assert "no switch was tried" in text

@@ -346,7 +346,7 @@ class OverfitPage(DeclaredPage):
                 "config": (
                     "or config, or checkpoint with one (read only)", 310, {"cls": gr.Textbox, "scale": 2}
                 ),
-                "data": ("data", 170, menu | {"choices": [], "value": None, "scale": 2}),
+                "data": ("data", 200, menu | {"choices": [], "value": None, "scale": 2}),
                 "sample": ("sample (first)", 110, whole | {"minimum": 0, "scale": 0}),
                 "device": ("device", 90, menu | {"choices": ["cpu"], "scale": 0}),
             },

@@ -455,6 +455,14 @@ def _not_repeated(attempt: Attempt) -> str:
     return f"<br>The learning rate was set to {rate:.3g} while it paused; the command does not repeat that."
 
 
+def _untried(attempt: Attempt) -> str:
+    """Why a bisection tried no switch."""
+    verdict = attempt.run.verdict
+    if verdict is not None and verdict.learned:
+        return "the image was learned, so no switch was tried"
+    return "no switch was tried: none can mend what stands under “also”; mend that first"
+
+
 def _cause(attempt: Attempt) -> str:
     job = attempt.job
     if job is None:
@@ -483,7 +491,7 @@ def _cause(attempt: Attempt) -> str:
             "none of these switches is the cause on its own"
             + html.escape(f"; {step}" if (step := attempt.run.report().next_step) else "")
             if found.trials
-            else "no switch removes the failure"
+            else _untried(attempt)
         )
     trials = "".join(
         f'<tr class="{"ovf-culprit" if t.without == found.culprit else ""}"><td>without '
