@@ -51,6 +51,12 @@ def test_repairing_all_kinds_of_everything_would_end_at_one():
     without = report.ap + report.delta_ap[FALSE_POSITIVE]
     assert without + report.delta_ap[FALSE_NEGATIVE] == pytest.approx(1)
     assert report.counts[FALSE_POSITIVE] == 1
+    # AP of poses that miss the higher OKS thresholds alone is no finding about poses on nobody.
+    causes = {f.cause for f in report.to_findings()}
+    none = replace(report, false_positives=report.false_positives[:0])
+    assert causes - {f.cause for f in none.to_findings()} == {"background false positive errors"}
+    most = replace(none, delta_ap={**none.delta_ap, FALSE_POSITIVE: 0.5})
+    assert "background" not in most.summary()
     assert report.counts[FALSE_NEGATIVE] == 1
 
 

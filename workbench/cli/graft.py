@@ -70,8 +70,8 @@ def command(
     check_file(out, *REPORT_ENDINGS)
     check_limit(limit)
     if demo:
-        epochs, data, model = demo_run(data, model)
-        a, b, limit = a or epochs[0], b or epochs[-1], limit or DEMO_LIMIT
+        epochs, data, model = demo_run(data, model, [one for one in (a, b) if one])
+        a, b, limit = epochs[0], epochs[-1], limit or DEMO_LIMIT
     if a is None or b is None:
         raise ValueError("graft: expected two checkpoints of one network, A and B; or --demo")
     data.require("graft")

@@ -306,7 +306,7 @@ def standard_form(raw: Any, where: str, part: str | None = None) -> Standard:
     if not isinstance(raw, dict):
         raise ValueError(
             f"{where}: expected a COCO annotation file (an object), got {type(raw).__name__};"
-            " a list of results is scored with `workbench score`"
+            " a list of results is named first: `workbench score RESULTS --data ANNOTATIONS`"
         )
     for key in ("images", "annotations"):
         if not isinstance(raw.get(key), list):

@@ -66,6 +66,7 @@ ADVICE: Mapping[str, str] = {
 
 NOTES: Mapping[str, str] = {
     SCORING: "count: instances with a worse pose above a better one; AP: all images ranked by OKS",
+    FALSE_POSITIVE: "count: no annotation at OKS .5; AP: without the poses that miss each OKS threshold",
     FALSE_NEGATIVE: "what is still missing to AP 1 without the detections on no instance",
 }
 """Kind of error -> what its two numbers are, where they do not count the same thing."""
@@ -167,9 +168,16 @@ class Errors(Report):
 
     def _worst(self) -> str | None:
         """The kind whose repair gives back most; None where none gives back WORTH."""
-        deltas = self.repairs
+        deltas = {kind: delta for kind, delta in self.repairs.items() if self._is_there(kind)}
         worst = max(deltas, key=lambda kind: np.nan_to_num(deltas[kind], nan=-1))
         return worst if deltas[worst] >= WORTH else None
+
+    def _is_there(self, kind: str) -> bool:
+        """Whether errors of a kind may be named.
+
+        AP leaves background poses out at every OKS threshold: with none at .5 all are only placed inexactly.
+        """
+        return kind != FALSE_POSITIVE or len(self.false_positives) > 0
 
     @property
     def repairs(self) -> dict[str, float]:
@@ -180,7 +188,7 @@ class Errors(Report):
         """Kinds of errors whose repair gives back WORTH AP or more, the largest first."""
         counts, made = self.counts, []
         for kind, delta in self.repairs.items():
-            if not delta >= WORTH:
+            if not delta >= WORTH or not self._is_there(kind):
                 continue
             made.append(
                 Finding(
@@ -207,7 +215,7 @@ class Errors(Report):
             have, lie = "pose has" if count == 1 else "poses have", "lies" if self.near_misses == 1 else "lie"
             return (
                 f"{count:,} {have} no annotation at OKS .5, of which {self.near_misses:,} {lie} on one at "
-                f"OKS .1; {then} without them"
+                f"OKS .1; {then} without the poses that miss an annotation, at each OKS threshold"
             )
         if kind != SCORING:
             of = f"of {counted(self.judged, 'judged keypoint', spec=',')}" if kind in KINDS else "instances"
