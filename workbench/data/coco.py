@@ -251,7 +251,12 @@ def read_json(path: Path) -> Any:
             raise ValueError(
                 f"{path.name}: expected JSON, but this is {other}; convert it to COCO's keypoint format"
             ) from None
-        raise ValueError(f"{path.name}: expected JSON, but {str(reason) or type(reason).__name__}") from None
+        # Python's own words for a number of thousands of digits end in advice about Python's settings.
+        why = str(reason).partition("; use sys.")[0] or type(reason).__name__
+        deep = isinstance(reason, RecursionError)
+        raise ValueError(
+            f"{path.name}: expected JSON, but {'it is nested too deep' if deep else why}"
+        ) from None
     if found is None:
         raise ValueError(f"{path.name}: expected JSON with content, got null")
     return found
