@@ -275,6 +275,14 @@ BAD = {
     ): "annotation 1: category 9",
     json.dumps(annotation(bbox=[1, 2, 3])): "annotation 1: bbox: expected 4 numbers, got 3",
     json.dumps(annotation(id=10**30)): "expected a whole number under 'id', got a number beyond 64 bits",
+    json.dumps(annotation(keypoints=[True, *[0] * 8])): "expected 9 numbers, got something else",
+    json.dumps(annotation(area=True)): "annotation 1: area: expected 1 numbers, got something else",
+    json.dumps(annotation(id=True)): "expected a whole number under 'id', got True",
+    json.dumps(annotation()).replace(
+        '"category_id"', '"area": 1, "area": 2, "category_id"'
+    ): "an object has 'area' twice",
+    json.dumps(content())[:-1] + ', "annotations": []}': "an object has 'annotations' twice",
+    "[" + "{}," * 400_000 + "{}]": "400,001 objects and 1 lists in",
     json.dumps(content(annotations=["x"])): "annotation at position 0: expected a whole number under 'id'",
 }
 

@@ -241,6 +241,17 @@ class TestBadInput:
             ([{"image_id": 1.5, "category_id": 1, "score": 1, "keypoints": [1, 2, 3]}], "expected integers"),
             ([{"image_id": None, "category_id": 1, "score": 1, "keypoints": [1, 2, 3]}], "expected integers"),
             ([{"image_id": 1, "category_id": 1, "score": 1, "keypoints": [1, 2, 3], "bbox": [1, 2]}], "bbox"),
+            ([{"image_id": 1, "category_id": 1, "score": 1, "keypoints": ["1", 2, 3]}], "lists of numbers"),
+            ([{"image_id": 1, "category_id": 1, "score": 1, "keypoints": [True, 2, 3]}], "lists of numbers"),
+            ([{"image_id": 1, "category_id": 1, "score": "1", "keypoints": [1, 2, 3]}], "score of each"),
+            ([{"image_id": 1, "category_id": 1, "score": True, "keypoints": [1, 2, 3]}], "score of each"),
+            ([{"image_id": 1, "category_id": 1, "score": [1], "keypoints": [1, 2, 3]}], "score of each"),
+            ([{"image_id": 1, "category_id": 1, "score": 1, "keypoints": [1, 2, 3], "bbox": ["1", 2, 3, 4]}],
+             "expected each bbox as x, y, width, height"),
+            ([{"image_id": n, "category_id": 1, "score": 1, "keypoints": [1, 2, 3]} for n in (1, True)],
+             "expected integers, got True"),
+            ([{"image_id": 2**64 - 1, "category_id": 1, "score": 1, "keypoints": [1, 2, 3]}],
+             "expected integers, got 'too large a number'"),
             ([{"image_id": 1, "category_id": 1, "score": 1, "keypoints": [1, 2, 3], "bbox": [1, 2, 3, 4]},
               {"image_id": 1, "category_id": 1, "score": 1, "keypoints": [1, 2, 3]}],
              "detection 1 of 2 has no 'bbox'; expected a bbox in each, because the first detection has one"),
@@ -250,6 +261,12 @@ class TestBadInput:
         with pytest.raises(ValueError, match="results") as caught:
             Detections.from_coco(wrong)
         assert message in str(caught.value)
+
+    @pytest.mark.parametrize("score", [float("nan"), float("inf")])
+    def test_a_keypoint_score_that_is_no_number_is_refused(self, score):
+        wrong = [{"image_id": 1, "category_id": 1, "score": 1, "keypoints": [1, 2, score]}]
+        with pytest.raises(ValueError, match="detection 0: not a finite number"):
+            Predictions.from_coco(wrong)
 
     def test_17_and_26_keypoints_in_one_result_file(self, drawn):
         _, results = drawn(8)

@@ -115,6 +115,7 @@ def test_an_export_with_confidences_alone_is_scored_by_their_mean(tmp_path, pose
         ({"score": 10**400}, {}, "a number beyond 64 bits"),
         ({"score": 1, "annotation_id": {"$numberLong": "9" * 400}}, {}, "a number beyond 64 bits"),
         ({"score": 1, "annotation_id": {"$numberDouble": "inf"}}, {}, "as a whole number, got inf"),
+        ({"confidence": [{"$numberDouble": "inf"}] * 17}, {}, "expected a finite number or nan, got inf"),
         ({"score": 1, "annotation_id": 1.5}, {}, "as a whole number, got 1.5"),
         ({"score": 1, "points": [["a", {}]] * 17}, {}, "expected a number, got 'a'"),
         ({"score": 1}, {"metadata": {"width": 10**400, "height": 1}}, "a number beyond 64 bits"),

@@ -119,6 +119,9 @@ def test_a_dump_that_wants_to_run_something_runs_nothing(tmp_path, found):
     assert not marker.exists()
 
 
+ONE_POSE = {"keypoints": np.zeros((1, 2, 2)), "keypoint_scores": np.ones((1, 2))}
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
@@ -133,6 +136,14 @@ def test_a_dump_that_wants_to_run_something_runs_nothing(tmp_path, found):
         (
             [{"pred_instances": {"keypoints": np.zeros((1, 2, 2)), "keypoint_scores": np.zeros((1, 2))}}],
             "img_id",
+        ),
+        *(
+            ([{"pred_instances": {**ONE_POSE, name: value}}], f"expected finite numbers in {name}")
+            for name, value in (
+                ("bbox_scores", np.full(1, np.inf)),
+                ("keypoint_scores", np.full((1, 2), np.nan)),
+                ("bboxes", np.full((1, 4), np.inf)),
+            )
         ),
     ],
 )

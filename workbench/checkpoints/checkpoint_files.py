@@ -13,9 +13,8 @@ from workbench.checkpoints.averages import Averages
 from workbench.checkpoints.budget import Limits
 from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.identity import Identity, identify_shapes
-from workbench.checkpoints.safetensors_file import Twice, each_once
 from workbench.checkpoints.state_dicts import common_prefix, unwrapped
-from workbench.core.files import belongs
+from workbench.core.files import Twice, belongs, each_once
 from workbench.core.report import counted
 
 WEIGHT_ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar")

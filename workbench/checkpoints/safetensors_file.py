@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,7 @@ from workbench.checkpoints.tensors import (
     contiguous,
     shape_text,
 )
-from workbench.core.files import replacing
+from workbench.core.files import Twice, each_once, replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,25 +84,6 @@ def read_safetensors(path: Path, limits: Limits) -> Contents:
     _refuse_holes(path, tensors, 8 + length, size)
     facts = {str(k): str(v)[:10_000] for k, v in metadata.items()} if isinstance(metadata, dict) else {}
     return Contents("safetensors", tensors, facts=facts)
-
-
-class Twice(ValueError):  # noqa: N818 - reads as a claim
-    """A key that occurs twice."""
-
-
-def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose keys differ, for ``object_pairs_hook`` of `json.loads`.
-
-    Without it the last of two values counts, and other programs take the first.
-
-    Raises:
-        Twice: a key that occurs twice.
-    """
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        raise Twice(repr(next(name for name, count in counts.items() if count > 1)[:80]))
-    return found
 
 
 def _refuse_holes(path: Path, tensors: dict[str, TensorInfo], base: int, size: int) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 from workbench.checkpoints.budget import Budget, Limits
 from workbench.checkpoints.pickle_machine import run_pickle
 from workbench.checkpoints.pickled_objects import Symbol
-from workbench.checkpoints.safetensors_file import Twice, each_once
 from workbench.checkpoints.state_dicts import Finder
 from workbench.checkpoints.tensors import (
     ITEMSIZE,
@@ -30,6 +29,7 @@ from workbench.checkpoints.tensors import (
     checked,
 )
 from workbench.checkpoints.zip_archive import NO_CHECKSUMS, Archive, Member, open_archive
+from workbench.core.files import Twice, each_once
 
 # torch.serialization.MAGIC_NUMBER: the first pickle of a file of torch < 1.6.
 _MAGIC = 0x1950A86A20F9469CFC6C

@@ -10,6 +10,7 @@ import io
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -370,3 +371,22 @@ def parse_toml(text: str) -> dict[str, Any]:
     else:  # the same under another name
         import tomli as tomllib  # pyright: ignore[reportMissingImports]
     return tomllib.loads(text)
+
+
+class Twice(ValueError):  # noqa: N818 - reads as a claim
+    """A key that occurs twice."""
+
+
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys differ, for ``object_pairs_hook`` of `json.loads`.
+
+    Without it the last of two values counts, and other programs take the first.
+
+    Raises:
+        Twice: a key that occurs twice.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise Twice(repr(next(name for name, count in counts.items() if count > 1)[:80]))
+    return found

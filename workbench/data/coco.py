@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core import ReadingNote, Sample, Skeleton, nearest
+from workbench.core.files import Twice, each_once
 from workbench.core.report import counted
 from workbench.data.coco_dialects import Standard, category_of, part_of, part_skeleton, standard_form
 from workbench.data.coco_entries import entry_name, image_records, instance, plain_visibility, whole
@@ -244,10 +245,18 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path.name}: expected JSON, but it is compressed; unpack it first (gunzip, unzip)")
     if not content.strip():
         raise ValueError(f"{path.name}: expected JSON, but the file is empty")
+    _refuse_bomb(content, path.name)
+    head = content[:2000]
     try:
-        found = json.loads(content)
+        text = content.decode(json.detect_encoding(content), "surrogatepass")
+        del content  # large files: once as bytes, once as text and once as values is a third too much
+        found = json.loads(text, object_pairs_hook=each_once)
+    except Twice as key:
+        raise ValueError(
+            f"{path.name}: an object has {key} twice, and programs differ in which value they take; keep one"
+        ) from None
     except (ValueError, RecursionError) as reason:  # bad syntax, encoding, huge numbers, deep nesting
-        if other := _other_text(content[:2000]):
+        if other := _other_text(head):
             raise ValueError(
                 f"{path.name}: expected JSON, but this is {other}; convert it to COCO's keypoint format"
             ) from None
@@ -260,6 +269,19 @@ def read_json(path: Path) -> Any:
     if found is None:
         raise ValueError(f"{path.name}: expected JSON with content, got null")
     return found
+
+
+def _refuse_bomb(content: bytes, name: str) -> None:
+    """Refuse a file of tiny objects before they are made: 20 MB of ``{}`` take 600 MB of memory.
+
+    The smallest entries of real sets have 20 bytes, and the smallest triples of keypoints 8.
+    """
+    objects, lists = content.count(b"{"), content.count(b"[")
+    if len(content) > 1 << 20 and 16 * objects + 6 * lists > len(content):
+        raise ValueError(
+            f"{name}: {objects:,} objects and {lists:,} lists in {len(content):,} bytes; no annotation or "
+            "result file has so many, and it is refused as a bomb"
+        )
 
 
 def _other_text(head: bytes) -> str:

@@ -107,10 +107,9 @@ def instance(
     if image_id not in images:
         raise ValueError(f"{where}: names image {image_id}, which is not among the images")
     truth = numbers(entry["keypoints"], 3 * len(skeleton), f"{where}: keypoints").reshape(-1, 3)
-    seen = truth[:, 2]
-    odd = seen[~(((seen >= -1) & (seen <= 1)) | np.isin(seen, (2, 3)))]
-    if len(odd):
-        raise ValueError(f"{where}: expected visibility 0, 1 or 2, got {odd[0]:g}")
+    for seen in set(entry["keypoints"][2::3]) - {0, 1, 2, 3}:
+        if not -1 <= seen <= 1:
+            raise ValueError(f"{where}: expected visibility 0, 1 or 2, got {seen:g}")
     truth.setflags(write=False)  # shared by every sample of this instance
     area, crowd = entry.get("area"), entry.get("iscrowd")
     if crowd not in (None, 0, 1):  # any text is true, "0" as well
@@ -165,9 +164,9 @@ def numbers(values: Any, count: int, where: str) -> np.ndarray:
         got = len(values) if isinstance(values, list) else type(values).__name__
         raise ValueError(f"{where}: expected {count} numbers, got {got}")
     try:
-        if str in set(map(type, values)):  # float() reads "1_0" as 10
+        if not set(map(type, values)) <= {int, float}:  # float() reads "1_0" as 10, and true as 1
             raise TypeError("a text")
-        array = np.array([float(v) for v in values])
+        array = np.array(values, float)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{where}: expected {count} numbers, got something else among them") from None
     if not np.isfinite(array).all():
@@ -191,7 +190,8 @@ def whole(entry: Any, key: str, where: str) -> int:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
         # Python refuses to print huge integers.
-        shown = "a number beyond 64 bits" if isinstance(value, int) else repr(value)[:40]
+        huge = isinstance(value, int) and not isinstance(value, bool)
+        shown = "a number beyond 64 bits" if huge else repr(value)[:40]
         raise ValueError(f"{where}: expected a whole number under {key!r}, got {shown}")
     return value
 

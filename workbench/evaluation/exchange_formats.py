@@ -369,6 +369,8 @@ def _float(value: Any, place: str) -> float:
     found = _number(value)
     if found is None and value is not None:
         raise ValueError(f"samples.json: {place}: expected a number, got {value!r:.40}")
+    if found is not None and math.isinf(found):
+        raise ValueError(f"samples.json: {place}: expected a finite number or nan, got {found}")
     return math.nan if found is None else float(found)
 
 
@@ -461,7 +463,11 @@ def _array(
     array = value.array()
     if array.dtype.kind not in "fiu" or (shape is not None and array.size != int(np.prod(shape))):
         raise ValueError(f"{where}: expected numbers in {name}, {shape} of them, got {list(array.shape)}")
-    return np.asarray(array, float).reshape(shape or array.shape)
+    found_numbers = np.asarray(array, float).reshape(shape or array.shape)
+    # A keypoint or a box that is not there may be nan; a score that ranks poses may not.
+    if np.isinf(found_numbers).any() or (name.endswith("scores") and np.isnan(found_numbers).any()):
+        raise ValueError(f"{where}: expected finite numbers in {name}")
+    return found_numbers
 
 
 def _whole(sample: Mapping[str, Any], name: str, where: str) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from workbench import __version__
 from workbench.core.files import replacing
 from workbench.core.report import counted
-from workbench.evaluation.ground_truth import check_finite, integers, quadruples, triplets
+from workbench.evaluation.ground_truth import check_finite, floats, integers, quadruples, triplets
 from workbench.evaluation.prediction_footer import (
     SHAPE_KEY,
     footer_json,
@@ -74,10 +74,7 @@ class Detections:
             raise ValueError(f"{name}: expected a list of detections, got {_described(results)}")
         columns = {k: _column(results, k, name) for k in ("image_id", "category_id", "keypoints", "score")}
         keypoints = triplets(columns["keypoints"], name)[..., :2]
-        try:
-            score = np.array(columns["score"], float).reshape(len(results))
-        except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"{name}: expected score as one number for each detection") from None
+        score = floats(columns["score"], f"{name}: score of each detection")
         position = range(len(results))
         check_finite(keypoints, position, f"{name}: keypoints of detection")
         check_finite(score, position, f"{name}: score of detection")
@@ -272,6 +269,7 @@ class Predictions:
         found = Detections.from_coco(results, name)
         N, K = len(results), found.keypoints.shape[1] if len(results) else keypoints
         scores = np.array([r["keypoints"] for r in results], float).reshape(N, K, 3)[..., 2]
+        check_finite(scores, range(N), f"{name}: scores of the keypoints of detection")
         box, size = np.full((N, 4), np.nan), None
         if found.area_rule == "box":
             box = np.array([r["bbox"] for r in results], float)
