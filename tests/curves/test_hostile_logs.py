@@ -112,7 +112,50 @@ def test_a_long_name_is_not_made_again_for_each_value_below_it(tmp_path, name):
         assert tracemalloc.get_traced_memory()[1] < 40 << 20
     finally:
         tracemalloc.stop()
-    assert [s.name for s in curves.series] == ["a" * 200, "AP"]
+    names = [s.name for s in curves.series]
+    # All begin with the same 200 characters; one curve of them would have 500 figures at each step.
+    assert len(set(names)) == len(names) == 501
+    assert {len(name) for name in names} == {200, 2}
+    assert names[-1] == "AP"
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "run-a.wandb", "events.out.tfevents.1.a"])
+def test_two_long_names_that_end_differently_are_two_series(tmp_path, name):
+    rows = [{"step": n, "x" * 250 + "/loss": float(n), "x" * 250 + "/AP": 0.5} for n in (1, 2, 3)]
+    content = {
+        "a.jsonl": lambda: "".join(f"{json.dumps(row)}\n" for row in rows).encode(),
+        "a.json": lambda: json.dumps(rows).encode(),
+        "run-a.wandb": lambda: wandb_file(*rows),
+        "events.out.tfevents.1.a": lambda: (
+            first()
+            + b"".join(
+                framed(
+                    part(5, part(1, part(1, key.encode()) + b"\x15" + struct.pack("<f", value)))
+                    + b"\x10"
+                    + varint(int(row["step"]))
+                )
+                for row in rows
+                for key, value in row.items()
+                if key != "step"
+            )
+        ),
+    }
+    (tmp_path / name).write_bytes(content[name]())
+    (curves,) = read_runs(tmp_path / name)
+    assert sorted(list(s.value) for s in curves.series) == [[0.5] * 3, [1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ('{"step": 1, "AP": 0.1, "AP": 0.9}', "line 1: 'AP' stands twice"),
+        ('{"step": 1, "val/AP": 0.1, "val": {"AP": 0.9}}', "two figures of one row are called 'val/AP'"),
+    ],
+)
+def test_a_figure_that_stands_twice_in_a_row_is_refused(tmp_path, row, said):
+    (tmp_path / "a.jsonl").write_text(f"{row}\n" * 2)
+    with pytest.raises(ValueError, match=said):
+        read_runs(tmp_path / "a.jsonl")
 
 
 def test_pipes_in_a_folder_are_no_logs(tmp_path):

@@ -16,9 +16,10 @@ from itertools import chain, islice
 from typing import Any
 
 from workbench.checkpoints.budget import LIMITS
+from workbench.core.files import Twice, each_once
 from workbench.curves.quantities import Split, is_coco, role_of, split_in
 from workbench.curves.rows import NAN, Row, Rows
-from workbench.curves.source import Source, as_number
+from workbench.curves.source import MOST_NAME, Source, as_number, short_name
 from workbench.curves.table import Log
 
 # Number of a line from 1, 0 where the format has no lines, and its values by name.
@@ -42,8 +43,8 @@ ITERATIONS = (
 )
 # A file of lines may be longer: it is read line by line. Values of a document take 26 times as many bytes.
 MOST_DOCUMENT = LIMITS.header
-# Characters of a name. A long one before many others would be made again for each of them.
-_NAME = 200
+# One for all lines: `json.loads` makes a new one for each call with a hook.
+_DECODER = json.JSONDecoder(object_pairs_hook=each_once)
 # Book-keeping that is no curve.
 _DROPPED = {"mode", "epoch", "iter", "step", "_timestamp", "_runtime", "_wandb"}
 # Whose figures a row has: mmcv calls it mode, others so.
@@ -89,8 +90,8 @@ def _document(source: Source) -> list[dict[str, Any]] | None:
             return None
         text = source.path.read_bytes().decode("utf-8-sig", errors="replace")
     try:
-        found = json.loads(text)  # of a file of lines it stops after the first one
-    except (ValueError, RecursionError):
+        found = _DECODER.decode(text)  # of a file of lines it stops after the first one
+    except (ValueError, RecursionError):  # of a document with a name twice the lines are none
         return None
     inside = found
     if isinstance(found, dict):
@@ -124,7 +125,9 @@ def _objects(source: Source) -> Iterable[tuple[int, Mapping[str, Any]]]:
         if not line.strip():
             continue
         try:
-            found = json.loads(line)
+            found = _DECODER.decode(line)
+        except Twice as name:
+            raise ValueError(f"{source.name}, line {number}: {name} stands twice in one object") from None
         except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, nested without end
             found = None
         if isinstance(found, dict):
@@ -137,22 +140,26 @@ def _objects(source: Source) -> Iterable[tuple[int, Mapping[str, Any]]]:
 
 def _flat(one: Mapping[str, Any], source: Source, depth: int = 3) -> dict[str, Any]:
     """Objects inside as names of several parts: ``{"loss": {"x": 1}}`` is ``loss/x``."""
+    if set(map(type, one.values())) <= {float, int} and max(map(len, one), default=0) <= MOST_NAME:
+        return dict(one)  # nearly all
     found: dict[str, Any] = {}
     for name, value in one.items():
-        if type(value) is float or type(value) is int:  # nearly all
-            found[name[:_NAME]] = value
-        elif isinstance(value, dict) and depth:
+        if len(name) > MOST_NAME:
+            name = short_name(name)  # noqa: PLW2901 - once, not before each of the names inside
+        if isinstance(value, dict) and depth:
             source.budget.make(len(value))
-            for inner, v in _flat(value, source, depth - 1).items():
-                found[name_of(name, inner)] = v
+            inside = {name_of(name, inner): v for inner, v in _flat(value, source, depth - 1).items()}
         else:
-            found[name[:_NAME]] = figure_of(value)
+            inside = {name: figure_of(value)}
+        if both := inside.keys() & found.keys():
+            raise ValueError(f"{source.name}: two figures of one row are called {both.pop()!r:.80}")
+        found |= inside
     return found
 
 
 def name_of(outer: str, inner: str) -> str:
-    """Two parts of a name as one, without what no name has behind its first characters."""
-    return f"{outer[:_NAME]}/{inner[:_NAME]}"[:_NAME]
+    """Two parts of a name as one, of at most `MOST_NAME` characters."""
+    return short_name(f"{outer}/{inner}")
 
 
 def figure_of(value: Any) -> Any:
@@ -161,15 +168,15 @@ def figure_of(value: Any) -> Any:
     All rows of a log are in memory together.
     """
     if isinstance(value, str):
-        return value if len(value) <= _NAME else None
+        return value if len(value) <= MOST_NAME else None
     return value if isinstance(value, (int, float)) else None
 
 
 def _numbers(one: Mapping[str, Any]) -> dict[str, float]:
     return {
-        name[:_NAME]: value
+        name: value
         for name, raw in one.items()
-        if name not in _DROPPED and (value := as_number(raw)) is not None
+        if name not in _DROPPED and (value := raw if type(raw) is float else as_number(raw)) is not None
     }
 
 
@@ -259,9 +266,7 @@ def plain_rows(numbered: Iterable[Numbered], source: Source) -> Rows:
         if math.isnan(epoch) and math.isnan(iteration):
             iteration = float(number)
             source.note("no column is called epoch, step or iteration: rows are counted from 1")
-        values = {
-            name[:_NAME]: value for name in names.figures if (value := as_number(one[name])) is not None
-        }
+        values = {name: value for name in names.figures if (value := as_number(one[name])) is not None}
         split: Split = ""
         for name in names.splits:
             split = split or split_word(one[name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -84,6 +84,8 @@ class Rows:
         self._places = array("d"), array("d"), array("d")
         self._lines, self._starts = array("q"), array("q")
         self._splits = array("b")
+        self._last: tuple[str, ...] = ("",)  # split and names of the row before
+        self._appends: list[tuple[Callable[[int], None], Callable[[float], None]]] = []
         for row in rows:
             self.add(row)
 
@@ -99,10 +101,13 @@ class Rows:
         number = len(self._lines)
         if number >= MOST_ROWS:
             raise ValueError(f"{self.file}: more than {MOST_ROWS:,} rows of figures, which no log has")
-        for name, value in row.values.items():
-            column = self._columns.get((name, row.split)) or self._column(name, row.split)
-            column.rows.append(number)
-            column.values.append(value)
+        key = (row.split, *row.values)
+        if key != self._last:  # most rows have the names of the one before
+            columns = [self._columns.get((n, row.split)) or self._column(n, row.split) for n in row.values]
+            self._last, self._appends = key, [(one.rows.append, one.values.append) for one in columns]
+        for (add_row, add_value), value in zip(self._appends, row.values.values(), strict=True):
+            add_row(number)
+            add_value(value)
         epochs, iterations, withins = self._places
         epochs.append(row.epoch)
         iterations.append(row.iteration)

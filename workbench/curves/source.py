@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -129,6 +130,22 @@ class Source:
     def _refuse(self) -> None:
         number, expected = self.broken[0]
         raise ValueError(f"{self.name}, line {number}: {expected}")
+
+
+# Characters of a name. A long one before many others would be made again for each of them.
+MOST_NAME = 200
+_DIGITS = 12
+
+
+def short_name(name: str) -> str:
+    """The name of a series; of one of more than `MOST_NAME` characters the start and a digest of the whole.
+
+    The start alone would be the same for several series, and their figures would stand in one curve.
+    """
+    if len(name) <= MOST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+    return f"{name[: MOST_NAME - _DIGITS - 1]}~{digest}"
 
 
 def check_size(path: Path) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from workbench.curves.protobuf import fields
 from workbench.curves.quantities import is_coco, role_of, short
 from workbench.curves.rows import MOST_ROWS, NAN, Row, Rows
-from workbench.curves.source import Source, check_size
+from workbench.curves.source import Source, check_size, short_name
 from workbench.curves.table import Log
 
 # Records of pictures and graphs are longer; a scalar takes some 50 bytes, a text some hundred.
@@ -157,7 +157,7 @@ def _scalar(value: bytes) -> tuple[str, float] | None:
     tag, number = None, None
     for place, content in fields(value):
         if place == 1 and isinstance(content, bytes):
-            tag = content.decode("utf-8", errors="replace")[:200]
+            tag = short_name(content.decode("utf-8", errors="replace"))
         elif place == 2 and isinstance(content, bytes) and len(content) == 4:
             (number,) = struct.unpack("<f", content)
         elif place == 8 and isinstance(content, bytes):

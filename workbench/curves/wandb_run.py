@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from workbench.core import NotAvailable
 from workbench.curves.json_lines import figure_of, name_of, plain_rows
 from workbench.curves.protobuf import fields
-from workbench.curves.source import MOST_LINE, Source, check_size
+from workbench.curves.source import MOST_LINE, Source, check_size, short_name
 from workbench.curves.table import Log
 
 _MAGIC = b":W&B"
@@ -135,7 +135,7 @@ def _item(item: bytes) -> tuple[str, Any]:
     for number, content in _few(item):
         if number in (1, 2) and isinstance(content, bytes):
             part = content.decode("utf-8", errors="replace")
-            name = name_of(name, part) if name else part[:200]
+            name = name_of(name, part) if name else short_name(part)
         elif number == _VALUE_JSON and isinstance(content, bytes):
             try:
                 value = json.loads(content)
