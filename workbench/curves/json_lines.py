@@ -145,7 +145,7 @@ def _flat(one: Mapping[str, Any], source: Source, depth: int = 3) -> dict[str, A
     found: dict[str, Any] = {}
     for name, value in one.items():
         if len(name) > MOST_NAME:
-            name = short_name(name)  # noqa: PLW2901 - once, not before each of the names inside
+            name = short_name(name)  # once, not before each of the names inside
         if isinstance(value, dict) and depth:
             source.budget.make(len(value))
             inside = {name_of(name, inner): v for inner, v in _flat(value, source, depth - 1).items()}
