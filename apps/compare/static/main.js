@@ -78,12 +78,12 @@ export function start(root) {
   }
 
   store.listen((state, changed) => {
+    // Panes first: text on a canvas asks for its font, and what was written before would be laid out for that.
+    const complete = panes.render(state);
     root.classList.toggle('waiting', state.waiting);
     root.classList.toggle('empty', !state.comparison);
     root.classList.toggle('nothing', !state.comparison && !state.waiting);
     root.style.setProperty('--count', String(state.epochs.length));
-    // Panes first: text on a canvas asks for its font, and what was written before would be laid out for that.
-    const complete = panes.render(state);
     if (touches(changed, 'runs', 'sets', 'run', 'data', 'epochs', 'comparison')) choices.render(state);
     if (touches(changed, 'comparison', 'epochs', 'pair', 'arrived', 'settled')) figures.render(state);
     if (touches(changed, 'job', 'error', 'retry', 'comparison')) notices.render(state);

@@ -22,7 +22,7 @@ export class Panes {
    * @param {(keypoint: number) => void} choose
    */
   constructor(root, bar, store, pictures, theme, choose) {
-    Object.assign(this, { root, bar, store, pictures, theme, choose, columns: [] });
+    Object.assign(this, { root, bar, store, pictures, theme, choose, columns: [], writes: [] });
     new ResizeObserver(() => store.set({ arrived: store.state.arrived + 1 })).observe(root);
   }
 
@@ -108,19 +108,24 @@ export class Panes {
     return best;
   }
 
-  /** @returns {boolean} nothing shown is still on its way */
+  /**
+   * Draws on all canvases, and writes into the page then: text on a canvas asks for the style of the page, which
+   * would be computed anew for each of them after something was written.
+   * @returns {boolean} nothing shown is still on its way
+   */
   render(state) {
     const { comparison, sample, epochs } = state;
     this.lay(Math.max(2, epochs.length));
-    this.root.classList.toggle('empty', !comparison || sample < 0);
-    this.root.classList.toggle('without-maps', Boolean(comparison) && !comparison.maps);
+    turn(this.root, 'empty', !comparison || sample < 0);
+    turn(this.root, 'without-maps', Boolean(comparison) && !comparison.maps);
     this.scene = comparison && sample >= 0 ? this.sceneOf(state) : null;
     if (!this.scene) return true;
     const shown = comparison.maps ? comparison.epochs.map((e) => this.pictures.mapsOf(comparison, e.index, sample)).filter(Boolean) : [];
     if (shown.length) this.scene.reach = commonReach(shown, state.keypoint, { curves: this.scene.curves, softmax: state.softmax, rule: comparison.score });
     this.here = hasKeypoints(comparison.values, sample);
-    this.root.classList.toggle('without-keypoints', !this.here);
+    turn(this.root, 'without-keypoints', !this.here);
     const complete = this.columns.map((column) => (column.letter ? this.showEpoch(column, state) : this.showDifference(column, state)));
+    for (const write of this.writes.splice(0)) write();
     return complete.every(Boolean) && this.here && Boolean(this.scene.bitmap);
   }
 
@@ -142,16 +147,18 @@ export class Panes {
     const index = state.epochs[place];
     const epoch = comparison.epochs.find((e) => e.index === index);
     const ready = comparison.values.epochs.has(index);
-    say(column.title, epoch?.label ?? '');
     const [oks, error] = [oksAt(comparison.values, index, sample), meanError(comparison.values, index, sample)];
-    say(column.brief, ready ? `OKS ${fraction(oks, 2)}` : unready(comparison, [index]));
-    say(column.rest, ready ? ` · ${pixels(error)} px` : '');
     const surface = cleared(column.above.canvas);
     if (surface) drawOverlay(surface.context, this.scene, index);
-    column.above.canvas.setAttribute('aria-label', `${epoch?.label}: predicted keypoints on ${comparison.samples[sample].key}, OKS ${fraction(oks, 2)}`);
     const track = comparison.predictions ? this.pictures.failureOf(this.pictures.trackKey(comparison, comparison.samples[sample].index)) : '';
-    column.above.cell.classList.toggle('loading', !this.here && !track);
-    this.tell(column.above, epoch?.error || track || this.pictures.failureOf(this.pictures.imageKey(comparison, sample)));
+    this.writes.push(() => {
+      say(column.title, epoch?.label ?? '');
+      say(column.brief, ready ? `OKS ${fraction(oks, 2)}` : unready(comparison, [index]));
+      say(column.rest, ready ? ` · ${pixels(error)} px` : '');
+      column.above.canvas.setAttribute('aria-label', `${epoch?.label}: predicted keypoints on ${comparison.samples[sample].key}, OKS ${fraction(oks, 2)}`);
+      column.above.cell.classList.toggle('loading', !this.here && !track);
+      this.tell(column.above, epoch?.error || track || this.pictures.failureOf(this.pictures.imageKey(comparison, sample)));
+    });
     return this.maps(column, state, [index], (maps) => drawMaps(column.below.canvas, this.scene, maps[0], index, this.scene.theme.epochs[place]));
   }
 
@@ -159,19 +166,21 @@ export class Panes {
     const { comparison, sample } = state;
     const [a, b] = state.pair.map((p) => state.epochs[p]);
     const many = state.epochs.length > 2;
-    say(column.title, many ? 'difference' : `${LETTERS[state.pair[0]]} → ${LETTERS[state.pair[1]]}`);
-    column.ends.forEach((select, i) => {
-      select.hidden = !many;
-      offer(select, state.epochs.map((_, place) => [String(place), `${i ? '→ ' : ''}${LETTERS[place]}`]), String(state.pair[i]));
-    });
     const moved = movements(comparison.values, a, b, sample);
     const count = (verdict) => moved.filter((m) => m.verdict === verdict).length;
     const ready = [a, b].every((index) => comparison.values.epochs.has(index));
-    say(column.brief, moved.length ? `${count('closer')} closer` : !this.here ? '' : ready ? 'no keypoint in both' : unready(comparison, [a, b]));
-    say(column.rest, moved.length ? ` · ${count('farther')} farther` : '');
     const surface = cleared(column.above.canvas);
     if (surface) drawMovement(surface.context, this.scene, a, b);
-    column.above.canvas.setAttribute('aria-label', `How the keypoints moved: ${count('closer')} closer, ${count('farther')} farther`);
+    this.writes.push(() => {
+      say(column.title, many ? 'difference' : `${LETTERS[state.pair[0]]} → ${LETTERS[state.pair[1]]}`);
+      column.ends.forEach((select, i) => {
+        select.hidden = !many;
+        offer(select, state.epochs.map((_, place) => [String(place), `${i ? '→ ' : ''}${LETTERS[place]}`]), String(state.pair[i]));
+      });
+      say(column.brief, moved.length ? `${count('closer')} closer` : !this.here ? '' : ready ? 'no keypoint in both' : unready(comparison, [a, b]));
+      say(column.rest, moved.length ? ` · ${count('farther')} farther` : '');
+      column.above.canvas.setAttribute('aria-label', `How the keypoints moved: ${count('closer')} closer, ${count('farther')} farther`);
+    });
     const colours = state.pair.map((p) => this.scene.theme.epochs[p]);
     return this.maps(column, state, [a, b], ([before, after]) => drawDifference(column.below.canvas, this.scene, before, after, [a, b], colours));
   }
@@ -186,27 +195,30 @@ export class Panes {
       const names = missing.map((e) => comparison.epochs.find((one) => one.index === e)?.label ?? '');
       cleared(below.canvas);
       column.maps = null;
-      below.cell.classList.remove('loading');
-      below.scale.hidden = true;
-      this.tell(below, state.settled ? `The heatmap of ${names.join(' and ')} is not computed for this sample.` : '');
+      this.writes.push(() => {
+        below.cell.classList.remove('loading');
+        below.scale.hidden = true;
+        this.tell(below, state.settled ? `The heatmap of ${names.join(' and ')} is not computed for this sample.` : '');
+      });
       return true;
     }
     const maps = indices.map((e) => this.pictures.mapsOf(comparison, e, sample));
     const failure = indices.map((e) => this.pictures.failureOf(this.pictures.mapsKey(comparison, e, sample))).find(Boolean);
     const here = maps.every(Boolean) && state.keypoint >= 0;
     column.maps = column.letter && here ? maps[0] : null;
-    below.cell.classList.toggle('loading', !here && !failure);
-    let message = failure ?? '';
-    if (here) message = draw(maps) ?? '';
-    below.canvas.setAttribute('aria-label', `${column.letter || 'B − A'}: ${comparison.maps === 'simcc' ? 'SimCC output' : 'heatmap'} of ${comparison.skeleton.keypoints[state.keypoint] ?? ''}`);
-    below.scale.hidden = this.scene.curves || !here;
-    if (here && !this.scene.curves) {
-      const { high } = this.scene.reach;
-      below.ramp.style.background = scaleGradient(!column.letter, this.scene.theme.dark);
-      say(below.low, column.letter ? '0' : fraction(-high, 2));
-      say(below.high, column.letter ? fraction(high, 2) : `+${fraction(high, 2)}`);
-    }
-    this.tell(below, message);
+    const message = here ? draw(maps) ?? '' : failure ?? '';
+    this.writes.push(() => {
+      below.cell.classList.toggle('loading', !here && !failure);
+      below.canvas.setAttribute('aria-label', `${column.letter || 'B − A'}: ${comparison.maps === 'simcc' ? 'SimCC output' : 'heatmap'} of ${comparison.skeleton.keypoints[state.keypoint] ?? ''}`);
+      below.scale.hidden = this.scene.curves || !here;
+      if (here && !this.scene.curves) {
+        const { high } = this.scene.reach;
+        below.ramp.style.background = scaleGradient(!column.letter, this.scene.theme.dark);
+        say(below.low, column.letter ? '0' : fraction(-high, 2));
+        say(below.high, column.letter ? fraction(high, 2) : `+${fraction(high, 2)}`);
+      }
+      this.tell(below, message);
+    });
     return here || Boolean(failure);
   }
 
@@ -214,4 +226,9 @@ export class Panes {
     pane.message.hidden = !message;
     say(pane.message, message);
   }
+}
+
+/** A class set only where it differs: styles stay as they were computed. */
+function turn(node, name, on) {
+  if (node.classList.contains(name) !== on) node.classList.toggle(name, on);
 }
