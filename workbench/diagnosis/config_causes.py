@@ -20,6 +20,7 @@ from workbench.diagnosis.run_logs import own_curves
 from workbench.diagnosis.schedule import parts_of, rate_at
 from workbench.diagnosis.text_causes import recipe_name, stated_recipe
 from workbench.recipes.key_rules import NEVER_TRAIN
+from workbench.recipes.value_rules import TIGHTLY_CLIPPED
 
 # Decay takes less than this share of norms and biases over a run: nothing to speak of.
 LITTLE_DECAY = 0.15
@@ -45,8 +46,9 @@ class Audit(Cause):
 
         # A text about a recipe says which one the config is meant to follow.
         report = audit(config, stated_recipe(case) or None, title="the config")
-        # What gets no rate is a cause of its own: GroupRates.
-        said = [one for one in report.findings if one.cause != NEVER_TRAIN]
+        # What gets no rate is a cause of its own, GroupRates, and so is mmengine's clip: Clipping.
+        own = (NEVER_TRAIN, TIGHTLY_CLIPPED) if "optim_wrapper" in config else (NEVER_TRAIN,)
+        said = [one for one in report.findings if one.cause not in own]
         wrong = [one for one in said if one.severity == "error" and not _of_recipe(one)]
         differing = [one for one in said if one not in wrong and one.severity != "remark"]
         if not wrong and not differing:
@@ -226,7 +228,7 @@ def _length_of_run(case: Case) -> tuple[float, float]:
     """
     from workbench.recipes.comparison import Subject
     from workbench.recipes.recipe import recipe
-    from workbench.recipes.training_rules import iterations_of
+    from workbench.recipes.schedule_rules import iterations_of
     from workbench.recipes.values import decisions_of
 
     steps, epoch = available(lambda: (case.checkpoint().iteration, case.checkpoint().epoch), (None, None))

@@ -28,6 +28,7 @@ from workbench.recipes.key_rules import KEY_RULES
 from workbench.recipes.model_rules import MODEL_RULES, check_network, checkpoint_findings
 from workbench.recipes.pipeline_rules import PIPELINE_RULES
 from workbench.recipes.recipe import DIALECTS, Recipe, fields, recipe, recipe_names
+from workbench.recipes.schedule_rules import SCHEDULE_RULES
 from workbench.recipes.training_rules import TRAINING_RULES
 from workbench.recipes.value_rules import VALUE_RULES
 from workbench.recipes.values import Decisions, decisions_of, devices_of
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
 SEVERITY_COLOURS = {"error": "#c0392b", "warning": "#d98a00", "remark": "#8a93a0"}
 """Colours of severities in figures; readable on light and dark."""
 
-RULES: tuple[Rule, ...] = (*PIPELINE_RULES, *MODEL_RULES, *TRAINING_RULES, *VALUE_RULES, *KEY_RULES)
+RULES: tuple[Rule, ...] = (
+    *PIPELINE_RULES, *MODEL_RULES, *SCHEDULE_RULES, *TRAINING_RULES, *VALUE_RULES, *KEY_RULES,
+)  # fmt: skip
 """What is looked for without a difference from a recipe."""
 
 

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from workbench.core.finding import Severity
 from workbench.core.report import counted
 from workbench.recipes.comparison import AuditFinding, Subject, finding, shown
 from workbench.recipes.values import Decisions, class_name, leaves, look_up, schedulers
@@ -283,7 +284,7 @@ def groups(subject: Subject) -> Iterator[AuditFinding]:
         place = f"{where}.{name}"
         if isinstance(entry, Mapping) and entry.get("lr_mult") == 0:
             yield finding(
-                "warning" if name == "backbone" else "remark",
+                _of_frozen(str(name), subject.config),
                 f"{place}.lr_mult",
                 0,
                 None,
@@ -292,6 +293,9 @@ def groups(subject: Subject) -> Iterator[AuditFinding]:
                 source="mmengine DefaultOptimWrapperConstructor",
                 fix="keep it if that is meant; frozen_stages also stops the statistics",
             )
+        decays = subject.decisions.get("optimizer.weight_decay")
+        if isinstance(entry, Mapping) and entry.get("decay_mult") == 0 and str(name).strip(".") == "weight":
+            yield from _decays_biases(place, decays)
         unread = "LayerDecay" in str(subject.decisions.get("optimizer.constructor"))
         if subject.tensors and not unread and not any(str(name) in tensor for tensor in subject.tensors):
             yield finding(
@@ -305,6 +309,29 @@ def groups(subject: Subject) -> Iterator[AuditFinding]:
                 source="mmengine DefaultOptimWrapperConstructor: a key acts where it is part of a name",
                 fix="use a part of a parameter's name",
             )
+
+
+def _of_frozen(name: str, config: Mapping[str, Any]) -> Severity:
+    """How wrong a rate of 0 is: a head that begins with random weights keeps them."""
+    if name in ("head", "keypoint_head") and not config.get("load_from") and not config.get("resume"):
+        return "error"
+    return "warning" if name == "backbone" else "remark"
+
+
+def _decays_biases(place: str, decay: Any) -> Iterator[AuditFinding]:
+    """A decay from which everything called weight is taken out."""
+    if isinstance(decay, (int, float)) and decay > 0:
+        yield finding(
+            "warning",
+            f"{place}.decay_mult",
+            0,
+            None,
+            cause="weight decay on biases alone",
+            evidence=f"every parameter called weight has the decay 0, and weight_decay is {decay:g}",
+            why="biases, which are better left alone, are all that decays",
+            source="mmengine DefaultOptimWrapperConstructor: a key acts where it is part of a name",
+            fix="exempt norms and biases instead: norm_decay_mult=0, bias_decay_mult=0",
+        )
 
 
 def _frozen_stages(subject: Subject) -> Iterator[AuditFinding]:

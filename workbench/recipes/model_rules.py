@@ -287,6 +287,43 @@ def input_of_head(subject: Subject) -> Iterator[AuditFinding]:
         )
 
 
+def maps_of_head(subject: Subject) -> Iterator[AuditFinding]:
+    """The head gives maps of the size that the codec makes targets of."""
+    made = subject.decisions
+    head, stride = look_up(made.config, "model.head"), _stride(made)
+    image, maps = numbers(made.get("codec.input_size")), numbers(made.get("codec.heatmap_size"))
+    plain = isinstance(head, Mapping) and class_name(head) == "HeatmapHead"
+    if not plain or not stride or not image or not maps or look_up(made.config, "model.neck") is not None:
+        return
+    # Each deconvolution doubles the map; mmpose's default are three.
+    given = head.get("deconv_out_channels", (256, 256, 256))
+    doubled = 2 ** len(given) if isinstance(given, (list, tuple)) else 1
+    given_maps = [side // stride * doubled for side in image]
+    if any(side % stride for side in image) or given_maps == list(maps):
+        return
+    yield finding(
+        "error",
+        made.key("codec.heatmap_size"),
+        made.get("codec.heatmap_size"),
+        given_maps,
+        cause="head and targets of two sizes",
+        evidence=f"the backbone's stride is {stride}, and the head's "
+        f"{counted(doubled.bit_length() - 1, 'deconvolution')} make maps of {shown(given_maps)}",
+        why="the loss cannot compare maps of two sizes",
+        source="mmpose 1.3.2 HeatmapHead: each deconvolution doubles the map",
+        fix=f"set heatmap_size to {shown(given_maps)}, or change the head's deconvolutions",
+        field="codec.heatmap_size",
+    )
+
+
+def _stride(made: Decisions) -> int:
+    """Input pixels of a cell of a ResNet's last map; 0 of other backbones and of unusual strides."""
+    backbone = look_up(made.config, "model.backbone")
+    known = {"type", "depth", "init_cfg", "frozen_stages", "norm_eval", "norm_cfg", "style", "base_channels"}
+    usual = isinstance(backbone, Mapping) and {*backbone} <= known | {"deep_stem", "avg_down", "groups"}
+    return 32 if usual and made.get("backbone.type") in _RESNETS else 0
+
+
 _RESNETS = ("ResNet", "ResNetV1d", "ResNeXt", "SEResNet", "SEResNeXt", "SCNet")
 
 
@@ -312,7 +349,7 @@ def _output_width(made: Decisions) -> int:
     return width if isinstance(width, int) else 0
 
 
-MODEL_RULES = (mirror_pairs, sizes, sigma, head_channels, normalisation, input_of_head)
+MODEL_RULES = (mirror_pairs, sizes, sigma, head_channels, normalisation, input_of_head, maps_of_head)
 """In the order of a report."""
 
 

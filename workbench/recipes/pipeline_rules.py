@@ -92,6 +92,38 @@ def crops_agree(subject: Subject) -> Iterator[AuditFinding]:
             )
 
 
+def steps_in_order(subject: Subject) -> Iterator[AuditFinding]:
+    """Pictures are moved before their targets are made, boxes before they are cut out."""
+    made, named = subject.decisions, set[str]()
+    if made.dialect != "mmengine":
+        return
+    order = [class_name(step) for step in steps_of(made, "train")]
+    for late, first, cause, why in (
+        (_MOVING, "GenerateTarget", "pictures moved after their targets were made",
+         "the targets stay where the keypoints were: most of them are wrong"),
+        (("RandomFlip",), "TopdownAffine", "pictures moved after their targets were made",
+         "targets are made of the keypoints that TopdownAffine has moved, which are not mirrored behind it"),
+        (_OF_BOXES, "TopdownAffine", "augmentation without effect",
+         "the crop is cut with the box as it was: scale, rotation and shift change nothing behind it"),
+    ):  # fmt: skip
+        if first not in order:
+            continue
+        for name in order[order.index(first) + 1 :]:
+            if name not in late or name in named:
+                continue
+            named.add(name)
+            yield finding(
+                "error", f"train_pipeline.{name}", f"behind {first}", f"before {first}",
+                cause=cause, evidence=f"the train pipeline has {name} behind {first}", why=why,
+                source="mmpose 1.3.2 mmpose/datasets/transforms: RandomFlip, RandomBBoxTransform, "
+                "TopdownAffine",
+                fix=f"put {name} before {first}",
+            )  # fmt: skip
+
+
+# Steps that move the picture with its keypoints, and such that move the box alone.
+_MOVING = ("RandomFlip", "TopdownAffine", "BottomupResize", "BottomupRandomAffine", "BottomupRandomCrop")
+_OF_BOXES = ("RandomBBoxTransform", "RandomHalfBody", "GetBBoxCenterScale")
 # Steps that draw anew for every sample, and have no name that says so.
 _DRAWN = ("PhotometricDistortion", "Mosaic", "YOLOXMixUp")
 
@@ -198,5 +230,5 @@ def _differing(
             )
 
 
-PIPELINE_RULES = (crops_agree, random_steps, udp_agrees, codecs_agree)
+PIPELINE_RULES = (crops_agree, steps_in_order, random_steps, udp_agrees, codecs_agree)
 """In the order of a report."""

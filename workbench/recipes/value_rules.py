@@ -26,6 +26,7 @@ _MOST_DROPPED = 0.75
 _SCALE = 2.0**18
 # Metrics that rise as a network learns.
 _RISES = re.compile(r"(^|/)(m?AP|AR|PCK\w*|AUC|mAP50|acc\w*)$", re.IGNORECASE)
+TIGHTLY_CLIPPED = "gradient clipping too small"
 _UNTRAINED = "keypoints without labels are learned"
 
 
@@ -57,10 +58,10 @@ def schedule_values(subject: Subject) -> Iterator[AuditFinding]:
             field="schedule.milestones",
         )  # fmt: skip
     clip = made.get("optimizer.clip")
-    if own and isinstance(clip, (int, float)) and 0 < clip < TIGHT_CLIP:
+    if isinstance(clip, (int, float)) and 0 < clip < TIGHT_CLIP:
         yield finding(
             "error", made.key("optimizer.clip"), clip, 1.0,
-            cause="gradient clipping too small",
+            cause=TIGHTLY_CLIPPED,
             why="gradients of all sizes are made equally small; published recipes clip at 0.1 to 35",
             source="torch.nn.utils.clip_grad_norm_", fix="clip the norm at 1, or not at all",
             field="optimizer.clip",
@@ -123,7 +124,22 @@ def loss_values(subject: Subject) -> Iterator[AuditFinding]:
             source="Huang et al., stochastic depth, arXiv 1603.09382", fix="drop 0.1 to 0.5 of the paths",
             field="backbone.drop_path",
         )  # fmt: skip
+    yield from _loss_scale(subject)
+
+
+def _loss_scale(subject: Subject) -> Iterator[AuditFinding]:
+    """A fixed scale of half precision that overflows, or that lets small gradients become 0."""
     scale = look_up(subject.config, "optim_wrapper.loss_scale")
+    half = class_name(look_up(subject.config, "optim_wrapper")) == "AmpOptimWrapper"
+    bfloat = look_up(subject.config, "optim_wrapper.dtype") == "bfloat16"
+    if half and not bfloat and isinstance(scale, (int, float)) and 0 < scale <= 1:
+        yield finding(
+            "warning", "optim_wrapper.loss_scale", scale, "dynamic",
+            cause="gradients vanish in half precision",
+            why="gradients below 6e-8 become 0 where the loss is not scaled up; those of heatmaps are small",
+            source="Micikevicius et al., mixed precision training, arXiv 1710.03740",
+            fix="set loss_scale='dynamic'",
+        )  # fmt: skip
     if isinstance(scale, (int, float)) and not isinstance(scale, bool) and scale > _SCALE:
         yield finding(
             "error", "optim_wrapper.loss_scale", scale, "dynamic",
