@@ -316,3 +316,32 @@ def test_case_004_from_the_audit_alone(shared):
 )
 def test_masks_are_read_from_code_that_is_never_run(code, count):
     assert len(list(masks_in(code, "a.py"))) == count
+
+
+SMALL = """
+cups = dict(dataset_name='cups', sigmas=[{sigmas}], keypoint_info={{
+    0: dict(name='left_rim', id=0, swap='right_rim'), 1: dict(name='right_rim', id=1, swap='left_rim'),
+    2: dict(name='base', id=2, swap='')}})
+codec = dict(type='MSRAHeatmap', input_size=(64, 64), heatmap_size=(16, 16), sigma=1.0)
+model = dict(type='TopdownPoseEstimator', head=dict(type='HeatmapHead', out_channels=3, decoder=codec))
+val_dataloader = dict(dataset=dict(type='CocoDataset', metainfo=cups))
+"""
+
+
+@pytest.mark.parametrize(("sigmas", "cost"), [(".05, .05, .08", 0.208), (".5, .5, .5", 0.0)])
+def test_the_ceiling_of_a_codec_is_that_of_the_configs_own_keypoints(tmp_path, sigmas, cost):
+    """COCO's constants would accuse the same maps of .275 whatever the keypoints are."""
+    (tmp_path / "cups.py").write_text(SMALL.format(sigmas=sigmas))
+    report = diagnose([tmp_path / "cups.py"], level="forward", causes=[CodecCeiling()])
+    assert [one.effect.delta for one in report.findings if one.effect] == (
+        [pytest.approx(cost, abs=0.002)] if cost else []
+    )
+    said = report.findings[0].evidence if cost else report.ruled_out["codec ceiling"]
+    assert "with the OKS sigmas of the config's data set" in said
+
+
+def test_the_ceiling_of_a_codec_is_measured_on_the_users_own_instances(tmp_path):
+    (tmp_path / "c.yaml").write_text("model:\n  input_size: [256, 256]\n  heatmap_size: [64, 64]\n")
+    report = diagnose([tmp_path / "c.yaml"], level="forward", causes=[CodecCeiling()], data="scenes-val")
+    said = report.ruled_out.get("codec ceiling") or report.findings[0].evidence
+    assert "annotated instances" in said

@@ -21,7 +21,7 @@ from workbench.diagnosis.image_id_causes import OtherImages
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-    from workbench.data.pose_set import PoseSet
+    from workbench.data.pose_set import Instance, PoseSet
     from workbench.evaluation.predictions import Predictions
 
 # A box is the annotated one from this IoU on: files round. An instance has a box from the second one on.
@@ -35,6 +35,8 @@ MOST_OF = 0.8
 # Instances on the wrong side of a size, in parts of those that are missing or of the others.
 MIXED = 0.2
 LEAST_IMAGES = 3
+# A distance, in sides of a box, beyond which nothing suppresses anything; share without a pose that is much.
+FAR, MANY = 100.0, 0.15
 
 
 class DetectedBoxes(Cause):
@@ -145,15 +147,17 @@ class LeftOut:
         rule: in words; "" where none explains it.
         missing: of the labelled instances, in their order.
         fix: what to do.
+        is_cause: whether the rule says why they have none, and not only that there are many.
     """
 
     rule: str
     missing: Bool[np.ndarray, " L"]
     fix: str
+    is_cause: bool = True
 
 
 class InstancesLeftOut(Cause):
-    """Instances have no pose in the result file, because a rule left them out."""
+    """Instances have no pose in the result file, because something left them out."""
 
     name, group, level = "instances without a pose", "evaluation", "forward"
     needs = ("results", "data")
@@ -175,7 +179,8 @@ class InstancesLeftOut(Cause):
             fix=found.fix,
             numbers=(Measurement("share of instances without a pose", share, expected=0.0),),
             effect=effect,
-            confidence="proved" if effect.low > 0 else "measured",
+            severity="error" if found.is_cause else "warning",
+            confidence="proved" if effect.low > 0 and found.is_cause else "measured",
         )
 
 
@@ -237,6 +242,47 @@ def _rules(found: Predictions, pose_set: PoseSet, missing: Bool[np.ndarray, " L"
                 missing,
                 "predict small instances too, or say from which size on figures count",
             )
+    yield from _beside_others(instances, missing)
+    yield from _many(found, instances, missing)
+
+
+def _beside_others(instances: Sequence[Instance], missing: Bool[np.ndarray, " L"]) -> Iterator[LeftOut]:
+    """Those that stand close to one that has a pose: a suppression that is too strict removes them."""
+    boxes = np.array([one.box for one in instances], float).reshape(-1, 2, 2)
+    images = np.array([one.image_id for one in instances])
+    middles, sides = boxes.mean(1), np.sqrt(np.maximum((boxes[:, 1] - boxes[:, 0]).prod(1), 1e-9))
+    nearest = np.full(len(boxes), FAR)
+    for image_id in np.unique(images):
+        rows = np.flatnonzero(images == image_id)
+        away = np.linalg.norm(middles[rows][:, None] - middles[rows], axis=-1) / sides[rows][:, None]
+        np.fill_diagonal(away, FAR)
+        away[:, missing[rows]] = FAR  # what has no pose suppresses nothing
+        nearest[rows] = np.minimum(away.min(1), FAR)
+    cut = _cut(nearest, missing)
+    if cut is not None and cut < FAR:
+        yield LeftOut(
+            f"nearly all of them stand within {cut:.2g} box sides of an instance that has one, and nearly no "
+            "two poses stand closer",
+            missing,
+            "remove fewer poses as repeated: NMS of boxes at an IoU of .65, of poses at an OKS of .9",
+        )
+
+
+def _many(
+    found: Predictions, instances: Sequence[Instance], missing: Bool[np.ndarray, " L"]
+) -> Iterator[LeftOut]:
+    """A large part of the instances of images that have poses, whatever they are like."""
+    seen = {*found.image_id.tolist()}
+    among = np.array([one.image_id in seen for one in instances])
+    if missing[among].mean() >= MANY:
+        yield LeftOut(
+            f"{int(missing[among].sum())} in images that have poses, near to others and far, large and "
+            f"small; the lowest score of a pose is {float(np.nanmin(found.score)):.2g}",
+            missing & among,
+            "look at what finds the instances: the recall of the detector's boxes, thresholds on the scores "
+            "of boxes and poses, what is removed as repeated",
+            is_cause=False,
+        )
 
 
 def _cut_off(found: Predictions, pose_set: PoseSet, missing: Bool[np.ndarray, " L"]) -> Iterator[LeftOut]:

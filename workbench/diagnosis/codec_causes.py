@@ -16,13 +16,18 @@ from workbench.core.report import counted
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.text_causes import recipe_name
+from workbench.skeletons import SKELETONS
 
 if TYPE_CHECKING:
+    from workbench.core import Skeleton
+    from workbench.data.pose_set import PoseSet
     from workbench.evaluation.codecs import Setup
     from workbench.evaluation.codecs.encoding_error import CodecError
 
 # AP that a codec may cost before it is worth another one.
 LEAST_COST = 0.005
+# Images whose annotated instances give the ceiling.
+MOST_IMAGES = 100
 # Cells of a map per input pixel, and sigma in cells of 64 rows, where a config says nothing.
 STRIDE, ROWS_OF_SIGMA = 4, 64
 # COCO's, of which the finding says how many pass.
@@ -134,27 +139,74 @@ class CodecCeiling(Cause):
         published = _published(name) if name else None
         sizes = [own] if published is None or own.same(published) else [own, published]
         case.once("codec sizes", lambda: sizes)
-        errors = [self._measured(case, one) for one in sizes]
+        judged = _judged(case)
+        errors = [self._measured(case, one, judged) for one in sizes]
         mine = errors[0]
         by_size = [_error_text(size, error) for size, error in zip(sizes, errors, strict=True)]
         best = max(error.ap_ceiling for error in errors)
         cost = max(best, 1.0) - mine.ap_ceiling
-        text = f"encoding and decoding alone, for a person of 100x200 image pixels: {', '.join(by_size)}"
+        text = f"encoding and decoding alone, {judged.words}: {', '.join(by_size)}"
         if cost < LEAST_COST:
             return RuledOut(f"{text}; so the size of the maps is not where AP is lost")
         return self.found(
             text,
             fix="take larger maps, or a decoder with sub-pixel places (UDP, DARK)",
             severity="warning",
-            effect=Effect("AP", cost, protocol="perfect maps, one person of 100x200 image pixels"),
+            effect=Effect("AP", cost, protocol=f"perfect maps, {judged.words}"),
             numbers=(Measurement("AP ceiling", mine.ap_ceiling, expected=1.0),),
         )
 
-    def _measured(self, case: Case, size: Sizes) -> CodecError:
+    def _measured(self, case: Case, size: Sizes, judged: _Judged) -> CodecError:
         from workbench.evaluation.codecs import codec_errors
 
         case.step()
-        return codec_errors([size.setup()], [size.codec]).codecs[0]
+        of = {"pose_set": judged.pose_set, "image_ids": judged.image_ids, "skeleton": judged.skeleton}
+        return codec_errors([size.setup()], [size.codec], **of).codecs[0]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Whose boxes and OKS constants a ceiling is measured with.
+
+    Attributes:
+        words: for people.
+        pose_set: annotated instances; None where none are given.
+        image_ids: of the set that are looked at.
+        skeleton: of the config's data set, for an instance of an assumed size; None for COCO's.
+    """
+
+    words: str = "for a person of 100x200 image pixels"
+    pose_set: PoseSet | None = None
+    image_ids: tuple[int, ...] | None = None
+    skeleton: Skeleton | None = None
+
+
+def _judged(case: Case) -> _Judged:
+    """The user's own instances, else the keypoints that the config describes, else COCO's."""
+    pose_set = available(case.pose_set, None)
+    if pose_set is not None and pose_set.skeleton.sigmas:
+        ids = tuple(n for n in pose_set.images if pose_set.labelled_of_image.get(n))[:MOST_IMAGES]
+        count = sum(len(pose_set.labelled_of_image[n]) for n in ids)
+        return _Judged(f"with the boxes of {counted(count, 'annotated instance')}", pose_set, ids)
+    skeleton = _described(case)
+    if skeleton is None or not skeleton.sigmas or skeleton.sigmas == SKELETONS["coco-17"].sigmas:
+        return _Judged()
+    words = "for an instance of 100x200 image pixels, with the OKS sigmas of the config's data set"
+    return _Judged(words, skeleton=skeleton)
+
+
+def _described(case: Case) -> Skeleton | None:
+    """The keypoints of the data set that a config describes; None where none fit its head."""
+    from workbench.models.mmpose.config import config_values, described_by, described_in
+    from workbench.recipes.values import decisions_of
+
+    K = decisions_of(case.config()).get("head.out_channels")
+    try:
+        with config_values():
+            described = [described_by(meta)[0] for _, meta in described_in(case.config())]
+    except (ValueError, NotAvailable):
+        return None  # what is odd in them is said by the audit
+    return next((one for one in described if K in (None, len(one))), None)
 
 
 def _error_text(size: Sizes, error: CodecError) -> str:
