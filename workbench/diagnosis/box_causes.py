@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.errors import available
-from workbench.core.finding import Measurement
+from workbench.core.finding import Finding, Measurement
 from workbench.core.report import counted
 from workbench.core.statistics import finite_median
 from workbench.diagnosis.case import Case
@@ -182,6 +182,11 @@ class InstancesLeftOut(Cause):
             severity="error" if found.is_cause else "warning",
             confidence="proved" if effect.low > 0 and found.is_cause else "measured",
         )
+
+    def waits_for(self, finding: Finding, others: Sequence[Finding]) -> str:
+        """Other boxes explain that there are many, as long as no rule says more."""
+        boxes = any(one.cause == DetectedBoxes.name for one in others)
+        return f"see '{DetectedBoxes.name}'" if boxes and finding.severity == "warning" else ""
 
 
 def left_out(case: Case) -> LeftOut | None:

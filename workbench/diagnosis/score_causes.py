@@ -8,8 +8,10 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
+from workbench.core import NotAvailable
 from workbench.core.finding import Finding, Measurement
 from workbench.core.report import counted
+from workbench.data.pose_set import PoseSet
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.constant_outputs import check_varying
@@ -22,6 +24,8 @@ from workbench.evaluation.protocol import pose_scores
 LEAST_LOST = 0.05
 # Rank correlation of score and OKS below which an order may be chance (healthy models: .38 up); orders drawn.
 LITTLE_RANK, RANDOM_ORDERS, BY_CHANCE = 0.35, 20, "scores hardly tell good poses from bad"
+# Poses on no instance, and their share of all, from which something is said.
+LEAST_ALONE, SHARE_ALONE = 5, 0.05
 
 
 class ScoreRule(Undone):
@@ -45,6 +49,8 @@ class ScoreRule(Undone):
                 lambda found, rule=rule: _rescored(found, rule),
                 fix=f"score a pose by {words}, from the raw peaks of the network",
             )
+        if _ranks_instances(case):
+            return  # what ranks before them is on no instance: PosesOnNothing
         yield self.change(
             "poses ranked the other way round",
             "scores",
@@ -67,6 +73,70 @@ class ScoreRule(Undone):
         wrong = next((one.cause for one in others if one.severity == "error"), "")
         waits = bool(wrong) and finding.evidence.startswith(BY_CHANCE)
         return f"undo '{wrong}' first: of poses that it spoils no score says much" if waits else ""
+
+
+def _ranks_instances(case: Case) -> bool:
+    """Whether the scores rank the poses that lie on instances by how good they are."""
+    from scipy.stats import spearmanr
+
+    known = _score_and_oks(case)
+    if known is None or not np.ptp(known[0]) or not np.ptp(known[1]):
+        return False
+    return float(cast(Any, spearmanr(*known))[0]) >= LITTLE_RANK
+
+
+def _score_and_oks(case: Case) -> tuple[np.ndarray, np.ndarray] | None:
+    """Score and OKS of the poses on labelled instances; None of fewer than a dozen."""
+    measured = case.evidence().measure()
+    rows, instances = paired_rows(measured.predictions, case.pose_set())
+    place = {int(number): i for i, number in enumerate(measured.ap.truth.ids)}
+    ids = [one.annotation_id for one in instances]
+    oks = np.array([measured.oks[place[n]] if n in place else np.nan for n in ids])
+    known = np.isfinite(oks)
+    return (measured.predictions.score[np.array(rows)][known], oks[known]) if known.sum() >= 12 else None
+
+
+class PosesOnNothing(Undone):
+    """Poses that lie on no annotated instance have higher scores than those that do."""
+
+    name, group, needs = "poses on no instance rank first", "evaluation", ("results", "data")
+    refuted_by = "instances at these places that the annotations leave out"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        found, pose_set = case.results(), case.pose_set()
+        alone = _on_nothing(found, pose_set)
+        if alone.sum() < LEAST_ALONE or alone.mean() < SHARE_ALONE or alone.all():
+            raise NotAvailable(f"{int(alone.sum())} of {counted(len(alone), 'pose')} lie on no instance")
+        scores = float(np.median(found.score[alone])), float(np.median(found.score[~alone]))
+        if not scores[0] > scores[1]:
+            raise NotAvailable(
+                f"the poses on no instance have a score of {scores[0]:.2g} in the median, the others "
+                f"{scores[1]:.2g}"
+            )
+        yield self.change(
+            f"{counted(int(alone.sum()), 'pose')} left out whose middle is in no annotated box (their median "
+            f"score is {scores[0]:.2g}, that of the others {scores[1]:.2g})",
+            "scores",
+            lambda poses: poses.take(np.flatnonzero(~_on_nothing(poses, pose_set))),
+            fix="look at the detector behind these poses: a class that is no instance, a score of another "
+            "column, boxes of another picture",
+        )
+
+
+def _on_nothing(found: Predictions, pose_set: PoseSet) -> np.ndarray:
+    """Which poses have their middle in no box of their image's annotations, crowds among them."""
+    boxes: dict[int, list[np.ndarray]] = {}
+    for one in pose_set.instances:
+        boxes.setdefault(one.image_id, []).append(np.array(one.box, float))
+    known = np.isfinite(found.keypoints)
+    middles = np.where(known, found.keypoints, 0).sum(1) / np.maximum(known.sum(1), 1)
+    return np.array(
+        [
+            not any((box[:2] <= middle).all() and (middle <= box[2:]).all() for box in boxes.get(image, ()))
+            for image, middle in zip(found.image_id.tolist(), middles, strict=True)
+        ],
+        bool,
+    )
 
 
 def _rescored(found: Predictions, rule: str) -> Predictions:
@@ -146,4 +216,4 @@ def _by_chance(cause: Cause, case: Case, found: Predictions, rank: float, best: 
     )
 
 
-CAUSES = (ScoreRule(),)
+CAUSES = (ScoreRule(), PosesOnNothing())
