@@ -108,11 +108,16 @@ CONFIG = "expected a config with model = dict(type=...)"
         ("null.json", b"null", f"{CONFIG}, got null", "expected JSON with content, got null"),
         ("results.json", b'[{"image_id": 1}]', f"{CONFIG}, got a list", "expected a COCO annotation file"),
         ("other.json", b'{"a": 1, "b": 2}', f"{CONFIG}, it holds a, b", "expected a list under 'images'"),
-        ("run.log", b"INFO loss 3", "expected a config (.py, .json, .yaml, .yml), got", "expected JSON, but"),
+        (
+            "run.log",
+            b"INFO loss 3",
+            "expected a config (.py, .json, .yaml, .yml), or a checkpoint",
+            "expected JSON, but",
+        ),
         (
             "x.npz",
             b"PK\3\4",
-            "expected a config (.py, .json, .yaml, .yml), got",
+            "expected a config (.py, .json, .yaml, .yml), or a checkpoint",
             "expected JSON, but it is compressed",
         ),
     ],
