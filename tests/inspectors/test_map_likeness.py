@@ -7,6 +7,7 @@ import pytest
 
 from tests import toy
 from tests.inspectors.test_looking import with_heatmaps
+from workbench.core import Skeleton
 from workbench.inspectors.outputs import map_likeness
 
 
@@ -56,3 +57,8 @@ def test_constant_maps_are_counted_and_have_no_neighbour(seventeen):
 
 def test_no_map_at_all_varies(seventeen):
     assert "cannot be compared" in of(seventeen, np.ones((17, 8, 8))).summary()
+
+
+def test_one_map_alone_is_not_called_constant():
+    report = map_likeness.MapLikeness(Skeleton("one", ("a",)), np.nan, 1.0, 0, np.full((1, 1), np.nan), False)
+    assert report.summary() == "There is one map alone: it cannot be compared with another one"

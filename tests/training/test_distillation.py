@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tests.training.tiny import Tiny, picture
+from workbench.cli.distill import _line
 from workbench.core import Outputs, Skeleton
 from workbench.training.distillation import Distilled, distil
 from workbench.training.objectives import target_of
@@ -64,6 +65,12 @@ def test_a_student_that_learns_the_maps_is_healthy():
     assert report.reach[-1] > 0.5
     assert f"the foreground reaches {report.reach[-1]:.0%} of the teacher's mean" in report.summary()
     assert report.rank[-1] > 2.5
+    # One keypoint: no two maps can be alike, so the student has not collapsed; its row has no correlation.
+    none = np.full_like(report.correlation, np.nan)
+    alone = dataclasses.replace(report, teacher_correlation=float("nan"), correlation=none)
+    assert alone.outcome == "healthy"
+    assert alone.summary().startswith("The student reaches its keypoints")
+    assert "maps correlate by - and" in _line(alone.table()[-1])
 
 
 def test_a_student_whose_maps_are_all_alike_is_named():

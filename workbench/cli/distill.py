@@ -20,6 +20,7 @@ from workbench.cli.options import (
     same_keypoints,
 )
 from workbench.cli.output import Answer, check_file, written
+from workbench.core.report import signed_text
 
 if TYPE_CHECKING:
     from workbench.core import PoseModel
@@ -91,8 +92,11 @@ def command(
     check_file(out, ".html")
     if file is None and model.adapter is None:
         raise ValueError("distill: expected the teacher's checkpoint, or --demo")
-    if steps == 0 and student_checkpoint is None:
-        raise ValueError("--steps 0 looks at a trained student: name it with --student-checkpoint")
+    # An adapter may load weights of its own.
+    if steps == 0 and student_checkpoint is None and student_adapter is None:
+        raise ValueError(
+            "--steps 0 looks at a trained student: name it with --student-checkpoint or --student-adapter"
+        )
     teacher = model.open(file)
     teacher, pose_set = _with_data(teacher, data, model.skeleton, count)
     learner, title, notes = _student(
@@ -194,12 +198,16 @@ def _with_data(
 
 
 def _line(row: dict[str, Any]) -> str:
-    none = row["loss"] is None or math.isnan(row["loss"])  # before the first step
-    loss = "-" if none else f"{row['loss']:.3g}"
+    def figure(name: str, spec: str) -> str:
+        """``-`` where there is none: the loss before the first step, the likeness of one map alone."""
+        none = row[name] is None or math.isnan(row[name])
+        return "-" if none else signed_text(row[name], spec)
+
     return (
-        f"epoch {row['epoch']}: loss {loss}, maps correlate by {row['correlation']:.2f} and are worth "
-        f"{row['rank']:.1f}, the foreground reaches {row['reach']:.0%} of the teacher's mean, "
-        f"{row['leak']:.0%} of the energy lies in the background"
+        f"epoch {row['epoch']}: loss {figure('loss', '.3g')}, maps correlate by "
+        f"{figure('correlation', '.2f')} and are worth {figure('rank', '.1f')}, the foreground reaches "
+        f"{figure('reach', '.0%')} of the teacher's mean, {figure('leak', '.0%')} of the energy lies in the "
+        "background"
     )
 
 

@@ -176,14 +176,14 @@ def ends_text(low: float, high: float, spec: str = "+.3f") -> str:
 
 
 def signed_text(value: float, spec: str = "+.3f") -> str:
-    """A number as a format writes it, but for a minus before nothing but zeros: ``-0.000`` is ``+0.000``.
+    """A number as a format writes it, without a minus before nothing but zeros: ``+0.000``, ``0%``.
 
     Args:
         value: any number; `format`'s ``z`` would do the same, and Python 3.10 does not have it.
-        spec: how it is written, with a sign.
+        spec: how it is written.
     """
     text = f"{value:{spec}}"
-    return re.sub(r"-(?=[0.%]+$)", "+", text)
+    return re.sub(r"-(?=[0.%]+$)", "+" if spec.startswith("+") else "", text)
 
 
 def _escape(found: re.Match[str]) -> str:

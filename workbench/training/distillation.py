@@ -7,6 +7,7 @@ Weighting the foreground is what answers a student that fits the background and 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +16,7 @@ import numpy as np
 
 from workbench.core import Batch, DecodeOptions, Outputs, PoseModel, Prediction, Sample, Skeleton
 from workbench.core.hooks import recording
-from workbench.core.report import Report, counted, rows
+from workbench.core.report import Report, counted, rows, signed_text
 from workbench.decoding.map_statistics import likeness
 from workbench.figures import RUN_COLOURS, SEQUENTIAL
 from workbench.figures.layout import new_figure
@@ -180,23 +181,27 @@ class Distillation(Report):
     @property
     def outcome(self) -> Outcome:
         """What the last epoch is. Collapsed: its maps are far more alike than the teacher's."""
-        # Halfway from the teacher's own likeness to one map for all.
-        if not self.correlation[-1] <= (1 + self.teacher_correlation) / 2:
+        # Halfway from the teacher's own likeness to one map for all; one map alone has no likeness.
+        alone = not math.isfinite(self.teacher_correlation)
+        if not alone and not self.correlation[-1] <= (1 + self.teacher_correlation) / 2:
             return "collapsed"
         return "background only" if self.reach[-1] < FAINT else "healthy"
 
     def summary(self) -> str:
         alike = (
-            f"mean correlation of two maps {self.correlation[-1]:.2f} (teacher "
-            f"{self.teacher_correlation:.2f}), effective rank {self.rank[-1]:.1f} (teacher "
+            f"mean correlation of two maps {signed_text(self.correlation[-1], '.2f')} (teacher "
+            f"{signed_text(self.teacher_correlation, '.2f')}), effective rank {self.rank[-1]:.1f} (teacher "
             f"{self.teacher_rank:.1f})"
         )
-        reach = f"the foreground reaches {self.reach[-1]:.0%} of the teacher's mean"
+        if not math.isfinite(self.teacher_correlation):
+            alike = "the teacher has no two maps that vary, so their likeness is not known"
+        reach = f"the foreground reaches {signed_text(self.reach[-1], '.0%')} of the teacher's mean"
         if self.outcome == "collapsed":
             return f"The student has collapsed, its maps are nearly equal: {alike}; {reach}"
         if self.outcome == "background only":
-            return f"The student has fitted the background: {reach}; {alike}"
-        return f"The student distinguishes its keypoints: {alike}; {reach}"
+            return f"The student has fitted the background, or nothing yet: {reach}; {alike}"
+        verb = "reaches" if not math.isfinite(self.teacher_correlation) else "distinguishes"
+        return f"The student {verb} its keypoints: {alike}; {reach}"
 
     def plot(self) -> Figure:
         """Correlation, energy and the two histograms over the epochs; the stem's features at both ends."""

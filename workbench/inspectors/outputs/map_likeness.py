@@ -58,6 +58,8 @@ class MapLikeness(Report):
 
     def summary(self) -> str:
         K = len(self.pairs)
+        if K == 1:
+            return "There is one map alone: it cannot be compared with another one"
         if not np.isfinite(self.correlation):
             return (
                 f"{self.constant} of {counted(K, 'map')} have one value everywhere, so they cannot be "
