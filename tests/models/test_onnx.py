@@ -73,6 +73,23 @@ def test_an_output_without_images_beside_the_maps_is_left_alone(tmp_path):
     assert len(model.answer([lit(), lit()], PLAIN)) == 2
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_truth_values_are_no_heatmaps(tmp_path, alone):
+    """A mask of [N, K, h, w] has the shape of heatmaps, and its first true cell is no peak."""
+    path = heatmap_file(tmp_path / "mask.onnx")
+    graph = onnx.load(path)
+    graph.graph.node.append(helper.make_node("Cast", ["maps"], ["mask"], to=TensorProto.BOOL))
+    graph.graph.output.append(helper.make_tensor_value_info("mask", TensorProto.BOOL, ["N", 2, 16, 12]))
+    if alone:
+        del graph.graph.output[0]
+    onnx.save(graph, path)
+    if alone:
+        with pytest.raises(ValueError, match=r"tensor of numbers as output, it gives mask tensor\(bool\)"):
+            open_model(path)
+    else:
+        assert open_model(path).model.graph.names == ["maps"]
+
+
 def test_maps_of_fewer_images_than_went_in_are_refused(tmp_path):
     """A graph that keeps the first image gave one pose for two, or an error about zip()."""
     path = heatmap_file(tmp_path / "a.onnx")

@@ -183,11 +183,11 @@ def _session(path: Path, provider: str, threads: int = 0, arena: bool = False) -
     return onnxruntime.InferenceSession(str(path), options, providers=[provider])
 
 
-_NUMBERS = re.compile(r"tensor\((float|float16|double|bool|u?int\d+)\)")
+_NUMBERS = re.compile(r"tensor\((float|float16|double|u?int\d+)\)")
 
 
 def output_names(session: Any, path: Path) -> list[str]:
-    """Names of the outputs that are tensors of numbers: no texts, sequences, maps and optional ones.
+    """Names of the outputs that are tensors of numbers: no truth values, texts, sequences, maps, optionals.
 
     Args:
         session: of `session`.
