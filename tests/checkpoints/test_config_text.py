@@ -95,6 +95,7 @@ def test_values_by_hand(text, want):
         ("x = [i for i in range(3) for j in range(3)]", "line 1: a comprehension"),
         ("x = [i for i in 'abc']", "line 1: a comprehension over a str"),
         ("x = {i: i for i in range(3)}", "line 1: a comprehension"),
+        ("x = {i: i for i in range(3)}", "the copies that mmengine saves"),  # what to do
         ("x = int('9' * 5000)", "int\\(\\) of a str"),
         ("x = int(1e300)", "a number of this size"),
         ("for i in [1]:\n    x = i", "line 1: a loop"),

@@ -86,7 +86,8 @@ def refuse(node: ast.AST, what: str = "") -> Refused:
     line = getattr(node, "lineno", 0)
     return Refused(
         f"line {line}: {what} is not allowed in a config that is only read (literals, dict(), "
-        "names, arithmetic are)"
+        "names, arithmetic are); the copies that mmengine saves in the run's folder and in its checkpoints "
+        "have all values written out"
     )
 
 
