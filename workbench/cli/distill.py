@@ -92,11 +92,8 @@ def command(
     check_file(out, ".html")
     if file is None and model.adapter is None:
         raise ValueError("distill: expected the teacher's checkpoint, or --demo")
-    # An adapter may load weights of its own.
     if steps == 0 and student_checkpoint is None and student_adapter is None:
-        raise ValueError(
-            "--steps 0 looks at a trained student: name it with --student-checkpoint or --student-adapter"
-        )
+        raise ValueError("--steps 0 looks at a trained student: --student-checkpoint or --student-adapter")
     teacher = model.open(file)
     teacher, pose_set = _with_data(teacher, data, model.skeleton, count)
     learner, title, notes = _student(
