@@ -121,6 +121,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("evaluation", "area from boxes"),
     Kind("evaluation", "AP50 or AR for AP"),
     _named("evaluation", "no NMS: poses found twice"),
+    _named("evaluation", "poses on no instance rank first",
+           no_case="planted in a set of cups by tests/diagnosis/test_missing_poses.py"),
     _named("evaluation", "detected boxes in place of annotated ones"),
     _named("evaluation", "wrong category ids"),
     _named("evaluation", "only part of the images has results"),
@@ -160,6 +162,8 @@ KINDS: tuple[Kind, ...] = (
     _named("conditioning", "gate stuck at 0"),
     _named("conditioning", "one vector for all"),
     _named("conditioning", "γ clipped and dropped"),
+    Kind("conditioning", "conditions of classes exchanged", ("conditions of classes exchanged",),
+         no_case="planted by tests/inspectors/conditioning/test_exchanged_classes.py"),
     Kind("conditioning", "what the user's own conditioned code does", (
         "training and predict differ", "text changes nothing", "condition changes nothing",
         "text of other keypoints", "head moved too little")),
