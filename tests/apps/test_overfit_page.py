@@ -423,6 +423,8 @@ def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(tab, served, f
     page.locator("#ovf-start").click()
     until_state("waiting")
     assert text("step") == "40"
+    # A second start during a run would only be refused.
+    page.wait_for_function("document.querySelector('#ovf-start').disabled", timeout=PATIENCE)
     page.locator("[data-testid=overfit-overlay]").wait_for(timeout=PATIENCE)
     page.locator("#wb-figure .js-plotly-plot .cartesianlayer").first.wait_for(timeout=PATIENCE)
     page.wait_for_url("**session=*")
@@ -439,4 +441,5 @@ def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(tab, served, f
     page.locator("[data-testid=overfit-verdict]").wait_for(timeout=PATIENCE)
     assert text("culprit") == "codec"
     assert "--plant codec" in text("command")
+    page.wait_for_function("!document.querySelector('#ovf-start').disabled", timeout=PATIENCE)
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
