@@ -1,5 +1,7 @@
+import json
 import threading
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -172,3 +174,16 @@ def test_threads_do_not_mix_their_runs(tiny):
         t.join()
     assert len(seen) == 30
     assert all(seen)
+
+
+def test_lists_and_arrays_of_an_adapter_become_tuples():
+    names: Any = ["left", "right"]
+    limbs, mirror, sigmas = (np.array(v) for v in ([[0, 1]], [1, 0], [0.06, 0.06]))
+    skeleton = Skeleton("two", names, cast(Any, limbs), cast(Any, mirror), cast(Any, sigmas))
+    assert skeleton == Skeleton("two", ("left", "right"), ((0, 1),), (1, 0), (0.06, 0.06))
+    size, cells, sigma = (cast(Any, v) for v in (np.array([64, 48]), [16, 12], np.array([2.0, 2.0])))
+    codec = Codec("heatmap", size, cells, sigma=sigma)
+    assert hash((skeleton, codec)) == hash((skeleton, Codec("heatmap", (64, 48), (16, 12))))
+    assert json.dumps([codec.input_size, codec.sigma, skeleton.limbs]) == "[[64, 48], [2.0, 2.0], [[0, 1]]]"
+    with pytest.raises(ValueError, match=r"codec: expected sigma as two numbers, got 2\.0"):
+        Codec("heatmap", (64, 48), (16, 12), sigma=cast(Any, 2.0))

@@ -38,6 +38,15 @@ class Skeleton:
     source: str = ""
 
     def __post_init__(self) -> None:
+        # An adapter may give lists or arrays: of an array neither a truth value nor a hash can be taken.
+        fields = {
+            "keypoints": tuple(str(name) for name in self.keypoints),
+            "limbs": tuple((int(a), int(b)) for a, b in self.limbs),
+            "mirror": tuple(int(k) for k in self.mirror),
+            "sigmas": tuple(float(value) for value in self.sigmas),
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
         K = len(self.keypoints)
         if self.mirror and sorted(self.mirror) != list(range(K)):
             raise ValueError(f"skeleton {self.name}: mirror is no permutation of {counted(K, 'keypoint')}")
@@ -116,8 +125,9 @@ class Codec:
         assumed: what nothing says of the outputs and was taken for granted; "" where nothing was.
 
     Raises:
-        ValueError: a side, a sigma or the split ratio, all of which are divided by, is no finite number above
-            0; or a size is more than a network can be meant to see.
+        ValueError: a size or the sigma is no pair of numbers; a side, a sigma or the split ratio, all of
+            which are divided by, is no finite number above 0; or a size is more than a network can be
+            meant to see.
     """
 
     kind: Literal["heatmap", "simcc"]
@@ -132,6 +142,15 @@ class Codec:
     assumed: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("input_size", "output_size", "sigma"):  # lists and arrays of an adapter become tuples
+            value = getattr(self, name)
+            try:  # numpy's numbers become Python's: json writes no others
+                pair = tuple(v.item() if hasattr(v, "item") else v for v in value)
+            except TypeError:
+                pair = ()
+            if len(pair) != 2:
+                raise ValueError(f"codec: expected {name} as two numbers, got {value!r}")
+            object.__setattr__(self, name, pair)
         divisors = {
             "input_size": self.input_size,
             "output_size": self.output_size,
