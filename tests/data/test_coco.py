@@ -10,6 +10,7 @@ import pytest
 from workbench.core.job import LruCache
 from workbench.data import read_coco
 from workbench.data.boxes import whole_images
+from workbench.data.coco import read_json
 from workbench.data.images import write_image
 from workbench.data.set_lint import lint
 
@@ -437,3 +438,40 @@ def test_of_folders_with_files_of_the_same_names_the_one_named_like_the_json_is_
     assert [one.finding.cause for one in report.found if "folder" in one.finding.cause] == [
         "folder of the images"
     ] * bool(doubt)
+
+
+def test_numbers_of_large_files_are_the_same_and_equal_ones_are_one_object(written, monkeypatch):
+    text = "[300, 1, 1.0, true, -0.0, 0.0, 300, 2.50, 2.5, 1e400, NaN, -7, 300, 99, 99]"
+    file = written(text)
+    plain = read_json(file)
+    monkeypatch.setattr("workbench.data.coco._LARGE", 0)
+    monkeypatch.setattr("workbench.data.coco._MOST_SHARED", 3)
+    shared = read_json(file)
+    assert [(type(v), repr(v)) for v in shared] == [(type(v), repr(v)) for v in plain]
+    assert shared[0] is shared[6] is shared[12]
+    file.write_text("[" + "1" * 5000 + "]")
+    with pytest.raises(ValueError, match="expected JSON, but"):
+        read_json(file)
+
+
+def test_two_categories_with_one_id_are_refused_unless_they_are_equal(written):
+    (one,) = content()["categories"]
+    assert read_coco(written(content(categories=[one, one]))).categories == {2: "newt"}
+    with pytest.raises(ValueError, match="category 2: another category has this id"):
+        read_coco(written(content(categories=[one, one | {"name": "frog"}])))
+
+
+@pytest.mark.parametrize(
+    ("limbs", "note"),
+    [
+        ([[1, 2], [0, 2], ["1", "2"], [2, 9]], "3 of 4 limbs under 'skeleton' are no pair of keypoint"),
+        ("1-2", "1 of 1 limb under 'skeleton' is no pair of keypoint numbers from 1 to 3 and not drawn"),
+        ([[1, 2]], None),
+        (None, None),
+    ],
+)
+def test_limbs_that_cannot_be_drawn_are_named(written, limbs, note):
+    (one,) = content()["categories"]
+    notes = read_coco(written(content(categories=[one | {"skeleton": limbs}]))).notes
+    assert len(notes) == (note is not None)
+    assert all(note in found for found in notes)

