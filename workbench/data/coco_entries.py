@@ -106,7 +106,8 @@ def instance(
     annotation_id, image_id = whole(entry, "id", where), whole(entry, "image_id", where)
     if image_id not in images:
         raise ValueError(f"{where}: names image {image_id}, which is not among the images")
-    truth = numbers(entry["keypoints"], 3 * len(skeleton), f"{where}: keypoints").reshape(-1, 3)
+    # The copy is one array; a view refers to a second one, 130 bytes of each annotation.
+    truth = numbers(entry["keypoints"], 3 * len(skeleton), f"{where}: keypoints").reshape(-1, 3).copy()
     for seen in set(entry["keypoints"][2::3]) - {0, 1, 2, 3}:
         if not -1 <= seen <= 1:
             raise ValueError(f"{where}: expected visibility 0, 1 or 2, got {seen:g}")

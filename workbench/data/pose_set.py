@@ -40,7 +40,7 @@ class ImageRecord:
     height: int | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Instance:
     """One annotated person or animal.
 
