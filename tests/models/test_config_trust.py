@@ -18,7 +18,7 @@ from tests.trees import tree
 from workbench.models import open_model
 from workbench.models.fresh import read_model
 from workbench.models.mmpose.config import run_config
-from workbench.models.mmpose.model import build
+from workbench.models.mmpose.model import build, from_config
 from workbench.models.mmpose.trust import (
     FILE_TAKING,
     MODEL,
@@ -61,6 +61,11 @@ HOSTILE = {
     "conv_cfg": (model(backbone=RESNET.format(f"conv_cfg=dict({RUN})")), "backbone.conv_cfg.type"),
     "list": (model(neck=f"[1, (dict(a=dict({RUN})),)]"), "model.neck[1][0].a.type"),
     "any key": (model(whatever=f"dict(b=dict({RUN}))"), "model.whatever.b.type"),
+    "description": (
+        model(head=HEAD.format(f"loss=dict(type='CombinedLoss', losses=dict(keypoint_info=dict({RUN})))")),
+        "losses.keypoint_info.type",
+    ),
+    "described point": (model(metainfo=f"dict(keypoint_info={{0: dict({RUN})}})"), "keypoint_info.0.type"),
     "preprocessor": (model(data_preprocessor=f"dict({RUN})"), "model.data_preprocessor.type"),
     "path in a package": (
         model(backbone="dict(type='mmengine.config.Config.fromfile', a='@/evil.py')"), "model.backbone.type"
@@ -201,6 +206,26 @@ def test_a_model_that_builds_to_something_else_is_named():
         build(OwnConfig(model={"type": "builtins.int"}))
     with pytest.raises(ValueError, match=r"^config: .*MSRAHeatmap"):
         build({"model": {"type": "MSRAHeatmap", "input_size": (8, 8), "heatmap_size": (2, 2), "sigma": 2}})
+
+
+def test_an_initialiser_is_made_of_the_config_behind_the_same_door(monkeypatch):
+    def text(init):
+        head = {"type": "HeatmapHead", "in_channels": 512, "out_channels": 17, "init_cfg": init}
+        return {
+            "model": {
+                "type": "TopdownPoseEstimator",
+                "backbone": {"type": "ResNet", "depth": 18},
+                "head": head,
+            }
+        }
+
+    wrong = {"type": "Constant", "val": "x", "layer": "Conv2d"}
+    with pytest.raises(ValueError, match="the model cannot be built"):
+        from_config(text(wrong))
+    # Were a type overlooked before, nothing is imported for it here either.
+    monkeypatch.setattr("workbench.models.mmpose.model.allowed", lambda part, where: part)
+    with pytest.raises(ValueError, match="the model cannot be built: RuntimeError: Failed to get"):
+        from_config(text({"type": "subprocess.Popen", "args": ["true"]}))
 
 
 def test_weights_from_elsewhere_are_left_out_at_any_depth_and_by_either_name():

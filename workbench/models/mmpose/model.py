@@ -336,8 +336,11 @@ def from_config(config: Mapping[str, Any], device: str = "cpu") -> PoseModel:
     Raises:
         ValueError: see `build`.
     """
+    from workbench.models.mmpose_compat import registered_only
+
     module = build(changed(config, model=without_pretrained(config.get("model"))))
-    with quiet():  # mmengine tells of every tensor it fills
+    # Initialisers are made of the config only now. mmengine tells of every tensor it fills.
+    with quiet(), _one_sentence(), registered_only(not isinstance(config, OwnConfig)):
         module.init_weights()  # type: ignore[operator]
     return model_of(module, config, None, device)
 

@@ -71,6 +71,7 @@ _FEW = 1_000_000
 # Numbers of layers or stages, of which some classes make lists before they make a layer.
 _COUNTS = ("depth", "num_layers", "num_stages", "num_stacks", "num_blocks")
 _INFO = ("keypoint_info", "skeleton_info")
+_HALVES = ("upper", "lower", "")
 
 
 class OwnConfig(dict[str, Any]):
@@ -262,9 +263,20 @@ def _entry(key: Any, value: Any, where: str, registries: tuple[str, ...]) -> Any
         return _published(value, where)
     if key in _COUNTS and isinstance(value, (int, float)) and value > _MODULES:
         raise ValueError(f"config: {where} = {value}: a model of more than {_MODULES:,} layers is refused")
-    if key in _INFO and isinstance(value, Mapping):
-        return value  # the `type` of a keypoint is "upper" or "lower"; nothing is built from it
+    if key in _INFO and isinstance(value, Mapping) and "type" not in value:
+        return {name: _described(part, f"{where}.{name}", registries) for name, part in value.items()}
     return allowed(value, where, registries)
+
+
+def _described(part: Any, where: str, registries: tuple[str, ...]) -> Any:
+    """A keypoint or limb of a description, whose `type` is a half of the body and no class.
+
+    Any other `type` is checked: a class may build what stands under this key, as CombinedLoss does.
+    """
+    if isinstance(part, Mapping) and part.get("type") in _HALVES:
+        rest = {key: value for key, value in part.items() if key != "type"}
+        return {**allowed(rest, where, registries), "type": part["type"]}
+    return allowed(part, where, registries)
 
 
 def _checked_type(kind: Any, where: str, registries: tuple[str, ...]) -> None:
