@@ -454,7 +454,11 @@ def test_a_claim_is_explained_by_the_rules_that_give_it_and_by_no_others(tmp_pat
     ("edit", "rule"),
     [
         (at_most(1), "no image has more than 1 pose, and all"),
-        (lambda found: [one for n, one in enumerate(found) if n % 4], ""),
+        (
+            lambda found: [one for n, one in enumerate(found) if n % 4],
+            "near to others and far, large and small",
+        ),
+        (lambda found: [one for n, one in enumerate(found) if n % 8], ""),
         (lambda found: found, ""),
     ],
 )

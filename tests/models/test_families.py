@@ -87,7 +87,7 @@ RULES = "grouping rules of this name, for any network"
 NAMES_A_FAMILY = {
     ("workbench/training/augmentation_view.py", "mmpose"): CONFIGS,
     ("workbench/training/config_recipe.py", "mmpose"): CONFIGS,
-    ("workbench/cli/overfit.py", "mmpose"): CONFIGS,
+    ("workbench/diagnosis/codec_causes.py", "mmpose"): CONFIGS,
     ("workbench/diagnosis/config_causes.py", "mmpose"): CONFIGS,
     ("workbench/diagnosis/overfit_causes.py", "mmpose"): CONFIGS,
     ("workbench/models/fresh.py", "mmpose"): CONFIGS,

@@ -86,9 +86,7 @@ def _opened(
     """The model, the data set, and the instances to be measured."""
     file = model_files(files)
     if demo:
-        if file is not None:
-            raise ValueError("--demo brings its own checkpoint; leave the file out")
-        files, data, model = demo_run(data, model)
+        files, data, model = demo_run(data, model, files)
         file = files[-1]
         limit = DEMO_IMAGES if limit is None else limit
     model.require(verb, file)

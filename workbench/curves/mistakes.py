@@ -57,6 +57,9 @@ def begun_again(curves: Curves) -> list[Finding]:
         first, was, now = float(lv[0]), float(np.median(before)), float(after.max())
         if first <= was or not BACK <= (now - was) / (first - was) <= 2 - BACK:
             continue  # further back is divergence
+        later = lv[lx > x[n]]
+        if len(later) and np.median(later) > now:
+            continue  # so is what goes on rising
         if any(x[n - 1] < place <= x[n] for _, place, _, _ in rises(curves, judged)):
             continue  # the learning rate explains it
         name = short(judged.name)

@@ -120,8 +120,9 @@ def _early_iterations(subject: Subject, epochs: float, source: str) -> Iterator[
                     entry.get("end"),
                     500,
                     cause="warm-up longer than the run",
-                    evidence=f"the warm-up ends after {_number(entry.get('end')):g} iterations; {epochs:g} "
-                    f"epochs have so many with {images:,.0f} samples or more",
+                    evidence=f"the warm-up ends after {_number(entry.get('end')):g} iterations; "
+                    f"{counted(epochs, 'epoch has', 'epochs have', 'g')} so many where the set has at least "
+                    f"{counted(images, 'sample', spec=',.0f')}",
                     why="the learning rate never reaches the optimizer's value",
                     source=source,
                     assumption="the training set has fewer samples",
