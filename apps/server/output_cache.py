@@ -25,7 +25,7 @@ from apps.server.settings import Settings
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel
 from workbench.core.capabilities import SizesInput
 from workbench.core.files import of_this_process, remove_folders_of_dead_processes
-from workbench.core.job import Cancelled, Job, current_checkpoint, version_of
+from workbench.core.job import Cancelled, Job, current_checkpoint
 from workbench.evaluation import Predictions
 
 if TYPE_CHECKING:
@@ -260,14 +260,12 @@ class Store:
     def key(self, run: str, epoch: int, data: str) -> str:
         """Names one computation; changes with the checkpoint, the data, the model's code, the limit."""
         settings = self._settings
-        code = [list(version_of(path)) for path in (settings.config, settings.adapter) if path is not None]
         version = self._registry.version(run, epoch)
         words = [
             LAYOUT,
             version,
             self._registry.sets.version(data),
             settings.limit,
-            code,
             settings.remap,
             settings.family,
             *([settings.output, settings.assume] if settings.output or settings.assume else []),

@@ -164,13 +164,14 @@ class Registry:
         return self.version_of(self.last_checkpoint(run))
 
     def version_of(self, path: Path) -> tuple[Version, ...]:
-        """Versions of a checkpoint file and of the files beside it that its model may be made of.
+        """Versions of a checkpoint file and of what its model may be made of: files beside it, own code.
 
         Raises:
             OSError: the checkpoint is not there.
         """
         found = [version_of(path)]
-        for one in (*self._made_of(path.parent), *self._tensor_files(path)):
+        own = tuple(one for one in (self.settings.config, self.settings.adapter) if one is not None)
+        for one in (*own, *self._made_of(path.parent), *self._tensor_files(path)):
             with contextlib.suppress(OSError):  # it was removed meanwhile
                 found.append(version_of(one))
         return tuple(found)

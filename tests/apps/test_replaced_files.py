@@ -195,3 +195,22 @@ def test_an_annotation_file_that_becomes_a_link_out_of_its_folder_is_not_read(tm
         with pytest.raises(Refused, match="leads out"):
             ask(identity)
     assert len(named.get("painted.json", whole=True)) == 3  # its user chose this very name
+
+
+def test_an_adapter_that_is_edited_while_it_is_served_is_opened_again(tmp_path, painted):
+    painted.write_checkpoint(tmp_path / "root" / "run" / "epoch_1.pth", 1, 0)
+    adapter = tmp_path / "mine.py"
+    adapter.write_text("def load(checkpoint, device):\n    raise ValueError('not yet')\n")
+    context = Context.of(Settings(root=tmp_path / "root", cache=tmp_path / "cache", adapter=adapter))
+    registry = context.registry
+    try:
+        assert "not yet" in registry.described(registry.run("run")).result().reason
+        mended = Path(painted.__file__).read_text()
+        adapter.write_text(mended)
+        assert registry.described(registry.run("run")).result().skeleton is not None
+        first = registry.model("run", 0)
+        assert registry.model("run", 0) is first
+        adapter.write_text(mended + "\n")
+        assert registry.model("run", 0) is not first
+    finally:
+        context.jobs.close()
