@@ -168,6 +168,17 @@ def test_a_set_is_judged_with_the_models_sigmas_where_the_names_are_the_same():
         assert judged_by(unchanged, model) is unchanged
 
 
+def test_sigmas_of_the_file_come_after_a_models_own_and_before_the_published():
+    from workbench.data.pose_set import PoseSet
+    from workbench.skeletons import FILE_SIGMAS
+
+    stated = dataclasses.replace(AP10K, sigmas=(0.05,) * 17, source=FILE_SIGMAS)
+    pose_set = PoseSet("a", stated, (), {}, {})
+    assert judged_by(pose_set, AP10K) is pose_set  # the published ones are nobody's own
+    wider = dataclasses.replace(AP10K, sigmas=tuple(2 * s for s in AP10K.sigmas))
+    assert judged_by(pose_set, wider).skeleton.sigmas == wider.sigmas
+
+
 def test_the_command_line_takes_a_skeleton_and_names_near_ones(workbench):
     code, _, err = workbench("evaluate", "--demo", "--skeleton", "ap10k")
     assert code == 2

@@ -24,7 +24,14 @@ from workbench.core import ReadingNote, Sample, Skeleton, nearest
 from workbench.core.files import Twice, each_once
 from workbench.core.report import counted
 from workbench.data.coco_dialects import Standard, category_of, part_of, part_skeleton, standard_form
-from workbench.data.coco_entries import entry_name, image_records, instance, plain_visibility, whole
+from workbench.data.coco_entries import (
+    entry_name,
+    image_records,
+    instance,
+    plain_visibility,
+    whole,
+    with_stated_sigmas,
+)
 from workbench.data.image_folders import images_folder
 from workbench.data.images import ImageReading
 from workbench.data.pose_set import ImageRecord, PoseSet
@@ -160,6 +167,7 @@ def _assembled(
     skeleton = _skeleton(entries, categories, path.name)
     if part not in (None, "body"):
         skeleton = part_skeleton(part)
+    skeleton, unusable = with_stated_sigmas(skeleton, categories.values())
     instances, read = [], []
     bare: Counter[Any] = Counter()
     for position, entry in enumerate(entries):
@@ -187,7 +195,7 @@ def _assembled(
             f"{path.name}: expected keypoints, but none of its {counted(len(entries), 'annotation')} has "
             "any; COCO keeps them in person_keypoints_*.json, boxes alone in instances_*.json"
         )
-    notes = [*standard.notes, *_without_keypoints(bare, len(entries), raw["categories"])]
+    notes = [*standard.notes, *unusable, *_without_keypoints(bare, len(entries), raw["categories"])]
     instances = plain_visibility(instances, notes)
     # Evaluators read `raw`, which must not contain the other categories.
     listed = raw["categories"] if chosen is None else list(categories.values())

@@ -5,18 +5,21 @@ Every error names the entry. Values are never corrected silently.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from workbench.core import Skeleton
+from workbench.core import ReadingNote, Skeleton
 from workbench.core.geometry import Box
+from workbench.core.report import counted
 from workbench.data.image_folders import inside, is_within
 from workbench.data.images import QUARTER_TURNS, ImageReading, exif_orientation, image_size, upright_size
 from workbench.data.pose_set import ImageRecord, Instance
+from workbench.skeletons import FILE_SIGMAS
 
 
 def entry_name(entry: Any, position: int) -> Any:
@@ -24,6 +27,61 @@ def entry_name(entry: Any, position: int) -> Any:
     return (
         f"{entry['id']!s:.60}" if isinstance(entry, Mapping) and "id" in entry else f"at position {position}"
     )
+
+
+_SIGMA_KEYS = ("sigmas", "kpt_oks_sigmas")
+# COCO's are .025 to .107. Beyond these bounds OKS is 0 or 1 for every pose, or its terms overflow.
+_LEAST_SIGMA, _MOST_SIGMA = 1e-4, 10
+
+
+def stated_sigmas(categories: Iterable[Any], K: int) -> tuple[tuple[float, ...], str]:
+    """The OKS constants that the categories of a file state, under ``sigmas`` or ``kpt_oks_sigmas``.
+
+    Args:
+        categories: those whose annotations are read.
+        K: number of keypoints.
+
+    Returns:
+        One for each keypoint, () where none are stated; and why what is stated cannot be used, or "".
+    """
+    given = [
+        next(entry[key] for key in _SIGMA_KEYS if entry.get(key) is not None)
+        for entry in categories
+        if isinstance(entry, Mapping) and any(entry.get(key) is not None for key in _SIGMA_KEYS)
+    ]
+    if not given:
+        return (), ""
+    if any(values != given[0] for values in given):
+        return (), "the categories of the file state different sigmas; choose one with --category"
+    values = given[0]
+    if not isinstance(values, list) or len(values) != K:
+        got = counted(len(values), "entry", "entries") if isinstance(values, list) else f"{values!r:.40}"
+        return (), f"the file's sigmas: expected a list with one number for each of {K} keypoints, got {got}"
+    if not all(type(v) in (int, float) and _LEAST_SIGMA <= v <= _MOST_SIGMA for v in values):
+        shown = ", ".join(f"{v!r:.12}" for v in values[:4]) + " ..." * (K > 4)
+        return (), f"the file's sigmas: expected numbers from {_LEAST_SIGMA} to {_MOST_SIGMA}, got {shown}"
+    return tuple(map(float, values)), ""
+
+
+def with_stated_sigmas(skeleton: Skeleton, categories: Iterable[Any]) -> tuple[Skeleton, tuple[str, ...]]:
+    """The skeleton with the sigmas that its file states, which precede the published ones of its names.
+
+    Args:
+        skeleton: of the keypoints' names.
+        categories: those whose annotations are read.
+
+    Returns:
+        The skeleton, and a sentence where the stated ones cannot be used; a `ReadingNote` says it, too.
+    """
+    stated, problem = stated_sigmas(categories, len(skeleton))
+    if problem:
+        used = "the published ones count" if skeleton.sigmas else "none are known"
+        sentence = f"{problem}: they are not used, {used}"
+        warnings.warn(sentence, ReadingNote, stacklevel=2)
+        return skeleton, (sentence,)
+    if not stated or np.allclose(stated, skeleton.sigmas or 0, rtol=1e-9, atol=0):
+        return skeleton, ()
+    return replace(skeleton, sigmas=stated, source=FILE_SIGMAS), ()
 
 
 def image_records(

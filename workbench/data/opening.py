@@ -150,6 +150,8 @@ def with_skeleton_named(pose_set: PoseSet, name: str | None) -> PoseSet:
             f"--skeleton {name}: has {counted(len(known), 'keypoint')}, the annotations of {pose_set.name} "
             f"{len(own)}"
         )
+    if own.sigmas:  # those that the file states precede the published ones
+        known = replace(known, sigmas=own.sigmas, source=own.source)
     return replace(pose_set, skeleton=known)
 
 

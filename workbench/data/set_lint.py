@@ -17,12 +17,13 @@ import numpy as np
 
 from workbench.core.finding import Finding, Measurement, ranked
 from workbench.core.report import Report, counted, plain
+from workbench.data.coco_entries import stated_sigmas
 from workbench.data.facts import farthest_outside, miscounted, outside_image, repeated_annotations
 from workbench.data.image_lints import located_in_images, located_sizes
 from workbench.data.lints import Located, located, located_at, usual
 from workbench.data.pose_set import missing_images
 from workbench.data.visibility_lint import LABELLED_IS_ONE, visibility
-from workbench.skeletons import mirror_by_names
+from workbench.skeletons import mirror_by_names, skeleton_for
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -204,7 +205,7 @@ def lint(
         skipped["left/right swaps"] = (not_checked or {}).get("left/right swaps", few)
     if not pairs and not _stated_mirror(pose_set, pose_set.skeleton):
         skipped["mirror pairs"] = "neither the names of the keypoints nor the file tell any"
-    if not pose_set.skeleton.sigmas and not _stated(pose_set, "sigmas", "kpt_oks_sigmas"):
+    if not pose_set.skeleton.sigmas and not stated_sigmas(*_categories(pose_set))[1]:
         skipped["sigmas"] = "the file states none, and none are known for these keypoints"
     checks: list[Callable[[PoseSet], list[Located]]] = [located, *_OWN]
     found = list(beside)
@@ -341,28 +342,27 @@ def _stated_mirror(pose_set: PoseSet, skeleton: Skeleton) -> tuple[int, ...]:
     return tuple(mirror) if sorted(mirror) == list(range(K)) else ()
 
 
+def _categories(pose_set: PoseSet) -> tuple[list[Any], int]:
+    """The categories that are read, and the number of their keypoints."""
+    entries = pose_set.raw.get("categories", ())
+    read = [e for e in entries if isinstance(e, Mapping) and e.get("id") in pose_set.categories]
+    return read, len(pose_set.skeleton)
+
+
 def _sigmas(pose_set: PoseSet) -> list[Located]:
     skeleton = pose_set.skeleton
-    stated = _stated(pose_set, "sigmas", "kpt_oks_sigmas")
-    made = []
-    values = tuple(skeleton.sigmas)
-    if isinstance(stated, list) and all(isinstance(v, (int, float)) for v in stated):
-        given = tuple(float(v) for v in stated)
-        if len(given) != len(skeleton):
-            text = f"the file states {counted(len(given), 'sigma')} for {counted(len(skeleton), 'keypoint')}"
-            made.append(Located(Finding("sigmas", text, "State one sigma for each keypoint.")))
-        elif values and not np.allclose(given, values, rtol=0.02, atol=0):
-            off = int(np.argmax(np.abs(np.array(given) - values)))
-            text = (
-                f"the file's sigmas are not those published for {skeleton.name}: {skeleton.keypoints[off]} "
-                f"has {given[off]:g} instead of {values[off]:g}; AP is then another measure"
-            )
-            numbers = (Measurement(f"sigma of {skeleton.keypoints[off]}", given[off], "", values[off]),)
-            made.append(
-                Located(Finding("sigmas", text, "Use the published ones.", numbers, severity="warning"))
-            )
-        values = given if len(given) == len(skeleton) else values
-    if values and (min(values) <= 0 or max(values) > 0.5):
+    stated, problem = stated_sigmas(*_categories(pose_set))
+    made = [Located(Finding("sigmas", problem, "State one sigma for each keypoint."))] if problem else []
+    values, published = skeleton.sigmas, skeleton_for(skeleton.keypoints).sigmas
+    if stated and published and not np.allclose(stated, published, rtol=0.02, atol=0):
+        off = int(np.argmax(np.abs(np.array(stated) - published)))
+        text = (
+            f"the file's sigmas are not those published for {skeleton.name}: {skeleton.keypoints[off]} "
+            f"has {stated[off]:g} instead of {published[off]:g}; AP is then another measure"
+        )
+        numbers = (Measurement(f"sigma of {skeleton.keypoints[off]}", stated[off], "", published[off]),)
+        made.append(Located(Finding("sigmas", text, "Use the published ones.", numbers, severity="warning")))
+    if values and max(values) > 0.5:
         text = f"sigmas lie between {min(values):g} and {max(values):g}; expected .01 to .3"
         made.append(Located(Finding("sigmas", text, "COCO's are .025 (eyes) to .107 (hips).")))
     mirror = _partners(pose_set)

@@ -22,7 +22,7 @@ from workbench.core.capabilities import (
 )
 from workbench.core.report import counted, plain
 from workbench.decoding import KEYPOINT_SCORES, decoders_for
-from workbench.skeletons import spelling
+from workbench.skeletons import FILE_SIGMAS, MODEL_SIGMAS, skeleton_for, spelling
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -137,11 +137,17 @@ class Protocol:
         return ", ".join(part for part in parts if part)
 
     def _given_sigmas(self) -> str:
-        """The OKS constants where the user chose them; "" for those of the skeleton, which its name tells."""
-        if not self.oks_sigmas or not (self.sigmas == "given" or self.sigmas.endswith("--sigmas")):
+        """Which OKS constants count; "" for the published ones of the skeleton, which its name tells."""
+        if not self.oks_sigmas:
             return ""
         low, high = min(self.oks_sigmas), max(self.oks_sigmas)
-        return f"OKS sigmas {low:g}" if low == high else f"OKS sigmas as given, {low:g} to {high:g}"
+        values = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        if self.sigmas == "given" or self.sigmas.endswith("--sigmas"):
+            return f"OKS sigmas {values}" if low == high else f"OKS sigmas as given, {values}"
+        source = self.sigmas.partition(": ")[2]
+        whose = {MODEL_SIGMAS: "the model's own OKS sigmas", FILE_SIGMAS: "OKS sigmas of the annotation file"}
+        named = next((text for start, text in whose.items() if source.startswith(start)), "")
+        return f"{named}, {values}" if named else ""
 
     def _warning(self) -> str:
         # 99.96 % would be printed as all of them.
@@ -431,8 +437,10 @@ def check_same_keypoints(model: Skeleton, data: Skeleton, name: str) -> None:
 def judged_by(pose_set: PoseSet, model: Skeleton) -> PoseSet:
     """The set with the sigmas that came with a model, where both name the same keypoints.
 
-    mmpose judges with the sigmas of the metainfo that a config or a checkpoint holds; so does this. Where the
-    set's own are others, its skeleton's source says so, and with it the protocol.
+    One rule decides which OKS constants count: those that the user gives, a model's own (mmpose judges with
+    the metainfo that a config or a checkpoint holds), those that the annotation file states, the published
+    ones of a known skeleton. A model that repeats the published ones has none of its own. The skeleton's
+    source says which they are, and with it the protocol.
 
     Args:
         pose_set: annotations.
@@ -442,13 +450,16 @@ def judged_by(pose_set: PoseSet, model: Skeleton) -> PoseSet:
     same = list(map(spelling, model.keypoints)) == list(map(spelling, own.keypoints))
     if not same or not model.sigmas:
         return pose_set
-    if own.sigmas and np.allclose(model.sigmas, own.sigmas, rtol=0.01, atol=0):
+    if own.sigmas and any(
+        known and np.allclose(model.sigmas, known, rtol=0.01, atol=0)
+        for known in (own.sigmas, skeleton_for(own.keypoints).sigmas)
+    ):
         return pose_set
     skeleton = replace(
         own,
         sigmas=model.sigmas,
         mirror=own.mirror or model.mirror,
-        source=", ".join(filter(None, ("the model's own sigmas", model.source))),
+        source=", ".join(filter(None, (MODEL_SIGMAS, model.source))),
     )
     return replace(pose_set, skeleton=skeleton)
 

@@ -54,6 +54,13 @@ SKELETONS: dict[str, Skeleton] = {
 """Known skeletons by name. MoveNet predicts coco-17."""
 
 
+FILE_SIGMAS = "sigmas of the annotation file"
+"""Source of a skeleton whose OKS constants its annotation file states."""
+
+MODEL_SIGMAS = "the model's own sigmas"
+"""Start of the source of a skeleton whose OKS constants came with a model."""
+
+
 def skeleton_named(name: str) -> Skeleton:
     """A known skeleton by its name, as `--skeleton` takes it.
 
