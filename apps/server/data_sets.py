@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import threading
 import time
 from collections.abc import Sequence
@@ -25,6 +26,12 @@ END_BYTES = 1 << 20
 
 REFUSED_SECONDS = 10.0
 """So long a set that could not be opened is not tried again for the lists: its images may come meanwhile."""
+
+PIXELS_SECONDS = 2.0
+"""So long the image files of a set are not looked at again: a page with ten epochs asks ten times a second."""
+
+PIXELS_REST = 20
+"""The same as a multiple of what the look took: 118,000 files take half a second, on a network far more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +66,8 @@ class DataSets:
         self._facts: LruCache[_Facts] = LruCache(1000)
         # A set keeps a few decoded images; two pages must not change that store at once.
         self._reading = threading.Lock()
+        # Set -> its object, until when its images are not looked at again, the digest of their versions.
+        self._versions: dict[str, tuple[PoseSet, float, str]] = {}
         self._closed = threading.Event()
         self._drawings = 0
         self._drawn_one = threading.Condition()
@@ -255,12 +264,37 @@ class DataSets:
         return identity, index, self.version(identity)
 
     def version(self, identity: str, whole: bool = False) -> str:
-        """Changes when the set's file does, or when other images of it are missing."""
+        """Changes when the set's file does, when an image is rewritten, or when other images are missing.
+
+        Args:
+            identity: of the set.
+            whole: as `get`; such a set is judged without pixels, which its version leaves out.
+        """
         path = self._files.get(identity)
         if path is None:
             return identity
-        left_out = self.get(identity, whole).left_out
-        return "/".join(map(str, (*version_of(path), *left_out, *self._stated.notes())))
+        pose_set = self.get(identity, whole)
+        pixels = () if whole else (self._pixels(identity, pose_set),)
+        return "/".join(map(str, (*version_of(path), *pose_set.left_out, *self._stated.notes(), *pixels)))
+
+    def _pixels(self, identity: str, pose_set: PoseSet) -> str:
+        """A digest of the versions of all image files of a set; pages ask for it with every poll."""
+        known = self._versions.get(identity)
+        if known is not None and known[0] is pose_set and time.monotonic() < known[1]:
+            return known[2]
+        start = time.monotonic()
+        digest = hashlib.sha256()
+        for record in pose_set.images.values():
+            try:
+                version: tuple[str | int, ...] = version_of(record.path)
+            except OSError:  # removed since the set was opened
+                version = (str(record.path),)
+            digest.update(repr(version).encode())
+        now = time.monotonic()
+        found = digest.hexdigest()[:16]
+        wait = max(PIXELS_SECONDS, PIXELS_REST * (now - start))
+        self._versions[identity] = pose_set, now + wait, found
+        return found
 
 
 def annotation_files(given: Sequence[Path]) -> dict[str, Path]:
