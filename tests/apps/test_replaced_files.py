@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -214,3 +215,14 @@ def test_an_adapter_that_is_edited_while_it_is_served_is_opened_again(tmp_path, 
         assert registry.model("run", 0) is not first
     finally:
         context.jobs.close()
+
+
+def test_images_that_are_rewritten_are_evaluated_anew(served, monkeypatch):
+    """The annotation file and the names are the same: the pixels alone are 5 to the right."""
+    monkeypatch.setattr("apps.server.data_sets.PIXELS_SECONDS", 0)
+    monkeypatch.setattr("apps.server.data_sets.PIXELS_REST", 0)
+    assert shifts(served) == 0
+    for record in served.registry.sets.get("painted.json").images.values():
+        picture = cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED)
+        assert cv2.imwrite(str(record.path), np.roll(picture, 5, axis=1))
+    assert shifts(served) == 5
