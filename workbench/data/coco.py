@@ -168,8 +168,7 @@ def _assembled(
     if part not in (None, "body"):
         skeleton = part_skeleton(part)
     skeleton, unusable = with_stated_sigmas(skeleton, categories.values())
-    instances, read = [], []
-    bare: Counter[Any] = Counter()
+    instances, read, bare = [], [], Counter[Any]()
     for position, entry in enumerate(entries):
         where = f"{path.name}, annotation {entry_name(entry, position)}"
         number = _category_of(entry)

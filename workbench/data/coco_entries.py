@@ -56,7 +56,10 @@ def stated_sigmas(categories: Iterable[Any], K: int) -> tuple[tuple[float, ...],
     values = given[0]
     if not isinstance(values, list) or len(values) != K:
         got = counted(len(values), "entry", "entries") if isinstance(values, list) else f"{values!r:.40}"
-        return (), f"the file's sigmas: expected a list with one number for each of {K} keypoints, got {got}"
+        return (
+            (),
+            f"the file's sigmas: expected a list of {counted(K, 'number')}, one for each keypoint, got {got}",
+        )
     if not all(type(v) in (int, float) and _LEAST_SIGMA <= v <= _MOST_SIGMA for v in values):
         shown = ", ".join(f"{v!r:.12}" for v in values[:4]) + " ..." * (K > 4)
         return (), f"the file's sigmas: expected numbers from {_LEAST_SIGMA} to {_MOST_SIGMA}, got {shown}"
