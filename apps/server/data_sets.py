@@ -28,7 +28,7 @@ REFUSED_SECONDS = 10.0
 """So long a set that could not be opened is not tried again for the lists: its images may come meanwhile."""
 
 PIXELS_SECONDS = 2.0
-"""So long the image files of a set are not looked at again: a page with ten epochs asks ten times a second."""
+"""So long images of a set are not looked at again: a page with ten epochs asks ten times a second."""
 
 PIXELS_REST = 20
 """The same as a multiple of what the look took: 118,000 files take half a second, on a network far more."""
