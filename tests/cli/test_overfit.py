@@ -64,9 +64,11 @@ def test_the_command_it_gives_repeats_the_same_losses(workbench, config):
     import shlex
 
     words = ["overfit", "--config", config, "--steps", 5, "--schedule", "cosine", "--no-bisect", "--json"]
+    words += ["--bits", 12, "--as-stored"]
     first = json.loads(workbench(*words)[1])
     again = shlex.split(first["command"])[1:]
-    second = json.loads(workbench(*again, "--no-bisect", "--json")[1])
+    assert {"--no-bisect", "--bits", "--as-stored"} <= set(again)
+    second = json.loads(workbench(*again, "--json")[1])
     assert second["loss"] == first["loss"]
     assert second["command"] == first["command"]
 

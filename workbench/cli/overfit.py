@@ -145,7 +145,7 @@ def command(
     requested |= {"warm_up": warm_up, "clip": clip, "weight_decay": weight_decay, "ema": ema}
     source = {"name": name, "demo": demo, "annotation": annotation, "images": images, "category": category}
     source |= {"image": picture, "sample": sample, "config": config, "adapter": adapter, "count": count}
-    source |= {"skeleton": skeleton} if skeleton else {}
+    source |= {"skeleton": skeleton, "no_bisect": not bisect, **vars(pictures)}
     setup = overfit_setup(
         model,
         samples,

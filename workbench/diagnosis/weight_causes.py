@@ -215,8 +215,8 @@ class NeverLearned(Cause):
         )
         return self.found(
             evidence,
-            fix="check requires_grad, frozen_stages and the optimizer's parameter groups: these layers get "
-            "no update",
+            fix="check requires_grad, frozen_stages, the optimizer's parameter groups, and whether the "
+            "forward pass uses these layers (out_indices): they get no update",
             numbers=(Measurement("share of weights unchanged", share, expected=0.0),),
             severity="error" if share >= 0.1 else "warning",
         )

@@ -140,7 +140,7 @@ def repeat_command(settings: Settings, unchanged: Settings, options: Mapping[str
     for option in ("weight_decay", "ema", "schedule", "warm_up", "clip", "amp", "compile", "graphs"):
         if (value := getattr(settings, option)) != getattr(unchanged, option):
             given[option] = value
-    by_default = {"count": 1, "device": "cpu"}
+    by_default = {"count": 1, "device": "cpu", "bits": 0}
     for option, value in given.items():
         if value not in (None, "") and value is not False and value != by_default.get(option):
             word = f"--{option.replace('_', '-')}"
