@@ -148,7 +148,7 @@ class EpochPage(LabPage[State]):
         return [
             gr.Dropdown([], value=None, label="run", min_width=170, scale=2, **free),
             gr.Dropdown([], value=None, label="epoch", min_width=130, **free),
-            gr.Dropdown([], value=None, label="data", min_width=150, scale=2, **free),
+            gr.Dropdown([], value=None, label="data", min_width=150, **free),
             gr.Dropdown(
                 self.limits, value=self.state_type.limit, label=counted, min_width=100, scale=0, **free
             ),

@@ -81,8 +81,8 @@ class ErrorsPage(QuestionPage):
     def add_controls(self) -> Mapping[str, Component]:
         choice: dict[str, Any] = {"value": None, "allow_custom_value": True}
         with control_row():
-            run = gr.Dropdown([], label="run", min_width=200, elem_id="wb-errors-run", **choice)
-            epoch = gr.Dropdown([], label="epoch", min_width=110, elem_id="wb-errors-epoch", **choice)
+            run = gr.Dropdown([], label="run", min_width=200, scale=2, elem_id="wb-errors-run", **choice)
+            epoch = gr.Dropdown([], label="epoch", min_width=130, elem_id="wb-errors-epoch", **choice)
             data = gr.Dropdown([], label="data", min_width=160, scale=2, elem_id="wb-errors-data", **choice)
             repair = gr.Dropdown(list(REPAIRS), value=REPAIRS[0], label="repair", min_width=170)
             add_link_button()

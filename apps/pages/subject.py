@@ -308,8 +308,8 @@ def subject_bar(context: Context) -> SubjectBar:
     """Add the bar to a page."""
     runs = [(r.title, r.id) for r in context.registry.runs()]
     with gr.Row(elem_classes="wb-bar"):
-        run = gr.Dropdown(runs, value=None, label="run", allow_custom_value=True, min_width=150)
-        epoch = gr.Dropdown([], value=None, label="epoch", allow_custom_value=True, min_width=110)
+        run = gr.Dropdown(runs, value=None, label="run", allow_custom_value=True, min_width=150, scale=2)
+        epoch = gr.Dropdown([], value=None, label="epoch", allow_custom_value=True, min_width=135)
         data = gr.Dropdown([], value=None, label="data", allow_custom_value=True, min_width=150, scale=2)
         back, sample, forth = sample_stepper("wb")
         decoder = gr.Dropdown([(OWN, "")], value="", label="decoder", allow_custom_value=True, min_width=180)

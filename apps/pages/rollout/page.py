@@ -69,7 +69,7 @@ class RolloutPage(LabPage[RolloutState]):
     def add_controls(self) -> Controls:
         choice: dict[str, Any] = {"value": None, "allow_custom_value": True}
         with control_row():
-            run = gr.Dropdown([], label="run", min_width=190, **choice)
+            run = gr.Dropdown([], label="run", min_width=190, scale=2, **choice)
             epoch_a = gr.Dropdown([], label="epoch A", min_width=130, **choice)
             epoch_b = gr.Dropdown([], label="epoch B", min_width=130, **choice)
             data = gr.Dropdown([], label="data", min_width=140, scale=2, **choice)
