@@ -4,7 +4,10 @@ import pytest
 
 from apps.pages.frame import routes_of
 from apps.server.application import all_pages
+from apps.server.settings import Settings
+from tests.apps.conftest import started
 from tests.apps.layout import FAULTS, faults
+from workbench.checkpoints.demo import root
 
 # The inspectors share one set of components, and their figures are built of the same parts.
 LOOKS = ("look-heatmap-grid", "look-grouping-steps", "look-film")
@@ -37,6 +40,17 @@ def opened_faults(page, address, path):
 @pytest.mark.parametrize("path", USUAL)
 def test_nothing_is_cut_or_overlaps_at_any_width(narrow, server, path):
     assert opened_faults(narrow, server, path) == []
+
+
+# One page for each kind of bar; names of the built-in runs are longer than those of the painted ones.
+BARS = ("look-overlay", "errors", "conditioning")
+
+
+@pytest.mark.long
+def test_nothing_is_cut_where_runs_have_long_names(narrow, tmp_path):
+    settings = Settings(root=root(), port=0, cache=tmp_path / "cache")
+    with started(settings, *BARS) as (address, _):
+        assert {path: found for path in BARS if (found := opened_faults(narrow, address, path))} == {}
 
 
 @pytest.mark.slow
