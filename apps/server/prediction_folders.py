@@ -20,7 +20,7 @@ import numpy as np
 
 from apps.server.comparison import Asked, has_areas, sample_facts, stays_ended
 from apps.server.encoding import skeleton_facts
-from apps.server.folders import Epoch, RunFolder, folders_below, reading_inside, well_formed
+from apps.server.folders import Epoch, Refused, RunFolder, folders_below, reading_inside, well_formed
 from apps.server.registry import RESCAN_SECONDS, Registry
 from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
@@ -205,18 +205,20 @@ class PredictionFolders:
 
     def _look(self, identity: str, path: Path, files: tuple[Path, ...]) -> PredictionFolder | None:
         """What a folder holds; None where its files are no predictions of epochs."""
-        index = path / FOLDER / NAME
-        state = (identity, *map(version_of, files), *([version_of(index)] if index.is_file() else []))
+        read_too = [one for one in (path / FOLDER / NAME, path / MANIFEST) if one.is_file()]
+        state = (identity, *map(version_of, (*files, *read_too)))
+        # A run's own folder of this name says nothing of the run; a served folder's parent is not named.
+        own = path.name == "predictions" and path not in self._registry.served.folders.values()
+        title = well_formed(f"{path.parent.name if own else path.name} (predictions)")
+        empty = RunFolder(identity, title, path, ())
 
         def look() -> PredictionFolder:
-            # A run's own folder of this name says nothing of the run; a served folder's parent is not named.
-            own = path.name == "predictions" and path not in self._registry.served.folders.values()
-            title = well_formed(f"{path.parent.name if own else path.name} (predictions)")
-            empty = RunFolder(identity, title, path, ())
             try:
                 with self.reading(path):
                     # Epochs of other rules are shown, and marked.
                     history, manifest = query_epochs(path, mixed=True), _manifest(path)
+            except Refused:
+                raise  # links change nothing in the state: the refusal is not stored
             except FileNotFoundError:
                 return PredictionFolder(empty, None)
             except MISTAKES as mistake:
@@ -237,7 +239,10 @@ class PredictionFolders:
             run = RunFolder(identity, title, path, epochs)
             return PredictionFolder(run, history, min(counts), *manifest)
 
-        found = self._listed.get(state, look)
+        try:
+            found = self._listed.get(state, look)
+        except Refused as refused:
+            found = PredictionFolder(empty, None, reason=sentence(refused))
         return found if found.history is not None or found.reason else None
 
     def _fitting(self, folder: PredictionFolder) -> list[str]:

@@ -15,9 +15,9 @@ from workbench.core.wrapping import Wrapper
 from workbench.decoding import decode, decoders_for
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, RuledOut, Undone
+from workbench.diagnosis.crop_labels import distances
 from workbench.diagnosis.evidence import LEAST_AP, Change
 from workbench.diagnosis.keypoint_causes import beyond_single_keypoints
-from workbench.diagnosis.offset_causes import distances
 from workbench.models.top_down import placed
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from workbench.core.report import counted
 from workbench.diagnosis.annotated_box_causes import line_through
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
+from workbench.diagnosis.crop_labels import check_crops
 from workbench.diagnosis.evidence import Change, gain
 from workbench.diagnosis.label_causes import paired_rows
-from workbench.diagnosis.offset_causes import check_crops
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

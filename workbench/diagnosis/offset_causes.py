@@ -15,7 +15,9 @@ from workbench.diagnosis.annotated_box_causes import Fit, fit_of, frames_of, is_
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, RuledOut, Undone
 from workbench.diagnosis.constant_outputs import check_varying
-from workbench.diagnosis.evidence import Change, Evidence, with_points
+from workbench.diagnosis.crop_labels import check_crops, labels_in_images
+from workbench.diagnosis.decoder_causes import OtherDecoder
+from workbench.diagnosis.evidence import Change, with_points
 from workbench.diagnosis.label_causes import paired_points, paired_rows
 from workbench.diagnosis.people_evidence import PeopleEvidence
 from workbench.evaluation.probes.intervention import Moved
@@ -33,8 +35,6 @@ HALVES = 0.35
 LEAST_INSTANCES = 8
 # An amount that leaves more than this share of the distance to the labels explains nothing.
 LESS = 0.95
-# Share of the labelled keypoints that crops must hold for an amount to mean anything.
-INSIDE = 0.5
 # Images fall into two groups where the amounts of the groups are this many times as far apart as images are
 # from their own group's (median). One cloud cut in two has 2 (normal) to 4 (even).
 APART = 6.0
@@ -246,7 +246,7 @@ def constant_offset(case: Case) -> Offset | None:
     def measured() -> Offset | None:
         check_varying(case)
         check_crops(evidence)
-        truth, affines = _truth(evidence)
+        truth, affines = labels_in_images(evidence)
         return offset_of(evidence.poses().keypoints, truth, affines)
 
     return case.once("constant offset", measured)
@@ -257,8 +257,6 @@ def check_reading(case: Case) -> None:
 
     Maps of an exported file that are read with the wrong cells move all keypoints, as moved labels do.
     """
-    from workbench.diagnosis.decoder_causes import OtherDecoder  # imports this module
-
     codec = case.model().codec
     if codec is None or not codec.assumed:
         return
@@ -267,45 +265,6 @@ def check_reading(case: Case) -> None:
             f"the file does not say how its outputs are read ({codec.decoder} is assumed), and another "
             "decoder brings keypoints nearer as well: settle the decoder first"
         )
-
-
-def check_crops(evidence: Evidence) -> None:
-    """Raise NotAvailable where crops of a model do not show the instances that are labelled in them."""
-    truth, affines = _truth(evidence)
-    H, W = evidence.forwards()[0].batch.pixels.shape[-2:]
-    inside = inverted(affines, truth[..., :2])
-    within = np.all((inside >= 0) & (inside <= np.array([W, H])), axis=-1)
-    held = float(within[truth[..., 2] > 0].mean())
-    if held < INSIDE:
-        raise NotAvailable(f"{held:.0%} of the labelled keypoints lie in the crops: mend the boxes first")
-
-
-def distances(evidence: Evidence, found: Predictions) -> Float[np.ndarray, "N K"]:
-    """Distances of a model's poses from their labels in input pixels; nan where nothing is labelled.
-
-    Args:
-        evidence: of the model.
-        found: its poses, in the order of `evidence.forwards`.
-    """
-    truth, affines = _truth(evidence)
-    away = np.einsum("nij,nkj->nki", np.linalg.inv(affines[:, :, :2]), truth[..., :2] - found.keypoints)
-    return np.where(truth[..., 2] > 0, np.linalg.norm(away, axis=-1), np.nan)
-
-
-def inverted(
-    to_image: Float[np.ndarray, "N 2 3"], points: Float[np.ndarray, "N K 2"]
-) -> Float[np.ndarray, "N K 2"]:
-    """Points of images in pixels of their inputs."""
-    away = points - to_image[:, None, :, 2]
-    return np.einsum("nij,nkj->nki", np.linalg.inv(to_image[:, :, :2]), away)
-
-
-def _truth(evidence: Evidence) -> tuple[Float[np.ndarray, "N K 3"], Float[np.ndarray, "N 2 3"]]:
-    """Labels of the instances, and the affines from input to image pixels."""
-    parts = evidence.forwards()
-    rows = [row for one in parts for row in one.rows]
-    truth = np.stack([evidence.pose_set.instances[row].truth for row in rows]).astype(float)
-    return truth, np.concatenate([one.batch.to_image for one in parts])
 
 
 def offset_of(
