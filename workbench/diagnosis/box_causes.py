@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from workbench.core.statistics import finite_median
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.image_id_causes import OtherImages
+from workbench.diagnosis.set_causes import annotated_again
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -197,7 +198,7 @@ def left_out(case: Case) -> LeftOut | None:
         found = found.take(np.flatnonzero(np.isin(found.image_id, list(pose_set.images))))
         if not len(found):
             return None
-        missing = without_pose(found, pose_set)
+        missing = without_pose(found, pose_set, annotated_again(case))
         if missing.sum() < LEAST_IMAGES:
             return None
         return next(_rules(found, pose_set, missing), None)
@@ -205,14 +206,26 @@ def left_out(case: Case) -> LeftOut | None:
     return case.once("left out", ruled)
 
 
-def without_pose(found: Predictions, pose_set: PoseSet) -> Bool[np.ndarray, " L"]:
-    """Labelled instances for which no pose is left when each pose takes the nearest instance."""
+def without_pose(
+    found: Predictions, pose_set: PoseSet, copies: Collection[int] = ()
+) -> Bool[np.ndarray, " L"]:
+    """Labelled instances for which no pose is left when each pose takes the nearest instance.
+
+    Args:
+        found: the poses.
+        pose_set: with the instances.
+        copies: `id` of annotations that repeat another one: one pose is all that a copy and its original get.
+    """
     from scipy.optimize import linear_sum_assignment
 
     missing = []
     known = np.isfinite(found.keypoints)
     middles = np.where(known, found.keypoints, 0).sum(1) / np.maximum(known.sum(1), 1)
-    for image_id, rows in pose_set.labelled_of_image.items():
+    for image_id, labelled in pose_set.labelled_of_image.items():
+        rows = [i for i in labelled if id(pose_set.instances[i]) not in copies]
+        missing += [(i, False) for i in labelled if i not in rows]
+        if not rows:
+            continue
         own = np.array([np.array(pose_set.instances[i].box).reshape(2, 2).mean(0) for i in rows])
         poses = middles[found.image_id == image_id]
         away = np.linalg.norm(own[:, None] - poses[None], axis=-1)

@@ -50,7 +50,7 @@ class RepeatedAnnotations(Cause):
         pose_set = case.pose_set()
         labelled = [a for a in pose_set.instances if a.num_keypoints and not a.iscrowd]
         copies = repeated_annotations(pose_set)
-        behind = {id(a) for a in (*copies, *near_duplicates(pose_set, labelled))}
+        behind = annotated_again(case)
         if not behind:
             return RuledOut(
                 f"none of {counted(len(labelled), 'labelled instance')} repeats another one of its image"
@@ -74,6 +74,19 @@ class RepeatedAnnotations(Cause):
             severity="error" if share >= 0.02 else "warning",
             confidence="proved" if proved else "measured",
         )
+
+
+def annotated_again(case: Case) -> frozenset[int]:
+    """`id` of the annotations of the case's set that repeat another one of their image."""
+
+    def repeating() -> frozenset[int]:
+        pose_set = case.pose_set()
+        labelled = [a for a in pose_set.instances if a.num_keypoints and not a.iscrowd]
+        return frozenset(
+            id(a) for a in (*repeated_annotations(pose_set), *near_duplicates(pose_set, labelled))
+        )
+
+    return case.once("annotated again", repeating)
 
 
 class TrainingImages(Cause):
