@@ -125,7 +125,7 @@ class TestEvaluate:
             (["--score", "mean"], "a heatmap has one"),
             (["--pose-score", "men"], "nearest: mean"),
             (["--nms", "0"], "expected an OKS above 0"),
-            (["--sigmas", "1,2"], "expected one number or 17, got 2"),
+            (["--sigmas", "1,2"], "expected one number above 0, or 17, one for each keypoint of"),
             (["--sigmas", "a"], "expected numbers"),
             (["--boxes", "absent.json"], "absent.json"),
             (["--out", "x.csv"], "expected a name ending in .parquet or .json"),

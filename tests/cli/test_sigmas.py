@@ -6,11 +6,14 @@ import json
 
 import pytest
 
+from tests.apps import painted
+from tests.evaluation.sweeps.conftest import write_run
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
 from workbench.cli.options import DataOptions
 from workbench.data import builtin
 from workbench.diagnosis.case import Case, Options
 from workbench.diagnosis.targets import sorted_targets
+from workbench.evaluation import Predictions
 from workbench.evaluation.sweeps.rules import SweepRules, SweepSource
 from workbench.skeletons import SKELETONS
 
@@ -130,3 +133,49 @@ def test_sigmas_of_another_skeleton_are_refused(workbench, few, verb):
     words = [demo_checkpoints(name)[-1], *few(scenes, 1), *config, "--sigmas", "0.1,0.2"]
     code, _, err = workbench(*verb, *words)
     assert (code, "--sigmas: expected one number above 0, or 17" in err) == (2, True), err
+
+
+WITH_OWN_SIGMAS = """
+import dataclasses
+from tests.apps import painted
+
+def load(checkpoint, device):
+    model, report = painted.load(checkpoint, device)
+    sigmas = [5.0] * 9 + [30.0] * 8
+    return dataclasses.replace(model, skeleton=dataclasses.replace(painted.COCO, sigmas=sigmas)), report
+"""
+
+
+def test_nms_and_pose_scores_take_the_sigmas_that_count_in_every_verb(facts_of, tmp_path):
+    (tmp_path / "own.py").write_text(WITH_OWN_SIGMAS)
+    file = write_run(tmp_path / "run", epochs=((1, 6), (2, 3))) / "epoch_1.pth"
+    data = painted.write_data(tmp_path / "data", 4)
+    words = ["--data", data, "--adapter", tmp_path / "own.py"]
+
+    def written(*given):
+        facts_of("evaluate", file, *words, *given, "--out", tmp_path / "one.parquet")
+        return Predictions.from_parquet(tmp_path / "one.parquet")[0]
+
+    # The pose score `oracle` is an OKS: that of the model's sigmas, or of --sigmas.
+    for sigmas in ([], ["--sigmas", "0.02"]):
+        score = ["--pose-score", "oracle", *sigmas]
+        one, out = written(*score), tmp_path / f"compared{len(sigmas)}"
+        facts_of("compare", file.parent, *words, *score, "--out", out, "--resamples", "10")
+        compared = Predictions.from_parquet(out / "epoch_1.parquet")[0]
+        assert compared.score.tolist() == pytest.approx(one.score.tolist(), abs=1e-9)
+        facts_of("history", file.parent, *words, *score, "--out", tmp_path / f"history{len(sigmas)}")
+        history = Predictions.from_parquet(tmp_path / f"history{len(sigmas)}" / "epoch_1.parquet")[0]
+        assert history.score.tolist() == pytest.approx(one.score.tolist(), abs=1e-9)
+    # Two boxes of each person, read with other keypoints: the same pose by wide sigmas, two by narrow ones.
+    boxes = [
+        {"image_id": n, "category_id": 1, "bbox": [10, 6, 64 * size, 48 * size], "score": 1 / size}
+        for n in range(1, 5)
+        for size in (1.0, 1.2)
+    ]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    words += ["--boxes", tmp_path / "boxes.json"]
+    for sigmas, count in ([], 4), (["--sigmas", "0.001"], 8):
+        assert len(written(*sigmas)) == count
+        out = tmp_path / f"swept{count}"
+        facts_of("sweep", file.parent, *words, *sigmas, "--out", out)
+        assert {len(Predictions.from_parquet(one)[0]) for one in out.rglob("epoch_1*.parquet")} == {count}

@@ -1,20 +1,26 @@
-"""OKS constants that an annotation file states count in every verb, as pycocotools counts with them."""
+"""OKS constants and mirror pairs that an annotation file states: they count in every verb."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import warnings
 
 import numpy as np
 import pytest
+import torch
 
-from workbench.core import ReadingNote
+from workbench.core import Codec, ReadingNote
+from workbench.core.flip import no_mirror
 from workbench.data import open_data
 from workbench.data.opening import with_skeleton_named
+from workbench.data.set_lint import lint
 from workbench.evaluation import Predictions, evaluate
 from workbench.evaluation.result_lists import results_of
+from workbench.models import TopDown
+from workbench.models.naming import named_as
 from workbench.skeletons import FILE_SIGMAS, SKELETONS
 
 SIGMAS = [0.03, 0.05, 0.09]
@@ -93,3 +99,56 @@ def test_a_skeleton_that_the_user_names_leaves_the_sigmas_of_the_file(files):
         warnings.simplefilter("error")
         named = with_skeleton_named(open_data(files(numbers, sigmas=[0.05] * 16)[0]), "mpii-16")
     assert (named.skeleton.keypoints, named.skeleton.sigmas) == (SKELETONS["mpii-16"].keypoints, (0.05,) * 16)
+
+
+COCO = SKELETONS["coco-17"]
+EYES = ["beak", "eye one", "eye two"]
+
+
+@pytest.mark.parametrize(
+    "stated", [{"flip_indices": [0, 2, 1]}, {"flip_pairs": [[1, 2]]}, {"flip_idx": [0, 2, 1]}]
+)
+def test_mirror_pairs_of_the_file_are_those_of_the_flip_test(files, stated):
+    pose_set = open_data(files(EYES, **stated)[0])
+    assert pose_set.skeleton.mirror == (0, 2, 1)
+    assert lint(pose_set, images=False).not_checked.get("mirror pairs") is None
+    # A model that names the same keypoints without pairs is flipped with them; one with pairs keeps its own.
+    codec = Codec("heatmap", (64, 64), (64, 64), sigma=(1.0, 1.0))
+    bare = dataclasses.replace(pose_set.skeleton, mirror=())
+    model = TopDown(torch.nn.Identity(), bare, codec, (0.0,) * 3, (1.0,) * 3, padding=1.0)
+    assert no_mirror(model.skeleton)
+    named = named_as(model, pose_set.skeleton, "birds")
+    assert named.skeleton.mirror == (0, 2, 1)
+    assert isinstance(named, TopDown)
+    assert "mirror pairs are those of birds" in named.note
+    own = dataclasses.replace(model, skeleton=dataclasses.replace(bare, mirror=(1, 0, 2)))
+    with pytest.warns(ReadingNote, match="the model exchanges beak with eye one, birds with beak"):
+        assert named_as(own, pose_set.skeleton, "birds").skeleton.mirror == (1, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("names", "stated", "sentence", "mirror"),
+    [
+        (["left", "right", "tail"], {"flip_indices": [0, 2, 1]}, "left with left, not with right", (1, 0, 2)),
+        (["beak", "left wing", "right wing"], {"flip_pairs": [[1, 2]]}, "", (0, 2, 1)),
+        (["left wing", "right wing", "a", "b"], {"flip_pairs": [[0, 1], [2, 3]]}, "", (1, 0, 3, 2)),
+        (EYES, {"flip_indices": [0, 2]}, "expected a list of the partner's index", ()),
+        (EYES, {"flip_indices": [1, 2, 0]}, "expected a list of the partner's index", ()),
+        (EYES, {"flip_pairs": [[2, 3]]}, "expected a list of pairs of indices", ()),
+        (EYES, {"flip_pairs": [[0, 1], [1, 2]]}, "expected a list of pairs of indices", ()),
+        (EYES, {"flip_pairs": {"0": 1}}, "expected a list of pairs of indices", ()),
+        (EYES, {"flip_pairs": []}, "", ()),
+        (COCO.keypoints, {"flip_pairs": [[1, 2]]}, "as coco-17 has", COCO.mirror),
+    ],
+)  # fmt: skip
+def test_mirror_pairs_that_contradict_the_names_are_not_used_and_the_set_says_so(
+    files, names, stated, sentence, mirror
+):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pose_set = open_data(files(list(names), **stated)[0])
+    assert pose_set.skeleton.mirror == mirror
+    assert len(pose_set.notes) == bool(sentence)
+    assert sentence in " ".join(pose_set.notes)
+    causes = [one.finding.cause for one in lint(pose_set, images=False).found]
+    assert ("mirror pairs" in causes) == bool(sentence)

@@ -20,7 +20,7 @@ from workbench.cli.options import (
     Rule,
     Sigmas,
     check_limit,
-    judged,
+    judged_set,
     model_files,
     option,
     same_keypoints,
@@ -125,9 +125,8 @@ def _sweep(
     loaded = asked.model.open(file, asked.rule)
     model = require_bottom_up(loaded.model, f"ablate {question.split()[0]}")
     pose_set = data.open("ablate", len(model.skeleton), asked.model.skeleton)
-    loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas=True)
+    loaded, pose_set = same_keypoints(loaded, pose_set, asked.sigmas)
     model = require_bottom_up(loaded.model, f"ablate {question.split()[0]}")
-    pose_set = judged(pose_set, model.skeleton, asked.sigmas)
     check_evaluable(pose_set)
     # The mirrored pass is a variant of grouping even where the reference goes without it.
     flip = asked.flip or (question in ("grouping", "faults") and bool(model.skeleton.mirror))
@@ -223,7 +222,7 @@ def conditioning(
     if demo:
         files, limit = files or [demo_file()], limit or DEMO_LIMIT
     loaded = options.open(newest(files))
-    pose_set = judged(options.pose_set(), loaded.model.skeleton, sigmas)
+    pose_set = judged_set(options.pose_set(), loaded.model.skeleton, sigmas)
     found = run_in_job(
         f"all paths through {loaded.title}", predicted, loaded.model, pose_set, spread(pose_set, limit),
         title=loaded.title,

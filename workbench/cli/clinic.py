@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from workbench.cli.conditioned import ConditionedOptions, Limit, Samples
-from workbench.cli.options import Demo, Files, Out, Sigmas, judged, option
+from workbench.cli.options import Demo, Files, Out, Sigmas, judged_set, option
 from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, in_job, written
 from workbench.core.files import write_text
 
@@ -59,7 +59,7 @@ def command(
     file = newest(files)
     curves = _curves(file, against)
     loaded = options.open(file)
-    pose_set = judged(options.pose_set(), loaded.model.skeleton, sigmas)
+    pose_set = judged_set(options.pose_set(), loaded.model.skeleton, sigmas)
     files_beside = _other_files(loaded, file, against, start)
     report = in_job(
         f"all paths through {loaded.title}",

@@ -20,6 +20,7 @@ from workbench.cli.options import (
     Resamples,
     argument,
     demo_run,
+    judged_set,
     option,
 )
 from workbench.cli.output import Answer, check_room, in_job, run_in_job
@@ -147,7 +148,7 @@ def judged_epochs(
     from workbench.evaluation.exchange_formats import is_dump
     from workbench.evaluation.file_runs import runs_of_files
     from workbench.evaluation.predicted_part import part_of_predictions
-    from workbench.evaluation.protocol import judged_as, judged_by
+    from workbench.evaluation.protocol import judged_as
     from workbench.evaluation.result_lists import minus_ones
 
     model = how.model
@@ -174,18 +175,19 @@ def judged_epochs(
                 raise
             broken[path] = mistake
             continue
+        own = judged_set(pose_set, loaded.model.skeleton, how.evaluator.sigmas)
         if not sigmas_known:
-            truth, sigmas_known = judged_by(pose_set, loaded.model.skeleton), True
-            check_evaluable(truth, **counting)
-        epochs.append(predicted(loaded, path, title, pose_set, model, rules, how.batch_size, folder))
+            check_evaluable(truth := own, **counting)
+            sigmas_known = True
+        epochs.append(predicted(loaded, path, title, own, model, rules, how.batch_size, folder))
     if broken and len(epochs) < 2:
         raise next(iter(broken.values()))
     paths = [path for path in paths if path not in broken]
     found, protocols = [one.predictions for one in epochs], [one.protocol for one in epochs]
     truth = truth if sigmas_known else judged_as(truth, protocols)
     part = part_of_predictions(truth, found, protocols, paths)
-    runs = runs_of_files(paths, ["" if one is None else one.sha256 for one in protocols])
-    epochs, unpaired = _paired_with_annotations(epochs, runs, paths, truth, given)
+    shas = ["" if one is None else one.sha256 for one in protocols]
+    epochs, unpaired = _paired_with_annotations(epochs, runs_of_files(paths, shas), paths, truth, given)
     notes = [f"{path.name} is passed over: {sentence(mistake)}" for path, mistake in broken.items()]
     notes += [*unpaired, *([part.sentence] if part.sentence else [])]
     notes += [note for path, one in zip(paths, found, strict=True) for note in minus_ones(one, path.name)]
@@ -270,7 +272,18 @@ def predicted(
     batch_size: int,
     folder: Path | None,
 ) -> Epoch:
-    """One epoch's predictions: read from `folder` where an earlier call left the same ones, else made."""
+    """One epoch's predictions: read from `folder` where an earlier call left the same ones, else made.
+
+    Args:
+        loaded: the model.
+        path: of its checkpoint.
+        title: of the epoch.
+        pose_set: with the OKS sigmas that count for this model, see `judged_set`.
+        model: how it was opened.
+        rules: arguments of `predict`.
+        batch_size: crops in one forward pass.
+        folder: for the predictions; None for none.
+    """
     from workbench.evaluation import predict, protocol_of_loaded
     from workbench.evaluation.predictions import finished_predictions, origin_of
 
@@ -283,6 +296,8 @@ def predicted(
         how |= {"remap": model.remap, "family": model.family}
         how |= {"output": model.output, "assume": model.stated} if model.output or model.stated else {}
         how |= {"skeleton": model.skeleton} if model.skeleton else {}
+        if rules["score_rule"] == "oracle":  # the one score that reads the OKS sigmas
+            how["sigmas"] = list(pose_set.skeleton.sigmas)
         origin = origin_of(protocol, pose_set, **how)
         if (finished := finished_predictions(file, origin)) is not None:
             return Epoch(title, finished, protocol, number, origin, resumed=True)

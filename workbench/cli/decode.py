@@ -114,7 +114,7 @@ def matrix(
     from workbench.evaluation.codecs.ways import own_way
 
     own_way(loaded.model, flip, pose_score)
-    loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas=evaluator.sigmas is not None)
+    loaded, pose_set = same_keypoints(loaded, pose_set, evaluator.sigmas)
     counting = evaluator.rules(len(pose_set.skeleton))
     check_evaluable(pose_set, **counting)
     found, source = boxes.of(pose_set)

@@ -180,7 +180,7 @@ def of_checkpoint(
     model.require("errors", file)
     loaded = model.open(file, rule, run_config=run_config)
     pose_set = data.open("errors", len(loaded.model.skeleton), model.skeleton)
-    loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas=evaluator.sigmas is not None)
+    loaded, pose_set = same_keypoints(loaded, pose_set, evaluator.sigmas)
     counting = evaluator.rules(len(pose_set.skeleton))
     check_evaluable(pose_set, **counting)
     found, source = boxes.of(pose_set)

@@ -75,7 +75,7 @@ def command(
     accuracy, measuring = PCK() if metric.pck is None else PCK(metric.pck), metric.measuring
     # The demo's config comes with its checkpoints: it is read, and not run.
     loaded = model.open(file, rule, run_config=not demo)
-    loaded, pose_set = _with_data(loaded, data, model.skeleton, evaluator.sigmas is not None)
+    loaded, pose_set = _with_data(loaded, data, model.skeleton, evaluator.sigmas)
     counting = evaluator.rules(len(pose_set.skeleton))
     name, why = metric.chosen(pose_set, counting["sigmas"])
     if name == "ap":
@@ -104,13 +104,13 @@ def _option(model: ModelOptions, name: str) -> list[str]:
 
 
 def _with_data(
-    loaded: LoadedModel, data: DataOptions, skeleton: str | None, own_sigmas: bool
+    loaded: LoadedModel, data: DataOptions, skeleton: str | None, sigmas: str | None
 ) -> tuple[LoadedModel, PoseSet]:
     """The model with the keypoint names of the data set, and the data set with the sigmas that count."""
     from workbench.data.image_lints import turned_lints
 
     pose_set = data.open("evaluate", len(loaded.model.skeleton), skeleton)
-    loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas)
+    loaded, pose_set = same_keypoints(loaded, pose_set, sigmas)
     for text in turned_lints(pose_set):
         warnings.warn(text, ReadingNote, stacklevel=2)
     return loaded, pose_set

@@ -19,6 +19,7 @@ from workbench.cli.options import (
     argument,
     check_limit,
     demo_run,
+    judged_set,
     option,
 )
 from workbench.cli.output import REPORT_ENDINGS, Answer, check_file, in_job, written
@@ -120,10 +121,9 @@ def _judge(
 ) -> Callable[[Job, str, PoseModel], Evaluation]:
     """What evaluates a model on the instances that were asked for; the job's bar is that of one part."""
     from workbench.evaluation import check_evaluable, evaluate, predict, protocol_of_loaded
-    from workbench.evaluation.protocol import judged_by
 
     counting = evaluator.rules(len(pose_set.skeleton))
-    truth = judged_by(pose_set, loaded.model.skeleton) if evaluator.sigmas is None else pose_set
+    truth = judged_set(pose_set, loaded.model.skeleton, evaluator.sigmas)
     check_evaluable(truth, **counting)
     images = set(truth.first_images(limit))
     chosen = [i for i in truth.labelled if truth.instances[i].image_id in images]
@@ -132,7 +132,7 @@ def _judge(
     def judged(job: Job, part: str, model: PoseModel) -> Evaluation:
         job.step = part
         found = predict(
-            model, pose_set, indices=chosen, batch_size=batch_size, progress=job.progress,
+            model, truth, indices=chosen, batch_size=batch_size, progress=job.progress,
             cancelled=job.cancelled, **rules,
         )  # fmt: skip
         return evaluate(truth, found, protocol, indices=chosen, **counting)

@@ -22,6 +22,7 @@ from workbench.cli.options import (
     PoseScore,
     ReadingOptions,
     argument,
+    judged_set,
     option,
 )
 from workbench.cli.output import Answer, as_columns, check_room, in_job, run_in_job
@@ -253,7 +254,6 @@ def _predicted(
     from workbench.checkpoints.checkpoint_files import epoch_of, models_in, name_of, training_order
     from workbench.cli.compare import predicted
     from workbench.evaluation import check_evaluable, evaluate
-    from workbench.evaluation.protocol import judged_by
 
     paths = training_order(models_in(run))
     if not paths:
@@ -263,15 +263,14 @@ def _predicted(
     rules = reading.rules(pose_score)
     # A person's own code may have changed since, and nothing tells: its predictions are made anew.
     finished = folder if model.adapter is None and model.config is None else None
-    truth, records = pose_set, []
+    records: list[dict[str, Any]] = []
     for path in paths:
         number = epoch_of(path)[0]
         try:
             loaded = model.open(path).named_as(pose_set)
-            if evaluator.sigmas is None:
-                truth = judged_by(pose_set, loaded.model.skeleton)
+            truth = judged_set(pose_set, loaded.model.skeleton, evaluator.sigmas)
             check_evaluable(truth, **counting)
-            epoch = predicted(loaded, path, name_of(path), pose_set, model, rules, batch_size, finished)
+            epoch = predicted(loaded, path, name_of(path), truth, model, rules, batch_size, finished)
         except MISTAKES as mistake:
             typer.echo(f"workbench: {path.name} is passed over: {sentence(mistake)}", err=True)
             continue

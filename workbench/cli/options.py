@@ -472,28 +472,26 @@ def model_files(files: Sequence[Path] | None) -> Path | list[Path] | None:
 
 
 def same_keypoints(
-    loaded: LoadedModel, pose_set: PoseSet, own_sigmas: bool = False
+    loaded: LoadedModel, pose_set: PoseSet, sigmas: str | None = None
 ) -> tuple[LoadedModel, PoseSet]:
     """The model with the data set's names of keypoints, and the data set with the sigmas that count.
 
     Args:
         loaded: the model.
         pose_set: what it is evaluated on.
-        own_sigmas: those of the data set count; otherwise the model's.
+        sigmas: those of --sigmas; None where the option was not given.
 
     Raises:
-        ValueError: the model has other keypoints.
+        ValueError: the model has other keypoints; sigmas as `judged_set`.
     """
-    from workbench.evaluation.protocol import check_same_keypoints, judged_by
+    from workbench.evaluation.protocol import check_same_keypoints
 
     loaded = loaded.named_as(pose_set)
-    if not own_sigmas:
-        pose_set = judged_by(pose_set, loaded.model.skeleton)
     check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
-    return loaded, pose_set
+    return loaded, judged_set(pose_set, loaded.model.skeleton, sigmas)
 
 
-def judged(pose_set: PoseSet, model: Skeleton, sigmas: str | None) -> PoseSet:
+def judged_set(pose_set: PoseSet, model: Skeleton, sigmas: str | None) -> PoseSet:
     """The set with the OKS constants that count: those of --sigmas, else a model's own.
 
     Args:

@@ -18,7 +18,6 @@ from workbench.cli.options import (
     ModelOptions,
     Sigmas,
     check_limit,
-    judged,
     model_files,
     same_keypoints,
     with_loading,
@@ -62,8 +61,7 @@ def command(
 
     loaded = model.open(file)
     pose_set = data.open("oracle", len(loaded.model.skeleton), model.skeleton)
-    loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas=True)
-    pose_set = judged(pose_set, loaded.model.skeleton, sigmas)
+    loaded, pose_set = same_keypoints(loaded, pose_set, sigmas)
     check_evaluable(pose_set)
     report = waterfall(loaded, pose_set, boxes, flip, limit)
     facts: dict[str, Any] = {**report.to_json(), "checkpoint": loaded.title, "data": pose_set.name}

@@ -16,7 +16,6 @@ from workbench.cli.options import (
     Sigmas,
     check_limit,
     demo_run,
-    judged,
     model_files,
     option,
     same_keypoints,
@@ -98,8 +97,7 @@ def _opened(
     # The demo's config comes with its checkpoints: it is read, and not run.
     loaded = model.open(file, rule, run_config=not demo)
     pose_set = data.open(verb, len(loaded.model.skeleton), model.skeleton)
-    loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas=True)
-    pose_set = judged(pose_set, loaded.model.skeleton, sigmas)
+    loaded, pose_set = same_keypoints(loaded, pose_set, sigmas)
     chosen = pose_set.first_images(IMAGES if limit is None else limit)
     if not chosen:
         raise ValueError(f"{pose_set.name}: {verb} needs labelled instances with boxes, and there are none")

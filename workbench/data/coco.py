@@ -30,7 +30,7 @@ from workbench.data.coco_entries import (
     instance,
     plain_visibility,
     whole,
-    with_stated_sigmas,
+    with_stated,
 )
 from workbench.data.image_folders import images_folder
 from workbench.data.images import ImageReading
@@ -167,7 +167,7 @@ def _assembled(
     skeleton = _skeleton(entries, categories, path.name)
     if part not in (None, "body"):
         skeleton = part_skeleton(part)
-    skeleton, unusable = with_stated_sigmas(skeleton, categories.values())
+    skeleton, unusable = with_stated(skeleton, categories.values(), mirror=part in (None, "body"))
     instances, read, bare = [], [], Counter[Any]()
     for position, entry in enumerate(entries):
         where = f"{path.name}, annotation {entry_name(entry, position)}"

@@ -6,7 +6,7 @@ Every error names the entry. Values are never corrected silently.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,27 @@ def stated_sigmas(categories: Iterable[Any], K: int) -> tuple[tuple[float, ...],
     return tuple(map(float, values)), ""
 
 
-def with_stated_sigmas(skeleton: Skeleton, categories: Iterable[Any]) -> tuple[Skeleton, tuple[str, ...]]:
+def with_stated(
+    skeleton: Skeleton, categories: Collection[Any], *, mirror: bool = True
+) -> tuple[Skeleton, tuple[str, ...]]:
+    """The skeleton with the sigmas and mirror pairs that its file states.
+
+    Args:
+        skeleton: of the keypoints' names.
+        categories: those whose annotations are read.
+        mirror: of a part of the keypoints the file states no pairs.
+
+    Returns:
+        The skeleton, and a sentence for each of the two that cannot be used; a `ReadingNote` says it, too.
+    """
+    skeleton, unusable = _with_sigmas(skeleton, categories)
+    if not mirror or not len(skeleton):
+        return skeleton, unusable
+    skeleton, unfit = _with_mirror(skeleton, categories)
+    return skeleton, (*unusable, *unfit)
+
+
+def _with_sigmas(skeleton: Skeleton, categories: Iterable[Any]) -> tuple[Skeleton, tuple[str, ...]]:
     """The skeleton with the sigmas that its file states, which precede the published ones of its names.
 
     Args:
@@ -85,6 +105,102 @@ def with_stated_sigmas(skeleton: Skeleton, categories: Iterable[Any]) -> tuple[S
     if not stated or np.allclose(stated, skeleton.sigmas or 0, rtol=1e-9, atol=0):
         return skeleton, ()
     return replace(skeleton, sigmas=stated, source=FILE_SIGMAS), ()
+
+
+_INDEX_KEYS, _PAIR_KEYS = ("flip_indices", "flip_idx"), ("flip_pairs", "swap_pairs", "flip_pair")
+
+
+def stated_mirror(categories: Iterable[Any], K: int) -> tuple[tuple[int, ...], str]:
+    """The mirror pairs that the categories of a file state: ``flip_indices``, or pairs in ``flip_pairs``.
+
+    Args:
+        categories: those whose annotations are read.
+        K: number of keypoints.
+
+    Returns:
+        For each keypoint its partner, () where none are stated; and why what is stated cannot be used, or "".
+    """
+    keys = (*_INDEX_KEYS, *_PAIR_KEYS)
+    given = [
+        next((key, entry[key]) for key in keys if entry.get(key))
+        for entry in categories
+        if isinstance(entry, Mapping) and any(entry.get(key) for key in keys)
+    ]
+    if not given:
+        return (), ""
+    if any(one != given[0] for one in given):
+        return (), "the categories of the file state different mirror pairs; choose one with --category"
+    key, values = given[0]
+    mirror = _permutation(values, K) if key in _INDEX_KEYS else _paired(values, K)
+    if mirror:
+        return mirror, ""
+    wanted = (
+        "a list of the partner's index of each" if key in _INDEX_KEYS else "a list of pairs of indices of the"
+    )
+    return (), f"the file's {key}: expected {wanted} of {counted(K, 'keypoint')}, got {values!r:.60}"
+
+
+def _permutation(values: Any, K: int) -> tuple[int, ...]:
+    """Partners that are each other's; () for anything else."""
+    if not isinstance(values, list) or len(values) != K:
+        return ()
+    if not all(type(v) is int and 0 <= v < K for v in values):
+        return ()
+    return tuple(values) if all(values[partner] == k for k, partner in enumerate(values)) else ()
+
+
+def _paired(pairs: Any, K: int) -> tuple[int, ...]:
+    """Partners by pairs of indices, no index in two of them; () for anything else."""
+    flat = (
+        [v for pair in pairs if isinstance(pair, list) and len(pair) == 2 for v in pair]
+        if isinstance(pairs, list)
+        else []
+    )
+    if not flat or len(flat) != 2 * len(pairs) or len(set(map(str, flat))) != len(flat):
+        return ()
+    if not all(type(v) is int and 0 <= v < K for v in flat):
+        return ()
+    mirror = list(range(K))
+    for a, b in pairs:
+        mirror[a], mirror[b] = b, a
+    return tuple(mirror)
+
+
+def _with_mirror(skeleton: Skeleton, categories: Iterable[Any]) -> tuple[Skeleton, tuple[str, ...]]:
+    """The skeleton with the mirror pairs that its file states, where they agree with those of its names.
+
+    Args:
+        skeleton: of the keypoints' names. Each of its pairs has to be among the stated ones: its names, or a
+            publication, say which keypoints are left and right.
+        categories: those whose annotations are read.
+
+    Returns:
+        The skeleton, and a sentence where the stated ones are not used; a `ReadingNote` says it, too.
+    """
+    stated, problem = stated_mirror(categories, len(skeleton))
+    off = [
+        k
+        for k, p in enumerate(skeleton.mirror)
+        if stated and (k != p or _published(skeleton)) and stated[k] != p
+    ]
+    if off:
+        names = skeleton.keypoints
+        whose = f"{skeleton.name} has" if _published(skeleton) else "their names say"
+        k = off[0]
+        problem = (
+            f"the file's mirror pairs exchange {names[k]} with {names[stated[k]]}, not with "
+            f"{names[skeleton.mirror[k]]} as {whose}"
+        )
+    if problem:
+        used = "those of its names count" if skeleton.mirror else "none are known"
+        sentence = f"{problem}: they are not used, {used}"
+        warnings.warn(sentence, ReadingNote, stacklevel=2)
+        return skeleton, (sentence,)
+    return (replace(skeleton, mirror=stated) if stated else skeleton), ()
+
+
+def _published(skeleton: Skeleton) -> bool:
+    return not skeleton.name.startswith("own-")
 
 
 def image_records(

@@ -150,6 +150,11 @@ def with_skeleton_named(pose_set: PoseSet, name: str | None) -> PoseSet:
             f"--skeleton {name}: has {counted(len(known), 'keypoint')}, the annotations of {pose_set.name} "
             f"{len(own)}"
         )
+    if own.mirror and known.mirror and own.mirror != known.mirror:
+        note = f"--skeleton {name}: the mirror pairs that {pose_set.name} states are others and not used"
+        warnings.warn(note, ReadingNote, stacklevel=2)
+    elif own.mirror:
+        known = replace(known, mirror=own.mirror)
     if own.sigmas:  # those that the file states precede the published ones
         known = replace(known, sigmas=own.sigmas, source=own.source)
     return replace(pose_set, skeleton=known)

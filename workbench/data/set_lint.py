@@ -17,7 +17,7 @@ import numpy as np
 
 from workbench.core.finding import Finding, Measurement, ranked
 from workbench.core.report import Report, counted, plain
-from workbench.data.coco_entries import stated_sigmas
+from workbench.data.coco_entries import stated_mirror, stated_sigmas
 from workbench.data.facts import farthest_outside, miscounted, outside_image, repeated_annotations
 from workbench.data.image_lints import located_in_images, located_sizes
 from workbench.data.lints import Located, located, located_at, usual
@@ -28,7 +28,6 @@ from workbench.skeletons import mirror_by_names, skeleton_for
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from workbench.core import Skeleton
     from workbench.data.pose_set import PoseSet
 
 CHECKS: dict[str, str] = {
@@ -203,7 +202,7 @@ def lint(
         what = f"{_LEAST} labelled instances" if pairs >= 2 else "two pairs of left and right keypoints"
         few = f"the set has fewer than {what}; with more it is checked alone, with fewer {with_model}"
         skipped["left/right swaps"] = (not_checked or {}).get("left/right swaps", few)
-    if not pairs and not _stated_mirror(pose_set, pose_set.skeleton):
+    if not pairs and not any(stated_mirror(*_categories(pose_set))):
         skipped["mirror pairs"] = "neither the names of the keypoints nor the file tell any"
     if not pose_set.skeleton.sigmas and not stated_sigmas(*_categories(pose_set))[1]:
         skipped["sigmas"] = "the file states none, and none are known for these keypoints"
@@ -259,16 +258,6 @@ def _nothing_there(pose_set: PoseSet) -> dict[str, str]:
 # Names, mirror pairs and sigmas.
 
 
-def _stated(pose_set: PoseSet, *keys: str) -> Any:
-    """What the first category of the file states under one of several keys; None for nothing."""
-    for entry in pose_set.raw.get("categories", ()):
-        if isinstance(entry, Mapping):
-            for key in keys:
-                if entry.get(key) is not None:
-                    return entry[key]
-    return None
-
-
 def _partners(pose_set: PoseSet) -> tuple[int, ...]:
     """Each keypoint's partner on the other side: the skeleton's, otherwise the names'."""
     return tuple(pose_set.skeleton.mirror) or mirror_by_names(pose_set.skeleton.keypoints)
@@ -278,11 +267,15 @@ def _mirror(pose_set: PoseSet) -> list[Located]:
     skeleton = pose_set.skeleton
     named = mirror_by_names(skeleton.keypoints)
     sided = any(partner != k for k, partner in enumerate(named))
+    stated, problem = stated_mirror(*_categories(pose_set))
+    if problem:
+        fix = "State one index for each keypoint under flip_indices, or pairs of them under flip_pairs."
+        return [Located(Finding("mirror pairs", problem, fix))]
     found = []
-    stated = _stated_mirror(pose_set, skeleton)
     declared = stated or tuple(skeleton.mirror)
+    silent = [partner == k for k, partner in enumerate(named)]  # no side in the name: the file may tell it
     named = tuple(
-        p if _numbered(skeleton.keypoints, k, p) else partner
+        p if _numbered(skeleton.keypoints, k, p) or (stated and silent[k] and silent[p]) else partner
         for k, (p, partner) in enumerate(zip(declared or named, named, strict=True))
     )
     if stated and skeleton.mirror and stated != tuple(skeleton.mirror):
@@ -320,26 +313,6 @@ def _mirror(pose_set: PoseSet) -> list[Located]:
 def _numbered(names: Sequence[str], one: int, other: int) -> bool:
     """Whether two names differ in a number alone (``face-0``, ``face-16``), which tells no side."""
     return len({re.sub(r"\d+", "", names[k]) for k in (one, other)}) == 1
-
-
-def _stated_mirror(pose_set: PoseSet, skeleton: Skeleton) -> tuple[int, ...]:
-    """The pairs that the file itself states; () for none, or for what is no list of indices."""
-    K = len(skeleton)
-    indices = _stated(pose_set, "flip_indices", "flip_idx")
-    if isinstance(indices, list) and len(indices) == K and all(type(v) is int for v in indices):
-        return tuple(indices) if sorted(indices) == list(range(K)) else ()
-    pairs = _stated(pose_set, "flip_pairs", "swap_pairs", "flip_pair")
-    if not isinstance(pairs, list):
-        return ()
-    mirror = list(range(K))
-    for pair in pairs:
-        if not (
-            isinstance(pair, list) and len(pair) == 2 and all(type(v) is int and 0 <= v < K for v in pair)
-        ):
-            return ()
-        a, b = pair
-        mirror[a], mirror[b] = b, a
-    return tuple(mirror) if sorted(mirror) == list(range(K)) else ()
 
 
 def _categories(pose_set: PoseSet) -> tuple[list[Any], int]:

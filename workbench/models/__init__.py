@@ -148,7 +148,7 @@ def open_model(
         >>> loaded.family, loaded.loaded_fraction, loaded.model.skeleton.name
         ('cape', 1.0, 'ap10k-17')
     """
-    from workbench.models.naming import with_skeleton
+    from workbench.models.naming import called, with_skeleton
     from workbench.skeletons import skeleton_named
 
     checked_device(device)
@@ -176,7 +176,7 @@ def open_model(
     named = skeleton_named(skeleton) if skeleton else None
     model, report = _loaded(record, opening)
     if named is not None:
-        model = with_skeleton(model, named, "as --skeleton says")
+        model = with_skeleton(model, named, called(named, "as --skeleton says"))
     if report is not None and checkpoint is not None:
         shapes = {name: tuple(tensor.shape) for name, tensor in model.module.state_dict().items()}
         report = replace(report, why=explained(checkpoint.identity, report) or report.why)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import NotAvailable, PoseModel, Skeleton
+from workbench.core.errors import ReadingNote
 from workbench.core.report import counted
 from workbench.core.wrapping import Wrapper
 
@@ -22,13 +24,13 @@ def numbered(skeleton: Skeleton) -> bool:
     return all(name == f"keypoint {k}" for k, name in enumerate(skeleton.keypoints))
 
 
-def with_skeleton(model: PoseModel, skeleton: Skeleton, because: str) -> PoseModel:
-    """The model with other names for its keypoints, and the limbs, mirror pairs and sigmas of those names.
+def with_skeleton(model: PoseModel, skeleton: Skeleton, note: str) -> PoseModel:
+    """The model with other names for its keypoints, or other limbs, mirror pairs and sigmas of them.
 
     Args:
         model: whose keypoints are known by the order of its channels alone.
         skeleton: with as many keypoints.
-        because: who states the names, for the model's note.
+        note: who states it, for the model's note.
 
     Raises:
         ValueError: another number of keypoints.
@@ -41,14 +43,13 @@ def with_skeleton(model: PoseModel, skeleton: Skeleton, because: str) -> PoseMod
         )
     fields = {field.name for field in dataclasses.fields(model)} if dataclasses.is_dataclass(model) else set()
     made: Any = model
-    note = f"keypoints are called {skeleton.name}, {because}"
     if "skeleton" in fields:
         noted = {"note": _noted(made.note, note)} if "note" in fields else {}
         return dataclasses.replace(made, skeleton=skeleton, **noted)
     if isinstance(model, Wrapper):
-        return dataclasses.replace(made, model=with_skeleton(model.model, skeleton, because))
+        return dataclasses.replace(made, model=with_skeleton(model.model, skeleton, note))
     if "top_down" in fields:
-        return dataclasses.replace(made, top_down=with_skeleton(made.top_down, skeleton, because))
+        return dataclasses.replace(made, top_down=with_skeleton(made.top_down, skeleton, note))
     if "facts" in fields:
         facts = dataclasses.replace(made.facts, skeleton=skeleton, note=_noted(made.facts.note, note))
         return dataclasses.replace(made, facts=facts)
@@ -61,16 +62,52 @@ def _noted(before: str, note: str) -> str:
 
 
 def named_as(model: PoseModel, skeleton: Skeleton, name: str) -> PoseModel:
-    """The model under the names of a data set where its own are numbers; otherwise the same.
+    """The model with what a data set states and it does not: names of the keypoints, mirror pairs.
+
+    Names count where the model's own are numbers. A `ReadingNote` says where both have pairs that differ.
 
     Args:
         model: any.
         skeleton: of the data set.
         name: of the data set.
     """
-    if not len(skeleton) or len(model.skeleton) != len(skeleton) or not numbered(model.skeleton):
+    own = model.skeleton
+    if not len(skeleton) or len(own) != len(skeleton):
         return model
-    return model if numbered(skeleton) else with_skeleton(model, skeleton, f"as in {name}")
+    if numbered(own):
+        return (
+            model if numbered(skeleton) else with_skeleton(model, skeleton, called(skeleton, f"as in {name}"))
+        )
+    if own.mirror == skeleton.mirror or not skeleton.mirror or own.keypoints != skeleton.keypoints:
+        return model
+    if own.mirror:
+        warnings.warn(_other_pairs(own, skeleton, name), ReadingNote, stacklevel=2)
+        return model
+    try:
+        return with_skeleton(
+            model, dataclasses.replace(own, mirror=skeleton.mirror), f"mirror pairs are those of {name}"
+        )
+    except NotAvailable:  # an adapter's: it states its pairs itself, or cannot be flipped
+        return model
+
+
+def called(skeleton: Skeleton, because: str) -> str:
+    """The note of a model whose keypoints got names.
+
+    Args:
+        skeleton: of the names.
+        because: who states them.
+    """
+    return f"keypoints are called {skeleton.name}, {because}"
+
+
+def _other_pairs(own: Skeleton, other: Skeleton, name: str) -> str:
+    k = next(k for k, (a, b) in enumerate(zip(own.mirror, other.mirror, strict=True)) if a != b)
+    names = own.keypoints
+    return (
+        f"mirror pairs: the model exchanges {names[k]} with {names[own.mirror[k]]}, {name} with "
+        f"{names[other.mirror[k]]}; its flip test exchanges those of the model"
+    )
 
 
 # Taps.

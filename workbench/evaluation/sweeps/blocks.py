@@ -139,7 +139,8 @@ class Worker:
         loaded = self._source.open_model(path, self._rules, self._device)
         pose_set = self.data(len(loaded.model.skeleton))
         loaded = loaded.named_as(pose_set)
-        return loaded, reader_for(loaded.model, pose_set, self._rules, self.boxes(pose_set)[0])
+        judged = self._rules.judged(pose_set, loaded.model.skeleton)
+        return loaded, reader_for(loaded.model, judged, self._rules, self.boxes(pose_set)[0])
 
     def events(
         self,

@@ -125,7 +125,7 @@ def plan_sweep(source: SweepSource, rules: SweepRules, paths: Sequence[Path]) ->
         raise ValueError(f"{truth.name}: no annotated keypoint in these images, so there is no AP")
     check_evaluable(truth, **rules.counting(len(truth.skeleton)))
     check_images(truth, truth.first_images(rules.limit))
-    reader = reader_for(loaded.model, data, rules, worker.boxes(data)[0])
+    reader = reader_for(loaded.model, rules.judged(data, loaded.model.skeleton), rules, worker.boxes(data)[0])
     indices = None if rules.limit is None else labelled_rows(truth, rules.limit)
     return Plan(
         tuple(units), tuple(failed), reader.variants, truth, len(reader.rows),

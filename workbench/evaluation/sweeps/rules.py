@@ -18,10 +18,10 @@ from workbench.core.files import files_in, sha256_of
 from workbench.core.model import FLIP_BY_DEFAULT
 from workbench.core.report import plain
 from workbench.evaluation.predictions import state_of_file
-from workbench.evaluation.protocol import DEFAULT
+from workbench.evaluation.protocol import DEFAULT, judged_by, judged_with
 
 if TYPE_CHECKING:
-    from workbench.core import DecodeOptions
+    from workbench.core import DecodeOptions, Skeleton
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation.ground_truth import AreaRule
     from workbench.models import LoadedModel
@@ -98,6 +98,18 @@ class SweepRules:
         if sigmas is not None and len(sigmas) == 1:
             sigmas = sigmas * keypoints
         return {"area_rule": self.area_rule, "sigmas": sigmas, "max_dets": self.max_dets}
+
+    def judged(self, pose_set: PoseSet, model: Skeleton) -> PoseSet:
+        """The set with the OKS constants that count, for NMS and pose scores as for AP.
+
+        Args:
+            pose_set: annotations.
+            model: skeleton of the model.
+
+        Raises:
+            ValueError: the given ones do not fit the keypoints.
+        """
+        return judged_by(pose_set, model) if self.sigmas is None else judged_with(pose_set, self.sigmas)
 
 
 @dataclass(frozen=True)
