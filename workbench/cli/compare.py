@@ -146,7 +146,6 @@ def judged_epochs(
     from workbench.data.coco import read_json
     from workbench.evaluation import check_evaluable
     from workbench.evaluation.exchange_formats import is_dump
-    from workbench.evaluation.file_runs import runs_of_files
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.protocol import judged_as
     from workbench.evaluation.result_lists import minus_ones
@@ -186,8 +185,7 @@ def judged_epochs(
     found, protocols = [one.predictions for one in epochs], [one.protocol for one in epochs]
     truth = truth if sigmas_known else judged_as(truth, protocols)
     part = part_of_predictions(truth, found, protocols, paths)
-    shas = ["" if one is None else one.sha256 for one in protocols]
-    epochs, unpaired = _paired_with_annotations(epochs, runs_of_files(paths, shas), paths, truth, given)
+    epochs, unpaired = _paired_with_annotations(epochs, paths, truth, given)
     notes = [f"{path.name} is passed over: {sentence(mistake)}" for path, mistake in broken.items()]
     notes += [*unpaired, *([part.sentence] if part.sentence else [])]
     notes += [note for path, one in zip(paths, found, strict=True) for note in minus_ones(one, path.name)]
@@ -203,13 +201,12 @@ def _annotations(how: Judging, given: Sequence[Any]) -> PoseSet:
 
 
 def _paired_with_annotations(
-    epochs: list[Epoch], runs: Sequence[Any], paths: list[Path], truth: PoseSet, given: Mapping[Path, Any]
+    epochs: list[Epoch], paths: list[Path], truth: PoseSet, given: Mapping[Path, Any]
 ) -> tuple[list[Epoch], list[str]]:
     """Epochs with their run, whose poses stand with the annotations whose boxes they have.
 
     Args:
         epochs: one for each path.
-        runs: of each.
         paths: of the user.
         truth: the annotations.
         given: COCO result files among the paths.
@@ -218,8 +215,10 @@ def _paired_with_annotations(
         the epochs, and a note for each file of others whose poses cannot be paired.
     """
     from workbench.evaluation.exchange_formats import is_dump
+    from workbench.evaluation.file_runs import runs_of_files
     from workbench.evaluation.result_lists import pairing_note, with_own_annotations
 
+    runs = runs_of_files(paths, ["" if e.protocol is None else e.protocol.sha256 for e in epochs])
     made, notes = [], []
     for epoch, run, path in zip(epochs, runs, paths, strict=True):
         own, why = with_own_annotations(truth, epoch.predictions)
