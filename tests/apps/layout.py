@@ -53,6 +53,19 @@ FAULTS = """
       }
     }
   }
+  // A picture that is cut at the bottom cannot be scrolled to; figures of plotly scroll in holders of their own.
+  for (const e of document.querySelectorAll("canvas")) {
+    if (!shown(e) || e.closest(skipped)) continue;
+    const { bottom } = e.getBoundingClientRect();
+    for (let p = e.parentElement; p && p !== document.body; p = p.parentElement) {
+      const style = getComputedStyle(p);
+      if (["auto", "scroll"].includes(style.overflowY)) break;
+      if (hides(style, "overflowY") && bottom > p.getBoundingClientRect().bottom + 2) {
+        note(`cut: a picture in ${p.className}`);
+        break;
+      }
+    }
+  }
   const where = (e) => {
     const holder = e.closest(".js-plotly-plot")?.closest("[id]:not(.js-plotly-plot):not(.plot-container)");
     return holder ? ` in ${holder.id}` : "";

@@ -114,6 +114,8 @@ def test_one_run_is_one_witness_however_many_of_its_epochs_are_given(written):
     found = label_audit(models, COCO, ("a", "a", "b"))
     assert found.titles == ("model 1", "model 2")
     assert found.left_out == ("model 0: of the same run as model 1",)
+    assert "2 independent models (of 3)" in found.summary()
+    assert found.summary().endswith("Left out as judges: model 0: of the same run as model 1.")
 
 
 @pytest.mark.parametrize(

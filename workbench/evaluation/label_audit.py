@@ -144,7 +144,8 @@ class LabelAudit(Report):
         if len(self.titles) < 2:
             why = "; ".join(self.left_out)
             return f"Annotations were not audited: it takes two models that are good enough ({why})."
-        who = f"{len(self.titles)} {'independent models' if self.independent else 'models'}"
+        given = f" (of {len(self.titles) + len(self.left_out)})" if self.left_out else ""
+        who = f"{len(self.titles)} {'independent models' if self.independent else 'models'}{given}"
         if self.by_names:
             who += f" (different models by the names of their files: {', '.join(self.titles)})"
         if self.claims:
@@ -163,6 +164,8 @@ class LabelAudit(Report):
                 f" Not judged, because the models place them far off too often or too few are labelled: "
                 f"{', '.join(self.unjudged)}."
             )
+        if self.left_out:
+            text += f" Left out as judges: {'; '.join(self.left_out)}."
         return text
 
     def _dependence(self) -> str:

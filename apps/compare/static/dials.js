@@ -14,7 +14,7 @@ export class Dials {
     this.store = store;
     this.range = element('input.cmp-plain-range', { type: 'range', min: 0, max: 1, step: 0.01, value: '0', 'data-testid': 'threshold', 'aria-label': 'score threshold', onInput: (event) => on.threshold(Number(this.range.value), event.timeStamp) });
     this.value = element('output', { 'data-testid': 'threshold-value' });
-    this.kept = element('span.cmp-kept', { 'data-testid': 'kept', title: 'labelled keypoints whose score reaches the threshold, and the median error of those; the figures above use no threshold' });
+    this.kept = element('span.cmp-kept', { 'data-testid': 'kept', title: 'labelled keypoints that are predicted with a score that reaches the threshold, and the median error of those; the figures above use no threshold' });
     this.right = element('select', { 'data-testid': 'right', title: 'a sample is right from this OKS on: gained, lost, first right and forgotten follow it', onChange: () => on.right(Number(this.right.value)) });
     this.rightLabel = element('label.cmp-choice', {}, element('span', { text: 'right from OKS' }), this.right);
     this.decoder = element('select', { 'data-testid': 'decoder', onChange: () => on.decoder(this.decoder.value) });

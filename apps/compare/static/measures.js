@@ -131,7 +131,8 @@ export function ofSize(order, samples, size) {
 }
 
 /**
- * What a score threshold leaves of one epoch, over all labelled keypoints.
+ * What a score threshold leaves of one epoch, over all labelled keypoints. One that is not predicted is not kept,
+ * whatever its score.
  * @returns {{share: number, median: number}} share of them kept, median error of those in image pixels
  */
 export function keptAbove(arrays, epoch, threshold) {
@@ -142,8 +143,8 @@ export function keptAbove(arrays, epoch, threshold) {
   for (let at = 0; at < arrays.truth.length; at += 3) {
     if (!(arrays.truth[at + 2] > 0)) continue;
     labelled += 1;
-    if (!(held.predictions[at + 2] >= threshold)) continue;
-    errors.push(Math.hypot(held.predictions[at] - arrays.truth[at], held.predictions[at + 1] - arrays.truth[at + 1]));
+    const distance = Math.hypot(held.predictions[at] - arrays.truth[at], held.predictions[at + 1] - arrays.truth[at + 1]);
+    if (held.predictions[at + 2] >= threshold && Number.isFinite(distance)) errors.push(distance);
   }
   errors.sort((x, y) => x - y);
   return { share: labelled ? errors.length / labelled : NaN, median: errors.length ? errors[errors.length >> 1] : NaN };

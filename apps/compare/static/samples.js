@@ -125,7 +125,7 @@ export class Samples {
     const mark = element('span.cmp-mark');
     const node = element(
       'div.cmp-sample', { role: 'option', id: `cmp-sample-${n}`, 'data-testid': 'sample', data: { key }, onClick: () => this.choose(n) },
-      thumb, element('span.cmp-name', { title: key, text: key }), element('span.cmp-line', {}, values, mark), element('span.cmp-rail', {}, way, from, to),
+      thumb, element('span.cmp-name', { title: key }, element('bdi', { dir: 'ltr', text: key })), element('span.cmp-line', {}, values, mark), element('span.cmp-rail', {}, way, from, to),
     );
     this.sheet.append(node);
     return { node, values, mark, from, to, way };

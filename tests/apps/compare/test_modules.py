@@ -59,6 +59,12 @@ def test_what_is_not_computed_is_said_and_never_counted(asked):
     ]  # fmt: skip
 
 
+def test_keypoints_that_are_not_predicted_are_not_kept_and_have_no_error(asked):
+    # In the order of the set a NaN among the distances would leave them unsorted, and any of them as the median.
+    values = "{truth: [0,0,2, 0,0,2, 0,0,2, 0,0,2], epochs: new Map([[0, {predictions: [9,0,1, NaN,NaN,1, 1,0,1, 5,0,1]}]])}"
+    assert asked("measures.js", f"m.keptAbove({values}, 0, 0)") == {"share": 0.75, "median": 5}
+
+
 def test_a_keypoint_of_an_epoch_that_is_computed_later_is_not_called_unannotated(asked):
     nan = "[NaN, NaN, NaN]"
     values = (
