@@ -53,7 +53,7 @@ FAULTS = """
       }
     }
   }
-  // A picture that is cut at the bottom cannot be scrolled to; figures of plotly scroll in holders of their own.
+  // What is cut of a picture at its bottom cannot be scrolled to.
   for (const e of document.querySelectorAll("canvas")) {
     if (!shown(e) || e.closest(skipped)) continue;
     const { bottom } = e.getBoundingClientRect();

@@ -60,8 +60,9 @@ def test_what_is_not_computed_is_said_and_never_counted(asked):
 
 
 def test_keypoints_that_are_not_predicted_are_not_kept_and_have_no_error(asked):
-    # In the order of the set a NaN among the distances would leave them unsorted, and any of them as the median.
-    values = "{truth: [0,0,2, 0,0,2, 0,0,2, 0,0,2], epochs: new Map([[0, {predictions: [9,0,1, NaN,NaN,1, 1,0,1, 5,0,1]}]])}"
+    # A NaN among the distances would leave them unsorted, and any of them as the median.
+    predicted = "[9,0,1, NaN,NaN,1, 1,0,1, 5,0,1]"
+    values = f"{{truth: [0,0,2, 0,0,2, 0,0,2, 0,0,2], epochs: new Map([[0, {{predictions: {predicted}}}]])}}"
     assert asked("measures.js", f"m.keptAbove({values}, 0, 0)") == {"share": 0.75, "median": 5}
 
 
