@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from apps.pages.overfit import own_photo as photos
 from apps.pages.overfit.choices import Choices, setup_of
 from apps.pages.overfit.own_photo import BOX, Clicks, OwnPhoto, own_photo, own_sample
 from apps.pages.overfit.page import CHECKED_WITH, NAMES, OverfitPage
+from apps.pages.overfit.views import command_html
 from apps.server.context import Context
 from apps.server.settings import Settings
 from tests.apps.test_overfit_page import SMALL
@@ -196,6 +199,11 @@ def test_what_is_started_is_repeated_by_its_command(context, photo, tmp_path, mo
     assert "--annotation mine.json" in here.command
     assert "--image 'my photo.png'" in here.command
     assert "--no-config-training" in here.command
+    attempt = SimpleNamespace(setup=here, choices=choices, is_private=True)
+    shown = command_html(attempt, context.settings.root)
+    # Typed where photo and json lie, so that the config's path is whole.
+    assert html.escape(here.command) in shown
+    assert shown.endswith("in the folder that holds my photo.png and mine.json")
     monkeypatch.chdir(tmp_path / "upload")
     assert settings_of(here.command, monkeypatch) == here.plan.settings
     named = setup_of(context, Choices(config="small.py", data="astronaut", own=own, sample=1, steps=3))

@@ -120,6 +120,8 @@ def test_a_session_is_paused_stepped_resumed_and_judged_over_http(api, freed):
     seen = until(api, session, lambda seen: "overfit-verdict" in str(seen[3]))
     assert "(stopped early)" in seen[3]
     assert "The learning rate was set to 0.0005" in seen[3]
+    assert "in the served folder; Copy command gives whole paths" in seen[3]
+    assert "data-copy>Copy command</button>" in seen[3]
     rows = list(csv.DictReader(io.StringIO(api.predict(session, api_name="/overfit_csv"))))
     assert [int(row["step"]) for row in rows] == list(range(1, step(seen) + 1))
     assert len(json.loads(api.predict(session, api_name="/overfit_json"))) == len(rows)

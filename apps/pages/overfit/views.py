@@ -413,17 +413,13 @@ def verdict_html(attempt: Attempt, served: Path) -> str:
         wrong.append(attempt.run.cause.helped)
     said = headline(verdict, (*attempt.run.before, *attempt.run.observed))
     stopped = " (stopped early)" if attempt.state == "stopped" else ""
-    typed = command_in(served, attempt.setup.command)
-    command = f'<code data-testid="overfit-command">{html.escape(typed)}</code>'
-    if typed != attempt.setup.command:
-        command += "<br>in the served folder; Copy as code gives whole paths, which run from any folder"
     lines = [
         ("expected", html.escape(verdict.expected)),
         ("measured", html.escape(verdict.came)),
         *([("also", "<br>".join(map(html.escape, wrong)))] if wrong else []),
         *([("cause", _cause(attempt))] if attempt.job else []),
         *_config_rows(attempt),
-        ("repeat", command + _not_repeated(attempt)),
+        ("repeat", command_html(attempt, served) + _not_repeated(attempt)),
     ]
     rows = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in lines)
     return (
@@ -445,6 +441,28 @@ def _config_rows(attempt: Attempt) -> list[tuple[str, str]]:
 
 def _listed(words: Sequence[str]) -> str:
     return html.escape("; ".join(words) or "nothing that is supported")
+
+
+def command_html(attempt: Attempt, served: Path) -> str:
+    """The command that repeats an attempt, and the folder in which it is typed.
+
+    Args:
+        attempt: any.
+        served: the served folder; an uploaded photo lies in a folder of its owner.
+    """
+    whole, where = attempt.setup.command, ""
+    typed = whole if attempt.is_private else command_in(served, whole)
+    if attempt.choices.own is not None:
+        files = f"{attempt.choices.own.name} and {attempt.choices.own.annotation_name}"
+        saved = "" if attempt.choices.own.annotation else " (Save annotation writes it)"
+        where = f"<br>in the folder that holds {html.escape(files)}{saved}"
+    elif typed != whole:
+        where = (
+            "<br>in the served folder; Copy command gives whole paths, which run from any folder"
+            '<div class="wb-details"><div class="wb-buttons"><button type="button" data-copy>Copy command'
+            f"</button></div><pre hidden><code>{html.escape(whole)}</code></pre></div>"
+        )
+    return f'<code data-testid="overfit-command">{html.escape(typed)}</code>{where}'
 
 
 def _not_repeated(attempt: Attempt) -> str:

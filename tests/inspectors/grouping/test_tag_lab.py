@@ -115,6 +115,7 @@ class TestReplay:
     def test_no_detection_says_why_and_still_draws(self, looked):
         none = report("grouping_steps", looked, detection_threshold=1.0)
         assert "Nobody found: no heatmap exceeds" in none.summary()
+        assert none.summary().endswith(f", of {looked.model.skeleton.keypoints[0]}")
         assert none.plot().layout.images
         assert none.table()[0]["keypoint"] is None
 

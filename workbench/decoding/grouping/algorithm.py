@@ -90,7 +90,7 @@ def group(
         if settings.person_score == "filled":
             scores = keypoints[:, :, 2].mean(1)
     keypoints[~(present | filled), :2] = np.nan
-    notes = [usable.note, _note(heatmaps, found, steps, settings, order)]
+    notes = [usable.note, _note(heatmaps, found, steps, settings, order, names)]
     note = "; ".join(text for text in notes if text)
     return Grouping(keypoints, tag_values, scores, filled, tuple(steps) if trace else (), note)
 
@@ -207,13 +207,14 @@ def _note(
     steps: Sequence[JointStep],
     settings: GroupingSettings,
     order: Sequence[int],
+    names: Sequence[str],
 ) -> str:
     """Notes for the user on the result; "" when there are none."""
     if not any(map(len, found)):
         k = int(heatmaps.reshape(len(heatmaps), -1).max(1).argmax())
         return (
             f"nobody found: no heatmap exceeds the detection threshold {settings.detection_threshold:g}; the "
-            f"highest value is {heatmaps[k].max():.3g}, of keypoint {k}"
+            f"highest value is {heatmaps[k].max():.3g}, of {names[k] if names else f'keypoint {k}'}"
         )
     notes = []
     several = [step for step in steps if len(step.values) > 1]
