@@ -14,6 +14,7 @@ from apps.server.data_sets import DataSets
 from apps.server.folders import Epoch, RunFolder, ServedFolders, runs_below
 from apps.server.reading import checked
 from apps.server.settings import Settings
+from workbench.checkpoints.model_code import base_files, code_beside
 from workbench.cli import MISTAKES, sentence
 from workbench.core import DecodeOptions, NotAvailable, Run, Sample, Skeleton, nearest
 from workbench.core.files import files_in
@@ -170,14 +171,31 @@ class Registry:
             OSError: the checkpoint is not there.
         """
         found = [version_of(path)]
-        own = tuple(one for one in (self.settings.config, self.settings.adapter) if one is not None)
-        for one in (*own, *self._made_of(path.parent), *self._tensor_files(path)):
+        for one in (*self._own_code(), *self._made_of(path.parent), *self._tensor_files(path)):
             with contextlib.suppress(OSError):  # it was removed meanwhile
                 found.append(version_of(one))
         return tuple(found)
 
+    def _own_code(self) -> tuple[Path, ...]:
+        """The user's config with its base files, and the adapter with the modules beside it."""
+        config, adapter = self.settings.config, self.settings.adapter
+        found = [] if config is None else [config, *self._bases(config)]
+        if adapter is not None and adapter.is_file():
+            beside = [adapter, *files_in(adapter.parent, "*.py")][:MOST_MADE_OF]
+            key = ("code", *(version_of(one) for one in beside))
+            found += self._folders.get(key, lambda: tuple(code_beside(adapter).values()))[:MOST_MADE_OF]
+        return tuple(found)
+
+    def _bases(self, config: Path) -> tuple[Path, ...]:
+        """Base files of a config, those of a base among them; read again when one of them changed."""
+        with contextlib.suppress(OSError):
+            known = self._folders.get(("bases", version_of(config)), lambda: base_files(config))
+            versions = tuple(version_of(one) for one in known if one.is_file())
+            return self._folders.get(("bases", version_of(config), versions), lambda: base_files(config))
+        return ()
+
     def _made_of(self, folder: Path) -> tuple[Path, ...]:
-        """Configs, text vectors and the like in a folder; listed again when the folder changed."""
+        """Configs with their base files, text vectors and the like; listed again when the folder changed."""
         status = folder.stat()
 
         def listed() -> tuple[Path, ...]:
@@ -185,7 +203,9 @@ class Registry:
                 one for one in sorted(folder.iterdir()) if one.suffix in MADE_OF or one.name in MADE_OF
             )[:MOST_MADE_OF]
 
-        return self._folders.get((str(folder), status.st_mtime_ns, status.st_ctime_ns), listed)
+        found = self._folders.get((str(folder), status.st_mtime_ns, status.st_ctime_ns), listed)
+        bases = (base for one in found if one.suffix == ".py" for base in self._bases(one))
+        return (*found, *bases)
 
     def _tensor_files(self, path: Path) -> tuple[Path, ...]:
         """Other files that hold the tensors of an index of parts or of an ONNX graph."""

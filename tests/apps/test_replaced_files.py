@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -226,3 +227,39 @@ def test_images_that_are_rewritten_are_evaluated_anew(served, monkeypatch):
         picture = cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED)
         assert cv2.imwrite(str(record.path), np.roll(picture, 5, axis=1))
     assert shifts(served) == 5
+
+
+def test_a_base_of_a_config_and_a_module_beside_the_adapter_change_the_version(served, tmp_path):
+    registry, folder = served.registry, served.registry.run("run").folder
+    (folder / "_base_").mkdir()
+    for name, text in (
+        ("config.py", "_base_ = ['_base_/model.py']\n"),
+        ("_base_/model.py", "_base_ = './head.py'\n"),
+        ("_base_/head.py", "channels = 16\n"),
+        ("new_style.py", "with read_base():\n    from ._base_.decoder import *\n"),
+        ("_base_/decoder.py", "beta = 1\n"),
+    ):
+        (folder / name).write_text(text)
+    own = tmp_path / "own"
+    (own / "parts").mkdir(parents=True)
+    for name, text in (
+        ("adapter.py", "import near\nimport parts.heads\n"),
+        ("near.py", ""),
+        ("parts/heads.py", ""),
+    ):
+        (own / name).write_text(text)
+    registry.settings = dataclasses.replace(registry.settings, adapter=own / "adapter.py")
+    for path in (
+        *(folder / "_base_" / name for name in ("model.py", "head.py", "decoder.py")),
+        own / "near.py",
+        own / "parts" / "heads.py",
+    ):
+        before = registry.version("run", 0)
+        path.write_text(f"{path.read_text()}\nedited = 1\n")
+        assert registry.version("run", 0) != before, path
+    # A base that was added to a base counts from then on.
+    (folder / "_base_" / "more.py").write_text("width = 1\n")
+    (folder / "_base_" / "head.py").write_text("_base_ = 'more.py'\n")
+    before = registry.version("run", 0)
+    (folder / "_base_" / "more.py").write_text("width = 2000\n")
+    assert registry.version("run", 0) != before

@@ -501,7 +501,8 @@ def test_names_tell_what_they_stand_for():
         "",
     ]
     roles = {"AP .5": "metric", "PCK@0.05": "metric", "NME": "error", "base_lr": "rate", "mse_loss": "loss",
-             "time": "other", "grad_norm": "other", "acc_pose": "metric", "EPE": "error"}  # fmt: skip
+             "time": "other", "grad_norm": "other", "acc_pose": "metric", "EPE": "error",
+             "val_px": "error", "val/mean dist": "error", "px_loss": "loss", "dist_url": "other"}  # fmt: skip
     assert {name: role_of(name) for name in roles} == roles
 
 

@@ -29,6 +29,7 @@ from workbench.diagnosis.config_causes import Audit, RateOfRecipe, WeightDecayOn
 from workbench.diagnosis.constant_outputs import MirroredAlike
 from workbench.diagnosis.evidence import Evidence, only
 from workbench.diagnosis.label_causes import KeypointOrder, OrderByName, paired_rows
+from workbench.diagnosis.loading_causes import NotRun
 from workbench.diagnosis.norm_statistics import NormStatistics
 from workbench.diagnosis.package_causes import PAIRS, PackageVersions
 from workbench.diagnosis.placing_causes import SidesExchanged
@@ -574,3 +575,14 @@ def test_what_an_exported_file_does_not_hold_is_not_ruled_out(tmp_path):
     answer = cause.test(case)
     assert isinstance(answer, NotTestable), answer
     assert answer.needs == "the network has no batch normalisation"
+
+
+def test_what_an_adapter_raises_is_whole_and_last_and_the_advice_is_about_the_adapter(tmp_path):
+    shapes = "mat1 and mat2 shapes cannot be multiplied (2x3 and 5x7)"
+    for error in ("KeyError('decoder.3')", f"RuntimeError({shapes!r})"):
+        path = tmp_path / "adapter.py"
+        path.write_text(f"def load(checkpoint, device):\n    raise {error}\n")
+        report = diagnose([], adapter=path, data="scenes-val", level="forward", sample=4, causes=[NotRun()])
+        (finding,) = report.findings
+        assert finding.evidence.endswith(("KeyError: decoder.3", "(2x3 and 5x7)"))
+        assert finding.fix.startswith("mend adapter.py where it raises this")

@@ -9,6 +9,7 @@ from workbench.checkpoints.demo import demo_checkpoints
 from workbench.core import DecodeOptions, NotAvailable, PoseModel, Sample
 from workbench.core.run import run
 from workbench.models import open_model
+from workbench.models.adapter import imported
 
 ADAPTERS = Path(__file__).parents[1] / "adapters"
 TINY = (ADAPTERS / "tiny_heatmap.py").read_text()
@@ -245,6 +246,19 @@ def test_a_module_beside_the_adapter_can_be_imported(tmp_path):
     )
     path = written(tmp_path, "from beside_it import PADDING\n" + text)
     assert open_model(None, adapter=path).model.padding == 1.5
+
+
+def test_an_edited_module_beside_the_adapter_is_read_anew_and_two_of_one_name_do_not_meet(tmp_path):
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "shared_name.py").write_text(f"value = {folder!r}\n")
+        (tmp_path / folder / "between.py").write_text("from shared_name import value\n")
+        (tmp_path / folder / "own.py").write_text("from between import value\n")
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert [imported(f / "own.py").value for f in (one, other, one)] == ["one", "other", "one"]
+    (one / "shared_name.py").write_text("value = 'edited since'\n")
+    assert imported(one / "own.py").value == "edited since"
+    assert imported(other / "own.py").value == "other"
 
 
 def test_the_contract_of_a_model_holds_from_samples_to_predictions():

@@ -19,6 +19,8 @@ _WORDS = re.compile(r"[^A-Za-z0-9]+")
 _LOSS = re.compile(r"loss|(^|[_/])nll($|[_/])|(^|[_/])kl($|[_/])")
 _RATE = re.compile(r"^(base_)?lr($|[^a-z])|learning.?rate|(^|[_/])lr([_/-]|$)")
 _ERROR = re.compile(r"(^|[_/ -])(nme|epe|mpjpe|rmse|mae|mse|error|err)($|[_/ @.-]|\d)")
+# A distance by its unit alone: val_px, dist_mm.
+_UNIT = re.compile(r"(^|[_/ -])(px|pixels?|mm|dist|distance)$")
 _METRIC = re.compile(
     r"(^|[_/ -])m?(ap|ar)(\d|$|[_/ @.:(-])|pck|(^|[_/ -])(auc|acc|accuracy|oks|iou|f1|precision|recall|perf)"
     r"($|[_/ @(.-])|accuracy"
@@ -71,7 +73,7 @@ def role_of(name: str) -> Role:
         return "loss"
     if _METRIC.search(lowered):
         return "metric"
-    return "error" if _ERROR.search(lowered) else "other"
+    return "error" if _ERROR.search(lowered) or _UNIT.search(lowered) else "other"
 
 
 def is_coco(name: str) -> bool:

@@ -13,13 +13,15 @@ from workbench.checkpoints.config_reader import read_config
 from workbench.checkpoints.loading import percent
 from workbench.core import NotAvailable, PartMissing
 from workbench.core.errors import USER_ERRORS, sentence
-from workbench.core.finding import Effect, Measurement
+from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.report import counted
 from workbench.diagnosis.case import Case, Failed
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import Evidence, gain
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from workbench.checkpoints.checkpoint import Checkpoint
     from workbench.models import LoadedModel
 
@@ -290,15 +292,33 @@ class NotRun(Cause):
             except Failed as error:
                 if make == case.evidence and (unread := self._unread(case)):
                     return RuledOut(f"{seen}; what fails is reading the images: {unread}")
-                known = explain(str(error))
-                cause = f"; {known.cause}" if known is not None else ""
-                fix = "use the config and the code that this file was trained with"
-                return self.found(f"{what}: {error}{cause}", fix=known.do if known is not None else fix)
+                return self._failing(what, str(error), case.options.adapter)
             except NotAvailable:
                 if make == case.as_given:
                     raise
                 return RuledOut(seen)
         return RuledOut(f"{seen}, and a forward pass over samples gives outputs")
+
+    def _failing(self, what: str, error: str, adapter: Path | None) -> Finding:
+        """What fails, with the advice that fits whose code it is; the error is whole and last.
+
+        Args:
+            what: fails.
+            error: its sentence.
+            adapter: the user's own code, where it is the one that is run.
+        """
+        from workbench.doctor import explain
+
+        known = explain(error)
+        # What the doctor advises is for mmpose's configs; an adapter's own line is what is to be changed.
+        if adapter is not None:
+            fix = f"mend {adapter.name} where it raises this; the same call with --debug shows its traceback"
+        elif known is not None:
+            fix = known.do
+        else:
+            fix = "use the config and the code that this file was trained with"
+        cause = f" ({known.cause.rstrip('.')})" if known is not None else ""
+        return self.found(f"{what}{cause}: {error}", fix=fix)
 
     def _unread(self, case: Case) -> str:
         """Why an image of the sample cannot be read; "" where all can."""

@@ -20,6 +20,7 @@ the user's code raises is reported as one sentence with the line of their file.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -47,6 +48,7 @@ from workbench.core import (
 )
 from workbench.core.capabilities import CAPABILITIES
 from workbench.core.errors import errors_of_user_code
+from workbench.core.job import Version, version_of
 from workbench.core.report import counted
 from workbench.core.wrapping import Wrapper
 from workbench.models.bottom_up import BottomUp
@@ -311,6 +313,8 @@ def imported(path: Path) -> ModuleType:
     folder = str(path.parent)
     # Their imports of what lies beside the file work, as they do when Python runs it.
     added = folder not in sys.path
+    _forget_edited(folder)
+    before = set(sys.modules)
     if added:
         sys.path.insert(0, folder)
     try:
@@ -319,7 +323,46 @@ def imported(path: Path) -> ModuleType:
     finally:
         if added:
             sys.path.remove(folder)
+        _remember(folder, set(sys.modules) - before - {name})
     return module
+
+
+_BESIDE: dict[str, dict[str, tuple[ModuleType, Version]]] = {}
+"""Folder of an adapter -> name -> a module in it that the adapter imported, and the version of its file."""
+
+
+def _remember(folder: str, names: set[str]) -> None:
+    """Remember modules that lie in a folder, to import them again when one of them is edited."""
+    for name in names:
+        module = sys.modules.get(name)
+        file = getattr(module, "__file__", None)
+        if module is not None and file is not None and Path(file).resolve().is_relative_to(folder):
+            with contextlib.suppress(OSError):
+                _BESIDE.setdefault(folder, {})[name] = module, version_of(Path(file))
+
+
+def _forget_edited(folder: str) -> None:
+    """Drop an adapter's modules where one was edited: the others may hold what they imported from it.
+
+    Modules of another adapter's folder are dropped where this folder has one of the same name.
+    """
+    known = _BESIDE.get(folder, {})
+
+    def edited(version: Version) -> bool:
+        try:
+            return version_of(Path(version[0])) != version
+        except OSError:
+            return True
+
+    dropped = list(known.items()) if any(edited(version) for _, version in known.values()) else []
+    for other, modules in _BESIDE.items():
+        for name, entry in modules.items() if other != folder else ():
+            top = Path(folder, name.partition(".")[0])
+            dropped += [(name, entry)] if top.is_dir() or top.with_suffix(".py").is_file() else []
+    for name, (module, _) in dropped:
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
+    importlib.invalidate_caches()
 
 
 FAMILY = Family(

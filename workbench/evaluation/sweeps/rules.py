@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench import __version__
+from workbench.checkpoints.model_code import base_files, code_beside
 from workbench.core.files import files_in, sha256_of
 from workbench.core.model import FLIP_BY_DEFAULT
 from workbench.core.report import plain
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation.ground_truth import AreaRule
     from workbench.models import LoadedModel
-
-
-_IMPORTED = re.compile(rb"^\s*(?:from|import)\s+\.?([A-Za-z_]\w*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -215,7 +212,8 @@ def code_digest(rules: SweepRules, run: Path) -> dict[str, str]:
     """SHA-256 by name of the code and configs that decide how a checkpoint becomes a model.
 
     The named adapter with the Python files beside it and in the packages beside it that one of them imports,
-    the named config, and the configs in the run's folder. What is imported from elsewhere is not seen.
+    the named config, the configs in the run's folder, and the base files of both. What is imported from
+    elsewhere is not seen.
 
     Args:
         rules: of the sweep.
@@ -224,21 +222,13 @@ def code_digest(rules: SweepRules, run: Path) -> dict[str, str]:
     found: dict[str, Path] = {}
     adapter, config = rules.opening.get("adapter"), rules.opening.get("config")
     if adapter is not None:
-        found |= {f"adapter/{name}": path for name, path in _code_beside(Path(adapter)).items()}
+        found |= {f"adapter/{name}": path for name, path in code_beside(Path(adapter)).items()}
     if config is not None:
         found["config"] = Path(config)
-    found |= {f"run/{path.name}": path for path in files_in(run, "*.py")}
+        found |= {f"config/{path}": path for path in base_files(Path(config))}
+    for path in files_in(run, "*.py"):
+        found |= {f"run/{path.name}": path, **{f"run/{base}": base for base in base_files(path)}}
     return {name: sha256_of(path) for name, path in sorted(found.items()) if path.is_file()}
-
-
-def _code_beside(adapter: Path) -> dict[str, Path]:
-    """The adapter, the Python files beside it, and those of the packages there that one of them imports."""
-    folder = adapter.parent
-    found = {path.name: path for path in (adapter, *files_in(folder, "*.py"))}
-    words = {word for path in found.values() for word in _IMPORTED.findall(path.read_bytes())}
-    for package in sorted(name for name in map(bytes.decode, words) if (folder / name).is_dir()):
-        found |= {path.relative_to(folder).as_posix(): path for path in files_in(folder / package, "**/*.py")}
-    return found
 
 
 def boxes_digest(rules: SweepRules) -> str:

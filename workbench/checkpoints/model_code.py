@@ -1,0 +1,71 @@
+"""The files that decide how a model is built: modules beside an adapter, base files of a config."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from workbench.checkpoints.config_reader import text_of
+from workbench.core.files import files_in
+from workbench.core.python_text import tree_of
+
+_IMPORTED = re.compile(rb"^\s*(?:from|import)\s+\.?([A-Za-z_]\w*)", re.MULTILINE)
+_BASES = 50
+"""Base files that are followed at most, as the restricted reader does."""
+
+
+def code_beside(adapter: Path) -> dict[str, Path]:
+    """The adapter, the Python files beside it, and those of the packages there that one of them imports.
+
+    What is imported from elsewhere is not seen.
+
+    Args:
+        adapter: the user's file.
+
+    Returns:
+        path relative to its folder -> file.
+    """
+    folder = adapter.parent
+    found = {path.name: path for path in (adapter, *files_in(folder, "*.py"))}
+    words = {word for path in found.values() for word in _IMPORTED.findall(path.read_bytes())}
+    for package in sorted(name for name in map(bytes.decode, words) if (folder / name).is_dir()):
+        found |= {path.relative_to(folder).as_posix(): path for path in files_in(folder / package, "**/*.py")}
+    return found
+
+
+def base_files(config: Path) -> tuple[Path, ...]:
+    """The files that a Python config names as its bases, and those that they name; the config is not run.
+
+    Both styles are read: `_base_ = [...]`, and imports inside of `with read_base():`.
+
+    Args:
+        config: the file; what is no Python text has none.
+    """
+    found: dict[Path, None] = {}
+    waiting = [config.resolve()]
+    while waiting and len(found) < _BASES:
+        for path in _named_bases(waiting.pop()):
+            if path not in found and path.is_file():
+                found[path] = None
+                waiting.append(path)
+    return tuple(found)
+
+
+def _named_bases(config: Path) -> Iterator[Path]:
+    try:
+        text = text_of(config)
+        tree = tree_of(text) if config.suffix == ".py" and ("_base_" in text or "read_base" in text) else None
+    except (OSError, ValueError, SyntaxError, MemoryError, RecursionError):
+        return
+    for statement in () if tree is None else tree.body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "_base_":
+            for node in ast.walk(statement.value):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\0" not in node.value:
+                    yield (config.parent / node.value).resolve()
+        elif isinstance(statement, ast.With):
+            for line in statement.body:
+                if isinstance(line, ast.ImportFrom) and line.module and 0 < line.level < _BASES:
+                    folder = config.parents[min(line.level, len(config.parents)) - 1]
+                    yield folder.joinpath(*line.module.split(".")).with_suffix(".py").resolve()
