@@ -168,6 +168,15 @@ class TestSlices:
         assert rows["small,"]["AP"] == pytest.approx(1)
         assert rows["large,"]["AP"] == 0
 
+    def test_the_ap_of_a_size_is_cocos_own(self):
+        people = [person(1, ONE, area=2000), person(2, FAR, area=20000)]
+        stray = pose(np.add(np.multiply(ONE, 4), 300), 0.9)  # of nobody, and large
+        report = made(people, [pose(ONE, 0.5), pose(FAR, 0.5), stray])
+        rows = {r["slice"][:6]: r["AP"] for r in report.by_slice() if r["by"] == "size"}
+        figures = report.result.figures
+        assert rows == {"medium": figures["APM"], "large,": figures["APL"]}
+        assert figures["APL"] < figures["APM"] == pytest.approx(1)
+
     def test_crowding_counts_boxes_that_overlap_by_more_than_a_tenth(self):
         moved = np.add(ONE, (45, 0))  # 15 x 60 of 2 * 3600 - 900: IoU .143
         apart = np.add(ONE, (50, 0))  # 10 x 60 of 2 * 3600 - 600: IoU .091

@@ -40,7 +40,7 @@ from workbench.evaluation.errors import (
     without_background,
 )
 from workbench.evaluation.evaluate import Evaluation
-from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
+from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap, size_classes
 from workbench.evaluation.protocol import Protocol
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
 
@@ -98,7 +98,7 @@ class Errors(Report):
         groups: of each judged annotated point, index into VISIBILITY; -1 where not labelled.
         strayed: judged points that the model put outside the image, though annotated inside.
         slices: parts of the set.
-        slice_ap: AP of each part, everybody else ignored.
+        slice_ap: AP of each part, everybody else ignored; of the sizes medium and large, COCO's APM and APL.
     """
 
     result: KeypointAP
@@ -421,7 +421,7 @@ def errors(
         groups=groups,
         strayed=_strayed(result, found, pose_set, groups),
         slices=parts,
-        slice_ap=tuple(_ap_within(result, part.members) for part in parts),
+        slice_ap=tuple(_slice_ap(result, part) for part in parts),
     )
 
 
@@ -461,6 +461,16 @@ def _ap_within(result: KeypointAP, members: Bool[np.ndarray, " G"]) -> float:
     """AP when all instances but some are ignored."""
     truth = replace(result.truth, ignored=result.truth.ignored | ~members)
     return keypoint_ap(truth, result.detections, result.sigmas.tolist(), result.max_dets).figures["AP"]
+
+
+def _slice_ap(result: KeypointAP, part: Slice) -> float:
+    """AP of a slice; of a size by COCO's rule, as in APM and APL."""
+    if part.by == "size":
+        # COCO ignores a detection of nobody of another size; an infinite area is beyond every range.
+        own = size_classes(result.detections.area)[part.name]
+        area = np.where(own, result.detections.area, np.inf)
+        result = replace(result, detections=replace(result.detections, area=area))
+    return _ap_within(result, part.members)
 
 
 def _strayed(
