@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests import toy
-from workbench.core import report
+from workbench.core import nearest, report
 from workbench.core.inspector import INSTANCE, KEYPOINT, Choice, instances, keypoint_of
 from workbench.core.report import PICTURE, Report, plain, rows
 
@@ -143,3 +143,12 @@ def test_an_inspector_with_its_question_in_second_place_is_refused_with_what_to_
 )  # fmt: skip
 def test_no_number_is_written_as_minus_nothing(value, spec, text):
     assert report.signed_text(value, spec) == text
+
+
+def test_the_nearest_of_numbers_are_the_closest_values_and_of_names_the_most_similar():
+    epochs = ["1", "2", "5", "10", "20", "40"]
+    assert nearest("77", epochs) == "40, 20, 10"
+    assert nearest("4", epochs) == "5, 2, 1"
+    assert nearest("blr", ["head", "blur"]).startswith("blur")
+    assert nearest("7" * 5000, epochs).startswith(("1", "2", "5", "10", "20", "40"))
+    assert nearest("7", []) == "none"

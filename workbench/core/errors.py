@@ -85,14 +85,17 @@ _COMPARED = 1000
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known names closest to `name`, for error messages: ``'blur, head'``.
+    """The known names closest to `name`, for error messages: ``'blur, head'``; of numbers the closest values.
 
     Args:
         name: what was asked for.
         known: what there is.
     """
-    known = list(known)
-    return ", ".join(difflib.get_close_matches(name[:_COMPARED], known, n=3, cutoff=0)) or "none"
+    name, known = name[:_COMPARED], list(known)
+    # Epoch 77 is nearer to 40 than to 7; Python refuses to read numbers of thousands of digits.
+    if all(one.isascii() and one.isdigit() and len(one) < 20 for one in (name, *known)):
+        return ", ".join(sorted(known, key=lambda one: abs(int(one) - int(name)))[:3]) or "none"
+    return ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0)) or "none"
 
 
 def beside(path: Path) -> str:
