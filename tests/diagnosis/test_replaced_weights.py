@@ -46,6 +46,49 @@ def test_a_part_that_never_moved_is_not_of_an_earlier_epoch(tmp_path):
     ]
 
 
+CONSTANT = """
+import torch
+from torch import nn
+from workbench.checkpoints.loading import load_state
+from workbench.core import Codec, Skeleton
+from workbench.models import TopDown
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 4, 4)
+        self.{made}
+
+    def forward(self, pixels):
+        return self.conv(pixels)
+
+def load(checkpoint, device):
+    net = Net()
+    report = load_state(net, checkpoint)
+    return TopDown(net, Skeleton("two", ("nose", "tail")), Codec("heatmap", (16, 16), (4, 4))), report
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "accused"),
+    [('register_buffer("vectors", torch.ones(8, 4))', 0), ("vectors = nn.Parameter(torch.ones(8, 4))", 1)],
+)
+def test_a_constant_that_the_code_registers_as_a_buffer_is_no_layer_that_never_learned(
+    tmp_path, made, accused
+):
+    for epoch in (1, 2):
+        generator = torch.Generator().manual_seed(epoch)
+        state = {name: torch.randn(shape, generator=generator)
+                 for name, shape in (("conv.weight", (2, 3, 4, 4)), ("conv.bias", (2,)))}  # fmt: skip
+        state["vectors"] = torch.full((8, 4), 0.5)
+        torch.save({"state_dict": state, "epoch": epoch}, tmp_path / f"epoch_{epoch}.pth")
+    (tmp_path / "own.py").write_text(CONSTANT.format(made=made))
+    report = diagnose(
+        tmp_path / "epoch_2.pth", adapter=tmp_path / "own.py", level="forward", causes=[NeverLearned()]
+    )
+    assert len(report.findings) == accused, report.text()
+
+
 @pytest.mark.parametrize(("change", "accused"), [(-0.5, False), (0.0, True), (0.5, True)])
 def test_a_part_is_not_called_scaled_where_its_old_size_costs_ap(tmp_path, monkeypatch, change, accused):
     layers = {name: torch.randn(8, 8, generator=torch.Generator().manual_seed(0)) for name in "abcd"}

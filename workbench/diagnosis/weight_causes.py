@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from workbench.checkpoints.checkpoint import Checkpoint
+    from workbench.checkpoints.difference import TensorChange
     from workbench.evaluation import Interval
 
 # The largest number of half precision.
@@ -187,6 +188,7 @@ class NeverLearned(Cause):
             for change in found.tensors
             if not is_buffer(change.name) and own.tensors[change.name].is_floating
         ]
+        weights = _without_constants(case, weights)
         # Weights that moved in between and came back are those of that epoch, which is another cause.
         back = moved_back(case)
         still = [c.name for c in weights if c.equal and not any(is_of(c.name, part) for part in back)]
@@ -220,6 +222,17 @@ class NeverLearned(Cause):
             numbers=(Measurement("share of weights unchanged", share, expected=0.0),),
             severity="error" if share >= 0.1 else "warning",
         )
+
+
+def _without_constants(case: Case, weights: list[TensorChange]) -> list[TensorChange]:
+    """The tensors without those that the code of the model registers as buffers: constants."""
+    if case.options.adapter is None or not case.reaches("forward") or all(not c.equal for c in weights):
+        return weights
+    with suppress(NotAvailable):
+        module = case.model().module
+        constants = {name for name, _ in module.named_buffers()} - {n for n, _ in module.named_parameters()}
+        return [c for c in weights if not (c.equal and c.name in constants)]
+    return weights
 
 
 def is_buffer(name: str) -> bool:

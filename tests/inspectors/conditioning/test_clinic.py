@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,16 @@ def test_a_defect_alone_is_named_and_nothing_else(name):
     assert report.names == (name,)
     assert report.summary().startswith("small net: 1 finding")
     assert report.findings[0].refuted_by
+
+
+def test_scales_that_look_like_a_random_start_do_no_harm_where_keypoints_lie_on_their_labels():
+    run = looked(network(**healthy(**DEFECTS[RANDOM])), 4)
+    seen = np.ones((*run.keypoints.shape[:2], 1)) * 2
+    truth = np.concatenate([run.keypoints, seen], -1)
+    samples = tuple(dataclasses.replace(s, truth=t) for s, t in zip(run.samples, truth, strict=True))
+    report = clinic(dataclasses.replace(run, samples=samples))
+    assert report.names == ()
+    assert report.effect.harmless
 
 
 def test_a_healthy_network_goes_one_way():
@@ -105,8 +117,6 @@ def test_evidence_tells_what_was_switched_on():
 
 
 def test_without_annotations_the_gradient_is_missing_and_says_so():
-    import dataclasses
-
     run = looked(network(**healthy()))
     bare = dataclasses.replace(run, samples=tuple(dataclasses.replace(s, truth=None) for s in run.samples))
     report = clinic(bare)

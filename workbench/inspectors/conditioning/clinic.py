@@ -52,6 +52,7 @@ from workbench.inspectors.conditioning.findings import (
     RANDOM,
     SKIPPED,
     UNTRAINED,
+    WORTH_HAVING,
     Evidence,
     facts_of,
     findings,
@@ -457,7 +458,15 @@ def _ranked(
         certain = _certain(effect)
         return not certain, -effect.delta if certain and effect else 0.0, ORDER.index(finding.cause)
 
-    return tuple(sorted(map(with_effect, found), key=position))
+    # What would refute a finding may have been measured: then it is none.
+    standing = [one for one in map(with_effect, found) if not _refuted(one)]
+    return tuple(sorted(standing, key=position))
+
+
+def _refuted(finding: Finding) -> bool:
+    """Whether AP falls for certain without the layer that would do harm."""
+    effect = finding.effect
+    return finding.refuted_by == WORTH_HAVING and effect is not None and effect.high < 0
 
 
 def _certain(effect: Effect | None) -> bool:

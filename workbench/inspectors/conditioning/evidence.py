@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from workbench.core import PoseModel, Run
     from workbench.core.conditioning import Conditioning
 
+# Below this share of the box (median over samples) a network has learned these images.
+ON_LABELS = 0.1
+# Samples for a paired comparison, and how many standard errors a certain difference has (t of 95 % for 8).
+LEAST_SAMPLES, CERTAIN = 4, 2.4
 REMOVED, REPLACED = "taking the {} away", "a random {} in place of yours"
 
 
@@ -58,6 +62,8 @@ class ConditionEffect(Report):
         moved: median distance of the keypoints without the condition, shares of the box.
         change: what was done: the condition taken away, or a random one where the code cannot run without.
         read: whether a random condition in place of this one changes anything along either pass.
+        harmless: whether keypoints of the predict pass lie on their labels, and taking the condition away
+            brings them no nearer.
     """
 
     ways: tuple[str, ...]
@@ -66,6 +72,7 @@ class ConditionEffect(Report):
     moved: Float[np.ndarray, " W"]
     change: str
     read: bool
+    harmless: bool = False
 
     def changes(self, way: Way) -> bool:
         """Whether the condition changes anything along this pass."""
@@ -112,15 +119,34 @@ def condition_effect(run: Run) -> ConditionEffect:
         others = {way: without_condition(run, way, taps) for way in WAYS}
     except NotAvailable:
         change, others = REPLACED, random
-    found, read = [], False
+    found, read, harmless = [], False, False
     for way in WAYS:
         made, without = one_pass(run, way, taps), others[way]
+        harmless = way == "predict" and change == REMOVED and _as_near(made.run, without.run)
         found.append((*_differences(made, without, record), float(np.median(moved(made.run, without.run)))))
         read = read or any(share > NOTHING for share in _differences(made, random[way], record))
     features, outputs, far = zip(*found, strict=True)
     return ConditionEffect(
-        WAYS, np.array(features), np.array(outputs), np.array(far), change.format(record.noun), read
+        WAYS, np.array(features), np.array(outputs), np.array(far), change.format(record.noun), read, harmless
     )
+
+
+def _as_near(made: Run, without: Run) -> bool:
+    """Whether keypoints lie on their labels, and those of the other run do not lie nearer for certain."""
+    if any(s.truth is None for s in made.samples) or len(made.samples) < LEAST_SAMPLES:
+        return False
+    sides = np.array([max(s.box[2] - s.box[0], s.box[3] - s.box[1]) for s in made.samples])[:, None]
+    labelled = made.truth[..., 2] > 0
+
+    def off(run: Run) -> Float[np.ndarray, " N"]:
+        far = np.linalg.norm(run.keypoints - run.truth[..., :2], axis=-1) / sides
+        far = np.where(np.isnan(far), 1.0, np.minimum(far, 1.0))
+        return (far * labelled).sum(1) / labelled.sum(1).clip(min=1)
+
+    here, there = off(made), off(without)
+    lost = there - here
+    doubt = float(lost.std(ddof=1)) / np.sqrt(len(lost))
+    return float(np.median(here)) < ON_LABELS and float(lost.mean()) > -CERTAIN * doubt
 
 
 def _differences(a: OnePass, b: OnePass, record: Conditioning) -> tuple[float, float]:

@@ -264,9 +264,14 @@ def _masked(seen: Evidence) -> Finding | None:
     )
 
 
+def _harmless(seen: Evidence) -> bool:
+    """Whether the conditioned layer does no harm whatever its scales: the layers behind it learned them."""
+    return seen.effect is not None and seen.effect.harmless
+
+
 def _random(seen: Evidence) -> Finding | None:
     layers = seen.film.text if seen.film is not None else None
-    if seen.film is None or layers is None or not layers.starts_by_deleting:
+    if seen.film is None or layers is None or not layers.starts_by_deleting or _harmless(seen):
         return None
     layer = seen.film.layers[0]
     return Finding(
@@ -284,6 +289,8 @@ def _random(seen: Evidence) -> Finding | None:
 def _deleted(seen: Evidence) -> Finding | None:
     layer = seen.film.layers[0] if seen.film is not None else None
     if seen.film is None or layer is None or layer.verdict != DESTROYED or _random(seen) is not None:
+        return None
+    if _harmless(seen):
         return None
     return Finding(
         DELETED,
