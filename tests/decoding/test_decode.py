@@ -239,5 +239,8 @@ def test_decoders_are_listed_by_output_and_by_codec():
     assert decoders_for(Outputs(heatmaps=torch.zeros(1, 1, 4, 4))) == [
         *("argmax", "quarter", "dark", "udp", "soft-argmax", "megvii")
     ]
-    assert decoders_for(Codec("simcc", SIZE, (512, 384))) == ["simcc", "simcc-dark", "simcc-soft"]
+    codec = Codec("simcc", SIZE, (512, 384))
+    assert decoders_for(codec) == ["simcc", "simcc-dark", "simcc-soft"]
+    assert codec.decoder == "simcc", "the default reads the stated kind of outputs"
+    assert Codec("heatmap", SIZE, (64, 48)).decoder == "argmax"
     assert decoders_for(Outputs()) == []

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
 from tests.diagnosis.planted_code import own_code, squeezed
 from tests.diagnosis.planted_labels import labelled, moved_labels, outside
 from tests.diagnosis.systems import RTMPOSE
+from workbench.core import DecodeOptions, Outputs, Sample, Skeleton
+from workbench.core.geometry import apply, inverse
 from workbench.diagnosis import diagnose
 from workbench.diagnosis.constant_outputs import Collapsed
 from workbench.diagnosis.decoder_causes import OwnDecoding
@@ -14,7 +18,10 @@ from workbench.diagnosis.evidence import Change, Gain
 from workbench.diagnosis.input_causes import Input
 from workbench.diagnosis.label_causes import KeypointOrder
 from workbench.diagnosis.lint_causes import Lints
+from workbench.diagnosis.loading_causes import NotRun
 from workbench.diagnosis.offset_causes import LabelsMoved
+from workbench.diagnosis.placing_causes import ReadTransposed
+from workbench.models import TopDown
 
 
 def report_of(case, folder, causes, **options):
@@ -76,3 +83,39 @@ def test_a_check_that_fails_because_labels_are_moved_is_no_finding_of_its_own(tm
     assert ("keypoints outside the image" in causes) == apart
     assert apart or causes == {"annotated keypoints moved"}
     assert ("it vanishes once" in report.ruled_out.get("keypoints outside the image", "")) != apart
+
+
+OWN = """
+import numpy as np
+import torch
+from torch import nn
+from workbench.core import Codec, Outputs
+from workbench.models import TopDown
+from workbench.skeletons import SKELETONS
+
+
+def load(checkpoint, device):
+    net = nn.Conv2d(3, 17, 4, 4)
+    return TopDown(net, SKELETONS["coco-17"], {codec})
+"""
+
+
+@pytest.mark.parametrize(("decoder", "found"), [("simcc-dark", 1), ("quarter", 0)])
+def test_a_decoder_that_reads_other_outputs_than_the_codecs_is_named(tmp_path, decoder, found):
+    codec = f'Codec("heatmap", (64, 48), (16, 12), decoder="{decoder}")'
+    (tmp_path / "own.py").write_text(OWN.format(codec=codec))
+    report = diagnose([], adapter=tmp_path / "own.py", data="astronaut", level="forward", causes=[NotRun()])
+    assert len(report.findings) == found, report.text()
+    if found:
+        assert "the codec is heatmap, and its decoder simcc-dark reads other outputs" in report.text()
+
+
+def test_keypoints_of_a_model_without_codec_are_exchanged_as_shares_of_the_input():
+    where = np.array([[[0.25, 0.5]]])
+    model = TopDown(
+        torch.nn.Conv2d(3, 1, 1), Skeleton("one", ("nose",)), None, input_size=(64, 32),
+        read=lambda outputs, options: (where * (32, 64), np.ones((1, 1))), call=lambda pixels: Outputs(),
+    )  # fmt: skip
+    batch = model.prepare([Sample(np.zeros((80, 80, 3), np.uint8), (20, 10, 40, 50))])
+    found = ReadTransposed(model).decode(Outputs(), batch, DecodeOptions())[0].keypoints
+    assert np.allclose(apply(inverse(batch.to_image[0]), found), [[0.5 * 32, 0.25 * 64]])

@@ -120,7 +120,8 @@ class Codec:
         split_ratio: SimCC bins per input pixel.
         udp: unbiased data processing: cell = pixel * (h - 1) / (H - 1) instead of pixel * h / H.
         normalized: SimCC labels sum to 1 (else they peak at 1).
-        decoder: the decoder the model was published with; see workbench.decoding.DECODERS.
+        decoder: the decoder the model was published with; see workbench.decoding.DECODERS. By default the
+            highest cell (``argmax``) or bin (``simcc``).
         blur_kernel: side of the Gaussian blur that DARK and UDP apply before the Taylor step.
         assumed: what nothing says of the outputs and was taken for granted; "" where nothing was.
 
@@ -137,11 +138,13 @@ class Codec:
     split_ratio: float = 2.0
     udp: bool = False
     normalized: bool = False
-    decoder: str = "argmax"
+    decoder: str = ""
     blur_kernel: int = 11
     assumed: str = ""
 
     def __post_init__(self) -> None:
+        if not self.decoder:
+            object.__setattr__(self, "decoder", "simcc" if self.kind == "simcc" else "argmax")
         for name in ("input_size", "output_size", "sigma"):  # lists and arrays of an adapter become tuples
             value = getattr(self, name)
             try:  # numpy's numbers become Python's: json writes no others

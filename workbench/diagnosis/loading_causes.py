@@ -296,7 +296,7 @@ class NotRun(Cause):
             except NotAvailable:
                 if make == case.as_given:
                     raise
-                return RuledOut(seen)
+                return self._unreadable(case) or RuledOut(seen)
         return RuledOut(f"{seen}, and a forward pass over samples gives outputs")
 
     def _failing(self, what: str, error: str, adapter: Path | None) -> Finding:
@@ -319,6 +319,19 @@ class NotRun(Cause):
             fix = "use the config and the code that this file was trained with"
         cause = f" ({known.cause.rstrip('.')})" if known is not None else ""
         return self.found(f"{what}{cause}: {error}", fix=fix)
+
+    def _unreadable(self, case: Case) -> Finding | None:
+        """The finding where the stated decoder reads other outputs than the codec states."""
+        from workbench.decoding import decoders_for
+
+        codec = case.model().codec
+        if codec is None or codec.decoder in (readable := decoders_for(codec)):
+            return None
+        return self.found(
+            f"its outputs cannot be read: the codec is {codec.kind}, and its decoder {codec.decoder} reads "
+            "other outputs",
+            fix=f"name one of {', '.join(readable)} as the codec's decoder",
+        )
 
     def _unread(self, case: Case) -> str:
         """Why an image of the sample cannot be read; "" where all can."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from workbench.core import Answers, Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Prediction
-from workbench.core.geometry import apply
+from workbench.core.capabilities import CropsBoxes, RollsOut
+from workbench.core.geometry import apply, inverse
 from workbench.core.report import counted
 from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.annotated_box_causes import line_through
@@ -67,6 +68,17 @@ class AxesExchanged(Undone):
                 fix="write x before y: COCO results are x, y, score",
             )
             return
+        model = case.of_model().model
+        # Sequence models have a measurement of their own, see `test`.
+        reads_itself = model is not None and model.codec is None and not isinstance(model, RollsOut)
+        if reads_itself and isinstance(model, CropsBoxes):
+            yield self.change(
+                "x and y of every keypoint exchanged in the crop",
+                "outputs",
+                lambda model: ReadTransposed(model),
+                fix="write x before y where your own code makes keypoints of the outputs",
+            )
+            return
         codec = stated_codec(case)
         what = "SimCC vectors x and y" if codec.kind == "simcc" else "rows and columns of the heatmaps"
         yield self.change(
@@ -74,6 +86,30 @@ class AxesExchanged(Undone):
             "outputs",
             lambda model: Transposed(model, pixels=False, outputs=True),
             fix=f"exchange {what}: the first one is {'x' if codec.kind == 'simcc' else 'the row, y'}",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ReadTransposed(Wrapper):
+    """A model whose keypoints have x and y exchanged, as shares of the input's width and height.
+
+    Attributes:
+        model: the inner model, which decodes by code of its own.
+    """
+
+    model: PoseModel
+    withheld: ClassVar[tuple[type, ...]] = (Answers,)
+
+    def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
+        """The inner model's keypoints, x for y."""
+        found = self.model.decode(outputs, batch, options)
+        H, W = batch.pixels.shape[-2:]
+        turned = np.array([W / H, H / W])
+        return tuple(
+            dataclasses.replace(
+                one, keypoints=apply(affine, apply(inverse(affine), one.keypoints)[:, ::-1] * turned)
+            )
+            for one, affine in zip(found, batch.to_image, strict=True)
         )
 
 

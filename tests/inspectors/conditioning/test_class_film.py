@@ -69,6 +69,7 @@ def test_every_inspector_answers(adapter, name):
 def test_a_planted_defect_is_named_and_a_healthy_network_is_not_accused(adapter, defect):
     report = clinic(looked(model_with(adapter, defect)))
     assert report.names == PLANTED[defect]
+    assert all(f.evidence.count("on the same input") <= 1 for f in report.findings)
     words = json.dumps(report.to_json(), ensure_ascii=False)
     assert "your text" not in words
     assert set(report.missing) <= {"text"}

@@ -146,7 +146,7 @@ def _as_near(made: Run, without: Run) -> bool:
     here, there = off(made), off(without)
     lost = there - here
     doubt = float(lost.std(ddof=1)) / np.sqrt(len(lost))
-    return float(np.median(here)) < ON_LABELS and float(lost.mean()) > -CERTAIN * doubt
+    return float(np.median(here)) < ON_LABELS and float(lost.mean()) >= -CERTAIN * doubt
 
 
 def _differences(a: OnePass, b: OnePass, record: Conditioning) -> tuple[float, float]:

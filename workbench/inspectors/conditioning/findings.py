@@ -140,15 +140,15 @@ def _skipped(seen: Evidence) -> Finding | None:
         "",
     )
     where = (
-        f"training reaches {inside}, inference does not; {alone} taps are reached in training only"
+        f"on the same input training reaches {inside}, inference does not; {alone} taps are reached in "
+        f"training only; the first tap that differs is {paths.first_difference}"
         if inside
         else _parting(paths)
     )
     effects = f"; {effect.summary()}" if effect is not None else ""
     return Finding(
         SKIPPED if record.noun == "text" else CONDITION_SKIPPED,
-        f"on the same input {where}; the first tap that differs is {paths.first_difference}, and keypoints "
-        f"lie {100 * paths.moved:.1f} % of the box apart (median){effects}",
+        f"{where}, and keypoints lie {100 * paths.moved:.1f} % of the box apart (median){effects}",
         record.fix_skipped,
         assumption=record.assumption,
         refuted_by="a predict pass that changes when the condition is taken away",
