@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from workbench.core.errors import USER_ERRORS
 from workbench.core.finding import Effect, Finding, Measurement
-from workbench.core.report import counted, ends_text
+from workbench.core.report import counted, ends_text, signed_text
 from workbench.diagnosis.candidates import Candidates
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Gain, Stage, gain
 
@@ -322,8 +322,8 @@ def _gain_text(change: Change, found: Gain) -> str:
 def _both(apart: Separated, found: Gain) -> str:
     ap = apart.base.figures["AP"]
     return (
-        f"mean OKS goes from {apart.base.mean_oks:.3f} by {found.oks:+.3f}, AP from {ap:.3f} by "
-        f"{found.AP:+.3f}"
+        f"mean OKS goes from {apart.base.mean_oks:.3f} by {signed_text(found.oks)}, AP from {ap:.3f} by "
+        f"{signed_text(found.AP)}"
     )
 
 

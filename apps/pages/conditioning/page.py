@@ -31,6 +31,7 @@ from apps.pages.job_sections import JobSection, WorkSection, job_key
 from apps.pages.report_section import opening_model, opening_of, path_literal
 from apps.pages.sections import control_row, hidden_text
 from workbench.core.job import JobResults, shares_of
+from workbench.core.report import signed_text
 from workbench.inspectors.conditioning import film
 from workbench.inspectors.conditioning.training_log import logs_of
 
@@ -267,10 +268,14 @@ def _finding(finding: Finding) -> str:
         # Mending one defect alone may cost: then it is no reason for alarm.
         kind = "cnd-certain" if effect.low > 0 else ""
         word = "alone gives" if effect.high < 0 else "gives back"
-        ends = f"[{effect.low:+.3f}, {effect.high:+.3f}]" if math.isfinite(effect.low) else "(no interval)"
+        ends = (
+            f"[{signed_text(effect.low)}, {signed_text(effect.high)}]"
+            if math.isfinite(effect.low)
+            else "(no interval)"
+        )
         cost = (
             f'<b class="cnd-cost {kind}" title="AP on the set without it, less AP with it; 95 % interval">'
-            f"{word} {effect.delta:+.3f} AP</b> <i>{ends}</i>"
+            f"{word} {signed_text(effect.delta)} AP</b> <i>{ends}</i>"
         )
     given = f" <i>(only if {html.escape(finding.assumption)})</i>" if finding.assumption else ""
     return (

@@ -19,7 +19,7 @@ from workbench.core import Groups, NotAvailable
 from workbench.core.capabilities import GroupingModel
 from workbench.core.inspector import absent_capability
 from workbench.core.job import Job, LruCache
-from workbench.core.report import counted
+from workbench.core.report import counted, signed_text
 from workbench.inspectors.grouping.replay import MapCache, PictureParams
 
 if TYPE_CHECKING:
@@ -329,7 +329,9 @@ def _figures(shown: SetResult, plain: SetResult | None, pale: bool) -> str:
         difference = math.nan if plain is None else value - _figure(plain, name)
         if shown is not plain and not math.isnan(difference):
             mark = "grp-up" if difference > 0.0005 else "grp-down" if difference < -0.0005 else ""
-            change = f'<small class="{mark}" data-testid="set-change-{name}">{difference:+.3f}</small>'
+            change = (
+                f'<small class="{mark}" data-testid="set-change-{name}">{signed_text(difference)}</small>'
+            )
         boxes.append(f'<span><i>{name}</i><b data-testid="set-{name}">{_number(value)}</b>{change}</span>')
     for words, name, count in (
         ("people", "found", shown.reached.found),

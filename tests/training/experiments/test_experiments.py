@@ -183,6 +183,9 @@ def test_the_report_tells_a_change_from_luck():
     )
     figure = report.plot()
     assert figure.layout.title.text.startswith("Is it so? second: +0.050 AP")
+    arms = (arm_result("first"), arm_result("second", -0.0001, -0.01, 0.01))
+    alike = ExperimentReport("x", "Is it so?", arms, 0, 0, "6 instances").plot()
+    assert alike.layout.title.text.startswith("Is it so? second: +0.000 AP")
     assert figure.data[0].x.dtype == np.float32
     assert [row["arm"] for row in report.table()] == ["first", "second", "third"]
 

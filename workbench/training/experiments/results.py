@@ -197,7 +197,7 @@ class ExperimentReport(Report):
         """The question, and the arm that differs most from the first."""
         arm = max(self.arms[1:], key=lambda a: abs(a.delta))
         doubt = "" if arm.certain else " (not significant)"
-        return f"{self.question} {arm.name}: {arm.delta:+.3f} AP to {self.arms[0].name}{doubt}"
+        return f"{self.question} {arm.name}: {signed_text(arm.delta)} AP to {self.arms[0].name}{doubt}"
 
     def text(self) -> str:
         """For the command line."""
