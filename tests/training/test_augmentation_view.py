@@ -155,6 +155,33 @@ def test_what_cannot_be_drawn_is_one_sentence(people):
             "input_size is 20000; expected",
         ),
         (config(more=", dict(type='Albumentation', transforms=[dict(type='Blur', p=3)])"), "expected 0 to 1"),
+        (
+            config(more=", dict(type='Albumentation', transforms=[dict(type='Blur', blur_limit=[3])])"),
+            r"Blur cannot be used: blur_limit: expected a number or two, got \[3\]",
+        ),
+        (
+            config(more=", dict(type='Albumentation', transforms=[dict(type='Blur', blur_limit=1e999)])"),
+            r"pipeline\[3\] .Albumentation.: blur_limit is inf; expected a finite number",
+        ),
+        (config("dict(type='RandomBBoxTransform', shift_factor=-1e999)"), "shift_factor is -inf; expected"),
+        (config("dict(type='RandomBBoxTransform', scale_factor=(1e9, 1e9))"), "RandomBBoxTransform fails on"),
+        (config(more=", dict(type='TopdownAffine', input_size=(128, 0))"), "input_size is 0; expected"),
+        (config(more=", dict(type='TopdownAffine', input_size=(-1, -1))"), "input_size is -1; expected"),
+        (config(more=", dict(type='TopdownAffine', input_size=(0.5, 9))"), "TopdownAffine"),
+        (
+            config("dict(type='Resize', scale_factor=60.0)"),
+            r"Resize.scale_factor enlarges a side of .* 60 times",
+        ),
+        (
+            config("dict(type='RandomApply', transforms=[dict(type='Resize', scale_factor=1e9)])"),
+            "Resize.scale_factor enlarges",
+        ),
+        (config(*["dict(type='Resize', scale_factor=4.0)"] * 4), "enlarges a side of .* 256 times"),
+        (config("dict(type='BottomupResize', input_size=(96, 96), aug_scales=[2])"), "expected one picture"),
+        (config("dict(type='BottomupResize', input_size=(96, 96), size_factor=0)"), "size_factor is 0"),
+        (config("dict(type='BottomupRandomChoiceResize', scales=[])"), "cannot be built|fails on"),
+        (config("dict(type='BottomupRandomChoiceResize', scales=['x'])"), "BottomupRandomChoiceResize fails"),
+        (config("dict(type='BottomupRandomAffine', input_size=(9, 9), pad_val='x')"), "fails on .*error: "),
     ):
         with pytest.raises(ValueError, match=message) as raised:
             training_views(values, samples, skeleton, draws=1)

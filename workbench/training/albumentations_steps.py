@@ -41,7 +41,7 @@ def albumentations_steps(entry: Mapping[str, Any], left_out: list[str]) -> list[
                 left_out.append(f"Albumentation {kind}: only {', '.join(TRANSFORMS)} are done here")
             else:
                 made.append((kind, make(dict(one))))
-        except (TypeError, ValueError) as reason:
+        except (TypeError, ValueError, LookupError, ArithmeticError) as reason:
             raise ValueError(f"config: Albumentation {kind} cannot be used: {reason}") from None
     return made
 
@@ -76,10 +76,13 @@ def _blur(options: Mapping[str, Any]) -> Callable[[Results], Results]:
 
 def _odd_sizes(options: Mapping[str, Any]) -> list[int]:
     limit = options.get("blur_limit", 7)
-    low, high = (3, int(limit)) if isinstance(limit, (int, float)) else (int(limit[0]), int(limit[1]))
+    ends = (3, limit) if isinstance(limit, (int, float)) else limit
+    if len(ends) != 2:
+        raise ValueError(f"blur_limit: expected a number or two, got {limit!r:.50}")
+    low, high = map(int, ends)
     sizes = [side for side in range(max(low, 3), min(high, 99) + 1) if side % 2]
     if not sizes:
-        raise ValueError(f"blur_limit: expected odd sides from 3, got {limit!r}")
+        raise ValueError(f"blur_limit: expected odd sides from 3, got {limit!r:.50}")
     return sizes
 
 

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Sample, Skeleton
+from workbench.core.errors import reason
 from workbench.core.finding import Finding
 from workbench.core.geometry import crop_region
 from workbench.core.report import PICTURE, Report, counted
 from workbench.skeletons import mirror_by_names, spelling
 from workbench.training.albumentations_steps import TRANSFORMS, Results, Step, albumentations_steps
 from workbench.training.augmentation_check import apart_text
+from workbench.training.augmentation_limits import check_enlargement, check_numbers, check_results
 from workbench.training.config_recipe import train_pipeline, type_of
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ _UNCHANGING = ("LoadImage", "LoadImageFromFile", "LoadAnnotations", "PackPoseInp
 # Steps that change colours alone, hue and the order of channels among them: pixels are then others.
 _COLOURS = ("PhotometricDistortion", "YOLOXHSVRandomAug")
 MOST_DRAWS = 64
+_MOST_BYTES = 320 << 20
+"""Of all pictures of a report."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +221,7 @@ def training_views(
         )
     body = _Body.of(config, skeleton, title)
     steps, left_out = _built(entries, body)
+    check_enlargement(entries, [sample.image.shape[:2] for sample in samples])
     views: list[View] = []
     for n, sample in enumerate(samples):
         for draw in range(draws):
@@ -313,7 +318,7 @@ def _built(entries: Sequence[Mapping[str, Any]], body: _Body) -> tuple[list[Step
         kind = type_of(entry)
         if kind in _UNCHANGING:
             continue
-        _check_sides(entry, f"pipeline[{n}] ({kind})")
+        check_numbers(entry, f"pipeline[{n}] ({kind})")
         if kind == "Albumentation":
             steps += albumentations_steps(entry, left_out)
             continue
@@ -330,33 +335,10 @@ def _built(entries: Sequence[Mapping[str, Any]], body: _Body) -> tuple[list[Step
         with DefaultScope.overwrite_default_scope("mmpose"), registered_only():
             try:
                 steps.append((kind, TRANSFORMS.build(safe)))
-            except (TypeError, ValueError, KeyError, AssertionError, AttributeError, RuntimeError) as reason:
-                why = " ".join(str(reason).split())[:200]
-                raise ValueError(f"config: pipeline[{n}] ({kind}) cannot be built: {why}") from None
+            except Exception as error:  # noqa: BLE001 - mmpose's code, with values of any kind
+                where = f"config: pipeline[{n}] ({kind})"
+                raise ValueError(f"{where} cannot be built: {_reason(error)}") from None
     return steps, left_out
-
-
-# Words for sides of pictures, of mmpose's steps and of albumentations'.
-_SIDES = (
-    "input_size", "img_scale", "scale", "size", "crop_size", "height", "width", "min_height", "min_width",
-    "max_size",
-)  # fmt: skip
-_MOST_SIDE = 4096
-"""Pixels: a network's input has less, and one of 20,000 x 20,000 takes gigabytes."""
-_MOST_BYTES = 320 << 20
-"""Of all pictures of a report."""
-
-
-def _check_sides(value: Any, where: str, word: str = "") -> None:
-    """Raise ValueError where a step of a config names a side that no picture of training has."""
-    if isinstance(value, Mapping):
-        for key, one in value.items():
-            _check_sides(one, where, str(key))
-    elif isinstance(value, (list, tuple)):
-        for one in value:
-            _check_sides(one, where, word)
-    elif word in _SIDES and isinstance(value, (int, float)) and not value <= _MOST_SIDE:
-        raise ValueError(f"config: {where}: {word} is {value!r:.30}; expected at most {_MOST_SIDE} pixels")
 
 
 def _lacks(kind: str, body: _Body) -> str:
@@ -410,14 +392,22 @@ def _done(sample: Sample, steps: Sequence[Step], body: _Body) -> tuple[Results, 
         before = results.get("bbox_scale")
         try:
             results = step(results)
-        except (ValueError, KeyError, TypeError, AssertionError, IndexError, AttributeError) as reason:
-            why = " ".join(str(reason).split())[:200]
-            raise ValueError(f"config: pipeline step {name} fails on {sample.key}: {why}") from None
+            if results is not None:
+                check_results(results)
+        except Exception as error:  # noqa: BLE001 - mmpose's and OpenCV's code, with values of any kind
+            where = f"config: pipeline step {name} fails on {sample.key}"
+            raise ValueError(f"{where}: {_reason(error)}") from None
         if results is None:
             raise ValueError(f"config: pipeline step {name} drops the sample {sample.key}")
         if name == "RandomHalfBody" and before is not None:
             half = not np.allclose(before, results["bbox_scale"])
     return results, half
+
+
+def _reason(error: Exception) -> str:
+    """Why a step failed, on one line; with the kind of error where the text alone says little."""
+    text = reason(error)[:200]
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 
 
 def _view(sample: Sample, steps: Sequence[Step], body: _Body) -> View:
