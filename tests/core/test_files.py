@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -30,12 +31,16 @@ def test_names_of_strangers_are_no_formulas_in_a_spreadsheet():
         {"keypoint": "=cmd|' /C calc'!A1", "@x": -2.5, "interval": "+0.010 [-0.002, +0.020]"},
         {"keypoint": "+1+cmd|x", "@x": None, "interval": "-"},
         {"keypoint": "left knee", "@x": float("nan"), "interval": "-1+cmd"},
+        {"keypoint": "＝1+1", "@x": "＋1", "interval": "－1"},
+        {"keypoint": "＠SUM(1)", "@x": "\n=1+1", "interval": "1\n=1"},
     ]
-    assert list(csv.reader(csv_text(rows).splitlines())) == [
+    assert list(csv.reader(io.StringIO(csv_text(rows), newline=""))) == [
         ["keypoint", "'@x", "interval"],
         ["'=cmd|' /C calc'!A1", "-2.5", "+0.010 [-0.002, +0.020]"],
         ["'+1+cmd|x", "", "-"],
         ["left knee", "nan", "'-1+cmd"],
+        ["'＝1+1", "'＋1", "'－1"],
+        ["'＠SUM(1)", "'\n=1+1", "1\n=1"],
     ]
     assert csv_text([]) == "\r\n"
 

@@ -170,8 +170,13 @@ def csv_text(rows: Sequence[Mapping[str, Any]], end: str = "\r\n") -> str:
     return text.getvalue()
 
 
+# What a spreadsheet takes for the begin of a formula, its own signs in full width too, and white space that
+# it passes over before one.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
 def _harmless(cell: Any) -> Any:
-    if not isinstance(cell, str) or not cell.startswith(("=", "@", "+", "-", "\t", "\r")):
+    if not isinstance(cell, str) or not cell.startswith(_FORMULA):
         return cell
     # A signed number, or an interval that begins with one, is no formula.
     return cell if cell[:1] in "+-" and not cell.strip("+-.0123456789e, []") else f"'{cell}"
