@@ -330,6 +330,7 @@ def test_an_offline_run_of_wandb_and_its_resumed_start_are_one_table():
     """
     curves = read_curves(HERE / "wandb_run")
     assert (curves.format, curves.title, len(curves.files)) == ("W&B offline run", "wandb_run", 2)
+    assert {kind_of(HERE / "wandb_run" / file) for file in curves.files} == {("log", "")}
     assert points(curves, "AP") == [(e, e / 10) for e in range(1, 8)]
     assert points(curves, "loss") == [(e, round(2 / e, 6)) for e in (1, 2, 3, 4, 6, 7)]
     assert curves.get("loss").iteration.tolist() == [100, 200, 300, 400, 500, 600, 700]

@@ -171,7 +171,7 @@ def _sort_file(
     """Add one file to what was found, or say why it is of no use."""
     try:
         kind, why = kind_of(path)
-        error = error_of_file(path) if kind == "log" and "tfevents" not in path.name else None
+        error = error_of_file(path) if kind == "log" and not _binary_log(path) else None
         states = path.is_file() and makes_statements(path)
     except OSError as failure:
         notes.append(sentence(failure))
@@ -192,6 +192,11 @@ def _sort_file(
         found.setdefault(kind, []).append(path)
     elif not (error or states):
         notes.append(f"{path.name} was not used: no figures by epoch can be read in it")
+
+
+def _binary_log(path: Path) -> bool:
+    """TensorBoard's events, and what W&B stores of an offline run."""
+    return "tfevents" in path.name or path.suffix.lower() == ".wandb"
 
 
 def _has_figures(path: Path) -> bool:
@@ -222,7 +227,7 @@ def kind_of(path: Path) -> tuple[Kind, str]:
         return _pickle(path)
     if ending in _CONFIGS:
         return "config", ""
-    if "tfevents" in path.name:
+    if _binary_log(path):
         return "log", ""
     if ending in (".json", ".jsonl"):
         return _json(path)
@@ -231,7 +236,7 @@ def kind_of(path: Path) -> tuple[Kind, str]:
     if ending in MEDIA:
         return "media", ""
     return "unknown", (
-        "expected a checkpoint, a config (.py, .yaml), a log (.json, .log, .csv, .md), an error message "
+        "expected a checkpoint, a config (.py, .yaml), a log (.json, .log, .csv, .md, .wandb), an error message "
         "(.txt), a COCO result or annotation file (.json), a dump of mmpose (.pkl), predictions "
         "(.parquet), an image, a video, or Python code"
     )
