@@ -113,7 +113,7 @@ def test_a_refused_verb_leaves_no_folder_on_the_way_to_its_out(workbench, folder
         ("history", folder, "--data", folder / "set.json", "--out", deep),
         ("sweep", folder, "--data", folder / "absent.json", "--out", deep),
         ("data", folder / "absent.json", "--out", deep),
-        ("predict", folder / "no.png", "--demo", "--out", deep),
+        ("predict", "--image", folder / "no.png", "--demo", "--out", deep),
     ):
         code, _, err = workbench(*words)
         assert code == 2, (words, err)

@@ -84,6 +84,24 @@ def test_every_verb_answers_its_demo_with_json_alone_on_stdout_and_in_words(work
     assert ("the demo is that of" in err) == (words in PARTS)
 
 
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"codec", "doctor"}))  # these two take no input
+def test_the_demo_and_an_input_of_one_s_own_are_refused_together(workbench, verb):
+    """One of the two would be ignored, and its figures taken for those of the other."""
+    parts = {"experiment": ("both-ways",), "look": ("peaks",), "ablate": ("grouping",), "probe": ("flip",)}
+    for part in [("lint",), ("augment",), ()] if verb == "data" else [parts.get(verb, ())]:
+        code, out, err = workbench(verb, *part, "mine.pth", "--demo")
+        assert (code, out) == (2, "")
+        assert err == "workbench: --demo brings its own input; leave mine.pth out\n"
+
+
+@pytest.mark.parametrize("words", [("load", "--adapter"), ("port", "--adapter-b"), ("film", "--adapter")])
+def test_the_demo_and_an_adapter_are_refused_together(workbench, words):
+    verb, option = words
+    code, out, err = workbench(verb, "--demo", option, "mine.py")
+    assert (code, out) == (2, "")
+    assert err == f"workbench: --demo brings its own input; leave {option} out\n"
+
+
 def test_without_json_the_words_are_what_is_printed(workbench):
     code, out, _ = workbench("data", "astronaut")
     assert code == 0

@@ -394,10 +394,3 @@ def test_a_set_without_annotations_has_no_figures_and_says_so(workbench, tmp_pat
     )
     assert code == 0, err
     assert "No AP" in text or "PCK -" in text
-
-
-@pytest.mark.parametrize("verb", ["evaluate", "compare", "errors", "graft"])
-def test_the_demo_s_figures_are_not_given_for_a_file_of_one_s_own(workbench, verb):
-    code, out, err = workbench(verb, "mine.pth", "--demo")
-    assert (code, out) == (2, "")
-    assert "--demo brings its own checkpoint; leave the file out" in err

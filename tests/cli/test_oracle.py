@@ -26,7 +26,6 @@ def test_tells_every_step_with_its_gain_and_writes_the_picture(workbench, tmp_pa
         (("--demo", "--limit", "0"), "at least 1 image"),
         (("--demo", "--out", "a.png"), "ending in .html"),
         (("--demo", "--data", "absent"), "absent"),
-        (("--demo", "absent.pth"), "leave the file out"),
     ],
 )
 def test_a_wrong_wish_is_one_sentence(workbench, words, said):

@@ -199,7 +199,6 @@ def test_a_trained_network_on_a_real_photograph(workbench, shared, tmp_path):
         (("--adapter", TINY, "--image", "IMAGE", "--decoder", "simcc"), "argmax, quarter, dark, udp"),
         (("--adapter", TINY, "--image", "IMAGE", "--out", "x.gif"), "expected .json, an image, a video"),
         (("--adapter", TINY, "--image", "IMAGE", "--out", "x.mp4"), "expected one video in"),
-        (("--demo", "nowhere.pth"), "--demo brings its own checkpoint"),
     ],
 )
 def test_mistakes_are_one_sentence_and_exit_code_2(workbench, image, words, said, tmp_path, monkeypatch):

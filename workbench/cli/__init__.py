@@ -72,6 +72,11 @@ WRITTEN = frozenset({"out", "arrows", "folder"})
 # Values that name no file. The parser hands --claims the option that follows it, as in --claims --demo.
 _WORDS = {"boxes": ("", "annotation", "whole"), "claims": ("--demo",)}
 
+# Words of a call that choose what to do, and are no input.
+_CHOICES = frozenset({"experiment"})
+# Words of a call that --adapter makes a model of.
+_CHECKPOINTS = frozenset({"file", "files", "a", "b", "run", "targets"})
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb.
@@ -210,6 +215,7 @@ def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
                 if not os.environ.get("WORKBENCH_TRACEBACK"):
                     warnings.simplefilter("ignore")
                 with reading_notes() as notes, _shown_tracebacks(debug):
+                    check_demo_alone(call.__annotations__, given)
                     check_given_paths(call.__annotations__, given)
                     answer = verb(**options)
             answer = with_notes(answer, notes)
@@ -399,6 +405,35 @@ def _listing(names: dict[str, str]) -> Callable[..., None]:
     # Postponed annotations are strings, and typer looks for their names in this module.
     listing.__annotations__ = inspect.get_annotations(listing, eval_str=True)
     return listing
+
+
+def check_demo_alone(annotations: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Refuse --demo beside an input of the user's own that the demo brings: one of them would be ignored.
+
+    Options such as --data, --image or --config stay: the demo's model is then shown on them.
+
+    Args:
+        annotations: of the options, by name, as typer reads them.
+        options: their values.
+
+    Raises:
+        ValueError: there is such an input.
+    """
+    if not options.get("demo"):
+        return
+    words = [name for name in options if _is_word(annotations.get(name)) and name not in _CHOICES]
+    given = [str(one) for name in words for one in _given(options[name])]
+    # Elsewhere --adapter is about another file: the --model of `data lint`, the runs that `app` serves.
+    if set(words) & _CHECKPOINTS:
+        adapters = [name for name in options if name.startswith("adapter") and options[name] is not None]
+        given += [f"--{name.replace('_', '-')}" for name in adapters]
+    if given:
+        raise ValueError(f"--demo brings its own input; leave {', '.join(given)} out")
+
+
+def _is_word(annotation: Any) -> bool:
+    """Whether typer takes this parameter from the words of a call that belong to no option."""
+    return type((*get_args(annotation), None, None)[1]) is type(typer.Argument())
 
 
 def check_given_paths(annotations: Mapping[str, Any], options: Mapping[str, Any]) -> None:

@@ -116,7 +116,7 @@ def _sweep(
     if asked.demo:
         from workbench.checkpoints.demo import demo_checkpoints
 
-        file, limit = file or demo_checkpoints(BOTTOM_UP_DEMO)[-1], limit or DEMO_IMAGES
+        file, limit = demo_checkpoints(BOTTOM_UP_DEMO)[-1], limit or DEMO_IMAGES
         data = with_demo(data, BOTTOM_UP_DEMO)
     asked.model.require("ablate", file)
     data.require("ablate")
@@ -220,7 +220,7 @@ def conditioning(
 
     check_file(out, *REPORT_ENDINGS)
     if demo:
-        files, limit = files or [demo_file()], limit or DEMO_LIMIT
+        files, limit = [demo_file()], limit or DEMO_LIMIT
     loaded = options.open(newest(files))
     pose_set = judged_set(options.pose_set(), loaded.model.skeleton, sigmas)
     found = run_in_job(

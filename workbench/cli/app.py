@@ -68,8 +68,6 @@ def command(
     from apps.server.settings import Settings, chosen_credentials
     from workbench.checkpoints.demo import root as demo_root
 
-    if demo and root is not None:
-        raise ValueError("give a folder or --demo, not both")
     if not 0 <= port <= 65535:
         raise ValueError(f"--port: expected 0 to 65535, got {port}")
     settings = Settings(

@@ -53,9 +53,9 @@ def command(
     if demo:
         from workbench.checkpoints.demo import demo_checkpoints, demo_run
 
-        start = start or (demo_checkpoints(STARTED_FROM)[-1] if not files and against is None else None)
-        against = against or (demo_run(BASE) if not files else None)
-        files, limit = files or [demo_file()], limit or DEMO_LIMIT
+        start = start or (demo_checkpoints(STARTED_FROM)[-1] if against is None else None)
+        against = against or demo_run(BASE)
+        files, limit = [demo_file()], limit or DEMO_LIMIT
     file = newest(files)
     curves = _curves(file, against)
     loaded = options.open(file)

@@ -83,7 +83,7 @@ def command(
     with the first epoch that is missing.
     """
     if demo:
-        files, data, model = demo_run(data, model, files)
+        files, data, model = demo_run(data, model)
         files = [files[0], files[-1]]  # a demo should not take minutes
     how = Judging(data, model, reading, pose_score, evaluator, batch_size)
     truth, epochs, counting, notes = judged_epochs(epochs_of(files or []), how, files or [], out, demo)

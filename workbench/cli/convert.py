@@ -54,7 +54,7 @@ def command(
     if unused := [name for name in stated.given() if name not in facts]:
         needed = f"{', '.join(facts[:-1])} and {facts[-1]}"
         raise ValueError(f"--assume {unused[0]}: a conversion needs {needed} alone")
-    if demo and file is None:
+    if demo:
         with tempfile.TemporaryDirectory(prefix="workbench-convert-") as folder:
             return _demo(Path(folder), to or next(iter(written.values())).demo_naming, out, check)
     if file is None:

@@ -52,7 +52,7 @@ def command(
     check_file(out, *REPORT_ENDINGS)
     if not logs and not demo:
         raise ValueError("curves: expected a log, a run's folder, - for standard input, or --demo")
-    runs = _demo_runs() if demo and not logs else [run for log in logs or [] for run in _read(log)]
+    runs = _demo_runs() if demo else [run for log in logs or [] for run in _read(log)]
     runs = list(distinct(runs))
     more = _of_data(runs, train_images, batch, warm_up)
     report = CurvesReport(tuple(runs), tuple(series or ()), tuple(more))

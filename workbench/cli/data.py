@@ -171,7 +171,7 @@ def augment(
     if demo:
         from workbench.checkpoints.demo import demo_config, demo_data
 
-        config, data = config or demo_config(), data or demo_data()
+        config, data = demo_config(), data or demo_data()
     if config is None or data is None:
         raise ValueError(
             "data augment: expected a config and --data with a json or a built-in set; or --demo"

@@ -69,7 +69,7 @@ def command(
     if demo:
         from workbench.checkpoints.demo import demo_checkpoints
 
-        file, limit = file or demo_checkpoints()[-1], DEMO_IMAGES if limit is None else limit
+        file, limit = demo_checkpoints()[-1], DEMO_IMAGES if limit is None else limit
         data = with_demo(data)
     model.require("decode", file)
     data.require("decode")

@@ -93,8 +93,6 @@ def command(
     claims, seconds = claims_of(claim), seconds_of(budget)
     files = list(targets or ())
     if demo:
-        if files:
-            raise ValueError("--demo brings its own run; leave the targets out")
         from workbench.checkpoints.demo import demo_data, demo_run
 
         files, against, data = [demo_run(DEMO)], against or demo_run(BASE), data or demo_data(DEMO)

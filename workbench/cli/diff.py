@@ -32,7 +32,7 @@ def command(
     from workbench.checkpoints import open_checkpoint
     from workbench.checkpoints.difference import compare_checkpoints
 
-    if demo and a is None and b is None:
+    if demo:
         from workbench.checkpoints.demo import demo_checkpoints
 
         files = demo_checkpoints()

@@ -83,7 +83,7 @@ def command(
     from workbench.evaluation.errors_report import errors
 
     if demo:
-        files, data, model = demo_run(data, model, files)
+        files, data, model = demo_run(data, model)
         files = files[-1:]
     if repair not in REPAIRS:
         raise ValueError(f"--repair: expected one of {', '.join(REPAIRS)}, got {repair!r}")

@@ -62,7 +62,7 @@ def command(
     """
     file = model_files(files)
     if demo:
-        files, data, model = demo_run(data, model, files)
+        files, data, model = demo_run(data, model)
         file = files[-1]
     model.require("evaluate", file)
     data.require("evaluate")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from workbench.training.experiments.results import ExperimentReport
     from workbench.training.experiments.running import Material
 
-Name = Annotated[str | None, argument("An experiment; a list of them when left out.")]
+Name = Annotated[str | None, argument("An experiment; a list of them when left out.", metavar="[NAME]")]
 Files = Annotated[
     list[Path] | None,
     argument("A text fusion checkpoint: a file, a run's folder, or all files of a model in parts."),
@@ -59,7 +59,7 @@ DEMO_STEPS, DEMO_MOST = 40, 80
 
 
 def command(
-    name: Name = None,
+    experiment: Name = None,
     files: Files = None,
     config: Config = None,
     remap: Remap = False,
@@ -88,18 +88,18 @@ def command(
     """
     from workbench.training.experiments import EXPERIMENTS, experiment_named
 
-    if name is None and not demo:
+    if experiment is None and not demo:
         width = max(map(len, EXPERIMENTS))
         facts = {"experiments": {e.name: e.question for e in EXPERIMENTS.values()}}
         return Answer(facts, "\n".join(f"{e.name:{width}}  {e.question}" for e in EXPERIMENTS.values()))
-    experiment = experiment_named(name or "both-ways")
+    chosen = experiment_named(experiment or "both-ways")
     check_file(out, *REPORT_ENDINGS)
     if folder is not None:
         check_room(folder / "arms", "--folder")
     if demo:
         from workbench.checkpoints.demo import demo_checkpoints
 
-        files, start = files or [demo_checkpoints(FUSION)[-1]], start or demo_checkpoints(BASE)[-1]
+        files, start = [demo_checkpoints(FUSION)[-1]], start or demo_checkpoints(BASE)[-1]
         data, most = data or DATA, most or DEMO_MOST
         steps = min(steps, DEMO_STEPS)
     if not files or data is None:
@@ -121,12 +121,10 @@ def command(
         )
     material = _material(data, images, train, train_images, pictures, most)
     course = Course(steps, batch, learning_rate, seed)
-    keeping = stored_in(folder, experiment, origin, material, course) if folder else nullcontext()
+    keeping = stored_in(folder, chosen, origin, material, course) if folder else nullcontext()
     resuming = f"finished arms are in {folder}; the same command goes on with them" if folder else ""
     with keeping as kept:
-        report = in_job(
-            experiment.name, lambda job: _run(job, experiment, origin, material, course, kept), resuming
-        )
+        report = in_job(chosen.name, lambda job: _run(job, chosen, origin, material, course, kept), resuming)
     resumed = kept.resumed if kept else []
     facts: dict[str, Any] = {"title": loaded.title, **report.to_json(), "resumed": resumed}
     note = [f"read from {folder}, done by an earlier call: {'; '.join(resumed)}"] if resumed else []

@@ -26,7 +26,7 @@ def command(
     if demo:
         from workbench.checkpoints.demo import demo_checkpoints, demo_data
 
-        files = files or demo_checkpoints(DEMO)
+        files = demo_checkpoints(DEMO)
         options = dataclasses.replace(options, data=options.data or demo_data(DEMO))
     chosen = several(options.pose_set(), samples)
     reports = []

@@ -71,7 +71,7 @@ def command(
     check_file(out, *REPORT_ENDINGS)
     check_limit(limit)
     if demo:
-        epochs, data, model = demo_run(data, model, [one for one in (a, b) if one])
+        epochs, data, model = demo_run(data, model)
         a, b, limit = epochs[0], epochs[-1], limit or DEMO_LIMIT
     if a is None or b is None:
         raise ValueError("graft: expected two checkpoints of one network, A and B; or --demo")

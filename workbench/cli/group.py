@@ -53,7 +53,7 @@ def command(
     from workbench.evaluation import protocol_of
 
     file = model_files(files)
-    if demo and file is None:
+    if demo:
         from workbench.checkpoints.demo import demo_checkpoints
 
         file = demo_checkpoints(DEMO)[-1]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def command(files: Files = None, *, model: ModelOptions, demo: Demo = False) -> Answer:
     """Fraction of parameters loaded, missing, unexpected, other shapes, and a renaming that would help."""
     file = model_files(files)
-    if demo and file is None:
+    if demo:
         from workbench.checkpoints.demo import demo_checkpoints
 
         file = demo_checkpoints()[-1]

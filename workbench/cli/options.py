@@ -444,9 +444,7 @@ def with_demo(data: DataOptions, name: str = "") -> DataOptions:
     return replace(data, data=data.data or demo_data(name or DEFAULT))
 
 
-def demo_run(
-    data: DataOptions, model: ModelOptions, files: Sequence[Path] | None
-) -> tuple[list[Path], DataOptions, ModelOptions]:
+def demo_run(data: DataOptions, model: ModelOptions) -> tuple[list[Path], DataOptions, ModelOptions]:
     """Checkpoints of the default demo run; the options with its data set, unless one is named, and config.
 
     The config comes with its checkpoints, so it is read and not run.
@@ -454,13 +452,7 @@ def demo_run(
     Args:
         data: the data set's options.
         model: the model's options.
-        files: that the command line names.
-
-    Raises:
-        ValueError: there are such files, or an adapter: their figures would be taken for the demo's.
     """
-    if files or model.adapter is not None:
-        raise ValueError("--demo brings its own checkpoint; leave the file out")
     from workbench.checkpoints.demo import demo_checkpoints, demo_config
 
     return demo_checkpoints(), with_demo(data), replace(model, config=model.config or demo_config())

@@ -51,7 +51,7 @@ def command(
     """AP with one part after the other replaced by the truth, and with each alone."""
     file = model_files(files)
     if demo:
-        file, name, limit = _demo(file, data.data, limit)
+        file, name, limit = _demo(data.data, limit)
         data = dataclasses.replace(data, data=name)
     model.require("oracle", file)
     data.require("oracle")
@@ -92,11 +92,9 @@ def waterfall(
     )  # fmt: skip
 
 
-def _demo(file: Path | list[Path] | None, data: str | None, limit: int | None) -> tuple[Path, str, int]:
+def _demo(data: str | None, limit: int | None) -> tuple[Path, str, int]:
     from workbench.checkpoints.demo import DEFAULT, demo_checkpoints, demo_data, demo_manifest
 
-    if file is not None:
-        raise ValueError("--demo brings its own checkpoint; leave the file out")
     # The one that has most parts to replace.
     name = BOTTOM_UP_DEMO if BOTTOM_UP_DEMO in [run["name"] for run in demo_manifest()] else DEFAULT
     return demo_checkpoints(name)[-1], data or demo_data(name), DEMO_IMAGES if limit is None else limit

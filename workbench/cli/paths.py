@@ -22,7 +22,7 @@ def command(
 
     check_file(out, *REPORT_ENDINGS)
     if demo:
-        files = files or [demo_file()]
+        files = [demo_file()]
     loaded = options.open(newest(files))
     chosen = several(options.pose_set(), samples)
     report = paths.compute(one_pass(loaded, chosen), paths.Params())

@@ -70,7 +70,7 @@ def command(
     check_file(out, *REPORT_ENDINGS)
     looked_at = Subject(image=image, box=box, pictures=pictures)
     chosen: dict[str, Any] = {"mapping": mapping, "tolerance": tolerance, "own_input": own_input}
-    if demo and a is None and b is None:
+    if demo:
         with tempfile.TemporaryDirectory(prefix="workbench-port-") as folder:
             files = common_names()[0].demo(Path(folder))
             first, second = (replace(_opened(file), title=file.stem) for file in files)

@@ -78,8 +78,6 @@ def command(
     file = model_files(files)
     named = any(source is not None for source in (box, boxes, detector))
     if demo:
-        if file is not None or model.adapter is not None:
-            raise ValueError("--demo brings its own checkpoint; leave the file out")
         loaded, image, boxes_of, note = _demo(image)
         if named:
             boxes_of, note = _boxes(box, boxes, detector, box_score, loaded.model.skeleton)

@@ -85,7 +85,7 @@ def _opened(
     """The model, the data set, and the instances to be measured."""
     file = model_files(files)
     if demo:
-        files, data, model = demo_run(data, model, files)
+        files, data, model = demo_run(data, model)
         file = files[-1]
         limit = DEMO_IMAGES if limit is None else limit
     model.require(verb, file)

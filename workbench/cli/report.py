@@ -77,7 +77,7 @@ def command(
         raise ValueError("report: expected a run's folder, checkpoints or result files, or --demo")
     how = Judging(data, model, reading, pose_score, evaluator, batch_size)
     notes: list[str] = []
-    if demo and not files:
+    if demo:
         paths: list[Path] = []
         truth, epochs, counting = _demo()
         notes = ["demo: the last two epochs of rtmpose-demo on its own data and with its own log"]
@@ -138,7 +138,7 @@ def _curves(files: list[Path], log: list[Path] | None, demo: bool) -> tuple[Curv
         return CurvesReport(distinct(runs)), [
             path for one in log for path in (run_logs(one) if one.is_dir() else (one,))
         ]
-    if demo and not files:
+    if demo:
         from workbench.checkpoints.demo import demo_log
 
         return CurvesReport(read_logs([demo_log()], "rtmpose-demo")), [demo_log()]

@@ -133,8 +133,6 @@ def _demonstrated(inspector: Inspector, params: Any, subject: Subject) -> tuple[
     from workbench.models import open_model
     from workbench.models.families import families
 
-    if subject.file or subject.model.adapter is not None:
-        raise ValueError("--demo brings its own checkpoint; leave the file out")
     reasons = []
     for name in (run["name"] for run in demo_manifest()):
         own = subject.data or subject.image

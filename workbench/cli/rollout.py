@@ -101,7 +101,7 @@ def command(
     from workbench.models import open_model
 
     if demo:
-        files, data = files or _demo_files(), data or "scenes-val"
+        files, data = _demo_files(), data or "scenes-val"
     if not files and not adapter:
         raise ValueError("rollout: expected a checkpoint or --adapter; --demo shows the built-in one")
     check_file(out, ".html")

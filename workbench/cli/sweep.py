@@ -95,7 +95,7 @@ def command(
 
             from workbench.checkpoints.demo import demo_run
 
-            run, limit = run or demo_run(), limit or DEMO_IMAGES
+            run, limit = demo_run(), limit or DEMO_IMAGES
             data = with_demo(data)
             lasting = out is not None
             out = out or Path(stack.enter_context(TemporaryDirectory()))
