@@ -236,8 +236,8 @@ def kind_of(path: Path) -> tuple[Kind, str]:
     if ending in MEDIA:
         return "media", ""
     return "unknown", (
-        "expected a checkpoint, a config (.py, .yaml), a log (.json, .log, .csv, .md, .wandb), an error message "
-        "(.txt), a COCO result or annotation file (.json), a dump of mmpose (.pkl), predictions "
+        "expected a checkpoint, a config (.py, .yaml), a log (.json, .log, .csv, .md, .wandb), an error "
+        "message (.txt), a COCO result or annotation file (.json), a dump of mmpose (.pkl), predictions "
         "(.parquet), an image, a video, or Python code"
     )
 
