@@ -127,6 +127,41 @@ def answer_leak(answers: Callable[[Batch], Float[np.ndarray, "N K 2"]], batch: B
     return float(max(found)) if found else float("nan")
 
 
+def answer_order(answers: Callable[[Batch], Float[np.ndarray, "N K 2"]], batch: Batch) -> list[int] | None:
+    """The place of each step's answer, by the true tokens that it reads; one pass per step.
+
+    Answers that were rolled or exchanged behind the network read tokens that a leak would read as well. They
+    differ in this: put in another order, each of them reads exactly the tokens before its step.
+
+    Args:
+        answers: of one teacher-forced pass in evaluation mode, as tokens.
+        batch: with the ground-truth tokens in ``extra["given"]``, [N, K, 2].
+
+    Returns:
+        Place k is that of the answer of step k; None where no order does this, or theirs does.
+    """
+    import torch
+
+    given = batch.extra["given"]
+    known = given.isfinite().all(-1).cpu().numpy()
+    plain, K = answers(batch), given.shape[1]
+    noise = NOISE * torch.randn(given.shape, generator=torch.Generator().manual_seed(0)).to(given)
+    far = noise.norm(dim=-1).cpu().numpy()
+    last = np.full(K, -1)
+    seen = np.flatnonzero(known.any(0))
+    for token in seen:
+        rows = np.flatnonzero(known[:, token])
+        moved = given.clone()
+        moved[:, token] += noise[:, token]
+        off = answers(dataclasses.replace(batch, extra={**batch.extra, "given": moved})) - plain
+        off = np.nan_to_num(np.linalg.norm(off, axis=-1)[rows]).mean(0)
+        last[off >= LEAKS * far[rows, token].mean()] = token
+    order = np.argsort(last, kind="stable")
+    wanted = [max((t for t in seen if t < step), default=-1) for step in range(K)]
+    is_own = np.array_equal(order, np.arange(K))
+    return None if is_own or list(last[order]) != wanted else [int(place) for place in order]
+
+
 def leak_text(leak: float) -> str:
     """The leak as a sentence; "" where no answer reads what it has to predict.
 

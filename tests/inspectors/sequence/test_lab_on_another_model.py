@@ -119,6 +119,22 @@ def test_a_step_that_reads_the_token_it_has_to_predict_is_named_and_is_no_exposu
     assert ("exposure bias" in causes) != leaks
 
 
+@pytest.mark.parametrize("order", [(1, 0, 2, 3), (3, 0, 1, 2), (1, 2, 3, 0), (0, 1, 2, 3)])
+def test_answers_at_the_places_of_other_keypoints_are_no_leak_but_another_order(order):
+    class Exchanged(Counting):
+        def decode(self, outputs, batch, options=None):
+            found = super().decode(outputs, batch, options)
+            return tuple(dataclasses.replace(p, keypoints=p.keypoints[list(order)]) for p in found)
+
+    report = lab.compute(run(Exchanged(), [line()]))
+    causes = [finding.cause for finding in report.to_findings()]
+    exchanged = order != (0, 1, 2, 3)
+    assert LEAK_NAME not in causes
+    assert (lab.PERMUTED in causes) == exchanged
+    places = tuple(order.index(step) for step in range(4)) if exchanged else ()
+    assert report.steps.order == places
+
+
 def test_a_loss_is_compared_with_its_tokens_and_not_with_keypoints_that_are_drawn_elsewhere():
     class DrawnOff(Counting):
         def decode(self, outputs, batch, options=None):

@@ -17,6 +17,7 @@ figures. The input is changed by a millionth, about the size of rounding, and th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ from workbench.inspectors.sequence.rollout import (
     granularity,
     moved_by_rounding,
 )
-from workbench.training.sequence_checks import answer_leak, leak_text
+from workbench.training.sequence_checks import answer_leak, answer_order, leak_text
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -54,6 +55,10 @@ if TYPE_CHECKING:
 NUDGE = 0.02
 # What mends a step that reads its own answer.
 SHIFT = "shift the tokens by one step, mask attention to later ones, and train again"
+# What mends answers that stand at the places of other keypoints.
+REORDER = "write the answer of each step as the keypoint of its step: nothing rolled, sorted or exchanged"
+# Part of the error that is left where answers are put in the order that their reading shows.
+LEFT_IN_ORDER = 0.8
 # Free-running errors so many times as large are not as good, whatever PCK counts.
 LARGER = 2.0
 
@@ -127,6 +132,27 @@ class ForcedAndFree(Report):
     amplified: float = float("nan")
     of_copies: float = float("nan")
     leak: float = float("nan")
+    order: tuple[int, ...] = ()
+    pck_ordered: float = float("nan")
+
+    @property
+    def leaks(self) -> str:
+        """The leak as a sentence; "" where there is none, or answers only stand at other keypoints' places."""
+        return "" if self.order else leak_text(self.leak)
+
+    @property
+    def order_text(self) -> str:
+        """Which answers stand at other keypoints' places, as a sentence; "" where none do."""
+        names = self.skeleton.keypoints
+        off = [f"{names[p]} is {names[k]}" for k, p in enumerate(self.order) if p != k]
+        if not off:
+            return ""
+        more = f" and {len(off) - 3} more" if len(off) > 3 else ""
+        return (
+            "by the true tokens that they read, answers stand at the places of other keypoints "
+            f"({', '.join(off[:3])}{more}); put in order, teacher-forced PCK goes from {self.pck_forced:.2f} to "
+            f"{self.pck_ordered:.2f}"
+        )
 
     @property
     def learned(self) -> bool:
@@ -140,7 +166,7 @@ class ForcedAndFree(Report):
         A model that hardly does more than repeat the true token before has nothing to lose without it, and
         one that reads what it has to predict loses more than a token before.
         """
-        if self.of_copies > COPIES or leak_text(self.leak):
+        if self.of_copies > COPIES or self.order or self.leaks:
             return False
         return self.gap > (0 if self.amplified >= GROWS else EXPOSURE_BIAS) and not self.amplified < AMPLIFIED
 
@@ -180,8 +206,7 @@ class ForcedAndFree(Report):
         )
         if np.isfinite(self.amplified):
             text += f"; an answer moves {self.amplified:.2g} times as far as the tokens before it are moved"
-        if leak_text(self.leak):
-            text += f"; {leak_text(self.leak)}"
+        text += "".join(f"; {also}" for also in (self.leaks, self.order_text) if also)
         if self.of_copies > COPIES:
             text += f"; teacher-forced errors are {self.of_copies:.0%} of those of repeating its token"
         if self.rounding_warning:
@@ -222,8 +247,10 @@ def diagnosis(steps: ForcedAndFree) -> str:
         return NOTHING_COUNTS
     numbers = f"PCK {steps.pck_forced:.2f} teacher-forced, {steps.pck_free:.2f} free-running"
     numbers += f" ({steps.rule}, {steps.steps_of_pck})"
-    if leak_text(steps.leak):
-        return f"{leak_text(steps.leak)}: {numbers}; {SHIFT}"
+    if steps.leaks:
+        return f"{steps.leaks}: {numbers}; {SHIFT}"
+    if steps.order:
+        return f"{steps.order_text}: {numbers}; {REORDER}"
     if steps.fails_on_its_own:
         return f"exposure bias, it fails on its own answers: {numbers}; train with scheduled sampling"
     if steps.of_copies > COPIES:
@@ -255,6 +282,8 @@ def compute(run: Run, params: Params) -> ForcedAndFree:
     one = rule.errors(run, forced)
     answers = rollout.points_of(run, rollout.free_running(run))
     two = rule.errors(run, answers)
+    leak = answer_leak(_tokens_read(run), run.batch)
+    order, ordered = _order(run, forced, one, rule) if leak_text(leak) else ((), float("nan"))
     return ForcedAndFree(
         run.model.skeleton,
         one,
@@ -267,17 +296,32 @@ def compute(run: Run, params: Params) -> ForcedAndFree:
         moved_by_rounding(run, answers),
         amplification(run, forced),
         _of_copies(run, one, rule),
-        _leak(run),
+        leak,
+        order,
+        ordered,
     )
 
 
-def _leak(run: Run) -> float:
-    """How far teacher-forced answers follow the true tokens that they have to predict, and later ones."""
+def _tokens_read(run: Run) -> Callable[[Batch], Float[np.ndarray, "N K 2"]]:
+    """Teacher-forced keypoints, as tokens, of batches with other true tokens."""
 
     def answers(batch: Batch) -> Float[np.ndarray, "N K 2"]:
         return rollout.tokens_of(run.batch, rollout.points_of(run, rollout.teacher_forced(run, batch)))
 
-    return answer_leak(answers, run.batch)
+    return answers
+
+
+def _order(
+    run: Run, points: Float[np.ndarray, "N K 2"], errors: Float[np.ndarray, "N K"], rule: PckRule
+) -> tuple[tuple[int, ...], float]:
+    """The place of each step's answer and PCK in that order; () where that is no better."""
+    order = answer_order(_tokens_read(run), run.batch)
+    if order is None:
+        return (), float("nan")
+    ordered = rule.errors(run, points[:, order])
+    if not np.nanmean(ordered) < LEFT_IN_ORDER * np.nanmean(errors):
+        return (), float("nan")
+    return tuple(order), rule.pck(ordered)
 
 
 def _of_copies(run: Run, errors: Float[np.ndarray, "N K"], rule: PckRule) -> float:

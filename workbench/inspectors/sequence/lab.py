@@ -18,10 +18,14 @@ from workbench.inspectors.sequence import (
     support,
 )
 from workbench.inspectors.sequence.rollout import PckRule
-from workbench.training.sequence_checks import LEAK_NAME, leak_text
+from workbench.training.sequence_checks import LEAK_NAME
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+
+# The name that other models' keypoints have for it.
+PERMUTED = "keypoint order permuted"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +84,17 @@ class Rollout(Report):
             fix = "check that support features reach the decoder; train with several categories or orders"
             # First: without its support the network cannot know which keypoints are asked for.
             found.append(Finding(cause, self.support.summary(), fix, severity=severity))
-        if leak_text(steps.leak):
+        if steps.order:
+            found.append(
+                Finding(
+                    PERMUTED,
+                    steps.summary(),
+                    forced_and_free.REORDER,
+                    pck,
+                    refuted_by="answers that read exactly the tokens before their own keypoint",
+                )
+            )
+        elif steps.leaks:
             found.append(
                 Finding(
                     LEAK_NAME,
