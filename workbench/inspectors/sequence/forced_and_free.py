@@ -137,7 +137,7 @@ class ForcedAndFree(Report):
 
     @property
     def leaks(self) -> str:
-        """The leak as a sentence; "" where there is none, or answers only stand at other keypoints' places."""
+        """The leak as a sentence; "" where there is none, or only the order of the answers is wrong."""
         return "" if self.order else leak_text(self.leak)
 
     @property
@@ -150,8 +150,8 @@ class ForcedAndFree(Report):
         more = f" and {len(off) - 3} more" if len(off) > 3 else ""
         return (
             "by the true tokens that they read, answers stand at the places of other keypoints "
-            f"({', '.join(off[:3])}{more}); put in order, teacher-forced PCK goes from {self.pck_forced:.2f} to "
-            f"{self.pck_ordered:.2f}"
+            f"({', '.join(off[:3])}{more}); put in order, teacher-forced PCK goes "
+            f"from {self.pck_forced:.2f} to {self.pck_ordered:.2f}"
         )
 
     @property

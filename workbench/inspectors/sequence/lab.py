@@ -26,6 +26,17 @@ if TYPE_CHECKING:
 
 # The name that other models' keypoints have for it.
 PERMUTED = "keypoint order permuted"
+# Cause, fix and what would refute it.
+MISPLACED = (
+    PERMUTED,
+    forced_and_free.REORDER,
+    "answers that read exactly the tokens before their own keypoint",
+)
+LEAK = (
+    LEAK_NAME,
+    forced_and_free.SHIFT,
+    "answers that stay when the true tokens of their own and later steps move",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,26 +95,9 @@ class Rollout(Report):
             fix = "check that support features reach the decoder; train with several categories or orders"
             # First: without its support the network cannot know which keypoints are asked for.
             found.append(Finding(cause, self.support.summary(), fix, severity=severity))
-        if steps.order:
-            found.append(
-                Finding(
-                    PERMUTED,
-                    steps.summary(),
-                    forced_and_free.REORDER,
-                    pck,
-                    refuted_by="answers that read exactly the tokens before their own keypoint",
-                )
-            )
-        elif steps.leaks:
-            found.append(
-                Finding(
-                    LEAK_NAME,
-                    steps.summary(),
-                    forced_and_free.SHIFT,
-                    pck,
-                    refuted_by="answers that stay when the true tokens of their own and later steps move",
-                )
-            )
+        if steps.order or steps.leaks:
+            cause, fix, refuted = MISPLACED if steps.order else LEAK
+            found.append(Finding(cause, steps.summary(), fix, pck, refuted_by=refuted))
         elif steps.fails_on_its_own:
             fix, refuted = "train with scheduled sampling", "free-running PCK as high as teacher-forced PCK"
             found.append(Finding("exposure bias", steps.summary(), fix, pck, refuted_by=refuted))
