@@ -43,7 +43,7 @@ def rows() -> list[Row]:
 
     sweeps = {
         "grouping": lambda outputs: grouping_variants(model, outputs, flip=True)[: VARIANTS + 1],
-        "tags": lambda outputs: tag_variants(model)[: VARIANTS + 1],
+        "tags": lambda outputs: tag_variants(model, flip=True)[: VARIANTS + 1],
     }
     # Both sides once before the clock runs: the first pass also reserves memory and imports.
     predict_people(model, scenes, ids[:1], flip=True)

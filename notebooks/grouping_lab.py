@@ -55,7 +55,7 @@ looked = run(model, [sample], title=loaded.title, flip=True)
 # %%
 from workbench.evaluation.oracle import people_waterfall
 
-people_waterfall(model, scenes, images, flip=True, title=loaded.title)
+people_waterfall(model, scenes, images, title=loaded.title)
 
 # %% [markdown]
 # ## Which simplification costs how much?

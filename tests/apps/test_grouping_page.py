@@ -8,7 +8,6 @@ import json
 import threading
 from pathlib import Path
 
-import gradio as gr
 import pytest
 
 from apps.pages.grouping.page import GroupingPage, next_image
@@ -184,9 +183,12 @@ def test_it_walks_from_image_to_image_and_begins_where_there_are_several_people(
     assert [update["value"] for update in handlers.restored("")[2:4]] == ["crowded.json", 0]
 
 
-def test_an_even_kernel_is_one_sentence(handlers):
-    with pytest.raises(gr.Error, match="odd number of cells"):
-        regroup(handlers, nms_kernel=4)
+def test_an_even_kernel_is_one_sentence_in_the_place_of_the_answer_before(handlers):
+    line, figure, steps, tags, code, _, request = regroup(handlers, nms_kernel=4)
+    assert "nms_kernel: expected an odd number of cells up to" in line
+    assert [shown["visible"] for shown in (figure, steps, tags)] == [False] * 3
+    assert code == request == ""
+    assert handlers.watch(request)[0] == ""  # no AP of the rules before either
 
 
 def test_a_model_without_tags_says_so(context):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from apps.pages.overfit import own_photo as photos
-from apps.pages.overfit.choices import Choices, setup_of
+from apps.pages.overfit.choices import Choices, checked_choices, setup_of
 from apps.pages.overfit.own_photo import BOX, Clicks, OwnPhoto, own_photo, own_sample
 from apps.pages.overfit.page import CHECKED_WITH, NAMES, OverfitPage
 from apps.pages.overfit.views import command_html
@@ -342,3 +342,11 @@ def test_photos_are_drawn_with_what_was_clicked(photo):
     bare = photos.marked(photo, Clicks(), COCO)
     drawn = photos.marked(photo, clicks(), COCO)
     assert (drawn[30, 50] != bare[30, 50]).any()
+
+
+def test_a_json_of_other_keypoints_is_answered_with_what_to_do_about_the_photo(context, photo, tmp_path):
+    own = OwnPhoto(photo, annotation(tmp_path / "a.json", photo.name))
+    with pytest.raises(ValueError, match="remove the json and click keypoints on the photo") as refused:
+        checked_choices(context, Choices(data="astronaut", own=own))
+    said = "RTMPose (demo) predicts ap10k-17, my photo.png is annotated with coco-17; "
+    assert str(refused.value).startswith(said)

@@ -21,16 +21,16 @@ def report(peaks, rule="peak", threshold=0.5, best=0.0023):
 def test_keypoints_above_the_threshold_are_counted():
     found = report([[0.9, 0.2, 0.6], [0.5, 0.7, 0.1]])
     assert found.passed == 3
-    assert found.summary().startswith("3 of 6 keypoints pass the peak > 0.5")
+    assert found.summary().startswith("3 of 6 keypoints have a peak above 0.5")
     assert report([[0.9, 0.8, 0.7]]).summary().endswith("leaves nothing out")
 
 
 def test_a_mask_that_can_never_fire_is_told_with_what_a_perfect_map_reaches():
     said = report([[0.9, 0.2, 0.6]], rule="softmax", threshold=0.7).summary()
-    assert "0 of 3 keypoints pass softmax(map / 0.5) > 0.7, and none can" in said
+    assert "0 of 3 keypoints have softmax(map / 0.5) above 0.7, and none can" in said
     assert "a perfect 64x48 map reaches 0.0023" in said
     assert "the consistency loss is 0" in said
-    assert said.endswith("which 2 pass")
+    assert said.endswith("which 2 of 3 are)")
 
 
 @pytest.mark.parametrize("rule", ["peak", "softmax"])

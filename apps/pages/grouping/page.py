@@ -225,23 +225,26 @@ class GroupingPage(DeclaredPage):
     def regrouped(self, *values: Any) -> list[Any]:
         """Sentence, people, steps, tags, code, address, request, and what the image's knobs offer.
 
+        Rules that cannot be (an even kernel) have the reason in the answer's place: figures of the rules
+        before would stand below controls that say otherwise.
+
         Raises:
-            gr.Error: a wrong value; one sentence.
+            gr.Error: a wrong subject; one sentence.
         """
-        offers = [gr.skip()] * 3
         try:
             subject = subject_of(self.context, *values[: len(BAR)])
             looked = run_of(self.context, subject, INSPECTOR)
             grouping_model(looked)
+        except NotAvailable as reason:
+            return self._without_answer(self._why(reason), values)
+        except MISTAKES as mistake:
+            raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
+        try:
             # One sample is looked at: which one is in the bar already.
             params = dataclasses.replace(params_from(PictureParams, values[len(BAR) :], looked), instance="")
             replay = replayed(looked, params)
-        except NotAvailable as reason:
-            hidden = [gr.update(visible=False)] * 3
-            address = address_asked(self.context, PictureParams, values)
-            return [sentence_html(self._why(reason), "why"), *hidden, "", address, "", *offers, ""]
         except MISTAKES as mistake:
-            raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
+            return self._without_answer(f"Grouping cannot answer here: {sentence(mistake)}", values)
         report = grouping_steps.grouping_steps_of(replay, looked.samples[0], looked.model.skeleton, params)
         choices = choices_of(PictureParams, looked)
         order = [replay.name(step) for step in replay.steps]
@@ -261,6 +264,12 @@ class GroupingPage(DeclaredPage):
             offer(choices["layout"], params.layout, given["layout"]),
             actions_html("grouping", values, code, {"wb-figure": "", "grp-tags": "of the tags"}),
         ]
+
+    def _without_answer(self, why: str, values: Sequence[Any]) -> list[Any]:
+        """What `regrouped` gives where there is nothing to show."""
+        address = address_asked(self.context, PictureParams, values)
+        hidden, offers = [gr.update(visible=False)] * 3, [gr.skip()] * 3
+        return [sentence_html(why, "why"), *hidden, "", address, "", *offers, ""]
 
     def _tags(self, looked: Run, replay: Replay) -> Any:
         """Tags of the annotated people as these rules read them."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 DEMO = "demo"
+DEMO_TITLE = "RTMPose (demo)"
 """The family's name under which the demo's small RTMPose is offered."""
 
 ADAPTER = "adapter"
@@ -139,7 +140,7 @@ def families(adapter: Path | None = None) -> list[tuple[str, str]]:
     from workbench.checkpoints.demo import demo_manifest
     from workbench.models.families import fresh_networks
 
-    demo = available(lambda: [("RTMPose (demo)", DEMO)] if demo_manifest() else [], [])
+    demo = available(lambda: [(DEMO_TITLE, DEMO)] if demo_manifest() else [], [])
     own = [(f"adapter {adapter.name}", ADAPTER)] if adapter else []
     return [*own, *demo, *((name, name) for name in fresh_networks())]
 
@@ -184,7 +185,7 @@ def setup_of(context: Context, choices: Choices) -> OverfitSetup:
     sample, skeleton = _checked(context, choices)
     config = _config_of(context, choices)
     model, title = _network(choices, config, context, skeleton)
-    check_keypoints(title, model.skeleton, skeleton, choices.where)
+    check_keypoints(title, model.skeleton, skeleton, choices)
     own_training = None
     if config is not None and choices.config_training:
         # Read, never run; base files of a config that the browser names lie in the served folder.
@@ -272,40 +273,44 @@ def checked_choices(context: Context, choices: Choices) -> tuple[Sample, Skeleto
     sample, skeleton = _checked(context, choices)
     config = _config_of(context, choices)
     if choices.config and config is not None:
-        check_keypoints(config.name, config_skeleton(config, context.settings.root), skeleton, choices.where)
+        check_keypoints(config.name, config_skeleton(config, context.settings.root), skeleton, choices)
     elif choices.family == ADAPTER and context.settings.adapter is not None:
         adapter = context.settings.adapter
-        check_keypoints(adapter.name, of_adapter(adapter, skeleton, choices.device), skeleton, choices.where)
+        check_keypoints(adapter.name, of_adapter(adapter, skeleton, choices.device), skeleton, choices)
     else:
         network = fresh_networks().get(choices.family)
         if network is None and choices.family != DEMO:
             fresh_network(choices.family, skeleton.name)  # raises, and names the families
         known = network.skeletons if network else ("ap10k-17",)
         if known and skeleton.name not in known:
-            raise ValueError(
-                f"{choices.family} predicts {' or '.join(sorted(known))}, {choices.where} is annotated with "
-                f"{skeleton.name}; choose a set with the same keypoints"
-            )
+            title = DEMO_TITLE if choices.family == DEMO else choices.family
+            raise _other_keypoints(title, " or ".join(sorted(known)), skeleton, choices)
     return sample, skeleton
 
 
-def check_keypoints(title: str, own: Skeleton | None, annotated: Skeleton, where: str) -> None:
+def check_keypoints(title: str, own: Skeleton | None, annotated: Skeleton, choices: Choices) -> None:
     """Raise where a network's keypoints are not those of the annotation.
 
     Args:
         title: of the network.
         own: its keypoints; None where they are not known before it is built.
         annotated: those of the annotation.
-        where: source of the annotation.
+        choices: name the source of the annotation.
 
     Raises:
         ValueError: they differ.
     """
     if own is not None and own.keypoints != annotated.keypoints:
-        raise ValueError(
-            f"{title} predicts {own.name}, {where} is annotated with {annotated.name}; choose a set with the "
-            "same keypoints"
-        )
+        raise _other_keypoints(title, own.name, annotated, choices)
+
+
+def _other_keypoints(title: str, predicted: str, annotated: Skeleton, choices: Choices) -> ValueError:
+    advice = "choose a set with the same keypoints"
+    if choices.own is not None:
+        advice = "remove the json and click keypoints on the photo, or choose another network"
+    return ValueError(
+        f"{title} predicts {predicted}, {choices.where} is annotated with {annotated.name}; {advice}"
+    )
 
 
 # Keypoints of adapters' models by file; one is built where its file has changed.

@@ -41,6 +41,10 @@ def test_a_part_that_is_not_reached_changes_nothing_with_certainty(found):
 
 def test_perfect_scores_never_rank_worse(pose_set, found):
     report = ranking(found, pose_set)
+    # The log's AP stands beside it on the page.
+    measured = f"measured on {len(found.indices)} instances of {pose_set.name}"
+    assert measured in report.summary()
+    assert measured in ablation(found).summary()
     own = report.of("as it is", "as it is")
     assert report.of("as it is", "oracle").AP >= own.AP
     assert pytest.approx(own.AR) == report.of("as it is", "oracle").AR

@@ -230,7 +230,9 @@ COMPONENTS = (1, 2, 4, 8)
 NOISE = (0.1, 0.3, 1.0)
 
 
-def tag_variants(model: BottomUpModel, subset: Sequence[int] = (), flip: bool = True) -> list[Variant]:
+def tag_variants(
+    model: BottomUpModel, subset: Sequence[int] = (), flip: bool = FLIP_BY_DEFAULT
+) -> list[Variant]:
     """The reference first, then one map for all, means, components, noise.
 
     Args:

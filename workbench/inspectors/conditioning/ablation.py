@@ -140,7 +140,12 @@ class PartsCost(Report):
 
     def summary(self) -> str:
         figures = self.reference.figures
-        text = f"{self.title}: AP {figures['AP']:.3f}, AR {figures['AR']:.3f} as it is"
+        # The training log's AP, which stands beside it, is that of another set or of all its instances.
+        rules = self.reference.protocol
+        text = (
+            f"{self.title}: AP {figures['AP']:.3f}, AR {figures['AR']:.3f} as it is, measured on "
+            f"{counted(rules.instances, 'instance')} of {rules.data}"
+        )
         if self.variants and not any(row.interval.measured for row in self.variants):
             return f"{text}; one image gives no interval, so no change of AP is certain: take more images"
         if self.best is None:
@@ -323,6 +328,7 @@ class Ranking(Report):
         given_back: AP that raw scores give back; None without a refiner at inference.
         elsewhere: AP that the best other path through these weights gains under perfect ranking; None without
             another path.
+        measured: on how many instances of which set; "" where that is not known.
     """
 
     title: str
@@ -330,6 +336,7 @@ class Ranking(Report):
     lost: float
     given_back: Interval | None
     elsewhere: Interval | None = None
+    measured: str = ""
 
     def of(self, keypoints: str, scores: str) -> Ranked:
         """One row.
@@ -362,6 +369,8 @@ class Ranking(Report):
         text = f"AP {here.AP:.3f} as ranked, {oracle.AP:.3f} with the same keypoints ranked perfectly"
         if self.given_back is not None:
             text += f", {self.of(REFERENCE, UNREFINED).AP:.3f} ranked by raw scores ({self.given_back})"
+        if self.measured:
+            text += f", measured on {self.measured}"
         meaning = {
             "ranking": "AP is lost by the order of the poses: rank them by the raw scores",
             "localisation": "AP is lost by the place of the keypoints: another path through these weights "
@@ -450,7 +459,8 @@ def ranking(
         best = max(others, key=lambda made: made.figures["AP"])
         elsewhere = paired_bootstrap(mine.ap, best.ap, resamples=RESAMPLES, seed=seed)
     lost = mine.figures["AP"] - evaluations[REFERENCE, REFERENCE].figures["AP"]
-    return Ranking(title or "the model", tuple(rows), lost, given_back, elsewhere)
+    measured = f"{counted(mine.protocol.instances, 'instance')} of {mine.protocol.data}"
+    return Ranking(title or "the model", tuple(rows), lost, given_back, elsewhere, measured)
 
 
 def _perfect(predictions: Predictions, evaluation: Evaluation) -> Predictions:

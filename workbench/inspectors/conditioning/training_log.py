@@ -80,7 +80,8 @@ class Trends(Report):
 
     def summary(self) -> str:
         run = self.curves[0]
-        text = f"{run.title}: best AP {run.AP[run.best]:.3f} at epoch {run.epochs[run.best]:g}"
+        best = f"best AP {run.AP[run.best]:.3f} at epoch {run.epochs[run.best]:g}"
+        text = f"{run.title}: {best} of its training log"
         if self.between is not None:
             ap, ar = self.between
             meaning = {

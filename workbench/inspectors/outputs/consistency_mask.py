@@ -77,8 +77,8 @@ class MaskedKeypoints(Report):
 
     def summary(self) -> str:
         total = self.confidences.size
-        what = "the peak" if self.rule == "peak" else f"softmax(map / {self.temperature:g})"
-        text = f"{self.passed} of {counted(total, 'keypoint')} pass {what} > {self.threshold:g}"
+        what = "a peak" if self.rule == "peak" else f"softmax(map / {self.temperature:g})"
+        text = f"{self.passed} of {counted(total, 'keypoint')} have {what} above {self.threshold:g}"
         if self.passed == total:
             return f"{text}: the mask leaves nothing out"
         if self.passed:
@@ -88,8 +88,8 @@ class MaskedKeypoints(Report):
             text += f", and none can: a perfect {h}x{w} map reaches {self.best:.2g}"
         usual = int((self.peaks > 0.5).sum())
         return (
-            f"{text}, so the consistency loss is 0; compare the peak itself (upstream: above 0.5), which "
-            f"{usual} pass"
+            f"{text}, so the consistency loss is 0; compare the peak itself (upstream: above 0.5, which "
+            f"{usual} of {total} are)"
         )
 
     def plot(self) -> Figure:
