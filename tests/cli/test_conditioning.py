@@ -73,7 +73,7 @@ def test_two_run_folders_are_told_in_the_order_of_the_case(workbench, tmp_path):
         "the first tap that differs is text.subject",
         "γ 1.000 ± 0.000",
         "One uncertain keypoint is enough",
-        " as it is; ",
+        " as it is, measured on ",
     )
     places = [evidence.index(sentence) for sentence in asked]
     assert places == sorted(places)
