@@ -265,3 +265,28 @@ def test_an_adapter_that_fails_is_told_by_line(workbench, tmp_path, picture):
     path = tmp_path / "mine.py"
     path.write_text("def load(checkpoint, device):\n    return 1 / 0\n")
     refused(workbench("predict", "--adapter", path, "--image", picture), "mine.py", "2", "division")
+
+
+@pytest.mark.parametrize("kind", ["large", "pipe"])
+def test_a_record_without_an_end_is_refused_and_not_read(tmp_path, kind):
+    """A folder of results may come from somebody else; each record in it is read up to a limit."""
+    from workbench.core.files import RECORD_SIZE
+    from workbench.evaluation.manifest import read_manifest
+    from workbench.evaluation.sweeps.folder import read_record
+    from workbench.training.experiments.results import StoredArm
+
+    for name in ("manifest.json", "sweep.json", "course.json"):
+        if kind == "pipe":
+            os.mkfifo(tmp_path / name)
+        else:
+            (tmp_path / name).touch()
+            os.truncate(tmp_path / name, RECORD_SIZE + 1)
+    said = "more than 16777216 bytes" if kind == "large" else "no regular file"
+    with pytest.raises(ValueError, match=said):
+        read_record(tmp_path / "sweep.json")
+    if kind == "large":
+        with pytest.raises(ValueError, match=said):
+            read_manifest(tmp_path)
+    else:
+        assert read_manifest(tmp_path) is None
+    assert StoredArm(tmp_path, "").course(()) is None

@@ -18,6 +18,8 @@ from typing import Any
 # A partial file this old, of a process that is gone, was left by a kill; on a shared disk a younger one may
 # belong to a process of another machine.
 ABANDONED_AFTER = 60.0
+# Bytes of a JSON record that lies in a folder of results; its values take up to 26 times as much.
+RECORD_SIZE = 16 << 20
 
 
 def resolved(path: Path) -> Path:
@@ -47,8 +49,10 @@ def read_at_most(path: Path, most: int, what: str) -> bytes:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is larger.
+        ValueError: it is larger, or a pipe or device, which may never end.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path.name}: {what} is no regular file")
     with path.open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.files import sha256_of, write_text
+from workbench.core.files import RECORD_SIZE, read_at_most, sha256_of, write_text
 from workbench.core.report import plain
 from workbench.evaluation.history import query_epochs
 from workbench.evaluation.predictions import ORIGIN_KEY
@@ -64,7 +64,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(read_at_most(path, RECORD_SIZE, "a manifest"))
         if all(isinstance(one[name], str) for one in facts["epochs"] for name in ("file", "sha256")):
             return facts
         reason: Exception | str = "a name or hash is no text"

@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench.core import Answers, Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample
 from workbench.core.capabilities import HasDefects
-from workbench.core.files import write_text
+from workbench.core.files import RECORD_SIZE, read_at_most, write_text
 from workbench.core.wrapping import Wrapper
 from workbench.training.sequences import TaughtSequence, trainable
 from workbench.training.session import Breakpoint, Session
@@ -222,7 +222,7 @@ def _write(file: Path, facts: dict[str, Any]) -> None:
 def _read(file: Path) -> dict[str, Any] | None:
     """None where the file is damaged."""
     try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
+        facts = json.loads(read_at_most(file, RECORD_SIZE, "a record"))
     except (ValueError, RecursionError):  # no JSON, or no text at all
         return None
     return facts if isinstance(facts, dict) else None

@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.files import files_in, inner_folder, read_at_most, replacing, write_text
+from workbench.core.files import RECORD_SIZE, files_in, inner_folder, read_at_most, replacing, write_text
 from workbench.core.report import plain
 from workbench.evaluation.epoch_scores import is_figure
 from workbench.evaluation.evaluate import judged, pose_oks
@@ -124,7 +124,7 @@ def read_record(path: Path) -> dict[str, Any]:
         ValueError: it is damaged, or no record of a sweep.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_at_most(path, RECORD_SIZE, "a record"))
         if not isinstance(found["identity"], dict) or not isinstance(found["variants"], list):
             raise TypeError("identity or variants are of another kind")
     except (ValueError, KeyError, TypeError, RecursionError) as reason:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench import __version__
-from workbench.core.files import write_text
+from workbench.core.files import RECORD_SIZE, read_at_most, write_text
 from workbench.core.report import Report, plain, signed_text
 from workbench.evaluation.predictions import finished_predictions, state_of_file
 from workbench.figures import QUIET_COLOUR, RUN_COLOURS, new_figure
@@ -256,7 +256,7 @@ class StoredArm:
     def course(self, ways: Sequence[object]) -> dict[str, list[Any]] | None:
         """The curve of an arm that is finished: trained, and evaluated on all these paths; else None."""
         try:
-            found = json.loads((self.folder / "course.json").read_text(encoding="utf-8"))
+            found = json.loads(read_at_most(self.folder / "course.json", RECORD_SIZE, "a curve"))
         except (OSError, ValueError, RecursionError):  # absent or damaged: the arm is trained again
             return None
         if not _is_course(found):
