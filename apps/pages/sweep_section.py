@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from apps.pages.report_section import Answer
     from workbench.core.job import Job
     from workbench.evaluation.sweeps.report import SweepReport
+
+LONGEST_NAME = 200
+"""Bytes of a run's name in the name of its sweep's folder, which is extended while it is written."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,9 @@ class Sweeping(QuestionSection[SweepWanted]):
     def _out(self, asked: SweepWanted) -> Path:
         """The same question by the same rules goes on in the same folder."""
         digest = hashlib.sha256(repr((asked, self._rules(asked))).encode()).hexdigest()
-        return self.context.predictions.swept / f"{Path(asked.run).name or 'run'}-{digest[:8]}"
+        # A name may have 255 bytes, also that of the run: the digest tells shortened ones apart.
+        name = os.fsencode(Path(asked.run).name or "run")[:LONGEST_NAME].decode("utf-8", "ignore")
+        return self.context.predictions.swept / f"{name}-{digest[:8]}"
 
     # Answers.
 

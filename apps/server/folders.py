@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.checkpoints.checkpoint_files import epoch_of, is_model, training_order
+from workbench.core.report import printable
 
 
 class Refused(PermissionError):  # noqa: N818 - reads as what happened
@@ -153,7 +154,7 @@ def epochs_in(folder: Path, root: Path) -> tuple[Epoch, ...]:
     files = [p for p in folder.iterdir() if is_model(p) and p.is_file() and p.resolve().is_relative_to(root)]
 
     named = ((epoch_of(path), path) for path in training_order(files))
-    return tuple(Epoch(i, n, well_formed(label), path) for i, ((n, label), path) in enumerate(named))
+    return tuple(Epoch(i, n, printable(label), path) for i, ((n, label), path) in enumerate(named))
 
 
 def folders_below(root: Path) -> Iterator[Path]:
@@ -171,5 +172,5 @@ def runs_below(root: Path, prefix: str = "") -> tuple[RunFolder, ...]:
         if epochs := epochs_in(folder, root):
             below = folder.relative_to(root).as_posix()
             title = root.name if below == "." else below
-            found.append(RunFolder(well_formed(prefix + below), well_formed(title), folder, epochs))
+            found.append(RunFolder(well_formed(prefix + below), printable(title), folder, epochs))
     return tuple(found)

@@ -41,13 +41,12 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Mount
 
-from apps.server.control_values import check_bounds, check_value, weight, well_formed_values
-from apps.server.folders import well_formed
+from apps.server.control_values import check_bounds, check_value, shown_html, weight, well_formed_values
 from apps.server.guard import browser_of
 from workbench.core.errors import USER_ERRORS, sentence, shortened
 from workbench.core.files import of_this_process, remove_folders_of_dead_processes
 from workbench.core.job import asker
-from workbench.core.report import counted
+from workbench.core.report import counted, printable_lines
 
 _log = logging.getLogger("workbench")
 
@@ -183,6 +182,9 @@ class Blocks(gr.Blocks):
         """Check the files in a handler's inputs, then do as Gradio does."""
         checked = only_uploads(inputs)
         try:
+            if len(inputs) < len(block_fn.inputs):
+                wanted = counted(len(block_fn.inputs), "value")
+                raise ValueError(f"expected {wanted}, one of each control, got {len(inputs)}")
             for component, value in zip(block_fn.inputs, checked, strict=False):
                 check_value(component, value)
                 own = component if state is None or component._id not in state else state[component._id]
@@ -215,9 +217,11 @@ class Blocks(gr.Blocks):
         except (*USER_ERRORS, OverflowError) as error:
             raise _refused(block_fn, error) from error
 
-    async def postprocess_data(self, *given: Any, **named: Any) -> list[Any]:
+    async def postprocess_data(self, block_fn: Any, *given: Any, **named: Any) -> list[Any]:
         """What a handler answered, for a page; Gradio's answer ends in the middle at half a character."""
-        data = await super().postprocess_data(*given, **named)
+        answered = await super().postprocess_data(block_fn, *given, **named)
+        shown = {i for i, block in enumerate(block_fn.outputs) if isinstance(block, (gr.HTML, gr.Markdown))}
+        data = [shown_html(value) if i in shown else value for i, value in enumerate(answered)]
         try:
             orjson.dumps(data, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
         except TypeError:
@@ -561,7 +565,7 @@ def _shorten(message: EventMessage) -> None:
     """Cut the sentences of a message that is no answer; what it repeats may hold halves of characters."""
 
     def cut(text: str) -> str:
-        return well_formed(text)[:LONGEST_SENTENCE]
+        return printable_lines(text)[:LONGEST_SENTENCE]
 
     if isinstance(message, LogMessage):
         message.log = cut(message.log)

@@ -26,6 +26,7 @@ from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
 from workbench.core import nearest
 from workbench.core.job import Job, JobManager, LruCache, version_of
+from workbench.core.report import printable
 from workbench.data import cache_folder
 from workbench.evaluation.history import History, query_epochs
 from workbench.evaluation.image_index import FOLDER, NAME
@@ -209,7 +210,7 @@ class PredictionFolders:
         state = (identity, *map(version_of, (*files, *read_too)))
         # A run's own folder of this name says nothing of the run; a served folder's parent is not named.
         own = path.name == "predictions" and path not in self._registry.served.folders.values()
-        title = well_formed(f"{path.parent.name if own else path.name} (predictions)")
+        title = printable(f"{path.parent.name if own else path.name} (predictions)")
         empty = RunFolder(identity, title, path, ())
 
         def look() -> PredictionFolder:

@@ -105,6 +105,9 @@ def test_what_the_command_line_said_of_images_is_repeated_and_swept_with(opened,
     assert "--images" in own
     assert "--bits" not in own
     assert words[-1] != own[-1], "other rules are another folder"
+    long = [sweep._out(dataclasses.replace(wanted, run=f"work/{'é' * 127}{end}")).name for end in "ab"]
+    assert max(len(name.encode()) for name in long) < 250
+    assert long[0] != long[1], "shortened names differ by their digests"
     drawn = sweep.asked(wanted.run, "scenes-val")
     assert sweep._images(drawn) is None, "built-in scenes bring their own images"
 

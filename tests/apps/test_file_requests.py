@@ -255,6 +255,43 @@ def test_what_the_pages_do_not_need_does_not_exist(server, path):
     assert httpx.post(server + path, json={"data": []}).status_code == 404
 
 
+def test_too_few_values_for_a_handler_are_one_sentence():
+    import asyncio
+
+    import gradio as gr
+
+    from apps.server.gradio_private import Blocks
+
+    with Blocks() as app:
+        button, out = gr.Textbox(), gr.HTML()
+        button.submit(lambda a, b: "", [button, out], out)
+    with pytest.raises(gr.Error, match="expected 2 values, one of each control, got 1") as refused:
+        asyncio.run(app.preprocess_data(next(iter(app.fns.values())), ["a"]))
+    assert "\n" not in refused.value.message
+    answered = app.postprocess_data(next(iter(app.fns.values())), "a\u202eb", None)
+    assert asyncio.run(answered) == [r"a\u202eb"]
+
+
+def test_advice_about_settings_of_python_reaches_nobody():
+    import json
+
+    from workbench.core.errors import sentence
+
+    with pytest.raises(ValueError, match="4300 digits") as refused:
+        json.loads("1" * 5000)
+    assert sentence(refused.value).endswith("value has 5000 digits")
+
+
+def test_text_of_an_answer_cannot_turn_the_direction_of_a_sentence():
+    from apps.server.control_values import shown_html
+
+    html = '<p data-id="\u202e">run\u202e\u200f: ép, 漢</p><pre>cd \u202e</pre>\u2066'
+    safe = '<p data-id="\u202e">run\\u202e\\u200f: ép, 漢</p><pre>cd \u202e</pre>\\u2066'
+    assert shown_html(html) == safe
+    assert shown_html({"value": html, "__type__": "update"}) == {"value": safe, "__type__": "update"}
+    assert shown_html(None) is None
+
+
 def test_values_that_no_page_sends_are_refused_before_a_handler_sees_them():
     import gradio as gr
 
@@ -276,22 +313,30 @@ def test_values_that_no_page_sends_are_refused_before_a_handler_sees_them():
         (number, 10**400),
         (gr.Slider(0, 1), float("inf")),
         (places, float("inf")),
+        (gr.File(), "1e999"),
+        (gr.File(), [{"path": "/a"}]),
+        (gr.File(file_count="multiple"), [{"path": "/a"}, "b"]),
+        (gr.Image(type="filepath"), {}),
     ]
     for component, value in wrong:
         with pytest.raises(ValueError, match="expected"):
             check_value(component, value)
     for component, value in ((texts, "c"), (places, 3), (several, ["b"]), (number, 1.5), (texts, None)):
         check_value(component, value)
+    check_value(gr.File(file_count="multiple"), [{"path": "/a"}])
     few, share = gr.Number(label="few", minimum=1, maximum=12), gr.Slider(0, 1, label="share")
     for control, value, said in (
         (few, 13, "few: expected 1 to 12, got 13"),
         (share, -0.5, "share: expected 0 to 1, got -0.5"),
         (gr.Number(label="seed", minimum=0), -3, "seed: expected at least 0, got -3"),
         (gr.Number(label="loss", maximum=2.5), 3, "loss: expected at most 2.5, got 3"),
+        (gr.Radio(["a"], label="side"), "c", "side: 'c' is none of its choices"),
+        (gr.CheckboxGroup(["a"], label="parts"), ["a", "c"], "parts: 'c' is none of its choices"),
+        (gr.Dropdown(["a"], label="error"), "c", "error: 'c' is none of its choices"),
     ):
         with pytest.raises(ValueError, match=f"^{said}$"):
             check_bounds(control, value)
-    for control, value in ((few, 12), (few, None), (share, 1), (number, -5), (texts, "c")):
+    for control, value in ((few, 12), (few, None), (share, 1), (number, -5), (texts, "a"), (several, ["a"])):
         check_bounds(control, value)
     for text in ("[" * 100_000, "-1", "{}", "null", "[1, 2", "\ud800"):
         with pytest.raises(ValueError, match="expected a JSON list that a page"):

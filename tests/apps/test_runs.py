@@ -37,6 +37,14 @@ def test_epochs_come_in_training_order_and_the_best_last(tmp_path):
     assert run.title == tmp_path.name
 
 
+def test_signs_that_a_browser_obeys_are_escaped_in_titles_and_stay_in_ids(tmp_path):
+    name = "run\u202e\u200f"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "best\u2066.pth").write_bytes(b"x")
+    (run,) = runs_below(tmp_path)
+    assert (run.id, run.title, run.epochs[0].label) == (name, r"run\u202e\u200f", r"best\u2066")
+
+
 def test_runs_lie_at_any_depth_and_hidden_folders_are_left_out(tmp_path):
     for folder in ("work/rtm/20260101", "work/.git", "flat"):
         (tmp_path / folder).mkdir(parents=True)

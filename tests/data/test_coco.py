@@ -268,6 +268,7 @@ BAD = {
     json.dumps({"_via_img_metadata": {}}): "a project of the VGG Image Annotator",
     json.dumps({"keypoint_names": [], "keypoint_visible": {}, "images": []}): "OCHuman's own format",
     '<?xml version="1.0"?><annotations><image id="0"/></annotations>': "this is an XML file of CVAT",
+    "<\0\0\0\0\0\0\0{}": "expected JSON, but .utf-32",
     "scorer,x,x\nbodyparts,nose,nose\ncoords,x,y\n": "this is a table of DeepLabCut",
     "0 .5 .5 .2 .2 .41 .32 2\n0 .5 .5 .2 .2 .41 .32 2\n": "this is a label file of YOLO",
     json.dumps(annotation(image_id=8)): "annotation 1: names image 8",

@@ -71,7 +71,14 @@ def reason(error: BaseException) -> str:
         text = str(error.args[0])
     else:
         text = str(error)  # of an OSError with its number, text and file; of others all arguments
-    return _on_one_line(text) or type(error).__name__
+    return _on_one_line(_ADVICE.sub("", text)) or type(error).__name__
+
+
+# Python's words for a number of thousands of digits end in advice about Python's settings.
+_ADVICE = re.compile(
+    r"; use sys\.set_int_max_str_digits\(\) to increase the limit"
+    r"( - Consider hexadecimal for huge integer literals to avoid decimal conversion limits)?"
+)
 
 
 def _on_one_line(text: str) -> str:

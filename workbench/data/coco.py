@@ -324,7 +324,7 @@ def _other_text(head: bytes) -> str:
     """
     text = head.decode("utf-8", "replace").lstrip("\ufeff \r\n\t")
     first = text.split("\n", 1)[0].split()
-    if text.startswith("<"):
+    if re.match(r"<[?!\w]", text) and "\0" not in text:
         known = {"<annotations>": "an XML file of CVAT", "<annotation>": "an XML file of Pascal VOC"}
         return next((what for mark, what in known.items() if mark in text), "an XML file")
     if text.startswith("scorer,"):
