@@ -148,6 +148,15 @@ def test_bad_images_are_refused_in_one_sentence(tmp_path, picture):
         read_image(tmp_path / "absent.png")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_named_pipe_beside_other_images_is_refused_and_not_waited_for(tmp_path, picture):
+    from workbench.cli.pictures import pictures
+
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(FileNotFoundError, match=r"pipe.png: no such image file"):
+        list(pictures([tmp_path / "pipe.png", write_image(tmp_path / "a.png", picture)]))
+
+
 def test_a_folder_gives_its_images_in_order(tmp_path, picture):
     (tmp_path / "deep").mkdir()
     for name in ("b.png", "a.JPG", "deep/c.png"):

@@ -243,6 +243,8 @@ def may_have_16_bits(path: Path) -> bool:
     ending = path.suffix.lower()
     if ending != ".png":
         return ending in (".tif", ".tiff")
+    if not path.is_file():  # opening a named pipe would wait for its writer
+        return False
     with path.open("rb") as stream:
         return stream.read(25)[24:] == b"\x10"  # bits per channel in the header
 
