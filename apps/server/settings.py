@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from workbench.data.images import ImageReading
+from workbench.models.opening import check_one_builder
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Settings:
     assume: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_one_builder(self.config, self.family, self.adapter)
         if not self.root.is_dir():
             found = "a file" if self.root.exists() else "nothing"
             raise FileNotFoundError(f"{self.root}: expected a folder of run folders, found {found}")

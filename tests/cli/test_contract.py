@@ -102,6 +102,22 @@ def test_the_demo_and_an_adapter_are_refused_together(workbench, words):
     assert err == f"workbench: --demo brings its own input; leave {option} out\n"
 
 
+@pytest.mark.parametrize("option", ["--config", "--family"])
+@pytest.mark.parametrize(
+    "words", [("evaluate",), ("history",), ("sweep",), ("look", "peaks"), ("port",), ("app",)]
+)
+def test_an_adapter_beside_a_config_or_a_family_is_refused(workbench, tmp_path, words, option):
+    """The adapter builds the model: the other one would be ignored."""
+    (tmp_path / "own.py").write_text("raise ValueError('it was run')")
+    side = "-a" if words == ("port",) else ""
+    files = [tmp_path] if words == ("app",) else [tmp_path / "own.py"] * 2 if side else []
+    other = tmp_path / "own.py" if option == "--config" else "hrnet"
+    given = (f"--adapter{side}", tmp_path / "own.py", f"{option}{side}", other)
+    code, out, err = workbench(*words, *files, *given)
+    assert (code, out) == (2, "")
+    assert err == f"workbench: --adapter builds the model itself; leave it or {option} out\n"
+
+
 def test_without_json_the_words_are_what_is_printed(workbench):
     code, out, _ = workbench("data", "astronaut")
     assert code == 0

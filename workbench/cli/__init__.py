@@ -205,9 +205,6 @@ def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
 
     @functools.wraps(verb)
     def call(*, as_json: bool, debug: bool = False, **options: Any) -> None:
-        given = dict(options)
-        for name, group in groups.items():
-            options[name] = _made(group, options)
         try:
             # Libraries print to stdout (mmengine does); stdout belongs to the answer alone. Warnings of
             # libraries about each other are of no use to the user.
@@ -215,8 +212,10 @@ def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
                 if not os.environ.get("WORKBENCH_TRACEBACK"):
                     warnings.simplefilter("ignore")
                 with reading_notes() as notes, _shown_tracebacks(debug):
-                    check_demo_alone(call.__annotations__, given)
-                    check_given_paths(call.__annotations__, given)
+                    check_demo_alone(call.__annotations__, options)
+                    check_given_paths(call.__annotations__, options)
+                    for name, group in groups.items():  # a group may refuse its options
+                        options[name] = _made(group, options)
                     answer = verb(**options)
             answer = with_notes(answer, notes)
         except MISTAKES as mistake:

@@ -299,6 +299,12 @@ class ModelOptions:
     resample_pos_embed: Resample = False
     device: Device = "cpu"
 
+    def __post_init__(self) -> None:
+        if self.adapter is not None:  # not imported before it is used
+            from workbench.models.opening import check_one_builder
+
+            check_one_builder(self.config, self.family, self.adapter)
+
     @property
     def stated(self) -> list[str]:
         """What --assume and --expert state together."""

@@ -204,6 +204,10 @@ class Case:
         """The config that counts; None where only the checkpoint's own is left."""
         return self.options.config or self.given.named_config
 
+    def model_config(self) -> Path | None:
+        """The named config that builds the model; None where an adapter does, and the config is only read."""
+        return None if self.options.adapter is not None else self.config_path()
+
     def config(self) -> Mapping[str, Any]:
         """The values of the config: the one named, the one beside the checkpoint, or the one inside it.
 
@@ -238,13 +242,13 @@ class Case:
         """With the named config; where it builds no model, with the one of the checkpoint, and a note."""
         try:
             found = self._open(remap=False)
-            load = found.load if self.config_path() is not None else None
+            load = found.load if self.model_config() is not None else None
             if load is not None and not load.remap and load.loaded_fraction < LEAST_LOADED:
                 share = percent(load.loaded_fraction)
                 raise ValueError(f"it is another one's: {share} of its parameters come from the file")
             return found
         except (*USER_ERRORS, RuntimeError) as error:
-            failure, path = sentence(error), self.config_path()
+            failure, path = sentence(error), self.model_config()
             if path is None or self.given.checkpoint is None or isinstance(error, NotAvailable):
                 raise
             try:
@@ -274,7 +278,7 @@ class Case:
             report = given.load
             if report is None or report.complete or not report.remap:
                 return given
-            return self._open(remap=True, config=None if self.config_failure() else self.config_path())
+            return self._open(remap=True, config=None if self.config_failure() else self.model_config())
 
         return self.once("loaded", opened)
 
@@ -296,7 +300,7 @@ class Case:
         named = options.config is not None
         found = open_model(
             list(self.given.parts) or self.given.checkpoint,
-            config=self.config_path() if config == "named" else config,
+            config=self.model_config() if config == "named" else config,
             adapter=adapter,
             family=options.family,
             skeleton=options.skeleton,

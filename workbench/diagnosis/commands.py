@@ -116,7 +116,7 @@ def _model(case: Case) -> list[str]:
     files = [str(path) for path in case.given.parts] or [str(case.given.checkpoint)] * (
         case.given.checkpoint is not None
     )
-    config = None if case.peek("config failure") or _holds_config(case) else case.config_path()
+    config = None if case.peek("config failure") or _holds_config(case) else case.model_config()
     for name, value in (("--config", config), ("--adapter", options.adapter)):
         files += [name, str(value)] if value is not None else []
     return files + (["--family", options.family] if options.family else [])

@@ -206,7 +206,7 @@ class PartlyLoaded(Cause):
             evidence += f"; renamed, {percent(loaded.load.loaded_fraction)} are loaded"
             fix = f"rename the tensors ({names}): --remap does it, or in your code before load_state_dict"
             effect = _effect_of(case, case.as_given())
-        elif case.config_path() is not None and (other := _with_own_config(case)) is not None:
+        elif case.model_config() is not None and (other := _with_own_config(case)) is not None:
             evidence += (
                 f"; with the config inside or beside the checkpoint {percent(other.loaded_fraction)} are"
             )

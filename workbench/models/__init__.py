@@ -17,7 +17,7 @@ from workbench.checkpoints.identity import identify_shapes
 from workbench.core import Groups, PoseModel
 from workbench.core.capabilities import HasNote
 from workbench.models.families import Family, explained, families, family_named, family_of
-from workbench.models.opening import Opening, StatedFacts, stated_facts
+from workbench.models.opening import Opening, StatedFacts, check_one_builder, stated_facts
 from workbench.models.top_down import TopDown
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def open_model(
         config: an mmpose config. By default the one inside the checkpoint, else the one beside it; both are
             read without running them.
         family: a name of FAMILIES; by default it is recognised by the file's tensors.
-        adapter: the user's own Python file; it is run.
+        adapter: the user's own Python file; it is run, and builds the model without a config or a family.
         remap: apply the proposed renaming of tensors.
         allow_partial: accept a model that is not fully loaded.
         device: as torch names it: ``cpu``, ``cuda:1``.
@@ -137,7 +137,8 @@ def open_model(
 
     Raises:
         NotAvailable: nothing tells how to build the model; the message says what to pass.
-        ValueError: the file does not fill the model, a config or adapter is wrong, or the file is damaged.
+        ValueError: the file does not fill the model, a config or adapter is wrong, both were named, or the
+            file is damaged.
         FileNotFoundError: no such file.
         KeyError: no such family.
 
@@ -151,6 +152,7 @@ def open_model(
     from workbench.models.naming import called, with_skeleton
     from workbench.skeletons import skeleton_named
 
+    check_one_builder(config, family, adapter)
     checked_device(device)
     paths = () if file is None else (Path(file),) if isinstance(file, (str, Path)) else tuple(map(Path, file))
     if not paths and adapter is None:

@@ -59,6 +59,24 @@ class StatedFacts:
         return ["output" if name == "outputs" else name for name in named]
 
 
+def check_one_builder(config: Path | str | None, family: str | None, adapter: Path | str | None) -> None:
+    """Refuse an adapter beside a config or a family: the adapter builds the model, so they would be ignored.
+
+    Args:
+        config: of the model.
+        family: name of a family.
+        adapter: the user's own Python file.
+
+    Raises:
+        ValueError: there is such a pair.
+    """
+    if adapter is None:
+        return
+    others = {"--config": config is not None, "--family": family not in (None, "adapter")}
+    if given := [name for name, is_given in others.items() if is_given]:
+        raise ValueError(f"--adapter builds the model itself; leave it or {', '.join(given)} out")
+
+
 def stated_facts(outputs: Sequence[str] = (), assume: Sequence[str] = ()) -> StatedFacts:
     """The facts that `--output` and `--assume` state.
 
