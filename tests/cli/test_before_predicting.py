@@ -56,8 +56,8 @@ def folder(tmp_path):
     [
         ("bare.json", [], "--no-area"),
         ("set.json", ["--max-dets", "0"], "max_dets: expected at least 1"),
-        ("set.json", ["--sigmas", "0"], "sigmas: expected numbers above 0"),
-        ("set.json", ["--sigmas", "1,2"], "--sigmas: expected one number or 17"),
+        ("set.json", ["--sigmas", "0"], "--sigmas: expected one number above 0, or 17"),
+        ("set.json", ["--sigmas", "1,2"], "one for each keypoint of set, got 2: 1, 2"),
         ("set.json", ["--pck", "nan"], "pck: expected a threshold above 0"),
         ("set.json", ["--nms", "0"], "nms: expected an OKS above 0"),
         ("set.json", ["--out", "{folder}/file/kept.json"], "--out: nothing can be written into"),

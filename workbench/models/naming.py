@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,12 @@ def with_skeleton(model: PoseModel, skeleton: Skeleton, note: str) -> PoseModel:
         noted = {"note": _noted(made.note, note)} if "note" in fields else {}
         return dataclasses.replace(made, skeleton=skeleton, **noted)
     if isinstance(model, Wrapper):
-        return dataclasses.replace(made, model=with_skeleton(model.model, skeleton, note))
+        inner = with_skeleton(model.model, skeleton, note)
+        if "model" in fields:
+            return dataclasses.replace(made, model=inner)
+        made = copy.copy(model)
+        made.model = inner
+        return made
     if "top_down" in fields:
         return dataclasses.replace(made, top_down=with_skeleton(made.top_down, skeleton, note))
     if "facts" in fields:

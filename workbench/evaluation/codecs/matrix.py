@@ -26,6 +26,7 @@ from workbench.evaluation.oks import checked_sigmas, crop_areas, keypoint_terms,
 from workbench.evaluation.predict import predict
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import DEFAULT, Protocol, nms_threshold, protocol_of
+from workbench.models.naming import named_as
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -77,6 +78,7 @@ def codec_matrix(
         ValueError: the set does not fit the model, has no sigmas or areas, or holds nothing to predict.
         Cancelled: as asked for.
     """
+    model = named_as(model, pose_set.skeleton, pose_set.name)
     own = own_way(model, flip, score_rule)
     ways, left_out = ways_for(model, own)
     if not (evaluator or {}).get("sigmas"):
