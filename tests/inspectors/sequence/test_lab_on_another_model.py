@@ -119,6 +119,18 @@ def test_a_step_that_reads_the_token_it_has_to_predict_is_named_and_is_no_exposu
     assert ("exposure bias" in causes) != leaks
 
 
+def test_tokens_that_are_no_coordinates_are_refused_in_one_sentence():
+    class Bins(Counting):
+        def prepare(self, samples):
+            batch = super().prepare(samples)
+            return dataclasses.replace(batch, extra={"given": (batch.extra["given"] * 63).long()})
+
+    seen = run(Bins(), [line()])
+    for part in (forced_and_free, corruption, coordinates):
+        with pytest.raises(NotAvailable, match=r"true tokens .* are torch.int64 of shape \(1, 4, 2\)"):
+            part.compute(seen, part.Params())
+
+
 @pytest.mark.parametrize("order", [(1, 0, 2, 3), (3, 0, 1, 2), (1, 2, 3, 0), (0, 1, 2, 3)])
 def test_answers_at_the_places_of_other_keypoints_are_no_leak_but_another_order(order):
     class Exchanged(Counting):

@@ -137,7 +137,7 @@ def compute(run: Run, params: Params) -> Coordinates:
     truth = rollout.true_tokens(run)
     claims = []
     if "given" in run.batch.extra:
-        given = rollout.image_points(run.batch, run.batch.extra["given"].cpu().numpy().astype(float))
+        given = rollout.image_points(run.batch, rollout.true_coordinates(run.batch))
         off = _most(given - np.where(np.isnan(truth), np.nan, run.truth[..., :2]))
         claims.append(
             Claim(TARGETS_OFF, OFF, 0.0, off, off < NOTHING_OFF,

@@ -147,6 +147,7 @@ def compute(run: Run, params: Params) -> Corruption:
     moved = np.tile(where, (len(shifts), 1, 1, 1))
     moved[:, :, j] += shifts[:, None] * sides[:, None]
     many = rollout.repeated(run, len(shifts))
+    rollout.true_coordinates(run.batch)
     batch = rollout.with_extra(many.batch, given=rollout.tokens_of(many.batch, moved.reshape(-1, K, 2)))
     passes = rollout.teacher_forced(many, batch), rollout.free_running(many, batch, j + 1)
     points = np.stack([rollout.points_of(many, outputs) for outputs in passes])

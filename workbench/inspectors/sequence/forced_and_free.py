@@ -73,7 +73,7 @@ def amplification(run: Run, points: Float[np.ndarray, "N K 2"]) -> float:
     Returns:
         nan where nothing can be compared.
     """
-    true = np.asarray(run.batch.extra["given"].cpu().numpy(), float)
+    true = rollout.true_coordinates(run.batch)
     noise = NUDGE * np.random.default_rng(0).standard_normal((DRAWS, *true.shape))
     places = rollout.image_points(run.batch, true)
     moved, far = [], []
@@ -277,6 +277,7 @@ def diagnosis(steps: ForcedAndFree) -> str:
 
 def compute(run: Run, params: Params) -> ForcedAndFree:
     """One teacher-forced pass, one rollout, and the rollout again on inputs changed by a millionth."""
+    rollout.true_coordinates(run.batch)  # other tokens cannot be moved
     rule = params.rule
     forced = rollout.points_of(run, rollout.teacher_forced(run))
     one = rule.errors(run, forced)

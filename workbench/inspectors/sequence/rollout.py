@@ -92,6 +92,21 @@ def image_points(batch: Batch, tokens: Float[np.ndarray, "N K 2"]) -> Float[np.n
     return np.stack([geometry.apply(affine, p) for affine, p in pairs])
 
 
+def true_coordinates(batch: Batch) -> Float[np.ndarray, "N K 2"]:
+    """The true tokens that teacher forcing reads, of models whose tokens are coordinates.
+
+    Raises:
+        NotAvailable: they are something else, such as bins, which cannot be moved by part of a box.
+    """
+    given = batch.extra["given"]
+    if given.ndim != 3 or given.shape[-1] != 2 or not given.is_floating_point():
+        raise NotAvailable(
+            f"coordinates: the true tokens (batch.extra['given']) are {given.dtype} of shape "
+            f"{tuple(given.shape)}; expected (x, y) as floats, one pair per keypoint"
+        )
+    return given.cpu().numpy().astype(float)
+
+
 def with_extra(batch: Batch, **extra: Any) -> Batch:
     """The batch with other entries of `extra`; arrays become tensors of the same type as the old entries."""
     import torch
