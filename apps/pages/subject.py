@@ -369,12 +369,10 @@ def next_corners(box: Corners, x: float, y: float) -> Corners:
 
 def say_notes(path: str) -> None:
     """Show what is to be said about how an image was read."""
-    from html import escape
-
     from workbench.data.images import read_image_with_notes
 
     for note in read_image_with_notes(Path(path))[1]:
-        gr.Info(escape(note))  # toasts are HTML, and a file's name is anybody's
+        gr.Info(note)  # escaped where it is sent to a page, as every toast
 
 
 def drawn_place(value: float) -> int:
