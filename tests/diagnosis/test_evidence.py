@@ -67,7 +67,7 @@ def test_of_one_image_there_is_no_interval_and_only_a_large_gain_is_certain(scen
         assert found.oks > 0.02
         assert np.isnan([found.low, found.high, found.AP_low, found.AP_high]).all()
         assert (found.certain(back), found.open(back)) == (certain, True)
-        assert found.text().endswith("(no interval)")
+        assert found.text().endswith("(1 image is too few for an interval)")
 
 
 def test_the_gain_of_undoing_a_shift_is_what_the_shift_cost(scenes):

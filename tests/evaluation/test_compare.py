@@ -162,8 +162,8 @@ class TestComparison:
         report = compare(people, [("one", a), ("two", b)], indices=of_image, resamples=20, details=True)
         (interval,) = report.intervals
         assert (interval.measured, interval.certain, str(interval)[6:]) == (False, False, " (no interval)")
-        assert "one image gives no interval;" in report.summary()
-        assert "no intervals, one image" in report.text()
+        assert "1 image is too few for an interval;" in report.summary()
+        assert "1 image is too few for an interval:" in report.text()
         assert "[" not in report.text().split("Protocol")[1].split("keypoint scores")[0]
         assert report.to_json()["epochs"][1]["low"] is None
         assert {one["low"] for one in report.to_json()["delta"].values()} == {None}

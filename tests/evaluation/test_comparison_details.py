@@ -96,12 +96,17 @@ class TestIntervalsOfAllFigures:
         ap = keypoint_ap(GroundTruth.from_coco(data), Detections.from_coco(results), SIGMAS)
         found = paired_figures(ap, ap, resamples=20)
         assert found
-        assert all((i.delta, i.low, i.high) == (0, 0, 0) for i in found.values())
+        assert all(i.delta == 0 and (not i.measured or (i.low, i.high) == (0, 0)) for i in found.values())
+        assert found["AP"].measured
 
     def test_the_mean_of_changes_has_the_interval_of_its_images(self):
-        weights = np.array([[2, 0], [0, 2], [1, 1]])
-        interval = paired_means(np.array([1.0, 3.0, np.nan]), np.array([0, 1, 1]), weights, 0.5, 0)
-        assert (interval.delta, interval.low, interval.high) == (2, 1.5, 2.5)  # means 1, 3, 2
+        # Eight images, of which the resamples draw two: means 1, 3 and 2.
+        weights = np.array([[2, 0], [0, 2], [1, 1]]) @ np.eye(2, 8, dtype=int)
+        values, image = np.array([1.0, 3.0, *[2.0] * 6, np.nan]), np.array([*range(8), 1])
+        interval = paired_means(values, image, weights, 0.5, 0)
+        assert (interval.delta, interval.low, interval.high, interval.units) == (2, 1.5, 2.5, 8)
+        few = paired_means(values[:7], image[:7], weights[:, :7], 0.5, 0)
+        assert (few.measured, few.certain, few.units) == (False, False, 7)
         assert paired_means(np.array([np.nan]), np.array([0]), weights, 0.5, 0) is None
 
 

@@ -163,7 +163,7 @@ def counted(count: float | str | None, one: str, several: str = "", spec: str = 
 
 
 def ends_text(low: float, high: float, spec: str = "+.3f") -> str:
-    """The ends of an interval in parentheses; ``(no interval)`` where they are nan, as of one image.
+    """The ends of an interval in parentheses; ``(no interval)`` where they are nan, as of a few images.
 
     Args:
         low: lower end.

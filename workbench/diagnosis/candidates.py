@@ -11,8 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from workbench.core.finding import Finding
 from workbench.core.report import counted
 
@@ -211,9 +209,16 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _upper_end(measured: KeypointAP) -> float:
-    """The upper end of the interval of 95 % of an AP."""
-    from workbench.evaluation.bootstrap import drawn_images, resampled_ap
+    """The upper end of the interval of 95 % of an AP; of too few images, what is beyond doubt above it."""
+    from workbench.evaluation.bootstrap import (
+        counting_images,
+        drawn_images,
+        percentile_interval,
+        resampled_ap,
+    )
+    from workbench.evaluation.probes.probe_report import DOUBTLESS
 
     draws = resampled_ap(measured, drawn_images(measured, measured, RESAMPLES, 0.95, seed=0))
-    finite = draws[np.isfinite(draws)]
-    return float(np.quantile(finite, 0.975)) if len(finite) else math.inf
+    high = percentile_interval(draws, 0.95, counting_images(measured))[1]
+    # Without an interval, a step that none of chance makes; nan of an evaluation without annotations.
+    return high if math.isfinite(high) else measured.figures["AP"] + DOUBTLESS

@@ -28,6 +28,7 @@ from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.report import counted, ends_text, signed_text
 from workbench.diagnosis.candidates import Candidates
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Gain, Stage, gain
+from workbench.evaluation.bootstrap import no_interval_text
 
 if TYPE_CHECKING:
     from workbench.diagnosis.case import Case
@@ -258,7 +259,7 @@ class Undone(Cause):
                 f"{change.name} gives {_gain_text(change, best)}, less than undoing '{found}' does"
             )
         undoing = f"undoing it ({change.name}) gives {_gain_text(change, best)}"
-        if best.open(change) and not apart.chosen:
+        if (best.open(change) or best.too_few()) and not apart.chosen:
             return LeftOpen(
                 f"{undoing}; {counted(best.instances, 'instance leaves', 'instances leave')} it open, more "
                 "would decide it"
@@ -272,7 +273,7 @@ class Undone(Cause):
         evidence = f"{self.seen(case, change)}; with {change.name} {_both(apart, found)}"
         raised = found.AP > 0 and found.AP_low > 0
         if found.AP > 0 and not math.isfinite(found.AP_low):
-            evidence += ": one image gives no interval, so this may be chance; measure on more"
+            evidence += f": {no_interval_text(found.images)}, so this may be chance; measure on more"
         elif not raised:
             evidence += (
                 f" {ends_text(found.AP_low, found.AP_high)}: OKS rises, AP does not beyond chance: "

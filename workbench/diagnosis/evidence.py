@@ -21,10 +21,15 @@ import numpy as np
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Sample
 from workbench.core.finding import Effect
 from workbench.core.hooks import OnceComputed
-from workbench.core.report import counted, ends_text
+from workbench.core.report import counted, ends_text, signed_text
 from workbench.core.run import run
 from workbench.diagnosis.report import ASSUMED_SIGMA, ASSUMED_SIGMAS
-from workbench.evaluation.compare import paired_bootstrap
+from workbench.evaluation.bootstrap import (
+    FEWEST_UNITS,
+    no_interval_text,
+    paired_bootstrap,
+    percentile_interval,
+)
 from workbench.evaluation.evaluate import images_of, instance_oks, truth_of
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
 from workbench.evaluation.predict import poses_of
@@ -132,12 +137,13 @@ class Gain:
 
     Attributes:
         oks: mean OKS with the change less that without.
-        low: lower end of its interval; nan where all instances are of one image.
+        low: lower end of its interval; nan where the images are too few for one.
         high: upper end.
         instances: compared.
         AP: the same of AP.
         AP_low: lower end of its interval of 95 %; nan where it was not drawn, which takes longer.
         AP_high: upper end.
+        images: the instances are in.
     """
 
     oks: float
@@ -147,6 +153,7 @@ class Gain:
     AP: float = float("nan")
     AP_low: float = float("nan")
     AP_high: float = float("nan")
+    images: int = 0
 
     def certain(self, change: Change) -> bool:
         """Whether the change undoes something: large enough, and not by chance."""
@@ -158,11 +165,17 @@ class Gain:
 
     def text(self) -> str:
         """``mean OKS +0.031 (+0.022 to +0.040)``."""
-        return f"mean OKS {self.oks:+.3f} {ends_text(self.low, self.high)}"
+        if 0 < self.images < FEWEST_UNITS:
+            return f"mean OKS {signed_text(self.oks)} ({no_interval_text(self.images)})"
+        return f"mean OKS {signed_text(self.oks)} {ends_text(self.low, self.high)}"
 
     def by_ap(self, change: Change) -> bool:
         """Whether AP shows it where OKS rises by less, not by chance: for a second look at few changes."""
         return self.oks >= change.least / 2 and self.low > 0 and self.AP >= LEAST_AP and self.AP_low > 0
+
+    def too_few(self) -> bool:
+        """Whether the images are too few for an interval, and the loss too small to be beyond doubt."""
+        return not np.isfinite(self.low) and self.oks > -DOUBTLESS
 
     def open(self, change: Change) -> bool:
         """Whether more instances may show that the change undoes something; never of the order of poses."""
@@ -170,12 +183,18 @@ class Gain:
 
 
 def _beyond_chance(value: float, low: float) -> bool:
-    """Whether a gain is none of chance; of one image, without an interval, a large one alone."""
+    """Whether a gain is none of chance; without an interval, of few images, a large one alone."""
     return low > 0 or (np.isnan(low) and value > DOUBTLESS)
 
 
 def gain(
-    before: Measured, after: Measured, *, with_ap: bool = False, seed: int = 0, level: float = LEVEL
+    before: Measured,
+    after: Measured,
+    *,
+    with_ap: bool = False,
+    seed: int = 0,
+    level: float = LEVEL,
+    looked: bool = False,
 ) -> Gain:
     """The paired difference of two measurements of the same instances.
 
@@ -185,6 +204,8 @@ def gain(
         with_ap: also of AP, which takes longer.
         seed: of the resampling.
         level: of the interval of OKS.
+        looked: a look at few instances, by which the search orders what it measures: with the percentiles
+            of so few images, which are no interval that may be stated.
     """
     images = before.ap.truth.image[~before.ap.truth.ignored]
     difference = after.counted - before.counted
@@ -196,12 +217,14 @@ def gain(
     sums, sizes = np.bincount(image, difference, count), np.bincount(image, minlength=count)
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     means = (draws @ sums) / np.maximum(draws @ sizes, 1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2]) if count > 1 else (np.nan, np.nan)
+    low, high = percentile_interval(means, level, count)
+    if looked and count > 1:
+        low, high = (float(end) for end in np.quantile(means, [(1 - level) / 2, (1 + level) / 2]))
     ap = {"AP": after.figures["AP"] - before.figures["AP"]}
     if with_ap:
         interval = paired_bootstrap(before.ap, after.ap, resamples=RESAMPLES // 2, seed=seed)
         ap = {"AP": interval.delta, "AP_low": interval.low, "AP_high": interval.high}
-    return Gain(float(difference.mean()), float(low), float(high), len(difference), **ap)
+    return Gain(float(difference.mean()), low, high, len(difference), **ap, images=count)
 
 
 @dataclass(frozen=True, eq=False)

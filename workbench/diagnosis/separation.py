@@ -315,7 +315,7 @@ class Separation:
 
     def _on(self, chosen: Sequence[Change], change: Change, rows: tuple[int, ...]) -> Gain:
         measure = self.evidence.measure
-        return gain(measure(chosen, rows), measure([*chosen, change], rows))
+        return gain(measure(chosen, rows), measure([*chosen, change], rows), looked=True)
 
     def _hopeless(self, change: Change, found: Gain, poor: bool) -> bool:
         self.lost |= {change} if found.high < change.least and not poor else set()
@@ -326,7 +326,8 @@ class Separation:
     ) -> bool:
         """Whether a change gives less than another one on the same instances, beyond chance."""
         measure = self.evidence.measure
-        return gain(measure([*chosen, best], rows), measure([*chosen, change], rows)).high < 0
+        with_best = measure([*chosen, best], rows)
+        return gain(with_best, measure([*chosen, change], rows), looked=True).high < 0
 
     def _overlaps(
         self, chosen: Sequence[Change], change: Change, rival: Change, found: Gain, other: Gain

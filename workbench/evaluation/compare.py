@@ -16,6 +16,7 @@ from workbench.core.report import Report, counted, plain
 from workbench.evaluation.bootstrap import (
     Interval,
     drawn_images,
+    no_interval_text,
     paired_bootstrap,
     paired_figures,
     paired_means,
@@ -240,7 +241,7 @@ class Comparison(Report):
         if interval.low == interval.delta == interval.high == 0:
             luck = ", which no choice of these images changes"
         if not interval.measured:
-            luck = ": instances that count lie on one image alone, and one image gives no interval"
+            luck = f": {no_interval_text(interval.units)}"
         mark = f" NOT COMPARABLE, protocols differ ({self.differences[0]})." if self.differences else ""
         return (
             f"{self.titles[0]} to {self.titles[-1]}: AP {first:.3f} -> {last:.3f}, {interval}{luck}; "
@@ -357,7 +358,8 @@ class Comparison(Report):
     def _details(self) -> list[str]:
         """What was asked for beyond the figures: intervals, keypoints, slices, scores, annotations."""
         first, last = self.evaluations[0].figures, self.evaluations[-1].figures
-        what = "95 % intervals" if any(i.measured for i in self.delta.values()) else "no intervals, one image"
+        units = max((i.units for i in self.delta.values()), default=0)
+        what = "95 % intervals" if any(i.measured for i in self.delta.values()) else no_interval_text(units)
         lines = ["", f"from {self.titles[0]} to {self.titles[-1]}, {what}:"] if self.delta else []
         lines += [
             f"  {name:<5} {figure_text(first[name])} -> {figure_text(last[name])}  {change}"

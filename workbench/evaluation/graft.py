@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.report import Report, plain
-from workbench.evaluation.bootstrap import Interval, paired_bootstrap
+from workbench.evaluation.bootstrap import Interval, no_interval_text, paired_bootstrap
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -70,8 +70,10 @@ class Grafting(Report):
         a, b = self.a.figures["AP"], self.b.figures["AP"]
         text = f"{self.title_a} AP {a:.3f}, {self.title_b} AP {b:.3f}"
         sure = [g for g in self.measured if g.change is not None and g.change.certain]
-        if self.measured and not any(g.change.measured for g in self.measured if g.change):
-            return f"{text}. One image gives no interval: measure on more to say which part changes AP."
+        changes = [g.change for g in self.measured if g.change is not None]
+        if changes and not any(change.measured for change in changes):
+            why = no_interval_text(changes[0].units)
+            return f"{text}. {why}: measure on more to say which part changes AP."
         if not sure:
             return f"{text}. No part alone changes the AP of {self.title_b} beyond chance."
         first = sure[0]

@@ -113,7 +113,7 @@ export class Figures {
     }
     // Until the interval is there the former one of this pair stands pale, or dots that appear only if it takes long.
     const shown = found ?? (both && a !== b ? this.intervals.before(comparison, a, b) : null);
-    // One image gives no interval: its ends are null.
+    // Too few images give no interval: its ends are null.
     const ends = shown && (shown.low === null ? 'no interval' : `[${change(shown.low, 2)}, ${change(shown.high, 2)}]`);
     say(this.interval, shown ? ends : both && a !== b ? '[ … ]' : '');
     this.interval.classList.toggle('waiting', !found && both && a !== b);

@@ -213,7 +213,7 @@ def test_a_simcc_network_is_healthy():
 
     model = open_model(demo_checkpoints()[-1], config=demo_config(), run_config=False).model
     pose_set = builtin("scenes-val")
-    samples = pose_set.samples(pose_set.labelled[:6])
+    samples = pose_set.samples(pose_set.labelled[:8])
     found = probe_flip(model, samples)
     assert found.findings == ()
     assert found.mirror == model.skeleton.mirror
@@ -227,6 +227,13 @@ def test_a_simcc_network_is_healthy():
     found = probe_flip(wrong, samples)
     assert [f.cause for f in found.findings] == ["mirror pairs"]
     assert found.mirror == model.skeleton.mirror
+    # Of fewer there is no interval and no verdict, neither that a pair is wrong nor that all are right.
+    few = probe_flip(wrong, samples[:2])
+    assert few.findings == ()
+    assert not any(p.wrong for p in few.pairs)
+    assert not all(p.decided for p in few.pairs)
+    assert "(2 instances are too few for an interval)" in few.summary()
+    assert "2 instances in 2 images are too few to call the flip test right; measure" in few.summary()
 
 
 @pytest.mark.long

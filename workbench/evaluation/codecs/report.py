@@ -12,7 +12,7 @@ import numpy as np
 from workbench.core import Skeleton, nearest
 from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.report import PICTURE, Report, plain, signed_text
-from workbench.evaluation.bootstrap import Interval
+from workbench.evaluation.bootstrap import Interval, no_interval_text
 from workbench.evaluation.codecs.ways import NO_FLIP, Way
 from workbench.evaluation.protocol import Protocol
 
@@ -200,9 +200,8 @@ class CodecMatrix(Report):
             said = f", {strict} at {strict.level:.2%}" if strict is not None and strict.measured else ""
             text += f"; of {others} {best.name} is best, {best.ap:.3f}{said}"
             if strict is not None and not strict.measured:
-                text += (
-                    ": one image gives no interval, so nothing shows that it is better. Keep the own reading"
-                )
+                why = no_interval_text(strict.units)
+                text += f": {why}, so nothing shows that it is better. Keep the own reading"
             elif self.verdict == "better":
                 text += ": the interval, corrected for the number of variants, excludes 0. Use it"
             else:

@@ -10,7 +10,6 @@ then tell what each is worth.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,13 +21,22 @@ from workbench.core import PoseModel, Sample
 from workbench.core.capabilities import ShiftsHeatmaps
 from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.report import Report, counted, ends_text, plain, signed_text
-from workbench.core.statistics import finite_mean
+from workbench.evaluation.bootstrap import fewest_units, no_interval_text
 from workbench.evaluation.probes.flip_passes import Passes, flip_passes
 from workbench.evaluation.probes.intervention import NotTried
-from workbench.evaluation.probes.judge import Judge, labelled
+from workbench.evaluation.probes.judge import LEVEL, Judge, labelled
+from workbench.evaluation.probes.mirror_pairs import (
+    Pair,
+    doubled_findings,
+    mirror_partners,
+    pair_findings,
+    undecided_pairs,
+    unmirrored_note,
+    unmirrored_sides,
+    unread_reason,
+)
 from workbench.evaluation.probes.passes import Pass
 from workbench.evaluation.probes.probe_report import LEARNED, LEAST
-from workbench.skeletons import mirror_by_names
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -37,17 +45,6 @@ if TYPE_CHECKING:
 
 LEAST_GAIN = 0.002
 """OKS or PCK below which another shift is not called better."""
-
-# Distances between outputs are cut here, share of the box's longer side: a lost keypoint counts once.
-_CUT = 0.3
-# A pair is wrong if another partner is nearer by this share of the box's longer side.
-_NEARER = 0.02
-# Share of it that the mirrored image must reach with the pairs found: else the network, trained without
-# flips, does not read mirrored images, and its nearest outputs are no partners.
-_READS_MIRRORED = 0.5
-# Value of a map at the partner's place, share of its peak, above which it has two peaks: .75 to 1 in small
-# networks trained with wrong flips, below .5 in others, those of few steps among them.
-_DOUBLED = 0.7
 
 
 @dataclass(frozen=True)
@@ -71,31 +68,6 @@ class ShiftTrial:
     low: float
     high: float
     used: bool
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One keypoint and its mirror partner.
-
-    Attributes:
-        keypoint: name.
-        declared: name of the declared partner; "" where none is declared.
-        found: name of the output that shows it in the mirrored image.
-        distance_declared: mean distance in the mirrored image, share of the box's longer side.
-        distance_found: of the partner that was found.
-        wrong: the partner that was found is another one, beyond chance.
-        doubled: value of its map at the partner's place, share of the peak; nan where not measured.
-        decided: the mirrored images show which partner is right; False where a wrong one has no effect.
-    """
-
-    keypoint: str
-    declared: str
-    found: str
-    distance_declared: float
-    distance_found: float
-    wrong: bool
-    doubled: float
-    decided: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +94,7 @@ class FlipReport(Report):
         not_tried: what could not be examined.
         findings: what is wrong.
         samples: labelled instances.
+        images: they are in.
         protocol: how everything was measured.
     """
 
@@ -143,6 +116,7 @@ class FlipReport(Report):
     not_tried: tuple[NotTried, ...]
     findings: tuple[Finding, ...]
     samples: int
+    images: int
     protocol: str
 
     @property
@@ -159,7 +133,7 @@ class FlipReport(Report):
         if math.isfinite(self.shift):
             text += (
                 f"; mirrored maps fit best moved by {signed_text(self.shift, '+.2f')} input pixels "
-                f"{ends_text(self.shift_low, self.shift_high, '+.2f')}, the flip test moves them "
+                f"{self._shift_ends()}, the flip test moves them "
                 f"{self.shift_used:+g}"
             )
         right = sum(p.decided and not p.wrong for p in self.pairs)
@@ -171,12 +145,21 @@ class FlipReport(Report):
             return f"{text}. {self._without_findings()}"
         return f"{text}. Found: {'; '.join(f'{f.cause}: {f.evidence}' for f in self.findings)}"
 
+    def _shift_ends(self) -> str:
+        """The interval of the shift, or why there is none."""
+        if self.samples < fewest_units(LEVEL):
+            return f"({no_interval_text(self.samples, 'instance')})"
+        return ends_text(self.shift_low, self.shift_high, "+.2f")
+
     def _without_findings(self) -> str:
         """Without findings: too little learned, a cost without a cause, or nothing wrong."""
         if self.value < LEARNED:
             return "The network finds too little for its flip test to be judged."
         left = ", ".join(dict.fromkeys(one.cause for one in self.not_tried))
         rest = f"what could be examined (not: {left})" if left else "shift, mirror pairs and affine"
+        if self.samples < fewest_units(LEVEL) or self.images < 2:
+            size = f"{counted(self.samples, 'instance')} in {counted(self.images, 'image')}"
+            return f"{size} are too few to call the flip test right; measure more (--limit)."
         if self.undecided:
             return f"Whether another shift is better is not decided on {counted(self.samples, 'instance')}."
         if self.value - self.flipped > LEAST:
@@ -273,25 +256,27 @@ def probe_flip(
     moves = isinstance(model, ShiftsHeatmaps) and bool(model.shift_heatmap)
     used = int(moves and model.codec is not None and model.codec.kind == "heatmap")
     shifts = _shift_trials(judge, passes, used, cell)
-    pairs, found = _pairs(model, judge, passes, declared)
-    alike, note = _undecided(model, judge, passes, found)
-    pairs = [dataclasses.replace(pair, decided=k not in alike) for k, pair in enumerate(pairs)]
+    pairs, found = mirror_partners(model, judge, passes, declared)
+    alike, note = undecided_pairs(model, judge, passes, found)
+    pairs = [
+        dataclasses.replace(pair, decided=pair.decided and k not in alike) for k, pair in enumerate(pairs)
+    ]
     skipped |= dict.fromkeys(note)
-    if doubt := _unread(judge, passes, declared, found):
+    if doubt := unread_reason(judge, passes, declared, found):
         pairs, found = [dataclasses.replace(p, wrong=False, decided=False) for p in pairs], declared
         skipped[NotTried("mirror pairs", doubt)] = None
-    elif kept := _kept_sides(model, pairs):
+    elif kept := unmirrored_sides(model, pairs):
         pairs = [
             dataclasses.replace(p, wrong=False, decided=False) if p.keypoint in kept else p for p in pairs
         ]
         found = tuple(declared[k] if pair.keypoint in kept else found[k] for k, pair in enumerate(pairs))
-        skipped[_kept_note(judge, passes, kept, declared)] = None
+        skipped[unmirrored_note(judge, passes, kept, declared)] = None
     off = _median(judge, passes.plain_input - passes.back_input[:, list(found)])
     findings = [
-        *_pair_findings(model, judge, passes, pairs, declared, found),
+        *pair_findings(model, judge, passes, pairs, declared, found),
         *_shift_findings(shifts, shift, used, cell, judge),
         *_affine_findings(model, off, cell, judge),
-        *_doubled_findings(pairs, judge),
+        *doubled_findings(pairs, judge),
     ]
     if judge.value(passes.plain) < LEARNED:
         findings = []
@@ -300,7 +285,7 @@ def probe_flip(
         title or "the model", judge.measure, judge.value(passes.plain),
         math.nan if own is None else judge.value(own), *shift, used * cell if math.isfinite(cell) else 0.0,
         cell, *off, tuple(shifts), tuple(pairs), found, tuple(skipped), tuple(findings), len(annotated),
-        judge.protocol.replace("no flip, ", ""),
+        len({(s.image_id, s.path) for s in annotated}), judge.protocol.replace("no flip, ", ""),
     )  # fmt: skip
 
 
@@ -376,7 +361,7 @@ def _shift_findings(
     return [
         Finding(
             "flip shift",
-            f"mirrored maps must move {shift[0]:+.2f} input pixels ({shift[1]:+.2f} to {shift[2]:+.2f}) and "
+            f"mirrored maps must move {shift[0]:+.2f} input pixels {ends_text(*shift[1:], '+.2f')} and "
             f"it moves them {now.pixels:+g}: {judge.measure} {now.value:.3f}, {best.value:.3f} with "
             f"{best.cells:+d} cells",
             fix,
@@ -412,187 +397,5 @@ def _affine_findings(
             refuted_by="outputs read with the other affine that differ as much",
             severity="warning",
             confidence="measured",
-        )
-    ]
-
-
-def _pairs(
-    model: PoseModel, judge: Judge, passes: Passes, declared: Sequence[int]
-) -> tuple[list[Pair], tuple[int, ...]]:
-    """Every keypoint's partner as found by test."""
-    K = len(declared)
-    far = _far(judge, passes)
-    cost = np.nanmean(np.where(np.isfinite(far), far, np.nan), 0) if len(far) else np.zeros((K, K))
-    cost = np.nan_to_num(cost, nan=_CUT)
-    found = _involution(cost, declared)
-    doubled = [finite_mean(column) for column in passes.doubled.T]
-    names = model.skeleton.keypoints
-    made = []
-    for k in range(K):
-        wrong = False
-        if found[k] != declared[k]:
-            change = np.nan_to_num(far[:, k, declared[k]] - far[:, k, found[k]])
-            low, _ = judge.interval(change, np.ones(len(change)))
-            wrong = bool(change.mean() > _NEARER and low > 0)
-        partner = names[declared[k]] if model.skeleton.mirror else ""
-        made.append(
-            Pair(names[k], partner, names[found[k]], float(cost[k, declared[k]]), float(cost[k, found[k]]),
-                 wrong, doubled[k])
-        )  # fmt: skip
-    # Only what is wrong beyond chance is proposed; both partners of a proposed pair change together.
-    proposed = [found[k] if made[k].wrong or made[found[k]].wrong else declared[k] for k in range(K)]
-    valid = all(proposed[proposed[k]] == k for k in range(K))
-    return made, tuple(proposed) if valid else found
-
-
-def _unread(judge: Judge, passes: Passes, declared: Sequence[int], found: Sequence[int]) -> str:
-    """Why nothing is said of the pairs: the network does not read mirrored images; "" where it does."""
-    plain = judge.value(passes.plain)
-    if plain < LEARNED:
-        return f"the network finds too little: {judge.measure} {plain:.3f} of the plain image"
-    best = max(judge.value(passes.back[:, list(order)]) for order in (declared, found))
-    if best >= _READS_MIRRORED * plain:
-        return ""
-    return (
-        f"the network does not read mirrored images: {judge.measure} {plain:.3f} of the plain image and "
-        f"{best:.3f} of the mirrored one, whatever the pairs, as after a training without flips; a flip test "
-        "costs it something, and which pairs are right cannot be told from it"
-    )
-
-
-def _kept_sides(model: PoseModel, pairs: Sequence[Pair]) -> set[str]:
-    """Keypoints of declared pairs, left and right by their names, that stay themselves when mirrored."""
-    names = list(model.skeleton.keypoints)
-    by_names = mirror_by_names(names)
-    wrong = {p.keypoint for p in pairs if p.wrong and p.found == p.keypoint and p.declared}
-    partners = {p.keypoint: p.declared for p in pairs}
-    return {
-        name
-        for name in wrong
-        if partners[name] in wrong and by_names and by_names[names.index(name)] == names.index(partners[name])
-    }
-
-
-def _kept_note(judge: Judge, passes: Passes, kept: set[str], declared: Sequence[int]) -> NotTried:
-    mirrored = judge.value(passes.back[:, list(declared)])
-    return NotTried(
-        "mirror pairs",
-        f"{', '.join(sorted(kept))} stay themselves in the mirrored image, and their names are left and "
-        "right: the network tells sides by their look, as after a training without flips, so the declared "
-        "pairs are not called wrong; a flip test with them averages different keypoints "
-        f"({judge.measure} of the mirrored image {mirrored:.3f}): train with flips, or leave it off",
-    )
-
-
-def _far(judge: Judge, passes: Passes) -> Float[np.ndarray, "N K K"]:
-    """From each plain keypoint to each of the mirrored input, share of the box; nan where one is missing."""
-    far = np.linalg.norm(passes.plain[:, :, None] - passes.back[:, None], axis=-1)
-    return np.minimum(far / judge.lengths[:, None, None], _CUT)
-
-
-def _undecided(
-    model: PoseModel, judge: Judge, passes: Passes, found: Sequence[int]
-) -> tuple[set[int], list[NotTried]]:
-    """Keypoints that mirror onto each other as well as onto themselves: a wrong pair has no effect."""
-    far, names, said = _far(judge, passes), model.skeleton.keypoints, []
-    alike: set[int] = set()
-    seen = (judge.truth[..., 2] > 0)[..., None]
-    labels = np.where(seen, judge.truth[..., :2], np.nan)
-    for i, j in itertools.combinations(range(len(found)), 2):
-        if (found[i], found[j]) not in ((i, j), (j, i)):
-            continue
-        nearer = far[:, i, j] + far[:, j, i] - far[:, i, i] - far[:, j, j]
-        if abs(finite_mean(nearer)) / 2 < _NEARER:
-            own, true = (
-                finite_mean(np.linalg.norm(p[:, i] - p[:, j], axis=-1) / judge.lengths)
-                for p in (passes.plain, labels)
-            )
-            said.append(f"{names[i]} and {names[j]} ({own:.3f} of the box apart, their labels {true:.3f})")
-            alike |= {i, j}
-    reason = (
-        f"the outputs do not tell apart {', '.join(said)}: mirrored, each lies as near to itself as to "
-        "the other, and a wrong pair of them would not be found; it takes a network that tells them "
-        "apart, or people whose labels are further apart"
-    )
-    return alike, [NotTried("mirror pairs", reason)] if said else []
-
-
-def _involution(cost: Float[np.ndarray, "K K"], declared: Sequence[int]) -> tuple[int, ...]:
-    """The pairing of least total cost; where the best assignment has longer cycles, the declared one."""
-    from scipy.optimize import linear_sum_assignment
-
-    both = cost + cost.T
-    # Equal costs keep the declared partner.
-    both[np.arange(len(both)), list(declared)] -= 1e-6
-    _, columns = linear_sum_assignment(both)
-    found = [int(c) for c in columns]
-    paired = [found[found[k]] == k for k in range(len(found))]
-    mixed = [found[k] if paired[k] else declared[k] for k in range(len(found))]
-    valid = all(mixed[mixed[k]] == k for k in range(len(mixed)))
-    return tuple(mixed) if valid else tuple(declared)
-
-
-def _pair_findings(
-    model: PoseModel,
-    judge: Judge,
-    passes: Passes,
-    pairs: Sequence[Pair],
-    declared: Sequence[int],
-    found: Sequence[int],
-) -> list[Finding]:
-    wrong = [k for k, pair in enumerate(pairs) if pair.wrong]
-    if not wrong:
-        return []
-    before, after = (judge.values(passes.back[:, list(order)]) for order in (declared, found))
-    low, high = judge.interval(np.nan_to_num(after - before), np.isfinite(before).astype(float))
-    delta = float(np.nanmean(after) - np.nanmean(before))
-    names = model.skeleton.keypoints
-    right = sorted({tuple(sorted((names[k], names[found[k]]))) for k in wrong})
-    partners = ", ".join(f"{a} with {b}" if a != b else f"{a} with itself" for a, b in right)
-    some = ", ".join(f"{names[k]} with {names[declared[k]]}" for k in wrong[:4])
-    stated = "no mirror pairs are declared" if not model.skeleton.mirror else (
-        f"{counted(len(wrong), 'keypoint has', 'keypoints have')} a wrong mirror partner "
-        f"({some}{' ...' if len(wrong) > 4 else ''})"
-    )  # fmt: skip
-    far = (
-        np.mean([pairs[k].distance_declared for k in wrong]),
-        np.mean([pairs[k].distance_found for k in wrong]),
-    )
-    return [
-        Finding(
-            "mirror pairs",
-            f"{stated}: in the mirrored image they are {far[0]:.3f} of the box away, the partners that were "
-            f"found {far[1]:.3f}",
-            f"Pair {partners}: mirror = {list(found)}.",
-            (
-                Measurement("distance to the declared partner", float(far[0]), "share of the box"),
-                Measurement("distance to the partner found", float(far[1]), "share of the box"),
-            ),
-            Effect(f"{judge.measure} of the mirrored image", delta, low, high, judge.protocol),
-            refuted_by="mirrored images of other poses in which the declared partners are nearer",
-            severity="error" if model.skeleton.mirror else "warning",
-            confidence="proved" if low > 0 else "measured",
-        )
-    ]
-
-
-def _doubled_findings(pairs: Sequence[Pair], judge: Judge) -> list[Finding]:
-    known = [p for p in pairs if math.isfinite(p.doubled)]
-    doubled = [p for p in known if p.doubled > _DOUBLED]
-    if len(doubled) < 2 or len(doubled) < len(known) / 4:
-        return []
-    mean = float(np.mean([p.doubled for p in doubled]))
-    return [
-        Finding(
-            "doubled mirror peaks",
-            f"the maps of {len(doubled)} of {len(known)} sided keypoints have {mean:.0%} of their peak where "
-            "the partner on the other side is labelled, in the plain image already",
-            "Look at the flip augmentation of the training: mirrored images must exchange left and right "
-            "keypoints (flip_indices of the data set's metainfo).",
-            (Measurement("value at the partner's place", mean, "share of the peak", 0.0, judge.protocol),),
-            refuted_by="a flip augmentation that exchanges left and right, and the same peaks all the same",
-            assumption="the network is trained far enough to tell left from right",
-            severity="warning",
-            confidence="likely",
         )
     ]

@@ -14,7 +14,13 @@ from workbench.core.geometry import apply as transform
 from workbench.core.geometry import inverse
 from workbench.core.pck import box_lengths, distances, pck_by_image
 from workbench.core.report import counted
-from workbench.evaluation.bootstrap import drawn_counts
+from workbench.evaluation.bootstrap import (
+    FEWEST_UNITS,
+    drawn_counts,
+    fewest_units,
+    no_interval_text,
+    percentile_interval,
+)
 from workbench.evaluation.oks import paired_oks
 from workbench.evaluation.probes.intervention import Intervention
 from workbench.evaluation.probes.passes import Found, parts_of
@@ -31,8 +37,6 @@ PCK = 0.05
 
 # Fine shifts are read off keypoints that were found: nearer to the label than this share of the input's side.
 _FOUND = 0.04
-# Images below which single instances are resampled instead.
-_FEW_IMAGES = 8
 _RESAMPLES = 2000
 
 
@@ -93,15 +97,18 @@ class Judge:
         of_image: dict[Any, list[int]] = {}
         for n, sample in enumerate(samples):
             of_image.setdefault((sample.image_id, sample.path), []).append(n)
-        few = len(of_image) < _FEW_IMAGES
+        few = len(of_image) < FEWEST_UNITS
         clusters = (
             [np.array([n]) for n in range(len(samples))] if few else list(map(np.array, of_image.values()))
         )
         draws = drawn_counts(len(clusters), _RESAMPLES, seed).astype(float)
         measure = "OKS" if measured else f"PCK@{PCK:g} of the box"
+        drawn = f"{LEVEL:.0%} paired bootstrap over {'instances' if few else 'images'}"
+        if len(clusters) < fewest_units(LEVEL):
+            drawn = no_interval_text(len(clusters), "instance")
         protocol = (
             f"mean {measure} of {counted(len(samples), 'instance')} in {counted(len(of_image), 'image')}, "
-            f"annotated boxes, no flip, {LEVEL:.0%} paired bootstrap over {'instances' if few else 'images'}"
+            f"annotated boxes, no flip, {drawn}"
         )
         sigmas = np.array(constants) if measured else None
         lengths = box_lengths([s.box for s in samples])
@@ -159,22 +166,16 @@ class Judge:
     def interval(
         self, parts: Float[np.ndarray, " N"], weights: Float[np.ndarray, " N"]
     ) -> tuple[float, float]:
-        """Interval of sum(parts) / sum(weights) over resampled clusters; nan where one alone has weight.
+        """Interval of sum(parts) / sum(weights) over resampled clusters; nan where too few have weight.
 
         Args:
             parts: of each sample, with that of its weight.
             weights: of each sample.
         """
         sums = [np.array([v[c].sum() for c in self.clusters]) for v in (parts, weights)]
-        if (sums[1] > 0).sum() < 2:
-            return math.nan, math.nan
         top, bottom = (self.draws @ s for s in sums)
         ratio = np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom > 0)
-        ratio = ratio[np.isfinite(ratio)]
-        if not len(ratio):
-            return math.nan, math.nan
-        low, high = np.quantile(ratio, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return float(low), float(high)
+        return percentile_interval(ratio, LEVEL, int((sums[1] > 0).sum()))
 
 
 def _affines(model: PoseModel, samples: Sequence[Sample]) -> tuple[np.ndarray, float]:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _CUT = 0.3
 # Another label must be nearer by this share of the box's longer side.
 _NEARER = 0.02
+# The same where too few instances have both labels for an interval: more than keypoints that a weak model
+# confuses, such as eyes, lie apart.
+_FAR_NEARER = 0.1
 # Exchanged sides: each prediction lies this near to the other side's label, and the labels lie so far apart;
 # shares of the box's longer side.
 _ON, _APART = 0.1, 0.2
@@ -114,8 +117,8 @@ def _order(
         change = np.where(both, far[:, cycle, cycle] - far[:, cycle, to], 0)
         low, _ = judge.interval(change.sum(1), both.sum(1).astype(float))
         gain = float(change.sum() / max(both.sum(), 1))
-        # Eyes that a weak model puts on each other are no other order.
-        if gain > _NEARER and (low > 0 or not math.isfinite(low)):
+        # Eyes that a weak model puts on each other are no other order; nor are those of few instances.
+        if gain > _NEARER and (low > 0 or (not math.isfinite(low) and gain > _FAR_NEARER)):
             for k, j in zip(cycle, to, strict=True):
                 order[k] = j
     moved = [k for k in range(K) if order[k] != k]

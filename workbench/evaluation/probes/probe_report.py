@@ -24,7 +24,7 @@ LEARNED = 0.2
 called right: networks of a few hundred steps ask for any mirror pairs (OKS .005 to .03)."""
 
 DOUBTLESS = 0.2
-"""Change of OKS or PCK that is none of chance, where one sample gives no interval."""
+"""Change of OKS or PCK that is none of chance, where too few samples give no interval."""
 
 LEAST_SHARE = 0.5
 """Of a fine shift: above it, moving the keypoints brings them nearer to the labels than leaving them."""
@@ -46,7 +46,7 @@ class Trial:
         base: mean OKS (or PCK) of the model it is compared with.
         value: the same with the alternative.
         delta: value less base.
-        low: lower end of the interval of delta; nan where one sample alone was measured.
+        low: lower end of the interval of delta; nan where too few samples were measured (see `fewest_units`).
         high: upper end.
         share: of a fine shift, how much of it the labels ask for; nan for others.
         share_low: lower end of its interval.
@@ -78,7 +78,7 @@ class Trial:
         if self.fine:
             low, high = EXPLAINED
             return self.share_low > LEAST_SHARE and low <= self.share <= high
-        # Of one sample there is no interval: the step itself must be beyond doubt.
+        # Of few samples there is no interval: the step itself must be beyond doubt.
         return self.delta > LEAST and (self.low > 0 if math.isfinite(self.low) else self.delta > DOUBTLESS)
 
     @property
@@ -91,7 +91,7 @@ class Trial:
         """What the interval allows to say: of the share of a fine shift, of the change for all others.
 
         ``better``; ``ruled out``, worse beyond chance; ``hardly better``, beyond chance by `LEAST` or less;
-        ``no difference`` above `LEAST` either way; else, and of one sample, ``not decided``.
+        ``no difference`` above `LEAST` either way; else, and of too few samples, ``not decided``.
         """
         if self.better:
             return "better"

@@ -29,6 +29,7 @@ from workbench.evaluation import (
     predict,
     protocol_of,
 )
+from workbench.evaluation.bootstrap import no_interval_text
 from workbench.evaluation.protocol import pose_scores
 from workbench.evaluation.sweeps.readings import Reader, VariantName, labelled_rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS
@@ -147,7 +148,8 @@ class PartsCost(Report):
             f"{counted(rules.instances, 'instance')} of {rules.data}"
         )
         if self.variants and not any(row.interval.measured for row in self.variants):
-            return f"{text}; one image gives no interval, so no change of AP is certain: take more images"
+            why = no_interval_text(self.variants[0].interval.units)
+            return f"{text}; {why}, so no change of AP is certain: take more images"
         if self.best is None:
             return f"{text}; no change gives any AP back for certain (95 % intervals)"
         row = self.best

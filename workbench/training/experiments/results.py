@@ -85,6 +85,12 @@ class ArmResult:
         """The difference from the first arm has an interval on one side of 0."""
         return self.delta_low > 0 or self.delta_high < 0
 
+    def doubt(self) -> str:
+        """Why the difference from the first arm shows nothing; "" where it is certain."""
+        if not np.isfinite(self.delta_low):
+            return ", too few images for an interval"
+        return "" if self.certain else ", not significant"
+
 
 @dataclass(frozen=True, eq=False)
 class ExperimentReport(Report):
@@ -111,9 +117,7 @@ class ExperimentReport(Report):
     def summary(self) -> str:
         first, *others = self.arms
         others_text = "; ".join(
-            f"{arm.name} {_change(arm.delta, arm.delta_low, arm.delta_high)}"
-            + ("" if arm.certain else ", not significant")
-            for arm in others
+            f"{arm.name} {_change(arm.delta, arm.delta_low, arm.delta_high)}{arm.doubt()}" for arm in others
         )
         return f"{self.question} AP {first.AP:.3f} {first.name}; {others_text} ({self.judged_on})."
 
@@ -196,8 +200,7 @@ class ExperimentReport(Report):
     def _title(self) -> str:
         """The question, and the arm that differs most from the first."""
         arm = max(self.arms[1:], key=lambda a: abs(a.delta))
-        doubt = "" if arm.certain else " (not significant)"
-        return f"{self.question} {arm.name}: {signed_text(arm.delta)} AP to {self.arms[0].name}{doubt}"
+        return f"{self.question} {arm.name}: {signed_text(arm.delta)} AP to {self.arms[0].name}{arm.doubt()}"
 
     def text(self) -> str:
         """For the command line."""

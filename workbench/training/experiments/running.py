@@ -12,7 +12,7 @@ import numpy as np
 from workbench.core import Sample
 from workbench.core.report import counted
 from workbench.evaluation import Cancelled, Evaluation, Predictions, evaluate, paired_bootstrap, predict
-from workbench.evaluation.bootstrap import counting_images, drawn_counts, resampled_ap
+from workbench.evaluation.bootstrap import counting_images, drawn_counts, percentile_interval, resampled_ap
 from workbench.training.experiments.arms import Arm, Experiment, Origin, arm_model, way_through
 from workbench.training.experiments.results import (
     COURSE,
@@ -389,12 +389,9 @@ def interval(evaluation: Evaluation, seed: int = 0, level: float = 0.95) -> tupl
         seed: of the drawing.
         level: share of the resamples that the interval holds, 0 to 1.
     """
-    if counting_images(evaluation.ap) < 2:
-        return float("nan"), float("nan")  # each draw of one image is the same
     weights = drawn_counts(len(evaluation.ap.truth.image_ids), RESAMPLES, seed)
     stored = resampled_ap(evaluation.ap, weights)
-    low, high = np.nanquantile(stored, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return percentile_interval(stored, level, counting_images(evaluation.ap))
 
 
 def _notes(experiment: Experiment, origin: Origin, material: Material, course: Course) -> tuple[str, ...]:
