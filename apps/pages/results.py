@@ -233,7 +233,7 @@ def details_of(report: Comparison) -> str:
     ]
     changes = [change.facts() for change in sorted(report.changes, key=lambda c: c.after - c.before)]
     parts = [
-        ("Figures, with 95 % intervals of the change", figures),
+        (f"Figures, {report.intervals_text()} of the change", figures),
         ("Keypoints and slices, mean OKS", changes),
     ]
     if report.audit is not None and report.audit.suspects:

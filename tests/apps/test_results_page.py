@@ -51,7 +51,7 @@ def test_two_uploads_are_compared(api, server, uploads):
     assert status == ""
     assert "A: off to B: exact: AP" in sentence
     assert "-&gt; 1.000, +0.500" in sentence
-    assert "Figures, with 95 % intervals of the change" in details
+    assert "images are too few for an interval of the change" in details
     assert "Keypoints and slices" in details
     assert "A: off: -1 of the scores of keypoints: once, counted as a number like any other" in details
     assert details.count('data-testid="res-instance"') == 6

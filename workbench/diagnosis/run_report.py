@@ -349,8 +349,9 @@ def _numbers(report: RunReport) -> list[str]:
         lines = "".join(
             f"<tr><th>{name}</th><td>{escaped(str(i))}</td></tr>" for name, i in comparison.delta.items()
         )
-        ends = f"Change from {comparison.titles[0]} to {comparison.titles[-1]}, with the 95 % interval"
-        parts.append(f"<p>{escaped(ends)} of a paired bootstrap over images:</p><table>{lines}</table>")
+        ends = f"Change from {comparison.titles[0]} to {comparison.titles[-1]}"
+        what = f"{comparison.intervals_text()} of a paired bootstrap over images"
+        parts.append(f"<p>{escaped(ends)}, {escaped(what)}:</p><table>{lines}</table>")
     if comparison is not None:
         for what in comparison.differences:
             parts.append(f"<p><b>Protocols differ, do not compare:</b> {escaped(what)}</p>")

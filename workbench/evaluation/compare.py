@@ -355,12 +355,17 @@ class Comparison(Report):
         lines += [f"protocols differ, do not compare: {what}" for what in self.differences]
         return "\n".join([*lines, *self._details()])
 
+    def intervals_text(self) -> str:
+        """Which intervals the figures have, or why they have none."""
+        if any(i.measured for i in self.delta.values()):
+            return "95 % intervals"
+        return no_interval_text(max((i.units for i in self.delta.values()), default=0))
+
     def _details(self) -> list[str]:
         """What was asked for beyond the figures: intervals, keypoints, slices, scores, annotations."""
         first, last = self.evaluations[0].figures, self.evaluations[-1].figures
-        units = max((i.units for i in self.delta.values()), default=0)
-        what = "95 % intervals" if any(i.measured for i in self.delta.values()) else no_interval_text(units)
-        lines = ["", f"from {self.titles[0]} to {self.titles[-1]}, {what}:"] if self.delta else []
+        ends = f"from {self.titles[0]} to {self.titles[-1]}"
+        lines = ["", f"{ends}, {self.intervals_text()}:"] if self.delta else []
         lines += [
             f"  {name:<5} {figure_text(first[name])} -> {figure_text(last[name])}  {change}"
             for name, change in self.delta.items()

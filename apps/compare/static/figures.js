@@ -114,11 +114,11 @@ export class Figures {
     // Until the interval is there the former one of this pair stands pale, or dots that appear only if it takes long.
     const shown = found ?? (both && a !== b ? this.intervals.before(comparison, a, b) : null);
     // Too few images give no interval: its ends are null.
-    const ends = shown && (shown.low === null ? 'no interval' : `[${change(shown.low, 2)}, ${change(shown.high, 2)}]`);
+    const ends = shown && (shown.low === null ? 'too few images' : `[${change(shown.low, 2)}, ${change(shown.high, 2)}]`);
     say(this.interval, shown ? ends : both && a !== b ? '[ … ]' : '');
     this.interval.classList.toggle('waiting', !found && both && a !== b);
     this.interval.classList.toggle('former', !found && Boolean(shown));
-    this.interval.title = found ? `${Math.round(100 * found.level)} % interval of the change, paired bootstrap over images, ${found.resamples} resamples` : '';
+    this.interval.title = found?.low === null ? 'too few images for an interval' : found ? `${Math.round(100 * found.level)} % interval of the change, paired bootstrap over images, ${found.resamples} resamples` : '';
   }
 
   showProtocol(comparison, held) {

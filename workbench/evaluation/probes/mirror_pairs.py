@@ -63,7 +63,14 @@ class Pair:
 def mirror_partners(
     model: PoseModel, judge: Judge, passes: Passes, declared: Sequence[int]
 ) -> tuple[list[Pair], tuple[int, ...]]:
-    """Every keypoint's partner as found by test."""
+    """Every keypoint's partner as found by test, and the pairs as an index for each keypoint.
+
+    Args:
+        model: whose skeleton declares the pairs.
+        judge: with the labels.
+        passes: the plain and the mirrored ones.
+        declared: index of the declared partner of each keypoint.
+    """
     K = len(declared)
     far = _far(judge, passes)
     cost = np.nanmean(np.where(np.isfinite(far), far, np.nan), 0) if len(far) else np.zeros((K, K))
@@ -91,7 +98,14 @@ def mirror_partners(
 
 
 def unread_reason(judge: Judge, passes: Passes, declared: Sequence[int], found: Sequence[int]) -> str:
-    """Why nothing is said of the pairs: the network does not read mirrored images; "" where it does."""
+    """Why nothing is said of the pairs: the network does not read mirrored images; "" where it does.
+
+    Args:
+        judge: with the labels.
+        passes: the plain and the mirrored ones.
+        declared: index of the declared partner of each keypoint.
+        found: index of the partner that was found.
+    """
     plain = judge.value(passes.plain)
     if plain < LEARNED:
         return f"the network finds too little: {judge.measure} {plain:.3f} of the plain image"
@@ -106,7 +120,12 @@ def unread_reason(judge: Judge, passes: Passes, declared: Sequence[int], found: 
 
 
 def unmirrored_sides(model: PoseModel, pairs: Sequence[Pair]) -> set[str]:
-    """Keypoints of declared pairs, left and right by their names, that stay themselves when mirrored."""
+    """Keypoints of declared pairs, left and right by their names, that stay themselves when mirrored.
+
+    Args:
+        model: whose skeleton declares the pairs.
+        pairs: every keypoint with its partner.
+    """
     names = list(model.skeleton.keypoints)
     by_names = mirror_by_names(names)
     wrong = {p.keypoint for p in pairs if p.wrong and p.found == p.keypoint and p.declared}
@@ -119,7 +138,14 @@ def unmirrored_sides(model: PoseModel, pairs: Sequence[Pair]) -> set[str]:
 
 
 def unmirrored_note(judge: Judge, passes: Passes, kept: set[str], declared: Sequence[int]) -> NotTried:
-    """Why the pairs of these keypoints are not judged, with what the mirrored image gives in their order."""
+    """Why the pairs of these keypoints are not judged, with what the mirrored image gives in their order.
+
+    Args:
+        judge: with the labels.
+        passes: the plain and the mirrored ones.
+        kept: names of these keypoints.
+        declared: index of the declared partner of each keypoint.
+    """
     mirrored = judge.value(passes.back[:, list(declared)])
     return NotTried(
         "mirror pairs",
@@ -139,7 +165,14 @@ def _far(judge: Judge, passes: Passes) -> Float[np.ndarray, "N K K"]:
 def undecided_pairs(
     model: PoseModel, judge: Judge, passes: Passes, found: Sequence[int]
 ) -> tuple[set[int], list[NotTried]]:
-    """Keypoints that mirror onto each other as well as onto themselves: a wrong pair has no effect."""
+    """Keypoints that mirror onto each other as well as onto themselves: a wrong pair has no effect.
+
+    Args:
+        model: whose skeleton declares the pairs.
+        judge: with the labels.
+        passes: the plain and the mirrored ones.
+        found: index of the partner that was found.
+    """
     far, names, said = _far(judge, passes), model.skeleton.keypoints, []
     alike: set[int] = set()
     seen = (judge.truth[..., 2] > 0)[..., None]
