@@ -19,7 +19,7 @@ def load(checkpoint, device):
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("decode")
-    dots.data(folder, 8)
+    dots.data(folder, 16)
     (folder / "adapter.py").write_text(ADAPTER)
     return folder
 

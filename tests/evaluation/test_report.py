@@ -14,11 +14,11 @@ from workbench.checkpoints.demo import root
 
 
 @pytest.fixture
-def files(tmp_path, written):
+def files(request, tmp_path, written):
     """Annotations with images, two result files, and a log."""
     from workbench.data.images import write_image
 
-    pose_set = people_set(written, count=6)
+    pose_set = people_set(written, count=getattr(request, "param", 6))
     folder = tmp_path / "images"
     folder.mkdir()
     for record in list(pose_set.images.values())[:5]:
@@ -38,6 +38,7 @@ def words(files, *more):
             "--resamples", 20, *more)  # fmt: skip
 
 
+@pytest.mark.parametrize("files", [8], indirect=True)  # fewer give no interval
 def test_the_file_holds_numbers_curves_pictures_findings_hashes_and_the_command(files, workbench):
     folder, _ = files
     out = folder / "report <b>.html"

@@ -27,6 +27,7 @@ from apps.pages.frame import sentence_html
 from apps.pages.job_sections import JobSection, WorkSection
 from apps.pages.report_section import opening_model, opening_of, path_literal
 from apps.pages.sections import control_row
+from workbench.evaluation.bootstrap import no_interval_text
 
 if TYPE_CHECKING:
     from apps.server.context import Context
@@ -136,13 +137,17 @@ def verdict_html(found: CodecMatrix) -> str:
     own, best = found.own, found.best
     if best is None:
         return sentence_html(found.summary(), "why")
+    strict = found.best_interval
+    doubt = "the interval includes 0"
+    if strict is not None and not strict.measured:
+        doubt = no_interval_text(strict.units)
     answer = {
         "own": (
             f"Keep the model's own reading, {own.name}: none of {len(found.rivals)} others has a higher AP."
         ),
         "within": (
-            f"Keep the model's own reading, {own.name}: {best.name} has {best.ap - own.ap:+.3f} AP, and the "
-            "interval includes 0."
+            f"Keep the model's own reading, {own.name}: {best.name} has {best.ap - own.ap:+.3f} AP, and "
+            f"{doubt}."
         ),
         "better": f"Read the outputs with {best.name}: AP {own.ap:.3f} becomes {best.ap:.3f}.",
     }[found.verdict]
