@@ -204,6 +204,9 @@ def test_a_model_that_is_no_network_is_one_sentence(config):
 def test_a_model_that_builds_to_something_else_is_named():
     with pytest.raises(ValueError, match=r"type builtins\.int gives a int"):
         build(OwnConfig(model={"type": "builtins.int"}))
+    own = {"type": "TopdownPoseEstimator", "backbone": {"type": "builtins.int"}, "test_cfg": {}}
+    with pytest.raises(ValueError, match="its backbone gives a int"):
+        build(OwnConfig(model={**own, "head": {"type": "HeatmapHead", "in_channels": 8, "out_channels": 17}}))
     with pytest.raises(ValueError, match=r"^config: .*MSRAHeatmap"):
         build({"model": {"type": "MSRAHeatmap", "input_size": (8, 8), "heatmap_size": (2, 2), "sigma": 2}})
 

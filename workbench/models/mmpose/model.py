@@ -258,6 +258,9 @@ def _regressed(coordinates: np.ndarray, input_size: tuple[int, int]) -> tuple[np
 # The model.
 
 
+NETWORK_PARTS = ("backbone", "neck", "head")
+"""Attributes of an estimator that are networks where it has them."""
+
 # What registries and constructors were seen to raise of wrong values.
 _CONSTRUCTORS = (
     ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError, ArithmeticError,
@@ -323,6 +326,9 @@ def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
             f"config: expected a network, but model of type {str(settings['type'])[:80]} gives "
             f"a {type(module).__name__}"
         )
+    for part, inner in module.__dict__.items():
+        if part in NETWORK_PARTS and inner is not None:  # networks are no attributes of their own
+            raise ValueError(f"config: expected a network, but its {part} gives a {type(inner).__name__}")
     return module
 
 
