@@ -179,19 +179,20 @@ class Registry:
     def _own_code(self) -> tuple[Path, ...]:
         """The user's config with its base files, and the adapter with the modules beside it."""
         config, adapter = self.settings.config, self.settings.adapter
-        found = [] if config is None else [config, *self._bases(config)]
+        found = [] if config is None else [config, *self._bases(config, None)]
         if adapter is not None and adapter.is_file():
             beside = [adapter, *files_in(adapter.parent, "*.py")][:MOST_MADE_OF]
             key = ("code", *(version_of(one) for one in beside))
             found += self._folders.get(key, lambda: tuple(code_beside(adapter).values()))[:MOST_MADE_OF]
         return tuple(found)
 
-    def _bases(self, config: Path) -> tuple[Path, ...]:
-        """Base files of a config, those of a base among them; read again when one of them changed."""
+    def _bases(self, config: Path, root: Path | None) -> tuple[Path, ...]:
+        """Base files of a config below a root, those of a base too; read again when one of them changed."""
         with contextlib.suppress(OSError):
-            known = self._folders.get(("bases", version_of(config)), lambda: base_files(config))
+            key = ("bases", version_of(config))
+            known = self._folders.get(key, lambda: base_files(config, root))
             versions = tuple(version_of(one) for one in known if one.is_file())
-            return self._folders.get(("bases", version_of(config), versions), lambda: base_files(config))
+            return self._folders.get((*key, versions), lambda: base_files(config, root))
         return ()
 
     def _made_of(self, folder: Path) -> tuple[Path, ...]:
@@ -204,7 +205,8 @@ class Registry:
             )[:MOST_MADE_OF]
 
         found = self._folders.get((str(folder), status.st_mtime_ns, status.st_ctime_ns), listed)
-        bases = (base for one in found if one.suffix == ".py" for base in self._bases(one))
+        root = next((one for one in self.served.folders.values() if folder.is_relative_to(one)), folder)
+        bases = (base for one in found if one.suffix == ".py" for base in self._bases(one, root))
         return (*found, *bases)
 
     def _tensor_files(self, path: Path) -> tuple[Path, ...]:

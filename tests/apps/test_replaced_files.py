@@ -15,6 +15,7 @@ from apps.server.comparison import Asked
 from apps.server.context import Context
 from apps.server.settings import Settings
 from tests.waiting import until
+from workbench.checkpoints.model_code import base_files
 from workbench.core.job import version_of
 
 
@@ -263,3 +264,13 @@ def test_a_base_of_a_config_and_a_module_beside_the_adapter_change_the_version(s
     before = registry.version("run", 0)
     (folder / "_base_" / "more.py").write_text("width = 2000\n")
     assert registry.version("run", 0) != before
+    # One outside the served folder is neither read nor asked for its times, by whatever way it is named.
+    foreign = tmp_path / "foreign.py"
+    foreign.write_text("_base_ = 'own/near.py'\n")
+    (folder / "_base_" / "link.py").symlink_to(foreign)
+    named = [str(foreign), "_base_/link.py", "../../foreign.py"]
+    (folder / "config.py").write_text(f"_base_ = {named}\n")
+    assert base_files(folder / "config.py", folder) == ()
+    before = registry.version("run", 0)
+    foreign.write_text("edited = 1\n")
+    assert registry.version("run", 0) == before

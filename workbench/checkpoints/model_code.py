@@ -35,18 +35,22 @@ def code_beside(adapter: Path) -> dict[str, Path]:
     return found
 
 
-def base_files(config: Path) -> tuple[Path, ...]:
+def base_files(config: Path, root: Path | None) -> tuple[Path, ...]:
     """The files that a Python config names as its bases, and those that they name; the config is not run.
 
     Both styles are read: `_base_ = [...]`, and imports inside of `with read_base():`.
 
     Args:
         config: the file; what is no Python text has none.
+        root: folder that base files must lie in, links followed: others are neither read nor named. None for
+            a config that the user named on the command line.
     """
     found: dict[Path, None] = {}
     waiting = [config.resolve()]
     while waiting and len(found) < _BASES:
         for path in _named_bases(waiting.pop()):
+            if root is not None and not path.is_relative_to(root.resolve()):
+                continue
             if path not in found and path.is_file():
                 found[path] = None
                 waiting.append(path)

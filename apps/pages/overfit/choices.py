@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from workbench.training.settings import Settings
 
 
-DEMO = "demo"
-DEMO_TITLE = "RTMPose (demo)"
-"""The family's name under which the demo's small RTMPose is offered."""
+DEMO, DEMO_TITLE = "demo", "RTMPose (demo)"
+"""The family's name under which the demo's small RTMPose is offered, and what a person reads."""
 
 ADAPTER = "adapter"
 """The family's name under which the adapter of the command line is offered; a request never names a file."""

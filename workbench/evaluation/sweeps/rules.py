@@ -225,9 +225,9 @@ def code_digest(rules: SweepRules, run: Path) -> dict[str, str]:
         found |= {f"adapter/{name}": path for name, path in code_beside(Path(adapter)).items()}
     if config is not None:
         found["config"] = Path(config)
-        found |= {f"config/{path}": path for path in base_files(Path(config))}
+        found |= {f"config/{path}": path for path in base_files(Path(config), None)}
     for path in files_in(run, "*.py"):
-        found |= {f"run/{path.name}": path, **{f"run/{base}": base for base in base_files(path)}}
+        found |= {f"run/{path.name}": path, **{f"run/{base}": base for base in base_files(path, path.parent)}}
     return {name: sha256_of(path) for name, path in sorted(found.items()) if path.is_file()}
 
 
