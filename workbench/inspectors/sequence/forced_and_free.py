@@ -277,9 +277,9 @@ def diagnosis(steps: ForcedAndFree) -> str:
 
 def compute(run: Run, params: Params) -> ForcedAndFree:
     """One teacher-forced pass, one rollout, and the rollout again on inputs changed by a millionth."""
+    rule, outputs = params.rule, rollout.teacher_forced(run)
     rollout.true_coordinates(run.batch)  # other tokens cannot be moved
-    rule = params.rule
-    forced = rollout.points_of(run, rollout.teacher_forced(run))
+    forced = rollout.points_of(run, outputs)
     one = rule.errors(run, forced)
     answers = rollout.points_of(run, rollout.free_running(run))
     two = rule.errors(run, answers)
