@@ -18,7 +18,7 @@ from workbench.core.geometry import Box
 from workbench.core.report import counted
 from workbench.data.image_folders import inside, is_within
 from workbench.data.images import QUARTER_TURNS, ImageReading, exif_orientation, image_size, upright_size
-from workbench.data.pose_set import ImageRecord, Instance
+from workbench.data.pose_set import ImageRecord, Instance, stacked_truth
 from workbench.skeletons import FILE_SIGMAS
 
 
@@ -383,8 +383,8 @@ def plain_visibility(instances: list[Instance], notes: list[str]) -> list[Instan
     """
     if not instances:
         return instances
-    every = np.stack([a.truth[:, 2] for a in instances])
-    odd = sorted(set(np.unique(every).tolist()) - {0.0, 1.0, 2.0})
+    every = stacked_truth(instances, len(instances[0].truth), 2)
+    odd = np.unique(every[(every != 0) & (every != 1) & (every != 2)]).tolist()
     if not odd:
         return instances
     # By keypoint: COCO-WholeBody has scores for faces and hands, but 0, 1, 2 for bodies and feet.

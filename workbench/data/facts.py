@@ -14,7 +14,7 @@ import numpy as np
 from workbench.core.report import Report, counted
 from workbench.data.image_lints import image_lints
 from workbench.data.lints import lints
-from workbench.data.pose_set import Instance, PoseSet
+from workbench.data.pose_set import Instance, PoseSet, stacked_truth
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -122,8 +122,8 @@ def data_facts(pose_set: PoseSet, *, images: bool = False) -> DataFacts:
     """
     chosen = [pose_set.instances[i] for i in pose_set.labelled]
     K = len(pose_set.skeleton)
-    truth = np.stack([a.truth for a in chosen]) if chosen else np.full((0, K, 3), np.nan)
-    shares = [(truth[..., 2] == v).mean(0) if chosen else np.full(K, np.nan) for v in (0, 1, 2)]
+    seen = stacked_truth(chosen, K, 2, np.int8)
+    shares = [(seen == v).mean(0) if chosen else np.full(K, np.nan) for v in (0, 1, 2)]
     named = Counter(a.category_id for a in pose_set.instances)
     without_box = sum(not np.isfinite(a.box).all() for a in pose_set.instances)
     counts = {

@@ -7,14 +7,16 @@ look like. Each check has a threshold that correct data sets do not reach: they 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from workbench.core.finding import Finding, Severity
 from workbench.core.report import counted
+from workbench.data.pose_set import stacked_truth
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -69,6 +71,8 @@ _SAME_POSE, _SAME_PIXELS = 0.01, 1.5
 # farther than the second) were drawn twice by hand. Of 400 pairs of people and animals in one image, in drawn
 # and published sets, the nearest are at .16. Smaller poses than so many pixels may agree by rounding.
 _DRAWN_AGAIN, _FARTHEST, _LEAST_SIDE = 0.05, 0.15, 16
+# Instances of which temporary arrays are made at once: those of 160,000 poses would take 40 MB each.
+_BLOCK = 8192
 # At most so many labelled instances of one image are compared with each other.
 _MOST_COMPARED = 2000
 # Up to so many, all pairs are cheaper than importing SciPy for a tree of their centres: 0.4 s.
@@ -89,10 +93,14 @@ class _Column:
     def __len__(self) -> int:
         return len(self.area)
 
+    @cached_property
     def extent(self) -> Float[np.ndarray, "N 4"]:
         """Corners (x0, y0, x1, y1) of the labelled keypoints of each instance."""
-        points = np.where(self.labelled[..., None], self.keypoints, np.nan)
-        return np.concatenate([np.nanmin(points, 1), np.nanmax(points, 1)], 1)
+        found = np.empty((len(self), 4))
+        for rows in _blocks(len(self)):
+            points = np.where(self.labelled[rows, :, None], self.keypoints[rows], np.nan)
+            found[rows, :2], found[rows, 2:] = np.nanmin(points, 1), np.nanmax(points, 1)
+        return found
 
 
 def lints(pose_set: PoseSet) -> tuple[str, ...]:
@@ -173,21 +181,20 @@ def _column(pose_set: PoseSet, chosen: list[Instance]) -> _Column:
         for e in pose_set.raw.get("annotations", ())
         if isinstance(e, Mapping) and isinstance(e.get("id"), (int, float))
     }
-    boxes = []
-    for a in chosen:
-        box = stated.get(a.annotation_id)
+    boxes, size = np.empty((len(chosen), 4)), np.empty((len(chosen), 2))
+    for row, of_image, a in zip(boxes, size, chosen, strict=True):
+        record = pose_set.images[a.image_id]
+        of_image[:] = record.width or np.nan, record.height or np.nan
         x0, y0, x1, y1 = a.box
-        boxes.append([float(v) for v in box] if box else [x0, y0, x1 - x0, y1 - y0])
-    records = [pose_set.images[a.image_id] for a in chosen]
-    size = [[r.width or np.nan, r.height or np.nan] for r in records]
-    truth = np.stack([a.truth for a in chosen])
-    seen = truth[..., 2]
+        row[:] = stated.get(a.annotation_id) or (x0, y0, x1 - x0, y1 - y0)
+    K = len(pose_set.skeleton)
+    seen = stacked_truth(chosen, K, 2, np.int8)
     return _Column(
-        truth[..., :2],
+        stacked_truth(chosen, K, slice(2)),
         seen > 0,
         seen == 2 if (seen == 2).any() else seen > 0,
-        np.array(boxes, float).reshape(-1, 4),
-        np.array(size, float),
+        boxes,
+        size,
         np.array([a.area for a in chosen], float),
     )
 
@@ -232,7 +239,7 @@ def _out_of_proportion(column: _Column) -> _Flagged:
     rich = boxed & (column.labelled.sum(1) >= _RICH) & np.isfinite(column.area)
     if rich.sum() < _LEAST_RICH:
         return []
-    extent = column.extent()[rich]
+    extent = column.extent[rich]
     pose = np.maximum(extent[:, 2:] - extent[:, :2], 1.0).prod(1)
     area = column.area[rich]
     of_box, of_pose = np.median(area / column.boxes[rich, 2:].prod(1)), np.median(area / pose)
@@ -259,7 +266,7 @@ def _unit_keypoints(column: _Column) -> _Flagged:
     several = (column.labelled.sum(1) >= 2) & ~(column.size.max(1) < _SMALL_IMAGE)
     if not several.any():
         return []
-    low, high = column.extent()[several, :2].min(1), column.extent()[several, 2:].max(1)
+    low, high = column.extent[several, :2].min(1), column.extent[several, 2:].max(1)
     unit = (low >= -0.5) & (high <= 1.5)
     rows = np.zeros(len(column), bool)
     rows[np.flatnonzero(several)[unit]] = True
@@ -294,12 +301,15 @@ def _displaced(column: _Column) -> tuple[_Flagged, _Flagged]:
     usable &= np.isfinite(size).all(1) & (boxes > 1.5).any(1)  # of normalised boxes, `_boxes` says it
     if usable.sum() < _LEAST_DISPLACED:
         return [], []
-    points, labelled, boxes, size = (a[usable] for a in (column.keypoints, column.labelled, boxes, size))
-    as_is = float(_share_inside(points, labelled, boxes).mean())
+    as_is = float(_share_inside(column.keypoints, column.labelled, boxes)[usable].mean())
     if as_is > 1 - _FITS_BETTER:
         return [], []  # nothing fits so much better
-    readings = _readings(points, boxes, size, column.extent()[usable])
-    inside = {name: float(_share_inside(p, labelled, b).mean()) for name, (p, b) in readings.items()}
+    points, labelled, boxes, size = (a[usable] for a in (column.keypoints, column.labelled, boxes, size))
+    readings = _readings(points, boxes, size, column.extent[usable])
+    inside: dict[tuple[str, str], float] = {}
+    for name, read in readings.items():
+        keypoints, frames = read()
+        inside[name] = float(_share_inside(keypoints, labelled, frames).mean())
     best = max(inside, key=lambda name: inside[name])
     moved = inside[best] >= 0.8 and inside[best] - as_is >= _FITS_BETTER
     if not moved or (
@@ -320,8 +330,8 @@ def _readings(
     boxes: Float[np.ndarray, "N 4"],
     size: Float[np.ndarray, "N 2"],
     extent: Float[np.ndarray, "N 4"],
-) -> dict[tuple[str, str], tuple[Float[np.ndarray, "N K 2"], Float[np.ndarray, "N 4"]]]:
-    """What may be wrong, keypoints or boxes, and in which way -> both as they would be without it.
+) -> dict[tuple[str, str], Callable[[], tuple[Float[np.ndarray, "N K 2"], Float[np.ndarray, "N 4"]]]]:
+    """What may be wrong, keypoints or boxes, and in which way -> makes both as they would be without it.
 
     Args:
         points: keypoints as stated.
@@ -338,17 +348,17 @@ def _readings(
     thousandths, lower = "are thousandths of the image's size", "count y from the lower edge of the image"
     scaled = "are of an image {:.3g} times as large as that of the {}"
     return {
-        ("keypoints", "count from the corner of their box, and not of the image"): (
+        ("keypoints", "count from the corner of their box, and not of the image"): lambda: (
             points + boxes[:, None, :2], boxes,
         ),
-        ("keypoints", f"{lower}, and not from the upper, or their boxes do"): (
+        ("keypoints", f"{lower}, and not from the upper, or their boxes do"): lambda: (
             np.stack([points[..., 0], size[:, None, 1] - points[..., 1]], -1), boxes,
         ),
-        ("keypoints", thousandths): (points * size[:, None] / 1000, boxes),
-        ("boxes", thousandths): (points, boxes * twice / 1000),
+        ("keypoints", thousandths): lambda: (points * size[:, None] / 1000, boxes),
+        ("boxes", thousandths): lambda: (points, boxes * twice / 1000),
         ("boxes", scaled.format(factor, "keypoints"))
         if boxes_end_elsewhere
-        else ("keypoints", scaled.format(1 / factor, "boxes")): (points * factor, boxes),
+        else ("keypoints", scaled.format(1 / factor, "boxes")): lambda: (points * factor, boxes),
     }  # fmt: skip
 
 
@@ -374,7 +384,7 @@ def _exchanged(column: _Column) -> _Flagged:
 
 def _boxes_are_turned(column: _Column, usable: Bool[np.ndarray, " N"]) -> bool:
     """Of boxes and keypoints that fit only when swapped, the boxes lie outside of more images."""
-    size, points, boxes = column.size[usable], column.extent()[usable], column.boxes[usable]
+    size, points, boxes = column.size[usable], column.extent[usable], column.boxes[usable]
     ends = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
     out = [((one[:, 2:] > size + 2) | (one[:, :2] < -2)).any(1).sum() for one in (ends, points)]
     return bool(out[0] > 2 * out[1])
@@ -409,7 +419,7 @@ def _boxes(column: _Column, trusted: bool) -> _Flagged:
         text = f"{reach} image; crops use the part inside"
         found.append((text, rows(outside)))
     # Boxes of occluded people may cover only what is visible.
-    inside = _share_inside(column.keypoints[boxed], column.visible[boxed], boxes)
+    inside = _share_inside(column.keypoints, column.visible, column.boxes)[boxed]
     positive = (boxes[:, 2:] > 0).all(1) & column.visible[boxed].any(1)
     empty = (inside < 0.5) & positive
     if trusted and empty.any():
@@ -435,7 +445,7 @@ def _wide(column: _Column) -> Bool[np.ndarray, " N"]:
 
     Only poses of which most keypoints are labelled tell how large the instance is.
     """
-    low, high = column.extent()[:, :2], column.extent()[:, 2:]
+    low, high = column.extent[:, :2], column.extent[:, 2:]
     count = column.labelled.sum(1)
     rich = (count >= _MOST_LABELLED * np.median(count)) & (count >= _LEAST_LABELLED)
     room = np.sqrt((column.boxes[:, 2:] / np.maximum(high - low, 1.0)).prod(1))
@@ -461,7 +471,7 @@ def _beyond_edge(
     # A box around its whole pose lies where it should: its margin, or what the edge cuts off, is outside.
     # One that is moved or of another size loses keypoints at its other end, or lies mostly outside.
     sides = np.maximum(boxes[:, 2:], 1.0)
-    held = _share_inside(column.keypoints[boxed], column.visible[boxed], boxes) >= _AROUND
+    held = _share_inside(column.keypoints, column.visible, column.boxes)[boxed] >= _AROUND
     near = (over <= _MOST_OVER * sides).all(1)
     return outside, np.asarray(outside & held & near) if trusted else np.zeros(len(boxes), bool)
 
@@ -489,7 +499,7 @@ def _layout(column: _Column, boxed: Bool[np.ndarray, " N"]) -> str:
     rich = boxed & (column.labelled.sum(1) >= 4)
     if not rich.any():
         return ""
-    boxes, extent = column.boxes[rich], column.extent()[rich]
+    boxes, extent = column.boxes[rich], column.extent[rich]
     a, b = boxes[:, :2], boxes[:, 2:]
     readings = {"": (a, a + b), "corners": (a, b), "centres": (a - b / 2, a + b / 2)}
     readings["turned"] = (a[:, ::-1], (a + b)[:, ::-1])
@@ -514,10 +524,18 @@ def _share_inside(
     keypoints: Float[np.ndarray, "N K 2"], labelled: Bool[np.ndarray, "N K"], boxes: Float[np.ndarray, "N 4"]
 ) -> Float[np.ndarray, " N"]:
     """Share of each instance's labelled keypoints within its box (x, y, width, height), a tenth widened."""
-    margin = np.maximum(2.0, 0.1 * boxes[:, 2:])[:, None]
-    low, high = boxes[:, None, :2] - margin, boxes[:, None, :2] + boxes[:, None, 2:] + margin
-    inside = ((keypoints >= low) & (keypoints <= high)).all(-1) & labelled
-    return inside.sum(1) / np.maximum(labelled.sum(1), 1)
+    margin = np.maximum(2.0, 0.1 * boxes[:, 2:])
+    low, high = boxes[:, :2] - margin, boxes[:, :2] + boxes[:, 2:] + margin
+    inside = np.empty(len(boxes), int)
+    for rows in _blocks(len(boxes)):
+        points = keypoints[rows]
+        between = (points >= low[rows, None]) & (points <= high[rows, None])
+        inside[rows] = (between.all(-1) & labelled[rows]).sum(1)
+    return inside / np.maximum(labelled.sum(1), 1)
+
+
+def _blocks(count: int) -> Iterable[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
 
 
 def _overlap(one: Float[np.ndarray, "N 4"], other: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, " N"]:
@@ -545,10 +563,11 @@ def near_duplicates(pose_set: PoseSet, chosen: list[Instance]) -> list[Instance]
         truth = np.stack([a.truth for a in here])
         seen = truth[..., 2] > 0
         points = np.where(seen[..., None], truth[..., :2], np.nan)
-        side = np.nanmax(np.nanmax(points, 1) - np.nanmin(points, 1), 1)
+        side = (np.fmax.reduce(points, 1) - np.fmin.reduce(points, 1)).max(1)
         limit = np.minimum(np.maximum(_SAME_PIXELS, _SAME_POSE * side), 5 * _SAME_POSE * side)
         most = max(float(limit.max()), _DRAWN_AGAIN * float(side.max()))
-        i, j = _near_pairs(np.nanmean(points, 1), most)
+        centres = (truth[..., :2] * seen[..., None]).sum(1) / seen.sum(1)[:, None]
+        i, j = _near_pairs(centres, most)
         if not len(i):
             continue
         # Only poses with the same labelled keypoints that differ; exact copies are counted by facts.

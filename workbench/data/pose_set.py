@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One image of a set, not read yet.
 
@@ -69,6 +69,26 @@ class Instance:
     def has_size(self) -> bool:
         x0, y0, x1, y1 = self.box
         return x1 > x0 and y1 > y0
+
+
+def stacked_truth(
+    instances: Collection[Instance], K: int, columns: int | slice, dtype: type = float
+) -> Float[np.ndarray, "N K *columns"]:
+    """Columns of the truth of several instances in one array.
+
+    Filled row by row: `np.stack` holds a view of each beside it, 18 MB for 160,000.
+
+    Args:
+        instances: all of K keypoints.
+        K: number of keypoints.
+        columns: of x, y, visibility: a number, or a slice of them.
+        dtype: of the array.
+    """
+    shape = np.empty((K, 3))[:, columns].shape
+    found = np.empty((len(instances), *shape), dtype)
+    for row, one in zip(found, instances, strict=True):
+        row[:] = one.truth[:, columns]
+    return found
 
 
 # Bytes of the images that a list of samples keeps: 290 of 640x480, two of 74 million pixels.
