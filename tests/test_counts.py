@@ -1,4 +1,4 @@
-"""Counts in sentences take the right noun: one function writes them, and no f-string has "1 instances"."""
+"""Counts take the right noun and signed numbers no minus before zeros: one function writes each."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ WORDS = {
 
 
 def uncounted(text: str) -> list[str]:
-    """Placeholders of f-strings that a noun in the plural follows, whatever their number is."""
+    """Placeholders of f-strings that a noun in the plural follows, or that may write -0.000."""
     found = []
     for node in ast.walk(ast.parse(text)):
+        spec = ast.unparse(node.format_spec or []) if isinstance(node, ast.FormattedValue) else ""
+        if re.match(r"f'\+[\d.]*[%f]", spec):
+            found.append(f"line {getattr(node, 'lineno', 0)}: {spec} is for signed_text")
         if not isinstance(node, ast.JoinedStr):
             continue
         for one, after in zip(node.values, node.values[1:], strict=False):
@@ -41,13 +44,13 @@ def uncounted(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("room", ["workbench", "apps"])
-def test_no_sentence_counts_one_of_something_in_the_plural(room):
+def test_no_sentence_counts_one_of_something_in_the_plural_or_writes_minus_zero(room):
     found = {
         str(path.relative_to(ROOT)): lines
         for path in sorted((ROOT / room).rglob("*.py"))
         if (lines := uncounted(path.read_text("utf-8")))
     }
-    assert not found, f"write counted(number, noun) of workbench.core.report: {found}"
+    assert not found, f"write counted(number, noun) or signed_text(number) of workbench.core.report: {found}"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 from workbench.cli import MISTAKES, sentence
 from workbench.core.inspector import Choice, Range
-from workbench.core.report import counted
+from workbench.core.report import counted, signed_text
 from workbench.inspectors.grouping import grouping_steps
 from workbench.inspectors.grouping.replay import PictureParams, SetFigures, evaluate_settings
 
@@ -88,7 +88,7 @@ class GroupingPanel:
         text = self.report.summary()
         if self.reached is not None and self._set is not None:
             ap = self.reached.figures["AP"]
-            change = "" if self._plain is None else f" ({ap - self._plain.figures['AP']:+.3f})"
+            change = "" if self._plain is None else f" ({signed_text(ap - self._plain.figures['AP'])})"
             text += (
                 f". AP {ap:.3f}{change} on {counted(self.reached.images, 'image')} of {self._set.name}: "
                 f"{counted(self.reached.found, 'person', 'people')} found, {self.reached.annotated} annotated"

@@ -186,6 +186,17 @@ def signed_text(value: float, spec: str = "+.3f") -> str:
     return re.sub(r"-(?=[0.%]+$)", "+" if spec.startswith("+") else "", text)
 
 
+def pair_text(x: float, y: float, spec: str = "+.1f") -> str:
+    """A displacement (x, y) in parentheses, as `signed_text` writes its parts: ``(+0.5, -1.0)``.
+
+    Args:
+        x: to the right.
+        y: down.
+        spec: how both are written.
+    """
+    return f"({signed_text(x, spec)}, {signed_text(y, spec)})"
+
+
 def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from workbench.core.finding import Finding, Measurement
-from workbench.core.report import counted
+from workbench.core.report import counted, signed_text
 from workbench.curves.mistakes import STANDS_STILL, begun_again, in_order, not_falling, stands_still
 from workbench.curves.pasted import comparable
 from workbench.curves.quantities import is_coco, role_of, scale_of, short
@@ -388,7 +388,8 @@ def _against(curves: Curves) -> list[Finding]:
     return [
         Finding(
             AGAINST,
-            f"from {ap.unit} {x[i]:g} to {x[i + 1]:g} AP changes by {dp[i]:+.3f} and AR by {dr[i]:+.3f}"
+            f"from {ap.unit} {x[i]:g} to {x[i + 1]:g} AP changes by {signed_text(dp[i])} and AR by "
+            f"{signed_text(dr[i])}"
             + (f"; in all, they change in opposite directions at {ap.unit} {places}" if len(at) > 1 else ""),
             _SCORES,
             (Measurement("change of AP", float(dp[i])), Measurement("change of AR", float(dr[i]))),
@@ -426,8 +427,9 @@ def flags_between(run: Curves, base: Curves) -> list[Finding]:
     return [
         Finding(
             AGAINST if kind == OPPOSITE else "AP changes alone",
-            f"from {base.title} to {run.title} AP changes by {dp:+.3f} ({base_ap:.4g} to {ap:.4g}) and AR by "
-            f"{dr:+.3f} ({base_ar:.4g} to {ar:.4g}); {how}",
+            f"from {base.title} to {run.title} AP changes by {signed_text(dp)} ({base_ap:.4g} to "
+            f"{ap:.4g}) and AR by "
+            f"{signed_text(dr)} ({base_ar:.4g} to {ar:.4g}); {how}",
             _SCORES,
             (Measurement("change of AP", dp), Measurement("change of AR", dr)),
             refuted_by="AP that stays as low when poses are ranked by oracle OKS",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from workbench.core.finding import Finding, Measurement
-from workbench.core.report import counted
+from workbench.core.report import counted, signed_text
 from workbench.curves.quantities import role_of, scale_of, short
 from workbench.curves.schedule import BEGUN_ANEW, rises
 from workbench.curves.table import Curves, Series
@@ -192,8 +192,9 @@ def in_order(curves: Curves) -> list[Finding]:
         Finding(
             IN_ORDER,
             f"the loss repeats itself in each of {counted(len(whole), 'epoch')}: {explained:.0%} of what it "
-            f"varies by beside its trend is the place in the epoch, from {np.exp(shape.min()) - 1:+.0%} to "
-            f"{np.exp(shape.max()) - 1:+.0%}",
+            f"varies by beside its trend is the place in the epoch, from "
+            f"{signed_text(np.exp(shape.min()) - 1, '+.0%')} to "
+            f"{signed_text(np.exp(shape.max()) - 1, '+.0%')}",
             "shuffle the training data: the same batches come at the same place of every epoch",
             (Measurement("variance explained by the place in the epoch", explained, "share"),),
             severity="warning",

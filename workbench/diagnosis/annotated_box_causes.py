@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from workbench.core import Answers, Batch, PoseModel, Sample
-from workbench.core.report import counted
+from workbench.core.report import counted, pair_text
 from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, RuledOut, Undone
@@ -97,8 +97,10 @@ class Fit:
     def text(self) -> str:
         """What was measured, in one clause."""
         return (
-            f"the centres of {counted(self.instances, 'box', 'boxes')} lie ({self.offset[0]:+.0f}, "
-            f"{self.offset[1]:+.0f}) pixels from those of their keypoints' extents (x, y; medians, spread "
+            f"the centres of {counted(self.instances, 'box', 'boxes')} lie "
+            f"{pair_text(self.offset[0], self.offset[1], '+.0f')} pixels from those of their "
+            f"keypoints' extents (x, "
+            f"y; medians, spread "
             f"{self.spread[0]:.0f} and {self.spread[1]:.0f}), and the extents span {self.span:.2f} of the "
             f"box{self._cut()}"
         )
@@ -203,10 +205,10 @@ class AnnotatedBoxes(Undone):
     def _moved(self, stated: dict[int, Float[np.ndarray, " 4"]], fit: Fit) -> Change:
         """Boxes moved back by one amount of pixels, or by one share of their own sides."""
         x, y = 0.0 - fit.offset
-        words, hint = f"({x:+.0f}, {y:+.0f}) pixels", ""
+        words, hint = f"{pair_text(x, y, '+.0f')} pixels", ""
         if fit.by_size:
             x, y = 0.0 - fit.share
-            words = f"({x:+.0%}, {y:+.0%}) of their sides"
+            words = f"{pair_text(x, y, '+.0%')} of their sides"
             hint = "; look for a corner taken for a centre, or a scale about a wrong point"
         boxes = {}
         for number, box in stated.items():

@@ -12,7 +12,7 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.errors import available
 from workbench.core.finding import Finding, Measurement
-from workbench.core.report import counted
+from workbench.core.report import counted, signed_text
 from workbench.core.statistics import finite_median
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -90,7 +90,7 @@ class DetectedBoxes(Cause):
             f"the boxes are those of a detector: {int(missed.sum())} of "
             f"{counted(int(seen.sum()), 'annotated instance')} have no box (IoU below {FOUND_BOX:g}), the "
             f"others one of IoU {loose:.2f} (median); "
-            f"without the instances that were not found AP changes by {effect.delta:+.3f}",
+            f"without the instances that were not found AP changes by {signed_text(effect.delta)}",
             fix="compare with figures of the same boxes; with annotated boxes the model alone is measured",
             numbers=(
                 Measurement("share of instances without a box", float(missed[seen].mean()), expected=0.0),
@@ -176,7 +176,7 @@ class InstancesLeftOut(Cause):
         share = float(found.missing.mean())
         return self.found(
             f"{int(found.missing.sum())} of {counted(len(found.missing), 'annotated instance')} have no "
-            f"pose: {found.rule}; without them AP changes by {effect.delta:+.3f}",
+            f"pose: {found.rule}; without them AP changes by {signed_text(effect.delta)}",
             fix=found.fix,
             numbers=(Measurement("share of instances without a pose", share, expected=0.0),),
             effect=effect,

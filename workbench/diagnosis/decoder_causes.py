@@ -11,6 +11,7 @@ import numpy as np
 
 from workbench.core import Answers, Batch, Codec, DecodeOptions, NotAvailable, Outputs, PoseModel, Prediction
 from workbench.core.finding import Finding, Measurement
+from workbench.core.report import pair_text
 from workbench.core.wrapping import Wrapper
 from workbench.decoding import decode, decoders_for
 from workbench.diagnosis.case import Case
@@ -123,7 +124,7 @@ class OwnDecoding(Undone):
             return None
         x, y = amount
         return self.found(
-            f"own code places {same:.0%} of the keypoints ({x:+.2f}, {y:+.2f}) input pixels (x, y) from "
+            f"own code places {same:.0%} of the keypoints {pair_text(x, y, '+.2f')} input pixels (x, y) from "
             f"where the stated codec does (decoder {codec.decoder}), whatever the image; "
             f"{measured.evidence}",
             fix="take the amount out of the decoding, or state the codec whose cells lie there: pixel and "

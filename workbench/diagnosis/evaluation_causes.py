@@ -10,7 +10,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect, Measurement
-from workbench.core.report import counted
+from workbench.core.report import counted, signed_text
 from workbench.diagnosis.box_causes import LeftOut, left_out
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
@@ -254,7 +254,7 @@ class Duplicates(Undone):
             return answer
         # So many copies are no chance, however little a poor run has to lose by them.
         return self.found(
-            f"{self.seen(case, change)}; without them AP changes by {given.AP:+.3f}",
+            f"{self.seen(case, change)}; without them AP changes by {signed_text(given.AP)}",
             fix=change.fix,
             numbers=(Measurement("share of poses that repeat another", change.facts["share"], expected=0.0),),
             severity="warning",

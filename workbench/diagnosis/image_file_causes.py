@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.core import Answers, Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Sample
 from workbench.core.finding import Finding, Measurement
-from workbench.core.report import counted
+from workbench.core.report import counted, signed_text
 from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.candidates import Candidate, Candidates
 from workbench.diagnosis.case import Case
@@ -524,7 +524,7 @@ class GreyFiles(Cause):
         evident = (
             f"{counted(len(names), 'image')} of the {counted(len(samples), 'instance')} looked at have no "
             f"colour ({some_files(names)}); without colour {len(rest)} others change by mean OKS "
-            f"{rest.mean():+.3f} (standard error {error:.3f})"
+            f"{signed_text(rest.mean())} (standard error {error:.3f})"
         )
         if not (rest.mean() < -LEAST_LOSS and rest.mean() < -SURE * error):
             return RuledOut(f"{evident}: this network hardly needs it")

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.core import Conditioned, Groups, NotAvailable, PoseModel, Sample
 from workbench.core.finding import WITH_FLIP_TEST, Finding, Measurement
-from workbench.core.report import ends_text
+from workbench.core.report import ends_text, signed_text
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
@@ -197,7 +197,7 @@ def _of_whole_images(case: Case, name: str) -> Answer:
     other = next((finding.cause for finding in report.findings), "")
     why = f"less than undoing {other!r} does" if other else "no gain that counts"
     return RuledOut(
-        f"undoing it ({best.name}) gives {report.measure} {best.delta:+.3f} "
+        f"undoing it ({best.name}) gives {report.measure} {signed_text(best.delta)} "
         f"{ends_text(best.low, best.high)}: {why}"
     )
 

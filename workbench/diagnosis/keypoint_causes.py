@@ -12,7 +12,7 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.errors import available
 from workbench.core.finding import Effect, Measurement
-from workbench.core.report import counted
+from workbench.core.report import counted, signed_text
 from workbench.diagnosis.annotated_box_causes import line_through
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
@@ -263,7 +263,7 @@ class Way:
             elif factor != 1:
                 said.append(f"{axis} times {factor:.3g}")
             if abs(offset) > (1.0 if self.shape is None else 0.01) and factor != -1:
-                said.append(f"{axis} moved by {offset:+.3g}{unit}")
+                said.append(f"{axis} moved by {signed_text(offset, '+.3g')}{unit}")
         return " and ".join(said)
 
     @property

@@ -16,7 +16,7 @@ from workbench.core.capabilities import RollsOut
 from workbench.core.errors import available
 from workbench.core.finding import WITH_FLIP_TEST, Effect, Finding, Measurement
 from workbench.core.hooks import OnceComputed
-from workbench.core.report import counted
+from workbench.core.report import counted, signed_text
 from workbench.diagnosis.case import CLINIC_INSTANCES, Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import spread
@@ -230,7 +230,8 @@ def _axes(case: Case, model: PoseModel, pose_set: PoseSet) -> Finding | RuledOut
             least = 0.0
     text = (
         f"{told}with x and y of every keypoint exchanged in the crop, PCK of {len(chosen)} "
-        f"{'learned' if learned else 'other'} instances goes from {np.nanmean(before):.3f} by {mean:+.3f} "
+        f"{'learned' if learned else 'other'} instances goes from {np.nanmean(before):.3f} by "
+        f"{signed_text(mean)} "
         f"({rule.text()}, free-running)"
     )
     if not mean >= least:

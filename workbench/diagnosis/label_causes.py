@@ -12,7 +12,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect
-from workbench.core.report import counted
+from workbench.core.report import counted, signed_text
 from workbench.diagnosis import exchanged_pairs
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
@@ -509,7 +509,7 @@ class Sigmas(Cause):
             "others differ "
             f"from those published for {known.name}: {skeleton.sigmas[worst]:g} against {right[worst]:g}; "
             "with the "
-            f"published ones AP changes by {found.AP:+.3f}",
+            f"published ones AP changes by {signed_text(found.AP)}",
             fix=f"use sigmas = {[round(float(s), 3) for s in right]}",
             effect=Effect("AP", found.AP, found.AP_low, found.AP_high, evidence.protocol()),
             severity="error" if abs(found.AP) >= 0.02 else "warning",

@@ -14,7 +14,7 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.errors import available
 from workbench.core.finding import Effect, Finding, Measurement
-from workbench.core.report import counted
+from workbench.core.report import counted, signed_text
 from workbench.data.lints import within_a_pixel
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -147,7 +147,7 @@ class Lints(Cause):
         )
         if effect is None:
             return finding
-        text = f"{finding.evidence}; with .53 of the boxes' areas AP changes by {effect.delta:+.3f}"
+        text = f"{finding.evidence}; with .53 of the boxes' areas AP changes by {signed_text(effect.delta)}"
         proved = effect.low > 0
         return dataclasses.replace(
             finding,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.core.report import counted
+from workbench.core.report import counted, pair_text, signed_text
 from workbench.diagnosis.annotated_box_causes import Fit, fit_of, frames_of, is_moved
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, RuledOut, Undone
@@ -71,7 +71,7 @@ class Offset:
 
     def text(self) -> str:
         """What was measured, in one clause."""
-        crop, image = (f"({0.0 - x:+.1f}, {0.0 - y:+.1f})" for x, y in (self.crop, self.image))
+        crop, image = (pair_text(-x, -y) for x, y in (self.crop, self.image))
         return (
             f"keypoints lie off by {crop} input pixels or {image} image pixels (x, y; medians); their median "
             f"distance to the labels falls from {self.before:.1f} input pixels to {self.left_by_image:.1f} "
@@ -95,7 +95,7 @@ class OfPeople:
         """What was measured, in one clause."""
         x, y = self.amount
         return (
-            f"labels lie ({x:+.1f}, {y:+.1f}) pixels (x, y; medians) from the people that are found in whole "
+            f"labels lie {pair_text(x, y)} pixels (x, y; medians) from the people that are found in whole "
             f"images, and from their boxes as well: {self.fit.text()}"
         )
 
@@ -134,10 +134,10 @@ class LabelsMoved(Undone):
         """Poses moved to where the labels are."""
         x, y = amount
         return self.change(
-            f"keypoints moved by ({x:+.1f}, {y:+.1f}) image pixels",
+            f"keypoints moved by {pair_text(x, y)} image pixels",
             "poses",
             lambda found: with_points(found, found.keypoints + np.array((x, y))),
-            fix=f"move the annotated keypoints by ({0.0 - x:+.1f}, {0.0 - y:+.1f}) pixels (x, y), or undo "
+            fix=f"move the annotated keypoints by {pair_text(-x, -y)} pixels (x, y), or undo "
             "what cropped or padded the images after they were annotated",
             facts={"offset": seen, "labels": _moved_back(np.array((x, y)))},
         )
@@ -226,10 +226,10 @@ def crop_offset(case: Case, cause: str) -> Iterable[Change]:
     x, y = offset.crop
     yield Change(
         cause,
-        f"keypoints moved by ({x:+.1f}, {y:+.1f}) input pixels",
+        f"keypoints moved by {pair_text(x, y)} input pixels",
         "outputs",
         lambda model: Moved(model, shift=(x, y)),
-        fix=f"move decoded keypoints by ({x:+.1f}, {y:+.1f}) input pixels (x, y), or undo what moves the "
+        fix=f"move decoded keypoints by {pair_text(x, y)} input pixels (x, y), or undo what moves the "
         "output (a rolled or padded map, a head of another origin)",
         facts={"offset": offset},
     )
@@ -353,7 +353,13 @@ def box_offset(case: Case, cause: str) -> Iterable[Change]:
     words = "; ".join(
         f"{axis} by {' '.join(parts)}"
         for axis, own in zip("xy", fit.T, strict=True)
-        if (parts := [f"{k:+.2f} * {what}" for k, what in zip(own[1:], _SHAPE, strict=True) if abs(k) > 0.05])
+        if (
+            parts := [
+                f"{signed_text(k, '+.2f')} * {what}"
+                for k, what in zip(own[1:], _SHAPE, strict=True)
+                if abs(k) > 0.05
+            ]
+        )
     )
     yield Change(
         cause,
@@ -415,8 +421,8 @@ def two_offsets(case: Case, cause: str) -> Iterable[Change]:
     names = [pose_set.images[n].path.name for n, b in zip(amounts, second, strict=True) if b]
     yield Change(
         cause,
-        f"keypoints of {counted(int(second.sum()), 'image')} moved by ({u:+.1f}, {v:+.1f}) pixels, of the "
-        f"other {int((~second).sum())} by ({x:+.1f}, {y:+.1f})",
+        f"keypoints of {counted(int(second.sum()), 'image')} moved by {pair_text(u, v)} pixels, of the "
+        f"other {int((~second).sum())} by {pair_text(x, y)}",
         "poses",
         lambda found: with_points(
             found,
@@ -427,8 +433,8 @@ def two_offsets(case: Case, cause: str) -> Iterable[Change]:
         f"corner to their keypoints: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}",
         least=0.03,
         facts={
-            "told": f"images fall into two groups, whose keypoints lie off by ({-x:+.1f}, {-y:+.1f}) and "
-            f"({-u:+.1f}, {-v:+.1f}) pixels (x, y), {apart:.0f} times as far apart as images are from their "
+            "told": f"images fall into two groups, whose keypoints lie off by {pair_text(-x, -y)} and "
+            f"{pair_text(-u, -v)} pixels (x, y), {apart:.0f} times as far apart as images are from their "
             "own group's"
         },
     )

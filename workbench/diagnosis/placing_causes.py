@@ -12,7 +12,7 @@ import numpy as np
 from workbench.core import Answers, Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Prediction
 from workbench.core.capabilities import CropsBoxes, RollsOut
 from workbench.core.geometry import apply, inverse
-from workbench.core.report import counted
+from workbench.core.report import counted, pair_text
 from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.annotated_box_causes import line_through
 from workbench.diagnosis.case import Case
@@ -314,10 +314,10 @@ class Placing(Undone):
         if (amount := offset_of_results(points, truth)) is not None:
             x, y = amount
             yield self.change(
-                f"keypoints moved by ({x:+.1f}, {y:+.1f}) pixels", "poses",
+                f"keypoints moved by {pair_text(x, y)} pixels", "poses",
                 lambda found: dataclasses.replace(found, keypoints=found.keypoints + np.array(amount)),
                 fix="look for half a cell, a border or a corner that was left out when keypoints were taken "
-                f"back to the image: all are off by ({0.0 - x:+.1f}, {0.0 - y:+.1f}) pixels (x, y)",
+                f"back to the image: all are off by {pair_text(-x, -y)} pixels (x, y)",
             )  # fmt: skip
         yield from box_offset(case, self.name)
         yield from two_offsets(case, self.name)

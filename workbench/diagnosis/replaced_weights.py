@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.core import Conditioned, NotAvailable
 from workbench.core.errors import available
 from workbench.core.finding import Finding, Measurement
-from workbench.core.report import counted
+from workbench.core.report import counted, signed_text
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
@@ -422,7 +422,7 @@ class ScaledPart(Cause):
         effect = given_back(case, self.name, divided)
         if effect is not None and effect.high < 0:
             # The epoch before was the one with a wrong size.
-            return RuledOut(f"{text}; divided by it AP changes by {effect.delta:+.3f}")
+            return RuledOut(f"{text}; divided by it AP changes by {signed_text(effect.delta)}")
         return self.found(
             text,
             fix=f"divide the weights of {one.part} by {factor:.3g}, and look for what multiplied them: a "

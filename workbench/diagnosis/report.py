@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.finding import WITH_FLIP_TEST, Finding
-from workbench.core.report import Report, counted, plain
+from workbench.core.report import Report, counted, plain, signed_text
 from workbench.diagnosis.candidates import EXPLAINED_BY, Candidates
 
 if TYPE_CHECKING:
@@ -345,7 +345,7 @@ def _main_cause(first: Finding, symptom: Finding | None) -> str:
         interval = f" (95 % interval {low:.3f} to {high:.3f})" if np.isfinite(low + high) else ""
         gain = f"undoing it raises {effect.measure} by {effect.delta:.3f}{interval}"
         if effect.delta <= 0:
-            gain = f"undoing it changes {effect.measure} by {effect.delta:+.3f}{interval}"
+            gain = f"undoing it changes {effect.measure} by {signed_text(effect.delta)}{interval}"
         return f"the main cause is: {name}; {gain}"
     if first.confidence in ("likely", "possible"):
         return f"the most likely cause is: {name}; it is not proved"

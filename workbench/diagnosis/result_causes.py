@@ -11,7 +11,7 @@ import numpy as np
 from workbench.core import Groups, NotAvailable, PoseModel
 from workbench.core.errors import USER_ERRORS
 from workbench.core.finding import Measurement
-from workbench.core.report import counted, ends_text
+from workbench.core.report import counted, ends_text, signed_text
 from workbench.diagnosis.box_causes import SAME_BOX, best_overlap, box_area, extents_stated
 from workbench.diagnosis.case import Case, check_keypoints
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -72,9 +72,12 @@ class OfAnotherModel(Cause):
             return RuledOut(distances)
         change = gain(*(_measured(case, poses, rows) for poses in (found, own)))
         if not other and not (change.low > 0 or change.high < 0):
-            return RuledOut(f"{distances}; mean OKS differs by {change.oks:+.3f}, which may be chance")
+            return RuledOut(
+                f"{distances}; mean OKS differs by {signed_text(change.oks)}, which may be chance"
+            )
         return self.found(
-            f"{distances}{other}; with the checkpoint's own poses mean OKS differs by {change.oks:+.3f} "
+            f"{distances}{other}; with the checkpoint's own poses mean OKS differs by "
+            f"{signed_text(change.oks)} "
             f"{ends_text(change.low, change.high)}",
             fix="predict again with this checkpoint, or name the one that the results are of",
             numbers=(Measurement("distance of the poses", best, expected=usual),),

@@ -15,7 +15,7 @@ import numpy as np
 from workbench.checkpoints.state_dicts import is_statistic
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect, Finding, Measurement
-from workbench.core.report import counted
+from workbench.core.report import counted, signed_text
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 
@@ -534,7 +534,7 @@ class AveragesExchanged(Cause):
                 return RuledOut(f"{seen.text}; names and numbers agree")
             return Finding(
                 "averaged weights lag behind the trained ones",
-                f"{seen.text}; the averaged set is worse than the raw one ({-effect.delta:+.3f} AP)",
+                f"{seen.text}; the averaged set is worse than the raw one ({signed_text(-effect.delta)} AP)",
                 "use the raw weights, and look whether the average is updated at every step and how fast",
                 effect=effect,
                 confidence="proved",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, plain, signed_text
 from workbench.evaluation.evaluate import own_annotations
 from workbench.evaluation.keypoint_ap import keypoint_ap
 from workbench.evaluation.oks import keypoint_terms, oks_of_pairs
@@ -90,13 +90,13 @@ class Calibration(Report):
         gain, most = self.mapped_ap - self.ap, self.oracle_ap - self.ap
         mapped = (
             "with the best monotone map of the keypoint scores, fitted on the other half of the images, "
-            f"{self.mapped_ap:.3f} ({gain:+.3f}), "
+            f"{self.mapped_ap:.3f} ({signed_text(gain)}), "
             if self.maps
             else "too few images to fit a map of the keypoint scores on others than its own, "
         )
         return (
             f"{self.title}: {'; '.join(parts)}. AP {self.ap:.3f}; {mapped}in the true order "
-            f"{self.oracle_ap:.3f} ({most:+.3f})."
+            f"{self.oracle_ap:.3f} ({signed_text(most)})."
         )
 
     def plot(self) -> Figure:

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.core import Skeleton
 from workbench.core.finding import Effect, Finding, Measurement, ranked
-from workbench.core.report import PICTURE, Report, counted, plain
+from workbench.core.report import PICTURE, Report, counted, plain, signed_text
 from workbench.evaluation.errors import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
@@ -158,7 +158,7 @@ class Errors(Report):
             return f"{text}; no repair would give back {WORTH:g} AP"
         near = self.ambiguous.get(worst, 0)
         also = f" ({near:,} of them also lie near the own annotation)" if near else ""
-        given = f"{self.delta_ap[worst]:+.3f} AP if repaired"
+        given = f"{signed_text(self.delta_ap[worst])} AP if repaired"
         return f"{text}; {WORDS[worst]} costs most, {given}{also}: {self._advice(worst)}"
 
     @property
@@ -433,10 +433,12 @@ def _text(report: Errors) -> str:
     lines.append(f"{'error':<28}   count   AP given back   (repair {report.repair}, each kind alone)")
     for kind, delta in report.delta_ap.items():
         note = f"   {NOTES[kind]}" if kind in NOTES else ""
-        lines.append(f"{WORDS[kind]:<28} {counts[kind]:>7,}   {delta:+13.4f}{note}")
+        lines.append(f"{WORDS[kind]:<28} {counts[kind]:>7,}   {signed_text(delta, '+13.4f')}{note}")
     near = ", ".join(f"{n:,} {kind}" for kind, n in report.ambiguous.items())
     lines.append(f"of these also near the own annotation (similarity .85): {near}")
-    lines.append(f"{'jitter to miss, together':<28} {'':>7}   {report.ap_all - report.ap:+13.4f}")
+    lines.append(
+        f"{'jitter to miss, together':<28} {'':>7}   {signed_text(report.ap_all - report.ap, '+13.4f')}"
+    )
     if not report.skeleton.mirror:
         lines.append(f"inversions are not judged: skeleton {report.skeleton.name} names no mirror pairs")
     heads = "".join(f"{kind:>11}" for kind in KINDS)

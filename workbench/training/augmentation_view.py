@@ -21,7 +21,7 @@ from workbench.core import Sample, Skeleton
 from workbench.core.errors import reason
 from workbench.core.finding import Finding
 from workbench.core.geometry import crop_region
-from workbench.core.report import PICTURE, Report, counted
+from workbench.core.report import PICTURE, Report, counted, signed_text
 from workbench.skeletons import mirror_by_names, spelling
 from workbench.training.albumentations_steps import TRANSFORMS, Results, Step, albumentations_steps
 from workbench.training.augmentation_check import apart_text
@@ -72,7 +72,7 @@ class View:
         """What was done, in a few words."""
         parts = ["mirrored"] if self.mirrored else []
         parts += ["half body"] if self.half_body else []
-        parts += [f"rotated {self.rotation:+.0f}°"] if abs(self.rotation) >= 0.5 else []
+        parts += [f"rotated {signed_text(self.rotation, '+.0f')}°"] if abs(self.rotation) >= 0.5 else []
         parts += [f"crop x{self.scale:.2f}"] if abs(self.scale - 1) > 0.01 and not self.half_body else []
         parts += [f"{self.dropped:.0%} dropped"] if self.dropped > 0 else []
         return ", ".join(parts) or "as it is"

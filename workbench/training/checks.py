@@ -15,7 +15,7 @@ from workbench.core import Batch, DecodeOptions, Outputs, PoseModel, Sample
 from workbench.core.capabilities import HasObjective
 from workbench.core.geometry import apply, inverse
 from workbench.core.hooks import entering, modes, recording
-from workbench.core.report import counted
+from workbench.core.report import counted, signed_text
 from workbench.training import measures
 from workbench.training.model_state import ModelState
 from workbench.training.objectives import objective_for
@@ -274,7 +274,8 @@ def decoder_text(
     limit = max(SHIFTED * cell, 0.5)
     if len(off) >= 4 and np.abs(mean).max() > limit and (off.std(0) < 2 * np.abs(mean).max()).all():
         return (
-            f"perfect targets are decoded {mean[0]:+.1f}, {mean[1]:+.1f} input pixels (x, y) from the "
+            f"perfect targets are decoded {signed_text(mean[0], '+.1f')}, "
+            f"{signed_text(mean[1], '+.1f')} input pixels (x, y) from the "
             f"keypoints that they encode, where a cell is {cell:.2g}: look at stride, offset, the transform "
             "back to the image, and a sigma whose threefold is not a whole number of cells (it moves peaks "
             "near the edges)"

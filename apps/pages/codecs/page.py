@@ -27,6 +27,7 @@ from apps.pages.frame import sentence_html
 from apps.pages.job_sections import JobSection, WorkSection
 from apps.pages.report_section import opening_model, opening_of, path_literal
 from apps.pages.sections import control_row
+from workbench.core.report import signed_text
 from workbench.evaluation.bootstrap import no_interval_text
 
 if TYPE_CHECKING:
@@ -146,7 +147,8 @@ def verdict_html(found: CodecMatrix) -> str:
             f"Keep the model's own reading, {own.name}: none of {len(found.rivals)} others has a higher AP."
         ),
         "within": (
-            f"Keep the model's own reading, {own.name}: {best.name} has {best.ap - own.ap:+.3f} AP, and "
+            f"Keep the model's own reading, {own.name}: {best.name} has "
+            f"{signed_text(best.ap - own.ap)} AP, and "
             f"{doubt}."
         ),
         "better": f"Read the outputs with {best.name}: AP {own.ap:.3f} becomes {best.ap:.3f}.",

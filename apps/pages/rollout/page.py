@@ -38,7 +38,7 @@ from apps.pages.sections import (
     sample_stepper,
 )
 from apps.pages.subject import neighbour
-from workbench.core.report import Report
+from workbench.core.report import Report, signed_text
 from workbench.inspectors import get
 
 if TYPE_CHECKING:
@@ -316,7 +316,7 @@ def _claims(report: Any) -> str:
 FACTS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("PCK teacher-forced", "forced_and_free", lambda r: f"{r.pck_forced:.2f}"),
     ("PCK free-running", "forced_and_free", lambda r: f"{r.pck_free:.2f}"),
-    ("gap", "forced_and_free", lambda r: f"{r.gap:+.2f}"),
+    ("gap", "forced_and_free", lambda r: signed_text(r.gap, "+.2f")),
     ("true tokens for half of the gap", "prefix", _half),
     ("growth of an error, later steps", "corruption", lambda r: f"{r.gain_at_end:.2f}"),
     ("support", "support", lambda r: f"{r.verdict} (answers move by up to {r.most_moved:.1%})"),

@@ -13,7 +13,7 @@ import numpy as np
 from workbench.core import Groups, NotAvailable, Outputs
 from workbench.core.errors import ReadingNote
 from workbench.core.finding import WITH_FLIP_TEST, Effect, Finding, Measurement
-from workbench.core.report import Report, counted, plain
+from workbench.core.report import Report, counted, plain, signed_text
 from workbench.decoding.grouping import Detections, detect, group
 from workbench.decoding.grouping.algorithm import NothingFinite
 from workbench.evaluation import keypoint_ap
@@ -128,9 +128,8 @@ class Suspect:
         text = f"{self.fault}: with {self.undone_by} AP {self.before:.3f} becomes {self.after:.3f}"
         if np.isnan(self.oks_gain):
             return text
-        return (
-            f"{text}, OKS of the annotated people {self.oks_gain:+.3f} (standard error {self.oks_error:.3f})"
-        )
+        text += f", OKS of the annotated people {signed_text(self.oks_gain)}"
+        return f"{text} (standard error {self.oks_error:.3f})"
 
     def facts(self) -> dict[str, Any]:
         """As plain data."""
@@ -249,10 +248,12 @@ class Ablation(Report):
             return f"{text}; {self._faults_text()} ({_images(self.images)})"
         losses = sorted((o for o in self.variants if not o.several), key=self.delta)
         if losses and self.delta(losses[0]) < 0:
-            worst = ", ".join(f"{o.name} {self.delta(o):+.3f}" for o in losses[:3] if self.delta(o) < 0)
+            worst = ", ".join(
+                f"{o.name} {signed_text(self.delta(o))}" for o in losses[:3] if self.delta(o) < 0
+            )
             text += f"; the largest losses are {worst}"
         gains = [o for o in reversed(losses) if self.delta(o) > 0][:1]
-        text += "".join(f"; {o.name} gains {self.delta(o):+.3f}" for o in gains)
+        text += "".join(f"; {o.name} gains {signed_text(self.delta(o))}" for o in gains)
         return f"{text} ({len(self.variants)} variants from one forward pass over {_images(self.images)})"
 
     def plot(self) -> Figure:

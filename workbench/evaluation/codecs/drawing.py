@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.report import signed_text
 from workbench.evaluation.codecs.ways import FLIPS, POSE_SCORES
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def _note(variant: Variant | None) -> str:
     x, y = variant.bias_px
     return (
         f"<b>{variant.name}</b><br>AP {variant.ap:.3f}; {change}<br>error {variant.error_px:.2f} px, of "
-        f"found keypoints {variant.near_px:.2f} px<br>bias x {x:+.2f}, y {y:+.2f} px"
+        f"found keypoints {variant.near_px:.2f} px<br>bias x {signed_text(x, '+.2f')}, y "
+        f"{signed_text(y, '+.2f')} px"
     )
 
 

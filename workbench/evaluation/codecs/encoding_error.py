@@ -16,7 +16,7 @@ import numpy as np
 from workbench.core import Codec, Skeleton
 from workbench.core.geometry import BOX_SHARE, apply, checked_box, crop_region, input_to_image, inverse
 from workbench.core.job import Cancelled
-from workbench.core.report import PICTURE, Report, counted, plain
+from workbench.core.report import PICTURE, Report, counted, plain, signed_text
 from workbench.core.statistics import finite_mean
 from workbench.decoding.codecs import CODECS, codec_for, encode_decode
 from workbench.evaluation.evaluate import truth_of
@@ -253,7 +253,8 @@ class CodecErrors(Report):
             f"{'codec':<{width}}  mean px  max px  border  inside   bias px (x, y)     OKS  ceiling  size",
             *(
                 f"{c.label:<{width}}  {c.mean_px:7.3f} {c.max_px:7.3f} {c.border_px:7.3f} {c.inside_px:7.3f}"
-                f"  {c.bias_px[0]:+7.3f} {c.bias_px[1]:+7.3f}  {c.oks:6.4f}   {c.ap_ceiling:6.4f}"
+                f"  {signed_text(c.bias_px[0], '+7.3f')} {signed_text(c.bias_px[1], '+7.3f')}  "
+                f"{c.oks:6.4f}   {c.ap_ceiling:6.4f}"
                 f"  {c.size_text}"
                 for c in self.codecs
             ),

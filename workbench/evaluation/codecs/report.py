@@ -327,7 +327,7 @@ class CodecMatrix(Report):
                 else f"[{signed_text(row['low'])}, {signed_text(row['high'])}]"
             )
             change = "" if row is own else f"{signed_text(row['delta'])} {ends}"
-            bias = "  ".join(f"{v:+6.2f}" if v is not None else "     -" for v in row["bias_px"])
+            bias = "  ".join(signed_text(v, "+6.2f") if v is not None else "     -" for v in row["bias_px"])
             lines.append(
                 f"{row['name']:<{width}}  {_number(row['AP'], 3)}  {change:<24}"
                 f"  {_number(row['error_px'], 2):>8}  {_number(row['near_px'], 2):>8}  {bias}"

@@ -17,7 +17,7 @@ import numpy as np
 from workbench.core import Outputs
 from workbench.core.finding import Finding
 from workbench.core.geometry import apply, inverse
-from workbench.core.report import counted
+from workbench.core.report import counted, signed_text
 from workbench.decoding.grouping import Grouping, group
 from workbench.decoding.grouping.left_right import nearest_people, pairs_of
 from workbench.evaluation import keypoint_ap, protocol_of, truth_of
@@ -83,7 +83,8 @@ class Placing:
         (sx, sy), (ox, oy) = self.scale, self.offset
         return (
             f"found keypoints lie where they should after scaling by {sx:.3f} x {sy:.3f} and moving by "
-            f"{ox:+.1f}, {oy:+.1f} input pixels ({self.shift:.1f} on average, "
+            f"{signed_text(ox, '+.1f')}, {signed_text(oy, '+.1f')} input pixels ({self.shift:.1f} "
+            f"on average, "
             f"{counted(self.keypoints, 'keypoint')})"
         )
 

@@ -98,7 +98,7 @@ class Waterfall(Report):
         )
         alone = max(parts, key=lambda step: step.gain_alone)
         if alone.name != largest.name:
-            text += f"; replaced alone, {alone.name} gives the largest gain ({alone.gain_alone:+.3f})"
+            text += f"; replaced alone, {alone.name} gives the largest gain ({signed_text(alone.gain_alone)})"
         if ceiling < PERFECT:
             text += (
                 f"; with every part replaced AP is {ceiling:.3f}; the remaining {1 - ceiling:.3f} is "

@@ -361,7 +361,8 @@ def _shift_findings(
     return [
         Finding(
             "flip shift",
-            f"mirrored maps must move {shift[0]:+.2f} input pixels {ends_text(*shift[1:], '+.2f')} and "
+            f"mirrored maps must move {signed_text(shift[0], '+.2f')} input pixels "
+            f"{ends_text(*shift[1:], '+.2f')} and "
             f"it moves them {now.pixels:+g}: {judge.measure} {now.value:.3f}, {best.value:.3f} with "
             f"{best.cells:+d} cells",
             fix,
@@ -389,9 +390,10 @@ def _affine_findings(
     return [
         Finding(
             "UDP against plain affine",
-            f"keypoints of the plain and the mirrored input differ by {off[0]:+.2f} input pixels in x "
-            f"({off[1]:+.2f} to {off[2]:+.2f}), as for a network trained with {trained} and read with "
-            f"{read} ({expected:+.2f})",
+            f"keypoints of the plain and the mirrored input differ by {signed_text(off[0], '+.2f')} "
+            f"input pixels in x "
+            f"{ends_text(off[1], off[2], '+.2f')}, as for a network trained with {trained} and read with "
+            f"{read} ({signed_text(expected, '+.2f')})",
             f"Read the outputs with {trained}: the codec says udp={model.codec.udp}.",
             (Measurement("difference in x", off[0], "input pixels", 0.0, judge.protocol),),
             refuted_by="outputs read with the other affine that differ as much",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.core.report import Report
+from workbench.core.report import Report, signed_text
 from workbench.curves.flags import ALONE, NOTHING, OPPOSITE, SAME, parting
 from workbench.curves.quantities import short
 from workbench.curves.reading import logs_of, read_logs
@@ -91,7 +91,7 @@ class Trends(Report):
                 "scores changed differently; check the scores",
                 SAME: "both change in the same direction",
             }[parting(ap, ar)]
-            text += f"; against {self.curves[1].title} AP {ap:+.3f}, AR {ar:+.3f}: {meaning}"
+            text += f"; against {self.curves[1].title} AP {signed_text(ap)}, AR {signed_text(ar)}: {meaning}"
         if run.opposite:
             at = ", ".join(f"{run.epochs[i]:g}" for i in run.opposite[:6])
             text += f"; AP and AR change in opposite directions at epoch {at}"
