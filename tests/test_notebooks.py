@@ -91,4 +91,5 @@ def test_a_notebook_runs_from_top_to_bottom(name, kernel):
     whole = nbformat.writes(notebook)
     # At most once per kernel, and all notebooks here share one; plotly.js alone has 4.5 MB.
     assert whole.count("plotly.js v") <= 1
-    assert len(whole) < 12_000_000
+    # A widget of plotly's own would bring it again, under another name.
+    assert len(whole) < 9_000_000

@@ -7,6 +7,7 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
+from apps.notebook.live_figure import LiveFigure, display_panel
 from workbench.cli import MISTAKES, sentence
 from workbench.core.inspector import Choice, Range
 from workbench.core.report import counted, signed_text
@@ -42,8 +43,6 @@ class GroupingPanel:
         Raises:
             NotAvailable: the model has no tags.
         """
-        import plotly.graph_objects as go
-
         self._run, self._kept, self._set = run, tuple(kept), pose_set
         hints = get_type_hints(PictureParams, include_extras=True)
         fields = [f for f in dataclasses.fields(PictureParams) if f.name != "instance"]
@@ -52,7 +51,8 @@ class GroupingPanel:
         self.reached: SetFigures | None = None
         self._plain: SetFigures | None = None
         self._text = _widgets().HTML()
-        self.figure = go.FigureWidget(self.report.plot())
+        self.figure = self.report.plot()
+        self._live = LiveFigure(self.figure)
         self._evaluate()
         self._plain = self.reached
         self._show()
@@ -71,13 +71,13 @@ class GroupingPanel:
             if all(change["owner"] is not self.knobs[name] for name in ("step", "person", "least_score")):
                 self._evaluate()
         except MISTAKES as mistake:
+            # The picture of other rules must not stand below knobs that say otherwise.
             self._text.value = f"<p>{html.escape(sentence(mistake))}</p>"
+            self._live.layout.display = "none"
             return
-        drawn = self.report.plot()
-        with self.figure.batch_update():
-            self.figure.data = ()
-            self.figure.add_traces(drawn.data)
-            self.figure.layout.title.text = drawn.layout.title.text
+        self.figure = self.report.plot()
+        self._live.show(self.figure)
+        self._live.layout.display = None
         self._show()
 
     def _evaluate(self) -> None:
@@ -100,12 +100,10 @@ class GroupingPanel:
         widgets = _widgets()
         columns = widgets.Layout(grid_template_columns="repeat(3, minmax(220px, 1fr))")
         knobs = widgets.GridBox(list(self.knobs.values()), layout=columns)
-        return widgets.VBox([knobs, self._text, self.figure])
+        return widgets.VBox([knobs, self._text, self._live])
 
     def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self.widget())
+        display_panel(self.widget())
 
 
 def _widgets() -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from apps.notebook.live_figure import LiveFigure, display_panel
 from workbench.cli import MISTAKES, sentence
 from workbench.core import PoseModel, Sample
 from workbench.training.overfit import OverfitReport, OverfitRun, OverfitSetup
@@ -67,6 +68,7 @@ class OverfitPanel:
         self._watcher: threading.Thread | None = None
         self._cancelled = threading.Event()
         self.figure = _figure()
+        self._live = LiveFigure(self.figure)
         self._text = _widgets().HTML()
         self._buttons = {word: _button(word, act) for word, act in self._acts().items()}
         self._enable()
@@ -171,6 +173,7 @@ class OverfitPanel:
         now = self.session.status()
         if rows:
             _extend(self.figure, rows)
+            self._live.show(self.figure)
         self._show(f"{now.state}, step {now.step} of {now.steps}{f': {now.reason}' if now.reason else ''}")
         self._enable()
 
@@ -187,12 +190,10 @@ class OverfitPanel:
     def widget(self) -> ipywidgets.Widget:
         """The panel as one widget."""
         widgets = _widgets()
-        return widgets.VBox([widgets.HBox(list(self._buttons.values())), self._text, self.figure])
+        return widgets.VBox([widgets.HBox(list(self._buttons.values())), self._text, self._live])
 
     def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self.widget())
+        display_panel(self.widget())
 
 
 def _widgets() -> Any:
@@ -215,8 +216,6 @@ TRACES = (
 
 
 def _figure() -> Any:
-    import plotly.graph_objects as go
-
     from workbench.figures import RUN_COLOURS, new_figure
 
     figure = new_figure("", x="step", height=320, showlegend=True)
@@ -236,13 +235,12 @@ def _figure() -> Any:
         yaxis={"type": "log", "title": {"text": "loss"}},
         yaxis2={"range": [-0.03, 1.03], "anchor": "x2", "title": {"text": "PCK, share of keypoints"}},
     )
-    return go.FigureWidget(figure)
+    return figure
 
 
 def _extend(figure: Any, rows: Sequence[dict[str, Any]]) -> None:
-    """Add rows to the curves, all in one message."""
-    with figure.batch_update():
-        for trace, (column, _, _) in zip(figure.data, TRACES, strict=True):
-            new = [row for row in rows if row.get(column) is not None]
-            trace.x = np.append(trace.x, np.array([row["step"] for row in new], np.float32))
-            trace.y = np.append(trace.y, np.array([row[column] for row in new], np.float32))
+    """Add rows to the curves."""
+    for trace, (column, _, _) in zip(figure.data, TRACES, strict=True):
+        new = [row for row in rows if row.get(column) is not None]
+        trace.x = np.append(trace.x, np.array([row["step"] for row in new], np.float32))
+        trace.y = np.append(trace.y, np.array([row[column] for row in new], np.float32))

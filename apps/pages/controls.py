@@ -264,6 +264,9 @@ class LatestQuestion:
             **settings: inputs, outputs, api_name ... of `gr.on`.
         """
         number = next(_NUMBERS)
+        outputs = settings.get("outputs") or []
+        shown = outputs if isinstance(outputs, list) else [outputs]
+        marked = next((one.elem_id for one in shown if isinstance(one, gr.HTML) and one.elem_id), "wb-answer")
         keep = f"(...now) => window.wb.asking({number}, now)"
         asked = gr.on([*triggers, self.again], ask, trigger_mode="always_last", js=keep, **settings)
         inputs = settings.get("inputs") or []
@@ -271,7 +274,8 @@ class LatestQuestion:
         # Refused, and something else was chosen since: that is asked, the refusal was not its own.
         asked.failure(
             None, [self._token, *inputs], self._token,
-            js=f"(token, ...now) => window.wb.asked({number}, now) ? token : `${{Date.now()}} again`",
+            js=f"(token, ...now) => window.wb.refused({number}, now, '{marked}') ? token "
+            ": `${Date.now()} again`",
         )  # fmt: skip
         return asked
 

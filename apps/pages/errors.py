@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
+from apps.pages.controls import LatestQuestion
 from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.error_pictures import card_html
 from apps.pages.frame import sentence_html
@@ -130,10 +131,14 @@ class ErrorsPage(QuestionPage):
         """Another error, keypoint, slice or bar lists other instances; arrows show more of them."""
         section, asked, chosen = self._errors, added["errors"].fields, self._instances
         listing: dict[str, Any] = {"outputs": [section.first, section.cards], **QUIET}
-        listed = gr.on(
-            [w.input for w in chosen], section.listed, asked, api_name="errors_instances",  # type: ignore[attr-defined]
-            trigger_mode="always_last", **listing,
+        listing_anew = LatestQuestion()
+        listed = listing_anew.on(
+            [w.input for w in chosen], section.listed, inputs=asked, api_name="errors_instances",  # type: ignore[attr-defined]
+            **listing,
         )  # fmt: skip
+        # The cards of an answer are those of the error that was chosen when it was asked for.
+        for event in filter(None, (added["errors"].answered, added["errors"].watched)):
+            listing_anew.after(event)
         clicked = section.click.change(
             section.clicked, [section.click, *asked], [*chosen[:2], section.first, section.cards],
             api_name="errors_clicked", **QUIET,

@@ -408,6 +408,7 @@ class AddedSection:
         fields: of the section.
         asking: what asks it, for automatic ones.
         answered: the event of an answer.
+        watched: the event of what is new while the job goes on, its last answer among them.
         key: of what a keyed section started last.
         timer: while it is active, the page asks what is new.
     """
@@ -415,6 +416,7 @@ class AddedSection:
     fields: list[Component]
     asking: LatestQuestion
     answered: Any
+    watched: Any
     key: gr.Textbox
     timer: gr.Timer
 
@@ -484,7 +486,7 @@ def add_job_section(
     watching.after(
         stop.click(one_sentence_errors(handlers.cancel), watched_with, None, api_name=cancel_name, **QUIET)
     )
-    return AddedSection(fields, asking, answered, started, timer)
+    return AddedSection(fields, asking, answered, watched, started, timer)
 
 
 def _controls_of(

@@ -44,7 +44,15 @@ def test_an_inspector_answers_on_load_and_follows_every_choice(page, server):
     page.reload()
     answer(page, "6.0 px")
     assert page.get_by_label("epoch", exact=True).input_value() == "epoch 1"
-    assert page.get_by_label("sample of 6").input_value() == "1"
+    sample = page.get_by_label("sample of 6")
+    assert sample.input_value() == "1"
+    # A value that is refused is said where the answer stands, until there is an answer again.
+    earlier = page.locator(".wb-refused")
+    for value, count in (("99", 1), ("2", 0)):
+        sample.fill(value)
+        sample.press("Enter")
+        earlier.wait_for(state="visible" if count else "detached")
+        assert page.locator(".wb-refused + #wb-answer").count() == count
 
 
 @pytest.mark.long

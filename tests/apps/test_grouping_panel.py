@@ -44,12 +44,20 @@ def test_a_knob_set_from_a_cell_changes_people_and_ap(panel):
     assert panel.reached.figures["AP"] == pytest.approx(51 / 101)
     assert "AP 0.505 (-0.495)" in panel._text.value
     assert panel.figure.layout.title.text.startswith("1 person found")
+    assert "1 person found" in panel._live.drawn
 
 
-def test_a_value_that_does_not_fit_is_a_sentence_and_leaves_the_picture(panel):
+def test_a_value_that_does_not_fit_is_a_sentence_in_the_place_of_the_picture(panel):
     panel.knobs["resolutions"].value = "coarse"
     assert "one resolution" in panel._text.value
-    assert panel.report.present == 2
+    assert panel._live.layout.display == "none"
+    panel.knobs["resolutions"].value = "both"
+    assert panel._live.layout.display is None
+    assert "2 people found" in panel._live.drawn
+
+
+def test_its_figure_brings_no_second_plotly_into_the_saved_notebook(panel):
+    assert len(str(panel._live.get_state())) < 1_000_000
 
 
 def test_ap_without_any_kept_output_is_one_sentence(crowd):

@@ -74,6 +74,35 @@ def test_of_two_choices_of_a_run_the_last_is_answered(visit):
 
 
 @pytest.mark.long
+def test_instances_are_those_of_the_error_that_was_chosen_while_the_answer_was_computed(visit, monkeypatch):
+    from apps.pages.errors import ErrorsOfResult
+
+    at_once, asked, chosen = ErrorsOfResult._answer, threading.Event(), threading.Event()
+
+    def slow(self, wanted):  # the page asks what is new with what stands there after the first answer
+        assert wanted.epoch != "2" or not asked.is_set() or chosen.wait(PATIENCE / 1000)
+        asked.set()
+        return at_once(self, wanted)
+
+    monkeypatch.setattr(ErrorsOfResult, "_answer", slow)
+    page = visit("errors?run=painted-run&epoch=1&data=painted.json")
+    said(page, "#wb-errors-cards", "miss")
+    quiet(page)
+    asked.clear()
+    choose(page, "epoch", "epoch 2")
+    assert asked.wait(PATIENCE / 1000)
+    quiet(page)
+    choose(page, "error", "jitter")
+    said(page, "#wb-errors-cards", "jitter")
+    chosen.set()
+    quiet(page)
+    said(page, "#wb-errors-cards", "jitter")
+    quiet(page)
+    said(page, "#wb-errors-cards", "jitter")
+    assert page.get_by_label("error", exact=True).input_value() == "jitter"
+
+
+@pytest.mark.long
 def test_facts_link_and_difference_are_those_of_the_checkpoints_chosen_last(visit):
     page = visit("checkpoint?file=painted-run/epoch_1.pth&against=painted-run/epoch_1.pth")
     said(page, "#wb-facts", "epoch_1.pth")

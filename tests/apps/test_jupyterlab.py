@@ -118,6 +118,8 @@ def test_a_slider_of_the_panel_changes_people_and_ap(lab, chromium):
     after = summary.inner_text()
     # At the top of the range no heatmap is high enough: nobody, and AP 0.
     assert re.search(r"AP 0\.000 \([+-]\d\.\d{3}\) on 3 images of [\w-]+: 0 people found", after), after
+    # The picture follows, drawn by the one plotly.js of the notebook.
+    page.locator(".jupyter-widgets .js-plotly-plot", has_text="0 people found").wait_for(timeout=PATIENCE)
     console.closing()
     opened.close()
     assert not console.errors

@@ -28,6 +28,7 @@ def test_its_buttons_hold_the_session_and_each_returns_at_once():
     press["Stop"]()
     assert panel.wait(60)
     until(lambda: len(panel.figure.data[0].x) == done + 10)
+    until(lambda: panel._live.drawn == panel.figure.to_json())
     assert panel.verdict is not None
 
 

@@ -94,6 +94,15 @@ def figure_html(figure: Figure) -> str:
 }})();</script>"""
 
 
+def plotly_script() -> str:
+    """plotly.js as HTML for a notebook's output; "" where a figure of the notebook carries it already."""
+    if not _carries_plotly():
+        return ""
+    from plotly.offline import get_plotlyjs
+
+    return f'<script type="text/javascript">{get_plotlyjs()}</script>'
+
+
 # The cell whose output carries plotly.js, and its execution; None before the first figure.
 _carrier: tuple[Any, int] | None = None
 

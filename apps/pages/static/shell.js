@@ -26,6 +26,7 @@
   let leaving = false; // being loaded again
 
   const OWN = "your-own"; // an upload in the address, see engine.py: no other page has it
+  const REFUSED = "The last choice was not answered: the message says why. What is shown below belongs to the choice before it.";
   let noted = ""; // the data set whose note is shown, or being asked for
 
   const wb = {
@@ -58,8 +59,20 @@
       wb.links();
     },
     // What a page's question was asked with, by its number: whether that is still what stands there.
-    asking(number, values) { questions.set(number, JSON.stringify(values)); return values; },
-    asked(number, values) { return questions.get(number) === JSON.stringify(values); },
+    asking(number, values) {
+      questions.set(number, JSON.stringify(values));
+      document.querySelectorAll(`.wb-refused[data-question="${number}"]`).forEach((old) => old.remove());
+      return values;
+    },
+    // Values were refused, a message says why: whether they are still the newest. What is shown is then of others.
+    refused(number, values, place) {
+      if (questions.get(number) !== JSON.stringify(values)) return false;
+      const note = Object.assign(document.createElement("div"), { className: "wb-sentence wb-error wb-refused", textContent: REFUSED });
+      note.dataset.question = number;
+      note.setAttribute("role", "status");
+      document.getElementById(place)?.before(note);
+      return true;
+    },
     query(names) { const q = new URL(window.location).searchParams; return names.map((n) => q.get(n)); },
     links() {
       const q = new URL(window.location).searchParams;
