@@ -120,6 +120,17 @@ def test_every_finding_names_its_annotations(linted):
     assert set(facts["holds"]) <= set(CHECKS)
 
 
+def test_keypoints_that_no_instance_labels_are_named(linted):
+    def drop(raw):
+        for a in raw["annotations"]:
+            a["keypoints"][27:33] = [0] * 6
+            a["num_keypoints"] = sum(v > 0 for v in a["keypoints"][2::3])
+
+    text = only(linted(drop, images=False), "keypoints never labelled").finding.evidence
+    assert text.startswith("2 of 17 keypoints are labelled in none of ")
+    assert "(left_wrist, right_wrist): no figure on this set judges them" in text
+
+
 def test_what_had_nothing_to_look_at_is_not_said_to_hold(linted):
     def unlabelled(raw):
         for a in raw["annotations"]:

@@ -157,6 +157,7 @@ def data_facts(pose_set: PoseSet, *, images: bool = False) -> DataFacts:
         sigmas=sigmas,
         findings=(
             *_findings(counts, pose_set.absent_text(missing) if missing else "", mirror, sigmas),
+            *filter(None, [never_labelled(pose_set)]),
             *lints(pose_set),
             *(image_lints(pose_set) if images else ()),
         ),
@@ -242,6 +243,27 @@ def repeated_annotations(pose_set: PoseSet) -> list[Instance]:
         if a.num_keypoints:
             poses.add(pose)
     return found
+
+
+# In fewer instances a keypoint may be labelled in none by chance.
+LEAST_LABELLED = 20
+
+
+def never_labelled(pose_set: PoseSet) -> str:
+    """A sentence on the keypoints that no instance labels; "" for none, and where few instances are there."""
+    labelled = [pose_set.instances[i].truth[:, 2] > 0 for i in pose_set.labelled]
+    absent = np.flatnonzero(~np.logical_or.reduce(labelled)) if len(labelled) >= LEAST_LABELLED else []
+    if not len(absent):
+        return ""
+    names = ", ".join(pose_set.skeleton.keypoints[k] for k in absent[:6])
+    more = f" and {len(absent) - 6} more" if len(absent) > 6 else ""
+    is_are = "is" if len(absent) == 1 else "are"
+    return (
+        f"{len(absent)} of {counted(len(pose_set.skeleton), 'keypoint')} {is_are} labelled in none of "
+        f"{counted(len(labelled), 'instance')} ({names}{more}): no figure on this set judges "
+        f"{'it' if len(absent) == 1 else 'them'}, and training on it does not teach "
+        f"{'it' if len(absent) == 1 else 'them'}"
+    )
 
 
 def miscounted(pose_set: PoseSet) -> list[Instance]:

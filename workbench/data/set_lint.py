@@ -18,7 +18,14 @@ import numpy as np
 from workbench.core.finding import Finding, Measurement, ranked
 from workbench.core.report import Report, counted, plain
 from workbench.data.coco_entries import stated_mirror, stated_sigmas
-from workbench.data.facts import farthest_outside, miscounted, outside_image, repeated_annotations
+from workbench.data.facts import (
+    LEAST_LABELLED,
+    farthest_outside,
+    miscounted,
+    never_labelled,
+    outside_image,
+    repeated_annotations,
+)
 from workbench.data.image_lints import located_in_images, located_sizes
 from workbench.data.lints import Located, located, located_at, usual
 from workbench.data.pose_set import missing_images
@@ -41,6 +48,7 @@ CHECKS: dict[str, str] = {
     "annotated boxes": "boxes are x, y, width, height in pixels, and contain their pose",
     "annotated areas": "areas are positive and in square pixels",
     "visibility": "visibility is 0, 1 or 2 as COCO defines it",
+    "keypoints never labelled": "every keypoint is labelled in some instance",
     "repeated poses": "no instance is annotated twice",
     "counts": "num_keypoints is the number of labelled keypoints",
     "crowd regions with keypoints": "crowd regions have no keypoints",
@@ -58,7 +66,7 @@ CHECKS: dict[str, str] = {
 OF_IMAGES = ("images of another size", "repeated images", "turned images", "images of several frames")
 _OF_POSES = (
     "annotated keypoints", "keypoints outside the image", "keypoints outside the box", "visibility",
-    "repeated poses",
+    "keypoints never labelled", "repeated poses",
 )  # fmt: skip
 _OF_ANNOTATIONS = (
     *_OF_POSES, "annotated boxes", "annotated areas", "counts", "crowd regions with keypoints",
@@ -206,6 +214,8 @@ def lint(
         skipped["mirror pairs"] = "neither the names of the keypoints nor the file tell any"
     if not pose_set.skeleton.sigmas and not stated_sigmas(*_categories(pose_set))[1]:
         skipped["sigmas"] = "the file states none, and none are known for these keypoints"
+    if 0 < len(pose_set.labelled) < LEAST_LABELLED:
+        skipped["keypoints never labelled"] = f"the set has fewer than {LEAST_LABELLED} labelled instances"
     checks: list[Callable[[PoseSet], list[Located]]] = [located, *_OWN]
     found = list(beside)
     total = len(checks) + len(_ON_DISK) * images
@@ -395,6 +405,11 @@ def _counts(pose_set: PoseSet) -> list[Located]:
     ]
 
 
+def _never_labelled(pose_set: PoseSet) -> list[Located]:
+    text = never_labelled(pose_set)
+    return [Located(Finding("keypoints never labelled", text, severity="warning"))] if text else []
+
+
 def _crowds(pose_set: PoseSet) -> list[Located]:
     labelled = [a for a in pose_set.instances if a.num_keypoints]
     found = [a for a in labelled if a.iscrowd]
@@ -509,7 +524,8 @@ def _missing(pose_set: PoseSet, absent: Mapping[int, Path]) -> list[Located]:
 
 
 _OWN: tuple[Callable[[PoseSet], list[Located]], ...] = (
-    _mirror, _sigmas, _repeated, _areas, _counts, _crowds, _outside, _outside_box, visibility, _swaps,
+    _mirror, _sigmas, _repeated, _areas, _counts, _never_labelled, _crowds, _outside, _outside_box,
+    visibility, _swaps,
 )  # fmt: skip
 
 _ON_DISK: tuple[Callable[[PoseSet], list[Located]], ...] = (located_sizes, located_in_images)
