@@ -419,6 +419,14 @@ def test_a_size_that_the_file_does_not_state_is_that_of_the_upright_picture(writ
         ("val.json", ("train", "val"), "train", "train", ""),
         ("annotations/person_keypoints_val2017.json", ("train2017", "val2017"), None, "val2017", ""),
         ("annotations/val.json", ("images/train", "images/validation"), None, "images/validation", ""),
+        ("annotations/kp_validation.json", ("train2017", "val2017"), ".", "val2017", ""),
+        (
+            "kp_val.json",
+            ("train2017", "val2014", "val2017"),
+            None,
+            "train2017",
+            "files of the same names lie in",
+        ),
         ("gt.json", ("a", "b", "c"), None, "a", "folder a; other files of the same names lie in b, c: name"),
     ],
 )

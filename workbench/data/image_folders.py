@@ -184,6 +184,9 @@ def _chosen(candidates: Sequence[Path], names: Sequence[str], path: Path) -> tup
     first, *others = holding.values()
     stem = path.stem.lower()
     named = [p for p in (first, *others) if p.name.lower() in stem or stem in p.name.lower()]
+    of_split = [p for p in (first, *others) if _splits(p.name) & _splits(stem)]
+    if not named and len(of_split) == 1:  # of person_keypoints_val.json, the folder val2017
+        named = of_split
     if named or not others:
         return max(named or [first], key=lambda p: min(len(p.name), len(stem))), ""
     more = f" and {len(others) - 3} more" if len(others) > 3 else ""
@@ -191,6 +194,11 @@ def _chosen(candidates: Sequence[Path], names: Sequence[str], path: Path) -> tup
         f"images are read from the folder {first.name}; other files of the same names lie in "
         f"{', '.join(p.name for p in others[:3])}{more}: name the folder that is meant with --images"
     )
+
+
+def _splits(name: str) -> set[str]:
+    """Which parts of a data set a name speaks of: train, val or test."""
+    return set(re.findall(r"(?<![a-z])(train|val|test)(?=ing|id|idation|[^a-z]|$)", name.lower()))
 
 
 def folders_of(path: Path) -> list[Path]:
