@@ -131,7 +131,7 @@ from apps.server.registry import Description
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 from workbench.core.errors import shortened
-from workbench.core.report import plain
+from workbench.core.report import plain, printable
 
 if TYPE_CHECKING:
     from apps.server.context import Context
@@ -234,7 +234,7 @@ def _add_lists(routes: APIRouter, context: Context) -> None:
 
     @_get(routes, "/data/notes")
     def notes(request: Request, data: str) -> Response:
-        return as_json(request, {"notes": context.registry.sets.notes(data)})
+        return as_json(request, {"notes": [*map(printable, context.registry.sets.notes(data))]})
 
 
 def _add_comparison(routes: APIRouter, context: Context) -> None:

@@ -1,4 +1,9 @@
-/** Elements in one call, so that a page part reads like what it shows. */
+/** Elements in one call, so that a page part reads like what it shows.
+ *
+ * Every text that is shown passes through `printable` here: names come from other people's files.
+ */
+
+import { printable } from './words.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -26,17 +31,24 @@ function filled(node, classes, given, children) {
     if (value === null || value === undefined || value === false) continue;
     if (key.startsWith('on')) node.addEventListener(key.slice(2).toLowerCase(), value);
     else if (key === 'data') for (const [k, v] of Object.entries(value)) node.dataset[k] = v;
-    else if (key === 'text') node.textContent = value;
+    else if (key === 'text') node.textContent = printable(value);
+    else if (key === 'title' || key === 'aria-label') node.setAttribute(key, printable(value));
     else if (key === 'value') node.value = value;
     else node.setAttribute(key, value === true ? '' : value);
   }
-  node.append(...children.filter((child) => child !== null && child !== undefined));
+  node.append(...children.filter((child) => child !== null && child !== undefined).map((child) => (child instanceof Node ? child : printable(child))));
   return node;
 }
 
 /** Text set only where it differs: untouched nodes cost no layout. */
 export function say(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+  const shown = printable(text);
+  if (node.textContent !== shown) node.textContent = shown;
+}
+
+/** The words that a pointer over a node shows. */
+export function hint(node, text) {
+  node.title = printable(text);
 }
 
 const offered = new WeakMap();

@@ -1,6 +1,6 @@
 /** How good is each epoch on the whole set, by which protocol, and is the difference more than chance? */
 
-import { element, say } from './element.js';
+import { element, hint, say } from './element.js';
 import { change, fraction, LETTERS } from './words.js';
 
 /** Shown large, then small. The order of COCO's own table. */
@@ -108,7 +108,7 @@ export class Figures {
     if (typeof found === 'string') {
       say(this.interval, '');
       this.interval.classList.remove('waiting', 'former');
-      this.interval.title = found;
+      hint(this.interval, found);
       return;
     }
     // Until the interval is there the former one of this pair stands pale, or dots that appear only if it takes long.
@@ -128,7 +128,7 @@ export class Figures {
     const named = held.map((e) => `epoch ${e?.epoch}:`);
     const differ = (comparison.differences ?? []).filter((text) => named.some((name) => text.startsWith(name)));
     say(this.protocol, `${differ.length ? `≠ protocols differ, do not compare (${differ.join('; ')}) · ` : ''}${comparison.protocol_text}${partly ? ' · not fully loaded' : ''}`);
-    this.protocol.title = `${comparison.protocol_text}\nall columns and all figures follow this protocol; click for every part of it`;
+    hint(this.protocol, `${comparison.protocol_text}\nall columns and all figures follow this protocol; click for every part of it`);
     this.protocol.classList.toggle('warn', partly || differ.length > 0);
     const key = JSON.stringify([comparison.version, comparison.protocol, held.map((e) => e?.index), loaded]);
     if (this.protocolKey === key) return;

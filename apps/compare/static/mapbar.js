@@ -1,6 +1,6 @@
 /** Which keypoint, and how are its maps shown? Also what the image panes draw. */
 
-import { element, offer } from './element.js';
+import { element, hint, offer, say } from './element.js';
 import { mapsName } from './maprun.js';
 
 const SHAPES = { curves: 'curves', image: 'on image', alone: 'alone' };
@@ -51,7 +51,9 @@ export class MapBar {
     const curves = simcc && state.maps === 'curves';
     this.softmax.hidden = !curves;
     this.smooth.hidden = curves || !comparison.maps;
-    this.legend.textContent = this.legend.title = legend(comparison, state, curves);
+    const words = legend(comparison, state, curves);
+    say(this.legend, words);
+    hint(this.legend, words);
   }
 
   /** Maps of a folder of predictions are computed when asked, where the checkpoints are there. */
@@ -61,7 +63,7 @@ export class MapBar {
     const missing = shown.some((e) => !computed.has(mapsName(comparison, e.index, index)));
     this.compute.hidden = !comparison.predictions || !missing || !shown.every((e) => e.checkpoint);
     if (this.compute.hidden || !settled) return;
-    this.compute.textContent = `Compute heatmaps of ${shown.map((e) => e.label).join(', ')}`;
+    say(this.compute, `Compute heatmaps of ${shown.map((e) => e.label).join(', ')}`);
     this.compute.title = 'runs the checkpoints of these epochs on this image';
   }
 }

@@ -2,7 +2,7 @@
 
 import { errorAt, predictionAt, truthAt } from './measures.js';
 import { drawImage, label, sizeOf } from './surface.js';
-import { fraction, pixels } from './words.js';
+import { fraction, pixels, printable } from './words.js';
 
 const CASING = 'rgb(0 0 0 / .6)';
 const FAINT = 0.35; // keypoints below the score threshold stay visible as rings
@@ -110,7 +110,8 @@ export function standing({ values, epochs }, epoch, sample, k) {
 }
 
 /** Words beside a place, on the side where they fit into the pane. */
-export function tell(context, words, x, y, theme) {
+export function tell(context, text, x, y, theme) {
+  const words = printable(text);
   const { width: clientWidth } = sizeOf(context.canvas);
   context.font = `600 11px ${theme.font}`;
   let { width } = context.measureText(words);

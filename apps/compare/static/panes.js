@@ -8,7 +8,7 @@ import { drawMovement, movements } from './movement.js';
 import { drawOverlay } from './overlay.js';
 import { cleared, sizeOf } from './surface.js';
 import { fitted, gestures, mapping } from './view.js';
-import { fraction, LETTERS, pixels } from './words.js';
+import { fraction, LETTERS, pixels, printable } from './words.js';
 
 const NEAR = 16; // CSS pixels within which a click means a keypoint
 
@@ -155,7 +155,7 @@ export class Panes {
       say(column.title, epoch?.label ?? '');
       say(column.brief, ready ? `OKS ${fraction(oks, 2)}` : unready(comparison, [index]));
       say(column.rest, ready ? ` · ${pixels(error)} px` : '');
-      column.above.canvas.setAttribute('aria-label', `${epoch?.label}: predicted keypoints on ${comparison.samples[sample].key}, OKS ${fraction(oks, 2)}`);
+      column.above.canvas.setAttribute('aria-label', printable(`${epoch?.label}: predicted keypoints on ${comparison.samples[sample].key}, OKS ${fraction(oks, 2)}`));
       column.above.cell.classList.toggle('loading', !this.here && !track);
       this.tell(column.above, epoch?.error || track || this.pictures.failureOf(this.pictures.imageKey(comparison, sample)));
     });
@@ -209,7 +209,7 @@ export class Panes {
     const message = here ? draw(maps) ?? '' : failure ?? '';
     this.writes.push(() => {
       below.cell.classList.toggle('loading', !here && !failure);
-      below.canvas.setAttribute('aria-label', `${column.letter || 'B − A'}: ${comparison.maps === 'simcc' ? 'SimCC output' : 'heatmap'} of ${comparison.skeleton.keypoints[state.keypoint] ?? ''}`);
+      below.canvas.setAttribute('aria-label', printable(`${column.letter || 'B − A'}: ${comparison.maps === 'simcc' ? 'SimCC output' : 'heatmap'} of ${comparison.skeleton.keypoints[state.keypoint] ?? ''}`));
       below.scale.hidden = this.scene.curves || !here;
       if (here && !this.scene.curves) {
         const { high } = this.scene.reach;

@@ -1,5 +1,7 @@
 /** A canvas that is sharp on every screen, and the colours of the theme it is painted in. */
 
+import { printable } from './words.js';
+
 const sizes = new WeakMap();
 const resized = new Set();
 let observer = null;
@@ -61,7 +63,8 @@ export function themeOf(root) {
 }
 
 /** Text with a rim, readable on any picture. */
-export function label(context, text, x, y, theme, { align = 'left', size = 11, colour = '#fff', rim = 'rgb(0 0 0 / .78)', weight = 600 } = {}) {
+export function label(context, words, x, y, theme, { align = 'left', size = 11, colour = '#fff', rim = 'rgb(0 0 0 / .78)', weight = 600 } = {}) {
+  const text = printable(words);
   context.font = `${weight} ${size}px ${theme.font}`;
   context.textAlign = align;
   context.textBaseline = 'middle';

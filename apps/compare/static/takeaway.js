@@ -32,7 +32,9 @@ export function facts(state) {
 export function csv(state) {
   const rows = facts(state).keypoints;
   const heads = Object.keys(rows[0]);
-  const quoted = (value) => (typeof value === 'string' && /[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value ?? '');
+  // A name that a spreadsheet would take for a formula gets an apostrophe in front, as in workbench/core/files.py.
+  const harmless = (text) => (/^[=+\-@\t\r\n＝＋－＠]/.test(text) ? `'${text}` : text);
+  const quoted = (value) => (typeof value === 'string' ? harmless(value).replace(/^.*[",\r\n].*$/s, (text) => `"${text.replaceAll('"', '""')}"`) : value ?? '');
   return [heads, ...rows.map((row) => heads.map((head) => quoted(row[head])))].map((line) => line.join(',')).join('\n');
 }
 

