@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -97,6 +98,20 @@ class TestEvaluate:
         code, out, _ = workbench("evaluate", *words)
         assert "AP 1.000" in out
         assert "left_eye" in out
+
+    def test_predictions_are_written_through_a_link_and_never_in_place_of_a_pipe(self, workbench, folder):
+        real, link, pipe = (folder / f"{name}.parquet" for name in ("real", "link", "pipe"))
+        real.touch()
+        link.symlink_to(real)
+        os.mkfifo(pipe)
+        code, _, err = workbench("evaluate", *of(folder), "--out", link)
+        assert code == 0, err
+        assert link.is_symlink()
+        assert real.stat().st_size > 0
+        code, out, err = workbench("evaluate", *of(folder), "--out", pipe)
+        assert (code, out) == (2, "")
+        assert "no program reads from this pipe" in err
+        assert pipe.is_fifo()
 
     def test_a_detectors_boxes_and_a_result_file_that_score_reads(self, workbench, folder):
         found = [

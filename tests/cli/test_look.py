@@ -279,3 +279,22 @@ def test_keypoints_without_names_take_those_of_the_data(workbench, tmp_path):
     code, out, err = workbench(*words)
     assert code == 0, err
     assert json.loads(out)["table"][0]["keypoint"] == "keypoint 0", "nobody named the photograph as its data"
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "said"),
+    [
+        (("predict",), "--config", "config"),
+        (("look", "peaks"), "--config", "config"),
+        (("look", "peaks"), "--images", "scenes-val"),
+        (("port",), "--config-a", "--config-a"),
+    ],
+)
+def test_an_option_beside_demo_is_used_or_refused_and_not_passed_over(
+    workbench, tmp_path, verb, option, said
+):
+    folder = tmp_path / "folder.py"
+    folder.mkdir()
+    code, out, err = workbench(*verb, "--demo", option, folder)
+    assert (code, out) == (2, "")
+    assert said in err

@@ -135,7 +135,7 @@ def _answer(
         lines += ["", f"assumed: {loaded.note}"]
     if out is not None:
         epoch = loaded.checkpoint.epoch if loaded.checkpoint is not None else None
-        out = write_predictions(out, predictions, report, epoch, pose_set=pose_set)
+        out = write_predictions(out, predictions, report, epoch, pose_set=pose_set, follow=True)
     return written(Answer(facts, "\n".join(lines)), out)
 
 
@@ -146,6 +146,7 @@ def write_predictions(
     epoch: int | None = None,
     origin: str = "",
     pose_set: PoseSet | None = None,
+    follow: bool = False,
 ) -> Path:
     """Write predictions as the ending says; image ids as the annotation file has them.
 
@@ -156,6 +157,7 @@ def write_predictions(
         epoch: its number, where it is known.
         origin: see workbench.evaluation.predictions.origin_of; "" for none.
         pose_set: whose image ids the .json has.
+        follow: see workbench.core.files.replacing; True for a file that the user named.
     """
     if out.suffix.lower() == ".json":
         import json
@@ -164,11 +166,11 @@ def write_predictions(
         results = predictions.to_coco()
         if pose_set is not None and pose_set.id_texts:
             results = [{**r, "image_id": pose_set.image_name(r["image_id"])} for r in results]
-        return write_text(out, json.dumps(results, allow_nan=False))
+        return write_text(out, json.dumps(results, allow_nan=False), follow)
     from workbench.evaluation.evaluate import pose_oks
     from workbench.evaluation.measures import Measures
 
     oks, terms = (None, None) if isinstance(report, Measures) else pose_oks(predictions, report.ap)
     return predictions.to_parquet(
-        out, epoch=epoch, protocol=report.protocol, oks=oks, terms=terms, origin=origin
+        out, epoch=epoch, protocol=report.protocol, oks=oks, terms=terms, origin=origin, follow=follow
     )

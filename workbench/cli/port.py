@@ -71,6 +71,12 @@ def command(
     looked_at = Subject(image=image, box=box, pictures=pictures)
     chosen: dict[str, Any] = {"mapping": mapping, "tolerance": tolerance, "own_input": own_input}
     if demo:
+        own = {
+            "--config-a": config_a, "--config-b": config_b, "--family-a": family_a, "--family-b": family_b,
+            "--assume": assume,
+        }  # fmt: skip
+        if given := ", ".join(name for name, value in own.items() if value):
+            raise ValueError(f"--demo brings its own input; leave {given} out")
         with tempfile.TemporaryDirectory(prefix="workbench-port-") as folder:
             files = common_names()[0].demo(Path(folder))
             first, second = (replace(_opened(file), title=file.stem) for file in files)

@@ -78,7 +78,7 @@ def command(
     file = model_files(files)
     named = any(source is not None for source in (box, boxes, detector))
     if demo:
-        loaded, image, boxes_of, note = _demo(image)
+        loaded, image, boxes_of, note = _demo(model, rule, image)
         if named:
             boxes_of, note = _boxes(box, boxes, detector, box_score, loaded.model.skeleton)
         return _answer(loaded, image, boxes_of, note, reading, every, stated, threshold, out)
@@ -253,10 +253,14 @@ def _text(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _demo(images: list[Path] | None) -> tuple[LoadedModel, list[Path], Boxes, str]:
+def _demo(
+    model: ModelOptions, rule: list[str] | None, images: list[Path] | None
+) -> tuple[LoadedModel, list[Path], Boxes, str]:
     """The last epoch of the demo run, pictures, their boxes and what to call those.
 
     Args:
+        model: how the demo's checkpoint is opened.
+        rule: as --rule has them.
         images: the user's own, each one box; by default the first scene of the run's own data.
 
     Raises:
@@ -265,9 +269,8 @@ def _demo(images: list[Path] | None) -> tuple[LoadedModel, list[Path], Boxes, st
     from workbench.checkpoints.demo import demo_checkpoints, demo_data
     from workbench.cli.pictures import whole
     from workbench.data import builtin
-    from workbench.models import open_model
 
-    loaded = open_model(demo_checkpoints()[-1])
+    loaded = model.open(demo_checkpoints()[-1], rule)
     if images:
         return loaded, images, whole, "whole image"
     shown = builtin(demo_data())

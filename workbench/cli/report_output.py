@@ -130,17 +130,14 @@ def _made(inspector: Inspector, params: Any, subject: Subject) -> tuple[Run, Rep
 def _demonstrated(inspector: Inspector, params: Any, subject: Subject) -> tuple[Run, Report, list[str]]:
     """The report of the last epoch of the first demo run that can answer."""
     from workbench.checkpoints.demo import demo_checkpoints, demo_data, demo_manifest
-    from workbench.models import open_model
     from workbench.models.families import families
 
     reasons = []
     for name in (run["name"] for run in demo_manifest()):
         own = subject.data or subject.image
-        chosen = (
-            subject if own else Subject(data=demo_data(name), sample=subject.sample, decoder=subject.decoder)
-        )
+        chosen = subject if own else replace(subject, data=demo_data(name))
         try:
-            return _inspected(inspector, params, chosen, open_model(demo_checkpoints(name)[-1]))
+            return _inspected(inspector, params, chosen, subject.model.open(demo_checkpoints(name)[-1]))
         except NotAvailable as reason:
             reasons.append(f"{name}: {reason}")
     for network in (family.demo for family in families() if family.demo is not None):

@@ -321,6 +321,7 @@ def write_predictions(
     terms: Float[np.ndarray, "N K"] | None = None,
     origin: str = "",
     notes: Mapping[str, str] | None = None,
+    follow: bool = False,
 ) -> Path:
     """Write one file, whole or not at all.
 
@@ -333,6 +334,8 @@ def write_predictions(
         terms: each keypoint's part of it; nan where it is not labelled.
         origin: a digest of all that decided them, see workbench.evaluation.predictions; "" for none.
         notes: further texts for the footer by name; `read_note` gives them back.
+        follow: write through a link or into a pipe of that name, as for a file that a user named; by default
+            it is replaced.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -371,7 +374,7 @@ def write_predictions(
     footer |= {_note_key(name): text.encode() for name, text in (notes or {}).items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, follow=False) as part:
+    with replacing(path, follow) as part:
         pq.write_table(
             pa.table(columns).replace_schema_metadata(footer),
             part.absolute(),  # Arrow takes a folder called `~` for the user's own
