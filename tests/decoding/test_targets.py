@@ -29,7 +29,7 @@ def test_heatmap_targets_equal_mmposes(codecs, kind, sigma):
         "udp": lambda: codecs.UDPHeatmap(**options),
     }[kind]()
     decoder = {"msra": "quarter", "unbiased": "dark", "udp": "udp"}[kind]
-    codec = Codec("heatmap", SIZE, CELLS, (sigma, sigma), udp=kind == "udp", decoder=decoder)
+    codec = Codec("heatmap", SIZE, CELLS, (sigma, sigma), udp=kind == "udp", decoder=decoder, mmpose_cut=True)
     drawn, visible = points()
     ours = target(codec, drawn, visible)
     for n in range(len(drawn)):

@@ -123,6 +123,8 @@ class Codec:
         decoder: the decoder the model was published with; see workbench.decoding.DECODERS. By default the
             highest cell (``argmax``) or bin (``simcc``).
         blur_kernel: side of the Gaussian blur that DARK and UDP apply before the Taylor step.
+        mmpose_cut: target Gaussians are cut as mmpose 1.3.2 cuts them: where three sigma are no whole number
+            of cells, peaks nearer than that to the left or top edge stand one cell further inside.
         assumed: what nothing says of the outputs and was taken for granted; "" where nothing was.
 
     Raises:
@@ -140,6 +142,7 @@ class Codec:
     normalized: bool = False
     decoder: str = ""
     blur_kernel: int = 11
+    mmpose_cut: bool = False
     assumed: str = ""
 
     def __post_init__(self) -> None:

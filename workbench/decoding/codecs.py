@@ -133,7 +133,14 @@ def codec_for(
     if blur_kernel < 1 or blur_kernel % 2 == 0:
         raise ValueError(f"blur kernel: expected an odd number of cells, got {blur_kernel}")
     return Codec(
-        "heatmap", (H, W), (h, w), (cells, cells), udp=CODECS[name].udp, decoder=name, blur_kernel=blur_kernel
+        "heatmap",
+        (H, W),
+        (h, w),
+        (cells, cells),
+        udp=CODECS[name].udp,
+        decoder=name,
+        blur_kernel=blur_kernel,
+        mmpose_cut=True,
     )
 
 

@@ -129,7 +129,9 @@ def _heatmaps(codec: Codec, points: Points, labelled: Flags) -> dict[str, Any]:
         ]
     else:
         near = (cells + 0.5).astype(np.int64)
-        low, high = (near - radius).astype(np.int64), (near + radius + 1).astype(np.int64)
+        # mmpose rounds towards zero: left of cell 0 the patch, and with it the peak, moves one cell inwards.
+        whole = np.trunc if codec.mmpose_cut else np.floor
+        low, high = whole(near - radius).astype(np.int64), whole(near + radius + 1).astype(np.int64)
         centre = (2 * radius + 1) // 2 + (cells - near if codec.udp else 0 * cells)
         squares = [_cut(side, low[..., i], high[..., i], centre[..., i]) for i, side in enumerate((w, h))]
     inside = labelled & (low < (w, h)).all(-1) & (high >= 0).all(-1)

@@ -130,6 +130,7 @@ def codec_of(config: Mapping[str, Any]) -> Codec:
         udp=kind == "UDPHeatmap",
         decoder=decoder,
         blur_kernel=blur,
+        mmpose_cut=True,
     )
 
 
