@@ -275,6 +275,28 @@ def test_a_decoder_that_is_half_a_cell_off_is_told_although_pck_allows_it():
     assert "cell of 4 pixels is large for a box of 40" in decoder_text(rounded, points, 4.0, side * 0 + 40)
 
 
+class OwnLoss(Tiny):
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def objective(self, outputs, batch):
+        return self.loss(outputs.heatmaps)
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (lambda maps: {"loss": maps.detach().mean()}, "the loss has no gradient.*detach"),
+        (lambda maps: {"loss": maps.mean().item()}, "each a tensor, .* got dict of float"),
+        (lambda maps: maps.mean(), "each a tensor, .* got Tensor"),
+    ],
+)
+def test_an_objective_without_gradient_is_refused_in_a_sentence(loss, words):
+    with pytest.raises(ValueError, match=words):
+        remarks(OwnLoss(loss))
+
+
 class Shifted(Tiny):
     """A heatmap model of stride 4 that decodes as it encodes, or half a cell off."""
 

@@ -136,3 +136,18 @@ def test_rows_of_other_kinds_than_a_runs_are_refused(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"step": [0], "x": zone}), rows / "steps-0.parquet")
     with pytest.raises(ValueError, match="training rows"):
         read_rows(rows)
+
+
+@pytest.mark.parametrize("kind", [KeyError, AssertionError, ZeroDivisionError])
+def test_an_error_in_a_users_code_ends_the_run_in_one_sentence(monkeypatch, capsys, kind):
+    session = Session(trainer())
+
+    def failing(batch):
+        raise kind("no such thing")
+
+    monkeypatch.setattr(session.trainer.model, "forward", failing)
+    session.start()
+    session.join(30)
+    assert session.status().reason == f"failed after step 0: {kind.__name__}: no such thing"
+    assert isinstance(session.failure, kind)
+    assert "Traceback" not in capsys.readouterr().err

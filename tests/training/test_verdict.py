@@ -11,13 +11,13 @@ from torch import nn
 from tests.training.test_sequences import cape, dots
 from tests.training.tiny import Tiny, picture
 from workbench.training.faults import PLANTED
-from workbench.training.overfit import overfit
+from workbench.training.overfit import OverfitReport, overfit
 from workbench.training.plan import Plan
 from workbench.training.sequences import trainable
 from workbench.training.settings import Settings
 from workbench.training.switches import SWITCHES, suspected, switches_of, trial_steps
 from workbench.training.trainer import Trainer
-from workbench.training.verdict import judge
+from workbench.training.verdict import Evidence, judge
 
 PLAN = Plan(Settings(steps=120, learning_rate=4e-3, measure_every=40))
 
@@ -42,6 +42,14 @@ def test_a_loss_fell_whatever_its_sign_and_a_constant_one_did_not(first, last, f
     verdict = judge(ended(first, last))
     assert verdict.outcome == ("loss falls but decoding fails" if fell else "cannot fit")
     assert ("%" in verdict.came) == (first > 0 <= last)  # there is no share of nothing, nor of a debt
+
+
+def test_a_fault_that_decided_before_the_first_step_is_said_to_have_left_no_switch_to_try():
+    seen = Evidence("perfect targets are decoded 9 pixels off", decides=True)
+    report = OverfitReport("net", judge(ended(1.0, 0.05)), "", "", "", (seen,), (), (), 1.0)
+    assert "decided before the first step: no switch removes it, so none was tried" in report.summary()
+    remark = dataclasses.replace(report, evidence=(dataclasses.replace(seen, decides=False),))
+    assert "none was tried" not in remark.summary()
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def verdict_of(session: Session, expectation: Expectation | None = None) -> Verd
     """
     status = session.status()
     if status.state == "failed":
-        raise ValueError(f"overfit: {status.reason}")
+        raise ValueError(f"overfit: {status.reason}") from session.failure
     return judge(session.rows, expectation, session.trainer.settings.steps)
 
 

@@ -257,9 +257,7 @@ def peak_text(targets: Tensor, labelled: np.ndarray, sigma: tuple[float, ...], c
     return ""
 
 
-def decoder_text(
-    read: np.ndarray, truth: np.ndarray, cell: float, side: np.ndarray, mean: np.ndarray | None = None
-) -> str:
+def decoder_text(read: np.ndarray, truth: np.ndarray, cell: float, side: np.ndarray, mean: Any = None) -> str:
     """How decoded targets differ from the keypoints that they encode; "" where they do not.
 
     Args:
@@ -267,7 +265,7 @@ def decoder_text(
         truth: [n, 2] keypoints, input pixels.
         cell: input pixels between two cells of the output.
         side: [n] longer side of the box, input pixels.
-        mean: [2] mean error (x, y) of these keypoints at several places within their cells, input pixels, in
+        mean: [2], mean error (x, y) of these keypoints at several places within their cells, input pixels, in
             which rounding cancels; that of `read` by default.
     """
     off = read - truth
@@ -275,7 +273,7 @@ def decoder_text(
     if not known.any():
         return "no keypoint can be decoded from perfect targets: codec and decoder do not match"
     off, side = off[known], side[known]
-    far, mean = np.linalg.norm(off, axis=1), off.mean(0) if mean is None else mean
+    far, mean = np.linalg.norm(off, axis=1), np.asarray(off.mean(0) if mean is None else mean)
     limit = max(SHIFTED * cell, 0.5)
     if len(off) >= 4 and np.abs(mean).max() > limit and (off.std(0) < 2 * np.abs(mean).max()).all():
         return (
@@ -419,8 +417,6 @@ def _gradients(
     planned: PoseModel, outputs: Outputs, batch: Batch, plan: Plan, device: str
 ) -> list[tuple[str, bool]]:
     """A backward pass, and the keypoints that the loss leaves out."""
-    import torch
-
     own = planned.objective if isinstance(planned, HasObjective) else None
     target = None if planned.codec is None else batch_target(batch, planned.codec, device)
     tensors = [t for t in (outputs.heatmaps, *(outputs.simcc or ())) if t is not None]
@@ -434,9 +430,7 @@ def _gradients(
         parts = objective_for(planned.codec, plan.settings.objective)(outputs, target)
     else:
         return []
-    loss = torch.stack(list(parts.values())).sum()
-    if loss.requires_grad:
-        loss.backward()
+    _summed(parts, planned.module).backward()
     # Hard keypoint mining leaves easy keypoints out on purpose.
     if target is None or plan.settings.objective.endswith("ohkm") or batch.extra.get("people"):
         return []
@@ -447,6 +441,35 @@ def _gradients(
         return []
     text = unlearned_text(gradients[0], labelled, planned.skeleton.keypoints)
     return [(text, True)]
+
+
+def _summed(parts: Any, module: nn.Module) -> Tensor:
+    """The sum of a loss's parts.
+
+    Args:
+        parts: scalars by name, of an objective that may be the user's own.
+        module: the network.
+
+    Raises:
+        ValueError: they are no tensors by name, or nothing could be trained with them.
+    """
+    import torch
+
+    if not isinstance(parts, Mapping) or not parts or not all(map(torch.is_tensor, parts.values())):
+        of = ", ".join(type(v).__name__ for v in parts.values()) if isinstance(parts, Mapping) else ""
+        raise ValueError(
+            "overfit: the model's objective is expected to return the parts of its loss by name, each a "
+            f"tensor, such as {{'loss': loss}}, got {type(parts).__name__}{f' of {of}' if of else ''}"
+        )
+    loss = torch.stack([part.sum() for part in parts.values()]).sum()
+    if loss.requires_grad:
+        return loss
+    if any(parameter.requires_grad for parameter in module.parameters()):
+        raise ValueError(
+            "overfit: the loss has no gradient, so nothing can be learned: look for detach(), item(), "
+            "numpy() or torch.no_grad() between the network and its loss"
+        )
+    raise ValueError("overfit: no weight of the network has requires_grad, so nothing can be learned")
 
 
 def _check_shapes(outputs: Outputs, target: Any) -> None:

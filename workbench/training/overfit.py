@@ -373,8 +373,15 @@ class OverfitReport(Report):
 
     @property
     def next_step(self) -> str:
-        """What to try where a bisection has named nothing; "" otherwise."""
-        if self.verdict.learned or self.culprit or self.helped or not self.trials:
+        """What to do where no switch was named; "" otherwise."""
+        if self.verdict.learned or self.culprit or self.helped:
+            return ""
+        if any(one.decides for one in self.evidence) and not self.trials:
+            return (
+                "this was decided before the first step: no switch removes it, so none was tried; correct it "
+                "and repeat"
+            )
+        if not self.trials:
             return ""
         if self.usual != "":
             command = f" ({self.usual})" if self.usual else ""

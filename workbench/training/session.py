@@ -243,15 +243,24 @@ class Session:
             end = self._run()
         except (Diverged, ValueError, OSError, NotAvailable) as failure:
             self._reason, self.failure = str(failure), failure
-        except (MemoryError, RuntimeError, LookupError, TypeError, AttributeError) as failure:
-            done = self.trainer.step_number
-            if not out_of_memory(failure):
-                self._reason = f"failed after step {done}: {type(failure).__name__}: {reason(failure)}"
-                raise
-            self._reason = (
-                f"out of memory after step {done}: take fewer images or smaller ones, or a smaller network; "
-                "finished steps are saved"
-            )
+        # A network or a loss of the user's own may raise any of these.
+        except (
+            ArithmeticError,
+            AssertionError,
+            AttributeError,
+            ImportError,
+            LookupError,
+            MemoryError,
+            RuntimeError,
+            TypeError,
+        ) as failure:
+            done, self.failure = self.trainer.step_number, failure
+            self._reason = f"failed after step {done}: {type(failure).__name__}: {reason(failure)}"
+            if out_of_memory(failure):
+                self._reason = (
+                    f"out of memory after step {done}: take fewer images or smaller ones, or a smaller "
+                    "network; finished steps are saved"
+                )
         finally:
             try:
                 self._save(last=True)
