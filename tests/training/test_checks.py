@@ -318,6 +318,11 @@ def test_rounding_of_few_keypoints_to_cells_is_no_shift_and_half_a_cell_is(place
     sample = Sample(np.zeros((64, 64, 3), np.uint8), (0, 0, 63, 63), np.c_[points, np.full(4, 2)])
     batch = Batch(torch.zeros(1, 3, 64, 64), np.array([np.eye(2, 3)]), (sample,))
     assert [text for text, _ in _targets(Shifted(), batch, Plan(), "cpu") if text] == []
+    cut = Shifted()
+    cut.codec = dataclasses.replace(cut.codec, mmpose_cut=True)
+    at_edge = [text for text, _ in _targets(cut, batch, Plan(), "cpu") if text]
+    assert all("its threefold is no whole number of cells" in text for text in at_edge), "as mmpose cuts them"
+    assert at_edge
     (said,) = [text for text, _ in _targets(Shifted(2.0), batch, Plan(), "cpu") if text]
     assert re.search(r"decoded \+(1\.[5-9]|2\.[0-5]), \+(1\.[5-9]|2\.[0-5]) input pixels", said), said
 

@@ -278,8 +278,8 @@ def decoder_text(read: np.ndarray, truth: np.ndarray, cell: float, side: np.ndar
     if len(off) >= 4 and np.abs(mean).max() > limit and (off.std(0) < 2 * np.abs(mean).max()).all():
         return (
             f"perfect targets are decoded {signed_text(mean[0], '+.1f')}, "
-            f"{signed_text(mean[1], '+.1f')} input pixels (x, y) from the keypoints that they encode, where a "
-            f"cell is {cell:.2g}: look at stride, offset and the transform back to the image"
+            f"{signed_text(mean[1], '+.1f')} input pixels (x, y) from the keypoints that they encode, where "
+            f"a cell is {cell:.2g}: look at stride, offset and the transform back to the image"
         )
     reached = float((far < NEAR * side).mean()) * known.mean()
     if reached >= Expectation().pck:
@@ -514,7 +514,13 @@ def _targets(planned: Any, batch: Batch, plan: Plan, device: str) -> list[tuple[
             errors.append(moved - true)
         mean = np.nanmean(np.concatenate(errors), 0) if np.isfinite(read).any() else None
         # With a codec of the config's pipeline a switch of the bisection measures its effect.
-        found.append((decoder_text(read, truth, cell, side, mean), plan.codec is None))
+        text = decoder_text(read, truth, cell, side, mean)
+        if text and codec.mmpose_cut and any(3 * s != round(3 * s) for s in codec.sigma):
+            text += (
+                ", and sigma: its threefold is no whole number of cells, and such a Gaussian of mmpose is "
+                "one cell off near the left and top edges"
+            )
+        found.append((text, plan.codec is None))
     return found
 
 
