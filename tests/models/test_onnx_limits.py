@@ -7,8 +7,9 @@ import time
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
+from workbench.checkpoints import open_checkpoint
 from workbench.core.onnx_graph import outputs, session
 from workbench.data.detectors import OnnxDetector
 from workbench.models import open_model
@@ -204,7 +205,7 @@ def test_a_graph_that_loops_for_ever_is_ended(tmp_path, monkeypatch, jobs):
 
 
 @pytest.mark.parametrize("kind", ["weight", "constant"])
-@pytest.mark.parametrize("place", ["../secret.bin", "link.bin", "/dev/zero"])
+@pytest.mark.parametrize("place", ["../secret.bin", "link.bin", "/dev/zero", "*/_ORT_MEM_ADDR_/*"])
 def test_numbers_outside_the_folder_of_a_graph_are_not_read(tmp_path, monkeypatch, kind, place):
     from workbench.core.onnx_graph import session
 
@@ -223,6 +224,22 @@ def test_numbers_outside_the_folder_of_a_graph_are_not_read(tmp_path, monkeypatc
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ValueError, match=r"w lies in .*, outside the model's folder; it is not read"):
         session(path)
+    # The same in the graphs of an attribute, and in a sparse weight.
+    sparse = helper.make_sparse_tensor(
+        helper.make_tensor("w", 1, [1], [0]), helper.make_tensor("i", 7, [1], [0]), [4]
+    )
+    sparse.values.CopyFrom(value)
+    model.graph.ClearField("initializer")
+    model.graph.ClearField("node")
+    model.graph.node.extend(nodes)
+    if kind == "constant":
+        branch = helper.make_graph(nodes, "branch", [], [output], [value])
+        model.graph.node[0].attribute.append(helper.make_attribute("graphs", [branch]))
+    else:
+        model.graph.sparse_initializer.append(sparse)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=r"w lies in .*, outside the model's folder; it is not read"):
+        session(path)
     monkeypatch.chdir(tmp_path)
     value.external_data[0].value = "secret.bin"  # not beside the model, but in the current folder
     node.attribute[0].t.CopyFrom(value)
@@ -230,3 +247,38 @@ def test_numbers_outside_the_folder_of_a_graph_are_not_read(tmp_path, monkeypatc
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ValueError, match="onnxruntime refuses it"):
         session(path)
+
+
+def test_a_pipe_is_not_opened_for_the_numbers_of_a_graph(tmp_path):
+    os.mkfifo(tmp_path / "pipe.bin")
+    value = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    value.external_data.add(key="location", value="pipe.bin")
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])
+    graph = helper.make_graph([helper.make_node("Identity", ["w"], ["y"])], "g", [], [output], [value])
+    path = tmp_path / "m.onnx"
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+    with pytest.raises(ValueError, match=r"w lies in 'pipe\.bin', which is no regular file"):
+        session(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m: m.graph.node.extend([NodeProto()] * 600_000), "more than 524,288 nodes, attributes"),
+        (lambda m: m.graph.output.extend([ValueInfoProto()] * 1001), "has 1,002 outputs; .* at most 1,000"),
+        (lambda m: setattr(m.graph.output[0], "name", "n" * 1001), "an input or output in 1,001 characters"),
+        (lambda m: m.graph.initializer.extend([TensorProto()] * 30_001), "more tensors, or longer names"),
+        (lambda m: setattr(m.graph.initializer[0], "name", "n" * 1001), "more tensors, or longer names"),
+    ],
+)
+def test_a_graph_of_more_or_longer_names_than_any_network_is_refused_when_opened(tmp_path, change, said):
+    """A file of 15 MB with a million empty weights took minutes; 10 MB of a name were printed."""
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [4], [0.0] * 4)
+    graph = helper.make_graph([helper.make_node("Identity", ["w"], ["y"])], "g", [], [output], [weight])
+    model = helper.make_model(graph)
+    change(model)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=rf"m\.onnx.* {said}"):
+        open_checkpoint(path)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.checkpoints.budget import Budget
+from workbench.checkpoints.budget import LIMITS, Budget
 from workbench.checkpoints.tensors import (
     ITEMSIZE,
     ByteSource,
@@ -28,7 +29,7 @@ from workbench.checkpoints.tensors import (
     shape_text,
 )
 from workbench.core.files import belongs
-from workbench.core.onnx_graph import read_graph
+from workbench.core.onnx_messages import read_graph
 from workbench.core.report import counted
 
 if TYPE_CHECKING:
@@ -84,11 +85,12 @@ def read_onnx(path: Path) -> Contents:
 
 def _contents(path: Path, model: ModelProto) -> Contents:
     graph = model.graph
-    tensors: dict[str, TensorInfo | Unread] = {}
-    for proto in graph.initializer:
-        if proto.name in tensors:
-            raise ValueError(f"{path.name} is damaged: it holds {proto.name[:80]!r} twice")
-        tensors[proto.name] = _tensor(path, proto)
+    names = [*(one.name for one in graph.initializer), *(one.values.name for one in graph.sparse_initializer)]
+    if len(names) > LIMITS.tensors or any(len(name) > LIMITS.name for name in names):
+        raise ValueError(f"{path.name} has more tensors, or longer names, than any network; it is refused")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{path.name} is damaged: it holds {twice[0][:80]!r} twice")
+    tensors: dict[str, TensorInfo | Unread] = {one.name: _tensor(path, one) for one in graph.initializer}
     for sparse in graph.sparse_initializer:
         tensors[sparse.values.name] = Unread("sparse (onnx)", tuple(sparse.dims))
     weights = set(tensors)

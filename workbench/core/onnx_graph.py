@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +23,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.errors import reason
-from workbench.core.files import belongs
 from workbench.core.job import LruCache, current_checkpoint, stopped_by, version_of
+from workbench.core.onnx_messages import check_places, read_graph
 from workbench.core.onnx_values import INCONSISTENT, Shapes, products_of, value_of
 from workbench.core.processes import limit, own_imports
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
     from jaxtyping import Num
     from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TypeProto
 
@@ -108,43 +107,6 @@ def session(path: Path, provider: str = "CPUExecutionProvider") -> Any:
             # What it takes may depend on what the image shows, which no blank one tells.
             return _bounded_session(path, provider, _memory(costs.bytes))
         return _session(path, provider)
-
-
-def read_graph(path: Path) -> ModelProto:
-    """The graph of a file, without numbers that lie in other files.
-
-    Raises:
-        google.protobuf.message.DecodeError: it is no ONNX file, or a name in it is no text.
-    """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    # Without the format onnx chooses a parser by the ending: of text for model.textproto, of JSON for .json.
-    model = onnx.load(str(path), format="protobuf", load_external_data=False)
-    try:
-        names_are_texts = _names_are_texts(model)
-    except UnicodeDecodeError:
-        names_are_texts = False
-    if not names_are_texts:
-        raise DecodeError("a name is no UTF-8")
-    return model
-
-
-def _names_are_texts(message: Message) -> bool:
-    """Whether no string of a message and of those in it is bytes, as those that are no UTF-8 are given.
-
-    Raises:
-        UnicodeDecodeError: how older versions of protobuf say that.
-    """
-    from google.protobuf.message import Message
-
-    for field, value in message.ListFields():
-        every: Iterable[Any] = (value,) if isinstance(value, (str, bytes, Message)) else value
-        if field.type == field.TYPE_STRING and any(isinstance(one, bytes) for one in every):
-            return False
-        if field.type == field.TYPE_MESSAGE and not all(map(_names_are_texts, every)):
-            return False
-    return True
 
 
 def _memory(size: int) -> int:
@@ -351,7 +313,7 @@ def _costs(path: Path) -> _Costs:
         ValueError: a tensor larger, or more nodes, than any pose network's.
     """
     model = read_graph(path)
-    _check_places(model, path)
+    check_places(model, path)
     written_out = _check_functions(model, path)
     costs = _Costs(_stored(path, model))
     weights = sum(math.prod(weight.dims) for weight in model.graph.initializer)
@@ -369,21 +331,6 @@ def _costs(path: Path) -> _Costs:
         model = onnx.inliner.inline_local_functions(model)
     _add(model, costs, path)
     return costs
-
-
-def _check_places(model: ModelProto, path: Path) -> None:
-    """Raise ValueError where numbers lie outside the model's folder; not every onnxruntime looks at links."""
-    folder = path.parent.resolve()
-    graphs = [graph for owner in (model.graph, *model.functions) for graph in _graphs(owner)]
-    weights = [weight for graph in graphs for weight in getattr(graph, "initializer", ())]
-    given = [a for graph in graphs for node in graph.node for a in node.attribute]
-    for tensor in (*weights, *(t for a in given for t in (a.t, *a.tensors))):
-        for entry in tensor.external_data:
-            if entry.key == "location" and not belongs(folder / entry.value, folder):
-                raise ValueError(
-                    f"{path.name}: {tensor.name[:80]} lies in {entry.value[:200]!r}, outside the model's "
-                    "folder; it is not read"
-                )
 
 
 def _stored(path: Path, model: ModelProto) -> int:

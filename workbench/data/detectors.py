@@ -20,8 +20,9 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.geometry import Box
-from workbench.core.onnx_graph import output_names, read_graph, session
+from workbench.core.onnx_graph import output_names, session
 from workbench.core.onnx_graph import outputs as answers
+from workbench.core.onnx_messages import read_graph
 from workbench.core.report import counted
 from workbench.data.boxes import without_overlaps
 
