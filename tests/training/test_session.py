@@ -349,15 +349,31 @@ def test_a_damaged_newest_snapshot_falls_back_to_the_one_before(tmp_path, damage
     assert read_snapshot(newest)["step"] == 8, "the damaged one is replaced"
 
 
-def test_a_damaged_part_of_the_rows_is_set_aside_and_named(tmp_path):
+def in_its_place_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [cut, Path.unlink, in_its_place_a_folder])
+@pytest.mark.parametrize("which", [0, -1])
+def test_a_part_of_the_rows_that_is_damaged_or_gone_is_done_again_or_named(tmp_path, damage, which):
+    """The last loss and PCK are those of the last step, not of the step that has the last row."""
     settings, expected = until_step_8(tmp_path)
-    part = sorted((tmp_path / "rows").glob("*.parquet"))[-1]
-    cut(part)
+    part = sorted((tmp_path / "rows").glob("*.parquet"))[which]
+    damage(part)
     again = Session(trainer(settings), tmp_path)
-    assert any(part.name in note for note in again.notes)
+    assert any(part.name in note for note in again.notes) == (damage is cut)
+    if which:
+        assert any("step_00000008.pth.unused" in note for note in again.notes)
+    else:
+        assert any("no row, the first is step 1;" in note for note in again.notes)
     again.start()
     assert again.join(30)
+    if which and damage is in_its_place_a_folder:  # no row can be written there
+        assert (again.status().state, "Is a directory" in again.status().reason) == ("failed", True)
+        return
     assert losses(again.rows)[-4:] == expected[-4:]
+    assert len(again.rows) == len(expected) or not which
 
 
 def equal_rows(path):

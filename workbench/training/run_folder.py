@@ -7,6 +7,7 @@ continues, and a killed run loses at most the rows since the last flush and the 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import zlib
@@ -303,16 +304,29 @@ def _refuse_foreign(path: Path) -> None:
                     raise ValueError(f"{path.name}: names {found[:80]}, which no training snapshot does")
 
 
-def newest_snapshot(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+def newest_snapshot(folder: Path, last: float = math.inf) -> tuple[dict[str, Any] | None, list[str]]:
     """The newest readable state of a run, and what is wrong with newer ones.
 
-    A damaged file is renamed to NAME.damaged, so that it is not lost and does not block its replacement.
+    A file that is not used is renamed, to NAME.damaged or NAME.unused, so that it is not lost and does not
+    block its replacement.
+
+    Args:
+        folder: of the run.
+        last: latest step that has a row; later snapshots are not used.
 
     Returns:
-        the state, None where there is no readable snapshot; and one sentence for each damaged one.
+        the state, None where there is no readable snapshot; and one sentence for each that is not used.
     """
     notes = []
     for path in reversed(snapshots(folder)):
+        number = path.stem.rpartition("_")[2]
+        if number.isdecimal() and int(number) > last:
+            os.replace(path, path.with_name(f"{path.name}.unused"))  # noqa: PTH105
+            notes.append(
+                f"{path.name}: the rows end at step {last:g}; it is now {path.name}.unused, and the run "
+                "continues from before it"
+            )
+            continue
         try:
             return read_snapshot(path), notes
         except ValueError as damaged:

@@ -7,6 +7,7 @@ step is never lost: rows and snapshots are written before the session stops for 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any, Literal
 
 from workbench.core import NotAvailable, reason
 from workbench.core.hooks import checking
+from workbench.core.report import counted
 from workbench.training.run_folder import RowWriter, newest_snapshot, only_session, read_rows, write_snapshot
 from workbench.training.trainer import Diverged, Trainer
 
@@ -149,12 +151,23 @@ class Session:
 
     def _resume_from(self, folder: Path) -> None:
         self._writer = RowWriter(folder / "rows")
-        state, self.notes = newest_snapshot(folder)
+        self.notes = self._writer.set_aside_damaged()
+        # Rows are written before the snapshot of their step: without its row that step is done again.
+        last = max((row["step"] or 0 for row in read_rows(folder / "rows")), default=0)
+        state, notes = newest_snapshot(folder, last)
         if state is not None:
             self.trainer.restore(state)
-        self.notes += self._writer.set_aside_damaged()
         self._writer.forget_from(self.trainer.step_number + 1)
         self.rows = read_rows(folder / "rows")
+        self.notes += notes
+        done = self.trainer.step_number
+        written = {row["step"] for row in self.rows if 0 < (row["step"] or 0) <= done}
+        if missing := done - len(written):
+            first = next(step for step in itertools.count(1) if step not in written)
+            self.notes.append(
+                f"rows: {counted(missing, 'step has', 'steps have')} no row, the first is step {first}; "
+                "figures and curves are of the others"
+            )
         wanted = {"loss": (float,), "seconds": (float,), "pck": (float, int, type(None))}
         for name, kinds in wanted.items():
             if any(not isinstance(row.get(name), kinds) for row in self.rows):
@@ -368,6 +381,6 @@ class Session:
         self._writer.flush()
         if self.trainer.step_number and (self._snapshot_wanted or last or self._state != "running"):
             path = self.folder / f"step_{self.trainer.step_number:08d}.pth"
-            if not path.exists():
+            if not path.is_file():
                 write_snapshot(self.folder, self.trainer.state())
         self._snapshot_wanted = False

@@ -376,5 +376,8 @@ def test_a_curve_of_a_strangers_folder_that_is_none_is_trained_again(tmp_path, w
     arm = StoredArm(tmp_path, "origin")
     (tmp_path / "course.json").write_text(json.dumps(dict.fromkeys(COURSE, wrong)))
     assert arm.course(()) is None
-    (tmp_path / "course.json").write_text(json.dumps({name: [1, 0.5] for name in COURSE}))
+    arm.finish({name: [1, 0.5] for name in COURSE})
     assert arm.course(()) == {name: [1, 0.5] for name in COURSE}
+    text = (tmp_path / "course.json").read_text()
+    (tmp_path / "course.json").write_text(text.replace("0.5", "0.6", 1))
+    assert arm.course(()) is None, "a changed digit is valid JSON"
