@@ -65,6 +65,9 @@ def test_the_cured_run_finds_them_alone_and_needs_its_support(workbench, root):
     assert facts["support"]["real"] == 1.0
     assert facts["support"]["shuffled"] < 0.5
     assert facts["support_verdict"] == "used"
+    assert facts["leak_verdict"] == "none"
+    assert facts["instance"] == "000001/1", "as --instance takes it"
+    assert facts["support_instance"] == "", "the instance itself"
 
 
 @pytest.mark.parametrize(

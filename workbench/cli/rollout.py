@@ -120,8 +120,9 @@ def command(
         for title, steps in [*compared, (report.title, report.steps)]
     ]
     trained = _trained(runs[0], schedules, rule) if schedules else None
-    facts = {**report.to_json(), "epochs": epochs}
-    text = _text(report, epochs)
+    example = chosen.support[0].key if chosen.support else ""
+    facts = {**report.to_json(), "instance": sample.key, "support_instance": example, "epochs": epochs}
+    text = f"instance  {sample.key}, support  {example or 'itself'}\n{_text(report, epochs)}"
     if trained is not None:
         facts["schedules"], text = trained.table(), f"{text}\n{trained.summary()}"
     if bisect:

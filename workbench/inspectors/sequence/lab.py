@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from workbench.core import NotAvailable, Run, Sample
 from workbench.core.finding import Finding, Measurement, ranked
 from workbench.core.report import Report, plain
@@ -78,6 +80,13 @@ class Rollout(Report):
             further.append(self.coordinates.summary())
         return further
 
+    @property
+    def leak_verdict(self) -> str:
+        """What the movement of answers with their own true tokens means, in a few words."""
+        if np.isnan(self.steps.leak):
+            return "not measured"
+        return LEAK[0] if self.steps.leaks else MISPLACED[0] if self.steps.order else "none"
+
     def to_findings(self) -> tuple[Finding, ...]:
         """Everything that is wrong, the most important first; () for a model without problems."""
         steps, found = self.steps, []
@@ -135,6 +144,7 @@ class Rollout(Report):
                 "pck_free": self.steps.pck_free,
                 "gap": self.steps.gap,
                 "leak": self.steps.leak,
+                "leak_verdict": self.leak_verdict,
                 "moved_by_rounding": None
                 if self.steps.rounding is None
                 else float(self.steps.rounding.max(initial=0)),
