@@ -271,6 +271,8 @@ def test_a_base_of_a_config_and_a_module_beside_the_adapter_change_the_version(s
     named = [str(foreign), "_base_/link.py", "../../foreign.py"]
     (folder / "config.py").write_text(f"_base_ = {named}\n")
     assert base_files(folder / "config.py", folder) == ()
+    assert base_files(folder / "_base_" / "link.py", None) == (own / "near.py",)
+    assert base_files(folder / "_base_" / "link.py", folder) == ()
     before = registry.version("run", 0)
     foreign.write_text("edited = 1\n")
     assert registry.version("run", 0) == before

@@ -42,16 +42,19 @@ def base_files(config: Path, root: Path | None) -> tuple[Path, ...]:
 
     Args:
         config: the file; what is no Python text has none.
-        root: folder that base files must lie in, links followed: others are neither read nor named. None for
-            a config that the user named on the command line.
+        root: folder that the config and its base files must lie in, links followed: others are neither read
+            nor named. None for a config that the user named on the command line.
     """
+
+    def inside(path: Path) -> bool:
+        return root is None or path.is_relative_to(root.resolve())
+
     found: dict[Path, None] = {}
-    waiting = [config.resolve()]
+    # A link may lead out of the root, the config itself among them.
+    waiting = [path for path in (config.resolve(),) if inside(path)]
     while waiting and len(found) < _BASES:
         for path in _named_bases(waiting.pop()):
-            if root is not None and not path.is_relative_to(root.resolve()):
-                continue
-            if path not in found and path.is_file():
+            if path not in found and inside(path) and path.is_file():
                 found[path] = None
                 waiting.append(path)
     return tuple(found)

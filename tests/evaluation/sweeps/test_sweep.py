@@ -454,6 +454,12 @@ def test_a_changed_module_or_package_beside_the_adapter_is_another_sweep(paintin
     assert list(first) == [f"adapter/{name}" for name in names]
     (code / "parts" / "heads.py").write_text("scale = 2\n")
     assert code_digest(named, painting.run) != first
+    # A config of the run counts; a link to a file of elsewhere is read by nobody.
+    run = tmp_path / "linked"
+    run.mkdir()
+    (run / "config.py").write_text("_base_ = 'link.py'\n")
+    (run / "link.py").symlink_to(code / "near.py")
+    assert list(code_digest(SweepRules(), run)) == ["run/config.py"]
 
 
 @pytest.mark.parametrize("figures", ["[1]", '{"AP": "<b>0.9</b>"}', '{"AP": {}}', "7"])

@@ -227,6 +227,8 @@ def code_digest(rules: SweepRules, run: Path) -> dict[str, str]:
         found["config"] = Path(config)
         found |= {f"config/{path}": path for path in base_files(Path(config), None)}
     for path in files_in(run, "*.py"):
+        if path.resolve().parent != run.resolve():
+            continue  # a link out of the run, which opening a checkpoint does not read either
         found |= {f"run/{path.name}": path, **{f"run/{base}": base for base in base_files(path, path.parent)}}
     return {name: sha256_of(path) for name, path in sorted(found.items()) if path.is_file()}
 
