@@ -116,6 +116,21 @@ class TestHeatmapGrid:
         np.testing.assert_allclose(report.errors, [0, np.sqrt(2)])
         np.testing.assert_allclose(report.values, [0.5, 0.5])
 
+    def test_a_map_of_one_value_has_no_peak(self, heat, curves):
+        maps = heat.outputs.heatmaps.clone()
+        maps[:, 1] = 0
+        report = heatmap_grid.compute(
+            dataclasses.replace(heat, outputs=Outputs(heatmaps=maps)), heatmap_grid.Params()
+        )
+        np.testing.assert_allclose(report.peaks, [[3, 4], [np.nan, np.nan]])
+        assert "no peak, as the map has one value everywhere: right_tail" in report.summary()
+        flat = dataclasses.replace(curves, outputs=Outputs(simcc=tuple(v * 0 for v in curves.outputs.simcc)))
+        for run in (flat, dataclasses.replace(heat, outputs=Outputs(heatmaps=maps * 0))):
+            report = heatmap_grid.compute(run, heatmap_grid.Params())
+            assert np.isnan(report.peaks).all()
+            assert report.summary() == "every map has one value everywhere, 0.00, and so no peak"
+            report.plot()
+
     def test_cells_of_a_coarser_map_are_scaled_to_the_input(self):
         run = toy.a_run("seventeen")
         report = heatmap_grid.compute(run, heatmap_grid.Params())

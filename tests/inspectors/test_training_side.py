@@ -43,6 +43,15 @@ class TestTargetResidual:
             " its own maximum, 0.7, 4.0 input px from there"
         )
 
+    @pytest.mark.parametrize("value", [0.0, 0.2])
+    def test_a_map_of_one_value_has_no_maximum(self, heat, value):
+        maps = torch.full((2, 2, 9, 9), value)
+        run = dataclasses.replace(heat, outputs=Outputs(heatmaps=maps))
+        report = target_residual.compute(run, target_residual.Params())
+        assert np.isnan(report.astray).all()
+        assert np.isnan(report.places[1]).all()
+        assert f"one value everywhere, {value:g}, and so no maximum" in report.summary()
+
     def test_an_unlabelled_keypoint_has_no_residual(self, heat):
         truth = np.array([[7.0, 9, 2], [10, 10, 0]])
         run = dataclasses.replace(

@@ -71,10 +71,10 @@ class HeatmapGrid(Report):
 
     Attributes:
         key: the sample's name.
-        peaks: (x, y) of each map's maximum, input pixels.
+        peaks: (x, y) of each map's maximum, input pixels; nan where a map is the same everywhere.
         values: at the maximum; of a SimCC model the lower of both raw maxima.
         truth: annotation in input pixels; nan where there is none.
-        errors: distance of the maximum from the annotation, input pixels.
+        errors: distance of the maximum from the annotation, input pixels; nan where one of them is absent.
         pitch: input pixels per cell, (x, y).
         origin: input pixel of cell (0, 0), (x, y).
         unit: what the maps hold.
@@ -98,14 +98,20 @@ class HeatmapGrid(Report):
     show_marks: bool = True
 
     def summary(self) -> str:
-        names, low = self.skeleton.keypoints, int(self.values.argmin())
-        high = int(self.values.argmax())
+        names, flat = self.skeleton.keypoints, np.isnan(self.peaks[:, 0])
+        if flat.all():
+            return f"every map has one value everywhere, {self.values.min():.2f}, and so no peak"
+        low = int(np.where(flat, np.inf, self.values).argmin())
+        high = int(np.where(flat, -np.inf, self.values).argmax())
         text = (
             f"{names[low]} has the lowest peak, {self.values[low]:.2f}; the highest is {names[high]} with"
             f" {self.values[high]:.2f}"
         )
-        if len(names) == 1:
-            text = f"the peak of {names[0]} is {self.values[0]:.2f}"
+        if low == high:
+            text = f"the peak of {names[low]} is {self.values[low]:.2f}"
+        if flat.any():
+            which = ", ".join(name for name, no_peak in zip(names, flat, strict=True) if no_peak)
+            text += f"; no peak, as the map has one value everywhere: {which}"
         if np.isfinite(self.errors).any():
             far = int(np.nan_to_num(self.errors, nan=-1).argmax())
             text += f"; {names[far]} peaks furthest from its annotation, {self.errors[far]:.1f} input px away"
@@ -205,6 +211,7 @@ def _given(run: Run, n: int) -> _Seen:
     # Bottom-up models place a peak in the middle of its cell, others at index times pitch.
     origin = (pitch[0] / 2, pitch[1] / 2) if isinstance(run.model, Groups) else (0.0, 0.0)
     peaks = np.stack([x, y], 1) * np.array(pitch) + np.array(origin)
+    peaks[np.ptp(maps.reshape(K, -1), axis=1) == 0] = np.nan
     return _Seen(maps, peaks, maps.reshape(K, -1).max(1), pitch, origin, "heat")
 
 
@@ -215,6 +222,7 @@ def _implied(run: Run, n: int, beta: float) -> _Seen:
     along_x, along_y = (_gathered(softmax(v, beta), f) for v, f in zip(logits, factors, strict=True))
     maps = (along_y[:, :, None] * along_x[:, None, :]).astype(np.float32)
     peaks = np.stack([v.argmax(1) for v in logits], 1) / ratio
+    peaks[np.any([np.ptp(v, axis=1) == 0 for v in logits], axis=0)] = np.nan
     pitch = (factors[0] / ratio, factors[1] / ratio)
     # A cell of f bins is centred between its first and its last bin.
     origin = ((factors[0] - 1) / 2 / ratio, (factors[1] - 1) / 2 / ratio)

@@ -68,11 +68,12 @@ class TargetResidual(Report):
         wanted: height of the target's peak (SimCC: of the lower of both axes).
         found: the prediction at the place of the target's peak.
         elsewhere: the prediction's own maximum.
-        astray: distance of that maximum from the target's, input pixels.
+        astray: distance of that maximum from the target's, input pixels; nan where the prediction is the same
+            everywhere and has no maximum.
         pitch: input pixels per cell or bin, (x, y).
         targets: of the drawn keypoint: one map, or the vectors along x and y.
         predictions: the same of the prediction.
-        places: annotation and predicted maximum of the drawn keypoint, input pixels.
+        places: annotation and predicted maximum of the drawn keypoint, input pixels; nan as in astray.
     """
 
     key: str
@@ -96,6 +97,12 @@ class TargetResidual(Report):
         if not np.isfinite(self.residuals[k]):
             return f"{name} has no annotation inside the network's crop, so there is no target for it"
         found, wanted, top = (f"{round(v[k], 3):g}" for v in (self.found, self.wanted, self.elsewhere))
+        if not np.isfinite(self.astray[k]):
+            axes = "" if self.kind == "heatmap" else " along x or y"
+            return (
+                f"{name}: the prediction has one value everywhere{axes}, {top}, and so no maximum; the "
+                f"target's is {wanted}"
+            )
         return (
             f"{name}: the prediction is {found} where the target has its maximum, {wanted}; the prediction "
             f"has its own maximum, {top}, {self.astray[k]:.1f} input px from there"
@@ -207,7 +214,9 @@ def compute(run: Run, params: Params) -> TargetResidual:
 
 
 def _maximum(values: list[np.ndarray], pitch: tuple[float, float]) -> Float[np.ndarray, " 2"]:
-    """(x, y) of the maximum in input pixels, of one map or of the vectors along x and y."""
+    """(x, y) of the maximum in input pixels, of one map or of the vectors along x and y; nan without one."""
+    if any(np.ptp(v) == 0 for v in values):
+        return np.full(2, np.nan)
     if len(values) == 2:
         return np.array([v.argmax() for v in values]) * pitch
     y, x = np.unravel_index(int(values[0].argmax()), values[0].shape)
