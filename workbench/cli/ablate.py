@@ -79,7 +79,7 @@ def tags(*, options: SweepOptions, maps: Maps = None, match: Match = None) -> An
     from workbench.evaluation.ablation import tag_variants
 
     subset = _indices(maps)
-    return _sweep("tag maps", options, lambda model: tag_variants(model, subset, options.flip), match)
+    return _sweep("tags", options, lambda model: tag_variants(model, subset, options.flip), match)
 
 
 def grouping(*, options: SweepOptions, match: Match = None) -> Answer:
@@ -123,10 +123,10 @@ def _sweep(
     check_limit(limit)
     check_file(asked.out, *REPORT_ENDINGS)
     loaded = asked.model.open(file, asked.rule)
-    model = require_bottom_up(loaded.model, f"ablate {question.split()[0]}")
+    model = require_bottom_up(loaded.model, f"ablate {question}")
     pose_set = data.open("ablate", len(model.skeleton), asked.model.skeleton)
     loaded, pose_set = same_keypoints(loaded, pose_set, asked.sigmas)
-    model = require_bottom_up(loaded.model, f"ablate {question.split()[0]}")
+    model = require_bottom_up(loaded.model, f"ablate {question}")
     check_evaluable(pose_set)
     # The mirrored pass is a variant of grouping even where the reference goes without it.
     flip = asked.flip or (question in ("grouping", "faults") and bool(model.skeleton.mirror))

@@ -27,6 +27,11 @@ def finite_medians(values: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " K"]:
     return np.array([finite_median(column) for column in values.T])
 
 
+def standard_error(values: Float[np.ndarray, " n"]) -> float:
+    """Standard error of the mean of independent values; nan for fewer than two, whose scatter is unknown."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+
+
 def effective_number(amounts: Float[np.ndarray, " n"]) -> float:
     """How many amounts count: exp of the entropy of their shares, n for n equal ones; nan where all are 0.
 

@@ -12,6 +12,7 @@ import numpy as np
 from workbench.core import Answers, Batch, Codec, DecodeOptions, NotAvailable, Outputs, PoseModel, Prediction
 from workbench.core.finding import Finding, Measurement
 from workbench.core.report import pair_text
+from workbench.core.statistics import standard_error
 from workbench.core.wrapping import Wrapper
 from workbench.decoding import decode, decoders_for
 from workbench.diagnosis.case import Case
@@ -189,7 +190,7 @@ def _reads_better(case: Case, codec: Codec, other: Codec) -> bool:
     own = case.once("distances as decoded", lambda: away(codec))
     before, after = own[near], away(other)[near]
     share, nearer = float(np.median(after) / np.median(before)), before - after
-    surely = nearer.mean() > SURELY * nearer.std() / np.sqrt(len(nearer))
+    surely = nearer.mean() > SURELY * standard_error(nearer)
     return share < (SHARPER[1] if surely else SHARPER[0])
 
 

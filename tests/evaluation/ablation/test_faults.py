@@ -10,7 +10,9 @@ import torch
 
 from tests.evaluation.ablation.planted import planted
 from workbench.core import Outputs
+from workbench.core.statistics import standard_error
 from workbench.evaluation.ablation import fault_variants, sweep
+from workbench.evaluation.ablation.sweep import Ablation, Outcome
 from workbench.models.bottom_up import BottomUp
 
 
@@ -210,7 +212,22 @@ def test_exchanged_channels_are_named(scenes, ids):
     assert suspects == ["blue and red exchanged (BGR for RGB)"]
 
 
-def test_a_left_out_inverse_affine_is_named(perfect, scenes, ids):
+def test_a_left_out_inverse_affine_is_named(perfect, scenes, three):
     rules = dataclasses.replace(perfect.aggregation, inverse_affine=False)
-    _, suspects = found(dataclasses.replace(perfect, aggregation=rules), scenes, ids)
+    _, suspects = found(dataclasses.replace(perfect, aggregation=rules), scenes, three)
     assert suspects[0] == "the inverse affine left out"
+
+
+def test_of_one_person_no_scatter_is_known_and_nothing_is_decided():
+    each = np.array([0.1, 0.2, 0.6])
+    assert standard_error(each) == pytest.approx(0.15275252)  # scipy.stats.sem
+    assert np.isnan(standard_error(each[:1]))
+
+    def outcome(name, ap, oks, undoes=""):
+        return Outcome(name, "", {"AP": ap}, 1, undoes=undoes, beside="reference", oks=np.array(oks))
+
+    for oks, suspected in (([0.9], 0), ([0.9, 0.92, 0.94], 1)):
+        before, after = outcome("reference", 0.2, [0.1] * len(oks)), outcome("other", 0.9, oks, "a fault")
+        report = Ablation("", "faults", "data", before, (after,), 1, 1, 1)
+        assert len(report.suspects) == suspected
+        assert ("not decided with 1 annotated person: a fault" in report.summary()) == (not suspected)

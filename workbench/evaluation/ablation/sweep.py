@@ -14,6 +14,7 @@ from workbench.core import Groups, NotAvailable, Outputs
 from workbench.core.errors import ReadingNote
 from workbench.core.finding import WITH_FLIP_TEST, Effect, Finding, Measurement
 from workbench.core.report import Report, counted, plain, signed_text
+from workbench.core.statistics import standard_error
 from workbench.decoding.grouping import Detections, detect, group
 from workbench.decoding.grouping.algorithm import NothingFinite
 from workbench.evaluation import keypoint_ap
@@ -81,7 +82,7 @@ class Suspect:
         before: AP with the mistake.
         after: AP without it.
         oks_gain: mean over the annotated people; nan where the mistake is one of ranking alone.
-        oks_error: its standard error.
+        oks_error: its standard error; nan where oks_gain is.
         beside: the variant that has the mistake; the reference leaves out what another one adds.
     """
 
@@ -107,6 +108,8 @@ class Suspect:
     def of(cls, outcome: Outcome, beside: Outcome) -> Suspect | None:
         """The error that an outcome undid; None where nothing is gained, or the gain may be chance.
 
+        Of fewer than two people the scatter is unknown, and so whether the gain is chance.
+
         Args:
             outcome: of the variant that undoes the error.
             beside: of what it is compared with.
@@ -115,11 +118,11 @@ class Suspect:
         if not gain >= LEAST_GAIN or outcome.oks is None or beside.oks is None or not len(outcome.oks):
             return None
         each = outcome.oks - beside.oks
-        mean, error = float(each.mean()), float(each.std() / np.sqrt(len(each)))
+        mean, error = float(each.mean()), standard_error(each)
         # The same people at other ranks: no pose changed, and AP alone tells.
         if np.allclose(each, 0, atol=1e-9):
             mean = error = float("nan")
-        elif mean < LEAST_ERRORS * error:
+        elif not mean >= LEAST_ERRORS * error:
             return None
         return cls(outcome.undoes, outcome.name, beside.ap, outcome.ap, mean, error, beside.name)
 
@@ -148,6 +151,11 @@ class Suspect:
             refuted_by="the same sweep on other images finds no gain",
             confidence="proved",
         )
+
+
+def _people(outcome: Outcome) -> str:
+    """How many annotated people a measurement rests on."""
+    return counted(0 if outcome.oks is None else len(outcome.oks), "annotated person", "annotated people")
 
 
 def _images(count: int) -> str:
@@ -224,7 +232,8 @@ class Ablation(Report):
             each = np.zeros(1) if outcome.oks is None or beside.oks is None else outcome.oks - beside.oks
             gained = float(each.mean()) if len(each) else 0.0
             if gained > 0:
-                gained += UNDECIDED_ERRORS * float(each.std() / np.sqrt(len(each)))
+                error = standard_error(each)
+                gained = gained + UNDECIDED_ERRORS * error if np.isfinite(error) else np.inf
             if max(outcome.ap - beside.ap, gained) >= LEAST_GAIN:
                 found.add(outcome.undoes)
         return frozenset(found)
@@ -237,7 +246,10 @@ class Ablation(Report):
         if aside:
             found = found or "none of the mistakes that were tried costs it AP"
             found += f"; in the flip test, which these rules do not use: {'; perhaps '.join(aside)}"
-        return found or f"none of the {tried} mistakes that were tried is found"
+        found = found or f"none of the {tried} mistakes that were tried is found"
+        if not own and (left_open := sorted(self.undecided)):
+            found += f"; not decided with {_people(self.reference)}: {', '.join(left_open)}"
+        return found
 
     def summary(self) -> str:
         whose = f"{self.title} on {self.data}" if self.title else self.data

@@ -18,6 +18,7 @@ from workbench.core import Outputs
 from workbench.core.finding import Finding
 from workbench.core.geometry import apply, inverse
 from workbench.core.report import counted, signed_text
+from workbench.core.statistics import standard_error
 from workbench.decoding.grouping import Grouping, group
 from workbench.decoding.grouping.left_right import nearest_people, pairs_of
 from workbench.evaluation import keypoint_ap, protocol_of, truth_of
@@ -407,7 +408,7 @@ def sides_exchanged(images: Sequence[Image], placing: Placing, mirror: Sequence[
     plain, exchanged = figures.mean(0) if len(figures) else (float("nan"),) * 2
     gain = figures[:, 1] - figures[:, 0]
     # Five standard errors, and a tenth of OKS: where pairs have collapsed both ways are alike.
-    found = bool(len(gain) > 1 and gain.mean() > max(0.1, 5 * gain.std() / np.sqrt(len(gain))))
+    found = bool(len(gain) > 1 and gain.mean() > max(0.1, 5 * standard_error(gain)))
     text = (
         f"left and right are exchanged: OKS of {counted(len(gain), 'person', 'people')} rises from "
         f"{plain:.2f} to {exchanged:.2f} when the sides' names are exchanged"
