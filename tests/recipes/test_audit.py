@@ -86,6 +86,14 @@ def test_a_config_that_runs_code_is_refused_and_not_run(workbench, tmp_path, mon
     assert not (tmp_path / "pwned").exists()
 
 
+@pytest.mark.parametrize(
+    "text", ["model = dict(", "x = open('a')", "x = '{{$HOME:1}}'", "{{ fileDirname }}", " "]
+)
+def test_a_refused_text_is_named_by_its_file(text):
+    with pytest.raises(ValueError, match=r"^mine.py[ ,]"):
+        read_text(text, "mine.py")
+
+
 def test_numbers_that_yaml_reads_as_text_are_compared_and_told():
     found = read_text("training:\n  lr: 5e-4\n  weight_decay: 0.1\n", "c.yaml")
     report = audit(found.values, "sapiens-1b-coco", notes=found.notes)

@@ -112,12 +112,13 @@ class AvailableConfig:
     missing: tuple[str, ...] = ()
 
 
-def read_available(config: Path | str, root: Path | None = None) -> AvailableConfig:
+def read_available(config: Path | str, root: Path | None = None, name: str = "config") -> AvailableConfig:
     """As `read_config`, for a config that is looked at and not used: new style too, base files if there.
 
     Args:
         config: a file (.py, .json, .toml, .yaml) as Path, or the text of a Python config as str.
         root: folder that base files must lie in; None for the file's own folder.
+        name: of a text, for errors.
 
     Raises:
         OSError: the file cannot be read.
@@ -127,7 +128,7 @@ def read_available(config: Path | str, root: Path | None = None) -> AvailableCon
         >>> read_available("_base_ = ['../runtime.py']; width = 192")
         AvailableConfig(values={'width': 192}, missing=('../runtime.py',))
     """
-    name = config.name if isinstance(config, Path) else "config"
+    name = config.name if isinstance(config, Path) else name
     reading = _Reading(config_budget(name), partly=True)
     if isinstance(config, Path):
         path = config.resolve()
@@ -135,7 +136,7 @@ def read_available(config: Path | str, root: Path | None = None) -> AvailableCon
         values = reading.file(path, ())
     else:
         reading.root = None if root is None else root.resolve()
-        values = reading.text(config, "config", reading.root, ())
+        values = reading.text(config, name, reading.root, ())
     return AvailableConfig(values, tuple(dict.fromkeys(reading.missing)))
 
 

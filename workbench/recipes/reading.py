@@ -76,9 +76,9 @@ def read_text(text: str, title: str = "the pasted config") -> ConfigFile:
     kind = {".json": "json", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".py": "py"}.get(suffix, "")
     kind = kind or _language(text)
     if not text.strip():
-        raise ValueError("expected the text of a config, got an empty one")
+        raise ValueError(f"{title} is empty; expected the text of a config")
     if kind == "py":
-        found = read_available(text)
+        found = read_available(text, name=title)
         return ConfigFile(title, found.values, (*_absent(found.missing), *_texts(found.values)))
     try:
         values = plain_values(text, kind, config_budget(title))
@@ -104,9 +104,10 @@ def of_checkpoint(checkpoint: Checkpoint) -> ConfigFile:
             f"config: {checkpoint.path.name} holds none; expected a checkpoint of mmengine or mmcv with its "
             "config inside, or a config file, or --against a recipe to compare the tensors with"
         )
-    found = read_available(text)
+    title = f"{checkpoint.path.name} (config inside)"
+    found = read_available(text, name=title)
     notes = (*_absent(found.missing), *_texts(found.values))
-    return ConfigFile(f"{checkpoint.path.name} (config inside)", found.values, notes, checkpoint)
+    return ConfigFile(title, found.values, notes, checkpoint)
 
 
 def _of_checkpoint(path: Path, without_config: bool) -> ConfigFile:
