@@ -14,6 +14,8 @@ import pytest
 from workbench.core.parquet_pages import row_groups, unfolded_bytes
 from workbench.evaluation import Predictions, query_epochs
 from workbench.evaluation.image_index import open_index
+from workbench.evaluation.prediction_footer import DIGEST_KEY
+from workbench.evaluation.predictions import finished_predictions, read_note
 
 N, K = 5, 17
 DEEP = b"[" * 100_000
@@ -29,7 +31,8 @@ def write(path: Path, notes: dict[bytes, bytes] | None = None, **columns: Any) -
     table = pq.read_table(path)
     for name, values in columns.items():
         table = table.set_column(table.schema.names.index(name), name, pa.array(values))
-    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **(notes or {})}), path)
+    written = {k: v for k, v in (table.schema.metadata or {}).items() if k != DIGEST_KEY}
+    pq.write_table(table.replace_schema_metadata({**written, **(notes or {})}), path)
     return path
 
 
@@ -42,6 +45,31 @@ def refused_by(path: Path) -> list[str]:
         sentences.append(str(refusal.value))
     assert all(one.startswith(path.name) and len(one) < 250 and "\n" not in one for one in sentences)
     return sentences
+
+
+def test_a_changed_digit_in_the_footer_is_seen(tmp_path: Path) -> None:
+    """A sweep reads AP from a note; pages have a checksum, the footer of Parquet has none."""
+    found = Predictions(
+        np.arange(N), np.ones(N, int), np.ones((N, 4)), np.ones((N, K, 2)), np.ones((N, K)), np.ones(N),
+        np.arange(N),
+    )  # fmt: skip
+    path = tmp_path / "epoch_1.parquet"
+    found.to_parquet(path, epoch=1, origin="o", notes={"figures": '{"AP": 0.512}'})
+    assert read_note(path, "figures") == '{"AP": 0.512}'
+    assert finished_predictions(path, "o") is not None
+    # The texts stand in the footer and, in base 64, in Arrow's copy of the schema.
+    assert path.read_bytes().count(b"0.512") == 1
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"0.512", b"0.712"))
+    assert all("texts in its footer are others than were written" in one for one in refused_by(path))
+    path.write_bytes(whole)
+    table = pq.read_table(path)
+    notes = {k: v.replace(b"0.512", b"0.712") for k, v in (table.schema.metadata or {}).items()}
+    pq.write_table(table.replace_schema_metadata(notes), path)
+    assert all("texts in its footer are others than were written" in one for one in refused_by(path))
+    with pytest.raises(ValueError, match="texts in its footer"):
+        read_note(path, "figures")
+    assert finished_predictions(path, "o") is None
 
 
 @pytest.mark.parametrize("key", [b"workbench.shape", b"workbench.protocol"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from jaxtyping import Int
 
 SHAPE_KEY = b"workbench.shape"
+DIGEST_KEY = b"workbench.sha256"
 # No skeleton has so many; an array of more is refused by numpy in words that help nobody.
 MOST_KEYPOINTS = 1 << 20
 # Bytes in memory that any file may take, and so many times those of the file.
@@ -40,6 +42,7 @@ def refuse_large(facts: pq.FileMetaData, path: Path, *, is_table: bool = False) 
         ValueError: with the reason.
     """
     notes = facts.metadata or {}
+    check_footer(notes, path.name)
     if SHAPE_KEY in notes:
         read_shape(notes, path.name, facts.num_rows)
     if SHAPE_KEY in notes or is_table:
@@ -60,6 +63,18 @@ def refuse_large(facts: pq.FileMetaData, path: Path, *, is_table: bool = False) 
         raise ValueError(
             f"{path.name}: would unfold to {max(unpacked, made):,} bytes; it is refused as a bomb"
         )
+
+
+def footer_digest(notes: Mapping[bytes, bytes]) -> bytes:
+    """SHA-256 of the workbench's texts in a footer: pages of Parquet have a checksum, the footer has none."""
+    own = sorted((k, v) for k, v in notes.items() if k.startswith(b"workbench.") and k != DIGEST_KEY)
+    return hashlib.sha256(repr(own).encode()).hexdigest().encode()
+
+
+def check_footer(notes: Mapping[bytes, bytes], name: str) -> None:
+    """Raise ValueError if the texts of a footer are others than were written; older files have no digest."""
+    if DIGEST_KEY in notes and notes[DIGEST_KEY] != footer_digest(notes):
+        raise ValueError(f"{name}: is damaged, the texts in its footer are others than were written")
 
 
 def read_shape(notes: Mapping[bytes, bytes], name: str, rows: int) -> tuple[int, int]:

@@ -17,7 +17,10 @@ from workbench.core.files import replacing
 from workbench.core.report import counted
 from workbench.evaluation.ground_truth import check_finite, floats, integers, quadruples, triplets
 from workbench.evaluation.prediction_footer import (
+    DIGEST_KEY,
     SHAPE_KEY,
+    check_footer,
+    footer_digest,
     footer_json,
     read_shape,
     refuse_large,
@@ -372,6 +375,7 @@ def write_predictions(
     if protocol is not None:
         footer[PROTOCOL_KEY] = json.dumps(protocol.to_json()).encode()
     footer |= {_note_key(name): text.encode() for name, text in (notes or {}).items()}
+    footer[DIGEST_KEY] = footer_digest(footer)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, follow) as part:
@@ -408,7 +412,8 @@ def read_predictions(path: Path) -> tuple[Predictions, Protocol | None]:
             table = file.read()
     except (pa.ArrowException, OSError) as reason:
         raise ValueError(f"{path.name}: expected a Parquet file of predictions ({reason})") from None
-    notes = table.schema.metadata or {}
+    notes = table.schema.metadata or {}  # Arrow's own copy, where there is one
+    check_footer(notes, path.name)
     try:
         return _predictions(table, notes, path.name), read_protocol(notes)
     except (pa.ArrowException, TypeError, KeyError, IndexError, ValueError, OverflowError) as reason:
@@ -475,6 +480,7 @@ def _footer_text(path: Path, key: bytes) -> str:
         notes = pq.read_schema(path.absolute()).metadata or {}
     except (pa.ArrowException, OSError) as reason:
         raise ValueError(f"{path.name}: expected a Parquet file of predictions ({reason})") from None
+    check_footer(notes, path.name)
     return notes.get(key, b"").decode(errors="replace")
 
 
