@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.checkpoints.test_damaged_archives import flipped
 from workbench.core import NotAvailable, Sample
 from workbench.core.job import current_checkpoint
 from workbench.core.run import run
@@ -142,6 +143,18 @@ def test_what_a_program_raises_is_one_sentence(tmp_path):
     torch.jit.save(torch.jit.script(Fixed()), str(path))
     with pytest.raises(ValueError, match=r"fixed\.pt: torch refuses it: .*(view|shape|size)"):
         open_model(path, family="torchscript", assume=["input=48x64"])
+
+
+@pytest.mark.parametrize(("ending", "entry"), [("pt", "data/0"), ("pt2", "weights/weight_0")])
+def test_a_damaged_program_is_refused_before_torch_runs_it(tmp_path, scripted, ending, entry):
+    """torch compares no checksum of a program's archive: it ran with the changed weight."""
+    path = scripted
+    if ending == "pt2":
+        path = tmp_path / "red.pt2"
+        torch.export.save(torch.export.export(Red(), (torch.zeros(1, 3, 64, 48),)), str(path))
+    bad = flipped(path, tmp_path / f"bad.{ending}", entry, 2)
+    with pytest.raises(ValueError, match=rf"bad\.{ending} is damaged: the bytes of \S+{entry} do not fit"):
+        open_model(bad, family="torchscript", assume=["input=48x64"])
 
 
 def test_names_of_a_programs_dict_tell_its_outputs(tmp_path):

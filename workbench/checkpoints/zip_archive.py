@@ -259,6 +259,15 @@ class Archive:
         for member in self.members.values():
             member.begin()
 
+    def require_checksums(self) -> None:
+        """Check every member against its CRC-32, for a reader that does not; block by block.
+
+        Raises:
+            Damaged: the bytes of one are not those that were written.
+        """
+        for member in self.members.values():
+            member.read(0, 0)
+
     def bytes_of(self, name: str, limit: int) -> bytes:
         """All bytes of a member.
 

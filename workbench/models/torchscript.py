@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.checkpoints.zip_archive import open_archive
 from workbench.core import NotAvailable, reason
 from workbench.core.hooks import checking_operations
 from workbench.core.job import current_checkpoint, works_on_job
@@ -56,9 +57,11 @@ def load(opening: Opening) -> tuple[TopDown, None]:
 
     Raises:
         NotAvailable: the input size is unknown, or it gives neither maps nor SimCC.
-        ValueError: torch refuses the file.
+        ValueError: the file is damaged, or torch refuses it.
     """
     checkpoint = opening.required()
+    # torch compares no checksum when it loads a program: damaged weights would be run as they are.
+    open_archive(checkpoint.path).require_checksums()
     config = opening.read_config() if opening.config else None
     exported = checkpoint.container.lower().startswith("torch.export")
     path, device = checkpoint.path, opening.device
