@@ -107,6 +107,19 @@ def test_maps_that_are_not_square_are_told_by_height_and_width():
     assert "21 maps of 8x6 cells" in found.cause
 
 
+@pytest.mark.parametrize(
+    ("shapes", "said"),
+    [
+        ("1536x6 and 2304x128", "4 samples of 64 maps of 6x6 cells reached Linear(2304, 128)"),
+        ("1024x6 and 3072x128", "2 samples of maps 6 cells wide reached Linear(3072, 128)"),
+    ],
+)
+def test_a_layer_that_takes_all_channels_is_told_from_one_for_each_map(shapes, said):
+    found = explain(f"RuntimeError: mat1 and mat2 shapes cannot be multiplied ({shapes})")
+    assert said in found.cause
+    assert "x.flatten(1)" in found.do
+
+
 def test_two_widths_that_do_not_fit_are_no_missing_flatten():
     found = explain("mat1 and mat2 shapes cannot be multiplied (17x384 and 768x256)")
     assert "takes 768 features but got 384" in found.cause

@@ -86,6 +86,8 @@ def _matrices(rows: int, columns: int, width: int, out: int) -> Explanation:
         )
         return Explanation(cause, False, do, "widths of two layers do not match")
     maps = rows // height
+    if height >= MANY * columns:
+        return _unflattened_samples(maps, height, columns, layer, width)
     cause = (
         f"{rows} = {maps}·{height} and {height}·{columns} = {width}: {counted(maps, 'map')} of "
         f"{height}x{columns} cells reached {layer} without being flattened; torch took the last axis alone "
@@ -96,6 +98,33 @@ def _matrices(rows: int, columns: int, width: int, out: int) -> Explanation:
         f"[N, {maps}, {width}]. mmpose's own RTMCCHead does so; compare the head with it, or use its config "
         "unchanged."
     )
+    return Explanation(cause, False, do, "flatten is missing before a linear layer")
+
+
+# A map is less than this many times as high as wide: what is higher are the rows of all channels together.
+MANY = 8
+
+
+def _unflattened_samples(samples: int, height: int, columns: int, layer: str, width: int) -> Explanation:
+    """A layer that takes all channels of a sample at once, and got their maps.
+
+    Args:
+        samples: number of samples.
+        height: rows of all maps of a sample.
+        columns: of a map.
+        layer: with the size of its weights.
+        width: input features of the layer.
+    """
+    # Maps are mostly square, and then their number is known.
+    channels = height // columns if height % columns == 0 else 0
+    of = f"{channels}·{columns}" if channels else f"{height}"
+    maps = f"{channels} maps of {columns}x{columns} cells" if channels else f"maps {columns} cells wide"
+    cause = (
+        f"{samples * height} = {samples}·{of} and {of}·{columns} = {width}: {counted(samples, 'sample')} of "
+        f"{maps} reached {layer} without being flattened; torch took the last axis alone ({columns}) as "
+        "features."
+    )
+    do = f"Flatten each sample before that layer: x.flatten(1) makes [N, C, h, {columns}] into [N, {width}]."
     return Explanation(cause, False, do, "flatten is missing before a linear layer")
 
 
