@@ -179,3 +179,13 @@ def test_nms_and_pose_scores_take_the_sigmas_that_count_in_every_verb(facts_of, 
         out = tmp_path / f"swept{count}"
         facts_of("sweep", file.parent, *words, *sigmas, "--out", out)
         assert {len(Predictions.from_parquet(one)[0]) for one in out.rglob("epoch_1*.parquet")} == {count}
+
+
+def test_compare_says_which_models_are_judged_with_the_sigmas_of_another(facts_of, tmp_path):
+    per_epoch = WITH_OWN_SIGMAS.replace("8\n", "8 if checkpoint.path.stem == 'epoch_1' else [2.0] * 17\n")
+    (tmp_path / "own.py").write_text(per_epoch)
+    run = write_run(tmp_path / "run", epochs=((1, 6), (2, 3)))
+    words = [run, "--data", painted.write_data(tmp_path / "data", 2), "--adapter", tmp_path / "own.py"]
+    (note,) = facts_of("compare", *words, "--resamples", "10")["notes"]
+    assert "judged with the OKS sigmas of epoch_1, 5 to 30; the figures of epoch_2 by" in note
+    assert facts_of("compare", *words, "--resamples", "10", "--sigmas", "5")["notes"] == []

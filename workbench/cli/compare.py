@@ -147,7 +147,7 @@ def judged_epochs(
     from workbench.evaluation import check_evaluable
     from workbench.evaluation.exchange_formats import is_dump
     from workbench.evaluation.predicted_part import part_of_predictions
-    from workbench.evaluation.protocol import judged_as
+    from workbench.evaluation.protocol import judged_as, other_sigmas
     from workbench.evaluation.result_lists import minus_ones
 
     model = how.model
@@ -162,11 +162,12 @@ def judged_epochs(
     # A person's own code may have changed since, and nothing tells: its predictions are not resumed.
     folder = out if model.adapter is None and (model.config is None or demo) else None
     rules = how.reading.rules(how.pose_score)
-    truth, epochs, broken = pose_set, [], {}
+    truth, epochs, broken, alone = pose_set, [], {}, {}
     for path, title in zip(paths, titles, strict=True):
         try:
             if (read := _read_epoch(path, title, given.get(path), pose_set)) is not None:
                 epochs.append(read)
+                alone[title] = () if read.protocol is None else read.protocol.oks_sigmas
                 continue
             loaded = model.open(path, run_config=not demo).named_as(pose_set)
         except MISTAKES as mistake:
@@ -175,6 +176,7 @@ def judged_epochs(
             broken[path] = mistake
             continue
         own = judged_set(pose_set, loaded.model.skeleton, how.evaluator.sigmas)
+        alone[title] = own.skeleton.sigmas
         if not sigmas_known:
             check_evaluable(truth := own, **counting)
             sigmas_known = True
@@ -188,6 +190,7 @@ def judged_epochs(
     epochs, unpaired = _paired_with_annotations(epochs, paths, truth, given)
     notes = [f"{path.name} is passed over: {sentence(mistake)}" for path, mistake in broken.items()]
     notes += [*unpaired, *([part.sentence] if part.sentence else [])]
+    notes += [] if how.evaluator.sigmas is not None else other_sigmas(truth, alone)
     notes += [note for path, one in zip(paths, found, strict=True) for note in minus_ones(one, path.name)]
     return truth, epochs, {**counting, "indices": part.indices}, notes
 

@@ -499,6 +499,25 @@ def judged_as(pose_set: PoseSet, protocols: Iterable[Protocol | None]) -> PoseSe
     return replace(pose_set, skeleton=replace(own, sigmas=stated.oks_sigmas, source=source))
 
 
+def other_sigmas(pose_set: PoseSet, alone: Mapping[str, Sequence[float]]) -> list[str]:
+    """What to know where models with OKS sigmas of their own are compared by one of them.
+
+    Args:
+        pose_set: as all are judged.
+        alone: by title, the sigmas that each is judged with by itself; () where they are not known.
+    """
+    used = pose_set.skeleton.sigmas
+    known = {title: own for title, own in alone.items() if len(own) == len(used)}
+    others = [title for title, own in known.items() if not np.allclose(own, used, rtol=1e-6)]
+    if not others:
+        return []
+    owner = next((title for title in known if title not in others), pose_set.name)
+    return [
+        f"all are judged with the OKS sigmas of {owner}, {min(used):.3g} to {max(used):.3g}; the figures of "
+        f"{', '.join(others)} by `workbench evaluate` are made with other ones; --sigmas sets them for all"
+    ]
+
+
 def nms_threshold(asked: float | None, *, annotated: bool) -> float:
     """OKS above which the worse of two poses is dropped; nan for none.
 
