@@ -24,7 +24,13 @@ from apps.server.registry import Registry
 from apps.server.settings import Settings
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel
 from workbench.core.capabilities import SizesInput
-from workbench.core.files import of_this_process, remove_folders_of_dead_processes
+from workbench.core.files import (
+    RECORD_SIZE,
+    files_in,
+    of_this_process,
+    read_at_most,
+    remove_folders_of_dead_processes,
+)
 from workbench.core.job import Cancelled, Job, current_checkpoint
 from workbench.evaluation import Predictions
 
@@ -68,9 +74,9 @@ class StoredOutputs:
         """
         path = folder / "facts.json"
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
+            facts = json.loads(read_at_most(path, RECORD_SIZE, "a description"))
             return cls(folder, tuple(int(i) for i in facts.pop("indices")), facts)
-        except (ValueError, AttributeError, KeyError, TypeError) as reason:
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as reason:
             raise ValueError(f"{path} is damaged ({type(reason).__name__})") from reason
 
     def check(self) -> None:
@@ -79,15 +85,14 @@ class StoredOutputs:
         Raises:
             ValueError: a file is damaged; names it.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        from workbench.evaluation import Predictions
 
-        for path in sorted(self.folder.glob("*.parquet")):
+        for path in files_in(self.folder, "*.parquet"):
             try:
-                pq.read_table(path, page_checksum_verification=True)
-            except (pa.ArrowException, OSError) as reason:
+                Predictions.from_parquet(path)
+            except (ValueError, OSError) as reason:
                 raise ValueError(f"{path} is damaged ({type(reason).__name__})") from reason
-        for path in sorted(self.folder.glob("*.npy")):
+        for path in files_in(self.folder, "*.npy"):
             try:
                 np.load(path, mmap_mode="r", allow_pickle=False)
             except (ValueError, EOFError, OSError) as reason:

@@ -14,7 +14,7 @@ from tests.curves.events import wandb_file
 from workbench.core import NotAvailable
 from workbench.curves import read_curves, read_runs, read_text, run_logs
 from workbench.curves.quantities import role_of, short, split_in
-from workbench.diagnosis.targets import kind_of
+from workbench.diagnosis.targets import kind_of, sorted_targets
 
 HERE = Path(__file__).parent
 
@@ -410,6 +410,15 @@ def test_records_of_wandb_over_several_blocks_damaged_and_cut_ones(tmp_path):
     path.write_bytes(whole[:7])
     with pytest.raises(NotAvailable, match="no line of history"):
         read_curves(path)
+    damaged[20] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(
+        ValueError, match=r"at byte 7 is damaged \(checksum\).*; no line of history is before"
+    ):
+        read_curves(path)
+    given = sorted_targets([path])
+    assert (given.damaged[0][0], given.notes) == (path.name, ())
+    assert given.damaged[0][1].startswith("cannot be read: the record at byte 7 is damaged (checksum)")
 
 
 def test_one_json_document_is_a_list_of_rows_or_lists_by_name(tmp_path):

@@ -88,6 +88,11 @@ def test_a_sentence_is_encoded_once_and_again_when_it_changes(tmp_path, folder):
     (folder / "config.json").write_text('{"other": 1}')
     encoded(described, Encoder("mine", folder), by_length(calls), tmp_path / "cache")
     assert calls == [25, 25]
+    for file in (tmp_path / "cache").iterdir():
+        file.write_bytes(file.read_bytes()[:-1])
+    after = encoded(described, Encoder("mine", folder), by_length(calls), tmp_path / "cache")
+    assert np.array_equal(first.keypoint_vectors, after.keypoint_vectors)
+    assert calls == [25, 25, 25]  # a file of a process that was killed is made again
 
 
 def test_an_encoder_is_found_by_name_below_the_named_folder(folder, monkeypatch):

@@ -42,11 +42,14 @@ def read_wandb(source: Source) -> Log:
 
     Raises:
         NotAvailable: nothing was logged.
-        ValueError: a record is of another form, or the file is larger than any log.
+        ValueError: a record is of another form, no line is before the first damaged one, or the file is
+            larger than any log.
     """
     check_size(source.path)
     rows = plain_rows(((0, one) for one in _histories(source)), source)
     if not len(rows):
+        if source.notes:
+            raise ValueError(f"{source.name}: {source.notes[0]}; no line of history is before it")
         raise NotAvailable(f"{source.name}: no line of history in it")
     return Log(rows, tuple(source.notes))
 

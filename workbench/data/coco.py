@@ -39,6 +39,9 @@ from workbench.skeletons import SKELETONS, skeleton_for
 
 # The curves of one take 24 kB. MP-100 has 100 categories, LVIS without keypoints 1,203.
 _MOST_CATEGORIES = 2000
+# Objects with the keys of a category, whatever list they are in; of more a file is not read to its end.
+_MOST_NAMED = 20_000
+_OF_OTHERS = frozenset(("image_id", "category_id", "file_name", "bbox", "url"))
 
 
 class DifferentKeypointsError(ValueError):
@@ -282,7 +285,9 @@ def read_json(path: Path) -> Any:
     try:
         text = content.decode(json.detect_encoding(content), "surrogatepass")
         del content  # large files: once as bytes, once as text and once as values is a third too much
-        found = json.loads(text, object_pairs_hook=each_once, **_number_hooks(text))
+        found = json.loads(text, object_pairs_hook=_objects(), **_number_hooks(text))
+    except _TooMany as many:
+        raise ValueError(f"{path.name}: {many}") from None
     except Twice as key:
         raise ValueError(
             f"{path.name}: an object has {key} twice, and programs differ in which value they take; keep one"
@@ -301,6 +306,26 @@ def read_json(path: Path) -> Any:
     if found is None:
         raise ValueError(f"{path.name}: expected JSON with content, got null")
     return found
+
+
+class _TooMany(ValueError):  # noqa: N818 - reads as a claim
+    """More categories than any file has."""
+
+
+def _objects() -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """What makes the objects of a json, and ends where a million of them are categories."""
+    named = 0
+
+    def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal named
+        found = each_once(pairs)
+        if "name" in found and "id" in found and _OF_OTHERS.isdisjoint(found):
+            named += 1
+            if named > _MOST_NAMED:
+                raise _TooMany(f"more than {_MOST_NAMED:,} categories; at most {_MOST_CATEGORIES:,} are read")
+        return found
+
+    return made
 
 
 def _refuse_bomb(content: bytes, name: str) -> None:

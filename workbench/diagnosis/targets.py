@@ -11,6 +11,7 @@ from typing import Literal
 
 from workbench.checkpoints.checkpoint_files import CHECKPOINT_ENDINGS
 from workbench.core.errors import USER_ERRORS, beside, sentence
+from workbench.core.files import read_at_most
 from workbench.core.python_text import tree_of
 from workbench.diagnosis.texts import ErrorText, error_in, error_of_file, makes_statements
 from workbench.evaluation.exchange_formats import DUMP_ENDINGS, is_dump
@@ -188,8 +189,10 @@ def _sort_file(
         notes.append(f"{path.name}: an adapter is code; name it with --adapter to have it run")
         found.setdefault("code", []).append(path)
     # A saved message or an audit is no log, though it is a text.
-    elif kind != "log" or _has_figures(path):
+    elif kind != "log" or not (unread := _unread(path)):
         found.setdefault(kind, []).append(path)
+    elif isinstance(unread, ValueError) and _binary_log(path):
+        damaged.append((path.name, f"cannot be read: {sentence(unread).removeprefix(f'{path.name}: ')}"))
     elif not (error or states):
         notes.append(f"{path.name} was not used: no figures by epoch can be read in it")
 
@@ -199,13 +202,15 @@ def _binary_log(path: Path) -> bool:
     return "tfevents" in path.name or path.suffix.lower() == ".wandb"
 
 
-def _has_figures(path: Path) -> bool:
+def _unread(path: Path) -> Exception | None:
+    """Why no curves can be read in a file; None where they can."""
     from workbench.curves import read_logs
 
     try:
-        return bool(read_logs([path], path.name))
-    except (ValueError, LookupError, OSError):
-        return False
+        read_logs([path], path.name)
+    except (ValueError, LookupError, OSError) as error:
+        return error
+    return None
 
 
 def kind_of(path: Path) -> tuple[Kind, str]:
@@ -333,7 +338,7 @@ def _json(path: Path) -> tuple[Kind, str]:
             return "results", ""
         if b'"bbox"' in head and b'"score"' in head:
             return "unknown", "holds a detector's boxes and no keypoints; give it to `evaluate` as --boxes"
-        if _has_figures(path):
+        if _unread(path) is None:
             return "log", ""
         return "unknown", "is a list without keypoints or figures; expected a COCO result file or a log"
     if begin != b"{":
@@ -360,7 +365,7 @@ def _json(path: Path) -> tuple[Kind, str]:
 def _damage(path: Path) -> str:
     """Why a file is no JSON; "" where it is."""
     try:
-        json.loads(path.read_bytes())
+        json.loads(read_at_most(path, _WHOLE, "JSON that does not end as it begins"))
     except (ValueError, RecursionError) as error:
         return f"is damaged JSON, cut or edited: {error}"
     return ""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core import Codec, NotAvailable, Outputs, Skeleton, checked_area, nearest
+from workbench.core.files import belongs
 from workbench.core.report import counted
 from workbench.models.mmpose.config import codec_of, config_values, preprocessing_of, skeleton_of
 from workbench.models.opening import StatedFacts
@@ -498,7 +499,7 @@ def described(path: Path) -> dict[str, Any] | None:
         ValueError: there is one and it is damaged.
     """
     beside = path.resolve().parent / "pipeline.json"
-    if not beside.is_file() or beside.stat().st_size > _SIZE:
+    if not beside.is_file() or not belongs(beside, beside.parent) or beside.stat().st_size > _SIZE:
         return None
     try:
         steps = list(_typed(json.loads(beside.read_text("utf-8"))))

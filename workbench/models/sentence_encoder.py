@@ -191,11 +191,10 @@ def _check_classes(folder: Path) -> None:
 
 def _is_clip(folder: Path) -> bool:
     """Whether a folder holds CLIP as Hugging Face keeps it, whole or its text half."""
-    config = folder / "config.json"
-    if (folder / "modules.json").is_file() or not config.is_file():
+    if (folder / "modules.json").is_file() or not (folder / "config.json").is_file():
         return False
     try:
-        config_json = json.loads(config.read_text("utf-8"))
+        config_json = _config_of(folder)
     except (ValueError, RecursionError):
         return False
     return isinstance(config_json, dict) and str(config_json.get("model_type", "")) in (
@@ -204,11 +203,15 @@ def _is_clip(folder: Path) -> bool:
     )
 
 
+def _config_of(folder: Path) -> Any:
+    return json.loads(read_at_most(folder / "config.json", _CONFIG, "a config"))
+
+
 def _of_clip(folder: Path, device: str) -> Encode:
     import torch
     from transformers import AutoTokenizer, CLIPModel, CLIPTextModel, CLIPTextModelWithProjection
 
-    config_json = json.loads((folder / "config.json").read_text("utf-8"))
+    config_json = _config_of(folder)
     whole = config_json["model_type"] == "clip"
     # A text half kept alone may come without projection: its last state at the end token is what there is.
     bare = not whole and "CLIPTextModel" in (config_json.get("architectures") or ())

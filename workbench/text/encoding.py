@@ -28,8 +28,9 @@ from typing import Any
 
 import numpy as np
 
+from workbench.checkpoints.numpy_files import load_npy
 from workbench.core import NotAvailable, nearest, reason
-from workbench.core.files import read_at_most
+from workbench.core.files import read_at_most, replacing
 from workbench.skeletons import SKELETONS
 from workbench.text.vectors import TextVectors
 
@@ -164,6 +165,16 @@ class Encoder:
         return digest.hexdigest()
 
 
+def _cached_vectors(path: Path, count: int) -> np.ndarray | None:
+    """Vectors of a cache; None where it has none, or a damaged file, which is made again."""
+    try:
+        found = load_npy(path) if path.is_file() else None
+    except (ValueError, OSError):
+        return None
+    usable = found is not None and found.ndim == 2 and len(found) == count and found.dtype == np.float32
+    return found if usable else None
+
+
 def encoder_named(name: str = DEFAULT) -> Encoder:
     """The encoder of this name, or in the folder of a path: ``./mine``, ``/models/mine``, ``~/mine``.
 
@@ -204,13 +215,13 @@ def encoded(
     sentences = [*described.keypoints.values(), *described.subjects.values()]
     key = json.dumps([encoder.fingerprint(), sentences], ensure_ascii=False)
     cached = cache / f"{hashlib.sha256(key.encode()).hexdigest()}.npy" if cache else None
-    if cached is not None and cached.is_file():
-        vectors = np.load(cached, allow_pickle=False)
-    else:
+    vectors = _cached_vectors(cached, len(sentences)) if cached is not None else None
+    if vectors is None:
         vectors = np.asarray(encode(sentences), np.float32)
         if cached is not None:
             cached.parent.mkdir(parents=True, exist_ok=True)
-            np.save(cached, vectors)
+            with replacing(cached, follow=False) as part:
+                np.save(part, vectors)
     K = len(described.keypoints)
     return TextVectors(
         name=described.name,

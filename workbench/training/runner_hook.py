@@ -104,8 +104,9 @@ class RunControl:
             self._allowed, self._from_file = 0, True
         elif self._from_file and not paused:
             self._allowed, self._from_file = float("inf"), False
-        if (steps := self._folder / "step").exists():
-            text = steps.read_text(encoding="utf-8").strip()
+        if (steps := self._folder / "step").is_file():
+            with steps.open("rb") as file:
+                text = file.read(10).decode("ascii", "replace").strip()
             steps.unlink(missing_ok=True)
             self._allowed = int(text) if text.isdecimal() else 1
 

@@ -193,7 +193,8 @@ def _as_text(config: dict[str, Any]) -> str:
 
 def _refuse_other_config(out: Path, config: dict[str, Any]) -> None:
     path = out.parent / "config.json"
-    if path.is_file() and path.read_bytes() != _as_text(config).encode():
+    wanted = _as_text(config).encode()
+    if path.is_file() and (path.stat().st_size != len(wanted) or path.read_bytes() != wanted):
         raise ValueError(
             f"{out.name} needs a {path.name} beside it, and the one in {out.parent} says something else; "
             "choose a folder of its own, or another name for the weights"
