@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.data.test_episodes import mp100_like
+from workbench.data import builtin
 
 
 @pytest.mark.long
@@ -103,3 +104,20 @@ def test_a_file_of_categories_with_their_own_keypoints_gives_an_episode(workbenc
     code, out, err = workbench("rollout", *adapter, "--instance", "1/1")
     assert (code, out) == (2, "")
     assert "choose one with --category" in err
+
+
+def test_evaluate_shows_one_instance_to_the_model_as_the_support_of_all(workbench, root, tmp_path):
+    scenes = builtin("scenes-val")
+    first = next(iter(scenes.images.values()))
+    people = [a for a in scenes.raw["annotations"] if a["image_id"] == first.id]
+    content = {**scenes.raw, "images": [e for e in scenes.raw["images"] if e["id"] == first.id]}
+    (tmp_path / "one.json").write_text(json.dumps({**content, "annotations": people}))
+    data = ("--data", tmp_path / "one.json", "--images", first.path.parent, "--metric", "pck", "--json")
+    run = root / "checkpoints/cape-demo/epoch_40.pth"
+    key = f"{first.path.stem}/{people[0]['id']}"
+    code, out, err = workbench("evaluate", run, *data, "--support", key)
+    assert (code, f"support {key}," in out) == (0, True), err
+    code, _, err = workbench("evaluate", run, *data, "--support", "nobody")
+    assert (code, "--support: no 'nobody' in one; nearest: " in err) == (2, True)
+    code, _, err = workbench("evaluate", "--demo", "--support", key)
+    assert (code, "this model takes no support example" in err) == (2, True)

@@ -25,6 +25,7 @@ from workbench.diagnosis.box_causes import InstancesLeftOut, best_overlap, exten
 from workbench.diagnosis.case import Case, Options
 from workbench.diagnosis.cause import NotTestable
 from workbench.diagnosis.claim_causes import ClaimByOtherRules, Scored
+from workbench.diagnosis.commands import _model
 from workbench.diagnosis.config_causes import Audit, RateOfRecipe, WeightDecayOnNorms
 from workbench.diagnosis.constant_outputs import MirroredAlike
 from workbench.diagnosis.evidence import Evidence, only
@@ -586,3 +587,14 @@ def test_what_an_adapter_raises_is_whole_and_last_and_the_advice_is_about_the_ad
         (finding,) = report.findings
         assert finding.evidence.endswith(("KeyError: decoder.3", "(2x3 and 5x7)"))
         assert finding.fix.startswith("mend adapter.py where it raises this")
+
+
+def test_what_is_stated_of_an_exported_file_reaches_the_model_and_the_commands(monkeypatch, tmp_path):
+    seen = {}
+    monkeypatch.setattr("workbench.models.open_model", lambda *_, **given: seen.update(given) or 1 / 0)
+    options = Options(output=("heatmaps=b",), assume=("padding=1.1",))
+    case = Case(dataclasses.replace(sorted_targets([]), checkpoint=tmp_path / "two.onnx"), options)
+    with pytest.raises(ZeroDivisionError):
+        case._open(remap=False, config=None)
+    assert (seen["output"], seen["assume"]) == (options.output, options.assume)
+    assert _model(case)[1:] == ["--output", "heatmaps=b", "--assume", "padding=1.1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,8 @@ from workbench.cli.options import (
     same_keypoints,
 )
 from workbench.cli.output import Answer, check_room, with_next_steps, written
+from workbench.cli.rollout import NO_SUPPORT, Support, support_named
+from workbench.core.capabilities import TakesSupport
 from workbench.core.errors import ReadingNote
 from workbench.core.files import write_text
 
@@ -53,6 +56,7 @@ def command(
     metric: MetricOptions,
     batch_size: BatchSize = 16,
     rule: Rule = None,
+    support: Support = None,
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
@@ -75,7 +79,7 @@ def command(
     accuracy, measuring = PCK() if metric.pck is None else PCK(metric.pck), metric.measuring
     # The demo's config comes with its checkpoints: it is read, and not run.
     loaded = model.open(file, rule, run_config=not demo)
-    loaded, pose_set = _with_data(loaded, data, model.skeleton, evaluator.sigmas)
+    loaded, pose_set = _with_data(loaded, data, model.skeleton, evaluator.sigmas, support)
     counting = evaluator.rules(len(pose_set.skeleton))
     name, why = metric.chosen(pose_set, counting["sigmas"])
     if name == "ap":
@@ -93,23 +97,33 @@ def command(
     else:
         report = measure(pose_set, predictions, name, protocol=protocol, note=why, **measuring)
     answer = _answer(loaded, pose_set, report, predictions, out)
-    given = [*(files or ()), *(word for name in ("config", "adapter") for word in _option(model, name))]
+    given = [*(files or ()), *_options(model)]
     return with_next_steps(answer, given, data.data, data.images)
 
 
-def _option(model: ModelOptions, name: str) -> list[str]:
-    """An option of the model as `diagnose` takes it; [] where it was not given."""
-    value = getattr(model, name)
-    return [] if value is None else [f"--{name}", str(value)]
+def _options(model: ModelOptions) -> list[str]:
+    """The options of the model that were given, as `diagnose` takes them."""
+    named = [(name, getattr(model, name)) for name in ("config", "adapter", "family", "skeleton")]
+    named += [("output", value) for value in model.output or ()]
+    named += [("assume", value) for value in model.stated]
+    return [word for name, value in named if value is not None for word in (f"--{name}", str(value))]
 
 
 def _with_data(
-    loaded: LoadedModel, data: DataOptions, skeleton: str | None, sigmas: str | None
+    loaded: LoadedModel, data: DataOptions, skeleton: str | None, sigmas: str | None, support: str | None
 ) -> tuple[LoadedModel, PoseSet]:
-    """The model with the keypoint names of the data set, and the data set with the sigmas that count."""
+    """The model with the keypoint names of the data set, and the data set with the sigmas that count.
+
+    A support example that is named says what the model looks for, whatever its own keypoints are.
+    """
     from workbench.data.image_lints import turned_lints
 
+    if support is not None and not isinstance(loaded.model, TakesSupport):
+        raise ValueError(NO_SUPPORT)
     pose_set = data.open("evaluate", len(loaded.model.skeleton), skeleton)
+    if support is not None and isinstance(loaded.model, TakesSupport):
+        shown = (support_named(pose_set, support),)
+        loaded = replace(loaded, model=loaded.model.supported_by(shown, pose_set.skeleton))
     loaded, pose_set = same_keypoints(loaded, pose_set, sigmas)
     for text in turned_lints(pose_set):
         warnings.warn(text, ReadingNote, stacklevel=2)

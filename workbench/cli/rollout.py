@@ -29,6 +29,7 @@ from workbench.core.capabilities import Reinitialises, TakesSupport
 
 if TYPE_CHECKING:
     from workbench.core import PoseModel, Run, Sample, Skeleton
+    from workbench.data.pose_set import PoseSet
     from workbench.inspectors.sequence.lab import Rollout
     from workbench.inspectors.sequence.rollout import PckRule
     from workbench.inspectors.sequence.schedules import Schedules
@@ -180,20 +181,37 @@ def _chosen(
             raise
         episode = read_episodes(Path(data), 1, images)[0]
         return _Chosen(episode.query, episode.support, (), episode.skeleton)
-    keys = {
-        f"{chosen.images[chosen.instances[i].image_id].path.stem}/{chosen.instances[i].annotation_id}": i
-        for i in chosen.labelled
-    }
+    keys = _keys(chosen)
     if not keys:
         raise ValueError(f"{data}: no instance has a visible keypoint")
-    for flag, key in (("--instance", instance), ("--support", support)):
-        if key is not None and key not in keys:
-            raise ValueError(f"{flag}: no {key!r} in {data}; nearest: {nearest(key, keys)}")
+    if instance is not None and instance not in keys:
+        raise ValueError(f"--instance: no {instance!r} in {data}; nearest: {nearest(instance, keys)}")
     first = keys.get(instance or learned or "", chosen.labelled[0])
     image = chosen.instances[first].image_id
     others = [i for i in chosen.labelled if chosen.instances[i].image_id != image][:1]
-    shown = (chosen.sample(keys[support]),) if support else ()
+    shown = (support_named(chosen, support),) if support else ()
     return _Chosen(chosen.sample(first), shown, tuple(chosen.samples(others)), chosen.skeleton)
+
+
+def _keys(pose_set: PoseSet) -> dict[str, int]:
+    """The labelled instances by their key, image/annotation."""
+    labelled = ((i, pose_set.instances[i]) for i in pose_set.labelled)
+    return {f"{pose_set.images[a.image_id].path.stem}/{a.annotation_id}": i for i, a in labelled}
+
+
+def support_named(pose_set: PoseSet, key: str) -> Sample:
+    """The instance that --support names.
+
+    Raises:
+        ValueError: no labelled instance of this key.
+    """
+    keys = _keys(pose_set)
+    if key not in keys:
+        raise ValueError(f"--support: no {key!r} in {pose_set.name}; nearest: {nearest(key, keys)}")
+    return pose_set.sample(keys[key])
+
+
+NO_SUPPORT = "--support: this model takes no support example, and its keypoints are fixed"
 
 
 def _supported(model: PoseModel, chosen: _Chosen) -> PoseModel:
@@ -207,7 +225,7 @@ def _supported(model: PoseModel, chosen: _Chosen) -> PoseModel:
         support = chosen.support or (() if same else (chosen.sample,))
         return model.supported_by(support, None if same else chosen.skeleton) if support else model
     if chosen.support:
-        raise ValueError("--support: this model takes no support example, and its keypoints are fixed")
+        raise ValueError(NO_SUPPORT)
     return model
 
 

@@ -58,6 +58,7 @@ class Options:
         level: the most costly kind of test.
         budget: seconds; None for no limit.
         family: open the checkpoint as this family.
+        output, assume: what an exported file does not state, as `open_model` takes it.
         skeleton: what the keypoints are.
         sigmas: OKS constants, one for each keypoint or one for all; () for the model's or the skeleton's.
         device: for the model.
@@ -79,6 +80,8 @@ class Options:
     level: Level = "evaluate"
     budget: float | None = None
     family: str | None = None
+    output: tuple[str, ...] = ()
+    assume: tuple[str, ...] = ()
     skeleton: str | None = None
     sigmas: tuple[float, ...] = ()
     device: str = "cpu"
@@ -303,6 +306,8 @@ class Case:
             config=self.model_config() if config == "named" else config,
             adapter=adapter,
             family=options.family,
+            output=options.output,
+            assume=options.assume,
             skeleton=options.skeleton,
             remap=remap,
             allow_partial=True,

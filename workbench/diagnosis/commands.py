@@ -119,7 +119,10 @@ def _model(case: Case) -> list[str]:
     config = None if case.peek("config failure") or _holds_config(case) else case.model_config()
     for name, value in (("--config", config), ("--adapter", options.adapter)):
         files += [name, str(value)] if value is not None else []
-    return files + (["--family", options.family] if options.family else [])
+    given = [("--family", options.family)] if options.family else []
+    given += [("--output", value) for value in options.output]
+    given += [("--assume", value) for value in options.assume]
+    return files + [word for pair in given for word in pair]
 
 
 def _holds_config(case: Case) -> bool:
