@@ -188,6 +188,7 @@ class TestCalibration:
         assert bad.ap < bad.mapped_ap <= bad.oracle_ap + 1e-9
         assert good.ap <= good.oracle_ap + 1e-9
         assert "with the best monotone map" in bad.summary()
+        assert "(ECE of " in bad.summary()
         json.dumps(bad.facts(), allow_nan=False)
         assert bad.plot().data
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core.report import Report, plain, signed_text
+from workbench.core.report import Report, counted, plain, signed_text
 from workbench.evaluation.evaluate import own_annotations
 from workbench.evaluation.keypoint_ap import keypoint_ap
 from workbench.evaluation.oks import keypoint_terms, oks_of_pairs
@@ -82,7 +82,10 @@ class Calibration(Report):
         parts = []
         for one in (self.keypoints, self.poses):
             if np.isfinite(one.error):
-                parts.append(f"{one.what} scores are off by {one.error:.3f} on average (ECE)")
+                parts.append(
+                    f"{one.what} scores are off by {one.error:.3f} on average (ECE of "
+                    f"{counted(int(one.count.sum()), 'score')} in {counted(len(one.count), 'bin')})"
+                )
             else:
                 parts.append(
                     f"{one.what} scores reach from {one.lowest:.3g} to {one.highest:.3g}: no probabilities"
