@@ -589,5 +589,5 @@ def listed_data(context: Context) -> list[dict[str, Any]]:
             facts = {"count": count, "skeleton": skeleton, "reason": ""}
         except MISTAKES as mistake:
             facts = {"count": None, "skeleton": None, "reason": sentence(mistake)}
-        listed.append({"id": identity, "title": identity, **facts})
+        listed.append({"id": identity, "title": printable(identity), **facts})
     return listed

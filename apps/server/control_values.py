@@ -102,6 +102,15 @@ def shown_html(value: Any) -> Any:
     return _MARKUP_OR_OBEYED.sub(lambda part: part[0] if part[0][0] == "<" else printable(part[0]), value)
 
 
+def shown_cells(value: Any) -> Any:
+    """What a handler answers for a table, its cells and heads without signs that a browser obeys."""
+    if isinstance(value, str):
+        return value if value.isascii() else re.sub(_OBEYED, lambda sign: printable(sign[0]), value)
+    if isinstance(value, dict):
+        return {key: shown_cells(one) for key, one in value.items()}
+    return [shown_cells(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
 def well_formed_values(value: Any) -> Any:
     """A JSON value whose every text can be sent."""
     if isinstance(value, str):

@@ -41,7 +41,14 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Mount
 
-from apps.server.control_values import check_bounds, check_value, shown_html, weight, well_formed_values
+from apps.server.control_values import (
+    check_bounds,
+    check_value,
+    shown_cells,
+    shown_html,
+    weight,
+    well_formed_values,
+)
 from apps.server.guard import browser_of
 from workbench.core.errors import USER_ERRORS, sentence, shortened
 from workbench.core.files import of_this_process, remove_folders_of_dead_processes
@@ -222,6 +229,9 @@ class Blocks(gr.Blocks):
         answered = await super().postprocess_data(block_fn, *given, **named)
         shown = {i for i, block in enumerate(block_fn.outputs) if isinstance(block, (gr.HTML, gr.Markdown))}
         data = [shown_html(value) if i in shown else value for i, value in enumerate(answered)]
+        for i, block in enumerate(block_fn.outputs):
+            if isinstance(block, gr.Dataframe) and i < len(data):
+                data[i] = shown_cells(data[i])
         try:
             orjson.dumps(data, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
         except TypeError:

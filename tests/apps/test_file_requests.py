@@ -274,6 +274,15 @@ def test_too_few_values_for_a_handler_are_one_sentence():
     with ThreadPoolExecutor(1) as own:
         answered = own.submit(asyncio.run, app.postprocess_data(handler, "a\u202eb", None)).result()
     assert answered == [r"a\u202eb"]
+    with Blocks() as app:
+        table = gr.Dataframe(headers=["a", "b"])
+        gr.Textbox().submit(lambda text: [], [], table)
+    (handler,) = app.fns.values()
+    with ThreadPoolExecutor(1) as own:
+        (answered,) = own.submit(
+            asyncio.run, app.postprocess_data(handler, [["a\u202eb", 1.5]], None)
+        ).result()
+    assert answered["data"] == [[r"a\u202eb", 1.5]]
 
 
 def test_advice_about_settings_of_python_reaches_nobody():

@@ -7,7 +7,7 @@
 
 import { element, say } from './element.js';
 import { errorAt, mean, predictionAt, truthAt } from './measures.js';
-import { fraction, LETTERS, pixelChange, pixels, change } from './words.js';
+import { fraction, LETTERS, pixelChange, pixels, printable, change } from './words.js';
 
 export class Table {
   /** @param {HTMLElement} root @param {import('./store.js').Store} store @param {(keypoint: number) => void} choose */
@@ -52,7 +52,7 @@ export class Table {
     const cells = columns.map((by) => element('td', { data: { by, what: by.split('-')[0] }, 'data-testid': by === 'keypoint' ? null : `${by}-${k}` }));
     const swatch = element('i.cmp-swatch');
     swatch.style.background = state.comparison.skeleton.colours[k];
-    cells[0].append(swatch, name, element('span.cmp-flag'));
+    cells[0].append(swatch, printable(name), element('span.cmp-flag'));
     const node = element('tr', {
       tabindex: 0, 'data-testid': `keypoint-${k}`,
       onClick: () => this.choose(k),

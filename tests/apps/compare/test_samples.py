@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.apps.compare import double
 from tests.apps.compare.reader import keys_in_order, settled, slide, words
 
 pytestmark = pytest.mark.browser
@@ -110,3 +111,10 @@ def test_another_order_selects_its_first_row_and_keys_go_to_both_ends(visit):
             assert chosen() == keys_in_order(page)[place]
         else:
             assert chosen() != keys_in_order(page)[0]
+
+
+def test_a_keypoints_name_reverses_no_text_of_the_page(visit, monkeypatch):
+    monkeypatch.setitem(double.SKELETON, "keypoints", ["no\u202ese", *double.NAMES[1:]])
+    text = visit().inner_text("body")
+    assert r"no\u202ese" in text
+    assert "\u202e" not in text
