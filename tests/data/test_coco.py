@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -460,6 +462,18 @@ def test_numbers_of_large_files_are_the_same_and_equal_ones_are_one_object(writt
     assert shared[0] is shared[6] is shared[12]
     file.write_text("[" + "1" * 5000 + "]")
     with pytest.raises(ValueError, match="expected JSON, but"):
+        read_json(file)
+
+
+def test_a_json_of_holes_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    file = tmp_path / "holes.json"
+    file.write_text('{"images": []}')
+    os.truncate(file, 1 << 31)
+    monkeypatch.setattr(Path, "read_bytes", None)
+    with pytest.raises(ValueError, match=r"holes\.json: expected JSON, but it ends in zero bytes"):
+        read_json(file)
+    os.truncate(file, (1 << 31) + 1)
+    with pytest.raises(ValueError, match=r"holes\.json: JSON of 2,147,483,649 bytes is refused"):
         read_json(file)
 
 

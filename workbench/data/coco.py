@@ -39,6 +39,8 @@ from workbench.skeletons import SKELETONS, skeleton_for
 
 # The curves of one take 24 kB. MP-100 has 100 categories, LVIS without keypoints 1,203.
 _MOST_CATEGORIES = 2000
+# Of a json: COCO's largest files of keypoints have some hundred MB. Bytes at its end that show a hole.
+_MOST_BYTES, _END = 2 << 30, 4096
 # Objects with the keys of a category, whatever list they are in; of more a file is not read to its end.
 _MOST_NAMED = 20_000
 _OF_OTHERS = frozenset(("image_id", "category_id", "file_name", "bbox", "url"))
@@ -275,6 +277,7 @@ def read_json(path: Path) -> Any:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such annotation file")
+    _refuse_holes(path)
     content = path.read_bytes()
     if content[:2] in (b"\x1f\x8b", b"PK"):
         raise ValueError(f"{path.name}: expected JSON, but it is compressed; unpack it first (gunzip, unzip)")
@@ -306,6 +309,23 @@ def read_json(path: Path) -> Any:
     if found is None:
         raise ValueError(f"{path.name}: expected JSON with content, got null")
     return found
+
+
+def _refuse_holes(path: Path) -> None:
+    """Refuse a file that is larger than any, or ends in a hole, before it is read into memory.
+
+    Raises:
+        ValueError: it is.
+    """
+    if (size := path.stat().st_size) > _MOST_BYTES:
+        raise ValueError(f"{path.name}: JSON of {size:,} bytes is refused; at most {_MOST_BYTES:,} are read")
+    with path.open("rb") as file:
+        head = file.read(4)  # of UTF-16 and UTF-32 every character has zero bytes
+        file.seek(max(0, size - _END))
+        if b"\0" not in head and b"\0" in file.read():
+            raise ValueError(
+                f"{path.name}: expected JSON, but it ends in zero bytes: it was not written whole"
+            )
 
 
 class _TooMany(ValueError):  # noqa: N818 - reads as a claim
