@@ -159,7 +159,8 @@ def _ranking(cause: Cause, case: Case) -> Answer | None:
     known = np.isfinite(oks)
     if known.sum() < 12:
         return None
-    tied = 1 - len(np.unique(np.round(found.score[known], 6))) / known.sum()
+    _, at, times = np.unique(np.round(found.score[known], 6), return_inverse=True, return_counts=True)
+    tied, shared = 1 - len(times) / known.sum(), float((times[at] > 1).mean())
     ideal = dataclasses.replace(found, score=np.nan_to_num(oks))
     oracle = Change(cause.name, "poses ranked by their true OKS", "scores", lambda _: ideal)
     best = case.evidence().measure([oracle]).figures["AP"]
@@ -168,20 +169,22 @@ def _ranking(cause: Cause, case: Case) -> Answer | None:
         float(cast(Any, spearmanr(found.score[known], oks[known]))[0]) if np.ptp(found.score[known]) else 0.0
     )
     # Of poses of which none is right no order says anything.
-    if np.ptp(found.score) == 0 and lost < LEAST_LOST <= best:
+    if np.ptp(found.score) == 0 and best >= LEAST_LOST:
+        little = "; here that costs little" if lost < LEAST_LOST else ""
         return cause.found(
             f"all {counted(len(found), 'pose has', 'poses have')} the score {found.score[0]:.3g}, so their "
-            f"order is chance; here that costs little: ranked by true OKS AP would be {best:.3f} instead of "
+            f"order is chance{little}: ranked by true OKS AP would be {best:.3f} instead of "
             f"{measured.figures['AP']:.3f}",
-            fix="write the score of each pose, for example the mean of its keypoints' peaks",
-            severity="warning",
+            fix="write the score of each pose, for example the mean of its keypoints' peaks; a network that "
+            "gives coordinates alone needs the detector's score or a confidence of its own",
+            severity="warning" if little or found.score[0] == 1 else "error",
         )
     if tied < 0.5 and lost >= LEAST_LOST and rank < LITTLE_RANK:
         return _by_chance(cause, case, found, rank, best)
     if tied < 0.5 or lost < LEAST_LOST:
         return None
     return cause.found(
-        f"{tied:.0%} of the poses share their score with another; ranked by true OKS AP would be "
+        f"{shared:.0%} of the poses share their score with another; ranked by true OKS AP would be "
         f"{best:.3f} instead "
         f"of {measured.figures['AP']:.3f}: localisation is as it should be, the order of the poses is lost",
         fix="look for what flattens the scores before they are written (a softmax, a refiner, rounding)",
