@@ -402,3 +402,10 @@ def test_the_rate_of_a_header_that_its_times_contradict_is_not_taken(tmp_path):
     path.write_bytes(data)
     assert video_facts(path).fps > 1000
     assert constant_rate(path) == pytest.approx(25)
+
+
+def test_what_ffmpeg_says_of_a_damaged_video_is_not_written_to_the_terminal(tmp_path, capfd):
+    (tmp_path / "cut.mp4").write_bytes(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(400))
+    with pytest.raises(ValueError, match="got a file that is none"):
+        video_facts(tmp_path / "cut.mp4")
+    assert capfd.readouterr().err == ""

@@ -60,6 +60,8 @@ _FASTEST = 120.0
 # Frames that are written again to fill pauses, in all: an hour of the fastest rate.
 _MOST_REPEATED = round(3600 * _FASTEST)
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+# FFmpeg's AV_LOG_QUIET: it would write a line to the terminal for every damaged block of a frame.
+_LOG, _QUIET = "OPENCV_FFMPEG_LOGLEVEL", "-8"
 _CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG"}
 
 
@@ -276,11 +278,16 @@ def _opened(path: Path):
     given = os.environ.get(_OPTIONS, "")
     if _CONTAINERS not in given:
         os.environ[_OPTIONS] = "|".join(filter(None, (given, _CONTAINERS, _DECODERS)))
+    os.environ.setdefault(_LOG, _QUIET)
     _bound_ffmpeg()
     # Others read series of pictures and lists of files too, and are tried for what FFmpeg refuses.
     has_ffmpeg = cv2.CAP_FFMPEG in cv2.videoio_registry.getStreamBackends()
     # An absolute path: FFmpeg takes `http:/host/x.mp4`, a file in a folder named "http:", for an address.
-    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG if has_ffmpeg else cv2.CAP_ANY)
+    level = cv2.utils.logging.setLogLevel(0)  # the sentence below says what OpenCV would warn of
+    try:
+        capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG if has_ffmpeg else cv2.CAP_ANY)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     # Without FFmpeg a numbered picture, whatever its ending, would be the first of a series of files.
     if not capture.isOpened() or capture.getBackendName() == "CV_IMAGES":
         capture.release()
@@ -309,6 +316,8 @@ def _bound_ffmpeg() -> None:
     except OSError:
         return
     for library in {line.split(maxsplit=5)[-1] for line in lines if "/libavutil" in line}:
+        # The variable counts at FFmpeg's first use alone, which writing a video may have been.
+        ctypes.CDLL(library).av_log_set_level(int(_QUIET))
         bound = ctypes.CDLL(library).av_max_alloc
         bound.argtypes, bound.restype = [ctypes.c_size_t], None
         bound(_MOST_OF_FFMPEG)
