@@ -147,7 +147,7 @@ def judged_epochs(
     from workbench.evaluation import check_evaluable
     from workbench.evaluation.exchange_formats import is_dump
     from workbench.evaluation.predicted_part import part_of_predictions
-    from workbench.evaluation.protocol import judged_as, other_sigmas
+    from workbench.evaluation.protocol import judged_as
     from workbench.evaluation.result_lists import minus_ones
 
     model = how.model
@@ -167,7 +167,6 @@ def judged_epochs(
         try:
             if (read := _read_epoch(path, title, given.get(path), pose_set)) is not None:
                 epochs.append(read)
-                alone[title] = () if read.protocol is None else read.protocol.oks_sigmas
                 continue
             loaded = model.open(path, run_config=not demo).named_as(pose_set)
         except MISTAKES as mistake:
@@ -189,10 +188,28 @@ def judged_epochs(
     part = part_of_predictions(truth, found, protocols, paths)
     epochs, unpaired = _paired_with_annotations(epochs, paths, truth, given)
     notes = [f"{path.name} is passed over: {sentence(mistake)}" for path, mistake in broken.items()]
-    notes += [*unpaired, *([part.sentence] if part.sentence else [])]
-    notes += [] if how.evaluator.sigmas is not None else other_sigmas(truth, alone)
+    notes += [*unpaired, *filter(None, [part.sentence]), *_sigma_notes(how, truth, epochs, alone)]
     notes += [note for path, one in zip(paths, found, strict=True) for note in minus_ones(one, path.name)]
     return truth, epochs, {**counting, "indices": part.indices}, notes
+
+
+def _sigma_notes(
+    how: Judging, truth: PoseSet, epochs: list[Epoch], alone: Mapping[str, Sequence[float]]
+) -> list[str]:
+    """Which models are judged with the sigmas of another; nothing where --sigmas says what counts.
+
+    Args:
+        how: the options.
+        truth: as all are judged.
+        epochs: predictions that were read know their sigmas by their protocol.
+        alone: by title, those of the models that were opened.
+    """
+    from workbench.evaluation.protocol import other_sigmas
+
+    if how.evaluator.sigmas is not None:
+        return []
+    read = {one.title: one.protocol.oks_sigmas for one in epochs if one.protocol is not None}
+    return other_sigmas(truth, {**read, **alone})
 
 
 def _annotations(how: Judging, given: Sequence[Any]) -> PoseSet:
