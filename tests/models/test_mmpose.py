@@ -285,6 +285,9 @@ def test_a_config_beside_the_checkpoint_is_read_and_scripts_there_are_passed_ove
     (path.parent / "train.py").write_text(f"import os\nos.system('touch {proof}')\n")
     with pytest.raises(NotAvailable, match="no config to build"):
         open_model(path)
+    (path.parent / "rtmpose.py").write_text(f"import os\n{text}")
+    with pytest.raises(NotAvailable, match=r"only read: rtmpose\.py, line 1: an import is not allowed"):
+        open_model(path)
     (path.parent / "rtmpose.py").write_text(text)
     assert open_model(path).loaded_fraction == 1
     (path.parent / "other.py").write_text(text)

@@ -72,7 +72,15 @@ def footer_digest(notes: Mapping[bytes, bytes]) -> bytes:
 
 
 def check_footer(notes: Mapping[bytes, bytes], name: str) -> None:
-    """Raise ValueError if the texts of a footer are others than were written; older files have no digest."""
+    """Check that the texts of a footer are those that were written; older files have no digest.
+
+    Args:
+        notes: of the footer.
+        name: of the file, for the error.
+
+    Raises:
+        ValueError: they are others.
+    """
     if DIGEST_KEY in notes and notes[DIGEST_KEY] != footer_digest(notes):
         raise ValueError(f"{name}: is damaged, the texts in its footer are others than were written")
 

@@ -279,7 +279,8 @@ def family_of(opening: Opening) -> Family:
     checkpoint = opening.required()
     raise NotAvailable(
         f"{checkpoint.path.name}: holds weights ({checkpoint.identity.family}) but no config to build the "
-        "model from; pass --config with its mmpose config, or --adapter with your own Python file"
+        f"model from{opening.unread}; pass --config with its mmpose config, or --adapter with your own "
+        "Python file"
     )
 
 

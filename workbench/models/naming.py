@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import NotAvailable, PoseModel, Skeleton
@@ -111,9 +112,15 @@ def _other_pairs(own: Skeleton, other: Skeleton, name: str) -> str:
     k = next(k for k, (a, b) in enumerate(zip(own.mirror, other.mirror, strict=True)) if a != b)
     names = own.keypoints
     return (
-        f"mirror pairs: the model exchanges {names[k]} with {names[own.mirror[k]]}, {name} with "
-        f"{names[other.mirror[k]]}; its flip test exchanges those of the model"
+        f"mirror pairs: the model exchanges {_partner(names, own, k)}, {name} {_partner(names, other, k)}; "
+        "the flip test exchanges those of the model"
     )
+
+
+def _partner(names: Sequence[str], skeleton: Skeleton, k: int) -> str:
+    """Keypoint k and what a flip exchanges it with."""
+    partner = skeleton.mirror[k]
+    return f"{names[k]} with no other" if partner == k else f"{names[k]} with {names[partner]}"
 
 
 # Taps.

@@ -7,13 +7,14 @@ checkpoint, or from a file beside it.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.checkpoints.config_reader import config_budget, read_available, read_config
+from workbench.checkpoints.config_reader import config_budget, read_available, read_config, text_of
 from workbench.core import NotAvailable, Skeleton, nearest, reason
 from workbench.core.files import files_in
 from workbench.decoding.codecs import size_of
@@ -202,21 +203,39 @@ class Opening:
     def beside(self) -> dict[Path, Mapping[str, Any]]:
         """Configs in the checkpoint's folder, read and not run: mmengine's Runner writes its own there.
 
-        Files that are no model config, or that would have to be run, are ignored.
+        Files that are no model config are ignored, and those that would have to be run are named in `unread`.
         """
+        return self._neighbours[0]
+
+    @property
+    def unread(self) -> str:
+        """Why a file beside the checkpoint that assigns a model is not used, in parentheses; "" for none."""
+        refused = self._neighbours[1]
+        return f" (what lies beside it is only read: {refused[0]})" if refused else ""
+
+    @cached_property
+    def _neighbours(self) -> tuple[dict[Path, Mapping[str, Any]], list[str]]:
+        """The configs in the checkpoint's folder, and why others of them cannot be read."""
         if self.checkpoint is None:
-            return {}
-        found = {}
+            return {}, []
+        found: dict[Path, Mapping[str, Any]] = {}
+        refused: list[str] = []
         folder = self.checkpoint.path.resolve().parent
         budget = config_budget(f"{folder.name}/*.py")  # one for all of them together
         for path in files_in(folder, "*.py")[:_NEIGHBOURS]:
             if path.resolve().parent != folder:
                 continue  # a link to a file that is not of this run
-            with contextlib.suppress(ValueError, OSError):
+            try:
                 config = read_config(path, folder, budget)
-                if isinstance(config.get("model"), Mapping):
-                    found[path] = config
-        return found
+            except OSError:
+                continue
+            except ValueError as error:
+                if _assigns_model(path):
+                    refused.append(str(error))
+                continue
+            if isinstance(config.get("model"), Mapping):
+                found[path] = config
+        return found, refused
 
     @cached_property
     def config_is_top_down(self) -> bool:
@@ -268,9 +287,21 @@ class Opening:
         names = ", ".join(path.name for path in list(self.beside)[:4])
         raise NotAvailable(
             f"config: {checkpoint.path.name} holds none"
-            + (f", and several lie beside it ({names})" if names else ", and none lies beside it")
+            + (
+                f", and several lie beside it ({names})"
+                if names
+                else ", and none that can be read lies beside it"
+            )
+            + self.unread
             + "; pass --config"
         )
+
+
+def _assigns_model(path: Path) -> bool:
+    """Whether a Python file assigns a model outside of functions, as configs do and adapters do not."""
+    with contextlib.suppress(ValueError, OSError):
+        return re.search(r"^model\s*=", text_of(path), re.MULTILINE) is not None
+    return False
 
 
 def skeleton_from_plain(facts: Any, family: str) -> Skeleton:
