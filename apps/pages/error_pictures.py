@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from workbench.evaluation.errors import GOOD, KINDS, UNLABELLED
+from workbench.core.report import counted
+from workbench.evaluation.errors import GOOD, KINDS, UNLABELLED, WORDS
 from workbench.evaluation.errors_report import COLOURS
 from workbench.figures import TRUTH_COLOUR, image_data_uri
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from workbench.evaluation.errors_report import Errors
 
 SIDE = 220  # longest side of a picture on the page, pixels
+EACH, SHOWN = 3, 12  # pictures of one kind of error in a saved report, and of all kinds
 MARGIN = 0.25  # around the instance, share of its longer side
 
 
@@ -105,18 +107,63 @@ def card_html(report: Errors, pose_set: PoseSet, row: dict[str, Any], subject: d
         subject: words of the address (run, epoch, data); {} for an uploaded result.
     """
     source = picture(report, pose_set, row)
-    stem = pose_set.images[row["image_id"]].path.stem
     shown = f'<img src="{source}" alt="">' if source else "<i>the image is not there</i>"
-    name = stem if row["annotation_id"] is None else f"{stem}/{row['annotation_id']}"
-    parts = [f"OKS {row['oks']:.2f}"] if row["oks"] is not None else []
-    parts += [f"score {row['score']:.2f}"] if row["score"] is not None else ["no pose found it"]
-    parts += [", ".join(row["keypoints"])] if row["keypoints"] else []
-    parts += [f"taken from {row['of']}"] if row["of"] is not None else []
-    text = html.escape("; ".join(parts))
+    name, text = card_words(pose_set, row)
     title = html.escape(name)
     if subject and row["annotation_id"] is not None:
         query = html.escape(urlencode({**subject, "sample": name}))
         title = f'<a href="/look-overlay?{query}">{title}</a>'
     return (
-        f'<figure class="err-card">{shown}<figcaption><b>{title}</b><span>{text}</span></figcaption></figure>'
+        f'<figure class="err-card">{shown}<figcaption><b>{title}</b><span>{html.escape(text)}</span>'
+        "</figcaption></figure>"
+    )
+
+
+def card_words(pose_set: PoseSet, row: dict[str, Any]) -> tuple[str, str]:
+    """The sample's name, and what is wrong with it.
+
+    Args:
+        pose_set: of the errors.
+        row: of Errors.instances.
+    """
+    stem = pose_set.images[row["image_id"]].path.stem
+    name = stem if row["annotation_id"] is None else f"{stem}/{row['annotation_id']}"
+    parts = [f"OKS {row['oks']:.2f}"] if row["oks"] is not None else []
+    parts += [f"score {row['score']:.2f}"] if row["score"] is not None else ["no pose found it"]
+    parts += [", ".join(row["keypoints"])] if row["keypoints"] else []
+    parts += [f"taken from {row['of']}"] if row["of"] is not None else []
+    return name, "; ".join(parts)
+
+
+def sample_parts(report: Errors, pose_set: PoseSet) -> list[str]:
+    """Instances with the errors that cost most, a part of a document for each kind of error.
+
+    Args:
+        report: of the errors.
+        pose_set: with the images; instances without one are named.
+    """
+    rows = {kind: report.instances(kind) for kind in WORDS if kind != "good"}
+    cost = {kind: np.nan_to_num(report.delta_ap.get(kind, 0.0)) for kind in rows}
+    parts, left = [], SHOWN
+    for kind in sorted((kind for kind in rows if rows[kind]), key=lambda kind: -cost[kind]):
+        first = rows[kind][: min(EACH, left)]
+        left -= len(first)
+        if not first:
+            break
+        more = f", the first {len(first)} of them" if len(first) < len(rows[kind]) else ""
+        head = f"{WORDS[kind]}: {counted(len(rows[kind]), 'instance')}{more}"
+        parts.append(
+            f"<h3>{html.escape(head)}</h3>{''.join(_figure(report, pose_set, row) for row in first)}"
+        )
+    how = "<p>Rings: annotation; dots: pose, coloured by error; a line joins both.</p>"
+    return [f"<h3>Samples with the errors that cost most AP</h3>{how}", *parts] if parts else []
+
+
+def _figure(report: Errors, pose_set: PoseSet, row: dict[str, Any]) -> str:
+    name, text = card_words(pose_set, row)
+    source = picture(report, pose_set, row)
+    shown = f'<img alt="{html.escape(name)}" src="{source}">' if source else "the image is not there"
+    return (
+        f'<figure style="display:inline-block;width:{SIDE}px;margin:0 12px 12px 0;vertical-align:top">{shown}'
+        f"<figcaption>{html.escape(name)}<br>{html.escape(text)}</figcaption></figure>"
     )

@@ -15,7 +15,7 @@ from gradio.components import Component
 
 from apps.pages.controls import LatestQuestion
 from apps.pages.engine import QuestionPage, add_link_button
-from apps.pages.error_pictures import card_html
+from apps.pages.error_pictures import card_html, sample_parts
 from apps.pages.frame import sentence_html
 from apps.pages.job_sections import QUIET, AddedSection, JobSection, job_key
 from apps.pages.report_section import (
@@ -171,6 +171,17 @@ class Wanted:
     file: str = ""
 
 
+@dataclass(frozen=True)
+class ErrorsAnswer(Answer):
+    """Errors as the page shows them.
+
+    Attributes:
+        notes: what was assumed or left out, HTML; the page shows it, and a document before its pictures.
+    """
+
+    notes: str = ""
+
+
 class ErrorsOfResult(JobSection):
     """The errors, and the instances behind them; predictions are shared with Compare."""
 
@@ -184,7 +195,7 @@ class ErrorsOfResult(JobSection):
     ) -> None:
         self.context = context
         self._subject, self._instances = subject, instances
-        self._reports: LruCache[Answer] = LruCache(8)
+        self._reports: LruCache[ErrorsAnswer] = LruCache(8)
 
     def add_fields(self) -> list[Component]:
         with gr.Accordion("A result file of your own, on the data chosen above", open=False):
@@ -266,7 +277,7 @@ class ErrorsOfResult(JobSection):
         wanted = self.asked(*asked)
         return self.context.computing.job(Asked(wanted.run, wanted.data)) if self._waits(wanted) else None
 
-    def result(self, *asked: Any) -> Answer | None:
+    def result(self, *asked: Any) -> ErrorsAnswer | None:
         try:
             return self._answer(self.asked(*asked))
         except Unready:
@@ -289,7 +300,7 @@ class ErrorsOfResult(JobSection):
         sets = self.context.registry.sets.version(wanted.data, bool(wanted.file))
         return job_key("errors", wanted.run, wanted.epoch, wanted.data, wanted.repair, version, sets)
 
-    def _answer(self, wanted: Wanted) -> Answer:
+    def _answer(self, wanted: Wanted) -> ErrorsAnswer:
         """The report.
 
         Raises:
@@ -309,7 +320,7 @@ class ErrorsOfResult(JobSection):
             asked = Asked(wanted.run, wanted.data)
             evaluation = self.context.comparisons.evaluation(asked, self._index(wanted))
 
-        def made() -> Answer:
+        def made() -> ErrorsAnswer:
             absent = (pose_set.left_out_text(),)
             found, notes = (evaluation, absent) if evaluation else uploaded(Path(wanted.file), pose_set)
             notes = tuple(filter(None, (*notes, note)))
@@ -317,19 +328,24 @@ class ErrorsOfResult(JobSection):
             epochs = [] if wanted.file else [self._index(wanted)]
             inputs = list(subject_inputs(self.context, wanted.run, epochs, wanted.data))
             inputs += [("results", Path(wanted.file))] if wanted.file else []
-            below = [sentence_html(note) for note in notes]
+            below = "".join(sentence_html(note) for note in notes)
             code = self._code(wanted, pose_set.skeleton.sigmas if note else ())
-            return Answer("Errors", {"": report}, code, tuple(inputs), lambda: below)
+
+            def details() -> list[str]:
+                shown = self.context.registry.sets.get(wanted.data, bool(wanted.file))
+                return [below, *sample_parts(report, shown)]
+
+            return ErrorsAnswer("Errors", {"": report}, code, tuple(inputs), details, below)
 
         return self._reports.get(key, made)
 
     # Updates.
 
-    def updates(self, result: Answer, download: Download, figure: str, *asked: Any) -> list[Any]:
+    def updates(self, result: ErrorsAnswer, download: Download, figure: str, *asked: Any) -> list[Any]:
         *first, details = report_updates(
             result.reports[""], "", lambda one: details_html(download, one.table(), result.code, {figure: ""})
         )
-        return [*first, "".join(result.details()) + details]
+        return [*first, result.notes + details]
 
     def below(self, result: Answer | None, *asked: Any) -> list[Any]:
         """Run, epoch, data, slices, keypoint, slice, number of the first card, cards."""

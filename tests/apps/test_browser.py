@@ -47,12 +47,14 @@ def test_an_inspector_answers_on_load_and_follows_every_choice(page, server):
     sample = page.get_by_label("sample of 6")
     assert sample.input_value() == "1"
     # A value that is refused is said where the answer stands, until there is an answer again.
-    earlier = page.locator(".wb-refused")
+    # The message of the refusal goes with it, and not after the 10 s that Gradio shows it.
+    earlier, message = page.locator(".wb-refused"), page.get_by_test_id("toast-body")
     for value, count in (("99", 1), ("2", 0)):
         sample.fill(value)
         sample.press("Enter")
         earlier.wait_for(state="visible" if count else "detached")
         assert page.locator(".wb-refused + #wb-answer").count() == count
+        message.first.wait_for(state="visible" if count else "detached", timeout=6_000)
 
 
 @pytest.mark.long

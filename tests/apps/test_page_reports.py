@@ -144,6 +144,17 @@ def lacks_of(answer, command, page):
     return missing_in(answer.text, command, page) if answer.status_code == 200 else answer.text
 
 
+def test_the_report_of_errors_shows_samples_of_the_errors_that_cost_most(server, client, uploads):
+    """Pictures of them, and a note on the page without these."""
+    calls, _ = questions(uploads)["errors"]
+    text = reported(server, client, "errors", calls, "judged keypoints").text
+    shown = text.split("Samples with the errors that cost most AP")[1]
+    first, count = re.search(r"<h3>(\w+)[\w ]*: (\d+) instances?", shown).groups()
+    assert f"{first} costs most" in text
+    assert 1 <= shown.count('src="data:image/jpeg;base64,') <= 12
+    assert int(count) <= 6
+
+
 def test_the_report_of_every_page_with_a_real_answer_is_whole(server, client, uploads):
     lacking = {
         page: lacks_of(reported(server, client, page, calls), command, page)

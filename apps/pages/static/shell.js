@@ -19,6 +19,7 @@
   };
   system.addEventListener("change", apply);
   const questions = new Map();
+  const refusals = new Set(); // numbers of the questions whose newest answer is a refusal, said in a toast
   const path = window.location.pathname.replace(/^\/|\/$/g, "");
   const page = (window.workbenchPages || {})[path];
   const opened = window.location.search; // what the page is first filled for
@@ -61,11 +62,14 @@
     // What a page's question was asked with, by its number: whether that is still what stands there.
     asking(number, values) {
       questions.set(number, JSON.stringify(values));
+      // Gradio's message stays until it is closed: it would stand beside the answer to another choice.
+      if (refusals.delete(number)) document.querySelectorAll(".toast-body.error [data-testid=toast-close]").forEach((close) => close.click());
       document.querySelectorAll(`.wb-refused[data-question="${number}"]`).forEach((old) => old.remove());
       return values;
     },
     // Values were refused, a message says why: whether they are still the newest. What is shown is then of others.
     refused(number, values, place) {
+      refusals.add(number);
       if (questions.get(number) !== JSON.stringify(values)) return false;
       const note = Object.assign(document.createElement("div"), { className: "wb-sentence wb-error wb-refused", textContent: REFUSED });
       note.dataset.question = number;
