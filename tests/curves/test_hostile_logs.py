@@ -83,6 +83,7 @@ HOSTILE = {
     "dashes.txt": b"-" * 1_000_000,
     "blanks.log": b"- mmengine - INFO - Epoch(val) [1][1/1]" + b" " * 1_000_000,
     "words.txt": b"Best " + b"a " * 500_000 + b": 1\n",
+    "figures.txt": (b"Epoch 1: " + b"a 0 " * 497 + b"\n") * 4000,
     "record.tfevents": struct.pack("<Q", 1 << 62) + bytes(64),
     "field.tfevents": first() + framed(b"\x2a" + varint(1 << 60) + b"x"),
     "varint.tfevents": first() + framed(b"\xff" * 40),

@@ -11,7 +11,8 @@ from workbench.checkpoints.config_reader import text_of
 from workbench.core.files import files_in
 from workbench.core.python_text import tree_of
 
-_IMPORTED = re.compile(rb"^\s*(?:from|import)\s+\.?([A-Za-z_]\w*)", re.MULTILINE)
+# Blanks of one line: `\s` would go on over all blank lines that follow, anew from each of them.
+_IMPORTED = re.compile(rb"^[ \t]*(?:from|import)\s+\.?([A-Za-z_]\w*)", re.MULTILINE)
 _BASES = 50
 """Base files that are followed at most, as the restricted reader does."""
 

@@ -21,6 +21,8 @@ from workbench.curves.table import Log, Stated
 # A page of prose has some hundred lines; a pasted log is longer and has a reader of its own.
 MOST_LINES = 50_000
 _LINE = 2000
+# Characters of all lines together: sentences are read at half a megabyte a second.
+MOST_TEXT = 2_000_000
 _NUMBER = r"[-+]?(?:\d{1,12}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][+-]?\d{1,3})?"
 _VALUE = re.compile(rf"^({_NUMBER})\s*(%?)(?![\w.])")
 # A value in a sentence, and no range after it.
@@ -119,10 +121,14 @@ def _log(run: _Run, label: str, source: Source) -> Log:
 
 def _plain_lines(source: Source) -> list[str]:
     """Lines without Markdown's emphasis; code blocks are left empty, unless all of the text is one."""
-    lines, inside, fenced = [], False, []
+    lines, inside, fenced, length = [], False, [], 0
     for number, line, whole in source.lines():
-        if number > MOST_LINES:
-            raise ValueError(f"{source.name}: more than {MOST_LINES} lines and no log that is known")
+        length += min(len(line), _LINE)
+        if number > MOST_LINES or length > MOST_TEXT:
+            raise ValueError(
+                f"{source.name}: more than {MOST_LINES} lines or {MOST_TEXT // 1_000_000} MB, and no log that "
+                "is known"
+            )
         source.budget.make()
         tail = line[-_LONGEST:]
         if not whole and (cut := _LAST_NUMBER.search(tail)) is not None:

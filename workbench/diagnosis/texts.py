@@ -23,11 +23,13 @@ _VERSION = re.compile(
 )
 # Longest line that is looked at.
 _LINE = 2000
+# Messages that the doctor explains are longer; a file of blank lines would be looked up line by line.
+_LEAST_MESSAGE = 10
 STATEMENTS = (".md", ".markdown")
 """Endings of texts in which statements about a recipe are looked for."""
 # A file of so few lines that begins with no traceback is the message itself.
 _SHORT = 60
-# Bytes at the beginning and at the end of a long file in which a message is looked for.
+# Bytes at the beginning and at the end of a long file or text in which a message is looked for.
 _END = 1 << 17
 # A text with fewer recognised statements is no audit.
 LEAST_STATEMENTS = 5
@@ -66,12 +68,15 @@ def error_in(text: str, source: str, whole: bool = True) -> ErrorText | None:
         source: where it is from, for people.
         whole: the text is a message, and not a document that may mention some.
     """
+    if len(text) > 2 * _END:
+        text = f"{text[:_END]}\n{text[-_END:]}"
     lines = [line[:_LINE] for line in text.splitlines()]
     raised = [i for i, line in enumerate(lines) if _RAISED.match(line)]
     if raised and (whole or any(_TRACEBACK in line for line in lines[: raised[-1]])):
         at = raised[-1]
     else:
-        known = [i for i, line in enumerate(lines) if explained(line) is not None]
+        long = (i for i, line in enumerate(lines) if len(line.strip()) >= _LEAST_MESSAGE)
+        known = [i for i in long if explained(lines[i]) is not None]
         if not known:
             return None
         # A document tells of the error first and of its remedies afterwards.
