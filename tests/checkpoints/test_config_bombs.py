@@ -186,7 +186,7 @@ def test_files_beside_a_checkpoint_share_one_budget_and_links_out_are_passed_ove
 
 
 def test_blank_lines_of_a_module_beside_an_adapter_cost_no_time(tmp_path):
-    """16 kB of them took 1.5 s, twice as many four times as long: each began a search over all that follow."""
+    """16 kB of them took 1.5 s, twice as many four times as long."""
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "heads.py").touch()
     (tmp_path / "mine.py").write_text("\n" * 200_000 + "  from .parts import heads")

@@ -126,8 +126,8 @@ def _plain_lines(source: Source) -> list[str]:
         length += min(len(line), _LINE)
         if number > MOST_LINES or length > MOST_TEXT:
             raise ValueError(
-                f"{source.name}: more than {MOST_LINES} lines or {MOST_TEXT // 1_000_000} MB, and no log that "
-                "is known"
+                f"{source.name}: more than {MOST_LINES} lines or {MOST_TEXT // 1_000_000} MB and no log "
+                "that is known"
             )
         source.budget.make()
         tail = line[-_LONGEST:]
