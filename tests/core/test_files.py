@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -228,6 +229,30 @@ def test_every_verb_finds_an_unwritable_folder_before_it_works(verb, workbench, 
     code, out, err = workbench(*verb)
     assert (code, out) == (2, "")
     assert "nothing can be written into" in err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_every_verb_refuses_a_pipe_without_a_reader_and_a_socket_before_it_works(
+    workbench, tmp_path, monkeypatch
+):
+    import workbench.models as models
+
+    def too_early(*_, **__):
+        raise AssertionError("worked before it looked at --out")
+
+    monkeypatch.setattr(models, "open_model", too_early)
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.json")
+    os.mkfifo("pipe.html")
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind("socket.json")
+    for verb, pipe in [("evaluate", "pipe.json"), ("predict", "pipe.json"), ("codec", "pipe.html")]:
+        code, out, err = workbench(verb, "--demo", "--out", pipe)
+        assert (code, out) == (2, "")
+        assert f"{pipe}: no program reads from this pipe" in err
+        code, out, err = workbench(verb, "--demo", "--out", "socket.json")
+        assert (code, out) == (2, "")
+        assert "socket.json: a socket cannot be written as a file" in err
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -125,3 +127,27 @@ def test_an_object_holds_a_run_in_the_same_process(runner):
 def test_stepping_by_less_than_one_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         RunControl().step(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", ["stop", "step", "pause"])
+@pytest.mark.parametrize("make", ["mkdir", "mkfifo"])
+def test_a_folder_or_a_pipe_with_the_name_of_a_control_file_changes_nothing(name, make, tmp_path):
+    getattr(os, make)(tmp_path / name)
+    run_control = RunControl(tmp_path)
+    answers = []
+    thread, _ = in_thread(lambda: answers.append(run_control.permitted()))
+    thread.join(10)
+    assert answers == [True]
+    run_control.resume()
+    assert (tmp_path / name).exists()
+
+
+def test_control_files_that_cannot_be_deleted_stop_the_run_and_allow_no_step(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    (tmp_path / "step").write_text("3")
+    (tmp_path / "stop").touch()
+    assert not RunControl(tmp_path).permitted()

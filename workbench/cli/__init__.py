@@ -21,6 +21,7 @@ from typing import Annotated, Any, cast, get_args
 import typer
 
 from workbench.cli.output import Answer, as_text, reading_notes, with_notes
+from workbench.core.files import open_targets
 
 VERBS: dict[str, str] = {
     "diagnose": "Find out why a run is worse than expected, with evidence.",
@@ -214,9 +215,11 @@ def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
                 with reading_notes() as notes, _shown_tracebacks(debug):
                     check_demo_alone(call.__annotations__, options)
                     check_given_paths(call.__annotations__, options)
+                    targets = [options[name] for name in WRITTEN if isinstance(options.get(name), Path)]
                     for name, group in groups.items():  # a group may refuse its options
                         options[name] = _made(group, options)
-                    answer = verb(**options)
+                    with open_targets(targets):
+                        answer = verb(**options)
             answer = with_notes(answer, notes)
         except MISTAKES as mistake:
             if os.environ.get("WORKBENCH_TRACEBACK"):

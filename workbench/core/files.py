@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,24 +132,45 @@ def replacing(path: Path | str, follow: bool = True) -> Iterator[Path]:
 @contextlib.contextmanager
 def _written_directly(target: Path) -> Iterator[None]:
     """Name a target that is no regular file in the error, and do not wait for somebody to read a pipe."""
-    reader = None
     try:
-        if target.is_fifo():
-            try:
-                # Held open meanwhile: whoever reads would take closing it for the end of the file.
-                reader = os.open(target, os.O_WRONLY | os.O_NONBLOCK)
-            except OSError as failure:
-                if failure.errno == errno.ENXIO:
-                    raise OSError(errno.ENXIO, "no program reads from this pipe", str(target)) from None
-                raise
-        yield
+        with open_targets([target]):
+            yield
     except OSError as failure:
         if failure.errno is None or failure.filename is not None:
             raise
         raise OSError(failure.errno, os.strerror(failure.errno), str(target)) from failure
+
+
+@contextlib.contextmanager
+def open_targets(targets: Iterable[Path]) -> Iterator[None]:
+    """Open the pipes among the targets of a command, and refuse what cannot be written, until the block ends.
+
+    A reader takes the closing of a pipe for the end of the file, so each pipe stays open from the check to
+    the last write.
+
+    Args:
+        targets: files, folders and paths that do not exist are left alone.
+
+    Raises:
+        OSError: no program reads from a pipe, or the target is a socket; ``filename`` is the target.
+    """
+    pipes = []
+    try:
+        for target in targets:
+            if target.is_socket():
+                raise OSError(errno.ENXIO, "a socket cannot be written as a file", str(target))
+            if target.is_fifo():
+                try:
+                    pipes.append(os.open(target, os.O_WRONLY | os.O_NONBLOCK))
+                except OSError as failure:
+                    if failure.errno == errno.ENXIO:
+                        reason = "no program reads from this pipe"
+                        raise OSError(errno.ENXIO, reason, str(target)) from None
+                    raise
+        yield
     finally:
-        if reader is not None:
-            os.close(reader)
+        for pipe in pipes:
+            os.close(pipe)
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]], end: str = "\r\n") -> str:

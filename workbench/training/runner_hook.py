@@ -13,6 +13,7 @@ pauses again; ``stop`` ends it.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -58,8 +59,8 @@ class RunControl:
     def resume(self) -> None:
         """Continue, whether a method or a file paused."""
         with self._turn:
-            if self._folder:
-                (self._folder / "pause").unlink(missing_ok=True)
+            if self._folder and (pause := self._folder / "pause").is_file():
+                pause.unlink(missing_ok=True)
             self._allowed, self._from_file = float("inf"), False
             self._turn.notify_all()
 
@@ -96,19 +97,23 @@ class RunControl:
         if self._folder is None or time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
-        if (stop := self._folder / "stop").exists():
-            stop.unlink(missing_ok=True)
+        # Only regular files count: a folder or a pipe of such a name belongs to somebody else, and must
+        # neither end nor block the training of the user.
+        if (stop := self._folder / "stop").is_file():
+            with contextlib.suppress(OSError):  # a folder that cannot be written: stop all the same
+                stop.unlink()
             self._stop = True
-        paused = (self._folder / "pause").exists()
+        paused = (self._folder / "pause").is_file()
         if paused and not self._from_file:
             self._allowed, self._from_file = 0, True
         elif self._from_file and not paused:
             self._allowed, self._from_file = float("inf"), False
         if (steps := self._folder / "step").is_file():
-            with steps.open("rb") as file:
-                text = file.read(10).decode("ascii", "replace").strip()
-            steps.unlink(missing_ok=True)
-            self._allowed = int(text) if text.isdecimal() else 1
+            with contextlib.suppress(OSError):  # cannot be read or deleted: no step is allowed
+                with steps.open("rb") as file:
+                    text = file.read(10).decode("ascii", "replace").strip()
+                steps.unlink()
+                self._allowed = int(text) if text.isdecimal() else 1
 
 
 class Stopped(SystemExit):
