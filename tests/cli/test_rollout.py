@@ -106,6 +106,7 @@ def test_a_file_of_categories_with_their_own_keypoints_gives_an_episode(workbenc
     assert "choose one with --category" in err
 
 
+@pytest.mark.long  # the network runs over whole sets: 30 s on a busy machine
 def test_evaluate_shows_one_instance_to_the_model_as_the_support_of_all(workbench, root, tmp_path):
     scenes = builtin("scenes-val")
     first = next(iter(scenes.images.values()))

@@ -142,6 +142,10 @@ def test_rows_that_nothing_counts_are_counted_and_it_is_said(tmp_path):
     curves = read_curves(written(tmp_path, "a.jsonl", lines({"loss": 1.0}, {"loss": 0.5})))
     assert points(curves, "loss") == [(1, 1.0), (2, 0.5)]
     assert "rows are counted from 1" in curves.notes[0]
+    # A resumed trial of Ray Tune goes on where it stopped.
+    tuned = [{"loss": 1.0, "training_iteration": 7, "done": False}, {"loss": 0.5, "training_iteration": 8}]
+    curves = read_curves(written(tmp_path, "result.json", lines(*tuned)))
+    assert (points(curves, "loss"), curves.notes) == ([(7, 1.0), (8, 0.5)], ())
 
 
 def test_a_table_of_blanks_or_bars_or_tabs_is_read():

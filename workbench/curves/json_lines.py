@@ -39,6 +39,7 @@ ITERATIONS = (
     "steps",
     "it",
     "_step",
+    "training_iteration",  # Ray Tune: one for each report
     "batch",
 )
 # A file of lines may be longer: it is read line by line. Values of a document take 26 times as many bytes.
