@@ -99,7 +99,14 @@ class AddressFilter:
                 scope["path"] = f"/{self._routes[path]}"
                 scope["raw_path"] = scope["path"].encode()
             most = LARGEST_UPLOAD if path == UPLOAD else LARGEST_BODY
-            announced = dict(scope["headers"]).get(b"content-length", b"0")
+            headers = dict(scope["headers"])
+            if b"content-length" in headers and b"transfer-encoding" in headers:
+                # A proxy that trusts the one and a server that trusts the other see different requests.
+                await self._refuse(
+                    scope, send, 400, "A request has Content-Length or Transfer-Encoding, not both."
+                )
+                return
+            announced = headers.get(b"content-length", b"0")
             if announced.isdigit() and int(announced[:20]) > most:
                 await self._refuse(scope, send, 413, f"A request of more than {most >> 20} MB is refused.")
                 return

@@ -77,3 +77,11 @@ def test_a_body_is_bounded_whether_its_size_is_announced_or_not(server, monkeypa
     with contextlib.suppress(httpx.RemoteProtocolError):  # the connection ends
         assert httpx.post(url, content=iter([body[:900], body[900:]])).status_code >= 400
     assert httpx.post(url, json={"data": ["painted-run/epoch_1.pth"]}).status_code == 200
+
+
+def test_a_request_with_two_statements_of_its_length_is_refused(server):
+    headers = {"Content-Length": "4", "Transfer-Encoding": "chunked"}
+    answer = httpx.post(
+        f"{server}gradio_api/call/checkpoint", content=iter([b'{"data":["nothing"]}']), headers=headers
+    )
+    assert (answer.status_code, "not both" in answer.text) == (400, True)

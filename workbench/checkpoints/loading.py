@@ -116,10 +116,13 @@ class LoadReport(Report):
         if self.remap:
             fixed = sum(rule.fixes for rule in self.remap)
             names = "; ".join(rule.text for rule in self.remap)
+            # A renaming fits counters as well, which are not among the tensors said to be missing.
+            more = min(fixed, len(self.missing) + len(self.mismatched))
+            counters = f" and {counted(fixed - more, 'counter')} of batches" if fixed > more else ""
             parts.append(
                 f"renamed: {names}"
                 if self.applied
-                else f"a remap would fit {fixed} more: {names}; apply with --remap"
+                else f"a remap would fit {more} more{counters}: {names}; apply with --remap"
             )
         parts += [sentence for sentence in (self.why, self.another) if sentence]
         return "; ".join([share, *parts])
