@@ -111,6 +111,19 @@ def shown_cells(value: Any) -> Any:
     return [shown_cells(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
+def shown_choices(value: Any) -> Any:
+    """What a handler answers for a list of choices, its labels without signs that a browser obeys.
+
+    The values stay, as they are sent back.
+
+    Args:
+        value: an update that holds pairs of label and value; anything else is returned as it is.
+    """
+    if not isinstance(value, dict) or not isinstance(value.get("choices"), list):
+        return value
+    return {**value, "choices": [(shown_cells(label), chosen) for label, chosen in value["choices"]]}
+
+
 def well_formed_values(value: Any) -> Any:
     """A JSON value whose every text can be sent."""
     if isinstance(value, str):

@@ -45,6 +45,7 @@ from apps.server.control_values import (
     check_bounds,
     check_value,
     shown_cells,
+    shown_choices,
     shown_html,
     weight,
     well_formed_values,
@@ -232,6 +233,8 @@ class Blocks(gr.Blocks):
         for i, block in enumerate(block_fn.outputs):
             if isinstance(block, gr.Dataframe) and i < len(data):
                 data[i] = shown_cells(data[i])
+            elif isinstance(block, (gr.Dropdown, gr.Radio, gr.CheckboxGroup)) and i < len(data):
+                data[i] = shown_choices(data[i])
         try:
             orjson.dumps(data, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
         except TypeError:

@@ -281,6 +281,16 @@ def test_too_few_values_for_a_handler_are_one_sentence():
             asyncio.run, app.postprocess_data(handler, [["a\u202eb", 1.5]], None)
         ).result()
     assert answered["data"] == [[r"a\u202eb", 1.5]]
+    for kind in (gr.Dropdown, gr.Radio):
+        with Blocks() as app:
+            listed = kind(["a"])
+            gr.Textbox().submit(lambda text: None, [], listed)
+        (handler,) = app.fns.values()
+        update = gr.update(choices=["a\u202eb", ("c", 2)], value="a\u202eb")
+        with ThreadPoolExecutor(1) as own:
+            (answered,) = own.submit(asyncio.run, app.postprocess_data(handler, update, None)).result()
+        assert [tuple(one) for one in answered["choices"]] == [(r"a\u202eb", "a\u202eb"), ("c", 2)]
+        assert answered["value"] == "a\u202eb"
 
 
 def test_advice_about_settings_of_python_reaches_nobody():
