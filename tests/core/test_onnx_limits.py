@@ -160,3 +160,12 @@ def test_a_graph_of_more_parts_than_any_network_is_tried_in_a_process_of_its_own
     with pytest.raises(ValueError, match=r"a\.onnx: too large"):
         onnx_graph.session(path)
     assert asked == [path.stat().st_size]
+
+
+def test_a_sparse_file_of_external_data_does_not_raise_the_limits(tmp_path):
+    sparse, full = tmp_path / "sparse.bin", tmp_path / "full.bin"
+    with sparse.open("wb") as file:
+        file.truncate(1 << 36)
+    full.write_bytes(bytes(range(256)) * 64)
+    assert onnx_graph._on_disk(sparse.stat()) < 1 << 16
+    assert onnx_graph._on_disk(full.stat()) == 1 << 14

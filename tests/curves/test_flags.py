@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 
 import numpy as np
 import pytest
 
 from workbench.curves import flags, mistakes, read_curves, read_runs, read_text, schedule, warm_up_of_data
+from workbench.curves.flags import flags_of
 from workbench.curves.report import CurvesReport
+from workbench.curves.table import Curves, Series
 
 
 def run(folder, rows, name="a.jsonl"):
@@ -452,3 +455,21 @@ def test_a_printed_nan_is_read():
     lines = [f"Epoch {e}/9 - loss: {'nan' if e > 5 else 1 / e} - val_pck: 0.{e}" for e in range(1, 10)]
     (curves,) = read_text("\n".join(lines))
     assert flags.NOT_FINITE in kinds(curves)
+
+
+def test_a_log_of_200_000_single_batches_is_judged_in_linear_time():
+    """Loops over pairs of rows took minutes here; the limit leaves room for a machine under load."""
+    count = 200_000
+    rows = np.arange(count, dtype=float)
+    none = np.full(count, np.nan)
+    loss = Series("loss", "train", none, rows, 1 / (rows + 1))
+    repeated = Series("loss", "train", rows // 4, rows, 1 + rows % 4)
+    metric = Series("acc", "val", none, rows, rows / count)
+    still = Series("acc", "val", none, rows, np.minimum(rows / 100, 0.5) + 1e-5 * (rows % 2))
+    start = time.process_time()
+    found = [flags_of(Curves("x", "", ("x",), of)) for of in ((loss, metric), (loss, still), (repeated,))]
+    assert time.process_time() - start < 10
+    causes = [{flag.cause for flag in one} for one in found]
+    assert "late start" in causes[0]
+    assert "plateau" in causes[1]
+    assert "training data not shuffled" in causes[2]

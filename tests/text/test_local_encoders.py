@@ -12,6 +12,7 @@ import pytest
 
 from tests.models.text_fusion_net import config, written
 from workbench.models.sentence_encoder import sentence_encoder
+from workbench.text import encoding
 from workbench.text.vectors import BUILTIN, read_text
 
 SENTENCES = ["the nose of a horse", "a paw"]
@@ -194,3 +195,11 @@ def test_a_text_by_its_name_has_its_dimension_and_a_neck_that_reads_another_refu
     code, _, err = workbench("paths", model, "--text", out)
     assert code == 2
     assert "vectors of 12 numbers by BioBERT, this neck reads 384" in err
+
+
+def test_a_folder_without_end_is_no_encoder(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoding, "MOST_FILES", 3)
+    for name in "abcd":
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="more than 3 files"):
+        encoding.Encoder("x", tmp_path).fingerprint()

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib
 import math
+import os
 import re
 import subprocess
 import sys
@@ -342,7 +343,12 @@ def _stored(path: Path, model: ModelProto) -> int:
         if entry.key == "location"
     }
     beside = [path.parent / name for name in names if "\0" not in name and len(name) < 255]
-    return path.stat().st_size + sum(one.stat().st_size for one in beside if one.is_file())
+    return path.stat().st_size + sum(_on_disk(one.stat()) for one in beside if one.is_file())
+
+
+def _on_disk(state: os.stat_result) -> int:
+    """Bytes of a file that lie on the disk, in blocks of 512: a sparse file of a terabyte has none."""
+    return min(state.st_size, 512 * getattr(state, "st_blocks", state.st_size))
 
 
 def _add(model: ModelProto, costs: _Costs, path: Path) -> None:

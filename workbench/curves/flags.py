@@ -41,6 +41,7 @@ GAP = "validation loss far above training loss"
 # A jump is so many times the median change of its four neighbours and the largest of them, and at least MUCH;
 # of MANY evaluations also so many times as large as nine in ten of all changes.
 JUMP_BY, JUMP_BY_LARGEST, MANY = 4.0, 2.0, 20
+SHOWN = 4  # jumps that are named
 # Part of the run that lies behind the best value before "loss falls while the metric does not" is asked.
 BEHIND = 0.15
 LOSS_FALL = 0.2
@@ -260,9 +261,12 @@ def _jumps(curves: Curves, series: Series) -> list[Finding]:
     rate = np.abs(change) / np.maximum(span, 1e-12)
     step = _denominator(value)
     usual = float(np.quantile(rate, 0.9)) if len(x) >= MANY else 0.0
+    falls = [one for one in steps(curves, curves.headline) if one[0] == series.unit]
     found: dict[int, int] = {}  # first change -> last change: the next one where it takes the first one back
-    for i in range(len(change)):
-        if i in found.values():
+    last = -1
+    # A log of single batches has 500,000 changes: most are too small to ask what stands around them.
+    for i in np.flatnonzero((np.abs(change) >= MUCH) & (rate >= JUMP_BY_LARGEST * usual)).tolist():
+        if i == last:
             continue
         single = _jumps_off(rate[i : i + 1], change[i : i + 1], rate[:i], rate[i + 1 :], usual, step)
         back = i + 1 < len(change) and change[i] * change[i + 1] < 0
@@ -270,17 +274,19 @@ def _jumps(curves: Curves, series: Series) -> list[Finding]:
             back and _jumps_off(rate[i : i + 2], change[i : i + 2], rate[:i], rate[i + 2 :], usual, step)
         ):
             continue
-        last = i if single else i + 1
+        end = i if single else i + 1
         # A rate that steps down explains what is gained there, and nothing that is lost.
-        if change[i] < 0 or not _rate_changed(curves, series.unit, x[i], x[last + 1]):
-            found[i] = last
+        if change[i] < 0 or not any(x[i] <= place <= x[end + 1] + 1 for _, place, _, _ in falls):
+            found[i] = last = end
+            if len(found) == SHOWN:
+                break
     if not found:
         return []
     name = short(series.name)
     shown = ", ".join(
         f"{raw[i]:.4g} to {raw[i + 1]:.4g} at {series.unit} {x[i + 1]:g}"
         + (f" and to {raw[last + 1]:.4g} at {x[last + 1]:g}" if last > i else "")
-        for i, last in list(found.items())[:4]
+        for i, last in found.items()
     )
     i = next(iter(found))
     return [
@@ -290,7 +296,7 @@ def _jumps(curves: Curves, series: Series) -> list[Finding]:
             "see what changed there: learning rate, augmentation switched off, a resume, the evaluation data",
             (Measurement(f"change of {name}", float(raw[i + 1] - raw[i])),),
             severity="remark",
-            where=", ".join(f"{series.unit} {x[i]:g} to {x[j + 1]:g}" for i, j in list(found.items())[:4]),
+            where=", ".join(f"{series.unit} {x[i]:g} to {x[j + 1]:g}" for i, j in found.items()),
             refuted_by="the checkpoints on both sides of it, evaluated again by one protocol, do not differ",
         )
     ]
@@ -318,20 +324,14 @@ def _jumps_off(
     return rate.min() >= max(JUMP_BY * np.median(around), JUMP_BY_LARGEST * max(around.max(), usual))
 
 
-def _rate_changed(curves: Curves, unit: str, low: float, high: float) -> bool:
-    """Whether the learning rate steps between two places, both ends included."""
-    judged = curves.headline
-    return any(step[0] == unit and low <= step[1] <= high + 1 for step in steps(curves, judged))
-
-
 def _plateau(series: Series) -> list[Finding]:
     x, value = _judged(series)
     if x[-1] <= x[0]:
         return []
     # As far back as nothing moves.
-    first = len(value) - 1
-    while first > 0 and np.ptp(value[first - 1 :]) <= NOTHING:
-        first -= 1
+    back = value[::-1]
+    spread = np.maximum.accumulate(back) - np.minimum.accumulate(back)
+    first = len(value) - int((spread <= NOTHING).sum())
     short_of = x[-1] - x[first] < PLATEAU_PART * (x[-1] - x[0])
     if len(value) - first < PLATEAU_COUNT or short_of or value.max() < LATE:
         return []

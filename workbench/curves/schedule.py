@@ -163,9 +163,9 @@ def steps(curves: Curves, like: Series | None = None) -> list[tuple[str, float, 
         return []
     x, value = rate.finite()
     found = []
-    for i in range(1, len(value)):
+    for i in (np.flatnonzero(np.diff(value) < 0) + 1).tolist():
         before, after = float(value[i - 1]), float(value[i])
-        if before <= 0 or after >= before or (after > 0 and before / after < STEP_BY):
+        if before <= 0 or (after > 0 and before / after < STEP_BY):
             continue
         near = np.abs(np.diff(value[max(0, i - 4) : i])).tolist() + np.abs(np.diff(value[i : i + 4])).tolist()
         if len(near) >= 2 and before - after >= 4 * max(float(np.median(near)), 1e-300):
@@ -188,9 +188,10 @@ def rises(curves: Curves, like: Series | None = None) -> list[tuple[str, float, 
         return []
     x, value = rate.finite()
     falls, found = steps(curves, like), []
+    highest = np.maximum.accumulate(value)
     for i in range(max(2, int(WARM_PART * len(value))), len(value)):
         before, after = float(value[i - 1]), float(value[i])
-        if not 0 < RISE_BY * before <= after or after <= STEP_BY * value[:i].max():
+        if not 0 < RISE_BY * before <= after or after <= STEP_BY * highest[i - 1]:
             continue
         back = any(at > x[i] and high >= after / 2 and low <= 2 * before for _, at, high, low in falls)
         if back or _costs(curves.headline, rate.unit, float(x[i])):

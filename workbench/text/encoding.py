@@ -23,6 +23,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from workbench.text.vectors import TextVectors
 
 # Sentences of 133 keypoints in five languages take less.
 _SIZE = 1 << 20
+# Files and folders of an encoder; `sentence_encoder` refuses as many.
+MOST_FILES = 1000
 
 
 @dataclass(frozen=True)
@@ -155,9 +158,18 @@ class Encoder:
     folder: Path
 
     def fingerprint(self) -> str:
-        """Of the encoder's files: names, sizes, and the bytes of the small ones."""
+        """Of the encoder's files: names, sizes, and the bytes of the small ones.
+
+        Raises:
+            ValueError: the folder holds more files and folders than an encoder has.
+        """
         digest = hashlib.sha256()
-        for path in sorted(self.folder.rglob("*")):
+        found = sorted(islice(self.folder.rglob("*"), MOST_FILES + 1))
+        if len(found) > MOST_FILES:
+            raise ValueError(
+                f"{self.folder}: more than {MOST_FILES} files; expected the folder of an encoder"
+            )
+        for path in found:
             if path.is_file():
                 digest.update(f"{path.relative_to(self.folder).as_posix()} {path.stat().st_size}\n".encode())
                 if path.stat().st_size < 1 << 20:
