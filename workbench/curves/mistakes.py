@@ -50,7 +50,7 @@ def begun_again(curves: Curves) -> list[Finding]:
     lx, lv = loss.by_epoch()
     lost = (value[1:-1] >= LEAST * scale_of(value)) & (value[2:] <= LOST * value[1:-1])
     ends = np.searchsorted(lx, x, side="right")  # of each evaluation in the losses
-    for n in (np.flatnonzero(lost)[:MOST_LOSSES] + 2).tolist():
+    for n in map(int, np.flatnonzero(lost)[:MOST_LOSSES] + 2):
         before, after = lv[ends[n - 2] : ends[n - 1]], lv[ends[n - 1] : ends[n]]
         if not len(before) * len(after):
             continue
