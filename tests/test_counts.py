@@ -30,6 +30,8 @@ def uncounted(text: str) -> list[str]:
         spec = ast.unparse(node.format_spec or []) if isinstance(node, ast.FormattedValue) else ""
         if re.match(r"f'\+[\d.]*[%f]", spec):
             found.append(f"line {getattr(node, 'lineno', 0)}: {spec} is for signed_text")
+        if isinstance(node, ast.Constant) and re.search(r"%\{[^}]*:\+", str(node.value)):
+            found.append(f"line {node.lineno}: plotly writes -0.000; use hovertext and signed_text")
         if not isinstance(node, ast.JoinedStr):
             continue
         for one, after in zip(node.values, node.values[1:], strict=False):

@@ -160,9 +160,19 @@ class TestCalibration:
         assert found.score.tolist() == pytest.approx([0.2, 0.8])
         assert found.value.tolist() == pytest.approx([0.1, 1.0])
         assert found.error == pytest.approx((2 * 0.1 + 2 * 0.2) / 4)
+        # Scatter .2 / sqrt(2) in the first bin, none in the second; sqrt(2 / (2 pi)) of it is left of two.
+        assert found.chance == pytest.approx(0.2 / np.sqrt(2) / np.sqrt(np.pi) / 2)
 
     def test_scores_that_are_no_probabilities_have_no_error(self):
         assert np.isnan(reliability("pose", np.array([0.5, 1.3]), np.array([0.5, 1.0])).error)
+
+    def test_the_error_of_a_few_calibrated_scores_is_what_chance_gives(self):
+        rng = np.random.default_rng(0)
+        draws = [(score := rng.uniform(0.3, 0.9, 60), score + rng.normal(0, 0.05, 60)) for _ in range(100)]
+        found = [reliability("pose", *one) for one in draws]
+        assert np.mean([one.error for one in found]) == pytest.approx(0.016, abs=0.001)
+        assert np.mean([one.chance for one in found]) == pytest.approx(0.016, abs=0.001)
+        assert np.isnan(reliability("pose", draws[0][0][:3], draws[0][1][:3]).chance)
 
     def test_a_strictly_rising_map_of_pose_scores_changes_no_ap(self, written):
         pose_set = people_set(written)
@@ -189,6 +199,7 @@ class TestCalibration:
         assert good.ap <= good.oracle_ap + 1e-9
         assert "with the best monotone map" in bad.summary()
         assert "(ECE of " in bad.summary()
+        assert " by chance)" in bad.summary()
         json.dumps(bad.facts(), allow_nan=False)
         assert bad.plot().data
 

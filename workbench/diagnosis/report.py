@@ -275,7 +275,8 @@ class Diagnosis(Report):
                 x=delta, y=[f.cause for f in shown], orientation="h", marker={"color": FINDING_COLOUR},
                 error_x={"type": "data", "symmetric": False, "array": above, "arrayminus": below},
                 customdata=[f.effect.measure for f in shown if f.effect],
-                hovertemplate="%{y}: %{customdata} %{x:+.3f}<extra></extra>", showlegend=False,
+                hovertext=[signed_text(d) for d in delta.tolist()], showlegend=False,
+                hovertemplate="%{y}: %{customdata} %{hovertext}<extra></extra>",
             )
         )  # fmt: skip
         return figure

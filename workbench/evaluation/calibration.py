@@ -42,6 +42,8 @@ class Reliability:
             scores leave 0 to 1 and are no probabilities.
         lowest: score.
         highest: score.
+        chance: error that as many scores would show if each bin's were right on average, from the scatter
+            within the bins; nan where a bin has one value.
     """
 
     what: str
@@ -51,6 +53,7 @@ class Reliability:
     error: float
     lowest: float
     highest: float
+    chance: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +87,8 @@ class Calibration(Report):
             if np.isfinite(one.error):
                 parts.append(
                     f"{one.what} scores are off by {one.error:.3f} on average (ECE of "
-                    f"{counted(int(one.count.sum()), 'score')} in {counted(len(one.count), 'bin')})"
+                    f"{counted(int(one.count.sum()), 'score')} in {counted(len(one.count), 'bin')}; "
+                    f"{_of_chance(one.chance)})"
                 )
             else:
                 parts.append(
@@ -131,6 +135,12 @@ class Calibration(Report):
     def facts(self) -> dict[str, Any]:
         """As plain data."""
         return plain(self.to_json())
+
+
+def _of_chance(chance: float) -> str:
+    if not np.isfinite(chance):
+        return "too few scores to tell from chance"
+    return f"calibrated scores as few as these would show {chance:.3f} by chance"
 
 
 def calibration(title: str, predictions: Predictions, evaluation: Evaluation) -> Calibration | None:
@@ -219,7 +229,7 @@ def reliability(what: str, score: Float[np.ndarray, " N"], value: Float[np.ndarr
     """
     if not len(score):
         empty = np.zeros(0)
-        return Reliability(what, empty, empty, np.zeros(0, int), np.nan, np.nan, np.nan)
+        return Reliability(what, empty, empty, np.zeros(0, int), np.nan, np.nan, np.nan, np.nan)
     edges = np.unique(np.quantile(score, np.linspace(0, 1, BINS + 1)))
     place = np.searchsorted(edges[1:-1], score, side="right")
     count = np.bincount(place, minlength=1)
@@ -229,8 +239,16 @@ def reliability(what: str, score: Float[np.ndarray, " N"], value: Float[np.ndarr
     low, high = float(score.min()), float(score.max())
     error = float((np.abs(mean_score - mean_value) * count[filled]).sum() / len(score))
     is_probability = low >= 0 and high <= 1
+    # The mean of n values with scatter s is off by s sqrt(2 / (pi n)) on average (half-normal distribution).
+    deviation = value - score
+    mean = np.bincount(place, deviation)[filled] / count[filled]
+    square = np.bincount(place, deviation**2)[filled] / count[filled] - mean**2
+    enough = bool((count[filled] > 1).all())
+    n = np.maximum(count[filled], 2)
+    scatter = np.sqrt(np.maximum(square, 0) * n / (n - 1))
+    chance = float((scatter * np.sqrt(2 / (np.pi * n)) * n).sum() / len(score)) if enough else np.nan
     return Reliability(
-        what, mean_score, mean_value, count[filled], error if is_probability else np.nan, low, high
+        what, mean_score, mean_value, count[filled], error if is_probability else np.nan, low, high, chance
     )
 
 

@@ -510,7 +510,8 @@ def overview(title: str, keypoints: Sequence[Mapping[str, Any]], repairs: Mappin
         x=np.array([finite[kind] for kind in kinds], np.float32), y=[WORDS[kind] for kind in kinds],
         orientation="h", showlegend=False, customdata=np.array(kinds, object),
         marker={"color": [FINDING_COLOUR if kind == worst else QUIET_COLOUR for kind in kinds]},
-        hovertemplate="%{y} repaired: %{x:+.4f} AP<extra></extra>",
+        hovertext=[signed_text(finite[kind], "+.4f") for kind in kinds],
+        hovertemplate="%{y} repaired: %{hovertext} AP<extra></extra>",
     )  # fmt: skip
     for trace in _traces(keypoints):
         figure.add_trace(trace)

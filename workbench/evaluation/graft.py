@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core.report import Report, plain
+from workbench.core.report import Report, plain, signed_text
 from workbench.evaluation.bootstrap import Interval, no_interval_text, paired_bootstrap
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ class Grafting(Report):
         figure.add_bar(
             x=delta, y=[g.part for g in shown], orientation="h", marker={"color": RUN_COLOURS[0]},
             error_x={"type": "data", "array": high - delta, "arrayminus": delta - low},
-            hovertemplate="%{y}: %{x:+.3f}<extra></extra>",
+            hovertext=[signed_text(d) for d in delta.tolist()],
+            hovertemplate="%{y}: %{hovertext}<extra></extra>",
         )  # fmt: skip
         return figure.update_yaxes(autorange="reversed")
 
