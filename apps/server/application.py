@@ -39,6 +39,7 @@ from apps.server import api, gradio_private
 from apps.server.address_filter import AddressFilter, names
 from apps.server.connections import Connection
 from apps.server.context import Context
+from apps.server.control_values import shown_choices
 from apps.server.gradio_private import Blocks, described_once, upload_folder
 from apps.server.gradio_version import check_version
 from apps.server.guard import Guard
@@ -101,6 +102,9 @@ def blocks(context: Context) -> gr.Blocks:
         with app.route("HTTP", HTTP_ROUTE, show_in_navbar=False):
             inspectors.publish(context)
         app.queue(default_concurrency_limit=4)
+    for block in app.blocks.values():
+        if isinstance(block, (gr.Dropdown, gr.Radio, gr.CheckboxGroup)):
+            block.choices = shown_choices({"choices": block.choices})["choices"]
     gradio_private.publish(app, names())
     return app
 

@@ -43,7 +43,7 @@ def test_results_goes_from_the_change_of_ap_to_an_instance(page, server, uploads
     change = page.get_by_test_id("res-ap").locator("summary").first
     change.wait_for(timeout=90_000)
     requests = []
-    page.on("request", lambda r: requests.append(r.url) if "/gradio_api/" not in r.url else None)
+    page.on("request", lambda r: requests.append(r.url) if "/workbench/" in r.url else None)
     change.click()
     page.get_by_test_id("res-changed").locator("summary").first.click()
     instance = page.get_by_test_id("res-changed").get_by_test_id("res-instance").first

@@ -41,7 +41,7 @@ export function start(root) {
   const comparisons = new Comparisons(
     () => store.state.epochs,
     ({ comparison, job }) => receive(comparison, job),
-    (reason) => store.set({ error: reason.message, retry: true, job: reason.job ?? null, waiting: false }),
+    refused,
     (body) => pictures.tracksOf(body),
   );
 
@@ -60,6 +60,17 @@ export function start(root) {
   const notices = new Notices(places.notices, { cancel: act.cancel, again: act.again, dismiss: () => store.set({ error: '', job: null }) });
   const choices = new Choices(places.choices, act.choices, takeawayTools(store, places));
   listenToKeys(root, act.keys(figures));
+
+  function refused(reason) {
+    const { comparison, decoder, score } = store.state;
+    if (reason.status === 400 && !comparison && (decoder || score)) {
+      // The words of a link: no choice here offers them.
+      store.set({ decoder: '', score: '', error: `${reason.message}; shown as the model is read by itself.`, retry: false });
+      comparisons.want(store.state);
+      return;
+    }
+    store.set({ error: reason.message, retry: true, job: reason.job ?? null, waiting: false });
+  }
 
   function receive(comparison, job) {
     const patch = { job, waiting: !comparison };

@@ -30,7 +30,9 @@ def visit(tab, server):
     """Open the page: `page = visit("?run=heats")`; no error may come, nothing leave this machine."""
 
     def open_page(query="", wait=True, theme=None):
-        page = tab(height=800, tolerated=("409",))  # what the stand-in answers when a test makes it refuse
+        page = tab(
+            height=800, tolerated=("400", "409")
+        )  # what the stand-in answers when a test makes it refuse
         if theme:
             page.emulate_media(color_scheme=theme)
         page.goto(server.address + query)

@@ -141,6 +141,8 @@ class Double:
                 "total": E * N, "seconds_left": 7.0, "error": None}  # fmt: skip
 
     def compare(self, run: str, data: str, decoder: str = "", score: str = "", start: int = 0):
+        if decoder not in ("", "plain", "fine"):
+            return JSONResponse({"error": f"no decoder {decoder!r}"}, 400)
         if start:
             self.cancelled = False
         job = self.job() if self.ready < E else None

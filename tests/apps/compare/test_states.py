@@ -159,3 +159,4 @@ def test_what_is_being_computed_is_said_and_a_wrong_epoch_in_a_link_too(visit, s
     page.wait_for_function(
         "document.querySelector('[data-testid=count-gained]').textContent.endsWith(' gained')"
     )
+    assert "no decoder 'foo'; shown as the model is read" in words(visit("?decoder=foo"), "error")
