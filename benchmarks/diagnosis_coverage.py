@@ -96,6 +96,7 @@ KINDS: tuple[Kind, ...] = (
     _named("output", "score does not rank the poses"),
     _named("output", "left and right exchanged"),
     _named("output", "outputs are constant"),
+    _named("output", "outputs change from pass to pass"),
     _named("output", "keypoint is the same in every pose"),
     Kind("output", "one keypoint: axes exchanged, mirrored, scaled, moved", (
         "one keypoint placed wrongly", "one keypoint annotated wrongly")),

@@ -28,6 +28,7 @@ UNTRAINED, RANDOM = ("untrained refiner",), ("random initialisation",)
 DESTROYED, SHUT = ("features destroyed",), ("gate stuck at 0",)
 ONE_VECTOR, CLIPPED = ("one vector for all",), ("γ clipped and dropped",)
 MISNAMED = ("text of other keypoints",)
+RANDOM_PASSES = ("outputs change from pass to pass",)
 PARTED, IGNORED = ("training and predict differ",), ("condition changes nothing",)
 RANKING = "score does not rank the poses"
 
@@ -185,6 +186,7 @@ CONDITIONED: tuple[Case, ...] = (
     _class("γ and β clipped at 0 in forward", class_network((CLIPPING, ("else nn.Sequential(layer)", "else Clipped(layer)"))), CLIPPED, "weak"),
     _class("another class in predict", class_network((defect("one class in inference"),)), PARTED, "strong"),
     _class("features weaker by a third in predict", class_network((modulated("changed = changed if self.training else changed * 0.67"),)), PARTED, "weak"),
+    _class("dropout in predict as well", class_network((modulated("changed = nn.functional.dropout(changed, 0.5, training=True)"),)), RANDOM_PASSES, "strong", both=PARTED),
     _class("γ computed and never applied", class_network((modulated("changed = entering"),)), IGNORED, "strong"),
 )  # fmt: skip
 
@@ -288,6 +290,7 @@ SEQUENCE: tuple[Case, ...] = (
     _sequence("keypoints drawn for tokens of whole pixels", own_sequence((("numpy() * (W - 1, H - 1)", "numpy() * (W, H)"),)), APART, "weak", both=("keypoints placed wrongly", "half-pixel shift")),
     _sequence("one image, trained for 10 steps", own_sequence(run=lambda: sequence_run(name="free", steps=10, one=True)), UNLEARNED, "strong", both=(*BIAS, "layers that never learned")),
     _sequence("one image, trained for 30 steps", own_sequence(run=lambda: sequence_run(name="free", steps=30, one=True)), UNLEARNED, "weak", both=(*BIAS, "layers that never learned")),
+    _sequence("noise on the image features in predict as well", own_sequence((("torch.cat([seen, before, wanted], -1)", "torch.cat([seen + 0.05 * torch.randn_like(seen), before, wanted], -1)"),)), RANDOM_PASSES, "weak", both=(*BIAS, *UNLEARNED)),
     _sequence("weights disturbed", own_sequence(weights=disturbed(0.7)), UNLEARNED, "weak", both=(*BIAS, *SUPPORT)),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Outputs that are the same whatever the image, or whether it is mirrored."""
+"""How outputs vary: from image to image, with the image mirrored, and from pass to pass of one input."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from workbench.core import NotAvailable, Outputs
+from workbench.core import DecodeOptions, Groups, NotAvailable, Outputs, PoseModel
+from workbench.core.capabilities import RollsOut
 from workbench.core.finding import Finding, Measurement
+from workbench.core.hooks import recording
 from workbench.core.report import counted
 from workbench.core.run import evaluating
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut
@@ -17,7 +19,9 @@ from workbench.diagnosis.evidence import Change
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+    from torch import Tensor
 
+    from workbench.core import Batch
     from workbench.diagnosis.case import Case
 
 # Difference of two outputs, as a share of that between images, up to which one is a copy of the other.
@@ -152,4 +156,115 @@ class MirroredAlike(Cause):
         )
 
 
-CAUSES: Sequence[Cause] = (Collapsed(), MirroredAlike())
+# Difference of two passes, in the spread of the outputs: rounding of parallel sums stays below 1e-5.
+REPEATED = 1e-3
+# Samples that are given twice.
+TWICE = 4
+
+
+class PassesDiffer(Cause):
+    """Two passes over the same input differ: dropout or noise that is on in evaluation mode."""
+
+    name, group, level, needs = "outputs change from pass to pass", "output", "forward", ("model", "data")
+    refuted_by = "two passes over the same input with equal outputs"
+
+    def test(self, case: Case) -> Answer:
+        return case.once("passes that differ", lambda: self._compared(case))
+
+    def _compared(self, case: Case) -> Answer:
+        # Not case.model(), which returns what a bottom-up network gave for the same image before.
+        model, pose_set = case.loaded().model, case.pose_set()
+        apart, moved, batch = [], [], None
+        for i in case.chosen()[:TWICE]:
+            case.step()
+            batch = model.prepare([pose_set.sample(i)])
+            first, second = (_passed(model, batch) for _ in range(2))
+            apart.append(_apart(first, second))
+            moved.append(_moved(model, batch, first, second))
+        if batch is None or not np.isfinite(apart).all():
+            return NotTestable("the outputs are not finite, so two passes cannot be compared")
+        share, samples = max(apart), counted(len(apart), "sample")
+        if share < REPEATED:
+            return RuledOut(f"two passes over {samples} differ by at most {share:.1g} of the outputs' spread")
+        start = _first_different(model, batch)
+        away = float(np.mean(moved))
+        poses = (
+            f", which moves labelled keypoints by {away:.1%} of the box (mean)" if np.isfinite(away) else ""
+        )
+        where = f"; the first part whose output differs is {start}" if start else ""
+        return self.found(
+            f"two passes over {samples} differ by up to {share:.1%} of the outputs' spread in "
+            f"evaluation mode{poses}{where}",
+            fix="switch off what is random at inference: dropout called with training=True, parts left in "
+            "training mode, noise or sampling without a seed of its own",
+            numbers=(Measurement("difference of two passes", share, expected=0.0),),
+        )
+
+
+def passes_differ(case: Case) -> bool:
+    """Whether two passes over the same input differ, so that nothing can be told by comparing two of them."""
+    return isinstance(PassesDiffer().test(case), Finding)
+
+
+def _passed(model: PoseModel, batch: Batch) -> Outputs:
+    """The outputs as the model is used: a sequence model free-running."""
+    import torch
+
+    with torch.no_grad(), evaluating(model.module):
+        return (model.rollout if isinstance(model, RollsOut) else model.forward)(batch).detach()
+
+
+def _apart(first: Outputs, second: Outputs) -> float:
+    """Mean difference of two passes in the spread of the first; of the field that differs most."""
+    shares = [0.0]
+    for own, other in zip(_tensors(first), _tensors(second), strict=False):
+        if own.shape != other.shape:
+            return 1.0  # a sequence of another length
+        if own.numel() > 1:
+            shares.append(float((own - other).abs().mean() / own.std().clamp(min=1e-12)))
+    return max(shares)
+
+
+def _tensors(outputs: Outputs) -> list[Tensor]:
+    values = [getattr(outputs, name) for name in outputs.given()]
+    parts = [
+        list(v.values()) if isinstance(v, dict) else list(v) if isinstance(v, tuple) else [v] for v in values
+    ]
+    return [tensor for some in parts for tensor in some]
+
+
+def _moved(model: PoseModel, batch: Batch, first: Outputs, second: Outputs) -> float:
+    """How far labelled keypoints lie apart, a share of the box's longer side; nan of a bottom-up model."""
+    if isinstance(model, Groups):
+        return float("nan")
+    (own,), (other,) = (model.decode(one, batch, DecodeOptions()) for one in (first, second))
+    x0, y0, x1, y1 = own.box
+    away = np.linalg.norm(own.keypoints - other.keypoints, axis=-1)
+    (sample,) = batch.samples
+    if sample.truth is not None:
+        away = away[sample.truth[:, 2] > 0]
+    away = away[np.isfinite(away)]
+    return float(away.mean() / max(x1 - x0, y1 - y0, 1e-9)) if len(away) else float("nan")
+
+
+def _first_different(model: PoseModel, batch: Batch) -> str:
+    """The first part, in the order of the pass, whose outputs differ: its path and class; "" for none."""
+    leaves = {
+        name: type(part).__name__
+        for name, part in model.module.named_modules()
+        if name and next(part.children(), None) is None
+    }
+    passes = []
+    for _ in range(2):
+        with recording(model.module, {name: name for name in leaves}, leaves) as record:
+            _passed(model, batch)
+        passes.append(record)
+    first, second = passes
+    for name, own in first.items():
+        other = second.get(name)
+        if other is None or own.shape != other.shape or not own.equal(other):
+            return f"{name} ({leaves[name]})"
+    return ""
+
+
+CAUSES: Sequence[Cause] = (Collapsed(), MirroredAlike(), PassesDiffer())

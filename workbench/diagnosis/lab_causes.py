@@ -19,6 +19,7 @@ from workbench.core.hooks import OnceComputed
 from workbench.core.report import counted, signed_text
 from workbench.diagnosis.case import CLINIC_INSTANCES, Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.constant_outputs import passes_differ
 from workbench.diagnosis.evidence import spread
 from workbench.diagnosis.input_budget import EVALUATIONS, left_of_inputs
 from workbench.diagnosis.offset_causes import LabelsMoved
@@ -152,6 +153,8 @@ class Rollout(Cause):
 
         if isinstance(axes_of_sequence(case), Finding):
             raise NotAvailable("x and y of its keypoints are exchanged: undo that first")
+        if passes_differ(case):
+            raise NotAvailable("two passes over the same input differ: undo that first")
         learned = learned_samples(case)
         chosen = learned or spread(pose_set, UNSEEN_INSTANCES)
         samples = [pose_set.sample(i) for i in chosen]
