@@ -27,7 +27,7 @@ from workbench.checkpoints.checkpoint_files import training_order
 from workbench.checkpoints.demo import demo_checkpoints, demo_data, demo_log
 from workbench.data import builtin
 
-# yours: Path("work_dirs/my_run").glob("epoch_*.pth")
+# yours: training_order(Path("work_dirs/my_run").glob("epoch_*.pth"))
 files = training_order(demo_checkpoints())
 scenes = builtin(demo_data())  # yours: workbench.data.read_coco("annotations.json", "images/")
 some = list(scenes.labelled)[:32]  # a part of the set, so that this takes seconds

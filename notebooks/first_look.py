@@ -24,7 +24,7 @@ from workbench.checkpoints.checkpoint_files import training_order  # epoch_5 bef
 from workbench.checkpoints.demo import demo_checkpoints, demo_data
 from workbench.data import builtin
 
-# yours: Path("work_dirs/my_run").glob("epoch_*.pth")
+# yours: training_order(Path("work_dirs/my_run").glob("epoch_*.pth"))
 files = training_order(demo_checkpoints())
 scenes = builtin(demo_data())  # yours: workbench.data.read_coco("annotations.json", "images/")
 early, late = files[1], files[-1]

@@ -158,8 +158,8 @@ class MirroredAlike(Cause):
 
 # Difference of two passes, in the spread of the outputs: rounding of parallel sums stays below 1e-5.
 REPEATED = 1e-3
-# Samples that are given twice.
-TWICE = 4
+# Samples that are given twice: each counts among the inputs that a diagnosis may take.
+TWICE = 1
 
 
 class PassesDiffer(Cause):
