@@ -181,6 +181,10 @@ OTHERS = {
     "net.param.bin": (struct.pack("<iii", 7767517, 3, 3) + b"\0" * 50, "graph of an ncnn model"),
     "net.xml": (b'<?xml version="1.0"?>\n<net name="m" version="11">\n', "graph of an OpenVINO model"),
     "net.mlmodel": (b"\x08\x04\x12\x02\x0a\x00\xa2\x1f\x02\x0a\x00", "a CoreML model"),
+    "net.ort": (b"\x20\0\0\0ORTM" + b"\0" * 50, "onnxruntime's own format"),
+    "net.pte": (b"\x20\0\0\0ET12" + b"\0" * 50, "a program of ExecuTorch"),
+    "net.rknn": (b"RKNN" + b"\0" * 50, "by its name a model of Rockchip"),
+    "net.mnn": (b"\x20\0\0\0" + b"\0" * 50, "by its name an MNN model"),
     "empty.tflite": (b"\x1c\0\0\0TFL3" + b"\0" * 64, "a TensorFlow Lite model without weights"),
     "cut.tflite": (b"\x1c\0\0\0TFL3" + b"\0" * 10, "damaged or cut off TensorFlow Lite model"),
     # Its model (vtable at 8, table at 24) has a vector of 200,000 buffers, which all are one table.
@@ -404,3 +408,19 @@ def test_any_order_of_opcodes_ends_in_one_error(tmp_path, parts):
     path.write_bytes(b"\x80\x04" + b"".join(parts) + b".")
     with pytest.raises((ValueError, OSError)):
         open_checkpoint(path)
+
+
+def test_weights_of_openvino_are_told_by_the_graph_beside_them(tmp_path):
+    (tmp_path / "net.xml").write_bytes(b'<?xml version="1.0"?>\n<net name="m" version="11">\n')
+    (tmp_path / "net.bin").write_bytes(b"\x90\xb5\x4b\xf3" * 50)
+    with pytest.raises(ValueError, match=r"weights of an OpenVINO model \(its graph is net.xml beside it\)"):
+        open_checkpoint(tmp_path / "net.bin")
+
+
+@pytest.mark.parametrize(
+    ("file", "says"), [("__0_0.distcp", "distributed checkpoint of torch"), ("manifest.ocdbt", "Orbax")]
+)
+def test_a_folder_of_a_distributed_checkpoint_is_called_what_it_is(tmp_path, file, says):
+    (tmp_path / file).write_bytes(b"\1" * 50)
+    with pytest.raises(ValueError, match=says):
+        open_checkpoint(tmp_path)

@@ -118,6 +118,16 @@ def _in_folder(folder: Path, limits: Limits) -> list[Path]:
     found = sorted(p.name for p in folder.iterdir() if is_model(p))
     if len(found) == 1:
         return [folder / found[0]]
+    if not found and any(folder.glob("*.distcp")):
+        raise ValueError(
+            f"{folder} is a distributed checkpoint of torch (.distcp), which is not read; make one file "
+            "of it with python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE.pth"
+        )
+    if not found and ((folder / "_CHECKPOINT_METADATA").is_file() or (folder / "manifest.ocdbt").is_file()):
+        raise ValueError(
+            f"{folder} is an Orbax checkpoint of JAX, which is not read; save its arrays by name with "
+            "safetensors.flax.save_file"
+        )
     listed = (
         f"it holds {counted(len(found), 'checkpoint')}, name one, or all if they are the parts of one model: "
         f"{', '.join(found[:4])}"

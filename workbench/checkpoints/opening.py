@@ -437,7 +437,18 @@ _BY_SUFFIX = {
     ".plan": "an engine of TensorRT, built for one GPU",
     ".h5": "an HDF5 file, as Keras writes",
     ".hdf5": "an HDF5 file, as Keras writes",
+    ".mnn": "an MNN model",
+    ".rknn": "a model of Rockchip's RKNN, compiled for one chip",
+    ".hef": "a model of Hailo, compiled for one chip",
+    ".om": "a model of Ascend (.om), compiled for one chip",
+    ".bmodel": "a model of Sophgo, compiled for one chip",
 }
+# Flatbuffers name their schema in bytes 4 to 8. Source: file_identifier in onnxruntime's ort.fbs and
+# ExecuTorch's program.fbs, whose two digits are the version.
+_FLATBUFFERS = (
+    (b"ORTM", "a model in onnxruntime's own format (.ort); give the ONNX file that it was made from"),
+    (b"ET", "a program of ExecuTorch (.pte); give the torch.export file that it was made from"),
+)
 _SEARCHED = 1 << 20
 
 
@@ -459,6 +470,13 @@ def foreign_format(path: Path, head: bytes) -> str:
         return "the graph of an ncnn model (magic 7767517); its weights lie in the .bin beside it"
     if path.suffix == ".bin" and path.with_suffix(".param").is_file():
         return f"weights of an ncnn model (its graph is {path.stem}.param beside it)"
+    if path.suffix == ".bin" and _is_openvino(path.with_suffix(".xml")):
+        return (
+            f"weights of an OpenVINO model (its graph is {path.stem}.xml beside it); export the model to ONNX"
+        )
+    for mark, what in _FLATBUFFERS:
+        if head[4:8].startswith(mark) and (len(mark) == 4 or head[6:8].isdigit()):
+            return what
     if b"<net " in head and head.lstrip().startswith(b"<"):
         return "the graph of an OpenVINO model (XML with <net>); its weights lie in the .bin beside it"
     if b'"nodes"' in head and b'"op"' in head and head.lstrip().startswith(b"{"):
@@ -468,6 +486,14 @@ def foreign_format(path: Path, head: bytes) -> str:
     if head.startswith(b"ftrt"):
         return "an engine of TensorRT, built for one GPU; give the ONNX file that it was built from"
     return ""
+
+
+def _is_openvino(graph: Path) -> bool:
+    """Whether a file is the graph of an OpenVINO model."""
+    if not graph.is_file():
+        return False
+    with graph.open("rb") as file:
+        return b"<net " in file.read(1024)
 
 
 def foreign_name(path: Path) -> str:
