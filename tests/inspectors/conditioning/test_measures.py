@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tests.inspectors.conditioning.networks import healthy, looked, network, sce
 from workbench.core import NotAvailable
 from workbench.inspectors.conditioning import features_kept, film, paths, refined_scores, switches
 from workbench.inspectors.conditioning.film import over_epochs
-from workbench.inspectors.conditioning.passes import effective_rank
+from workbench.inspectors.conditioning.passes import apart_text, effective_rank, median_moved
 from workbench.inspectors.conditioning.training_log import Curve, Trends, curve_of, logs_of, read_validation
 from workbench.models.text_fusion.family import shuffled_text
 
@@ -30,6 +31,22 @@ def test_the_effective_rank_counts_directions():
     assert effective_rank(np.diag([2.0, 2, 2, 0])) == pytest.approx(3)
     assert effective_rank(np.outer([1.0, 2], [3.0, 4, 5])) == pytest.approx(1)
     assert effective_rank(np.zeros((3, 3))) == 0
+
+
+def test_keypoints_that_one_pass_did_not_find_are_left_out_of_the_distance_between_passes():
+    box = SimpleNamespace(box=(0.0, 0.0, 10.0, 20.0))
+
+    def run(*points):
+        return SimpleNamespace(samples=[box], keypoints=np.array([points], float))
+
+    nowhere = (np.nan, np.nan)
+    assert median_moved(run((0, 0), (3, 4), (1, 1)), run((0, 2), (0, 0), nowhere)) == pytest.approx(
+        (0.1 + 0.25) / 2
+    )
+    assert apart_text(0.25) == "keypoints lie 25.0 % of the box apart (median)"
+    none = median_moved(run((0, 0), nowhere), run(nowhere, (1, 1)))
+    assert np.isnan(none)
+    assert apart_text(none) == "the two passes found no keypoint in common"
 
 
 def test_a_shift_of_each_images_own_deletes_no_direction():

@@ -28,7 +28,7 @@ from workbench.inspectors.conditioning.passes import (
     Way,
     conditioning_of,
     flat_outputs,
-    moved,
+    median_moved,
     noise,
     one_pass,
     relative_difference,
@@ -59,7 +59,8 @@ class ConditionEffect(Report):
         features: change of the modulated features when the condition is taken away, share of their length;
             nan where they are not known.
         outputs: the same of the network's outputs.
-        moved: median distance of the keypoints without the condition, shares of the box.
+        moved: median distance of the keypoints found with and without the condition, shares of the box; nan
+            where none is found both ways.
         change: what was done: the condition taken away, or a random one where the code cannot run without.
         read: whether a random condition in place of this one changes anything along either pass.
         harmless: whether keypoints of the predict pass lie on their labels, and taking the condition away
@@ -83,9 +84,14 @@ class ConditionEffect(Report):
         parts = []
         for i, way in enumerate(self.ways):
             features = "" if np.isnan(self.features[i]) else f"features by {_percent(self.features[i])}, "
+            keypoints = (
+                "and no keypoint is found both ways"
+                if np.isnan(self.moved[i])
+                else f"keypoints move {100 * self.moved[i]:.2g} % of the box (median)"
+            )
             parts.append(
                 f"in the {way} pass {self.change} changes {features}outputs by "
-                f"{_percent(self.outputs[i])}, keypoints move {100 * self.moved[i]:.2g} % of the box (median)"
+                f"{_percent(self.outputs[i])}, {keypoints}"
             )
         return "; ".join(parts if self.read else [*parts, "a random one in its place changes nothing"])
 
@@ -123,7 +129,7 @@ def condition_effect(run: Run) -> ConditionEffect:
     for way in WAYS:
         made, without = one_pass(run, way, taps), others[way]
         harmless = way == "predict" and change == REMOVED and _as_near(made.run, without.run)
-        found.append((*_differences(made, without, record), float(np.median(moved(made.run, without.run)))))
+        found.append((*_differences(made, without, record), median_moved(made.run, without.run)))
         read = read or any(share > NOTHING for share in _differences(made, random[way], record))
     features, outputs, far = zip(*found, strict=True)
     return ConditionEffect(

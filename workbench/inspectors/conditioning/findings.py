@@ -15,7 +15,7 @@ import numpy as np
 from workbench.core.finding import Finding
 from workbench.core.report import counted, plain
 from workbench.inspectors.conditioning.film import DESTROYED, SAME, amount
-from workbench.inspectors.conditioning.passes import FEATURES, OUTPUTS
+from workbench.inspectors.conditioning.passes import FEATURES, OUTPUTS, apart_text
 from workbench.inspectors.conditioning.paths import BOTH, TRAINING
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _skipped(seen: Evidence) -> Finding | None:
     effects = f"; {effect.summary()}" if effect is not None else ""
     return Finding(
         SKIPPED if record.noun == "text" else CONDITION_SKIPPED,
-        f"{where}, and keypoints lie {100 * paths.moved:.1f} % of the box apart (median){effects}",
+        f"{where}, and {apart_text(paths.moved)}{effects}",
         record.fix_skipped,
         assumption=record.assumption,
         refuted_by="a predict pass that changes when the condition is taken away",
@@ -163,8 +163,7 @@ def _parted(seen: Evidence) -> Finding | None:
         return None
     return Finding(
         PARTED,
-        f"measured on your code: {_parting(paths)}; keypoints lie {100 * paths.moved:.1f} % of the box apart "
-        "(median)",
+        f"measured on your code: {_parting(paths)}; {apart_text(paths.moved)}",
         "look at what your code does there only in training, or only in predict",
         refuted_by="two passes over one batch that agree at every tap",
     )
@@ -234,7 +233,7 @@ def _untrained(seen: Evidence) -> Finding | None:
     evidence = seen.untouched
     if seen.gradients is not None and not seen.gradients.reaches(seen.refiner):
         evidence += ", no gradient of the training loss reaches it"
-    touched = scores.moved[scores.uncertain > 0]
+    touched = scores.moved[(scores.uncertain > 0) & np.isfinite(scores.moved)]
     return Finding(
         UNTRAINED,
         f"{evidence}, yet inference passes {100 * scores.uncertain.mean():.0f} % of the keypoints through it "
@@ -257,8 +256,8 @@ def _masked(seen: Evidence) -> Finding | None:
     return Finding(
         MASKED,
         f"training passes {100 * taught:.0f} % of the keypoints through the refiner, inference "
-        f"{100 * used:.0f} %: the others leave as raw vectors that no loss has seen, and keypoints lie "
-        f"{100 * seen.paths.moved:.1f} % of the box apart (median)",
+        f"{100 * used:.0f} %: the others leave as raw vectors that no loss has seen, and "
+        f"{apart_text(seen.paths.moved)}",
         "refine the same keypoints at inference as in training (mask='all')",
         refuted_by="keypoints of the two passes that stay as far apart with mask='all'",
     )

@@ -334,6 +334,29 @@ def moved(a: Run, b: Run) -> Float[np.ndarray, "N K"]:
     return np.linalg.norm(a.keypoints - b.keypoints, axis=-1) / sides[:, None]
 
 
+def median_found(distances: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " K"]:
+    """Median of each keypoint over the samples in which it was found; nan where it was found in none."""
+    medians = np.ma.median(np.ma.masked_invalid(distances), axis=0)
+    return np.asarray(np.ma.filled(medians, np.nan), float)
+
+
+def median_moved(a: Run, b: Run) -> float:
+    """Median of `moved` over the keypoints that both runs found; nan where they found none in common."""
+    return float(median_found(moved(a, b).reshape(-1, 1))[0])
+
+
+def apart_text(share: float, digits: str = ".1f") -> str:
+    """How far keypoints lie apart in two runs, as the end of a sentence.
+
+    Args:
+        share: of the box, as `median_moved` gives it.
+        digits: format of the percentage.
+    """
+    if np.isnan(share):
+        return "the two passes found no keypoint in common"
+    return f"keypoints lie {100 * share:{digits}} % of the box apart (median)"
+
+
 def flat_outputs(outputs: Outputs) -> Float[np.ndarray, " L"]:
     """All numbers that the network gave."""
     parts = [outputs.heatmaps, *(outputs.simcc or ()), outputs.tags, outputs.coarse, outputs.centres,

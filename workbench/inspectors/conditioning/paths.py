@@ -20,8 +20,9 @@ from workbench.figures import FINDING_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
 from workbench.inspectors.conditioning.passes import (
     NOTHING,
+    apart_text,
     conditioning_of,
-    moved,
+    median_moved,
     one_pass,
     one_per_path,
     relative_difference,
@@ -62,7 +63,7 @@ class Paths(Report):
         differences: length of the difference as a share of the training pass's; nan where one pass alone
             reaches the tap.
         shown: the rows that a figure shows.
-        moved: median distance of the keypoints between the passes, share of the box.
+        moved: median distance of the keypoints that both passes found, share of the box; nan without any.
         scores: median keypoint score, (training, inference).
     """
 
@@ -112,7 +113,7 @@ class Paths(Report):
         return (
             f"Training runs {self.training}, inference runs {self.inference}: the first tap that differs "
             f"is {self.names[self.first]} ({how}); {alone} of {len(self.names)} taps are reached by one pass "
-            f"alone, and keypoints lie {100 * self.moved:.1f} % of the box apart (median)"
+            f"alone, and {apart_text(self.moved)}"
         )
 
     def plot(self) -> Figure:
@@ -176,7 +177,7 @@ def compute(run: Run, params: Params) -> Paths:
         reached=reached,
         differences=np.array(differences, float),
         shown=tuple(sorted(shown if first is None else {*shown, first})),
-        moved=float(np.median(moved(trained.run, used.run))),
+        moved=median_moved(trained.run, used.run),
         scores=(float(np.median(trained.run.scores)), float(np.median(used.run.scores))),
     )
 

@@ -22,7 +22,7 @@ from workbench.core.report import Report, rows
 from workbench.core.statistics import finite_medians
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, keypoint_colours
 from workbench.figures.bars import Bars, bars_figure
-from workbench.inspectors.conditioning.passes import along, conditioning_of, moved, one_pass
+from workbench.inspectors.conditioning.passes import along, conditioning_of, median_found, moved, one_pass
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -127,7 +127,7 @@ class RefinedScores(Report):
                  span=span, dots=raw if dots else None),
             Bars("score after the refiner (log)", finite_medians(refined), inks, log=True, span=span,
                  dots=refined if dots else None),
-            Bars("moved by the refiner (% of the box)", 100 * np.median(self.moved, 0), QUIET_COLOUR,
+            Bars("moved by the refiner (% of the box)", 100 * median_found(self.moved), QUIET_COLOUR,
                  dots=100 * self.moved if dots else None),
         ]  # fmt: skip
         return bars_figure(self.summary(), names, columns)
@@ -138,7 +138,7 @@ class RefinedScores(Report):
             raw=np.median(self.raw, 0),
             refined=np.median(self.refined, 0),
             uncertain=self.uncertain.mean(0),
-            moved=np.median(self.moved, 0),
+            moved=median_found(self.moved),
         )
 
 
