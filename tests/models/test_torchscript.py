@@ -1,3 +1,5 @@
+import zipfile
+
 import pytest
 import torch
 from torch import nn
@@ -155,6 +157,39 @@ def test_a_damaged_program_is_refused_before_torch_runs_it(tmp_path, scripted, e
     bad = flipped(path, tmp_path / f"bad.{ending}", entry, 2)
     with pytest.raises(ValueError, match=rf"bad\.{ending} is damaged: the bytes of \S+{entry} do not fit"):
         open_model(bad, family="torchscript", assume=["input=48x64"])
+
+
+@pytest.mark.parametrize(
+    ("ending", "old", "new", "says"),
+    [
+        (
+            "models/model.json",
+            b"torch.ops.aten.mul.Tensor",
+            b"torch.ops.mine.mul.Tensor",
+            "torch.ops.mine.mul",
+        ),
+        ("models/model.json", b'"schema_version"', b'"schema_versiom"', "schema_version"),
+        ("archive_version", b"0", b"99", "version 99"),
+        ("models/model.json", None, None, "holds no program"),
+    ],
+)
+def test_a_refused_program_names_the_reason_of_torch(tmp_path, capfd, caplog, ending, old, new, says):
+    """torch logs the reason with a traceback and raises 'Please check the warnings above'."""
+    whole = tmp_path / "whole.pt2"
+    torch.export.save(torch.export.export(Red(), (torch.zeros(1, 3, 64, 48),)), str(whole))
+    with zipfile.ZipFile(whole) as archive, zipfile.ZipFile(tmp_path / "red.pt2", "w") as changed:
+        for name in archive.namelist():
+            data = archive.read(name)
+            if name.endswith(ending):
+                assert old is None or old in data
+                data = None if old is None else data.replace(old, new)
+            if data is not None:
+                changed.writestr(name, data)
+    with pytest.raises(ValueError, match=rf"red\.pt2: torch refuses it: .*{says}") as caught:
+        open_model(tmp_path / "red.pt2", family="torchscript", assume=["input=48x64"])
+    assert "warnings above" not in str(caught.value)
+    assert not [record for record in caplog.records if record.name == "torch.export"]
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_names_of_a_programs_dict_tell_its_outputs(tmp_path):

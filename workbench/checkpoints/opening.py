@@ -272,6 +272,15 @@ def _refuse_foreign(path: Path, limits: Limits, budget: Budget) -> NoReturn:
     raise ValueError(f"{path.name} is {what}; {_WANTED}")
 
 
+def _read_onnx(path: Path, limits: Limits, budget: Budget) -> Contents:
+    try:
+        return read_onnx(path)
+    except ValueError:  # other protobuf files begin alike
+        if foreign_name(path):
+            _refuse_foreign(path, limits, budget)
+        raise
+
+
 def _is_text(head: bytes, size: int, path: Path) -> bool:
     return _as_text(head) is not None and not _looks_pickled(head)
 
@@ -439,6 +448,7 @@ _BY_SUFFIX = {
     ".hdf5": "an HDF5 file, as Keras writes",
     ".mnn": "an MNN model",
     ".rknn": "a model of Rockchip's RKNN, compiled for one chip",
+    ".mlmodel": "a CoreML model",
     ".hef": "a model of Hailo, compiled for one chip",
     ".om": "a model of Ascend (.om), compiled for one chip",
     ".bmodel": "a model of Sophgo, compiled for one chip",
@@ -576,7 +586,7 @@ FORMATS: tuple[Format, ...] = (
         "ONNX",
         # 8: protobuf's field 1, ir_version.
         lambda head, size, path: head[:1] == b"\x08" or path.suffix == ".onnx",
-        lambda path, limits, budget: read_onnx(path),
+        _read_onnx,
     ),
     Format("pickle of protocol 0 or 1", lambda head, size, path: _looks_pickled(head), _read_old_pickle),
     Format(

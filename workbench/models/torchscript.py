@@ -7,7 +7,9 @@ That is why nothing opens them by itself: the family has to be asked for, by som
 from __future__ import annotations
 
 import contextlib
+import logging
 import pickle
+import threading
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -152,7 +154,7 @@ def _exported(path: Path) -> tuple[Any, Takes]:
     import torch
 
     with _one_sentence(path):
-        program = torch.export.load(str(path))
+        program = _deserialized(path)
         values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
         inputs = [values.get(str(name)) for name in program.graph_signature.user_inputs]
         module = program.module()
@@ -170,6 +172,49 @@ def _exported(path: Path) -> tuple[Any, Takes]:
         raise NotAvailable(f"{path.name}: expected an image of 3 channels or 1, it takes {channels}")
     size = (sides[0], sides[1]) if all(sides) else (0, 0)
     return module, Takes(size, batch, channels or 3, image.dtype)
+
+
+def _deserialized(path: Path) -> Any:
+    """The program of a torch.export file.
+
+    torch logs why it cannot read one and then raises an error that only points to that log. Here the logged
+    error is raised, and nothing is written to the terminal.
+    """
+    import torch
+
+    logged: list[BaseException] = []
+    thread = threading.get_ident()
+
+    def keep(record: logging.LogRecord) -> bool:
+        if record.thread != thread:
+            return True
+        if record.exc_info and record.exc_info[1] is not None:
+            logged.append(record.exc_info[1])
+        return False
+
+    log = logging.getLogger(torch.export.__name__)
+    log.addFilter(keep)
+    try:
+        return torch.export.load(str(path))
+    except _REFUSALS:
+        if logged:
+            raise _first_cause(logged[-1]) from None
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if not any(name.endswith(".json") and "models/" in name for name in names) and "version" not in names:
+            raise ValueError(
+                "the archive holds no program (no models/*.json); save it again with torch.export.save"
+            ) from None
+        raise
+    finally:
+        log.removeFilter(keep)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """The error at the beginning of a chain: torch wraps it in one that repeats the node of the graph."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 @contextlib.contextmanager
