@@ -42,3 +42,15 @@ def test_a_stripped_yolo_file_has_no_epoch(tmp_path, net):
     assert (got.epoch, got.wrapper) == (None, "ema")
     assert torch.equal(got.read("1.bias"), net[1].bias)
     assert "'ema'" in got.ema
+
+
+def test_an_averaged_model_beside_the_network_is_named_as_its_average(tmp_path):
+    state = {"model.conv.weight": torch.full((2, 2), 3.0), "model.conv.bias": torch.ones(2)}
+    state["swa.n_averaged"] = torch.tensor(5)
+    state |= {"swa.module.conv.weight": torch.full((2, 2), 4.0), "swa.module.conv.bias": torch.zeros(2)}
+    torch.save(state, tmp_path / "lit.pth")
+    averages = open_checkpoint(tmp_path / "lit.pth").averages
+    assert averages.text == "swa.* is an average (torch's AveragedModel) of model.*; 2 tensors"
+    assert set(averages.averaged) == set(averages.raw) == {"conv.weight", "conv.bias"}
+    torch.save({n: v for n, v in state.items() if not n.startswith("model.")}, tmp_path / "alone.pth")
+    assert open_checkpoint(tmp_path / "alone.pth").averages.text == ""  # of nothing else in the file

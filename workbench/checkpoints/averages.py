@@ -97,7 +97,7 @@ def averages_of(
                 main,
                 "raw",
             )
-    return _teacher(main) or _buffers(main) or Averages()
+    return _teacher(main) or _averaged_model(main) or _buffers(main) or Averages()
 
 
 def _swapped(beside: Mapping[Any, Any], finder: Finder, main: Mapping[str, TensorInfo]) -> Averages:
@@ -129,6 +129,28 @@ def _teacher(main: Mapping[str, TensorInfo]) -> Averages | None:
         teacher,
         student,
     )
+
+
+def _averaged_model(main: Mapping[str, TensorInfo]) -> Averages | None:
+    # AveragedModel of torch (SWA, EMA) counts in `n_averaged`, its copy lies under `module`; as an attribute
+    # of a LightningModule it lies beside the network. Source: torch.optim.swa_utils.AveragedModel.
+    for counter in (name for name in main if name.endswith(".n_averaged")):
+        outer = counter.removesuffix("n_averaged")
+        inner = f"{outer}module."
+        averaged = {n.removeprefix(inner): i for n, i in main.items() if n.startswith(inner)}
+        others = {n: i for n, i in main.items() if not n.startswith(outer)}
+        first = next(iter(averaged), "")
+        prefixes = [n.removesuffix(first) for n in others if first and f".{n}".endswith(f".{first}")]
+        for prefix in prefixes:
+            raw = {n.removeprefix(prefix): i for n, i in others.items() if n.startswith(prefix)}
+            if averaged.keys() <= raw.keys() and all(averaged[n].shape == raw[n].shape for n in averaged):
+                return Averages(
+                    f"{outer}* is an average (torch's AveragedModel) of {prefix or 'the other tensors'}"
+                    f"{'*' * bool(prefix)}; {counted(len(averaged), 'tensor')}",
+                    averaged,
+                    {n: raw[n] for n in averaged},
+                )
+    return None
 
 
 def _buffers(main: Mapping[str, TensorInfo]) -> Averages | None:
