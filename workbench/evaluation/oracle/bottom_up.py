@@ -49,6 +49,8 @@ _FACTORS = (1.0, 0.5, 2.0, 0.25, 4.0)
 _LEAST = 12
 # Input pixels and standard errors that a correction must exceed; less is the network's own inaccuracy.
 _LEAST_SHIFT, _ERRORS = 0.5, 5.0
+# Standard errors within which a scale is 1; scales beyond which found keypoints do not follow true ones.
+_SCALE_ERRORS, _SCALES = 3.0, (0.1, 10.0)
 _ROUNDS = 8
 # A keypoint is read as this person's where it lies within so much of the person's size.
 _NEAR = 0.5
@@ -82,11 +84,11 @@ class Placing:
         if not self.needed:
             return f"scale 1 and offset 0 fit {counted(self.keypoints, 'keypoint')}"
         (sx, sy), (ox, oy) = self.scale, self.offset
+        scaling = "" if self.scale == (1.0, 1.0) else f"scaling by {sx:.3f} x {sy:.3f} and "
         return (
-            f"found keypoints lie where they should after scaling by {sx:.3f} x {sy:.3f} and moving by "
-            f"{signed_text(ox, '+.1f')}, {signed_text(oy, '+.1f')} input pixels ({self.shift:.1f} "
-            f"on average, "
-            f"{counted(self.keypoints, 'keypoint')})"
+            f"found keypoints lie where they should after {scaling}moving by "
+            f"{signed_text(ox, '+.1f')}, {signed_text(oy, '+.1f')} input pixels ({self.shift:.1f} on average "
+            f"with a standard error of {self.error:.2g}, {counted(self.keypoints, 'keypoint')})"
         )
 
     def finding(self) -> Finding | None:
@@ -151,23 +153,34 @@ def _paired(
     return np.concatenate(ours), np.concatenate(theirs)
 
 
-def _line(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
-    """Y = a x + b through most of the points; and the standard error of a x + b at their middle."""
-    weights = np.ones(len(x), bool)
-    a, b, spread = 1.0, float(np.median(y - x)), 0.0
+def _line(found: Float[np.ndarray, " n"], true: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
+    """True = a * found + b through most of the points, and the standard error of this at their middle.
+
+    The found keypoints carry the noise: a fit of the true ones to them would draw the scale below 1, and
+    with it the offset, which holds at the origin. So found = c * true + d is fitted and inverted. A scale
+    within its errors of 1 is taken as 1: the offset is then the mean distance, better determined.
+    Found keypoints that do not follow the true ones are not corrected.
+    """
+    weights = np.ones(len(found), bool)
+    c, d, spread = 1.0, float(np.median(found - true)), 0.0
     for _ in range(_ROUNDS):
-        middle = x[weights].mean()
-        design = np.stack([x[weights] - middle, np.ones(weights.sum())], 1)
-        (a, height), *_ = np.linalg.lstsq(design, y[weights], rcond=None)
-        b = height - a * middle
-        away = np.abs(y - a * x - b)
+        middle = true[weights].mean()
+        design = np.stack([true[weights] - middle, np.ones(weights.sum())], 1)
+        (c, height), *_ = np.linalg.lstsq(design, found[weights], rcond=None)
+        d = height - c * middle
+        away = np.abs(found - c * true - d)
         # Left and right exchanged, or a keypoint of somebody else, must not count.
         spread = 1.4826 * float(np.median(away[weights]))
         inliers = away <= max(3 * spread, 1e-6)
         if inliers.sum() < _LEAST or (inliers == weights).all():
             break
         weights = inliers
-    return float(a), float(b), spread / float(np.sqrt(weights.sum()))
+    reach = float(np.sqrt(((true[weights] - true[weights].mean()) ** 2).sum()))
+    if abs(c - 1) * reach <= _SCALE_ERRORS * spread:
+        c, d = 1.0, float((found - true)[weights].mean())
+    elif not _SCALES[0] < c < _SCALES[1]:
+        c, d = 1.0, 0.0
+    return float(1 / c), float(-d / c), float(spread / c / np.sqrt(weights.sum()))
 
 
 def in_input(
