@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import gc
 import importlib
@@ -68,6 +69,8 @@ MISTAKES = (ValueError, LookupError, OSError)
 
 # An unknown verb, option or value; typer keeps the name of this class to itself.
 USAGE: Any = typer.BadParameter.__base__
+# Why the standard output takes no more: a full disk, a used-up quota, the largest file, a broken device.
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 # Options whose files a verb writes.
 WRITTEN = frozenset({"out", "arrows", "folder"})
 # Values that name no file. The parser hands --claims the option that follows it, as in --claims --demo.
@@ -105,6 +108,10 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except typer.Abort as abort:
         return _stopped(abort.__cause__)
+    except OSError as failed:  # a verb says its own; what is left comes from writing the answer
+        if failed.errno not in UNWRITABLE:
+            raise
+        return _unwritten(failed)
     return done if isinstance(done, int) else 0
 
 
@@ -130,6 +137,21 @@ def entry() -> None:
                 _stopped(None)
             signals.leave(signals.exit_code())
     sys.exit(code)
+
+
+def _unwritten(failed: OSError) -> int:
+    """Say that the answer could not be written; the exit code."""
+    with contextlib.suppress(OSError, ValueError):  # a stream that is no file keeps nothing back
+        # What the stream still holds would fail once more at the interpreter's end, which says so itself.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    typer.echo(
+        f"workbench: the answer could not be written to the standard output: {failed.strerror}; "
+        "free some space, or send it elsewhere",
+        err=True,
+    )
+    return 2
 
 
 def _stopped(pressed: BaseException | None) -> int:
