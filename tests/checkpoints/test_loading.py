@@ -413,6 +413,15 @@ def test_weights_that_older_functions_split_are_explained_too(tmp_path):
     )
 
 
+def test_trained_copies_beside_the_modules_as_they_were_are_said(tmp_path):
+    net = nn.Sequential(nn.Linear(4, 5))
+    state = {**net.state_dict(), "0.modules_to_save.default.weight": torch.ones(5, 4)}
+    report = load_state(net, saved(tmp_path, state))
+    assert report.unexpected == ("0.modules_to_save.default.weight",)
+    assert "trained copies of modules (modules_to_save of peft)" in report.summary()
+    assert "modules_to_save" not in load_state(net, saved(tmp_path, net.state_dict())).summary()
+
+
 def test_low_rank_corrections_beside_the_weights_are_said(tmp_path):
     net = nn.Sequential(nn.Linear(4, 5))
     state = {**net.state_dict(), "0.lora_A.weight": torch.zeros(2, 4), "0.lora_B.weight": torch.zeros(5, 2)}

@@ -351,7 +351,12 @@ def report_of(
         modules=modules,
         unread={**{name: item.kind for name, item in checkpoint.unread.items()}, **coded},
         left=checkpoint.left,
-        why="; ".join(filter(None, (_of_codes(coded), _parametrized(absent, names), _low_rank(names)))),
+        why="; ".join(
+            filter(
+                None,
+                (_of_codes(coded), _parametrized(absent, names), _low_rank(names), _trained_copies(names)),
+            )
+        ),
     )
 
 
@@ -402,6 +407,17 @@ def _low_rank(names: Iterable[str]) -> str:
     return (
         "the file has low-rank corrections (LoRA) beside its weights, which no plain network applies: merge"
         " them before saving (merge_and_unload of peft), or the model is that of before the fine-tuning"
+    )
+
+
+def _trained_copies(names: Iterable[str]) -> str:
+    """That the file keeps modules as they were beside their trained copies; "" where it does not."""
+    if not any(".modules_to_save." in name for name in names):
+        return ""
+    return (
+        "the file has trained copies of modules (modules_to_save of peft) beside the modules as they were, which"
+        " a plain network takes: merge before saving (merge_and_unload), or these are those of before the"
+        " fine-tuning"
     )
 
 
