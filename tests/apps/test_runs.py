@@ -79,29 +79,3 @@ def test_a_runs_config_is_found_beside_it_or_inside_it_and_the_demo_is_not_ones_
     for one in (context, demo):
         one.registry.close()
         one.jobs.close()
-
-
-def test_choices_of_built_pages_show_no_signs_that_a_browser_obeys_and_send_names_as_they_are(tmp_path):
-    import shutil
-
-    import gradio as gr
-
-    from apps.server.application import blocks
-    from apps.server.context import Context
-    from apps.server.settings import Settings
-    from workbench.checkpoints.demo import root
-
-    name = "run\u202e\u2066"
-    (tmp_path / "root" / name).mkdir(parents=True)
-    shutil.copy(root() / "rtmpose-demo/epoch_1.pth", tmp_path / "root" / name / "epoch\u202e_1.pth")
-    context = Context.of(Settings(root=tmp_path / "root", cache=tmp_path / "cache"))
-    lists = (gr.Dropdown, gr.Radio, gr.CheckboxGroup)
-    shown = [
-        (label, value)
-        for block in blocks(context).blocks.values()
-        if isinstance(block, lists)
-        for label, value in block.choices
-    ]
-    context.registry.close()
-    assert not [label for label, _ in shown if any(sign in label for sign in "\u202e\u2066")]
-    assert any(value == name and r"run\u202e\u2066" in label for label, value in shown)

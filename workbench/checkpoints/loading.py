@@ -415,9 +415,9 @@ def _trained_copies(names: Iterable[str]) -> str:
     if not any(".modules_to_save." in name for name in names):
         return ""
     return (
-        "the file has trained copies of modules (modules_to_save of peft) beside the modules as they were, which"
-        " a plain network takes: merge before saving (merge_and_unload), or these are those of before the"
-        " fine-tuning"
+        "the file has trained copies of modules (modules_to_save of peft) beside the modules as they were,"
+        " which a plain network takes: merge before saving (merge_and_unload), or the model is in these"
+        " modules that of before the fine-tuning"
     )
 
 
