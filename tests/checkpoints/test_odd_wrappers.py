@@ -54,3 +54,12 @@ def test_an_averaged_model_beside_the_network_is_named_as_its_average(tmp_path):
     assert set(averages.averaged) == set(averages.raw) == {"conv.weight", "conv.bias"}
     torch.save({n: v for n, v in state.items() if not n.startswith("model.")}, tmp_path / "alone.pth")
     assert open_checkpoint(tmp_path / "alone.pth").averages.text == ""  # of nothing else in the file
+
+
+def test_averages_are_of_the_network_and_not_of_each_other(tmp_path):
+    state = {"swa.n_averaged": torch.tensor(5), "swa.module.conv.weight": torch.zeros(2, 2)}
+    state |= {"ema.n_averaged": torch.tensor(5), "ema.module.conv.weight": torch.ones(2, 2)}
+    torch.save(state, tmp_path / "both.pth")
+    assert open_checkpoint(tmp_path / "both.pth").averages.text == ""
+    torch.save({**state, "net.conv.weight": torch.full((2, 2), 3.0)}, tmp_path / "all.pth")
+    assert "AveragedModel) of net.*" in open_checkpoint(tmp_path / "all.pth").averages.text

@@ -13,6 +13,8 @@ from workbench.checkpoints.state_dicts import Finder
 from workbench.checkpoints.tensors import TensorInfo
 from workbench.core.report import counted
 
+# Averages of torch that are looked at in one file.
+_MOST_AVERAGES = 8
 # Keys under which training scripts and timm store an average beside the model.
 _BESIDE = (
     "ema_state_dict",
@@ -134,21 +136,25 @@ def _teacher(main: Mapping[str, TensorInfo]) -> Averages | None:
 def _averaged_model(main: Mapping[str, TensorInfo]) -> Averages | None:
     # AveragedModel of torch (SWA, EMA) counts in `n_averaged`, its copy lies under `module`; as an attribute
     # of a LightningModule it lies beside the network. Source: torch.optim.swa_utils.AveragedModel.
-    for counter in (name for name in main if name.endswith(".n_averaged")):
-        outer = counter.removesuffix("n_averaged")
+    counters = [name for name in main if name.endswith(".n_averaged")]
+    # A training keeps one or two; of a file with many nothing is said, so that no file takes long.
+    if len(counters) > _MOST_AVERAGES:
+        return None
+    outers = tuple(name.removesuffix("n_averaged") for name in counters)
+    # An average is one of the network, not of another average.
+    others = [name for name in main if not name.startswith(outers)] if outers else []
+    for outer in outers:
         inner = f"{outer}module."
         averaged = {n.removeprefix(inner): i for n, i in main.items() if n.startswith(inner)}
-        others = {n: i for n, i in main.items() if not n.startswith(outer)}
         first = next(iter(averaged), "")
         prefixes = [n.removesuffix(first) for n in others if first and f".{n}".endswith(f".{first}")]
         for prefix in prefixes:
-            raw = {n.removeprefix(prefix): i for n, i in others.items() if n.startswith(prefix)}
-            if averaged.keys() <= raw.keys() and all(averaged[n].shape == raw[n].shape for n in averaged):
+            if all((own := main.get(prefix + n)) and own.shape == i.shape for n, i in averaged.items()):
                 return Averages(
                     f"{outer}* is an average (torch's AveragedModel) of {prefix or 'the other tensors'}"
                     f"{'*' * bool(prefix)}; {counted(len(averaged), 'tensor')}",
                     averaged,
-                    {n: raw[n] for n in averaged},
+                    {n: main[prefix + n] for n in averaged},
                 )
     return None
 

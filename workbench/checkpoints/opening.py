@@ -500,7 +500,7 @@ def foreign_format(path: Path, head: bytes) -> str:
 
 def _is_openvino(graph: Path) -> bool:
     """Whether a file is the graph of an OpenVINO model."""
-    if not graph.is_file():
+    if graph.is_symlink() or not graph.is_file():  # a link may lead out of the folder
         return False
     with graph.open("rb") as file:
         return b"<net " in file.read(1024)
