@@ -13,6 +13,7 @@ import pytest
 from workbench import cli
 from workbench.cli import VERBS, answering, as_text
 from workbench.cli.output import Answer
+from workbench.cli.usage import check_words
 
 # `app` serves until it is stopped; tests/apps drives it. Others answer by a second word; of those in PARTS,
 # `--demo` alone chooses one.
@@ -141,7 +142,13 @@ def test_a_missing_file_is_one_sentence_and_exit_code_2(workbench, verb, tmp_pat
         (("evalute",), "'evaluate'"),
         (("open", "--bogus"), "--bogus (see `workbench open -h`)"),
         (("look", "bogus"), "(see `workbench look -h`)"),
-        (("evaluate", "--batch-size", "many"), "--batch-size"),
+        (("evaluate", "--batch-size", "many"), "--batch-size: expected a valid integer, got 'many'"),
+        (("score", "--pck", "wide"), "--pck: expected a valid number, got 'wide'"),
+        (
+            ("compare", "--resamples", "1"),
+            "--resamples: expected a value greater than or equal to 2, got '1'",
+        ),
+        (("score", "--max-dets"), "(see `workbench score -h`)"),
     ],
 )
 def test_an_unknown_verb_option_or_value_is_one_sentence_and_exit_code_2(workbench, words, said):
@@ -150,6 +157,23 @@ def test_an_unknown_verb_option_or_value_is_one_sentence_and_exit_code_2(workben
     assert err.startswith("workbench: ")
     assert len(err.splitlines()) == 1
     assert said in err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_empty_word_is_refused_and_not_read_as_nothing_given(workbench, verb):
+    for words, after in (
+        ((verb, ""), verb),
+        ((verb, "--data", " "), "--data"),
+        ((verb, "--out=", "a"), "--out"),
+    ):
+        code, out, err = workbench(*words)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"workbench: expected a value after {after}, got an empty word")
+        assert len(err.splitlines()) == 1
+
+
+def test_words_that_hold_an_equals_sign_or_begin_with_dashes_are_no_empty_words():
+    check_words(["open", "--json", "--assume", "input=192x256", "--", "a=", "-"])
 
 
 def test_nothing_prints_the_help(workbench):

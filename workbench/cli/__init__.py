@@ -22,6 +22,7 @@ from typing import Annotated, Any, cast, get_args
 import typer
 
 from workbench.cli.output import Answer, as_text, reading_notes, with_notes
+from workbench.cli.usage import check_words, usage_sentence
 from workbench.core.files import open_targets
 
 VERBS: dict[str, str] = {
@@ -91,15 +92,17 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         0, 1 for a finding that a script should stop at, 2 for a user's mistake.
     """
-    argv = _with_demo_part(sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        check_words(argv)
+    except ValueError as mistake:
+        typer.echo(f"workbench: {mistake}", err=True)
+        return 2
+    argv = _with_demo_part(argv)
     try:
         done = application(argv)(args=argv, prog_name="workbench", standalone_mode=False)
     except USAGE as mistake:
-        from workbench.core.errors import shortened
-
-        where = mistake.ctx.command_path if mistake.ctx else "workbench"
-        said = shortened(mistake.format_message()).rstrip(".")
-        typer.echo(f"workbench: {said} (see `{where} -h`)", err=True)
+        typer.echo(f"workbench: {usage_sentence(mistake, argv, VERBS)}", err=True)
         return 2
     except SystemExit as left:  # somebody's own adapter or config may leave
         if left.code is None or isinstance(left.code, int):
