@@ -10,7 +10,6 @@ import pickle
 import struct
 import time
 import tracemalloc
-import zipfile
 
 import numpy as np
 import pytest
@@ -168,26 +167,6 @@ OTHERS = {
     "page.pth": (b"<!DOCTYPE html><html>", "a web page"),
     "last_checkpoint": (b"/runs/a/epoch_20.pth", "names a checkpoint"),
     "a.json": (b'{"images": []}', "no index of weights"),
-    "keras.h5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 50, "an HDF5 file"),
-    "weights.h5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 5000 + b"keras_version", "a Keras model or its weights"),
-    "poses.h5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 50 + b"block0_values", "DeepLabCut"),
-    "net.engine": (b"ftrt" + b"\0" * 50, "an engine of TensorRT"),
-    "net.pdiparams": (b"\0" * 50, "by its name weights of a Paddle inference model"),
-    "net.ckpt.data-00000-of-00001": (b"\0" * 50, "by its name values of a TensorFlow checkpoint"),
-    "net.msgpack": (b"\x81\xa6params", "by its name parameters of Flax"),
-    "net.params": (struct.pack("<QQQ", 0x112, 0, 3) + b"\0" * 50, "MXNet parameters"),
-    "net-symbol.json": (b'{"nodes": [{"op": "null", "name": "data"}]}', "graph of an MXNet model"),
-    "net.param": (b"7767517\n3 3\nInput data 0 1 data\n", "graph of an ncnn model"),
-    "net.param.bin": (struct.pack("<iii", 7767517, 3, 3) + b"\0" * 50, "graph of an ncnn model"),
-    "net.xml": (b'<?xml version="1.0"?>\n<net name="m" version="11">\n', "graph of an OpenVINO model"),
-    "net.mlmodel": (b"\x08\x04\x12\x02\x0a\x00\xa2\x1f\x02\x0a\x00", "a CoreML model"),
-    "cut.mlmodel": (b"\x08\x04\x12\x02\x0a\x00\xa2\x1f\x7f\x0a", "by its name a CoreML model"),
-    "graph.mlmodel": (b"\x08\x04", "by its name a CoreML model"),
-    "net.bmodel": (b"\x08\x07\x3a\x40", "by its name a model of Sophgo"),
-    "net.ort": (b"\x20\0\0\0ORTM" + b"\0" * 50, "onnxruntime's own format"),
-    "net.pte": (b"\x20\0\0\0ET12" + b"\0" * 50, "a program of ExecuTorch"),
-    "net.rknn": (b"RKNN" + b"\0" * 50, "by its name a model of Rockchip"),
-    "net.mnn": (b"\x20\0\0\0" + b"\0" * 50, "by its name an MNN model"),
     "empty.tflite": (b"\x1c\0\0\0TFL3" + b"\0" * 64, "a TensorFlow Lite model without weights"),
     "cut.tflite": (b"\x1c\0\0\0TFL3" + b"\0" * 10, "damaged or cut off TensorFlow Lite model"),
     # Its model (vtable at 8, table at 24) has a vector of 200,000 buffers, which all are one table.
@@ -220,25 +199,6 @@ def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path, name):
         open_checkpoint(tmp_path / name)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_packages_and_folders_of_other_frameworks_are_called_what_they_are(tmp_path):
-    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
-        for name in ("metadata.json", "config.json", "model.weights.h5"):
-            archive.writestr(name, "{}")
-    with pytest.raises(ValueError, match="a Keras 3 model"):
-        open_checkpoint(tmp_path / "m.keras")
-    (tmp_path / "m.mlpackage").mkdir()
-    with pytest.raises(ValueError, match="a CoreML package"):
-        open_checkpoint(tmp_path / "m.mlpackage")
-    (tmp_path / "saved").mkdir()
-    (tmp_path / "saved/saved_model.pb").write_bytes(b"\x08\x01")
-    with pytest.raises(ValueError, match="a TensorFlow SavedModel"):
-        open_checkpoint(tmp_path / "saved")
-    (tmp_path / "net.param").write_text("7767517\n1 1\n")
-    (tmp_path / "net.bin").write_bytes(struct.pack("<I", 0x01306B47) + b"\0" * 64)
-    with pytest.raises(ValueError, match=r"weights of an ncnn model \(its graph is net\.param"):
-        open_checkpoint(tmp_path / "net.bin")
 
 
 def test_names_that_no_network_has_are_refused(tmp_path):
@@ -411,19 +371,3 @@ def test_any_order_of_opcodes_ends_in_one_error(tmp_path, parts):
     path.write_bytes(b"\x80\x04" + b"".join(parts) + b".")
     with pytest.raises((ValueError, OSError)):
         open_checkpoint(path)
-
-
-def test_weights_of_openvino_are_told_by_the_graph_beside_them(tmp_path):
-    (tmp_path / "net.xml").write_bytes(b'<?xml version="1.0"?>\n<net name="m" version="11">\n')
-    (tmp_path / "net.bin").write_bytes(b"\x90\xb5\x4b\xf3" * 50)
-    with pytest.raises(ValueError, match=r"weights of an OpenVINO model \(its graph is net.xml beside it\)"):
-        open_checkpoint(tmp_path / "net.bin")
-
-
-@pytest.mark.parametrize(
-    ("file", "says"), [("__0_0.distcp", "distributed checkpoint of torch"), ("manifest.ocdbt", "Orbax")]
-)
-def test_a_folder_of_a_distributed_checkpoint_is_called_what_it_is(tmp_path, file, says):
-    (tmp_path / file).write_bytes(b"\1" * 50)
-    with pytest.raises(ValueError, match=says):
-        open_checkpoint(tmp_path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from workbench.checkpoints.budget import LIMITS, Budget, Limits, TooExpensive
 from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.checkpoint_files import files_of, merged
 from workbench.checkpoints.exported_files import read_onnx, read_tflite
+from workbench.checkpoints.foreign_formats import foreign_archive, foreign_format, foreign_name
 from workbench.checkpoints.history import history_of
 from workbench.checkpoints.numpy_files import read_npz
 from workbench.checkpoints.pickled_objects import Fields, Ordered
@@ -309,14 +310,11 @@ def _read_zip(path: Path, limits: Limits, budget: Budget) -> Contents:
     if archive.ending(".npy"):
         return read_npz(archive)
     names = list(archive.members)
-    if {"config.json", "model.weights.h5"} <= set(names):
-        raise ValueError(
-            f"{path.name} is a Keras 3 model (zip with config.json and model.weights.h5); "
-            f"export it to ONNX; {_WANTED}"
-        )
     inside = next((n for n in names if n.endswith((".pth", ".pt", ".ckpt", ".safetensors", ".onnx"))), None)
     if inside is not None:
         raise ValueError(f"{path.name} is a zip archive that holds {inside[:80]}: unpack it first")
+    if what := foreign_archive(path, names):
+        raise ValueError(f"{path.name} is {what}; {_WANTED}")
     shown = ", ".join(n[:40] for n in names[:3]) or "nothing"
     raise ValueError(f"{path.name} is a zip archive without weights (it holds {shown}); {_WANTED}")
 
@@ -399,7 +397,8 @@ def _text_sentence(path: Path, text: str) -> str:
         )
     if path.name == "last_checkpoint" or first.endswith((".pth", ".pt", ".ckpt")):
         return f"{path.name} is a text file that names a checkpoint; open that one: {first}"
-    if lower.startswith(("{", "[")):
+    # "[train]" begins a section of settings, not a list.
+    if re.match(r"\{|\[\s*([\[{\"\d\]-]|$)", lower):
         return f"{path.name} is a JSON file and no index of weights; {_WANTED}"
     return f"{path.name} is a text file beginning {first!r}; {_WANTED}"
 
@@ -411,144 +410,6 @@ def _looks_pickled(head: bytes) -> bool:
 
 def _shown(head: bytes) -> str:
     return repr(head[:12])
-
-
-# -- files of other frameworks, which are named and not read
-
-
-# Fields of CoreML's Model message that hold a network or another predictor: 200 (pipelines) to 3000; ONNX's
-# own message ends at 25. Source: apple/coremltools, mlmodel/format/Model.proto.
-_COREML = range(200, 3001)
-_HDF5 = b"\x89HDF\r\n\x1a\n"
-# What Keras and others write near the beginning of an HDF5 file -> what the file is.
-_IN_HDF5 = (
-    (b"keras_version", "a Keras model or its weights (HDF5 with keras_version)"),
-    (b"model_weights", "a Keras model (HDF5 with model_weights)"),
-    (b"layer_names", "Keras weights (HDF5 with layer_names)"),
-    (b"block0_values", "a table of pandas (HDF5), as DeepLabCut writes its predictions"),
-    (b"tracks", "a table of tracks (HDF5), as SLEAP writes"),
-)
-# Source: Tencent/ncnn, src/net.cpp: the same number as text and as an integer.
-_NCNN_TEXT, _NCNN_BINARY = b"7767517", struct.pack("<i", 7767517)
-# Source: apache/mxnet, src/ndarray/ndarray.cc, kMXAPINDArrayListMagic, then a reserved word of zeros.
-_MXNET = struct.pack("<QQ", 0x112, 0)
-# Files without an unmistakable beginning, which no other format takes.
-_BY_SUFFIX = {
-    ".pdiparams": "weights of a Paddle inference model",
-    ".pdmodel": "the graph of a Paddle inference model",
-    ".caffemodel": "weights of a Caffe model",
-    ".pb": "a frozen graph of TensorFlow",
-    ".index": "the index of a TensorFlow checkpoint",
-    ".data": "values of a TensorFlow checkpoint",
-    ".msgpack": "parameters of Flax (msgpack)",
-    ".engine": "an engine of TensorRT, built for one GPU",
-    ".trt": "an engine of TensorRT, built for one GPU",
-    ".plan": "an engine of TensorRT, built for one GPU",
-    ".h5": "an HDF5 file, as Keras writes",
-    ".hdf5": "an HDF5 file, as Keras writes",
-    ".mnn": "an MNN model",
-    ".rknn": "a model of Rockchip's RKNN, compiled for one chip",
-    ".mlmodel": "a CoreML model",
-    ".hef": "a model of Hailo, compiled for one chip",
-    ".om": "a model of Ascend (.om), compiled for one chip",
-    ".bmodel": "a model of Sophgo, compiled for one chip",
-}
-# Flatbuffers name their schema in bytes 4 to 8. Source: file_identifier in onnxruntime's ort.fbs and
-# ExecuTorch's program.fbs, whose two digits are the version.
-_FLATBUFFERS = (
-    (b"ORTM", "a model in onnxruntime's own format (.ort); give the ONNX file that it was made from"),
-    (b"ET", "a program of ExecuTorch (.pte); give the torch.export file that it was made from"),
-)
-_SEARCHED = 1 << 20
-
-
-def foreign_format(path: Path, head: bytes) -> str:
-    """What a file of another framework is, with the evidence; "" where it is none of these.
-
-    Args:
-        path: the file.
-        head: its first bytes, some hundreds.
-    """
-    if head.startswith(_HDF5):
-        with path.open("rb") as file:
-            begin = file.read(_SEARCHED)
-        what = next((what for mark, what in _IN_HDF5 if mark in begin), "an HDF5 file, as Keras writes")
-        return f"{what}; export the model to ONNX"
-    if head.startswith(_MXNET):
-        return "MXNet parameters (.params, list magic 0x112); export the model to ONNX"
-    if head.startswith(_NCNN_BINARY) or head.split(b"\n", 1)[0].strip() == _NCNN_TEXT:
-        return "the graph of an ncnn model (magic 7767517); its weights lie in the .bin beside it"
-    if path.suffix == ".bin" and path.with_suffix(".param").is_file():
-        return f"weights of an ncnn model (its graph is {path.stem}.param beside it)"
-    if path.suffix == ".bin" and _is_openvino(path.with_suffix(".xml")):
-        return (
-            f"weights of an OpenVINO model (its graph is {path.stem}.xml beside it); export the model to ONNX"
-        )
-    for mark, what in _FLATBUFFERS:
-        if head[4:8].startswith(mark) and (len(mark) == 4 or head[6:8].isdigit()):
-            return what
-    if b"<net " in head and head.lstrip().startswith(b"<"):
-        return "the graph of an OpenVINO model (XML with <net>); its weights lie in the .bin beside it"
-    if b'"nodes"' in head and b'"op"' in head and head.lstrip().startswith(b"{"):
-        return "the graph of an MXNet model (JSON with nodes and ops); its weights lie in .params"
-    if head[:1] == b"\x08" and any(number in _COREML for number in _protobuf_fields(path)):
-        return "a CoreML model (protobuf with a network in a field that CoreML alone has)"
-    if head.startswith(b"ftrt"):
-        return "an engine of TensorRT, built for one GPU; give the ONNX file that it was built from"
-    return ""
-
-
-def _is_openvino(graph: Path) -> bool:
-    """Whether a file is the graph of an OpenVINO model."""
-    if graph.is_symlink() or not graph.is_file():  # a link may lead out of the folder
-        return False
-    with graph.open("rb") as file:
-        return b"<net " in file.read(1024)
-
-
-def foreign_name(path: Path) -> str:
-    """What the name of a file says where its bytes say nothing; "" where it says nothing either.
-
-    Args:
-        path: the file, which no other format took.
-    """
-    suffix = ".data" if ".data-" in path.name and "-of-" in path.name else path.suffix
-    what = _BY_SUFFIX.get(suffix, "")
-    return f"by its name {what}; export the model to ONNX" if what else ""
-
-
-def _protobuf_fields(path: Path) -> set[int]:
-    """Numbers of the fields at the top of a protobuf file; empty where it is none."""
-    found: set[int] = set()
-    at, steps, size = 0, 0, path.stat().st_size
-    with path.open("rb") as file:
-        while at < size and steps < 10_000:
-            steps += 1
-            file.seek(at)
-            data = file.read(20)
-            key = _varint(data[:10])
-            value = None if key is None else _varint(data[key[1] : key[1] + 10])
-            if key is None:
-                return found
-            number, kind = key[0] >> 3, key[0] & 7
-            if kind in (1, 5):
-                at += key[1] + (8 if kind == 1 else 4)
-            elif kind in (0, 2) and value is not None:
-                at += key[1] + value[1] + (value[0] if kind == 2 else 0)
-            else:
-                return set()
-            found.add(number)
-    return found if at == size else set()
-
-
-def _varint(data: bytes) -> tuple[int, int] | None:
-    """A number and how many bytes it takes; None where there is none."""
-    number = 0
-    for i, byte in enumerate(data):
-        number |= (byte & 127) << 7 * i
-        if byte < 128:
-            return number, i + 1
-    return None
 
 
 FORMATS: tuple[Format, ...] = (
