@@ -93,10 +93,13 @@ FAULTS = """
       }
     }
   }
+  const axisOf = (e) => (e.closest("[class*=tick]")?.getAttribute("class") || "").match(/x\\d*tick/)?.[0];
   for (const [i, [a, r]] of boxes.entries()) for (const [b, s] of boxes.slice(i + 1)) {
     const across = Math.min(r.right, s.right) - Math.max(r.left, s.left);
     const down = Math.min(r.bottom, s.bottom) - Math.max(r.top, s.top);
-    if (across > 3 && down > 5 && !a.contains(b) && !b.contains(a)) {
+    // Numbers of two axes side by side read as one where nothing is between them.
+    const joined = axisOf(a) && axisOf(b) && axisOf(a) !== axisOf(b);
+    if (across > (joined ? -3 : 3) && down > 5 && !a.contains(b) && !b.contains(a)) {
       note(`${words(a)} over ${words(b)}${where(a)}`);
     }
   }

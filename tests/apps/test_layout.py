@@ -74,6 +74,12 @@ def test_the_check_finds_what_is_cut_and_what_overlaps(narrow):
     assert narrow.evaluate(FAULTS) == [
         "the page scrolls sideways", "cut: the model's own", "first words over second",
     ]  # fmt: skip
+    numbers = (
+        f'<g class="{axis}tick"><text x="{x}" y="20" style="font:10px monospace">{text}</text></g>'
+        for axis, x, text in (("x", 5, "0.1"), ("x", 24, "10"), ("x2", 37, "0"), ("x2", 60, "5"))
+    )
+    narrow.set_content(f'<div class="js-plotly-plot"><svg width="200">{"".join(numbers)}</svg></div>')
+    assert narrow.evaluate(FAULTS) == ["10 over 0"]
 
 
 UNDER = """(button) => {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -242,3 +243,21 @@ def test_columns_of_bars_share_their_rows_and_logarithms_get_marks():
     columns = [bars.Bars("m", np.array([0.5, 2.0]), log=True)] * 4
     narrow = bars.bars_figure("finding", ["a", "b"], columns, narrowest=100).layout.xaxis
     assert narrow.tick0 + narrow.dtick <= narrow.range[1]
+
+
+@pytest.mark.parametrize("narrowest", [380, 560])
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_last_number_of_a_logarithmic_axis_and_the_first_of_the_next_stand_apart(narrowest, count):
+    columns = [bars.Bars("m", np.array([2e-3, 0.5]), log=True)] * count
+    figure = bars.bars_figure("finding", ["a", "b"], columns, narrowest=narrowest)
+    room = narrowest - bars.NAME_CHARACTER - 40
+
+    def place(axis, number):  # its middle, pixels
+        (left, right), (low, high) = axis.domain, axis.range
+        return room * (left + (right - left) * (number - low) / (high - low))
+
+    axes = list(figure.select_xaxes())
+    for one, following in itertools.pairwise(axes):
+        last = one.tick0 + one.dtick * (-one.tick0 // one.dtick)
+        assert place(following, following.tick0) - place(one, last) > bars.POWER_WIDTH - 0.01
+    assert place(axes[0], 0) < room

@@ -31,6 +31,8 @@ PAIRED = 380
 TITLE_CHARACTER, NAME_CHARACTER, TITLE_LINE = 7.4, 6.4, 19
 POWER_WIDTH = 38  # pixels of 10 to the power of -3, with air
 
+MARGIN = 0.1  # decades beyond the first and the last number of a logarithmic axis
+
 # Share of the figure between two columns, half on either side: the last number of one axis and the first of
 # the next stand there.
 GAP = 0.06
@@ -104,6 +106,7 @@ def wrap_axis_titles(figure: Figure, names: Sequence[str], narrowest: int = NARR
         axis.title.text = "<br>".join(wrapped)
         lines = max(lines, len(wrapped))
         if axis.type == "log":
+            _pad(axis, (right - left) * room, GAP / 2 * room)
             decades = axis.range[1] - axis.range[0]
             # Upright numbers, as many as fit, and at least two of them: one number alone gives no scale.
             fitting = max(axis.dtick, math.ceil(decades / max(1, width / POWER_WIDTH)))
@@ -112,6 +115,23 @@ def wrap_axis_titles(figure: Figure, names: Sequence[str], narrowest: int = NARR
     figure.update_layout(height=figure.layout.height + more)
     # Titles of one line then stand on one height with the first lines of longer ones.
     figure.update_layout(margin_b=48 + more)
+
+
+def _pad(axis: Any, length: float, beside: float) -> None:
+    """Keep half of the numbers at both ends of a logarithmic axis within its half of the gaps.
+
+    Else the last number of one axis and the first of the next read as one: both are powers, and wide.
+
+    Args:
+        axis: from `_decades`; its range changes.
+        length: of the axis in the narrowest figure, pixels.
+        beside: half of a gap there, pixels.
+    """
+    low, high = axis.range
+    inward = max(0.0, POWER_WIDTH / 2 - beside)
+    if 2 * inward < length:
+        more = max(0.0, (high - low - 2 * MARGIN) * inward / (length - 2 * inward) - MARGIN)
+        axis.range = [low - more, high + more]
 
 
 def place_columns(figure: Figure, names: Sequence[str], shares: Sequence[float]) -> None:
@@ -192,4 +212,4 @@ def _decades(values: Float[np.ndarray, " R"]) -> dict[str, Any]:
     low, high = (math.floor(logs.min()), math.ceil(logs.max() + 1e-9)) if logs.size else (-1, 0)
     high = max(high, low + 1)
     ticks = {"tick0": low, "dtick": math.ceil((high - low) / 5), "exponentformat": "power"}
-    return {"type": "log", "range": [low - 0.1, high + 0.1], **ticks}
+    return {"type": "log", "range": [low - MARGIN, high + MARGIN], **ticks}
