@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import json
 import math
-import shlex
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli import MISTAKES, sentence
+from workbench.core.command_line import UNSHOWN, command_line, words_of
 from workbench.core.files import csv_text
 from workbench.core.python_text import tree_of
 from workbench.core.report import Report, plain
@@ -156,9 +156,9 @@ def command_in(folder: Path, command: str) -> str:
         command: of the shell, with absolute paths.
     """
     start = folder.resolve()
-    words = [Path(word) if word.startswith("/") else word for word in shlex.split(command)]
-    return shlex.join(
-        one.relative_to(start).as_posix() if isinstance(one, Path) and one.is_relative_to(start) else str(one)
+    words = [Path(word) if word.startswith("/") else word for word in words_of(command)]
+    return command_line(
+        one.relative_to(start) if isinstance(one, Path) and one.is_relative_to(start) else one
         for one in words
     )
 
@@ -169,12 +169,11 @@ def path_literal(path: Path) -> str:
 
 
 def literal(text: str) -> str:
-    """A Python string literal of a text: a name out of a file or folder cannot end it and add code."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a file name that is not UTF-8
-        return json.dumps(text)
-    return json.dumps(text, ensure_ascii=False)
+    """A Python string literal of a text: a name out of a file or folder cannot end it and add code.
+
+    Nor can it look like code: signs that change the direction of text, and halves of characters, are escapes.
+    """
+    return UNSHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
 # What is read at most of an uploaded text, bytes; a config has at most 256 kB.
@@ -317,7 +316,7 @@ def page_document(context: Context, page: str, items: Sequence[tuple[str, str, s
         inputs |= dict.fromkeys(answer.inputs)
     parts += [f"<p>Left out: {escaped(reason)}</p>" for reason in dict.fromkeys(reasons)]
     read = [context.input_of(kind, path) for kind, path in inputs]
-    commands = [f"workbench app {context.settings.root}", f"page {address}"]
+    commands = [command_line(["workbench", "app", context.settings.root]), f"page {address}"]
     return html_document(f"{title}: report", [*parts, *made_parts(read, commands)])
 
 

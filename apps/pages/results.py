@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,6 +28,7 @@ from apps.pages.sections import (
 )
 from apps.server.comparison import has_areas
 from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_data
+from workbench.core.command_line import command_line
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.job import JobResults, LruCache, current_checkpoint
 from workbench.data import BUILTIN, builtin
@@ -148,13 +148,13 @@ class ResultFiles(JobSection):
             if data not in BUILTIN:
                 inputs.append(("annotations", self._context.registry.sets.file(data)))
                 annotations = absolute_path(inputs[-1][1])
-            words = ["workbench", "compare", Path(a).name, Path(b).name, "--data", annotations]
+            words = ["workbench", "compare", *(Path(Path(one).name) for one in (a, b)), "--data", annotations]
             pose_set = self._context.registry.sets.get(data, whole=True)
             judged, note = self._context.registry.judging(pose_set, self._context.registry.runs())
             words += ["--sigmas", ",".join(f"{one:g}" for one in judged.skeleton.sigmas)] if note else []
         tables = details_of(found.reports[""])  # type: ignore[arg-type]
         return dataclasses.replace(
-            found, code=shlex.join(words), inputs=tuple(inputs), details=lambda: [tables]
+            found, code=command_line(words), inputs=tuple(inputs), details=lambda: [tables]
         )
 
     def _compared(self, job: Job, data: str, a: str, b: str, demo: str) -> Comparison:

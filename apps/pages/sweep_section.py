@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from apps.pages.sections import control_row
 from apps.server.comparison import has_areas
 from apps.server.prediction_folders import PREFIX, SWEPT
 from workbench.cli import MISTAKES
+from workbench.core.command_line import command_line
 from workbench.data import BUILTIN
 from workbench.evaluation.sweeps.readings import ABLATIONS
 from workbench.evaluation.sweeps.rules import SweepRules
@@ -181,7 +181,7 @@ class Sweeping(QuestionSection[SweepWanted]):
             elif value:
                 for one in value if isinstance(value, tuple) else (value,):
                     words += [option, one]
-        return f"workbench sweep {shlex.join(map(str, words))}"
+        return command_line(["workbench", "sweep", *words])
 
     def inputs(self, asked: SweepWanted) -> Sequence[tuple[str, Path]]:
         found = [("checkpoint", epoch.path) for epoch in self.context.registry.run(asked.run).epochs]

@@ -32,10 +32,22 @@ def opened(settings):
         context.jobs.close()
 
 
-@pytest.mark.parametrize("text", [HOSTILE, "back\\slash", "two\nlines", "ein Löwe", "not UTF-8 \udcff", "'"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        HOSTILE,
+        "back\\slash",
+        "two\nlines",
+        "ein Löwe",
+        "not UTF-8 \udcff \U0001f600",
+        "'",
+        "\u202etxt",
+        "\x1b\x7f",
+    ],
+)
 def test_a_literal_is_the_text_again(text):
     assert ast.literal_eval(literal(text)) == text
-    assert "\n" not in literal(text)
+    assert literal(text).isprintable()
 
 
 def test_code_that_is_run_prints_its_reports_and_a_command_stays_as_it_is(capsys):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tests.data.test_episodes import mp100_like
+from workbench.cli.rollout import repeat_command
 from workbench.data import builtin
 
 
@@ -122,3 +124,17 @@ def test_evaluate_shows_one_instance_to_the_model_as_the_support_of_all(workbenc
     assert (code, "--support: no 'nobody' in one; nearest: " in err) == (2, True)
     code, _, err = workbench("evaluate", "--demo", "--support", key)
     assert (code, "this model takes no support example" in err) == (2, True)
+
+
+def test_the_command_of_a_bisection_repeats_its_options_and_quotes_names():
+    given = {
+        "data": "$(a).json",
+        "images": None,
+        "instance": "1;x/2",
+        "adapter": Path("-mine.py"),
+        "remap": True,
+    }
+    line = repeat_command([Path("--demo")], {**given, "bits": 0}, 5)
+    data, rest = "--data '$(a).json' --instance '1;x/2'", "--adapter ./-mine.py --remap --bisect 5"
+    assert line == f"workbench rollout ./--demo {data} {rest}"
+    assert repeat_command([], {}, 5) == "workbench rollout --demo --bisect 5"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shlex
 import sys
 import time
 import warnings
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
+
+from workbench.core.command_line import command_line
 
 if TYPE_CHECKING:
     from workbench.core.job import Job
@@ -205,11 +206,11 @@ def with_next_steps(
     ap = answer.facts.get("AP")
     if ap is None or not ap < _LOW_AP:
         return answer
-    files = [str(one) for one in targets if one is not None]
-    there = ["--images", str(images)] if images is not None else []
+    files = [one for one in targets if one is not None]
+    there = ["--images", images] if images is not None else []
     lines = [
-        shlex.join(["workbench", *words, *there])
-        for words in (["diagnose", *files, "--data", str(data)], ["data", "lint", str(data)])
+        command_line(["workbench", *words, *there])
+        for words in (["diagnose", *files, "--data", data], ["data", "lint", Path(str(data))])
     ]
     text = (
         f"next: nothing here says why AP is {ap:.3f}. `{lines[0]}` tests exchanged axes and sides, mirrored "

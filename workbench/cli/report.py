@@ -23,6 +23,7 @@ from workbench.cli.options import (
     option,
 )
 from workbench.cli.output import Answer, check_file, written
+from workbench.core.command_line import command_line
 from workbench.core.errors import USER_ERRORS, beside, sentence
 from workbench.core.report import counted
 
@@ -220,9 +221,7 @@ def _command(
     demo: bool,
 ) -> str:
     """The line that makes the report again; what is as by default is left out."""
-    import shlex
-
-    words = ["workbench", "report", *map(str, files)]
+    words = ["workbench", "report", *files]
     options = [one for group in groups for one in _options_of(group)]
     options += [
         ("pose_score", pose_score, "bbox_keypoint"),
@@ -239,8 +238,8 @@ def _command(
             words.append(option if value else option.replace("--", "--no-", 1))
         else:
             for one in value if isinstance(value, (list, tuple)) else [value]:
-                words += [option, str(one)]
-    return shlex.join(words)
+                words += [option, one]
+    return command_line(words)
 
 
 def _options_of(group: Any) -> Iterator[tuple[str, Any, Any]]:

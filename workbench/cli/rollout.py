@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +26,7 @@ from workbench.cli.options import (
 from workbench.cli.output import Answer, check_file, written
 from workbench.core import nearest
 from workbench.core.capabilities import Reinitialises, TakesSupport
+from workbench.core.command_line import command_line
 
 if TYPE_CHECKING:
     from workbench.core import PoseModel, Run, Sample, Skeleton
@@ -128,7 +129,8 @@ def command(
         facts["schedules"], text = trained.table(), f"{text}\n{trained.summary()}"
     if bisect:
         given = {"data": data, "images": images, "instance": instance, "category": category}
-        command = _repeat_command([] if demo else files or [], given, bisect)
+        given |= {"adapter": adapter, "remap": remap, "bits": pictures.bits, "as-stored": pictures.as_stored}
+        command = repeat_command([] if demo else files or [], {} if demo else given, bisect)
         bisection = _retrained(opened[-1], sample, bisect, device, command)
         facts["bisection"], text = bisection.to_json(), f"{text}\n\n{as_text(bisection)}"
     return written(Answer(facts, text), out, report)
@@ -263,13 +265,20 @@ def _retrained(loaded: LoadedModel, sample: Sample, steps: int, device: str, com
     )
 
 
-def _repeat_command(files: list[Path], given: dict[str, Any], steps: int) -> str:
-    """The command that repeats a bisection; that of the demo without files."""
-    words = ["workbench", "rollout", *(map(str, files) if files else ["--demo"])]
+def repeat_command(files: Sequence[Path], given: Mapping[str, Any], steps: int) -> str:
+    """The command that repeats a bisection.
+
+    Args:
+        files: checkpoints in training order.
+        given: the other options by their names; what is None, 0 or False is left out. Without it and without
+            files the demo is meant.
+        steps: of the bisection.
+    """
+    words: list[Any] = ["workbench", "rollout", *(files or ([] if given else ["--demo"]))]
     for flag, value in given.items():
-        if files and value is not None:
-            words += [f"--{flag}", str(value)]
-    return shlex.join([*words, "--bisect", str(steps)])
+        if value is not None and value is not False and value != 0:
+            words += [f"--{flag}"] if value is True else [f"--{flag}", value]
+    return command_line([*words, "--bisect", steps])
 
 
 def _text(report: Rollout, epochs: list[dict[str, Any]]) -> str:

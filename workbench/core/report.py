@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.command_line import UNSHOWN
 from workbench.core.files import csv_text
 
 if TYPE_CHECKING:
@@ -136,20 +137,13 @@ def rows(**columns: Any) -> list[dict[str, Any]]:
     ]
 
 
-# Control characters, and those that change the direction of text, hide, or are half of a character: a
-# terminal or a page obeys them instead of showing them.
-_CONTROL = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
-
-
 def printable(text: str) -> str:
     r"""One line of text out of a file, control characters written as escapes such as ``\n`` and ``\x1b``.
 
     To be used wherever words of a file are printed: a version such as ``1.0<newline>inert none`` would else
     forge a line of the report.
     """
-    return _CONTROL.sub(_escape, text)
+    return UNSHOWN.sub(_escape, text)
 
 
 def printable_lines(text: str) -> str:

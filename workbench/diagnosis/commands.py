@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,12 @@ from typing import Any
 from workbench.checkpoints.config_reader import read_config
 from workbench.core import Conditioned, Groups
 from workbench.core.capabilities import RollsOut
+from workbench.core.command_line import command_line
 from workbench.core.errors import USER_ERRORS
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.targets import Given
+
+Words = list[Any]
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,12 @@ def commands_of(case: Case) -> tuple[Command, ...]:
         case: after its causes were tested.
     """
     return tuple(
-        Command(shows + _note(case, words), shlex.join(["workbench", *words])) for shows, words in _all(case)
+        Command(shows + _note(case, words), command_line(["workbench", *words]))
+        for shows, words in _all(case)
     )
 
 
-def _note(case: Case, words: list[str]) -> str:
+def _note(case: Case, words: Words) -> str:
     """What the command does that the diagnosis did not: a config named as --config is run as code."""
     config = case.config_path()
     only_read = case.options.config is None or not case.options.run_config
@@ -49,12 +52,12 @@ def _note(case: Case, words: list[str]) -> str:
     return f" (--config runs {config.name}, which was only read here)"
 
 
-def _all(case: Case) -> Iterator[tuple[str, list[str]]]:
+def _all(case: Case) -> Iterator[tuple[str, Words]]:
     given = case.given
     loaded: Any = case.peek("loaded")
     model = loaded.model if loaded is not None else None
     if given.checkpoint is not None:
-        yield "what the file is, and what it should reach", ["open", str(given.checkpoint)]
+        yield "what the file is, and what it should reach", ["open", given.checkpoint]
     other = case.peek("against")
     if given.logs:
         yield "the curves of the training log", ["curves", *_logs(given), *(_logs(other) if other else [])]
@@ -78,11 +81,11 @@ def _all(case: Case) -> Iterator[tuple[str, list[str]]]:
     if given.media:
         yield (
             "keypoints with their scores on the picture or video",
-            ["predict", *files, "--image", str(given.media[0]), "--out", f"pose{_suffix(given.media[0])}"],
+            ["predict", *files, "--image", given.media[0], "--out", f"pose{_suffix(given.media[0])}"],
         )
 
 
-def _of_texts(case: Case) -> Iterator[tuple[str, list[str]]]:
+def _of_texts(case: Case) -> Iterator[tuple[str, Words]]:
     given = case.given
     if given.errors:
         yield "the error message explained", ["doctor", "--error", given.errors[0].message]
@@ -90,11 +93,11 @@ def _of_texts(case: Case) -> Iterator[tuple[str, list[str]]]:
     if given.statements:
         yield (
             "every statement with line, published value and source",
-            ["audit", "--claims", str(given.statements[0])],
+            ["audit", "--claims", given.statements[0]],
         )
     config = case.config_path() or next(iter(given.configs), None)
     if config is not None:
-        yield "the config against the published recipe", ["audit", str(config)]
+        yield "the config against the published recipe", ["audit", config]
     sizes = case.peek("codec sizes")
     if sizes is not None:
         words = ["codec"]
@@ -104,21 +107,19 @@ def _of_texts(case: Case) -> Iterator[tuple[str, list[str]]]:
         yield "what encoding and decoding alone cost", words
 
 
-def _logs(given: Given) -> list[str]:
+def _logs(given: Given) -> Words:
     if given.folder is not None and given.folder.is_dir():
-        return [str(given.folder)]
-    return [str(path) for path in given.logs[:1]]
+        return [given.folder]
+    return [*given.logs[:1]]
 
 
-def _model(case: Case) -> list[str]:
+def _model(case: Case) -> Words:
     """The words that name the model, as every verb takes them."""
     options = case.options
-    files = [str(path) for path in case.given.parts] or [str(case.given.checkpoint)] * (
-        case.given.checkpoint is not None
-    )
+    files: Words = [*case.given.parts] or [case.given.checkpoint] * (case.given.checkpoint is not None)
     config = None if case.peek("config failure") or _holds_config(case) else case.model_config()
     for name, value in (("--config", config), ("--adapter", options.adapter)):
-        files += [name, str(value)] if value is not None else []
+        files += [name, value] if value is not None else []
     given = [("--family", options.family)] if options.family else []
     given += [("--output", value) for value in options.output]
     given += [("--assume", value) for value in options.assume]
@@ -136,7 +137,7 @@ def _holds_config(case: Case) -> bool:
         return False
 
 
-def _data(case: Case) -> list[str]:
+def _data(case: Case) -> Words:
     name = case.options.data or next(iter(map(str, case.given.annotations)), "")
     try:
         # A set that cannot be read, or has no labels, is of no use to any verb.
@@ -145,16 +146,16 @@ def _data(case: Case) -> list[str]:
     except USER_ERRORS:
         return []
     options = case.options
-    words = ["--data", name, *(["--images", str(options.images)] if options.images else [])]
+    words: Words = ["--data", name, *(["--images", options.images] if options.images else [])]
     words += ["--bits", str(options.bits)] if options.bits else []
     return words + (["--as-stored"] if options.as_stored else [])
 
 
-def _against(case: Case) -> list[str]:
+def _against(case: Case) -> Words:
     other = case.peek("against")
     if other is None or other.checkpoint is None:
         return []
-    return ["--against", str(other.folder or other.checkpoint)]
+    return ["--against", other.folder or other.checkpoint]
 
 
 def _suffix(path: Path) -> str:

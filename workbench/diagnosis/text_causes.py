@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from workbench.core import NotAvailable
+from workbench.core.command_line import command_line
 from workbench.core.errors import available
 from workbench.core.finding import Measurement
 from workbench.core.report import counted
@@ -123,10 +124,11 @@ class Statements(Cause):
         if not wrong or share < WRONG_SHARE:
             return RuledOut(counts)
         first = "; ".join(_denied(one) for one in _weightiest(wrong)[:NAMED_STATEMENTS])
+        listing = command_line(["workbench", "audit", "--claims", case.given.statements[0]])
         return self.found(
             f"{counts}; {first}",
-            fix=f"do not follow the text where it is wrong: `workbench audit --claims {report.title}` lists "
-            "every statement with its line, the published value and the source",
+            fix=f"do not follow the text where it is wrong: `{listing}` lists every statement with "
+            "its line, the published value and the source",
             numbers=(
                 Measurement("statements right", report.count("right")),
                 Measurement("statements wrong", len(wrong), expected=0),

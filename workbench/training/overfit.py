@@ -7,7 +7,6 @@ attempt; the command line, the Overfit page and the notebook panel all use it.
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, PoseModel, Sample
 from workbench.core.capabilities import HasObjective
+from workbench.core.command_line import command_line
 from workbench.core.finding import Effect, Finding
 from workbench.core.report import Report, plain
 from workbench.training.bisection import Cause, Trial, found_cause, observed, run_to_end, verdict_of
@@ -144,8 +144,8 @@ def repeat_command(settings: Settings, unchanged: Settings, options: Mapping[str
     for option, value in given.items():
         if value not in (None, "") and value is not False and value != by_default.get(option):
             word = f"--{option.replace('_', '-')}"
-            words += [word] if value is True else [word, str(value)]
-    return shlex.join(words)
+            words += [word] if value is True else [word, value]
+    return command_line(words)
 
 
 class OverfitRun:

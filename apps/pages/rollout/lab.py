@@ -24,6 +24,7 @@ from workbench.core.capabilities import TakesSupport
 from workbench.core.inspector import Inspector
 from workbench.core.job import Job, JobResults, LruCache
 from workbench.core.report import Report, counted
+from workbench.data import BUILTIN
 from workbench.inspectors import get
 from workbench.inspectors.sequence.rollout import PckRule
 
@@ -471,7 +472,17 @@ class Retraining:
         return report
 
     def _command(self, state: RolloutState, steps: int) -> str:
-        registry = self._lab.context.registry
-        path = registry.epoch(state.run, state.epochs[-1]).path
-        key = registry.sets.sample(state.data, state.sample).key
-        return f"workbench rollout {path} --data {state.data} --instance {key} --bisect {steps}"
+        from workbench.cli.rollout import repeat_command
+
+        settings, registry = self._lab.context.settings, self._lab.context.registry
+        own = state.data not in BUILTIN
+        given = {
+            "data": registry.sets.file(state.data).absolute() if own else state.data,
+            "images": settings.images.absolute() if own and settings.images else None,
+            "instance": registry.sets.sample(state.data, state.sample).key,
+            "adapter": settings.adapter and settings.adapter.absolute(),
+            "remap": settings.remap,
+            "bits": settings.reading.bits if own else 0,
+            "as-stored": own and settings.reading.as_stored,
+        }
+        return repeat_command([registry.epoch(state.run, state.epochs[-1]).path.absolute()], given, steps)
