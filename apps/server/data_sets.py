@@ -327,5 +327,5 @@ def _speaks_of(file: Path, *words: bytes) -> bool:
     with file.open("rb") as stream:
         ends = stream.read(END_BYTES)
         stream.seek(max(0, file.stat().st_size - END_BYTES))
-        ends += stream.read()
+        ends += stream.read(END_BYTES)
     return all(word in ends for word in words)

@@ -82,7 +82,7 @@ def test_an_index_whose_values_would_fill_the_memory_is_refused_unread(tmp_path)
     index = tmp_path / "a.index.json"
     with index.open("wb") as file:
         file.truncate((16 << 20) + 1)
-    with pytest.raises(ValueError, match=r"a shard index of 16777217 bytes is refused"):
+    with pytest.raises(ValueError, match=r"a shard index of more than 16777216 bytes is refused"):
         open_checkpoint(index)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from workbench.data import data_facts, open_data, read_coco
 from workbench.data.boxes import read_detections
+from workbench.data.coco import read_by_category
 from workbench.data.facts import counted_findings
 from workbench.data.images import write_image
 from workbench.evaluation import Predictions, evaluate
@@ -352,7 +353,7 @@ def test_an_absolute_name_is_never_followed_outside_the_folder(tmp_path):
     assert named.sample(0).image.shape == (100, 200, 3)
 
 
-def test_a_link_out_of_the_served_folder_is_not_read(tmp_path):
+def test_a_link_out_of_the_folders_of_a_set_is_not_read(tmp_path):
     data, _ = people(images=1)
     outside, inside = tmp_path / "outside", tmp_path / "set"
     for folder in (outside, inside):
@@ -364,10 +365,63 @@ def test_a_link_out_of_the_served_folder_is_not_read(tmp_path):
     path.write_text(json.dumps(data))
     served = read_coco(path, within=[inside])
     assert served.images[5].width is None
-    with pytest.raises(ValueError, match=r"a.png: leads out of the folders that are served"):
+    with pytest.raises(ValueError, match=r"a.png: leads out of the data set's folders"):
         served.sample(0)
-    assert read_coco(path).sample(0).image.shape == (100, 200, 3)
     assert read_coco(path, within=[inside, outside]).sample(0).image.shape == (100, 200, 3)
+    # On the command line nobody names folders that are served: those of the set are.
+    (by_category,) = read_by_category(path)
+    for found in (read_coco(path), by_category):
+        assert found.images[5].width is None
+        with pytest.raises(ValueError, match=r"a.png: leads out of the data set's folders.*--images"):
+            found.sample(0)
+    assert read_coco(path, images=outside).sample(0).image.shape == (100, 200, 3)
+
+
+def test_links_within_a_set_and_folders_that_the_user_names_through_a_link_are_read(tmp_path):
+    data, _ = people(images=1)
+    top, store = tmp_path / "set", tmp_path / "store"
+    for folder in (top / "annotations", top / "val2017", top / ".annex", store):
+        folder.mkdir(parents=True)
+    write_image(top / ".annex/1f.png", np.zeros((100, 200, 3), np.uint8))
+    (top / "val2017/a.png").symlink_to("../.annex/1f.png")
+    data["images"][0] = {"id": 5, "file_name": "a.png"}
+    path = top / "annotations/val.json"
+    path.write_text(json.dumps(data))
+    assert read_coco(path).sample(0).image.shape == (100, 200, 3)
+    (tmp_path / "mine").symlink_to(top, target_is_directory=True)
+    assert read_coco(tmp_path / "mine/annotations/val.json").sample(0).image.shape == (100, 200, 3)
+    (top / "val2017/a.png").unlink()
+    (top / "val2017").rmdir()
+    write_image(store / "a.png", np.zeros((100, 200, 3), np.uint8))
+    (top / "val2017").symlink_to(store, target_is_directory=True)
+    with pytest.raises(ValueError, match=r"a.png: leads out of the data set's folders"):
+        read_coco(path).sample(0)
+    assert read_coco(path, images=top / "val2017").sample(0).image.shape == (100, 200, 3)
+
+
+def test_links_of_the_cache_of_hugging_face_lead_to_its_blobs(tmp_path):
+    data, _ = people(images=1)
+    snapshot, blobs = tmp_path / "datasets--a--b/snapshots/1c", tmp_path / "datasets--a--b/blobs"
+    for folder in (snapshot, blobs):
+        folder.mkdir(parents=True)
+    write_image(tmp_path / "a.png", np.zeros((100, 200, 3), np.uint8))
+    (tmp_path / "a.png").rename(blobs / "7e")
+    (snapshot / "a.png").symlink_to("../../blobs/7e")
+    data["images"][0]["file_name"] = "a.png"
+    (snapshot / "val.json").write_text(json.dumps(data))
+    assert read_coco(snapshot / "val.json").sample(0).image.shape == (100, 200, 3)
+
+
+def test_images_are_found_from_within_the_folder_of_annotations(tmp_path, monkeypatch):
+    data, _ = people(images=1)
+    for folder in ("annotations/more", "val2017"):
+        (tmp_path / folder).mkdir(parents=True)
+    data["images"][0]["file_name"] = "a.png"
+    write_image(tmp_path / "val2017/a.png", np.zeros((100, 200, 3), np.uint8))
+    (tmp_path / "annotations/val.json").write_text(json.dumps(data))
+    for inner, name in (("annotations", "val.json"), ("annotations/more", "../val.json")):
+        monkeypatch.chdir(tmp_path / inner)
+        assert read_coco(name).sample(0).image.shape == (100, 200, 3)
 
 
 def test_boxes_by_text_ids_are_those_of_the_same_images(tmp_path):

@@ -14,7 +14,7 @@ from workbench.checkpoints.budget import Limits
 from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.identity import Identity, identify_shapes
 from workbench.checkpoints.state_dicts import common_prefix, unwrapped
-from workbench.core.files import Twice, belongs, each_once
+from workbench.core.files import Twice, belongs, each_once, read_at_most
 from workbench.core.report import counted
 
 WEIGHT_ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar")
@@ -97,10 +97,10 @@ def is_model(path: Path, endings: Sequence[str] = CHECKPOINT_ENDINGS) -> bool:
 
 def _names_parts(index: Path) -> bool:
     """Whether a json has the weight_map of an index; others (of TensorFlow.js) have none."""
-    if not index.is_file() or index.stat().st_size > Limits().header:
+    if not index.is_file():
         return False
     try:
-        return "weight_map" in json.loads(index.read_bytes())
+        return "weight_map" in json.loads(read_at_most(index, Limits().header, "a shard index"))
     except (ValueError, TypeError, RecursionError):  # a number of thousands of digits is a ValueError
         return False
 
@@ -138,10 +138,9 @@ def _in_folder(folder: Path, limits: Limits) -> list[Path]:
 
 
 def _in_index(index: Path, limits: Limits) -> list[Path]:
-    if index.stat().st_size > limits.header:
-        raise ValueError(f"{index.name}: a shard index of {index.stat().st_size} bytes is refused")
+    content = read_at_most(index, limits.header, "a shard index")
     try:
-        weights = json.loads(index.read_bytes(), object_pairs_hook=each_once).get("weight_map")
+        weights = json.loads(content, object_pairs_hook=each_once).get("weight_map")
     except Twice as error:
         raise ValueError(f"{index.name} is damaged: it names {error} twice") from None
     except (ValueError, AttributeError, RecursionError):

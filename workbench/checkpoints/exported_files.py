@@ -28,7 +28,7 @@ from workbench.checkpoints.tensors import (
     contiguous,
     shape_text,
 )
-from workbench.core.files import belongs
+from workbench.core.files import belongs, read_at_most
 from workbench.core.onnx_messages import read_graph
 from workbench.core.report import counted
 
@@ -259,9 +259,7 @@ def read_tflite(path: Path, budget: Budget) -> Contents:
     Raises:
         ValueError: it is damaged, cut off or too large.
     """
-    if path.stat().st_size > _LARGEST:
-        raise ValueError(f"{path.name} is larger than any TensorFlow Lite model; refused")
-    data = path.read_bytes()
+    data = read_at_most(path, _LARGEST, "a TensorFlow Lite model")
     try:
         model = _Table(data, struct.unpack_from("<I", data)[0])
         buffers = list(model.tables(4, budget))

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from workbench.checkpoints.config_reader import text_of
-from workbench.core.files import files_in
+from workbench.core.files import files_in, read_at_most
 from workbench.core.python_text import tree_of
 
 # Blanks of one line: `\s` would go on over all blank lines that follow, anew from each of them.
 _IMPORTED = re.compile(rb"^[ \t]*(?:from|import)\s+\.?([A-Za-z_]\w*)", re.MULTILINE)
 _BASES = 50
+_MOST_CODE = 16 << 20  # bytes of one file
 """Base files that are followed at most, as the restricted reader does."""
 
 
@@ -30,7 +31,8 @@ def code_beside(adapter: Path) -> dict[str, Path]:
     """
     folder = adapter.parent
     found = {path.name: path for path in (adapter, *files_in(folder, "*.py"))}
-    words = {word for path in found.values() for word in _IMPORTED.findall(path.read_bytes())}
+    texts = (read_at_most(path, _MOST_CODE, "a Python file") for path in found.values())
+    words = {word for text in texts for word in _IMPORTED.findall(text)}
     for package in sorted(name for name in map(bytes.decode, words) if (folder / name).is_dir()):
         found |= {path.relative_to(folder).as_posix(): path for path in files_in(folder / package, "**/*.py")}
     return found

@@ -16,7 +16,7 @@ from itertools import chain, islice
 from typing import Any
 
 from workbench.checkpoints.budget import LIMITS
-from workbench.core.files import Twice, each_once
+from workbench.core.files import Twice, each_once, read_at_most
 from workbench.curves.quantities import Split, is_coco, role_of, split_in
 from workbench.curves.rows import NAN, Row, Rows
 from workbench.curves.source import MOST_NAME, Source, as_number, short_name
@@ -89,7 +89,7 @@ def _document(source: Source) -> list[dict[str, Any]] | None:
     if text is None:
         if source.path.stat().st_size > MOST_DOCUMENT:
             return None
-        text = source.path.read_bytes().decode("utf-8-sig", errors="replace")
+        text = read_at_most(source.path, MOST_DOCUMENT, "a log").decode("utf-8-sig", errors="replace")
     try:
         found = _DECODER.decode(text)  # of a file of lines it stops after the first one
     except (ValueError, RecursionError):  # of a document with a name twice the lines are none

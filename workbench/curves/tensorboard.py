@@ -18,10 +18,11 @@ from functools import cache, lru_cache
 
 import numpy as np
 
+from workbench.core.files import read_at_most
 from workbench.curves.protobuf import fields
 from workbench.curves.quantities import is_coco, role_of, short
 from workbench.curves.rows import MOST_ROWS, NAN, Row, Rows
-from workbench.curves.source import Source, check_size, short_name
+from workbench.curves.source import MOST_BYTES, Source, check_size, short_name
 from workbench.curves.table import Log
 
 # Records of pictures and graphs are longer; a scalar takes some 50 bytes, a text some hundred.
@@ -45,7 +46,7 @@ def read_tensorboard(source: Source) -> Log:
         ValueError: the first record is damaged, or the file is larger than any log.
     """
     check_size(source.path)
-    data = source.path.read_bytes()
+    data = read_at_most(source.path, MOST_BYTES, "a log")
     spans, end = _spans(data, source)
     good = _checked(data, spans)
     if not good.all():

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core import ReadingNote, Sample, Skeleton, nearest
-from workbench.core.files import Twice, each_once
+from workbench.core.files import Twice, each_once, read_at_most
 from workbench.core.report import counted
 from workbench.data.coco_dialects import Standard, category_of, part_of, part_skeleton, standard_form
 from workbench.data.coco_entries import (
@@ -32,7 +32,7 @@ from workbench.data.coco_entries import (
     whole,
     with_stated,
 )
-from workbench.data.image_folders import images_folder
+from workbench.data.image_folders import images_folder, readable_folders
 from workbench.data.images import ImageReading
 from workbench.data.pose_set import ImageRecord, PoseSet
 from workbench.skeletons import SKELETONS, skeleton_for
@@ -67,7 +67,8 @@ def read_coco(
         images: folder of the images; by default the usual folders beside the json are tried.
         category: id or name of the one category to read; all that have keypoints by default.
         part: of COCO-WholeBody: body, wholebody, foot, face, lefthand or righthand.
-        within: no image may lie outside of these folders, symbolic links resolved; no limit when empty.
+        within: no image may lie outside of these folders, symbolic links resolved; by default outside of the
+            data set's own folders and the one that is named.
         reading: what is stated about the image files; nothing by default.
 
     Raises:
@@ -113,6 +114,7 @@ def pose_set_of(
     """The data set of the parsed content of a json file; other arguments and errors as `read_coco`."""
     standard = standard_form(content, path.name, part)
     categories = _categories(standard.raw["categories"], path.name, category)
+    within = within or readable_folders(path, images)
     records, doubt = _records(standard, path, images, within, reading)
     found = _assembled(
         standard, standard.raw["annotations"], categories, records, path, part, within, category
@@ -132,13 +134,14 @@ def read_by_category(path: Path, images: Path | None = None) -> list[PoseSet]:
     every = standard.raw["categories"]
     if not every:
         raise ValueError(f"{path.name}: expected COCO annotations with categories")
-    records, doubt = _records(standard, path, images, ())
+    within = readable_folders(path, images)
+    records, doubt = _records(standard, path, images, within)
     entries: dict[Any, list[Any]] = {}
     for entry in standard.raw["annotations"]:
         entries.setdefault(_category_of(entry), []).append(entry)
     listed = {number: entry for number, entry in _listed(every, path.name).items() if entries.get(number)}
     found = [
-        _assembled(standard, entries[number], {number: entry}, records, path, None, (), number)
+        _assembled(standard, entries[number], {number: entry}, records, path, None, within, number)
         for number, entry in listed.items()
     ]
     return [replace(one, folder_doubt=doubt) for one in found]
@@ -278,7 +281,7 @@ def read_json(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such annotation file")
     _refuse_holes(path)
-    content = path.read_bytes()
+    content = read_at_most(path, _MOST_BYTES, "JSON")
     if content[:2] in (b"\x1f\x8b", b"PK"):
         raise ValueError(f"{path.name}: expected JSON, but it is compressed; unpack it first (gunzip, unzip)")
     if not content.strip():
@@ -322,7 +325,7 @@ def _refuse_holes(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(4)  # of UTF-16 and UTF-32 every character has zero bytes
         file.seek(max(0, size - _END))
-        if b"\0" not in head and b"\0" in file.read():
+        if b"\0" not in head and b"\0" in file.read(_END):
             raise ValueError(
                 f"{path.name}: expected JSON, but it ends in zero bytes: it was not written whole"
             )

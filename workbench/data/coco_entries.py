@@ -241,8 +241,9 @@ def image_records(
             if width <= 0 or height <= 0:
                 raise ValueError(f"{label}: expected a size in pixels, got {width} x {height}")
             size = height, width
-        if file.is_file() and is_within(file, within):
-            size = _size_as_read(file, size, as_stored=reading is not None and reading.as_stored)
+        as_stored = reading is not None and reading.as_stored
+        if (as_stored or size is None) and file.is_file() and is_within(file, within):
+            size = _size_as_read(file, size, as_stored=as_stored)
         height, width = size or (None, None)
         records[number] = ImageRecord(number, file, width, height)
     return records

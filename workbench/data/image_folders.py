@@ -1,6 +1,7 @@
 """Where the image files of an annotation file lie.
 
 An annotation file can name only files below its data set's folder, or below the folder that the user names.
+A link there that leads elsewhere came with the data, and is not followed.
 """
 
 from __future__ import annotations
@@ -33,11 +34,29 @@ def is_within(file: Path, folders: Sequence[Path]) -> bool:
 
 
 def outside_sentence(file: Path) -> str:
-    """The sentence for an image outside of the folders that are served."""
+    """The sentence for an image outside of the folders of its data set."""
     return (
-        f"{file.name}: leads out of the folders that are served; it is not read."
-        " Name the images' own folder with --images"
+        f"{file.name}: leads out of the data set's folders; it is not read."
+        " Name the images' own folder with --images, or put copies in the place of links"
     )
+
+
+def readable_folders(path: Path, images: Path | None) -> tuple[Path, ...]:
+    """The folders below which images of an annotation file are read, where nobody says others.
+
+    Args:
+        path: of the annotation file.
+        images: folder that the user names; links to and in the path of it are the user's own.
+    """
+    folders = [*folders_of(path), *([] if images is None else [images])]
+    # huggingface_hub keeps snapshots/<revision>/<name> as links to blobs/<hash> of the same repository.
+    blobs = {
+        parent.parent / "blobs"
+        for folder in folders
+        for parent in folder.resolve().parents
+        if parent.name == "snapshots"
+    }
+    return (*folders, *sorted(blobs))
 
 
 @contextlib.contextmanager
@@ -156,7 +175,7 @@ def images_folder(path: Path, images: Path | None, entries: Sequence[Any]) -> tu
         return _chosen((images, *_subfolders(images)), names, path)
     here, top = path.parent, _top(path)
     # Beside the json, or where COCO, AP-10K and CrowdPose put them.
-    candidates = [here, here / "images", here.parent / "images", here.parent / "data", top]
+    candidates = [here, here / "images", *_beside(here), top]
     candidates += [*_subfolders(top), *_subfolders(top / "images"), *_subfolders(top / "data")]
     # Human-Art names its images from the folder above its own: Human-Art/images/...
     first = {PureWindowsPath(name).parts[0] for name in names if PureWindowsPath(name).parts}
@@ -203,14 +222,23 @@ def _splits(name: str) -> set[str]:
 
 def folders_of(path: Path) -> list[Path]:
     """The folders below which `images_folder` searches for the images of an annotation file."""
-    top, here = _top(path), path.parent
-    return [folder for folder in (top, here.parent / "images", here.parent / "data") if folder.is_dir()]
+    return [folder for folder in (_top(path), *_beside(path.parent)) if folder.is_dir()]
+
+
+def _beside(here: Path) -> list[Path]:
+    """Where data sets put images beside the folder of their json."""
+    return [_above(here) / name for name in ("images", "data")]
+
+
+def _above(folder: Path) -> Path:
+    """The parent of a folder; of `.` and `..`, whose parent is `.` for pathlib, the one that they have."""
+    return (folder if folder.name not in ("", "..") else folder.resolve()).parent
 
 
 def _top(path: Path) -> Path:
     """The folder of the data set: that of the json, or the one above ``annotations/``."""
     here = path.parent
-    return here.parent if _ANNOTATION_FOLDER.search(here.resolve().name) else here
+    return _above(here) if _ANNOTATION_FOLDER.search(here.resolve().name) else here
 
 
 def _files_there(folder: Path, names: Sequence[str], where: str) -> list[Path]:

@@ -12,6 +12,7 @@ import numpy as np
 from workbench.core.finding import Finding
 from workbench.core.job import current_checkpoint
 from workbench.core.report import counted
+from workbench.data.image_folders import outside_sentence
 from workbench.data.images import frame_count, grey_thumbnail, image_size, turned_by_exif, upright_size
 from workbench.data.lints import Located
 
@@ -55,7 +56,7 @@ def turned_lints(pose_set: PoseSet, most: int = 1000) -> tuple[str, ...]:
         pose_set: the headers of its present images are read; () where all are annotated upright.
         most: number of images to look at.
     """
-    found = _turned(pose_set, [r for r in pose_set.images.values() if r.path.is_file()][:most], "")
+    found = _turned(pose_set, [r for r in pose_set.images.values() if pose_set.has_image(r.id)][:most], "")
     return tuple(one.finding.evidence for one in found if ";" in one.finding.evidence)
 
 
@@ -66,7 +67,7 @@ def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
         pose_set: its present images are read; missing ones are another finding.
         most: number of images to read; the findings say when there are more.
     """
-    present = [r for r in pose_set.images.values() if r.path.is_file()]
+    present = [r for r in pose_set.images.values() if pose_set.has_image(r.id)]
     looked = present[:most]
     limited = (
         (f" (of the first {most:,} of {counted(len(present), 'image', spec=',')})")
@@ -198,6 +199,8 @@ def located_sizes(pose_set: PoseSet, most: int = 20_000) -> list[Located]:
         if not record.path.is_file() or record.width is None or record.height is None:
             continue
         try:
+            if not pose_set.has_image(record.id):
+                raise ValueError(outside_sentence(record.path))
             height, width = upright_size(record.path)
         except (ValueError, OSError):
             broken.append(record.id)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.errors import ReadingNote
-from workbench.core.files import write_bytes
+from workbench.core.files import read_at_most, write_bytes
 from workbench.data.image_headers import (
     MOST_FRAMES,
     bytes_per_pixel,
@@ -306,7 +306,7 @@ def _admitted(path: Path) -> tuple[bytes, tuple[int, int]]:
             f"{path.name}: has {size:,} bytes; of an image of {width} x {height} pixels at most {room:,} are "
             "read; save it as PNG or JPEG, or make it smaller"
         )
-    data = path.read_bytes()
+    data = read_at_most(path, room, "an image")
     for start, (part, end) in _ENDS.items():
         if data.startswith(start) and data.rfind(end) < data.rfind(part):
             raise ValueError(f"{path.name}: expected a whole image, but the file is cut off")

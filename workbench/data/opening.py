@@ -17,10 +17,11 @@ from pathlib import Path
 
 from workbench.core import ReadingNote, nearest
 from workbench.core.errors import beside
-from workbench.core.files import inner_folder, remove_abandoned_folders, write_text
+from workbench.core.files import inner_folder, remove_abandoned_folders, replacing, write_text
 from workbench.core.report import counted
 from workbench.data.coco import read_coco
 from workbench.data.coco_dialects import PARTS, WHOLE, part_of
+from workbench.data.image_folders import opened_within
 from workbench.data.images import ImageReading
 from workbench.data.pose_set import PoseSet
 from workbench.data.scenes import VERSION, SceneSet, write_scenes
@@ -43,7 +44,8 @@ def open_data(
         images: folder of the images of a json.
         category: id or name of the one category of a json to read.
         progress: called with (done, total) while a built-in set is drawn.
-        within: no image of a json may lie outside of these folders, links resolved; no limit when empty.
+        within: no image of a json may lie outside of these folders, links resolved; by default outside of the
+            data set's own folders and `images`.
         reading: what is stated about the image files; nothing by default.
 
     Raises:
@@ -188,7 +190,9 @@ def export(pose_set: PoseSet, folder: Path) -> Path:
         names = {number: record.path.name for number, record in pose_set.images.items()}
     inner_folder(folder, "images")
     for number, record in pose_set.images.items():
-        shutil.copyfile(record.path, folder / "images" / names[number])
+        copy = folder / "images" / names[number]
+        with opened_within(record.path, pose_set.within) as path, replacing(copy, follow=False) as part:
+            shutil.copyfile(path, part)
     images = [{**entry, "file_name": names[entry["id"]]} for _, entry in _entries(pose_set)]
     return write_text(target, json.dumps({**pose_set.raw, "images": images}, separators=(",", ":")))
 

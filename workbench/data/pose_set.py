@@ -175,6 +175,11 @@ class PoseSet:
             return list(self.images)
         return [image_id for image_id in self.images if image_id in self.labelled_of_image][:limit]
 
+    def has_image(self, image_id: int) -> bool:
+        """Whether the file of an image is there, and lies in a folder that is read."""
+        path = self.images[image_id].path
+        return path.is_file() and is_within(path, self.within)
+
     def image(self, image_id: int) -> UInt8[np.ndarray, "H W 3"]:
         """The pixels of one image (read-only), in the orientation in which it was annotated.
 
@@ -208,8 +213,7 @@ class PoseSet:
         """Bit depth of the set's 16-bit images, so that a dark image stays dark relative to the others."""
         if self.reading.bits:
             return self.reading.bits
-        paths = (record.path for record in self.images.values())
-        return common_bits(path for path in paths if path.is_file() and is_within(path, self.within))
+        return common_bits(record.path for record in self.images.values() if self.has_image(record.id))
 
     @cached_property
     def _numbers(self) -> list[dict[str, int]]:

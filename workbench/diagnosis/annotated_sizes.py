@@ -12,7 +12,6 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.report import counted
-from workbench.data.image_folders import is_within
 from workbench.data.images import image_size, upright_size
 from workbench.data.lints import within_a_pixel
 from workbench.diagnosis.case import Case
@@ -235,7 +234,7 @@ def _sizes(case: Case) -> dict[int, tuple[Size, Size]]:
             if not record.width or not record.height:
                 continue
             try:
-                if not record.path.is_file() or not is_within(record.path, pose_set.within):
+                if not pose_set.has_image(number):
                     continue
                 height, width = upright_size(record.path)
             except (ValueError, OSError):

@@ -16,6 +16,7 @@ from workbench.core.report import counted
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.text_causes import recipe_name
+from workbench.diagnosis.texts import source_text
 from workbench.skeletons import SKELETONS
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ class MaskPassesNothing(Cause):
         from workbench.training.consistency import best_confidence
 
         found = [mask for path in (*case.given.code, *case.given.statements) for mask in masks_in(
-            path.read_text(encoding="utf-8", errors="replace"), path.name)]  # fmt: skip
+            source_text(path), path.name)]  # fmt: skip
         if not found:
             raise NotAvailable("no code with a confidence mask after a softmax was given")
         size = available(lambda: own_sizes(case), Sizes((256, 192), (64, 48), None, False, "the usual size"))

@@ -147,6 +147,7 @@ def _training_set(case: Case, config: Mapping[str, Any], pose_set: PoseSet) -> P
     says must not lead elsewhere.
     """
     from workbench.data.coco import read_coco
+    from workbench.data.image_folders import readable_folders
 
     own = case.options.data or next(iter(case.given.annotations), None)
     others = [path for path in case.given.annotations if own is None or Path(own).resolve() != path.resolve()]
@@ -163,6 +164,7 @@ def _training_set(case: Case, config: Mapping[str, Any], pose_set: PoseSet) -> P
         )
     images = others[0].parent / "images"
     folder, within = images if images.is_dir() else None, case.options.within
+    within = within or readable_folders(others[0], None)  # `images` is a name that nobody gave
     return case.once("training set", lambda: read_coco(others[0], folder, within=within))
 
 
@@ -178,8 +180,8 @@ def leaked_images(pose_set: PoseSet, train: PoseSet, case: Case) -> tuple[set[in
         train: of the training.
         case: stepped now and then.
     """
-    here = [r for r in pose_set.images.values() if r.path.is_file()]
-    there = [r for r in train.images.values() if r.path.is_file()]
+    here = [r for r in pose_set.images.values() if pose_set.has_image(r.id)]
+    there = [r for r in train.images.values() if train.has_image(r.id)]
     if here and there:
         sizes: dict[int, list[ImageRecord]] = defaultdict(list)
         for record in there:
@@ -242,7 +244,7 @@ def _shapes(pose_set: PoseSet) -> tuple[list[Instance], Float[np.ndarray, "N D"]
     """
     chosen = [
         one for one in pose_set.instances
-        if (one.truth[:, 2] > 0).sum() >= MANY_POINTS and pose_set.images[one.image_id].path.is_file()
+        if (one.truth[:, 2] > 0).sum() >= MANY_POINTS and pose_set.has_image(one.image_id)
     ]  # fmt: skip
     rows = []
     for one in chosen:
@@ -355,7 +357,7 @@ def _turned(case: Case) -> dict[int, Turn]:
         for number in list(pose_set.labelled_of_image)[:MOST_HEADERS]:
             path = pose_set.images[number].path
             try:
-                sizes = turned_by_exif(path) if path.is_file() and is_within(path, pose_set.within) else None
+                sizes = turned_by_exif(path) if pose_set.has_image(number) else None
             except (ValueError, OSError):
                 continue
             if sizes is not None:

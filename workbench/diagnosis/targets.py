@@ -327,7 +327,7 @@ def _json(path: Path) -> tuple[Kind, str]:
     with path.open("rb") as file:
         head, size = file.read(_HEAD), path.stat().st_size
         file.seek(max(0, size - _HEAD))
-        tail = file.read()
+        tail = file.read(_HEAD)
     if head.strip() in (b"", b"{}", b"null"):
         return "unknown", "is empty" if not head.strip() else f"holds nothing: {head.strip().decode()}"
     begin = head.lstrip()[:1]

@@ -14,7 +14,7 @@ from workbench.core.finding import Measurement
 from workbench.core.report import counted
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
-from workbench.diagnosis.texts import explained
+from workbench.diagnosis.texts import explained, source_text
 
 if TYPE_CHECKING:
     from workbench.recipes.claims import ClaimsReport, Judgement
@@ -187,7 +187,7 @@ def _about_head(case: Case) -> Iterator[Judgement]:
     with contextlib.suppress(NotAvailable):
         found += judged(case).judgements
     for path in case.given.code if recipe else ():
-        claims = code_claims(path.read_text(encoding="utf-8", errors="replace"), recipe)
+        claims = code_claims(source_text(path), recipe)
         found += judge_claims(claims, recipe, path.name).judgements
     seen: set[str] = set()
     # A wrong statement about the head comes before a right one on the same matter elsewhere in the text.

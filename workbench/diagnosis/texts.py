@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.core.files import read_at_most
+
 if TYPE_CHECKING:
     from workbench.doctor import Explanation
 
@@ -31,6 +33,8 @@ STATEMENTS = (".md", ".markdown")
 _SHORT = 60
 # Bytes at the beginning and at the end of a long file or text in which a message is looked for.
 _END = 1 << 17
+# Bytes of code or of a text with statements.
+_CODE = 1 << 20
 # A text with fewer recognised statements is no audit.
 LEAST_STATEMENTS = 5
 
@@ -129,6 +133,16 @@ def _both_ends(path: Path) -> str:
             file.seek(-min(rest, _END), 2)
             data += b"\n" + file.read(_END)
     return data.decode("utf-8", errors="replace")
+
+
+def source_text(path: Path) -> str:
+    """The text of code or of statements, which have been found to be no longer than any are.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it has grown since.
+    """
+    return read_at_most(path, _CODE, "code").decode("utf-8", errors="replace")
 
 
 def makes_statements(path: Path) -> bool:

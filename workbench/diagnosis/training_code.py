@@ -47,6 +47,7 @@ from workbench.diagnosis.network_part_code import EVALUATING, faults_of_modes, f
 from workbench.diagnosis.parameter_code import faults_of_modules, faults_of_parameters, is_pretrained
 from workbench.diagnosis.picture_code import faults_of_pictures
 from workbench.diagnosis.schedule_code import FEW_STEPS, WRONG_UNIT, faults_of_rates
+from workbench.diagnosis.texts import source_text
 from workbench.diagnosis.written_out import written_out
 from workbench.recipes.value_rules import TIGHT_CLIP
 
@@ -93,7 +94,7 @@ def scripts(case: Case) -> tuple[Script, ...]:
     """
 
     def read() -> tuple[Script, ...]:
-        texts = ((path, path.read_text(encoding="utf-8", errors="replace")) for path in case.given.code)
+        texts = ((path, source_text(path)) for path in case.given.code)
         found = tuple(script for path, text in texts if (script := script_in(text, path)) is not None)
         if not found:
             raise NotAvailable("no training script was given: Python code with a backward pass in a loop")

@@ -19,6 +19,7 @@ import numpy as np
 from workbench.checkpoints.config_reader import config_budget
 from workbench.checkpoints.config_values import plain_values
 from workbench.core import Batch, PoseModel, Sample, nearest
+from workbench.core.files import read_at_most
 from workbench.core.hooks import recording
 from workbench.core.report import Report, counted
 from workbench.core.run import evaluating
@@ -189,10 +190,9 @@ def read_map(path: Path) -> dict[str, str]:
         raise ValueError(f"--map {path.name}: expected a .toml or .json file with tap in A -> tap in B")
     if not path.is_file():
         raise FileNotFoundError(f"--map: no file {path}")
-    if path.stat().st_size > _LARGEST_MAP:
-        raise ValueError(f"--map {path.name}: a map of {path.stat().st_size} bytes is refused")
     try:
-        table = plain_values(path.read_text(encoding="utf-8"), path.suffix[1:], config_budget(path.name))
+        text = read_at_most(path, _LARGEST_MAP, "a map").decode()
+        table = plain_values(text, path.suffix[1:], config_budget(path.name))
     except ValueError as error:
         raise ValueError(f"--map {path.name}: it cannot be read: {error}") from None
     if not isinstance(table, dict):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core import Codec, NotAvailable, Outputs, Skeleton, checked_area, nearest
-from workbench.core.files import belongs
+from workbench.core.files import belongs, read_at_most
 from workbench.core.report import counted
 from workbench.models.mmpose.config import codec_of, config_values, preprocessing_of, skeleton_of
 from workbench.models.opening import StatedFacts
@@ -502,7 +502,7 @@ def described(path: Path) -> dict[str, Any] | None:
     if not beside.is_file() or not belongs(beside, beside.parent) or beside.stat().st_size > _SIZE:
         return None
     try:
-        steps = list(_typed(json.loads(beside.read_text("utf-8"))))
+        steps = list(_typed(json.loads(read_at_most(beside, _SIZE, "a pipeline"))))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{beside}: expected mmdeploy's JSON, and it cannot be read: {error}") from None
     found = {str(step["type"]).lower(): step for step in reversed(steps)}

@@ -173,7 +173,7 @@ class Encoder:
             if path.is_file():
                 digest.update(f"{path.relative_to(self.folder).as_posix()} {path.stat().st_size}\n".encode())
                 if path.stat().st_size < 1 << 20:
-                    digest.update(path.read_bytes())
+                    digest.update(read_at_most(path, 1 << 20, "a small file"))
         return digest.hexdigest()
 
 

@@ -22,7 +22,7 @@ from workbench.checkpoints.remap import VITPOSE_PLUS, Rule
 from workbench.checkpoints.vit_names import NAMINGS, grid_of_positions, has_class_position
 from workbench.core import Codec, NotAvailable, PartMissing, Skeleton, reason
 from workbench.core.capabilities import Attention
-from workbench.core.files import belongs
+from workbench.core.files import belongs, read_at_most
 from workbench.core.report import counted
 from workbench.models.families import FreshOptions
 from workbench.models.opening import Opening, skeleton_from_plain
@@ -247,7 +247,7 @@ def _config_beside(path: Path) -> Mapping[str, Any] | None:
     if not file.is_file() or not belongs(file, path.parent.resolve()) or file.stat().st_size > _CONFIG:
         return None
     try:
-        config = json.loads(file.read_bytes())
+        config = json.loads(read_at_most(file, _CONFIG, "a config"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file.name} beside {path.name} is no JSON: {error}") from None
     known = isinstance(config, Mapping) and str(config.get("model_type", "")).startswith("vitpose")
