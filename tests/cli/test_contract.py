@@ -148,6 +148,7 @@ def test_a_missing_file_is_one_sentence_and_exit_code_2(workbench, verb, tmp_pat
             ("compare", "--resamples", "1"),
             "--resamples: expected a value greater than or equal to 2, got '1'",
         ),
+        (("look", "overlay", "--view", "map"), "'--view': 'map' is not one of 'image', 'crop' (see"),
         (("score", "--max-dets"), "(see `workbench score -h`)"),
     ],
 )

@@ -411,3 +411,21 @@ def test_a_set_without_annotations_has_no_figures_and_says_so(workbench, tmp_pat
     )
     assert code == 0, err
     assert "No AP" in text or "PCK -" in text
+
+
+def test_thresholds_are_refused_where_ap_is_computed_and_used_where_mpck_is(workbench):
+    code, out, err = workbench("score", "--demo", "--thresholds", "0.05")
+    assert (code, out) == (2, "")
+    assert (
+        err == "workbench: --thresholds: AP has thresholds of its own, of OKS; name --metric mpck for these\n"
+    )
+    # The demo's poses lie 3 px from the truth: none within .0001 of the box, all within 1.
+    for thresholds, value in (("0.0001", 0.0), ("1", 1.0), ("0.0001,1", 0.5)):
+        words = ("score", "--demo", "--metric", "mpck", "--thresholds", thresholds, "--json")
+        assert json.loads(workbench(*words)[1])["value"] == pytest.approx(value), thresholds
+
+
+def test_a_category_that_a_built_in_set_does_not_have_is_refused(workbench):
+    code, out, err = workbench("score", "--demo", "--category", "horse")
+    assert (code, out) == (2, "")
+    assert "no category 'horse'" in err

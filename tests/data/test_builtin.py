@@ -162,3 +162,19 @@ def test_the_shipped_pictures_are_the_ones_the_seed_draws(name, tmp_path):
     for path in (tmp_path / "images").glob("*.jpg"):
         drawn, old = (cv2.imread(str(p)).astype(int) for p in (path, shipped / "images" / path.name))
         assert np.abs(drawn - old).mean() < 2
+
+
+def test_one_category_of_a_built_in_set_is_read_alone_and_an_unknown_one_is_refused():
+    every = open_data("scenes-val")
+    numbers = {instance.category_id for instance in every.instances}
+    assert len(numbers) > 1
+    for number in numbers:
+        name = every.categories[number]
+        wanted = [one.annotation_id for one in every.instances if one.category_id == number]
+        for category in (number, str(number), name):
+            found = open_data("scenes-val", category=category)
+            assert [one.annotation_id for one in found.instances] == wanted
+    assert len(open_data("astronaut", category="person").instances) == 1
+    for name in ("scenes-val", "astronaut"):
+        with pytest.raises(KeyError, match="no category 'hors'"):
+            open_data(name, category="hors")

@@ -407,13 +407,17 @@ class MetricOptions:
         """The metric to compute, and why it is not AP where nobody chose it.
 
         Raises:
-            ValueError: a length was named for AP.
+            ValueError: a length or thresholds were named for AP.
         """
         known = sigmas is not None or bool(pose_set.skeleton.sigmas)
         if self.metric is None and not known:
             return "pck", (
                 f"AP needs OKS sigmas, and none are known for {pose_set.skeleton.name}: give --sigmas, one "
                 "number for all keypoints or one for each"
+            )
+        if self.metric in (None, "ap") and self.thresholds is not None:
+            raise ValueError(
+                "--thresholds: AP has thresholds of its own, of OKS; name --metric mpck for these"
             )
         if self.metric is None and self.normalise is not None:
             return "pck", ""

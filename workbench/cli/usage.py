@@ -52,7 +52,7 @@ def _said(mistake: Any) -> str:
         return mistake.format_message()
     first = found()[0]
     expected = first["msg"].removeprefix("Input should be ").partition(", unable to parse")[0]
-    if expected == first["msg"]:
-        return f"{mistake.format_message()}; got {first['input']!r}"
+    if expected == first["msg"]:  # of typer's own choices: it names the value
+        return mistake.format_message().replace("Value error, ", "", 1)
     expected = expected if expected.startswith("a ") else f"a value {expected}"
     return f"{mistake.param.opts[0]}: expected {expected}, got {first['input']!r}"

@@ -42,14 +42,14 @@ def open_data(
         name: one of `BUILTIN`, or a COCO-format json; ``file.json#wholebody`` (or foot, face, lefthand,
             righthand) reads that part of a COCO-WholeBody file.
         images: folder of the images of a json.
-        category: id or name of the one category of a json to read.
+        category: id or name of the one category to read.
         progress: called with (done, total) while a built-in set is drawn.
         within: no image of a json may lie outside of these folders, links resolved; by default outside of the
             data set's own folders and `images`.
         reading: what is stated about the image files; nothing by default.
 
     Raises:
-        KeyError: neither a built-in name nor a file.
+        KeyError: neither a built-in name nor a file, or no such category.
         FileNotFoundError: no such file.
         ValueError: it is no annotation file, or images were named for a built-in set.
 
@@ -65,7 +65,7 @@ def open_data(
     if text in BUILTIN:
         if images is not None:
             raise ValueError(f"{text} is built in and brings its own images; leave --images out")
-        drawn = builtin(text, progress)
+        drawn = builtin(text, progress, category)
         return drawn if reading is None else replace(drawn, reading=reading)
     check_data_name(name)
     path = Path(name)
@@ -244,42 +244,45 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pose-workbench"
 
 
-def builtin(name: str, progress: Callable[[int, int], None] | None = None) -> PoseSet:
+def builtin(
+    name: str, progress: Callable[[int, int], None] | None = None, category: int | str | None = None
+) -> PoseSet:
     """A built-in data set; training scenes are drawn on first use and cached on disk.
 
     Args:
         name: one of `BUILTIN`.
         progress: called with (done, total) while scenes are drawn.
+        category: id or name of the one category to read; all by default.
 
     Raises:
-        KeyError: no such set.
+        KeyError: no such set, or no such category.
         OSError: the cache folder cannot be written.
     """
     if name not in DESCRIPTIONS:
         raise KeyError(f"no built-in data set {name!r}; nearest: {nearest(name, BUILTIN)}")
     if name == "astronaut":
-        return astronaut()
+        return astronaut(category)
     folder = SHIPPED / f"{name}-{VERSION}"
     if not folder.is_dir():
         folder = cache_folder() / folder.name
     if not (folder / "annotations.json").is_file():
         _draw(SCENE_SETS[name], folder, progress)
     try:
-        return _read(name, folder)
+        return _read(name, folder, category)
     except (ValueError, FileNotFoundError) as damaged:
         if folder.parent == SHIPPED:
             raise
         _log.warning("the drawn scenes in %s are damaged (%s); they are drawn again", folder, damaged)
         shutil.rmtree(folder, ignore_errors=True)
         _draw(SCENE_SETS[name], folder, progress)
-        return _read(name, folder)
+        return _read(name, folder, category)
 
 
 @lru_cache(maxsize=8)
-def _read(name: str, folder: Path) -> PoseSet:
+def _read(name: str, folder: Path, category: int | str | None) -> PoseSet:
     from workbench.data.coco import read_coco
 
-    found = read_coco(folder / "annotations.json", folder / "images")
+    found = read_coco(folder / "annotations.json", folder / "images", category)
     if absent := found.absent_images():
         raise FileNotFoundError(
             f"{counted(len(absent), 'picture is', 'pictures are')} absent, the first is {absent[0].name}"
@@ -303,12 +306,16 @@ def _draw(scenes: SceneSet, folder: Path, progress: Callable[[int, int], None] |
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def astronaut() -> PoseSet:
+def astronaut(category: int | str | None = None) -> PoseSet:
     """The photograph of Eileen Collins that scikit-image ships: one person, COCO's 17 keypoints.
 
     The keypoints were marked by hand; astronaut.json describes how.
 
+    Args:
+        category: id or name of the one category to read, which is the person's.
+
     Raises:
+        KeyError: no such category.
         FileNotFoundError: scikit-image is not installed, or this version no longer ships the picture.
     """
     found = importlib.util.find_spec("skimage")  # without importing it, which takes a second
@@ -317,5 +324,5 @@ def astronaut() -> PoseSet:
     images = Path(found.origin).parent / "data"
     if not (images / "astronaut.png").is_file():
         raise FileNotFoundError(f"astronaut: this scikit-image ships no astronaut.png in {images}")
-    photograph = read_coco(Path(__file__).with_name("astronaut.json"), images)
+    photograph = read_coco(Path(__file__).with_name("astronaut.json"), images, category)
     return replace(photograph, name="astronaut", source="scikit-image's astronaut.png; keypoints by hand")
