@@ -473,3 +473,43 @@ def test_a_log_of_200_000_single_batches_is_judged_in_linear_time():
     assert "late start" in causes[0]
     assert "plateau" in causes[1]
     assert "training data not shuffled" in causes[2]
+
+
+def batches(count, places=(), seed=0):
+    """A loss and a PCK of single batches, both noisy; weights are lost at `places`, and learned again."""
+    random, at = np.random.default_rng(seed), np.arange(count)
+    since = at - np.max([np.where(at >= place, place, 0) for place in (0, *places)], axis=0)
+    loss = (2 * np.exp(-5 * since / count) + 0.1) * np.exp(random.normal(0, 0.1, count))
+    pck = (0.05 + 0.8 * (1 - np.exp(-6 * since / count))) * np.exp(random.normal(0, 0.1, count))
+    # Batches that are hard for the metric alone: their loss does not go back.
+    pck[10 : count // 2 : 7] *= 0.5
+    return [{"iteration": i + 1, "loss": loss[i], "val/PCK": pck[i]} for i in range(count)]
+
+
+def test_lost_weights_are_found_wherever_they_are_lost_and_noise_is_none(tmp_path):
+    rows = batches(9000, places=(8000,))
+    pck = np.array([row["val/PCK"] for row in rows])
+    assert (pck[1:8000] < mistakes.LOST * pck[:7999]).sum() > 500  # hard batches before the place
+    (flag,) = mistakes.begun_again(run(tmp_path, rows))
+    assert flag.where == "iteration 8000 to 8001"
+    for noise, seed in itertools.product((0.3, 0.5), range(3)):
+        random = np.random.default_rng(seed)
+        hard = np.exp(random.normal(0, noise, 600))
+        rows = [
+            {
+                "iteration": i + 1,
+                "loss": (2 - i / 1200) * hard[i],
+                "val/PCK": min(1, (0.2 + i / 1200) / hard[i]),
+            }
+            for i in range(600)
+        ]
+        assert mistakes.begun_again(run(tmp_path, rows)) == []
+
+
+def test_later_values_above_a_limit_are_counted():
+    random = np.random.default_rng(0)
+    for count in (1, 2, 3, 8, 13, 64, 100):
+        values = random.integers(0, 6, count).astype(float)
+        starts, limits = random.integers(0, count + 1, 30), random.integers(-1, 7, 30).astype(float)
+        expected = [(values[start:] > limit).sum() for start, limit in zip(starts, limits, strict=True)]
+        assert mistakes._later_above(values, starts, limits).tolist() == expected

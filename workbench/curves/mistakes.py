@@ -6,6 +6,8 @@ than those that are trained, and data that come in the same order in every epoch
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from workbench.core.finding import Finding, Measurement
@@ -13,6 +15,9 @@ from workbench.core.report import counted, signed_text
 from workbench.curves.quantities import role_of, scale_of, short
 from workbench.curves.schedule import BEGUN_ANEW, rises
 from workbench.curves.table import Curves, Series
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 STANDS_STILL = "every evaluation gives the same figures"
 IN_ORDER = "training data not shuffled"
@@ -23,8 +28,9 @@ LEAST = 0.1
 # A loss that goes back so far of what it had fallen, while the metric keeps at most this part of its value,
 # is that of a network without what it had learned.
 BACK, LOST = 0.6, 0.6
-# Places that are looked at: a metric of single batches goes down so far thousands of times.
-MOST_LOSSES = 500
+# A metric of single batches falls and its loss rises at any place: where weights are lost, each does so by
+# this many times what one place in five exceeds.
+USUAL, TIMES = 0.8, 4
 # Evaluations that may agree to the last digit by chance; the loss that falls meanwhile by this part.
 SAME_COUNT, FALLS = 5, 0.05
 # The loss repeats itself in each epoch: part of its variance, its range in parts of the loss, epochs needed.
@@ -48,38 +54,104 @@ def begun_again(curves: Curves) -> list[Finding]:
         return []
     x, value = judged.by_epoch()
     lx, lv = loss.by_epoch()
-    lost = (value[1:-1] >= LEAST * scale_of(value)) & (value[2:] <= LOST * value[1:-1])
+    if len(x) < 3 or not len(lv):
+        return []
     ends = np.searchsorted(lx, x, side="right")  # of each evaluation in the losses
-    for n in map(int, np.flatnonzero(lost)[:MOST_LOSSES] + 2):
-        before, after = lv[ends[n - 2] : ends[n - 1]], lv[ends[n - 1] : ends[n]]
-        if not len(before) * len(after):
-            continue
-        first, was, now = float(lv[0]), float(np.median(before)), float(after.max())
-        if first <= was or not BACK <= (now - was) / (first - was) <= 2 - BACK:
-            continue  # further back is divergence
-        later = lv[ends[n] :]
-        if len(later) and np.median(later) > now:
-            continue  # so is what goes on rising
-        if any(x[n - 1] < place <= x[n] for _, place, _, _ in rises(curves, judged)):
-            continue  # the learning rate explains it
-        name = short(judged.name)
-        return [
-            Finding(
-                BEGUN_ANEW,
-                f"between {_place(judged, x[n - 1])} and {x[n]:g} the loss goes back from {was:.3g} to "
-                f"{now:.3g} (it "
-                f"began at {first:.3g}), and {name} from {value[n - 1]:.3g} to {value[n]:.3g}: what "
-                "was learned is "
-                "lost, and the counting goes on",
-                "see which weights were loaded there: a resume that did not find its checkpoint "
-                "begins with new ones",
-                (Measurement(f"{name} before", float(value[n - 1])), Measurement("after", float(value[n]))),
-                severity="warning",
-                where=f"{judged.unit} {x[n - 1]:g} to {x[n]:g}",
-                refuted_by="the checkpoints on both sides of it, evaluated again, do not differ",
-            )
-        ]
-    return []
+    was, highest = _medians_and_highest(lv, np.r_[0, ends])
+    places = np.arange(2, len(x))
+    was, now, first = was[places - 1], highest[places], float(lv[0])
+    lost = (value[places - 1] >= LEAST * scale_of(value)) & (value[places] <= LOST * value[places - 1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        back = (now - was) / (first - was)
+    # Further back is divergence, and so is what goes on rising; nan where no loss lies between two.
+    lost &= (first > was) & (back >= BACK) & (back <= 2 - BACK)
+    lost &= _outstanding(value[places - 1] - value[places]) & _outstanding(now - was)
+    if not lost.any():
+        return []
+    places, was, now = places[lost], was[lost], now[lost]
+    later = len(lv) - ends[places]
+    falls = 2 * _later_above(lv, ends[places], now) <= later
+    rose = np.array(sorted(place for _, place, _, _ in rises(curves, judged)), float)
+    # The learning rate explains what is lost between two evaluations in which it rises.
+    began, ended = (np.searchsorted(rose, x[places - back], side="right") for back in (1, 0))
+    found = np.flatnonzero(falls & (began == ended))
+    if not len(found):
+        return []
+    i = int(found[0])
+    n, name = int(places[i]), short(judged.name)
+    return [
+        Finding(
+            BEGUN_ANEW,
+            f"between {_place(judged, x[n - 1])} and {x[n]:g} the loss goes back from {was[i]:.3g} to "
+            f"{now[i]:.3g} (it began at {first:.3g}), and {name} from {value[n - 1]:.3g} to {value[n]:.3g}: "
+            "what was learned is lost, and the counting goes on",
+            "see which weights were loaded there: a resume that did not find its checkpoint "
+            "begins with new ones",
+            (Measurement(f"{name} before", float(value[n - 1])), Measurement("after", float(value[n]))),
+            severity="warning",
+            where=f"{judged.unit} {x[n - 1]:g} to {x[n]:g}",
+            refuted_by="the checkpoints on both sides of it, evaluated again, do not differ",
+        )
+    ]
+
+
+def _outstanding(change: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Which changes are TIMES the usual ones; what goes the other way, or is unknown, counts as 0."""
+    change = np.maximum(np.nan_to_num(change), 0)
+    return change >= TIMES * np.quantile(change, USUAL, method="lower")
+
+
+def _medians_and_highest(
+    values: Float[np.ndarray, " F"], bounds: Int[np.ndarray, " n+1"]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Median and maximum of each part of the values; nan of an empty part.
+
+    Args:
+        values: finite.
+        bounds: part i is values[bounds[i] : bounds[i + 1]]; they do not fall.
+    """
+    counts = np.diff(bounds)
+    held, part = values[: bounds[-1]], np.repeat(np.arange(len(counts)), counts)
+    in_order = held[np.lexsort((held, part))]
+    medians, highest = np.full((2, len(counts)), np.nan)
+    filled = np.flatnonzero(counts)
+    start, size = bounds[:-1][filled], counts[filled]
+    medians[filled] = (in_order[start + (size - 1) // 2] + in_order[start + size // 2]) / 2
+    highest[filled] = in_order[start + size - 1]
+    return medians, highest
+
+
+def _later_above(
+    values: Float[np.ndarray, " F"], starts: Int[np.ndarray, " n"], limits: Float[np.ndarray, " n"]
+) -> Int[np.ndarray, " n"]:
+    """How many of values[starts[i]:] are above limits[i].
+
+    What is left of a start is put together from sorted blocks of doubling lengths: a loop over the starts
+    takes hours on a log of 100,000 evaluations.
+
+    Args:
+        values: finite.
+        starts: 0 to the number of values.
+        limits: one of each start.
+    """
+    level = np.unique(values)
+    rank, limit = np.searchsorted(level, values), np.searchsorted(level, limits, side="right")
+    above, at, size = np.zeros(len(starts), int), starts.astype(int), 1
+    width, wide = len(level) + 1, 1 << max(len(values) - 1, 0).bit_length()
+    rank = np.r_[rank, np.full(wide - len(rank), -1)]  # -1 is above no limit
+    while size < wide:
+        # Blocks of this size in which a rest begins: those whose number is odd.
+        odd = np.flatnonzero((at // size) % 2 == 1)
+        if len(odd):
+            block = at[odd] // size
+            keys = np.sort(rank.reshape(-1, size), axis=1) + np.arange(wide // size)[:, None] * width
+            above[odd] += (block + 1) * size - np.searchsorted(keys.ravel(), block * width + limit[odd])
+            at[odd] += size
+        size *= 2
+    whole = at == 0
+    if whole.any():
+        above[whole] = len(values) - np.searchsorted(np.sort(rank[: len(values)]), limit[whole])
+    return above
 
 
 def stands_still(curves: Curves) -> list[Finding]:
