@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from workbench.core.parquet_pages import row_groups, unfolded_bytes
-from workbench.evaluation import Predictions, query_epochs
+from workbench.evaluation import Predictions, image_index, query_epochs
 from workbench.evaluation.image_index import open_index
 from workbench.evaluation.prediction_footer import DIGEST_KEY
 from workbench.evaluation.predictions import finished_predictions, read_note
@@ -109,6 +109,39 @@ def test_image_ids_that_are_no_whole_numbers(tmp_path: Path, ids: list[Any]) -> 
     path = write(tmp_path / "epoch_1.parquet", image_id=ids)
     with pytest.raises(ValueError, match=r"^epoch_1\.parquet: .*expected image_id as "):
         Predictions.from_parquet(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("pose_score", np.nan), ("pose_score", np.inf), ("x", np.inf), ("y", -np.inf), ("score", np.inf),
+        ("x0", np.inf), ("oks", 1.5), ("oks", -np.inf), ("term", -0.1),
+    ],
+)  # fmt: skip
+def test_numbers_that_no_prediction_has_are_refused_as_in_a_result_file(
+    tmp_path: Path, column: str, value: float
+) -> None:
+    path = write(tmp_path / "e.parquet", None, **{column: np.full(N * K, value)})
+    with pytest.raises(ValueError, match=rf"^e.parquet: .*{column} of {value:g}"):
+        Predictions.from_parquet(path)
+    if column != "x0":  # the index of a folder has no boxes
+        with pytest.raises(ValueError, match=rf"^e.parquet: .*{column} of {value:g}"):
+            image_index._poses_between(path, 0, N, K)
+
+
+@pytest.mark.parametrize("column", ["x", "y", "score", "x0", "oks", "term"])
+def test_numbers_that_are_not_there_are_read_as_nan(tmp_path: Path, column: str) -> None:
+    path = write(tmp_path / "e.parquet", None, **{column: np.full(N * K, np.nan)})
+    found, _ = Predictions.from_parquet(path)
+    assert len(found) == N
+    assert np.isnan(found.keypoints).any() == (column in ("x", "y"))
+
+
+@pytest.mark.parametrize("column", ["pose", "keypoint"])
+def test_rows_in_another_order_are_refused(tmp_path: Path, column: str) -> None:
+    stated = pq.read_table(write(tmp_path / "a.parquet"))[column].to_numpy()
+    with pytest.raises(ValueError, match=r"e.parquet: .*its rows are in another order than"):
+        Predictions.from_parquet(write(tmp_path / "e.parquet", **{column: stated[::-1].copy()}))
 
 
 def test_millions_of_equal_rows_in_a_small_file_are_not_unfolded(tmp_path: Path) -> None:

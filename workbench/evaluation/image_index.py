@@ -26,7 +26,7 @@ from workbench.core.files import replacing
 from workbench.core.job import Cancelled
 from workbench.core.parquet_pages import row_groups
 from workbench.evaluation.prediction_footer import refuse_large
-from workbench.evaluation.predictions import KEYPOINT_VALUES, state_of_file
+from workbench.evaluation.predictions import KEYPOINT_VALUES, check_values, state_of_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -399,9 +399,11 @@ def _poses_between(path: Path, first: int, last: int, K: int) -> dict[str, np.nd
                 columns["annotated"] = column.is_valid().to_numpy(zero_copy_only=False)[::K][own]
                 column = column.fill_null(0)
             values = column.to_numpy(zero_copy_only=False)
+            if name in (*KEYPOINT_VALUES, "pose_score", "oks"):
+                check_values({name: values})
             columns[name] = values.reshape(-1, K)[own] if name in KEYPOINT_VALUES else values[::K][own]
         return columns
-    except (pa.ArrowException, OSError, KeyError, ValueError) as reason:
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as reason:
         message = " ".join(str(reason).split())[:300]
         raise ValueError(f"{path.name}: expected a file of predictions ({message})") from None
 

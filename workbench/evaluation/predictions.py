@@ -434,6 +434,10 @@ def _predictions(table: pa.Table, notes: dict[bytes, bytes], name: str) -> Predi
         return whole_numbers(values, name) if kind is np.int64 else values.astype(kind)
 
     annotated = table["annotation_id"].null_count == 0
+    check_values({name: column(name) for name in (*CORNERS, *KEYPOINT_VALUES, "pose_score", "oks")})
+    rows = np.arange(N * K)
+    if (column("pose") != rows // max(K, 1)).any() or (column("keypoint") != rows % max(K, 1)).any():
+        raise ValueError("its rows are in another order than they were written in")
     return Predictions(
         per_pose("image_id", np.int64),
         per_pose("category_id", np.int64),
@@ -444,6 +448,25 @@ def _predictions(table: pa.Table, notes: dict[bytes, bytes], name: str) -> Predi
         per_pose("annotation_id", np.int64) if annotated else None,
         np.stack([per_pose(c, float) for c in SIZE], axis=1) if SIZE[0] in table.column_names else None,
     )
+
+
+def check_values(columns: Mapping[str, Float[np.ndarray, " r"]]) -> None:
+    """Refuse numbers that no prediction has, as they are refused in a result file; nan is "not there".
+
+    Args:
+        columns: values by name of the column.
+
+    Raises:
+        ValueError: a pose without a score, an infinite number, or a similarity outside of 0 to 1.
+    """
+    for name, values in columns.items():
+        wrong = np.isinf(values)
+        if name == "pose_score":
+            wrong |= np.isnan(values)
+        elif name in ("oks", "term"):
+            wrong |= (values < 0) | (values > 1)
+        if wrong.any():
+            raise ValueError(f"{name} of {values[wrong][0]:g}")
 
 
 def read_origin(path: Path) -> str:
