@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.data.test_episodes import mp100_like
 from workbench.cli.rollout import repeat_command
+from workbench.core import DecodeOptions
 from workbench.data import builtin
 
 
@@ -106,6 +108,43 @@ def test_a_file_of_categories_with_their_own_keypoints_gives_an_episode(workbenc
     code, out, err = workbench("rollout", *adapter, "--instance", "1/1")
     assert (code, out) == (2, "")
     assert "choose one with --category" in err
+
+
+def test_predict_shows_an_example_of_a_data_set_to_the_model(workbench, root, tmp_path):
+    """The same keypoints as the model gives with that example; without one it is said how to name it."""
+    from workbench.core import Sample
+    from workbench.core.capabilities import TakesSupport
+    from workbench.data.boxes import whole_image
+    from workbench.data.images import write_image
+    from workbench.models import open_model
+
+    scenes = builtin("scenes-val")
+    shown = scenes.sample(scenes.labelled[0])
+    other = next(i for i in scenes.labelled if scenes.instances[i].image_id != scenes.instances[0].image_id)
+    image = write_image(tmp_path / "own.png", scenes.sample(other).image)
+    run = root / "checkpoints/cape-demo/epoch_40.pth"
+    words = ("predict", run, "--image", image, "--no-flip", "--json")
+    code, out, err = workbench(*words, "--data", "scenes-val", "--support", shown.key)
+    assert code == 0, err
+    answer = json.loads(out)
+    assert answer["support"] == f"support {shown.key}"
+    bare = open_model(run).model
+    assert isinstance(bare, TakesSupport)
+    model = bare.supported_by([shown], scenes.skeleton)
+    pixels = scenes.sample(other).image
+    batch = model.prepare([Sample(pixels, whole_image(pixels))])
+    (wanted,) = model.decode(model.rollout(batch), batch, DecodeOptions())
+    np.testing.assert_allclose(answer["instances"][0]["keypoints"], wanted.keypoints, atol=1e-3)
+    for more, says in (
+        ((), "--support IMAGE/ANNOTATION --data JSON"),
+        (("--support", shown.key), "expected --data"),
+        (("--data", "scenes-val"), "workbench evaluate --data"),
+        (("--data", "scenes-val", "--support", "nobody"), "--support: no 'nobody' in scenes-val; nearest: "),
+    ):
+        code, out, err = workbench(*words, *more)
+        assert (code, out, says in err) == (2, "", True), err
+    code, _, err = workbench("predict", "--demo", "--data", "scenes-val", "--support", shown.key)
+    assert (code, "this model takes no support example" in err) == (2, True)
 
 
 @pytest.mark.long  # the network runs over whole sets: 30 s on a busy machine

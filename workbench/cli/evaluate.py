@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +26,7 @@ from workbench.cli.options import (
     same_keypoints,
 )
 from workbench.cli.output import Answer, check_room, with_next_steps, written
-from workbench.cli.rollout import NO_SUPPORT, Support, support_named
+from workbench.cli.rollout import NO_SUPPORT, Support, with_support
 from workbench.core.capabilities import TakesSupport
 from workbench.core.errors import ReadingNote
 from workbench.core.files import write_text
@@ -121,9 +120,8 @@ def _with_data(
     if support is not None and not isinstance(loaded.model, TakesSupport):
         raise ValueError(NO_SUPPORT)
     pose_set = data.open("evaluate", len(loaded.model.skeleton), skeleton)
-    if support is not None and isinstance(loaded.model, TakesSupport):
-        shown = (support_named(pose_set, support),)
-        loaded = replace(loaded, model=loaded.model.supported_by(shown, pose_set.skeleton))
+    if support is not None:
+        loaded = with_support(loaded, pose_set, support)
     loaded, pose_set = same_keypoints(loaded, pose_set, sigmas)
     for text in turned_lints(pose_set):
         warnings.warn(text, ReadingNote, stacklevel=2)

@@ -13,15 +13,19 @@ import numpy as np
 
 from workbench.cli import options
 from workbench.cli.options import (
+    Category,
+    Data,
     Demo,
     Files,
     Image,
     ImageOptions,
+    Images,
     ModelOptions,
     ReadingOptions,
     Rule,
     loading_note,
     model_files,
+    opened,
     option,
 )
 from workbench.cli.output import Answer, check_file
@@ -38,6 +42,14 @@ if TYPE_CHECKING:
 
 DetectedBoxes = Annotated[
     Path | None, option("--boxes", "A COCO detection json; its image_id is the number in an image's name.")
+]
+SupportKey = Annotated[
+    str | None,
+    option(
+        "--support",
+        "Category-agnostic model: key of the example that shows the keypoints, image/annotation, in the data "
+        "set of --data.",
+    ),
 ]
 BoxScore = Annotated[float, option("--box-score", "Minimum score of a detected box.")]
 Every = Annotated[int, option("--every", "Videos: use every n-th frame.", min=1)]
@@ -64,6 +76,10 @@ def command(
     every: Every = 1,
     threshold: Threshold = 0.2,
     rule: Rule = None,
+    support: SupportKey = None,
+    data: Data = None,
+    images: Images = None,
+    category: Category = None,
     out: Drawn = None,
     demo: Demo = False,
 ) -> Answer:
@@ -71,14 +87,18 @@ def command(
 
     Examples: `workbench predict epoch_20.pth --image horse.jpg --box 10,20,300,280 --out horse.png`,
     `workbench predict epoch_20.pth --image ride.mp4 --detector rtmdet.onnx --out ride_pose.mp4`.
+    With --support, --data, --images and --category say where the example lies; to predict a data set, use
+    `workbench evaluate`.
     """
     from workbench.evaluation.predict import finds_people
 
     stated = pictures.reading
+    _check_support(support, data, images, category)
     file = model_files(files)
     named = any(source is not None for source in (box, boxes, detector))
     if demo:
         loaded, image, boxes_of, note = _demo(model, rule, image)
+        loaded = _supported(loaded, support, data, images, category, stated)
         if named:
             boxes_of, note = _boxes(box, boxes, detector, box_score, loaded.model.skeleton)
         return _answer(loaded, image, boxes_of, note, reading, every, stated, threshold, out)
@@ -92,7 +112,44 @@ def command(
     boxes_of, note = _boxes(box, boxes, detector, box_score, loaded.model.skeleton)
     if finds_people(loaded.model):
         note = "none, the model finds people by itself"
+    loaded = _supported(loaded, support, data, images, category, stated)
     return _answer(loaded, image, boxes_of, note, reading, every, stated, threshold, out)
+
+
+def _check_support(support: str | None, data: str | None, images: Path | None, category: str | None) -> None:
+    """Raise ValueError where an example and its data set are not named together."""
+    if support is not None and data is None:
+        raise ValueError("--support: expected --data with the data set that holds the example")
+    given = {"--data": data, "--images": images, "--category": category}
+    named = next((name for name, value in given.items() if value is not None), None)
+    if named is not None and support is None:
+        raise ValueError(
+            f"predict: {named} belongs to --support, which names an example in a data set; to predict a data "
+            "set use workbench evaluate --data ... --out FILE"
+        )
+
+
+def _supported(
+    loaded: LoadedModel,
+    support: str | None,
+    data: str | None,
+    images: Path | None,
+    category: str | None,
+    stated: ImageReading,
+) -> LoadedModel:
+    """The model with the example that was named.
+
+    Raises:
+        ValueError: the model takes none, or the set has no such instance.
+    """
+    from workbench.cli.rollout import NO_SUPPORT, with_support
+    from workbench.core.capabilities import TakesSupport
+
+    if support is not None and data is not None:
+        if not isinstance(loaded.model, TakesSupport):  # said before a data set is opened
+            raise ValueError(NO_SUPPORT)
+        return with_support(loaded, opened(data, images, category, reading=stated), support)
+    return loaded
 
 
 def _boxes(
@@ -193,6 +250,7 @@ def _answer(
     protocol = protocol_of_loaded(loaded, boxes=boxes_note, flip=reading.flip, options=decoding)
     facts: dict[str, Any] = {
         "model": loaded.title,
+        "support": protocol.support,
         "skeleton": {"name": model.skeleton.name, "keypoints": model.skeleton.keypoints},
         "pictures": seen,
         "boxes": boxes_note,
@@ -213,9 +271,15 @@ def _answer(
 
 def _notes(loaded: LoadedModel, instances: list[dict[str, Any]]) -> list[str]:
     from workbench.core import Groups
+    from workbench.core.capabilities import StatesSupport
     from workbench.evaluation.predictions import without_peak
 
     notes = [*([loaded.note] if loaded.note else []), *loading_note(loaded)]
+    if isinstance(loaded.model, StatesSupport) and not loaded.model.support:
+        notes.append(
+            "no support example says which keypoints to find, and pictures have no annotation: name one with "
+            "--support IMAGE/ANNOTATION --data JSON"
+        )
     codec = loaded.model.codec
     highest = max((float(one["scores"].max()) for one in instances), default=0.0)
     if codec is not None and codec.kind == "simcc" and highest > 1:
@@ -235,7 +299,8 @@ def _text(facts: dict[str, Any]) -> str:
     names = facts["skeleton"]["keypoints"]
     count = len(facts["instances"])
     found = f"{counted(count, 'instance')} in {counted(facts['pictures'], 'image')}"
-    lines = [f"{facts['model']}: {found}; boxes: {facts['boxes']}"]
+    by = f"; {facts['support']}" if facts["support"] else ""
+    lines = [f"{facts['model']}: {found}; boxes: {facts['boxes']}{by}"]
     for one in facts["instances"][:20]:
         frame = f" frame {one['frame']}" if "frame" in one else ""
         box = ", ".join(f"{v:.0f}" for v in one["box"])

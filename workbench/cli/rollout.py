@@ -216,6 +216,23 @@ def support_named(pose_set: PoseSet, key: str) -> Sample:
 NO_SUPPORT = "--support: this model takes no support example, and its keypoints are fixed"
 
 
+def with_support(loaded: LoadedModel, pose_set: PoseSet, key: str) -> LoadedModel:
+    """The model that looks for what one instance of a data set shows, whatever its own keypoints are.
+
+    Args:
+        loaded: the model.
+        pose_set: the data set.
+        key: the instance, as --support names it.
+
+    Raises:
+        ValueError: the model takes no support, or the set has no labelled instance of this key.
+    """
+    if not isinstance(loaded.model, TakesSupport):
+        raise ValueError(NO_SUPPORT)
+    shown = (support_named(pose_set, key),)
+    return dataclasses.replace(loaded, model=loaded.model.supported_by(shown, pose_set.skeleton))
+
+
 def _supported(model: PoseModel, chosen: _Chosen) -> PoseModel:
     """The model with the chosen support; unchanged where the instance is its own support.
 

@@ -272,7 +272,8 @@ def _checked_support(sample: Sample, skeleton: Skeleton) -> None:
     name = sample.key or "the support"
     if sample.truth is None:
         raise ValueError(
-            f"cape: {name} has no annotation; without a support example nothing says what to look for"
+            f"cape: {name} has no annotation; without a support example nothing says what to look for "
+            "(predict and evaluate take one: --support IMAGE/ANNOTATION --data JSON)"
         )
     if len(sample.truth) != len(skeleton):
         raise ValueError(
