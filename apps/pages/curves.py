@@ -191,7 +191,9 @@ class TrainingCurves(QuestionSection[Logs]):
 
         found: list[Curves] = []
         for identity in asked.runs:
-            found += read_logs(self._known_logs(identity), self.context.registry.run(identity).title)
+            logs = self._known_logs(identity)
+            with self.context.registry.inside(*logs):
+                found += read_logs(logs, self.context.registry.run(identity).title)
         for path in asked.files:
             job.checkpoint()
             # The folder of an upload is the server's: no name of the run.

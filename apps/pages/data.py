@@ -427,7 +427,9 @@ class Views(QuestionSection[Draws]):
         """The config of a run; read, not run."""
         from workbench.models.fresh import config_in
 
-        return config_in(self._file(run), self.context.settings.root)
+        file = self._file(run)
+        with self.context.registry.inside(file):
+            return config_in(file, self.context.settings.root)
 
     def _file(self, run: str) -> Path:
         file = self.context.registry.config_file(run)

@@ -231,7 +231,7 @@ class Registry:
         from workbench.checkpoints import open_checkpoint
 
         def opened() -> Checkpoint:
-            with self._inside(path):
+            with self.inside(path):
                 checked(path)
                 return open_checkpoint(path)
 
@@ -315,22 +315,24 @@ class Registry:
         from workbench.models import open_model
 
         names = ("config", "family", "adapter", "remap", "output", "assume", "allow_partial", "device")
-        with self._inside(path):
+        with self.inside(path):
             checked(path)
             return open_model(path, **{name: getattr(self.settings, name) for name in names} | changed)
 
     @contextlib.contextmanager
-    def _inside(self, path: Path) -> Iterator[None]:
-        """A file of a run leads into the served folders, before it is read and once it was read.
+    def inside(self, *paths: Path) -> Iterator[None]:
+        """Files of a run lead into the served folders, before they are read and once they were read.
 
         Files are listed seconds before: a program of this machine may have put a link in the place of one.
 
         Raises:
-            Refused: it leads elsewhere.
+            Refused: one leads elsewhere.
         """
-        self.served.identity(path)
+        for path in paths:
+            self.served.identity(path)
         yield
-        self.served.identity(path)
+        for path in paths:
+            self.served.identity(path)
 
     def skeleton(self, run: str, index: int) -> Skeleton:
         """The keypoints that an epoch's model predicts."""

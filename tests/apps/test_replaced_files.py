@@ -16,7 +16,7 @@ from apps.server.context import Context
 from apps.server.settings import Settings
 from tests.waiting import until
 from workbench.checkpoints.model_code import base_files
-from workbench.core.job import version_of
+from workbench.core.job import Job, version_of
 
 
 @pytest.fixture
@@ -276,3 +276,43 @@ def test_a_base_of_a_config_and_a_module_beside_the_adapter_change_the_version(s
     before = registry.version("run", 0)
     foreign.write_text("edited = 1\n")
     assert registry.version("run", 0) == before
+
+
+def test_a_log_or_config_that_becomes_a_link_while_it_is_read_is_not_shown(served, monkeypatch, tmp_path):
+    """Every page that reads a text of a run: the file is looked at before it is read and afterwards."""
+    import workbench.curves
+    from apps.pages.curves import Logs, TrainingCurves
+    from apps.pages.data import Views
+    from apps.pages.overfit.choices import Choices, checked_choices, setup_of
+    from apps.server.folders import Refused
+    from workbench.models import fresh
+
+    root = tmp_path / "root" / "run"
+    log, config = root / "run.log.json", root / "config.py"
+    row = '{"mode": "train", "epoch": 1, "iter": %d, "loss": 0.5}\n'
+    texts = {log: row % 1 + row % 2, config: "model = dict(type='TopdownPoseEstimator')\n"}
+    views = Views.__new__(Views)
+    views.context = served
+    choices = Choices(config="run/config.py", data="painted.json", config_training=True)
+    logs = Logs(("run",), (), (), "")
+    ways = [
+        (workbench.curves, "read_logs", log, lambda: TrainingCurves(served).work(logs, Job("", "", ""))),
+        (fresh, "config_in", config, lambda: views._of_run("run")),
+        (fresh, "config_skeleton", config, lambda: checked_choices(served, choices)),
+        (fresh, "read_model", config, lambda: setup_of(served, choices)),
+    ]
+    for place, name, file, ask in ways:
+        for path, text in texts.items():
+            path.unlink(missing_ok=True)
+            path.write_text(text)
+        (tmp_path / file.name).write_text(texts[file])
+
+        def swapping(*given, file=file, **named):
+            file.unlink()
+            file.symlink_to(tmp_path / file.name)
+            return [None, None]  # stands for what was read through the link
+
+        monkeypatch.setattr(place, name, swapping)
+        with pytest.raises(Refused, match="outside"):
+            ask()
+        monkeypatch.undo()

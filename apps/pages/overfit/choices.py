@@ -183,12 +183,13 @@ def setup_of(context: Context, choices: Choices) -> OverfitSetup:
 
     sample, skeleton = _checked(context, choices)
     config = _config_of(context, choices)
-    model, title = _network(choices, config, context, skeleton)
-    check_keypoints(title, model.skeleton, skeleton, choices)
     own_training = None
-    if config is not None and choices.config_training:
-        # Read, never run; base files of a config that the browser names lie in the served folder.
-        own_training = config_in(config, context.settings.root if choices.config else None)
+    with context.registry.inside(*([config] if choices.config and config else [])):
+        model, title = _network(choices, config, context, skeleton)
+        if config is not None and choices.config_training:
+            # Read, never run; base files of a config that the browser names lie in the served folder.
+            own_training = config_in(config, context.settings.root if choices.config else None)
+    check_keypoints(title, model.skeleton, skeleton, choices)
     own = choices.family == ADAPTER and not choices.config
     source = {
         "name": None if config or choices.family == ADAPTER else choices.family,
@@ -272,7 +273,9 @@ def checked_choices(context: Context, choices: Choices) -> tuple[Sample, Skeleto
     sample, skeleton = _checked(context, choices)
     config = _config_of(context, choices)
     if choices.config and config is not None:
-        check_keypoints(config.name, config_skeleton(config, context.settings.root), skeleton, choices)
+        with context.registry.inside(config):
+            known = config_skeleton(config, context.settings.root)
+        check_keypoints(config.name, known, skeleton, choices)
     elif choices.family == ADAPTER and context.settings.adapter is not None:
         adapter = context.settings.adapter
         check_keypoints(adapter.name, of_adapter(adapter, skeleton, choices.device), skeleton, choices)
