@@ -148,6 +148,10 @@ def params_from(params: type, values: Sequence[Any], run: Run | None = None) -> 
     return params(**given)
 
 
+YES, NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "none")
+"""Words of an address for a switch."""
+
+
 def checked(name: str, hint: object, value: Any) -> Any:
     """A value as its field wants it.
 
@@ -159,15 +163,18 @@ def checked(name: str, hint: object, value: Any) -> Any:
         options = typing.get_args(kind)
         found = next((o for o in options if str(o) == str(value)), None)
         if found is None:
-            raise ValueError(f"{name}: expected one of {', '.join(map(str, options))}, got {value!r}")
+            raise ValueError(f"{name}: expected one of {', '.join(map(str, options))}, got {value!r:.60}")
         return found
     if kind is bool:
-        return value if isinstance(value, bool) else str(value).lower() in ("true", "1", "yes", "on")
+        word = str(value).lower()
+        if word not in YES + NO:
+            raise ValueError(f"{name}: expected true or false, got {value!r:.60}")
+        return word in YES
     if kind in (int, float):
         try:
             number = kind(float(value))
-        except (TypeError, ValueError):
-            raise ValueError(f"{name}: expected a number, got {value!r}") from None
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"{name}: expected a number, got {value!r:.60}") from None
         for mark in marks:
             if isinstance(mark, Range) and not mark.low <= number <= mark.high:
                 raise ValueError(f"{name}: expected {mark.low:g} to {mark.high:g}, got {number:g}")

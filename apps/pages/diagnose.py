@@ -25,6 +25,7 @@ from apps.pages.sections import (
     job_html,
     one_sentence_errors,
     report_mark,
+    say_of_link,
 )
 from workbench.cli import MISTAKES
 from workbench.cli.diagnose import claims_of, seconds_of
@@ -163,7 +164,7 @@ class DiagnosePage(QuestionPage):
         runs, sets = [one.id for one in self.context.registry.runs()], self.context.registry.sets.ids()
         named = ((run, runs), (against, runs), (data, sets))
         if unknown := [name for name, known in named if name and name not in known]:
-            gr.Warning(f"the link names {unknown[0]}, which is not served here")
+            say_of_link(f"the link names {unknown[0]:.80}, which is not served here")
         if run not in runs:
             return [gr.skip(), data if data in sets else gr.skip(), gr.skip()]
         on = data if data in sets else data_of(self.context, run)

@@ -35,6 +35,7 @@ from apps.pages.sections import (
     one_sentence_errors,
     query_js,
     root_block,
+    say_of_link,
 )
 from apps.server.encoding import sent_json, sent_words
 from workbench.cli import MISTAKES, sentence
@@ -193,7 +194,7 @@ class QuestionPage(DeclaredPage):
         try:
             updates = self.chosen(kept)
             if any(OWN in (word or "").split(",") for word in words):
-                gr.Warning(
+                say_of_link(
                     "what this link shows was uploaded or pasted, and a link holds no file: upload it again"
                 )
             return updates
@@ -203,7 +204,7 @@ class QuestionPage(DeclaredPage):
             updates = self.chosen([None] * len(self.address))
         except MISTAKES:  # the sections say why
             return [gr.skip()] * len(self._addressed)
-        gr.Warning(warning)
+        say_of_link(warning)
         return updates
 
 
@@ -315,7 +316,7 @@ class LabPage(DeclaredPage, Generic[State]):
         try:
             values = self.values_from_address(words)
         except MISTAKES as mistake:
-            gr.Warning(sentence(mistake))
+            say_of_link(sentence(mistake))
             values = [None] * len(self._inputs)
         return self._begun(values)
 

@@ -172,7 +172,7 @@ class EpochPage(LabPage[State]):
         run, last = named["run"], (named.pop("epochs") or "").rpartition(",")[2]
         folder = self.context.registry.run(run) if run else self.default_run()
         epoch = named["epoch"] or last
-        named |= {"run": folder.id, "epoch": epoch_named(folder, epoch) if epoch and run else None}
+        named |= {"run": folder.id, "epoch": epoch_named(folder, epoch) if epoch else None}
         return [named[name] for name in self.values]
 
     def read_state(self, text: str) -> State:

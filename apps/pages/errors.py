@@ -35,7 +35,9 @@ from apps.pages.sections import (
     hidden_text,
     html_block,
     report_updates,
+    say_of_link,
     table_html,
+    word_of_link,
 )
 from apps.pages.subject import epoch_name, epoch_named, reason
 from apps.server.comparison import Asked, Unready, has_areas
@@ -117,12 +119,11 @@ class ErrorsPage(QuestionPage):
             (data, wanted.data, f"{data!r} is not served for {folder.title}; {wanted.data} is shown."),
         ):
             if word and word != shown:
-                # Until it is closed: what is seen is not what the link was made for.
-                gr.Warning(sentence[:300], duration=None)
+                say_of_link(sentence)
         return [
             *self._errors.choices(wanted),
-            repair if repair in REPAIRS else REPAIRS[0],
-            kind if kind in LISTED else "miss",
+            word_of_link("repair", repair, REPAIRS, REPAIRS[0]),
+            word_of_link("kind", kind, LISTED, "miss"),
             keypoint or ANY,
             part or ALL,
         ]
@@ -357,10 +358,14 @@ class ErrorsOfResult(JobSection):
         kind, keypoint, part = [*asked[5:8], *("miss", ANY, ALL)[len(asked[5:8]) :]]
         names = [ANY, *report.skeleton.keypoints]
         parts = [ALL, *(f"{p.by}: {p.name}" for p in report.slices)]
+        absent = [w for w, known in ((keypoint, names), (part, parts)) if w and w not in known]
         keypoint, part = keypoint if keypoint in names else ANY, part if part in parts else ALL
+        first, cards = self._cards(report, wanted, kind, keypoint, part, 0)
+        if absent:  # named by a link, or chosen for another run
+            cards = sentence_html(f"not among these errors: {', '.join(absent)[:120]}", "why") + cards
         return [
             *choices, tables_html(report), gr.update(choices=names, value=keypoint),
-            gr.update(choices=parts, value=part), *self._cards(report, wanted, kind, keypoint, part, 0),
+            gr.update(choices=parts, value=part), first, cards,
         ]  # fmt: skip
 
     def clicked(self, point: str = "", *asked: Any) -> list[Any]:

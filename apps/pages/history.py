@@ -16,7 +16,14 @@ from gradio.components import Component
 from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.job_sections import AddedSection, JobSection, QuestionSection, job_key
 from apps.pages.report_section import path_literal
-from apps.pages.sections import add_heading, control_row, html_block, one_sentence_errors, root_block
+from apps.pages.sections import (
+    add_heading,
+    control_row,
+    html_block,
+    one_sentence_errors,
+    root_block,
+    say_of_link,
+)
 from apps.pages.sweep_section import Sweeping
 from apps.server.comparison import Asked, has_areas
 from workbench.core import NotAvailable
@@ -108,8 +115,10 @@ class HistoryPage(QuestionPage):
         wanted = self._history.asked(None if gone else run, a, b, data, image)
         if gone:
             title = offered[wanted.run]["title"]
-            # Until it is closed: it tells that what is seen is not what the link was made for.
-            gr.Warning(f"The run {gone[:80]} of this link is not here; {title} is shown.", duration=None)
+            say_of_link(f"The run {gone[:80]} of this link is not here; {title} is shown.")
+        for name, word, shown in (("a", a, wanted.a), ("b", b, wanted.b), ("data", data, wanted.data)):
+            if word and word != str(shown):
+                say_of_link(f"{name}: {word[:80]!r} of this link is not here; {shown} is shown.")
         return self._history.choices(wanted)
 
 

@@ -26,7 +26,15 @@ from apps.pages.controls import (
 )
 from apps.pages.frame import Page, sentence_html
 from apps.pages.report_section import Answer, report_code, sheet, subject_inputs, text_of, untitled
-from apps.pages.sections import REMEMBER, Download, buttons_html, hidden_text, html_block, root_block
+from apps.pages.sections import (
+    REMEMBER,
+    Download,
+    buttons_html,
+    hidden_text,
+    html_block,
+    root_block,
+    say_of_link,
+)
 from apps.pages.subject import (
     NO_BOX,
     SUBJECT,
@@ -95,7 +103,7 @@ def _answer(context: Context, inspector: Inspector, subject: Subject, values: Se
         given = dict(zip((f.name for f in dataclasses.fields(params)), values[len(BAR) :], strict=True))
         code = report_code(context, subject, inspector, params)
         return [
-            sentence_html(report.summary()),
+            sentence_html(report.summary()) + _replaced_html(inspector.params, params, given),
             # Written as JSON here and once: Gradio would do so in its event loop, again for every session.
             gr.update(value=PlotData(type="plotly", plot=str(untitled(report).to_json())), visible=True),
             gr.update(value=sheet(report.table()), visible=True),
@@ -116,6 +124,17 @@ def _answer(context: Context, inspector: Inspector, subject: Subject, values: Se
         # Where no setting of the controls gives an answer, shell.css hides them.
         kind = "why wb-unmet" if _unmet(context, inspector, subject) else "why"
         return [sentence_html(text, kind), *[gr.update(visible=False)] * 2, "", address, *unchanged, ""]
+
+
+def _replaced_html(kind: type, params: Any, given: Mapping[str, Any]) -> str:
+    """Which choices are not offered for this model, and what is shown instead; "" where all are offered."""
+    replaced = [
+        f"{name.replace('_', ' ')} {given[name]!r:.60} is not offered here, {getattr(params, name)} is shown"
+        for name in choice_names(kind)
+        # Another sample has another instance.
+        if name != "instance" and given[name] and given[name] != getattr(params, name)
+    ]
+    return sentence_html("; ".join(replaced), "why") if replaced else ""
 
 
 def _unmet(context: Context, inspector: Inspector, subject: Subject) -> bool:
@@ -165,7 +184,7 @@ def restored(context: Context, inspector: Inspector, query: str) -> list[Any]:
     try:
         subject, knobs = _linked(context, inspector, sent_json(query, list) or nothing)
     except MISTAKES as mistake:
-        gr.Warning(f"{sentence(mistake)}; the page shows its defaults instead", duration=None)
+        say_of_link(f"{sentence(mistake)[:220]}; the page shows its defaults instead")
         subject, knobs = _linked(context, inspector, nothing)
     updates = [gr.update(value=knobs[f.name]) if f.name in knobs else gr.skip() for f in fields]
     return [*offered(context, subject), *updates]

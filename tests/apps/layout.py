@@ -120,3 +120,22 @@ def faults(page, widths=WIDTHS):
         found += [f"{width}: {fault}" for fault in wrong]
     page.set_viewport_size({"width": 1280, "height": 900})
     return found
+
+
+COVERED = """
+(selector) => {
+  const boxes = [...document.querySelectorAll(selector)].map((e) => [e, e.getBoundingClientRect()]);
+  return [...document.querySelectorAll("button, a[href], input, textarea, select, summary")].filter((e) => {
+    const r = e.getBoundingClientRect();
+    const across = (b) => Math.min(r.right, b.right) > Math.max(r.left, b.left);
+    const down = (b) => Math.min(r.bottom, b.bottom) > Math.max(r.top, b.top);
+    const below = ([box, b]) => !box.contains(e) && across(b) && down(b);
+    return e.checkVisibility() && r.width > 1 && boxes.some(below);
+  }).map((e) => (e.innerText || e.value || e.ariaLabel || e.tagName).slice(0, 40));
+}
+"""
+
+
+def covered(page, selector):
+    """What can be operated on an open page and lies below an element that a selector names."""
+    return page.evaluate(COVERED, selector)

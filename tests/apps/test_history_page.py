@@ -195,6 +195,16 @@ def test_a_link_to_predictions_that_are_gone_says_what_is_shown(own, tab):
     page.get_by_text("3 epochs: AP is highest at epoch 5").first.wait_for(state="visible")
 
 
+def test_a_link_says_which_epoch_and_set_of_it_are_not_there(own, monkeypatch):
+    warned = []
+    monkeypatch.setattr("gradio.Warning", lambda text, duration: warned.append((text, duration)))
+    connected(own).predict('[null, "77", "20", "absent.json", null]', api_name="/history_chosen")
+    assert [text.partition("; ")[0] for text, _ in warned] == [
+        "a: '77' of this link is not here", "data: 'absent.json' of this link is not here"
+    ]  # fmt: skip
+    assert {duration for _, duration in warned} == {None}
+
+
 def test_a_cut_list_says_how_many_there_are():
     from apps.pages.history import _shown
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from apps.pages.controls import YES
 from apps.pages.epoch_page import ALL, EpochState, checked_subject
 from apps.pages.job_sections import job_key
 from apps.pages.subject import SEQUENCE, TAGS
@@ -62,7 +63,7 @@ def state_of(context: Context, *values: Any) -> CodecState:
     able = decoding_runs(context)
     subject = checked_subject(context, run, able, epoch, data, limit, DEFAULT_LIMIT, "images")
     variant = "" if against in (None, BEST) else str(against)
-    return CodecState(*subject, variant, str(flip).lower() in ("true", "1", "yes"))
+    return CodecState(*subject, variant, str(flip).lower() in YES)
 
 
 class Matrices:

@@ -21,12 +21,13 @@ from apps.pages.codecs.matrices import (
     Matrices,
     decoding_runs,
 )
+from apps.pages.controls import NO, YES
 from apps.pages.engine import Controls, add_link_button
 from apps.pages.epoch_page import EpochPage
 from apps.pages.frame import sentence_html
 from apps.pages.job_sections import JobSection, WorkSection
 from apps.pages.report_section import opening_model, opening_of, path_literal
-from apps.pages.sections import control_row
+from apps.pages.sections import control_row, word_of_link
 from workbench.core.report import signed_text
 from workbench.evaluation.bootstrap import no_interval_text
 
@@ -77,6 +78,11 @@ class CodecsPage(EpochPage[CodecState]):
 
     def job_sections(self) -> Sequence[JobSection]:
         return (ErrorMapSection(self.context),)
+
+    def values_from_address(self, words: list[Any]) -> list[Any]:
+        given = dict(zip(self.address, words, strict=True))
+        given["flip"] = word_of_link("flip", given["flip"], (*YES, *NO), "false")
+        return super().values_from_address(list(given.values()))
 
     def state_from(self, values: Sequence[Any]) -> CodecState:
         return states.state_of(self.context, *values)

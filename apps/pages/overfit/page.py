@@ -138,17 +138,20 @@ class OverfitPage(DeclaredPage):
         # Older links say the session alone.
         words = [*sent_json(query, list), None, None, None, None][:4]
         identity, run, data, sample = sent_words(json.dumps(words), 4)
-        if identity:
-            attempt = self.attempts.get(str(identity))
-            return [*self._restored_session(attempt), "", *self._offered(attempt.choices)]
         names = families(self.context.settings.adapter)
         refused = ""
+        # Raised, a mistake would put "Error" into every control and leave nothing to choose from.
+        try:
+            if identity:
+                attempt = self.attempts.get(str(identity))
+                return [*self._restored_session(attempt), "", *self._offered(attempt.choices)]
+        except MISTAKES as mistake:
+            refused = sentence_html(sentence(mistake), "error")
         try:
             choices = self._linked(names[0][1], run, data, sample)
         except MISTAKES as mistake:
-            # Raised, it would put "Error" into every control and leave nothing to choose from.
             choices, instead = self._without_mistake(names[0][1], run, data)
-            refused = sentence_html(f"{sentence(mistake)}; {instead}", "error")
+            refused += sentence_html(f"{sentence(mistake)}; {instead}", "error")
         notes = [
             f"a session on an uploaded photo is {a.state} on {a.setup.device}"
             if a.is_private

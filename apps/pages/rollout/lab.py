@@ -147,6 +147,8 @@ def from_address(context: Context, words: list[Any]) -> list[Any]:
         named = [epoch_named(folder, epoch)]
     # One epoch that is named alone is the late one: what came before it is what it is compared with.
     a, b = (named[0], named[-1]) if len(named) > 1 else (None, named[0] if named else None)
+    if (sample or support) and not data:  # of the set that the page would open
+        data = context.registry.default_data(folder.id, folder.epochs[-1].index if b is None else b)
     pose_set = context.registry.sets.get(data) if data else None
     query, helper = (sample_named(pose_set, w) if pose_set and w else None for w in (sample, support))
     return [folder.id, a, b, data, query, helper, keypoint, threshold, normaliser]

@@ -310,7 +310,9 @@ def _end(report: Any) -> str:
 
 def _claims(report: Any) -> str:
     wrong = [claim.what for claim in report.claims if not claim.agrees]
-    return f"disagree: {', '.join(wrong)}" if wrong else "agree"
+    if wrong or report.logs:
+        return f"disagree: {', '.join(wrong)}" if wrong else "agree"
+    return "agree; loss and metric not compared" if report.claims else "not compared"
 
 
 FACTS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
