@@ -156,7 +156,10 @@ class MirroredAlike(Cause):
         )
 
 
-# Difference of two passes, in the spread of the outputs: chosen, not measured; float32 rounds at 1e-7.
+# Difference of two passes, in the spread of the outputs. Measured on the CPU of a CNN, a U-Net, a ViT, a
+# SimCC network and the demo's RTMPose: two passes are equal to the last bit, in bfloat16 too; another number
+# of threads, another batch size or channels-last memory moves float32 by at most 6e-7. Not measured: GPUs
+# and ONNX files.
 REPEATED = 1e-3
 # Samples that are given twice: each counts among the inputs that a diagnosis may take.
 TWICE = 1

@@ -171,13 +171,14 @@ def _ranking(cause: Cause, case: Case) -> Answer | None:
     # Of poses of which none is right no order says anything.
     if np.ptp(found.score) == 0 and best >= LEAST_LOST:
         little = "; here that costs little" if lost < LEAST_LOST else ""
+        unscored = _gives_coordinates_alone(case)
         return cause.found(
             f"all {counted(len(found), 'pose has', 'poses have')} the score {found.score[0]:.3g}, so their "
             f"order is chance{little}: ranked by true OKS AP would be {best:.3f} instead of "
             f"{measured.figures['AP']:.3f}",
             fix="write the score of each pose, for example the mean of its keypoints' peaks; a network that "
             "gives coordinates alone needs the detector's score or a confidence of its own",
-            severity="warning" if little or found.score[0] == 1 else "error",
+            severity="remark" if unscored else "warning" if little or found.score[0] == 1 else "error",
         )
     if tied < 0.5 and lost >= LEAST_LOST and rank < LITTLE_RANK:
         return _by_chance(cause, case, found, rank, best)
@@ -194,6 +195,15 @@ def _ranking(cause: Cause, case: Case) -> Answer | None:
             Measurement("AP ranked by true OKS", best),
         ),
     )
+
+
+def _gives_coordinates_alone(case: Case) -> bool:
+    """Whether the poses are those of a network without maps, which has no score that could be lost."""
+    evidence = case.evidence()
+    if evidence.model is None or evidence.model.codec is not None:
+        return False
+    outputs = evidence.forwards(rows=evidence.first)[0].outputs
+    return set(outputs.given()) <= {"tokens"} and len(outputs.tokens) <= 1
 
 
 def _by_chance(cause: Cause, case: Case, found: Predictions, rank: float, best: float) -> Answer:
