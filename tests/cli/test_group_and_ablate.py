@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,8 @@ def test_ablate_prints_a_table_and_writes_a_picture(workbench, unsure, tmp_path)
     assert code == 0, err
     assert "no inverse affine" in printed
     assert "with flip" in printed
-    assert "no flip" not in printed, "there is no mirrored pass to leave out"
+    table = printed.partition("protocol:")[0]
+    assert "no flip" not in table, "there is no mirrored pass to leave out"
     assert "plotly" in out.read_text()
 
 
@@ -194,6 +196,29 @@ def test_a_bottom_up_model_of_ones_own_works_in_every_verb(workbench, one_person
     code, out, err = workbench(*words, "--adapter", OWN, *shown, *data, "--json")
     assert code == 0, err
     assert json.loads(out)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("group",),
+        ("evaluate",),
+        ("oracle",),
+        ("ablate", "grouping"),
+        ("ablate", "tags"),
+        ("ablate", "faults"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("flip", [False, True])
+def test_every_verb_prints_whether_it_flips_and_which_solver_groups(workbench, one_person, words, flip):
+    shown = ("--image", one_person / "1.png") if words[0] == "group" else ()
+    data = () if shown else ("--data", one_person / "set.json", "--images", one_person)
+    code, out, err = workbench(*words, "--adapter", OWN, *shown, *data, "--flip" if flip else "--no-flip")
+    assert code == 0, err
+    (said,) = [line for line in out.splitlines() if "solver" in line]
+    assert ("no flip" not in said and "flip" in said) if flip else "no flip" in said
+    assert f"solver scipy {version('scipy')}" in said
 
 
 def test_a_mistake_in_a_bottom_up_model_of_ones_own_is_told_by_its_line(workbench, one_person, tmp_path):

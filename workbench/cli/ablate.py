@@ -199,7 +199,7 @@ def _text(report: Ablation, match: float | None) -> str:
                 f"AP {match:.3f}: no variant is near, so none of these changes explains it; the nearest is "
                 f"{described}, {abs(nearest.ap - match):.3f} away"
             )
-    return "\n".join(lines)
+    return "\n".join([*lines, f"protocol: {report.protocol}"])
 
 
 # workbench ablate conditioning: what do condition, neck and refiner cost or give, with intervals?

@@ -61,7 +61,7 @@ def command(
     check_file(out, *IMAGE_ENDINGS)
     loaded = model.open(file, rule)
     network = require_groups(loaded.model, "group")
-    rules = protocol_of(network)
+    rules = protocol_of(network, flip=flip)
     samples = _samples(image, pictures.reading, demo)
     facts: dict[str, Any] = {
         "model": loaded.title,
@@ -73,7 +73,7 @@ def command(
         "trace": [],
         "notes": [loaded.note] if loaded.note else [],
     }
-    lines = [f"{loaded.title}: {rules.scales}; {rules.grouping}"]
+    lines = [f"{loaded.title}: {rules.flip_text}; {rules.scales}; {rules.grouping}"]
     grouped = _grouped(network, samples, flip, facts, lines)
     if out is not None:
         _draw(out, grouped, network.skeleton)

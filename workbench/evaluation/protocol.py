@@ -22,6 +22,7 @@ from workbench.core.capabilities import (
 )
 from workbench.core.report import counted, plain
 from workbench.decoding import KEYPOINT_SCORES, decoders_for
+from workbench.decoding.grouping import GroupingSettings
 from workbench.skeletons import FILE_SIGMAS, MODEL_SIGMAS, skeleton_for, spelling
 
 if TYPE_CHECKING:
@@ -109,12 +110,11 @@ class Protocol:
     def text(self) -> str:
         """The rules in one line, what matters most first."""
         named = {"annotation": "GT boxes", "unknown": "boxes unknown", "whole image": "whole images"}
-        flips = {None: "flip unknown", True: "flip", False: "no flip"}
         parts = [
             self._warning() if self.partly_loaded else "",
             named.get(self.boxes, f"boxes {self.boxes}"),
             "" if math.isnan(self.padding) else f"pad {self.padding:g}",
-            flips[self.flip] + (" shifted by a cell" if self.flip_shift else ""),
+            self.flip_text,
             "" if self.grouping else "decoder unknown" if self.decoder == "unknown" else self.decoder,
             f"{self.keypoint_score} score" if self.keypoint_score else "",
             f"pose score {self.score_rule}",
@@ -135,6 +135,12 @@ class Protocol:
             f"{self.unseen} of them missed for want of a box with a size" if self.unseen else "",
         ]
         return ", ".join(part for part in parts if part)
+
+    @property
+    def flip_text(self) -> str:
+        """Whether predictions were averaged with those of the mirrored image, in words."""
+        flips = {None: "flip unknown", True: "flip", False: "no flip"}
+        return flips[self.flip] + (" shifted by a cell" if self.flip_shift else "")
 
     def _given_sigmas(self) -> str:
         """Which OKS constants count; "" for the published ones of the skeleton, which its name tells."""
@@ -348,11 +354,13 @@ def _of_people(
 ) -> Protocol:
     """The rules of a bottom-up model: it gets no boxes, and its grouping gives the scores."""
     rules = model if isinstance(model, StatesGroupingRules) else None
+    grouping = model.grouping if isinstance(model, Groups) else None
+    after = isinstance(grouping, GroupingSettings) and grouping.person_score == "filled"
     return Protocol(
         boxes="whole image",
         flip=flip,
         decoder="grouping",
-        score_rule="mean of all keypoint values before missing ones are filled",
+        score_rule=f"mean of all keypoint values {'after' if after else 'before'} missing ones are filled",
         input=rules.input_text if rules else "",
         scales=rules.scales_text if rules else "",
         grouping=rules.grouping_text if rules else "the model's own",

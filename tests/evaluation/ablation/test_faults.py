@@ -11,6 +11,7 @@ import torch
 from tests.evaluation.ablation.planted import planted
 from workbench.core import Outputs
 from workbench.core.statistics import standard_error
+from workbench.decoding.grouping import RULES
 from workbench.evaluation.ablation import fault_variants, sweep
 from workbench.evaluation.ablation.sweep import Ablation, Outcome
 from workbench.models.bottom_up import BottomUp
@@ -154,6 +155,34 @@ def test_scores_taken_after_refine_are_named(perfect, scenes, ids):
     report, suspects = found(dataclasses.replace(healthy, grouping=rules), scenes, ids)
     assert suspects == ["person scores taken after refine"]
     assert "with score before refine AP" in report.summary()
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "published"), [("detection_threshold", 1.5, 0.1), ("nms_kernel", 1, 5)]
+)
+def test_a_rule_that_no_published_protocol_has_is_named_with_the_published_value(
+    perfect, scenes, three, rule, value, published
+):
+    rules = dataclasses.replace(perfect.grouping, **{rule: value})
+    report, suspects = found(dataclasses.replace(perfect, grouping=rules), scenes, three)
+    assert suspects == [f"{rule} {value}, where published protocols have {published}"]
+    assert report.suspects[0].undone_by == f"{rule} {published}"
+    assert report.suspects[0].after > 0.95
+    assert f"{published}: with {rule} {published} AP" in report.summary()
+
+
+@pytest.mark.parametrize("name", ["mmpose", "mmpose-udp"])
+def test_rules_of_another_published_protocol_are_no_mistake(perfect, name):
+    model = dataclasses.replace(perfect, grouping=RULES[name])
+    undone = {variant.undoes for variant in fault_variants(model, Outputs())}
+    assert not any("where published protocols have" in fault for fault in undone)
+
+
+def test_a_rule_of_one_s_own_that_costs_nothing_is_not_accused(perfect, scenes, ids):
+    rules = dataclasses.replace(perfect.grouping, detection_threshold=0.15, nms_kernel=7)
+    report, suspects = found(dataclasses.replace(perfect, grouping=rules), scenes, ids)
+    assert report.reference.ap > 0.95
+    assert suspects == []
 
 
 def test_maps_a_cell_off_are_named(perfect, scenes, ids):

@@ -12,7 +12,7 @@ from tests import toy
 from workbench.data import builtin
 from workbench.data.boxes import FoundBox
 from workbench.evaluation.oracle import crops_waterfall, people_waterfall
-from workbench.evaluation.oracle.waterfall import Annotated, matched_oks, stepped, subsets
+from workbench.evaluation.oracle.waterfall import Annotated, Waterfall, matched_oks, stepped, subsets
 
 FALSE = ((4, 16), (7, 20))  # keypoints of somebody whom nobody annotated
 
@@ -283,3 +283,25 @@ class TestTheReport:
         assert figure.layout.title.text
         assert "replaced_by" in report.table()[0]
         assert "toy: AP 0.667" in report.text()
+
+
+@pytest.mark.parametrize(
+    ("AP", "said"),
+    [
+        # Of a wrong stride: true heatmaps beside the network's tags, and tags that make up for them.
+        (
+            (0.0, 0.91, 0.02, 1.0),
+            "the largest loss is in placing: with ground truth in its place AP rises by 0.910",
+        ),
+        ((0.0, 0.0, 0.0, 0.0), "ground truth in the place of one part after the other gives no AP back; "),
+        (
+            (0.5, 0.6, 0.5, 0.9),
+            "the largest loss is in tags: with ground truth in its place AP rises by 0.300 to 0.9",
+        ),
+    ],
+)
+def test_a_part_is_given_what_it_adds_to_the_highest_ap_before_it(AP, said):
+    parts = [(name, "") for name in ("placing", "heatmaps", "tags")]
+    steps = stepped(parts, lambda replaced: {"AP": AP[len(replaced)] if "placing" in replaced else AP[0]})
+    report = Waterfall("the model", "bottom-up", steps, {}, 1, 1, 1, "")
+    assert f"AP {AP[0]:.3f}; {said}" in report.summary()

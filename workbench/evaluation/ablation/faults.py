@@ -3,7 +3,8 @@
 A mistake that is there costs AP, and undoing it gives it back; undoing one that is not there costs AP. So
 each variant undoes one: mirrored maps whose left and right were not exchanged (or twice), tags of another
 scale, a person's score taken after missing keypoints were filled in, cells half a cell off, a wrong stride,
-blue and red exchanged, left and right exchanged, people not taken back by the input's affine.
+blue and red exchanged, left and right exchanged, people not taken back by the input's affine, and any rule of
+detection or assignment with a value that no published protocol has, such as a threshold or NMS.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from workbench.core import FLIP_BY_DEFAULT
 from workbench.core.geometry import apply, inverse
+from workbench.decoding.grouping import RULES
 from workbench.evaluation.ablation.variants import (
     CHANNELS_EXCHANGED,
     FLIPPED,
@@ -103,6 +105,7 @@ def fault_variants(model: BottomUpModel, outputs: Outputs, flip: bool = FLIP_BY_
         .undoing("tags of the wrong scale")
         for factor in (0.03, 0.1, 0.3, 3.0, 10.0, 30.0)
     ]  # fmt: skip
+    variants += _unpublished(own)
     if own.grouping.person_score != "detected":
         variants.append(
             own.but("score before refine", "filled-in keypoints not counted", person_score="detected")
@@ -135,6 +138,28 @@ def fault_variants(model: BottomUpModel, outputs: Outputs, flip: bool = FLIP_BY_
         .undoing("blue and red exchanged (BGR for RGB)")
     )  # fmt: skip
     return variants
+
+
+# Rules that are undone where they are not as published. Where keypoints lie (centre_shift, quarter) and how
+# scores are made has variants of its own.
+_RULES = (
+    "detection_threshold", "nms_kernel", "top_k", "tag_threshold", "use_detection_value", "max_people",
+    "ignore_too_much", "adjust", "refine",
+)  # fmt: skip
+
+
+def _unpublished(own: Variant) -> list[Variant]:
+    """One variant for each rule whose value no published protocol has: that of the nearest protocol."""
+    protocols = list(RULES.values())
+    own_values = dataclasses.asdict(own.grouping)
+    nearest = min(protocols, key=lambda rules: len(own_values.items() - dataclasses.asdict(rules).items()))
+    made = []
+    for rule in _RULES:
+        value, published = getattr(own.grouping, rule), getattr(nearest, rule)
+        if all(getattr(rules, rule) != value for rules in protocols):
+            name, fault = f"{rule} {published}", f"{rule} {value}, where published protocols have {published}"
+            made.append(own.but(name, "the published value", **{rule: published}).undoing(fault, counts=True))
+    return made
 
 
 def _mirrored(own: Variant) -> list[Variant]:

@@ -22,6 +22,7 @@ from workbench.evaluation.ablation.variants import FLIPPED, REFERENCE, TagMaps, 
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.oks import paired_oks
 from workbench.evaluation.predict import Looked, category_of, forward_passes, passes_over, predictions_of
+from workbench.evaluation.protocol import protocol_of
 from workbench.models.bottom_up import Aggregation, MapCache, People
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ NEAR = 0.01
 LEAST_GAIN, LEAST_ERRORS = 0.03, 3.0
 # A gain that so many standard errors more would make large enough is left open.
 UNDECIDED_ERRORS = 2.0
+# OKS of a person that changes by no more is that of the same pose.
+SAME_POSE = 0.05
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Outcome:
         undoes: the mistake that it undoes; "" for none.
         beside: name of the variant with which it is compared then.
         oks: of every annotated person, the nearest found one's; None where it was not asked for.
+        counts: what it undoes changes who is found rather than where.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Outcome:
     undoes: str = ""
     beside: str = ""
     oks: Float[np.ndarray, " Q"] | None = None
+    counts: bool = False
 
     @property
     def ap(self) -> float:
@@ -120,7 +125,7 @@ class Suspect:
         each = outcome.oks - beside.oks
         mean, error = float(each.mean()), standard_error(each)
         # The same people at other ranks: no pose changed, and AP alone tells.
-        if np.allclose(each, 0, atol=1e-9):
+        if np.allclose(each, 0, atol=1e-9) or _fewer_twice(outcome, beside, each):
             mean = error = float("nan")
         elif not mean >= LEAST_ERRORS * error:
             return None
@@ -128,7 +133,8 @@ class Suspect:
 
     def text(self) -> str:
         """The finding and its evidence."""
-        text = f"{self.fault}: with {self.undone_by} AP {self.before:.3f} becomes {self.after:.3f}"
+        undone = f"with {self.undone_by.removeprefix('with ')}"
+        text = f"{self.fault}: {undone} AP {self.before:.3f} becomes {self.after:.3f}"
         if np.isnan(self.oks_gain):
             return text
         text += f", OKS of the annotated people {signed_text(self.oks_gain)}"
@@ -153,6 +159,12 @@ class Suspect:
         )
 
 
+def _fewer_twice(outcome: Outcome, beside: Outcome, each: Float[np.ndarray, " Q"]) -> bool:
+    """Whether the poses stay, and at most half as many people are found beyond the annotated ones."""
+    beyond = [max(one.people - len(each), 0) for one in (outcome, beside)]
+    return outcome.counts and bool(np.abs(each).max() <= SAME_POSE) and 2 * beyond[0] < beyond[1]
+
+
 def _people(outcome: Outcome) -> str:
     """How many annotated people a measurement rests on."""
     return counted(0 if outcome.oks is None else len(outcome.oks), "annotated person", "annotated people")
@@ -175,6 +187,7 @@ class Ablation(Report):
         images: looked at.
         forward_passes: looks at an image; one each, whatever the number of variants.
         network_calls: inputs that the network was given: mirrored ones and other scales count as well.
+        protocol: the rules of the reference, in one line.
     """
 
     title: str
@@ -185,6 +198,7 @@ class Ablation(Report):
     images: int
     forward_passes: int
     network_calls: int
+    protocol: str = ""
 
     def delta(self, outcome: Outcome) -> float:
         """Difference in AP from the reference."""
@@ -302,6 +316,7 @@ class Ablation(Report):
             "forward_passes": self.forward_passes,
             "network_calls": self.network_calls,
             "images": self.images,
+            "protocol": self.protocol,
             "suspects": [suspect.facts() for suspect in self.suspects],
             "findings": [suspect.finding().facts() for suspect in self.suspects],
         }
@@ -386,6 +401,7 @@ def sweep(
         images=len(ids),
         forward_passes=looks,
         network_calls=calls,
+        protocol=protocol_of(model, flip=flip and next(iter(chosen)).aggregation.flip).text(),
     )
 
 
@@ -411,6 +427,7 @@ def _outcomes(
             Outcome(
                 variant.name, variant.about, figures, sum(map(len, found)), variant.several,
                 variant.undoes, variant.beside, _oks(pose_set, ids, found) if judged else None,
+                variant.counts,
             )
         )  # fmt: skip
     if unread:

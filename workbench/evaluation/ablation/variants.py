@@ -154,6 +154,7 @@ class Variant:
         look: the network is asked anew: ``blue and red exchanged``; "" for the image as it is.
         undoes: the mistake that this variant undoes; "" for none.
         beside: name of the variant that differs by nothing else, with which it is compared.
+        counts: what it undoes changes who is found rather than where, such as a peak found many times.
     """
 
     name: str
@@ -166,15 +167,17 @@ class Variant:
     look: str = ""
     undoes: str = ""
     beside: str = REFERENCE
+    counts: bool = False
 
-    def undoing(self, fault: str, beside: str = REFERENCE) -> Variant:
+    def undoing(self, fault: str, beside: str = REFERENCE, counts: bool = False) -> Variant:
         """The same variant, marked as the one that undoes an error.
 
         Args:
             fault: name of the error.
             beside: name of the variant that it is compared with.
+            counts: the error changes who is found rather than where.
         """
-        return dataclasses.replace(self, undoes=fault, beside=beside)
+        return dataclasses.replace(self, undoes=fault, beside=beside, counts=counts)
 
     def but(
         self,

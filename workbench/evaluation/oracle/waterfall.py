@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 AS_IT_IS = "model as it is"
 # Below this, AP of a perfect chain is called perfect: a few people at most share one cell.
 PERFECT = 0.9995
+# A gain that is printed as 0.000 is none.
+LEAST_GAIN = 0.0005
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,20 @@ class Waterfall(Report):
         first, *parts = self.steps
         if first.AP >= PERFECT:
             return f"{self.title}: AP {first.AP:.3f}; no part loses anything"
-        largest = max(parts, key=lambda step: step.gain)
+        # What only makes up for a part that lost AP in between is no loss of its own: with true heatmaps in
+        # their place and tags elsewhere AP falls, and rises again with true tags.
+        reached = np.maximum.accumulate([step.AP for step in self.steps])[:-1].tolist()
+        gains = [step.AP - before for step, before in zip(parts, reached, strict=True)]
+        gain, largest = max(gains), parts[int(np.argmax(gains))]
         ceiling = self.steps[-1].AP
-        text = (
-            f"{self.title}: AP {first.AP:.3f}; the largest loss is in {largest.name}: with ground truth in "
-            f"its place AP rises by {largest.gain:.3f} to {largest.AP:.3f}"
-        )
+        text = f"{self.title}: AP {first.AP:.3f}; "
+        if rises := gain >= LEAST_GAIN:
+            text += f"the largest loss is in {largest.name}: with ground truth in its place AP rises by "
+            text += f"{gain:.3f} to {largest.AP:.3f}"
+        else:
+            text += "ground truth in the place of one part after the other gives no AP back"
         alone = max(parts, key=lambda step: step.gain_alone)
-        if alone.name != largest.name:
+        if alone.gain_alone >= LEAST_GAIN and not (rises and alone.name == largest.name):
             text += f"; replaced alone, {alone.name} gives the largest gain ({signed_text(alone.gain_alone)})"
         if ceiling < PERFECT:
             text += (
