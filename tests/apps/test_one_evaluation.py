@@ -155,7 +155,7 @@ def test_built_in_sets_have_one_figure(workbench, tmp_path, name):
 def test_real_sets_have_one_figure(workbench, tmp_path, name):
     path = SHARED / FILES[name]
     if not path.is_file():
-        pytest.skip("../shared/data is not here")
+        pytest.skip(f"no real data beside the project ({path.name} is absent)")
     epoch_answer = shown(path, tmp_path, len(read_coco(path).skeleton))
     facts = evaluated(workbench, path, tmp_path, *(["--no-area"] if name == "crowdpose" else []))
     assert_same(epoch_answer, facts)
