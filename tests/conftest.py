@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.places import ROOT, SHARED
+
 # The suite is meant for two cores, and a browser or a server has the other. Read when numpy is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Nothing that is collected here goes away: looking through it for garbage takes a fifth of the time.
 gc.disable()
 
-ROOT = Path(__file__).parents[1]
 # After the browser tests, the folders whose files take longest: whole verbs, pages, training.
 LONG_FOLDERS = ("tests", "apps", "cli", "diagnosis", "training", "models", "inspectors", "sweeps")
 
@@ -51,10 +52,9 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data beside the project, where there is one."""
-    folder = Path(os.environ.get("WORKBENCH_SHARED", ROOT.parent / "shared"))
-    if not (folder / "data").is_dir():
-        pytest.skip(f"no real data beside the project ({folder.name}/data is absent)")
-    return folder
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"no real data beside the project ({SHARED.name}/data is absent)")
+    return SHARED
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from apps.pages.sections import Download
 from apps.server.comparison import Asked
 from apps.server.context import Context
 from apps.server.settings import Settings
+from tests.places import SHARED
 from tests.waiting import until, when
 from workbench.checkpoints.demo import demo_checkpoints, demo_data, demo_manifest, demo_run
 from workbench.data import BUILTIN, builtin, read_coco
@@ -23,7 +24,6 @@ from workbench.evaluation.keypoint_ap import FIGURES
 from workbench.skeletons import SKELETONS
 
 HERE = Path(__file__).parent
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 FILES = {
     "coco": "coco/test_coco.json",
     "wholebody": "coco/test_coco_wholebody.json",
@@ -153,7 +153,7 @@ def test_built_in_sets_have_one_figure(workbench, tmp_path, name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_real_sets_have_one_figure(workbench, tmp_path, name):
-    path = SHARED / FILES[name]
+    path = SHARED / "data" / FILES[name]
     if not path.is_file():
         pytest.skip(f"no real data beside the project ({path.name} is absent)")
     epoch_answer = shown(path, tmp_path, len(read_coco(path).skeleton))

@@ -10,10 +10,10 @@ import json
 import pytest
 import torch
 
-from tests.conftest import ROOT
+from tests.places import SHARED
 from workbench.models.higherhrnet.network import Architecture, HigherHRNet
 
-REFERENCE = ROOT.parent / "shared/reference"
+REFERENCE = SHARED / "reference"
 
 
 def official(folder, name, width):

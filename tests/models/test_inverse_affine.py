@@ -9,12 +9,12 @@ at 512, medium people hit hardest.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.evaluation.ablation.planted import planted
+from tests.places import SHARED
 from workbench.core.geometry import apply, inverse
 from workbench.data import read_coco
 from workbench.evaluation import Predictions, evaluate, keypoint_ap, truth_of
@@ -22,7 +22,7 @@ from workbench.evaluation.predict import category_of, forward_passes, predict_pe
 from workbench.models.bottom_up import Aggregation
 from workbench.models.bottom_up.aggregation import resizing
 
-SHARED = Path(__file__).parents[3] / "shared/data"
+COCO = SHARED / "data/coco"
 # Width and height of images as COCO has them; real sets mix them in shares of their own.
 USUAL = [(640, 480), (640, 427), (480, 640), (640, 426), (427, 640), (500, 375), (375, 500), (612, 612)]
 
@@ -128,19 +128,19 @@ def test_on_images_of_cocos_usual_sizes_the_loss_is_as_reported_and_medium_peopl
     assert figures["APM"] < figures["APL"] < 1
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is not there")
+@pytest.mark.skipif(not COCO.is_dir(), reason="no real data beside the project (shared/data is absent)")
 @pytest.mark.parametrize(("side", "least", "most"), [(512, 0.7, 0.8), (640, 0.78, 0.86)])
 def test_on_photographs_the_loss_is_as_reported_and_medium_people_lose_most(side, least, most):
-    figures = stretched(read_coco(SHARED / "coco/test_coco.json"), side)
+    figures = stretched(read_coco(COCO / "test_coco.json"), side)
     assert least < figures["AP"] < most
     assert figures["APM"] < figures["APL"]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is not there")
+@pytest.mark.skipif(not COCO.is_dir(), reason="no real data beside the project (shared/data is absent)")
 @pytest.mark.parametrize(("side", "expected"), [(512, 0.674), (640, 0.768)])
 def test_on_photographs_through_the_whole_protocol(side, expected):
-    pose_set = read_coco(SHARED / "coco/test_coco.json", SHARED / "coco")
+    pose_set = read_coco(COCO / "test_coco.json", COCO)
     ids = list(pose_set.labelled_of_image)
     model = planted(pose_set, ids, side)
     people = {True: [], False: []}
