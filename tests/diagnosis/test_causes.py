@@ -181,7 +181,7 @@ def test_mirrored_pictures_in_the_training_are_a_leak(tmp_path):
             turned = ImageOps.mirror(picture) if n < 4 else picture.transpose(Image.Transpose.ROTATE_180)
             turned.save(tmp_path / record.path.name, quality=90)
     there = {r.id: dataclasses.replace(r, path=tmp_path / r.path.name) for r in records}
-    train = dataclasses.replace(scenes, images=there)
+    train = dataclasses.replace(scenes, images=there, within=(tmp_path,))
     found, how = leaked_images(scenes, train, Case(sorted_targets([]), Options()))
     assert (found, how) == ({r.id for r in records[:4]}, "the same content, 4 of them mirrored")
 
