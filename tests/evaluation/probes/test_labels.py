@@ -73,7 +73,17 @@ def test_the_verb_tells_the_order_by_a_model(workbench, tmp_path):
         a["keypoints"] = np.reshape(a["keypoints"], (-1, 3))[order].ravel().tolist()
     (tmp_path / "images").symlink_to(next(iter(animals.images.values())).path.parent)
     (tmp_path / "set.json").write_text(json.dumps(raw))
-    words = ("data", "lint", tmp_path / "set.json", "--model", demo_checkpoints()[-1], "--limit", "8")
+    words = (
+        "data",
+        "lint",
+        tmp_path / "set.json",
+        "--images",
+        tmp_path / "images",
+        "--model",
+        demo_checkpoints()[-1],
+        "--limit",
+        "8",
+    )
     code, out, err = workbench(*words, "--config", demo_config(), "--no-images", "--json")
     assert code == 0, err
     (finding,) = [one for one in json.loads(out)["findings"] if one["cause"] == "keypoint order"]
