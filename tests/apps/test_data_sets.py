@@ -141,8 +141,11 @@ def test_a_file_that_is_exchanged_for_a_link_between_check_and_reading_is_not_re
     served.mkdir()
     file = write_image(served / "a.png", np.full((8, 9, 3), 50, np.uint8))
     write_image(outside, np.full((8, 9, 3), 200, np.uint8))
+    before = sorted(tmp_path.rglob("*"))
     with image_folders.opened_within(file, [served]) as path:
-        assert path.name == "a.png"
+        assert (path.name, path.stem, path.suffix) == ("a.png", "a", ".png")
+        assert path.parts[:2] == ("/", "proc"), "nothing is written for it"
+        assert sorted(tmp_path.rglob("*")) == before
         file.unlink()
         file.symlink_to(outside)
         assert read_image(path).max() == 50

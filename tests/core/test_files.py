@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from workbench.core.files import (
     csv_text,
     inner_folder,
     locked_folder,
+    read_at_most,
     remove_abandoned_folders,
     replacing,
     resolved,
@@ -278,3 +280,25 @@ def test_a_full_device_is_named(tmp_path):
     with pytest.raises(OSError, match="No space left") as refused:
         write_text(tmp_path / "out.json", "a")
     assert refused.value.filename == str(tmp_path / "out.json")
+
+
+def test_a_small_file_takes_no_room_for_the_largest_one(tmp_path):
+    import tracemalloc
+
+    path = tmp_path / "a.json"
+    path.write_bytes(b"12345")
+    tracemalloc.start()
+    try:
+        assert read_at_most(path, 1 << 30, "a file") == b"12345"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert read_at_most(path, 5, "a file") == b"12345"
+    with pytest.raises(ValueError, match="a file of more than 4 bytes"):
+        read_at_most(path, 4, "a file")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="this system has no /proc")
+def test_a_file_without_a_stated_size_is_read_whole():
+    assert os.stat("/proc/self/status").st_size == 0
+    assert b"Threads:" in read_at_most(Path("/proc/self/status"), 1 << 16, "a file")

@@ -54,7 +54,11 @@ def read_at_most(path: Path, most: int, what: str) -> bytes:
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise ValueError(f"{path.name}: {what} is no regular file")
     with path.open("rb") as file:
-        data = file.read(most + 1)
+        # Reading up to `most` at once would take room for the largest file, of a small one too.
+        size = min(os.fstat(file.fileno()).st_size, most)
+        data = file.read(size + 1)
+        if len(data) > size:  # it has grown, or its system states no size
+            data += file.read(most + 1 - len(data))
     if len(data) > most:
         raise ValueError(f"{path.name}: {what} of more than {most} bytes is refused")
     return data

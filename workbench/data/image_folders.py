@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -59,6 +58,25 @@ def readable_folders(path: Path, images: Path | None) -> tuple[Path, ...]:
     return (*folders, *sorted(blobs))
 
 
+class _OpenFile(type(Path())):  # the class of this system's paths
+    """A path to an open file, with the name that the file has: readers go by its ending, and say it.
+
+    Nothing is written for it: a link in a temporary folder would need one for each picture.
+    """
+
+    _given = ""
+
+    @classmethod
+    def named(cls, place: Path, name: str) -> Path:
+        made = cls(place)
+        made._given = name
+        return made
+
+    @property
+    def name(self) -> str:
+        return self._given or super().name
+
+
 @contextlib.contextmanager
 def opened_within(file: Path, folders: Sequence[Path]) -> Iterator[Path]:
     """A path to a file that was opened once and lies below one of the folders, whatever stands there later.
@@ -89,10 +107,7 @@ def opened_within(file: Path, folders: Sequence[Path]) -> Iterator[Path]:
         place = Path(f"/proc/{os.getpid()}/fd/{handle}")
         if not is_within(place.readlink(), folders):
             raise ValueError(outside_sentence(file))
-        with tempfile.TemporaryDirectory(prefix="workbench-open-") as folder:
-            link = Path(folder) / file.name
-            link.symlink_to(place)
-            yield link
+        yield _OpenFile.named(place, file.name)
     finally:
         os.close(handle)
 
