@@ -135,7 +135,7 @@ def test_a_file_that_is_exchanged_for_a_link_between_check_and_reading_is_not_re
     import numpy as np
 
     from workbench.data import image_folders
-    from workbench.data.images import read_image, write_image
+    from workbench.data.images import image_size, read_image, upright_size, write_image
 
     served, outside = tmp_path / "served", tmp_path / "outside.png"
     served.mkdir()
@@ -150,6 +150,14 @@ def test_a_file_that_is_exchanged_for_a_link_between_check_and_reading_is_not_re
         file.symlink_to(outside)
         assert read_image(path).max() == 50
     assert not path.exists()
+    broken = served / "b.tif"
+    broken.write_bytes(b"no image")
+    for read in (read_image, image_size, upright_size):
+        with (
+            image_folders.opened_within(broken, [served]) as path,
+            pytest.raises(ValueError, match=r"^b\.tif: "),
+        ):
+            read(path)
     asked = []
 
     def checked_before_it_was_exchanged(place, folders):

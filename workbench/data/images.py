@@ -192,7 +192,7 @@ def read_image_with_notes(
     """As `read_image`, but notes on the values are returned instead of issued as warnings."""
     import cv2
 
-    path = Path(path)
+    path = _path(path)
     shown, notes = eight_bits(_decoded(path, upright), path.name, least_bits)
     if (count := frame_count(path)) > 1:
         kind = "pages" if path.suffix.lower() in (".tif", ".tiff") else "frames"
@@ -201,6 +201,11 @@ def read_image_with_notes(
     if shown.ndim == 2:
         return cv2.cvtColor(shown, cv2.COLOR_GRAY2RGB), notes
     return _red_first(np.ascontiguousarray(shown[..., :3])), notes
+
+
+def _path(path: Path | str) -> Path:
+    """A path as it is given, a text as one: that to an open file has its name (`opened_within`)."""
+    return path if isinstance(path, Path) else Path(path)
 
 
 def _red_first(pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
@@ -361,7 +366,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
         FileNotFoundError: there is no such file.
         ValueError: it is no image.
     """
-    path = Path(path)
+    path = _path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image file")
     if size := plain_png_size(path, png_chunks(path)):
@@ -455,7 +460,7 @@ def _turn(tag: Any) -> int:
 def _orientation_tag(path: Path | str) -> Any:
     """What a file states as its orientation; 1 where it does not say, None where that cannot be read."""
     try:
-        chunks = png_chunks(Path(path))
+        chunks = png_chunks(_path(path))
     except (OSError, ValueError):
         return None
     if chunks and b"eXIf" not in chunks:  # most sets are of such: Pillow is not imported for them
@@ -463,8 +468,8 @@ def _orientation_tag(path: Path | str) -> Any:
     from PIL import Image
 
     try:
-        with opened_header(Path(path)) as picture:
-            if exif := png_exif(Path(path)):
+        with opened_header(_path(path)) as picture:
+            if exif := png_exif(_path(path)):
                 picture.info["exif"] = exif
             # Pillow takes a rotation from these too, OpenCV and mmpose do not.
             for key in ("xmp", "XML:com.adobe.xmp", "Raw profile type exif"):
@@ -504,7 +509,7 @@ def write_image(path: Path | str, image: UInt8[np.ndarray, "H W 3"], follow: boo
     """
     import cv2
 
-    path = Path(path)
+    path = _path(path)
     if path.suffix.lower() not in IMAGE_ENDINGS:
         raise ValueError(f"{path.name}: expected an ending out of {', '.join(IMAGE_ENDINGS)}")
     # 92: artefacts of drawn edges are no longer visible, and 1200 scenes stay near 60 MB.
