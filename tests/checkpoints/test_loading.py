@@ -324,6 +324,7 @@ def test_official_names_fit_mmpose_and_back(tmp_path, kind, prefix):
     report = load_state(model, saved(tmp_path, flat), remap=True)
     assert report.complete, report.summary()
     assert equal(model, source)
+    assert len(report.remap) <= 2, [rule.text for rule in report.remap]
     theirs = nn.ModuleDict({**official(kind)["backbone"], **official(kind)["head"]})
     back = {prefix + name: tensor for name, tensor in source.state_dict().items()}
     assert load_state(theirs, saved(tmp_path, back, "b.pth"), remap=True).complete

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any, NamedTuple, TypeVar
 
 from workbench.checkpoints.pieces import Collision, Piece, Pieces, Shape, fitting, moved, positions, stacked
@@ -21,6 +22,7 @@ _ROUNDS = 4  # a wrapper, a version, a naming of blocks, a prefix of the backbon
 # Rules in a row of which only the last gains, and how many such beginnings are followed.
 _STEPS = 3
 _WIDTH = 12
+_FEW = 2  # rules that are never too many
 _PREFIXES = 3
 _DEPTH = 4  # parts of a name in which a part inside is looked for
 # Renamings that bring less than this share of the file's and of the model's tensors are chance, unless they
@@ -80,6 +82,14 @@ def propose(
         ValueError: the file has no such expert.
     """
     found, clash = _searched(pieces, model)
+    if len(found.rules) > _FEW and (whole := _shared(pieces)):
+        # A gain of the first step may lead round about: module.x -> backbone.x, then backbone.x -> x.
+        bare = moved(pieces, lambda name: name.removeprefix(whole))
+        direct, clash_of_direct = _searched(bare, model)
+        loses = fitting(bare, model) < fitting(pieces, model)
+        if not loses and direct.count >= found.count and len(direct.rules) + 1 < len(found.rules):
+            rule = Rule(f"{whole}x -> x", fitting(bare, model) - fitting(pieces, model))
+            found, clash = replace(direct, rules=(rule, *direct.rules)), clash_of_direct
     if found.count < len(model) and any(map(_SEPARATORS.search, pieces)):
         # Before all other rules: parts are told by dots, and equal shapes alone pair parts of other names.
         try:
@@ -108,6 +118,12 @@ def propose(
     if gained < _LEAST_SHARE * min(len(pieces), len(model)) and not (gained and _is_filled(found, model)):
         return (), pieces, clash
     return found.rules, found.pieces, "" if found.count == len(model) else clash
+
+
+def _shared(names: Iterable[str]) -> str:
+    """The parts that all names begin with: ``lit.net.``; "" if none."""
+    places = zip(*(name.split(".")[:-1] for name in names), strict=False)
+    return "".join(f"{place[0]}." for place in takewhile(lambda parts: len(set(parts)) == 1, places))
 
 
 def _is_filled(state: _State, model: Mapping[str, Shape]) -> bool:
