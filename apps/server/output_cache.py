@@ -6,9 +6,11 @@ away, and then another decoder needs a forward pass again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import os
 import shutil
 import tempfile
 import threading
@@ -20,15 +22,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from apps.server.found_people import found_people
+from apps.server.output_check import (
+    HEATMAPS,
+    PEOPLE,
+    PREDICTIONS,
+    SIMCC_X,
+    SIMCC_Y,
+    TO_IMAGE,
+    check_facts,
+    check_files,
+    judge_of,
+    open_array,
+    read_rows,
+)
 from apps.server.registry import Registry
 from apps.server.settings import Settings
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel
 from workbench.core.capabilities import SizesInput
 from workbench.core.files import (
     RECORD_SIZE,
-    files_in,
+    check_own_folder,
     of_this_process,
     read_at_most,
+    remove_entry,
     remove_folders_of_dead_processes,
 )
 from workbench.core.job import Cancelled, Job, current_checkpoint
@@ -40,10 +56,6 @@ if TYPE_CHECKING:
     from workbench.evaluation import Predictions, Protocol
     from workbench.models import LoadedModel
 
-
-HEATMAPS, SIMCC_X, SIMCC_Y, TO_IMAGE = "heatmaps", "simcc_x", "simcc_y", "to_image"
-# One row for each instance, by the model's own rules; everybody found, of a bottom-up model.
-PREDICTIONS, PEOPLE = "predictions.parquet", "people.parquet"
 
 # Samples decoded at once: 32 heatmap stacks of 17 x 64 x 48 are 7 MB.
 CHUNK = 32
@@ -74,29 +86,32 @@ class StoredOutputs:
         """
         path = folder / "facts.json"
         try:
+            check_own_folder(folder)
             facts = json.loads(read_at_most(path, RECORD_SIZE, "a description"))
-            return cls(folder, tuple(int(i) for i in facts.pop("indices")), facts)
-        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as reason:
+            indices = tuple(facts.pop("indices"))
+            check_facts(facts, indices)
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError, OSError) as reason:
             raise ValueError(f"{path} is damaged ({type(reason).__name__})") from reason
+        return cls(folder, indices, facts)
 
     def check(self) -> None:
-        """Read through what was kept: every page of predictions, the size of every array.
+        """Read through what was kept: every page of predictions, size and kind of every array.
 
         Raises:
             ValueError: a file is damaged; names it.
         """
-        from workbench.evaluation import Predictions
+        check_files(self.folder, self.facts, len(self.indices))
 
-        for path in files_in(self.folder, "*.parquet"):
-            try:
-                Predictions.from_parquet(path)
-            except (ValueError, OSError) as reason:
-                raise ValueError(f"{path} is damaged ({type(reason).__name__})") from reason
-        for path in files_in(self.folder, "*.npy"):
-            try:
-                np.load(path, mmap_mode="r", allow_pickle=False)
-            except (ValueError, EOFError, OSError) as reason:
-                raise ValueError(f"{path} is damaged ({type(reason).__name__})") from reason
+    def check_rows(self, pose_set: PoseSet, indices: tuple[int, ...]) -> None:
+        """Compare with the samples that were asked for.
+
+        Raises:
+            ValueError: the rows are of others.
+        """
+        path = self.folder / PREDICTIONS
+        wanted = [pose_set.instances[index].image_id for index in indices]
+        if self.indices != indices or read_rows(path, len(indices)).image_id.tolist() != wanted:
+            raise ValueError(f"{path} is damaged (of other samples)")
 
     @property
     def kind(self) -> str | None:
@@ -105,18 +120,9 @@ class StoredOutputs:
 
     def judged_by(self, pose_set: PoseSet) -> PoseSet:
         """The set with the sigmas that came with the model, as `workbench evaluate` judges it."""
-        from workbench.core import Skeleton
         from workbench.evaluation.protocol import judged_by
 
-        judge = self.facts["judge"]
-        own = Skeleton(
-            judge["name"],
-            tuple(judge["keypoints"]),
-            sigmas=tuple(judge["sigmas"]),
-            mirror=tuple(judge["mirror"]),
-            source=judge["source"],
-        )
-        return judged_by(pose_set, own)
+        return judged_by(pose_set, judge_of(self.facts))
 
     @property
     def has_outputs(self) -> bool:
@@ -125,7 +131,7 @@ class StoredOutputs:
 
     def array(self, name: str) -> np.ndarray:
         """One array, read from disk where it is touched; float32 but to_image [N, 2, 3] float64."""
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return open_array(self.folder / f"{name}.npy")
 
     def row(self, sample: int) -> int:
         """Where a sample of the set stands in the arrays.
@@ -221,8 +227,7 @@ class StoredOutputs:
 
 def replace_folder(building: Path, target: Path) -> None:
     """Move a finished folder to its place, whole or not at all; one that stands there goes."""
-    if target.exists():
-        shutil.rmtree(target)
+    remove_entry(target)
     building.rename(target)
 
 
@@ -280,12 +285,15 @@ class Store:
     def stored(self, run: str, epoch: int, data: str) -> StoredOutputs | None:
         """What was computed; None while it is not."""
         key = self.key(run, epoch, data)
-        if not (self.folder / key / "facts.json").is_file():
+        if not os.path.lexists(self.folder / key):
             return None
+        if not (self.folder / key / PREDICTIONS).is_file():  # removed meanwhile
+            self._open.pop(key, None)
         if key not in self._open:
             try:
                 stored = StoredOutputs.read(self.folder / key)
                 stored.check()
+                stored.check_rows(self._registry.sets.get(data), self.indices(data))
             except ValueError as damaged:
                 self._discard(self.folder / key, damaged)
                 return None
@@ -295,7 +303,8 @@ class Store:
     def _discard(self, folder: Path, damaged: ValueError) -> None:
         """Remove a damaged computation, so that it is made anew, and say so in the server's log."""
         _log.warning("%s; it is computed again when it is asked for", damaged)
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # whoever computes it again says why it cannot be removed
+            remove_entry(folder)
 
     def ready(self, run: str, epoch: int, data: str, options: DecodeOptions) -> StoredOutputs | None:
         """What was computed and read by these rules; None while it is not."""

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import sys
 import threading
 from pathlib import Path
 
@@ -14,8 +18,6 @@ from workbench.data.scenes import SceneSet
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """A built-in set of three pictures in a cache of its own."""
-    import sys
-
     from workbench.data import builtin as _  # noqa: F401
 
     home = sys.modules["workbench.data.opening"]
@@ -56,20 +58,103 @@ def test_two_that_draw_at_once_leave_one_whole_set_and_no_rest(small):
     assert found[0].absent_images() == ()
 
 
-@pytest.mark.parametrize("harm", ["cut", "picture"])
-def test_a_damaged_set_in_the_cache_is_named_and_drawn_again(small, harm, caplog):
-    import sys
+def cut(folder, _):
+    whole = (folder / "annotations.json").read_bytes()
+    (folder / "annotations.json").write_bytes(whole[: len(whole) // 2])
 
-    builtin("scenes-val")
-    folder = next(small.iterdir())
-    if harm == "cut":
-        whole = (folder / "annotations.json").read_bytes()
-        (folder / "annotations.json").write_bytes(whole[: len(whole) // 2])
-    else:
-        next(folder.rglob("*.jpg")).unlink()
+
+def picture_gone(folder, _):
+    next(folder.rglob("*.jpg")).unlink()
+
+
+def annotations_gone(folder, _):
+    """As programs leave it that remove what was not read for long."""
+    (folder / "annotations.json").unlink()
+
+
+def pipe(folder, _):
+    (folder / "annotations.json").unlink()
+    os.mkfifo(folder / "annotations.json")
+
+
+def no_folder(folder, _):
+    shutil.rmtree(folder)
+    folder.write_text("")
+
+
+def other_keypoints(folder, _):
+    annotations = json.loads((folder / "annotations.json").read_text())
+    for category in annotations["categories"]:
+        category["keypoints"].reverse()
+    (folder / "annotations.json").write_text(json.dumps(annotations))
+
+
+def fewer(folder, _):
+    annotations = json.loads((folder / "annotations.json").read_text())
+    for name, key in (("images", "id"), ("annotations", "image_id")):
+        annotations[name] = [one for one in annotations[name] if one[key] == 1]
+    (folder / "annotations.json").write_text(json.dumps(annotations))
+
+
+def a_link_at(name):
+    def link(folder, foreign):
+        place = folder / name
+        place.rename(foreign)
+        place.symlink_to(foreign)
+
+    return link
+
+
+def dangling(folder, foreign):
+    shutil.rmtree(folder)
+    folder.symlink_to(foreign)
+
+
+HARMS = [cut, picture_gone, annotations_gone, pipe, no_folder, other_keypoints, fewer, dangling]
+LINKS = ["", "images", "images/000002.jpg", "annotations.json"]
+
+
+@pytest.mark.parametrize("category", [None, "horse"])
+@pytest.mark.parametrize("harm", [*HARMS, *map(a_link_at, LINKS)])
+def test_a_set_in_the_cache_that_is_not_as_it_was_drawn_is_named_and_drawn_again(
+    small, harm, category, caplog, tmp_path, drawn_once
+):
+    """Others may write into the cache: no link in it is followed, and what it points to stays."""
+    drawn = builtin("scenes-val")
+    folder, foreign = next(small.iterdir()), tmp_path / "foreign"
+    harm(folder, foreign)
+    before = _content(foreign)
     sys.modules["workbench.data.opening"]._read.cache_clear()
-    assert builtin("scenes-val").absent_images() == ()
+    builtin("scenes-val", category=category)
     assert f"{folder} are damaged" in caplog.text
+    assert _content(foreign) == before
+    assert list(small.iterdir()) == [folder]
+    again = builtin("scenes-val")
+    assert [one.truth.tolist() for one in again.instances] == [one.truth.tolist() for one in drawn.instances]
+    assert all(path.resolve() == small.resolve() / path.relative_to(small) for path in small.rglob("*"))
+
+
+def _content(place):
+    paths = sorted(place.rglob("*")) if place.is_dir() else [place] if place.exists() else []
+    return {path: path.read_bytes() for path in paths if path.is_file()}
+
+
+@pytest.fixture
+def drawn_once(monkeypatch, tmp_path_factory):
+    """Draw the small set once, and copy it then."""
+    home = sys.modules["workbench.data.opening"]
+    write = home.write_scenes
+
+    def copied(folder, scenes, progress):
+        if not DRAWN:
+            DRAWN.append(tmp_path_factory.mktemp("drawn"))
+            write(DRAWN[0], scenes)
+        shutil.copytree(DRAWN[0], folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(home, "write_scenes", copied)
+
+
+DRAWN: list[Path] = []
 
 
 def test_a_drawing_that_fails_leaves_nothing_behind(small, monkeypatch):
@@ -147,8 +232,6 @@ def test_the_astronaut_can_be_copied_too(tmp_path):
 def test_the_shipped_pictures_are_the_ones_the_seed_draws(name, tmp_path):
     """The files beside the code are no second source: drawing them anew gives the same truth and pixels."""
     import dataclasses
-    import json
-    import sys
 
     import cv2
 

@@ -351,6 +351,39 @@ def files_in(folder: Path, *patterns: str) -> list[Path]:
     return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
 
 
+def check_own_folder(folder: Path) -> None:
+    """Refuse a folder that a program keeps for itself where anything in it is not as programs leave it.
+
+    Whoever may write into a shared cache could put a link there: what it points to would be read, shown and
+    removed as if it were kept.
+
+    Args:
+        folder: that is looked through, with those below it.
+
+    Raises:
+        ValueError: it, or anything in it, is a link, a pipe or a device; names the path.
+    """
+    for path in (folder, *folder.rglob("*")):
+        if path.is_symlink():
+            raise ValueError(f"{path} is a link")
+        if not (path.is_file() or path.is_dir()):
+            raise ValueError(f"{path} is no regular file")
+
+
+def remove_entry(path: Path) -> None:
+    """Remove what stands at a path: a folder with all that is in it, a file, or a link but not its target.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    import shutil
+
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def locked_folder(folder: Path, busy: str) -> Iterator[None]:
     """Lock a folder for one process; the lock ends with the process, however it ends.

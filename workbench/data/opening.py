@@ -17,7 +17,14 @@ from pathlib import Path
 
 from workbench.core import ReadingNote, nearest
 from workbench.core.errors import beside
-from workbench.core.files import inner_folder, remove_abandoned_folders, replacing, write_text
+from workbench.core.files import (
+    check_own_folder,
+    inner_folder,
+    remove_abandoned_folders,
+    remove_entry,
+    replacing,
+    write_text,
+)
 from workbench.core.report import counted
 from workbench.data.coco import read_coco
 from workbench.data.coco_dialects import PARTS, WHOLE, part_of
@@ -265,15 +272,15 @@ def builtin(
     folder = SHIPPED / f"{name}-{VERSION}"
     if not folder.is_dir():
         folder = cache_folder() / folder.name
-    if not (folder / "annotations.json").is_file():
+    if not os.path.lexists(folder):
         _draw(SCENE_SETS[name], folder, progress)
     try:
         return _read(name, folder, category)
-    except (ValueError, FileNotFoundError) as damaged:
+    except (ValueError, OSError) as damaged:
         if folder.parent == SHIPPED:
             raise
         _log.warning("the drawn scenes in %s are damaged (%s); they are drawn again", folder, damaged)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_entry(folder)
         _draw(SCENE_SETS[name], folder, progress)
         return _read(name, folder, category)
 
@@ -282,7 +289,14 @@ def builtin(
 def _read(name: str, folder: Path, category: int | str | None) -> PoseSet:
     from workbench.data.coco import read_coco
 
-    found = read_coco(folder / "annotations.json", folder / "images", category)
+    if category is not None:  # whether it is the whole set is asked first
+        _read(name, folder, None)
+    elif folder.parent != SHIPPED:
+        check_own_folder(folder)
+    found, scenes = read_coco(folder / "annotations.json", folder / "images", category), SCENE_SETS[name]
+    drawn = (len(found.images), found.skeleton.keypoints) == (scenes.count, scenes.skeleton.keypoints)
+    if category is None and not drawn:
+        raise ValueError(f"annotations.json: expected {counted(scenes.count, 'scene')} as {name} has them")
     if absent := found.absent_images():
         raise FileNotFoundError(
             f"{counted(len(absent), 'picture is', 'pictures are')} absent, the first is {absent[0].name}"

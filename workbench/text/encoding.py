@@ -180,11 +180,13 @@ class Encoder:
 def _cached_vectors(path: Path, count: int) -> np.ndarray | None:
     """Vectors of a cache; None where it has none, or a damaged file, which is made again."""
     try:
-        found = load_npy(path) if path.is_file() else None
+        # Others may write into the cache: what a link there points to was not kept.
+        found = load_npy(path) if path.is_file() and not path.is_symlink() else None
     except (ValueError, OSError):
         return None
-    usable = found is not None and found.ndim == 2 and len(found) == count and found.dtype == np.float32
-    return found if usable else None
+    if found is None or found.ndim != 2 or len(found) != count or found.dtype != np.float32:
+        return None
+    return found if np.isfinite(found).all() else None
 
 
 def encoder_named(name: str = DEFAULT) -> Encoder:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.core import Skeleton
 from workbench.skeletons import SKELETONS
 
 VERSION = 1
@@ -38,6 +39,11 @@ class SceneSet:
     count: int
     seed: int
 
+    @property
+    def skeleton(self) -> Skeleton:
+        """Whose keypoints are annotated."""
+        return SKELETONS["ap10k-17" if self.kind == "animals" else "coco-17"]
+
 
 def write_scenes(folder: Path, scenes: SceneSet, progress: Callable[[int, int], None] | None = None) -> Path:
     """Draw a set into a folder: ``images/000001.jpg`` and on, and ``annotations.json`` in COCO form.
@@ -54,7 +60,7 @@ def write_scenes(folder: Path, scenes: SceneSet, progress: Callable[[int, int], 
     from workbench.data.scenes.composition import scene, scene_annotations, species_categories
 
     animals = scenes.kind == "animals"
-    skeleton = SKELETONS["ap10k-17" if animals else "coco-17"]
+    skeleton = scenes.skeleton
     categories = species_categories() if animals else {"person": 1}
     (folder / "images").mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
