@@ -21,6 +21,7 @@ from workbench.core.files import (
     read_at_most,
     remove_abandoned_folders,
     replacing,
+    require_file,
     resolved,
     write_text,
 )
@@ -302,3 +303,23 @@ def test_a_small_file_takes_no_room_for_the_largest_one(tmp_path):
 def test_a_file_without_a_stated_size_is_read_whole():
     assert os.stat("/proc/self/status").st_size == 0
     assert b"Threads:" in read_at_most(Path("/proc/self/status"), 1 << 16, "a file")
+
+
+def test_what_stands_where_a_file_is_wanted_is_said_truly(tmp_path):
+    whole, pipe, nothing = tmp_path / "a.json", tmp_path / "pipe.json", tmp_path / "lost.json"
+    whole.write_text("{}")
+    os.mkfifo(pipe)
+    nothing.symlink_to(tmp_path / "gone.json")
+    linked = tmp_path / "linked.json"
+    linked.symlink_to(whole)
+    for path in (whole, linked):
+        require_file(path, "no such file")
+    for path, said in (
+        (tmp_path, "no map (a folder is there)"),
+        (pipe, "no map (what is there is no regular file)"),
+        (nothing, "no map"),
+        (tmp_path / "absent", "no map"),
+    ):
+        with pytest.raises(FileNotFoundError) as caught:
+            require_file(path, "no map")
+        assert str(caught.value) == said

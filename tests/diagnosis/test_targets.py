@@ -232,6 +232,39 @@ def test_a_damaged_file_beside_a_good_checkpoint_is_the_first_finding(tmp_path, 
     assert report.findings[0].evidence.startswith(why)
 
 
+@pytest.mark.parametrize("content", ["", "hello", '{"images": [', "[" * 100_000])
+def test_annotations_that_are_no_json_are_a_finding(tmp_path, content):
+    damaged = written(tmp_path / "val.json", content)
+    report = diagnose(demo_checkpoints()[-1], data=damaged, level="files", causes=[NotRead()])
+    assert [finding.cause for finding in report.findings] == ["file cannot be read"]
+    assert report.findings[0].evidence.startswith("val.json")
+    assert not diagnose(demo_checkpoints()[-1], data="scenes-val", level="files", causes=[NotRead()]).findings
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ([], "expected a COCO annotation file (an object), got list"),
+        ({"images": [], "annotations": [], "categories": []}, "expected at least one category, got none"),
+        (
+            {
+                "images": [{"id": 1, "file_name": "1.jpg", "width": 9, "height": 9}],
+                "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25}],
+                "categories": [{"id": 1, "name": "person"}],
+            },
+            "expected keypoints, but neither categories nor annotations have any",
+        ),
+    ],
+)
+def test_annotations_of_no_use_are_told_and_called_neither_damaged_nor_absent(tmp_path, content, why):
+    path = written(tmp_path / "val.json", json.dumps(content))
+    report = diagnose(demo_checkpoints()[-1], data=path, level="files", causes=[NotRead()])
+    assert not report.findings
+    assert report.worth_adding[0].startswith("a data set that can be used (val.json: "), report.text()
+    assert why in report.worth_adding[0]
+    assert any(note.startswith("the data set was not used: val.json: ") for note in report.notes)
+
+
 def test_a_damaged_checkpoint_that_is_named_first_leaves_the_good_one_to_be_examined(tmp_path):
     damaged = written(tmp_path / "cut.pth", "hello")
     report = diagnose([damaged, demo_checkpoints()[-1]], level="files", causes=[NotOpened(), NotRead()])

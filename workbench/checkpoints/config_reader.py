@@ -30,7 +30,7 @@ from workbench.checkpoints.config_values import (
     refuse_long_keys,
 )
 from workbench.core import reason
-from workbench.core.files import read_at_most, resolved
+from workbench.core.files import read_at_most, require_file, resolved
 from workbench.core.python_text import tree_of
 
 # The largest config that mmpose dumps has 60 kB.
@@ -173,10 +173,7 @@ class _Reading:
             return self.files[path]
         if len(self.files) > _BASES or len(above) > _BASES:
             raise ValueError(f"{path.name}: a config with more than {_BASES} base files is refused")
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"no config {path}" + (f", which {above[-1].name} names as base" if above else "")
-            )
+        require_file(path, f"no config {path}" + (f", which {above[-1].name} names as base" if above else ""))
         self.budget.step(_STEPS_OF_A_FILE)
         text = text_of(path)
         if path.suffix in (".json", ".toml") or (self.partly and path.suffix in (".yaml", ".yml")):

@@ -24,6 +24,7 @@ from workbench.cli.options import (
     same_keypoints,
 )
 from workbench.cli.output import Answer, check_file, written
+from workbench.core.files import require_file
 from workbench.core.report import counted
 
 if TYPE_CHECKING:
@@ -139,8 +140,7 @@ def of_results(
     from workbench.evaluation.protocol import judged_as
     from workbench.evaluation.result_lists import keypoint_count, minus_ones, of_categories, results_of
 
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such result file")
+    require_file(path, f"{path}: no such result file")
     if path.suffix == ".parquet":
         predictions, protocol = Predictions.from_parquet(path)
         count = predictions.keypoints.shape[1] or None

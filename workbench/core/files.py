@@ -39,6 +39,25 @@ def resolved(path: Path) -> Path:
     return found
 
 
+def require_file(path: Path, absent: str) -> None:
+    """Go on where there is a regular file; otherwise say truly what is there instead.
+
+    Args:
+        path: the file; links are followed.
+        absent: the sentence where nothing is there, or a link to nothing.
+
+    Raises:
+        FileNotFoundError: there is no file.
+    """
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise FileNotFoundError(f"{absent} (a folder is there)")
+    if path.exists():
+        raise FileNotFoundError(f"{absent} (what is there is no regular file)")
+    raise FileNotFoundError(absent)
+
+
 def read_at_most(path: Path, most: int, what: str) -> bytes:
     """The content of a small file.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workbench.checkpoints.checkpoint_files import CHECKPOINT_ENDINGS
 from workbench.core import NotAvailable
-from workbench.core.files import belongs, files_in
+from workbench.core.files import belongs, files_in, require_file
 from workbench.curves.csv_table import is_csv, read_csv
 from workbench.curves.flags import with_flags
 from workbench.curves.json_lines import is_json_lines, read_json_lines
@@ -91,8 +91,7 @@ def read_runs(path: Path, title: str = "") -> tuple[Curves, ...]:
         more = f" and {len(others) - 5} more" if len(others) > 5 else ""
         note = f"the newest run of this folder; name the log of another run to read it: {shown}{more}"
         return tuple(replace(run, notes=(note, *run.notes)) for run in runs)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such log")
+    require_file(path, f"{path}: no such log")
     if path.suffix.lower() in CHECKPOINT_ENDINGS:
         raise NotAvailable(
             f"{path.name} is a checkpoint: its log has no steps; name the log beside it, or its folder"

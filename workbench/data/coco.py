@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core import ReadingNote, Sample, Skeleton, nearest
-from workbench.core.files import Twice, each_once, read_at_most
+from workbench.core.files import Twice, each_once, read_at_most, require_file
 from workbench.core.report import counted
 from workbench.data.coco_dialects import Standard, category_of, part_of, part_skeleton, standard_form
 from workbench.data.coco_entries import (
@@ -278,8 +278,7 @@ def read_json(path: Path) -> Any:
         FileNotFoundError: no such file.
         ValueError: it is not JSON.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such annotation file")
+    require_file(path, f"{path}: no such annotation file")
     _refuse_holes(path)
     content = read_at_most(path, _MOST_BYTES, "JSON")
     if content[:2] in (b"\x1f\x8b", b"PK"):

@@ -15,7 +15,7 @@ from workbench.core.capabilities import RollsOut
 from workbench.core.errors import USER_ERRORS, available, sentence
 from workbench.core.hooks import count_inputs
 from workbench.core.report import counted
-from workbench.diagnosis.cause import LEVELS, SPENT, Cause, Level, Undone
+from workbench.diagnosis.cause import LEVELS, SPENT, UNUSED, Cause, Level, Undone
 from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Mended, check_keypoints, spread
 from workbench.diagnosis.input_budget import EVALUATIONS
 from workbench.diagnosis.people_evidence import WHOLE_IMAGES, PeopleEvidence, remembering, whole_images
@@ -366,7 +366,11 @@ class Case:
             reading = ImageReading(options.bits, options.as_stored)
             with contextlib.suppress(NotAvailable):
                 K = len(self.loaded().model.skeleton)
-            found = open_data_for(name, K, options.images, within=options.within, reading=reading)
+            try:
+                found = open_data_for(name, K, options.images, within=options.within, reading=reading)
+            except USER_ERRORS as error:
+                self.notes.append(UNUSED + sentence(error))
+                raise
             return with_skeleton_named(found, options.skeleton)
 
         return self.once("data", read)

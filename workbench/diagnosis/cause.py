@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 Level = Literal["files", "forward", "evaluate", "train"]
 LEVELS: tuple[Level, ...] = ("files", "forward", "evaluate", "train")
 SPENT = "the budget was spent before; give more with --budget"
+# How the note begins of annotations that cannot be used.
+UNUSED = "the data set was not used: "
 Group = Literal[
     "file", "input", "output", "labels", "evaluation", "grouping", "sequence", "conditioning", "training"
 ]

@@ -25,6 +25,7 @@ from workbench.diagnosis.cause import (
     LEVELS,
     SHOWN_BY_POSES,
     SPENT,
+    UNUSED,
     Cause,
     LeftOpen,
     Level,
@@ -432,6 +433,8 @@ def _worth_adding(case: Case, not_testable: Mapping[str, str]) -> tuple[str, ...
     if options.data is None and not given.annotations:
         text = "a data set with annotations (--data, --images): effects can then be measured"
         wanted.insert(0 if given.results or given.predictions else len(wanted), text)
+    if unused := next((note for note in case.notes if note.startswith(UNUSED)), ""):
+        wanted.insert(0, f"a data set that can be used ({unused.removeprefix(UNUSED)})")
     if not given.logs:
         wanted.append("the training log: schedule, loss and validation can then be tested")
     if given.configs == () and case.peek("config") is None:

@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoints import open_checkpoint
@@ -20,8 +21,6 @@ from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import Evidence, gain
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from workbench.checkpoints.checkpoint import Checkpoint
     from workbench.models import LoadedModel
 
@@ -71,11 +70,32 @@ class NotRead(Cause):
                 open_checkpoint(path)
             except USER_ERRORS as error:
                 damaged.append(sentence(error))
+        if why := _damaged_set(case):
+            damaged.append(why)
         if damaged:
             return [self.found(why, fix="mend the named place, or get the file again") for why in damaged]
         if not read:
             raise NotAvailable("no config, no predictions and no second checkpoint was given")
         return RuledOut(f"{read} further {'file' if read == 1 else 'files'} can be read")
+
+
+def _damaged_set(case: Case) -> str:
+    """Why the named annotations are no JSON; "" where they are, also those that are of no use otherwise."""
+    from workbench.data.coco import read_json
+
+    try:
+        case.read_set()
+    except Failed:
+        name = case.options.data or str(case.given.annotations[0])
+        path = Path(name.partition("#")[0])
+        if path.is_file():
+            try:
+                read_json(path)
+            except USER_ERRORS as error:
+                return sentence(error)
+    except NotAvailable:
+        pass
+    return ""
 
 
 class Contradiction(Cause):

@@ -22,7 +22,7 @@ import numpy as np
 from workbench.checkpoints.budget import Budget, Limits
 from workbench.checkpoints.pickled_objects import Array
 from workbench.checkpoints.torch_files import read_bare_pickle
-from workbench.core.files import write_text
+from workbench.core.files import require_file, write_text
 from workbench.core.report import counted
 from workbench.data.coco import read_json
 from workbench.evaluation.predictions import Predictions, read_predictions
@@ -399,8 +399,7 @@ def read_dump(path: Path) -> Predictions:
         ValueError: it is no pickle, no such list, or a sample lacks what is needed.
         FileNotFoundError: there is no such file.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such result file")
+    require_file(path, f"{path}: no such result file")
     samples = read_bare_pickle(path, _LIMITS, Budget(path.name, "result dump", **_BUDGET)).value
     if not isinstance(samples, list) or not samples:
         raise ValueError(

@@ -19,7 +19,7 @@ import numpy as np
 from workbench.checkpoints.config_reader import config_budget
 from workbench.checkpoints.config_values import plain_values
 from workbench.core import Batch, PoseModel, Sample, nearest
-from workbench.core.files import read_at_most
+from workbench.core.files import read_at_most, require_file
 from workbench.core.hooks import recording
 from workbench.core.report import Report, counted
 from workbench.core.run import evaluating
@@ -188,8 +188,7 @@ def read_map(path: Path) -> dict[str, str]:
     """
     if path.suffix not in (".toml", ".json"):
         raise ValueError(f"--map {path.name}: expected a .toml or .json file with tap in A -> tap in B")
-    if not path.is_file():
-        raise FileNotFoundError(f"--map: no file {path}")
+    require_file(path, f"--map: no file {path}")
     try:
         text = read_at_most(path, _LARGEST_MAP, "a map").decode()
         table = plain_values(text, path.suffix[1:], config_budget(path.name))

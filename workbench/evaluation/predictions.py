@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench import __version__
-from workbench.core.files import replacing
+from workbench.core.files import replacing, require_file
 from workbench.core.report import counted
 from workbench.evaluation.ground_truth import check_finite, floats, integers, quadruples, triplets
 from workbench.evaluation.prediction_footer import (
@@ -402,8 +402,7 @@ def read_predictions(path: Path) -> tuple[Predictions, Protocol | None]:
     import pyarrow.parquet as pq
 
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file of predictions")
+    require_file(path, f"{path}: no such file of predictions")
     try:
         with pq.ParquetFile(path.absolute(), page_checksum_verification=True) as file:
             refuse_large(file.metadata, path)

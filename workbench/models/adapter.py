@@ -48,6 +48,7 @@ from workbench.core import (
 )
 from workbench.core.capabilities import CAPABILITIES
 from workbench.core.errors import errors_of_user_code
+from workbench.core.files import require_file
 from workbench.core.job import Version, version_of
 from workbench.core.report import counted
 from workbench.core.wrapping import Wrapper
@@ -299,8 +300,7 @@ def imported(path: Path) -> ModuleType:
         FileNotFoundError: no such file.
         ValueError: it raised something while it was imported.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no adapter {path}")
+    require_file(path, f"no adapter {path}")
     path = path.resolve()
     # Two adapters called model.py must not meet in sys.modules.
     name = f"workbench_adapter_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import NotAvailable
+from workbench.core.files import require_file
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
@@ -51,8 +52,7 @@ def read(path: Path, without_config: bool = False) -> ConfigFile:
     """
     from workbench.checkpoints.config_reader import read_available
 
-    if not path.is_file():
-        raise FileNotFoundError(2, "No such file or directory", str(path))
+    require_file(path, f"no file {path}")
     if path.suffix.lower() not in TEXTS:
         return _of_checkpoint(path, without_config)
     found = read_available(path, _root(path))

@@ -31,7 +31,7 @@ import numpy as np
 
 from workbench.checkpoints.numpy_files import load_npy
 from workbench.core import NotAvailable, nearest, reason
-from workbench.core.files import read_at_most, replacing
+from workbench.core.files import read_at_most, replacing, require_file
 from workbench.skeletons import SKELETONS
 from workbench.text.vectors import TextVectors
 
@@ -65,8 +65,7 @@ def read_descriptions(path: Path) -> Descriptions:
         FileNotFoundError: no such file.
         ValueError: it cannot be read, or a keypoint of its skeleton or a subject has no description.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"descriptions: no file {path}")
+    require_file(path, f"descriptions: no file {path}")
     values = _parsed(path)
     keypoints, subjects = values.get("keypoints"), values.get("subjects")
     if not isinstance(keypoints, dict) or not isinstance(subjects, dict) or not keypoints or not subjects:

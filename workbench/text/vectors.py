@@ -17,7 +17,7 @@ import numpy as np
 
 from workbench.checkpoints.numpy_files import load_npy, load_npz
 from workbench.core import Batch, NotAvailable, Sample, nearest, reason
-from workbench.core.files import replacing
+from workbench.core.files import replacing, require_file
 from workbench.core.report import PICTURE, Report, counted
 from workbench.figures import SEQUENTIAL, new_figure
 
@@ -146,8 +146,7 @@ def read_text(path: Path) -> TextVectors:
         FileNotFoundError: no such file.
         ValueError: the file holds something else.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"text vectors: no file {path}")
+    require_file(path, f"text vectors: no file {path}")
     names = ("keypoint_vectors", "subject_vectors")
     try:
         arrays_of_file = load_npz(path, ("told", *names))
@@ -183,8 +182,7 @@ def plain_vectors(name: str, subject: Path, keypoints: Path, names: Sequence[str
     """
     arrays = []
     for path, allowed in ((subject, (1, 2)), (keypoints, (2,))):
-        if not path.is_file():
-            raise FileNotFoundError(f"text vectors: no file {path}")
+        require_file(path, f"text vectors: no file {path}")
         try:
             found = load_npy(path)
         except ValueError as wrong:

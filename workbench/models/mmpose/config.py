@@ -26,6 +26,7 @@ import numpy as np
 from workbench.checkpoints.config_reader import read_config
 from workbench.core import Codec, NotAvailable, Skeleton, nearest, reason
 from workbench.core.errors import errors_of_user_code
+from workbench.core.files import require_file
 from workbench.core.report import counted
 from workbench.decoding.codecs import RADIUS_FACTOR
 from workbench.decoding.grouping import MMPOSE, GroupingSettings
@@ -544,8 +545,7 @@ def run_config(path: Path) -> OwnConfig:
     from workbench.checkpoints.config_reader import read_available
     from workbench.models.mmpose_compat import install
 
-    if not path.is_file():
-        raise FileNotFoundError(f"no config {path}")
+    require_file(path, f"no config {path}")
     if path.suffix not in CONFIG_ENDINGS:
         raise ValueError(f"{path.name}: expected a config ({', '.join(CONFIG_ENDINGS)}), got another file")
     if path.suffix != ".py":
