@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli import MISTAKES, sentence
-from workbench.core.command_line import UNSHOWN, command_line, words_of
+from workbench.core.command_line import command_line, words_of
 from workbench.core.files import csv_text
+from workbench.core.plain_text import UNSHOWN
 from workbench.core.python_text import tree_of
 from workbench.core.report import Report, plain
 
@@ -255,7 +256,8 @@ class Answer:
 
     def parts(self) -> list[str]:
         """As parts of a document."""
-        from workbench.figures.document import code_parts, escaped, report_parts
+        from workbench.core.plain_text import escaped
+        from workbench.figures.document import code_parts, report_parts
 
         parts = [f"<h2>{escaped(self.title)}</h2>"]
         for label, report in self.reports.items():
@@ -292,7 +294,8 @@ def page_document(context: Context, page: str, items: Sequence[tuple[str, str, s
         NotAvailable: there is no answer yet.
     """
     from workbench.core import NotAvailable
-    from workbench.figures.document import escaped, html_document, made_parts
+    from workbench.core.plain_text import escaped
+    from workbench.figures.document import html_document, made_parts
 
     title, question = context.titles[page]
     parts: list[str] = [f'<p class="quiet">{escaped(question)}</p>']

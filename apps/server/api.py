@@ -131,7 +131,8 @@ from apps.server.registry import Description
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 from workbench.core.errors import shortened
-from workbench.core.report import plain, printable
+from workbench.core.plain_text import printable
+from workbench.core.report import plain
 
 if TYPE_CHECKING:
     from apps.server.context import Context

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from apps.server.folders import well_formed
-from workbench.core.report import printable
+from workbench.core.plain_text import printable
 
 MOST_NUMBER = 1e15
 """Largest size of a number that a control takes: whole numbers up to it are exact as floats."""

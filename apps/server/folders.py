@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.checkpoints.checkpoint_files import epoch_of, is_model, training_order
-from workbench.core.report import printable
+from workbench.core.plain_text import printable
 
 
 class Refused(PermissionError):  # noqa: N818 - reads as what happened

@@ -54,7 +54,8 @@ from apps.server.guard import browser_of
 from workbench.core.errors import USER_ERRORS, sentence, shortened
 from workbench.core.files import of_this_process, remove_folders_of_dead_processes
 from workbench.core.job import asker
-from workbench.core.report import counted, printable_lines
+from workbench.core.plain_text import printable_lines
+from workbench.core.report import counted
 
 _log = logging.getLogger("workbench")
 

@@ -26,7 +26,7 @@ from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
 from workbench.core import nearest
 from workbench.core.job import Job, JobManager, LruCache, version_of
-from workbench.core.report import printable
+from workbench.core.plain_text import printable
 from workbench.data import cache_folder
 from workbench.evaluation.history import History, query_epochs
 from workbench.evaluation.image_index import FOLDER, NAME

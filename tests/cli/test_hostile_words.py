@@ -13,7 +13,7 @@ import torch
 from tests.apps import painted
 from workbench.cli import printed
 from workbench.cli.output import Answer
-from workbench.core.report import printable, printable_lines
+from workbench.core.plain_text import printable, printable_lines
 
 ESC, BIDI = "\x1b[2J\x1b]0;title\x07", "\u202egnp.exe"
 HOSTILE = (

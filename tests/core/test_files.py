@@ -44,7 +44,7 @@ def test_names_of_strangers_are_no_formulas_in_a_spreadsheet():
         ["'+1+cmd|x", "", "-"],
         ["left knee", "nan", "'-1+cmd"],
         ["'＝1+1", "'＋1", "'－1"],
-        ["'＠SUM(1)", "'\n=1+1", "1\n=1"],
+        ["'＠SUM(1)", r"'\n=1+1", r"1\n=1"],
     ]
     assert csv_text([]) == "\r\n"
 

@@ -107,7 +107,9 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as left:  # somebody's own adapter or config may leave
         if left.code is None or isinstance(left.code, int):
             return left.code or 0
-        typer.echo(f"workbench: {left.code}", err=True)  # the reason, as Python itself prints it
+        from workbench.core.plain_text import printable_lines
+
+        typer.echo(f"workbench: {printable_lines(str(left.code))}", err=True)
         return 1
     except typer.Abort as abort:
         return _stopped(abort.__cause__)
@@ -326,7 +328,7 @@ def _made(group: type, options: dict[str, Any]) -> Any:
 
 def printed(answer: Answer) -> str:
     """What a person reads: nothing that came from a file can move the cursor or begin a line of its own."""
-    from workbench.core.report import printable, printable_lines
+    from workbench.core.plain_text import printable, printable_lines
 
     text, names, pieces, done = answer.text, set(_of_several_lines(answer.facts)), [], 0
     for start, end in _spans(text, names):

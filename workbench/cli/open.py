@@ -94,7 +94,7 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
 def as_text(facts: Mapping[str, Any]) -> str:
     """The same for a person: what is asked first stands first."""
     from workbench.checkpoints.loading import millions
-    from workbench.core.report import printable
+    from workbench.core.plain_text import printable
 
     files = facts["file"] if isinstance(facts["file"], list) else [facts["file"]]
     size = facts["input_size"]

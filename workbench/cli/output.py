@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import re
 import sys
 import time
 import warnings
@@ -158,7 +156,8 @@ def write_report(report: Any, facts: Mapping[str, Any], out: Path) -> None:
         out: checked with `check_file` before.
     """
     from workbench.core.files import csv_text, write_text
-    from workbench.figures.document import escaped, html_document, report_parts
+    from workbench.core.plain_text import escaped
+    from workbench.figures.document import html_document, report_parts
 
     if out.suffix.lower() == ".json":
         write_text(out, as_text(facts) + "\n")
@@ -221,11 +220,10 @@ def with_next_steps(
 
 def as_text(facts: Any) -> str:
     """Facts as JSON text; nan becomes null, because JSON has no nan."""
+    from workbench.core.plain_text import json_text
     from workbench.core.report import plain
 
-    text = json.dumps(plain(facts), indent=2, ensure_ascii=False, allow_nan=False)
-    # Outside of strings JSON here is ASCII, so what is left of control characters is inside of one.
-    return re.sub(r"[^\x20-\x7e\n]", lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text)
+    return json_text(plain(facts))
 
 
 def as_columns(table: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -266,7 +264,7 @@ class Progress:
 
     def __call__(self, done: int, total: int) -> None:
         """Show how far it is, the rate and the remaining time."""
-        from workbench.core.report import printable
+        from workbench.core.plain_text import printable
 
         what = printable(self.what)  # names of folders and files are in it
         if sys.stderr.isatty():
@@ -354,6 +352,6 @@ def say(line: str) -> None:
     """Print a line on stderr, above a progress bar where there is one."""
     from tqdm import tqdm
 
-    from workbench.core.report import printable_lines
+    from workbench.core.plain_text import printable_lines
 
     tqdm.write(printable_lines(line), file=sys.stderr)

@@ -34,6 +34,7 @@ def usage_sentence(mistake: Any, argv: Sequence[str], verbs: Collection[str]) ->
         verbs: names of the verbs.
     """
     from workbench.core.errors import shortened
+    from workbench.core.plain_text import printable
 
     # Some errors of the parser know no command.
     verb = next((word for word in argv if not word.startswith("-")), "")
@@ -42,7 +43,7 @@ def usage_sentence(mistake: Any, argv: Sequence[str], verbs: Collection[str]) ->
         if mistake.ctx
         else " ".join(["workbench", verb] if verb in verbs else ["workbench"])
     )
-    return f"{shortened(_said(mistake)).rstrip('.')} (see `{path} -h`)"
+    return printable(f"{shortened(_said(mistake)).rstrip('.')} (see `{path} -h`)")
 
 
 def _said(mistake: Any) -> str:

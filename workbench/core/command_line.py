@@ -8,11 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from typing import Any
 
-# Control characters, and those that change the direction of text, hide, or are half of a character: a
-# terminal or a page obeys them instead of showing them.
-UNSHOWN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
+from workbench.core.plain_text import UNSHOWN
 
 # A word as `command_line` writes it: with escapes, or as shlex quotes it.
 _WORD = re.compile(r"\$'((?:[^'\\]|\\.)*)'|((?:[^\s'\"\\]|'[^']*'|\"[^\"]*\")+)", re.DOTALL)

@@ -138,7 +138,7 @@ def sentence(error: BaseException) -> str:
 
     Very long words are cut in the middle (`shortened`).
     """
-    from workbench.core.report import printable
+    from workbench.core.plain_text import printable
 
     if isinstance(error, OSError) and error.filename and error.strerror:
         name = printable(str(error.filename))

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workbench.core.plain_text import printable
+
 # A partial file this old, of a process that is gone, was left by a kill; on a shared disk a younger one may
 # belong to a process of another machine.
 ABANDONED_AFTER = 60.0
@@ -200,7 +202,7 @@ def csv_text(rows: Sequence[Mapping[str, Any]], end: str = "\r\n") -> str:
     """Rows as the text of a CSV file.
 
     Names come from other people's files. A text that a spreadsheet would take for a formula, ``=cmd|...``,
-    gets an apostrophe in front, which spreadsheets read as "this is text".
+    gets an apostrophe in front, which spreadsheets read as "this is text". Control characters are escapes.
 
     Args:
         rows: all with the keys of the first.
@@ -224,10 +226,11 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def _harmless(cell: Any) -> Any:
-    if not isinstance(cell, str) or not cell.startswith(_FORMULA):
+    if not isinstance(cell, str):
         return cell
     # A signed number, or an interval that begins with one, is no formula.
-    return cell if cell[:1] in "+-" and not cell.strip("+-.0123456789e, []") else f"'{cell}"
+    number = cell[:1] in "+-" and not cell.strip("+-.0123456789e, []")
+    return printable(f"'{cell}" if cell.startswith(_FORMULA) and not number else cell)
 
 
 def write_text(path: Path | str, text: str, follow: bool = True) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 import re
 import sys
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core.command_line import UNSHOWN
 from workbench.core.files import csv_text
+from workbench.core.plain_text import escaped
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -63,7 +62,7 @@ class Report(ABC):
         return "\n".join([self.summary(), "", *lines, *([f"... and {more} more rows"] if more > 0 else [])])
 
     def _repr_html_(self) -> str:
-        return f"<p>{html.escape(self.summary())}</p>{figure_html(self.plot())}"
+        return f"<p>{escaped(self.summary())}</p>{figure_html(self.plot())}"
 
 
 def figure_html(figure: Figure) -> str:
@@ -137,20 +136,6 @@ def rows(**columns: Any) -> list[dict[str, Any]]:
     ]
 
 
-def printable(text: str) -> str:
-    r"""One line of text out of a file, control characters written as escapes such as ``\n`` and ``\x1b``.
-
-    To be used wherever words of a file are printed: a version such as ``1.0<newline>inert none`` would else
-    forge a line of the report.
-    """
-    return UNSHOWN.sub(_escape, text)
-
-
-def printable_lines(text: str) -> str:
-    """The same for several lines: newlines stay."""
-    return "\n".join(map(printable, text.split("\n")))
-
-
 def counted(count: float | str | None, one: str, several: str = "", spec: str = "") -> str:
     """A count with its noun, and with the verb where it is given: ``1 box reaches``, ``2 boxes reach``.
 
@@ -198,10 +183,6 @@ def pair_text(x: float, y: float, spec: str = "+.1f") -> str:
         spec: how both are written.
     """
     return f"({signed_text(x, spec)}, {signed_text(y, spec)})"
-
-
-def _escape(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode("ascii")
 
 
 def plain(value: Any) -> Any:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import html
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from workbench.core.finding import Finding
-from workbench.core.report import printable
+from workbench.core.plain_text import escaped, json_text, preformatted, printable
 from workbench.diagnosis.candidates import Candidates
 from workbench.diagnosis.report import Diagnosis
-from workbench.figures.document import drawn, escaped, html_document
+from workbench.figures.document import drawn, html_document
 
 STYLE = ".tag{font-size:.8em;border:1px solid;border-radius:4px;padding:0 .4em;margin-left:.4em;opacity:.75}"
 
@@ -72,7 +70,7 @@ def _item(finding: Finding, groups: Mapping[str, str]) -> str:
     if finding.fix:
         lines.append(f"<i>Do:</i> {_fix(finding.fix)}")
     if finding.diff:
-        lines.append(f"<pre>{html.escape(finding.diff)}</pre>")
+        lines.append(preformatted(finding.diff))
     if finding.refuted_by:
         lines.append(f"<i>Refuted by:</i> {escaped(finding.refuted_by)}")
     return f"<li>{'<br>'.join(lines)}</li>"
@@ -94,7 +92,7 @@ def _alike(group: Candidates) -> str:
 def _fix(text: str) -> str:
     """A fix, its diff set apart where it has one."""
     first, _, rest = text.partition("\n")
-    return escaped(first) + (f"<pre>{html.escape(rest)}</pre>" if rest else "")
+    return escaped(first) + (preformatted(rest) if rest else "")
 
 
 def _listed(title: str, heads: tuple[str, str], rows: Iterable[tuple[str, str]], code: bool = False) -> str:
@@ -161,7 +159,7 @@ def notebook(report: Diagnosis) -> str:
         "nbformat": 4,
         "nbformat_minor": 5,
     }
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return json_text(content, indent=1) + "\n"
 
 
 def _arguments(repeat: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.finding import Finding, ranked
+from workbench.core.plain_text import escaped
 from workbench.core.report import Report, plain
 from workbench.diagnosis.document import STYLE as TAG_STYLE
 from workbench.diagnosis.run_sections import (
@@ -26,15 +27,7 @@ from workbench.evaluation.compare import Comparison, poses_of
 from workbench.evaluation.evaluate import Evaluation, said
 from workbench.evaluation.keypoint_ap import FIGURES
 from workbench.figures import RUN_COLOURS, TRUTH_COLOUR, image_data_uri
-from workbench.figures.document import (
-    Input,
-    drawn,
-    escaped,
-    findings_html,
-    html_document,
-    made_parts,
-    versions,
-)
+from workbench.figures.document import Input, drawn, findings_html, html_document, made_parts, versions
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

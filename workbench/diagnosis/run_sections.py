@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.errors import USER_ERRORS, sentence
+from workbench.core.plain_text import escaped
 from workbench.core.report import Report, counted, plain
 from workbench.diagnosis.document import body
-from workbench.figures.document import drawn, escaped, rows_html
+from workbench.figures.document import drawn, rows_html
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

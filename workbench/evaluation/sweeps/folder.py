@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.files import RECORD_SIZE, files_in, inner_folder, read_at_most, replacing, write_text
+from workbench.core.plain_text import json_text
 from workbench.core.report import plain
 from workbench.evaluation.epoch_scores import is_figure
 from workbench.evaluation.evaluate import judged, pose_oks
@@ -93,7 +94,7 @@ class SweepFolder:
                 raise ValueError(f"{self.root}: holds another sweep ({why}); name another --out")
         elif any(self.root.glob("*.parquet")):
             raise ValueError(f"{self.root}: holds predictions that no sweep wrote; name another --out")
-        write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n", follow=False)
+        write_text(path, json_text(record, indent=1) + "\n", follow=False)
 
     def finished(self, unit: Unit, origins: Sequence[str]) -> list[dict[str, Any]] | None:
         """The rows of the table of a checkpoint whose files are all there; None where one is missing.

@@ -7,7 +7,6 @@ the findings out of passes and predictions that exist already.
 from __future__ import annotations
 
 import dataclasses
-import html
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from workbench.core import NotAvailable
 from workbench.core.conditioning import TRAINED, UNFUSED, UNREFINED
 from workbench.core.finding import Effect, Finding
 from workbench.core.hooks import OnceComputed
+from workbench.core.plain_text import escaped
 from workbench.core.report import Report, figure_html, plain
 from workbench.core.run import run as forward
 from workbench.figures.document import drawn, html_document
@@ -232,21 +232,21 @@ def body(clinic: Clinic, alone: bool = False) -> str:
         alone: a document of its own, which contains plotly.js; a notebook's outputs share it.
     """
     items = "".join(
-        f"<li><b>{html.escape(finding.cause)}</b>"
-        + (f" (only if {html.escape(finding.assumption)})" if finding.assumption else "")
-        + html.escape(_cost(finding))
-        + f"<br>{html.escape(finding.evidence)}<br><i>Do:</i> {html.escape(finding.fix)}</li>"
+        f"<li><b>{escaped(finding.cause)}</b>"
+        + (f" (only if {escaped(finding.assumption)})" if finding.assumption else "")
+        + escaped(_cost(finding))
+        + f"<br>{escaped(finding.evidence)}<br><i>Do:</i> {escaped(finding.fix)}</li>"
         for finding in clinic.findings
     )
-    parts = [f"<p>{html.escape(clinic.summary())}</p>", f"<ol>{items}</ol>" if items else ""]
+    parts = [f"<p>{escaped(clinic.summary())}</p>", f"<ol>{items}</ol>" if items else ""]
     for title, report in clinic.evidence:
         # Its title is the sentence above it.
         figure = drawn(report.plot()) if alone else figure_html(report.plot().update_layout(title_text=""))
-        parts.append(f"<h2>{html.escape(title)}</h2><p>{html.escape(report.summary())}</p>{figure}")
+        parts.append(f"<h2>{escaped(title)}</h2><p>{escaped(report.summary())}</p>{figure}")
     for question, reason in clinic.missing.items():
-        parts.append(f"<p><b>{html.escape(question)}</b>: {html.escape(reason)}</p>")
+        parts.append(f"<p><b>{escaped(question)}</b>: {escaped(reason)}</p>")
     if clinic.ablation is not None:
-        parts.append(f"<p><small>{html.escape(clinic.ablation.reference.protocol.text())}</small></p>")
+        parts.append(f"<p><small>{escaped(clinic.ablation.reference.protocol.text())}</small></p>")
     return "".join(parts)
 
 
