@@ -39,6 +39,12 @@ if TYPE_CHECKING:
 # A list in a document shows what to look at first, not all of a thousand.
 SHOWN = 20
 
+ADDRESS = (
+    "run", "data", "epochs", "epoch", "pair", "decoder", "score", "sample", "keypoint", "threshold", "right",
+    "sort", "size", "truth", "view", "fit", "maps", "softmax", "smooth", "table",
+)  # fmt: skip
+"""Names that the page reads from its address, as in ``static/link.js``."""
+
 
 def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
     """The Python that compares some epochs of a comparison, with the figures that the page shows."""

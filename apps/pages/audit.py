@@ -15,8 +15,9 @@ from gradio.components import Component
 from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.frame import sentence_html
 from apps.pages.job_sections import JobSection, QuestionSection, job_key
+from apps.pages.links import say_of_link
 from apps.pages.report_section import config_text, literal, path_literal
-from apps.pages.sections import add_heading, control_row, html_block, say_of_link
+from apps.pages.sections import add_heading, control_row, html_block
 from apps.server.registry import is_demo
 from workbench.cli import MISTAKES
 from workbench.core import NotAvailable

@@ -16,6 +16,7 @@ from gradio.components import Component
 from apps.pages.engine import QuestionPage
 from apps.pages.frame import sentence_html
 from apps.pages.job_sections import QUIET, AddedSection, JobSection, job_key
+from apps.pages.links import say_of_link
 from apps.pages.report_section import Answer, printing
 from apps.pages.sections import (
     Download,
@@ -25,7 +26,6 @@ from apps.pages.sections import (
     job_html,
     one_sentence_errors,
     report_mark,
-    say_of_link,
 )
 from workbench.cli import MISTAKES
 from workbench.cli.diagnose import claims_of, seconds_of
@@ -163,10 +163,10 @@ class DiagnosePage(QuestionPage):
         run, data, against = words
         runs, sets = [one.id for one in self.context.registry.runs()], self.context.registry.sets.ids()
         named = ((run, runs), (against, runs), (data, sets))
-        if unknown := [name for name, known in named if name and name not in known]:
-            say_of_link(f"the link names {unknown[0]:.80}, which is not served here")
+        if unknown := [f"{name:.80}" for name, known in named if name and name not in known]:
+            say_of_link(f"the link names what is not served here: {', '.join(unknown)}")
         if run not in runs:
-            return [gr.skip(), data if data in sets else gr.skip(), gr.skip()]
+            return [gr.skip(), data if data in sets else gr.skip(), against if against in runs else gr.skip()]
         on = data if data in sets else data_of(self.context, run)
         # What the page would compare its own first choice with is no base of another run.
         first, _, base = first_choice(self.context)

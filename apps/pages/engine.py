@@ -21,6 +21,7 @@ from gradio.components import Component
 from apps.pages.controls import LatestQuestion, with_names, without_echo
 from apps.pages.frame import Page, sentence_html
 from apps.pages.job_sections import AddedSection, JobSection, add_job_section
+from apps.pages.links import read_link, say_of_link
 from apps.pages.report_section import Answer
 from apps.pages.sections import (
     COPY_LINK,
@@ -35,7 +36,6 @@ from apps.pages.sections import (
     one_sentence_errors,
     query_js,
     root_block,
-    say_of_link,
 )
 from apps.server.encoding import sent_json, sent_words
 from workbench.cli import MISTAKES, sentence
@@ -191,20 +191,16 @@ class QuestionPage(DeclaredPage):
     def _filled(self, query: str = "") -> list[Any]:
         words = sent_words(query, len(self.address))
         kept = [",".join(w for w in (word or "").split(",") if w != OWN) or None for word in words]
+        if any(OWN in (word or "").split(",") for word in words):
+            say_of_link(
+                "what this link shows was uploaded or pasted, and a link holds no file: upload it again"
+            )
         try:
-            updates = self.chosen(kept)
-            if any(OWN in (word or "").split(",") for word in words):
-                say_of_link(
-                    "what this link shows was uploaded or pasted, and a link holds no file: upload it again"
-                )
-            return updates
-        except MISTAKES as mistake:
-            warning = sentence(mistake)
-        try:
-            updates = self.chosen([None] * len(self.address))
-        except MISTAKES:  # the sections say why
+            updates, refused = read_link(kept, self.chosen)
+        except MISTAKES:  # without any word, too: the sections say why
             return [gr.skip()] * len(self._addressed)
-        say_of_link(warning)
+        for text in refused:
+            say_of_link(text)
         return updates
 
 
@@ -314,11 +310,18 @@ class LabPage(DeclaredPage, Generic[State]):
         """Controls, state and address as the page's address has them."""
         words = sent_words(query, len(self.address))
         try:
-            values = self.values_from_address(words)
-        except MISTAKES as mistake:
-            say_of_link(sentence(mistake))
-            values = [None] * len(self._inputs)
+            values, refused = read_link(words, self._values_that_hold)
+        except MISTAKES:  # without any word, too: the page says why
+            values, refused = [None] * len(self._inputs), []
+        for text in refused:
+            say_of_link(text)
         return self._begun(values)
+
+    def _values_that_hold(self, words: list[Any]) -> list[Any]:
+        """Values of the controls for the words of the address; raises where no state can be made of them."""
+        values = self.values_from_address(words)
+        self.state_from(values)
+        return values
 
     def begin(self, *given: Any) -> list[Any]:
         """Controls, state, address, timer, why not, status, whether sections are shown."""
@@ -498,5 +501,6 @@ class LabPage(DeclaredPage, Generic[State]):
 def declared_page(kind: type[DeclaredPage]) -> Page:
     """The rail's entry of a page."""
     return Page(
-        kind.path, kind.title, kind.question, lambda context: kind(context).build(), parent=kind.parent
-    )
+        kind.path, kind.title, kind.question, lambda context: kind(context).build(), parent=kind.parent,
+        address=kind.address,
+    )  # fmt: skip

@@ -18,6 +18,7 @@ from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.error_pictures import card_html, sample_parts
 from apps.pages.frame import sentence_html
 from apps.pages.job_sections import QUIET, AddedSection, JobSection, job_key
+from apps.pages.links import say_of_link, word_of_link
 from apps.pages.report_section import (
     Answer,
     literal,
@@ -35,9 +36,7 @@ from apps.pages.sections import (
     hidden_text,
     html_block,
     report_updates,
-    say_of_link,
     table_html,
-    word_of_link,
 )
 from apps.pages.subject import epoch_name, epoch_named, reason
 from apps.server.comparison import Asked, Unready, has_areas

@@ -32,6 +32,7 @@ class Page:
         parent: title of the rail entry it stands under; "" at the top level.
         shared: route that several pages share: one set of components for all of them, which reads from the
             address which page it is; "" for a page with components of its own.
+        address: names that the page reads from its address; None where no unknown name is said.
     """
 
     path: str
@@ -40,6 +41,7 @@ class Page:
     build: Callable[[Context], None]
     parent: str = ""
     shared: str = ""
+    address: tuple[str, ...] | None = None
 
     @property
     def route(self) -> str:
@@ -220,7 +222,9 @@ def css() -> str:
 
 def head(pages: Sequence[Page]) -> str:
     """What must run before Gradio's scripts: theme, kept subject, queue answers, the page's own title."""
-    known = {p.path: {"path": p.path, "title": p.title, "parent": p.parent} for p in pages}
+    known = {
+        p.path: {"path": p.path, "title": p.title, "parent": p.parent, "address": p.address} for p in pages
+    }
     # Another address of a route leads to the first of its pages.
     known |= {
         route: known[served[0].path] for route, served in routes_of(pages).items() if route not in known

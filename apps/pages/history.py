@@ -15,15 +15,9 @@ from gradio.components import Component
 
 from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.job_sections import AddedSection, JobSection, QuestionSection, job_key
+from apps.pages.links import say_of_link
 from apps.pages.report_section import path_literal
-from apps.pages.sections import (
-    add_heading,
-    control_row,
-    html_block,
-    one_sentence_errors,
-    root_block,
-    say_of_link,
-)
+from apps.pages.sections import add_heading, control_row, html_block, one_sentence_errors, root_block
 from apps.pages.sweep_section import Sweeping
 from apps.server.comparison import Asked, has_areas
 from workbench.core import NotAvailable

@@ -25,16 +25,9 @@ from apps.pages.controls import (
     params_from,
 )
 from apps.pages.frame import Page, sentence_html
+from apps.pages.links import read_link, say_of_link
 from apps.pages.report_section import Answer, report_code, sheet, subject_inputs, text_of, untitled
-from apps.pages.sections import (
-    REMEMBER,
-    Download,
-    buttons_html,
-    hidden_text,
-    html_block,
-    root_block,
-    say_of_link,
-)
+from apps.pages.sections import REMEMBER, Download, buttons_html, hidden_text, html_block, root_block
 from apps.pages.subject import (
     NO_BOX,
     SUBJECT,
@@ -171,8 +164,8 @@ def as_file(context: Context, inspector: Inspector, kind: str, *values: Any) -> 
 def restored(context: Context, inspector: Inspector, query: str) -> list[Any]:
     """Bar and knobs as the address has them; what it lacks takes its default.
 
-    An address that names something that is not there is said, and the page shows its defaults: an error would
-    write "Error" into every control and leave nothing to choose from.
+    A word that names something that is not there is said, and its default taken: an error would write "Error"
+    into every control and leave nothing to choose from.
 
     Args:
         context: of this serving.
@@ -180,12 +173,11 @@ def restored(context: Context, inspector: Inspector, query: str) -> list[Any]:
         query: the address's words as a JSON list: those of `address.SUBJECT`, then the knobs.
     """
     fields = dataclasses.fields(inspector.params)
-    nothing: list[Any] = [None] * (len(SUBJECT) + len(fields))
-    try:
-        subject, knobs = _linked(context, inspector, sent_json(query, list) or nothing)
-    except MISTAKES as mistake:
-        say_of_link(f"{sentence(mistake)[:220]}; the page shows its defaults instead")
-        subject, knobs = _linked(context, inspector, nothing)
+    count = len(SUBJECT) + len(fields)
+    words = [*(sent_json(query, list) or []), *[None] * count][:count]
+    (subject, knobs), refused = read_link(words, functools.partial(_linked, context, inspector))
+    for text in refused:
+        say_of_link(text)
     updates = [gr.update(value=knobs[f.name]) if f.name in knobs else gr.skip() for f in fields]
     return [*offered(context, subject), *updates]
 
@@ -232,6 +224,7 @@ def _page(inspector: Inspector) -> Page:
         build=build,
         parent=PARENTS.get(folder_of(inspector.name), LOOK),
         shared=ROUTE,
+        address=(*SUBJECT, *(f"k.{field.name}" for field in dataclasses.fields(inspector.params))),
     )
 
 
@@ -274,7 +267,8 @@ class SharedPage:
         """Bar and controls as the address has them."""
         path, words, controls = self._address(address)
         inspector = self._inspector(path)
-        fields = [controls.get(field.name) for field in dataclasses.fields(inspector.params)]
+        names = [field.name for field in dataclasses.fields(inspector.params)]
+        fields = [controls.get(name) for name in names]
         bar = restored(self.context, inspector, json.dumps([*words, *fields]))
         linked, knobs = bar[: len(bar) - len(fields)], bar[len(bar) - len(fields) :]
         return [*linked, *self.slots.spread(inspector.params, knobs)]

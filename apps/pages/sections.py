@@ -19,7 +19,6 @@ from gradio.context import Context as Building
 from apps.pages.frame import sentence_html
 from apps.pages.report_section import sheet, untitled
 from workbench.cli import MISTAKES, sentence
-from workbench.core.errors import shortened
 from workbench.core.report import Report
 
 if TYPE_CHECKING:
@@ -89,26 +88,6 @@ def one_sentence_errors(handler: Callable[Arguments, Answer]) -> Callable[Argume
             raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
 
     return handled
-
-
-def say_of_link(text: str) -> None:
-    """Say what of a link is not shown, until it is closed: what is seen is not what the link was made for."""
-    gr.Warning(shortened(text)[:300], duration=None)
-
-
-def word_of_link(name: str, word: str | None, known: Sequence[str], default: str) -> str:
-    """A word of a link that is one of some; the default where there is none, or another, which is said.
-
-    Args:
-        name: in the address.
-        word: as the link has it.
-        known: what it may be.
-        default: what is shown without it.
-    """
-    if not word or word in known:
-        return word or default
-    say_of_link(f"{name}: expected one of {', '.join(known)}, got {word!r:.60}; {default} is shown.")
-    return default
 
 
 @contextlib.contextmanager

@@ -208,9 +208,11 @@ def sample_named(pose_set: PoseSet, name: str) -> int:
     """Index of the sample that a link names; a whole number is the index itself.
 
     Raises:
-        KeyError: the set has none of that name.
+        KeyError: the set has none of that name or number.
     """
-    if re.fullmatch(r"\d+", name):
+    if re.fullmatch(r"\d{1,15}", name):
+        if int(name) >= len(pose_set):
+            raise KeyError(f"sample: {pose_set.name} has {len(pose_set)}, counted from 0; got {name}")
         return int(name)
     stem, _, number = name.rpartition("/")
     for index, instance in enumerate(pose_set.instances):

@@ -182,22 +182,23 @@ class TestLinks:
         assert [value(update) for update in back[:4]] == ["painted-run", 2, "painted.json", 0]
 
     @pytest.mark.parametrize(
-        ("place", "word", "said"),
-        [(0, "absent", "no run"), (1, "77", "no epoch '77'"), (3, "a/b", "no sample")],
+        ("place", "word", "said", "epoch"),
+        [(0, "absent", "no run", 1), (1, "77", "no epoch '77'", 2), (3, "a/b", "no sample", 1)],
     )
-    def test_a_link_to_what_is_not_there_is_said_on_a_page_that_can_be_used(
-        self, client, context, monkeypatch, place, word, said
+    def test_a_link_to_what_is_not_there_is_said_and_the_rest_of_it_shown(
+        self, client, context, monkeypatch, place, word, said, epoch
     ):
-        words = ["painted-run", "2", "painted.json", "000001/101", None, None]
+        words = ["painted-run", "2", "painted.json", "000002/102", None, None]
         words[place] = word
         back = client.predict(linked(words), api_name="/look_restored")
-        assert [value(update) for update in back[:4]] == ["painted-run", 2, "painted.json", 0]
+        sample = 0 if place == 3 else 1
+        assert [value(update) for update in back[:4]] == ["painted-run", epoch, "painted.json", sample]
         warned = []
         monkeypatch.setattr("gradio.Warning", lambda text, duration: warned.append((text, duration)))
         restored(context, get("overlay"), json.dumps(words))
         ((text, duration),) = warned
         assert said in text
-        assert text.endswith("; the page shows its defaults instead")
+        assert text.endswith("; the default is shown instead")
         assert duration is None, "it stays until it is closed"
 
     def test_the_page_shows_the_controls_of_the_inspector_that_the_address_names(self, client):

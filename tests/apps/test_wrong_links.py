@@ -148,3 +148,36 @@ def test_a_message_covers_nothing_that_is_operated(tab, server):
     assert page.evaluate("() => scrollY") > 100
     top = page.evaluate("() => document.querySelector('.toast-body').getBoundingClientRect().top")
     assert 0 <= top < 60
+
+
+@pytest.mark.parametrize("wrong", range(4))
+def test_one_wrong_word_of_a_link_is_left_out_and_the_others_kept(context, warned, wrong):
+    good = ["painted-run", "2", "painted.json", "000002/102"]
+    fields = dataclasses.fields(get("overlay").params)
+    knobs = ["crop" if field.name == "view" else None for field in fields]
+    right = restored(context, get("overlay"), json.dumps([*good, None, None, *knobs]))
+    assert warned == []
+    words = [ABSENT if place == wrong else word for place, word in enumerate(good)]
+    back = restored(context, get("overlay"), json.dumps([*words, None, None, *knobs]))
+    assert len(warned) == 1
+    assert ABSENT in warned[0]
+    # Another run, epoch or set may offer other things; what was asked for beside it is as before.
+    kept = [place for place in (*range(4), 5) if place != wrong]
+    assert [right[place].get("value") for place in kept] == [back[place].get("value") for place in kept]
+
+
+def test_names_that_a_page_does_not_read_are_said_once_and_others_not(tab, server):
+    page = tab(1280, 720)
+    for path in ("", "errors", "look-overlay", "overfit"):
+        page.goto(f"{server}{path}?run=painted-run&epochs=2,10&decoder=&bogus=1&colour={'x' * 200}")
+        note = page.wait_for_selector(".wb-link-note")
+        assert "The address names bogus, colour, which this page does not know: ignored." in note.inner_text()
+        page.click(".wb-link-note button")
+        assert page.locator(".wb-link-note").count() == 0
+        page.goto(f"{server}{path}?run=painted-run&epoch=2")
+        page.wait_for_function("() => location.search.length > 0 && document.querySelector('.wb-head')")
+        page.wait_for_timeout(300)
+        page.reload()  # with what the page itself has written into the address by now
+        page.wait_for_selector(".wb-head")
+        page.wait_for_timeout(300)
+        assert page.locator(".wb-link-note").count() == 0, page.url

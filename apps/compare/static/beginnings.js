@@ -26,6 +26,7 @@ export function firstSubject(runs, wish, demo) {
   if (!data) return { run: run.id, data: '', epochs: firstEpochs(run, wish.epochs, wish.last), error: withoutData(run) };
   if (wish.data && data !== wish.data) error ||= `Data ${wish.data} does not fit ${run.title}; ${data} is shown instead.`;
   error ||= missingEpochs(run, wish);
+  error = [error, wish.refused].filter(Boolean).join(' ');
   return { run: run.id, data, epochs: firstEpochs(run, wish.epochs, wish.last), error };
 }
 
@@ -74,7 +75,10 @@ export function firstLook(state, comparison, wish) {
   let maps = state.maps || wish.maps || defaultMaps(comparison.maps);
   if (maps === 'curves' && !simcc) maps = 'image';
   if (before && before.maps !== comparison.maps) maps = defaultMaps(comparison.maps);
-  const missing = wish.sample && !before && wanted && !names.includes(wanted) ? `There is no sample ${wanted} in ${comparison.data}.` : '';
+  const absent = [];
+  if (wish.sample && !before && wanted && !names.includes(wanted)) absent.push(`There is no sample ${wanted} in ${comparison.data}.`);
+  if (wish.keypoint && !before && !comparison.skeleton.keypoints.includes(wish.keypoint)) absent.push(`There is no keypoint ${wish.keypoint} in ${comparison.data}.`);
+  const missing = absent.join(' ');
   return { sample, keypoint, maps, missing };
 }
 

@@ -2,16 +2,42 @@
 
 import { SORTS } from './measures.js';
 
-const OWN = ['run', 'data', 'epochs', 'epoch', 'pair', 'decoder', 'score', 'sample', 'keypoint', 'threshold', 'right', 'sort', 'size', 'truth', 'view', 'fit', 'maps', 'softmax', 'smooth', 'table'];
+export const OWN = ['run', 'data', 'epochs', 'epoch', 'pair', 'decoder', 'score', 'sample', 'keypoint', 'threshold', 'right', 'sort', 'size', 'truth', 'view', 'fit', 'maps', 'softmax', 'smooth', 'table'];
 
 /** How an epoch is named in a link: by its number, which survives new checkpoints, else by its place. */
 export function epochName(epoch) {
   return epoch.epoch === null || epoch.epoch === undefined ? `i${epoch.index}` : String(epoch.epoch);
 }
 
+const oneOf = (names, make) => [names.join(', '), (word) => (names.includes(word) ? make(word) : null)];
+const switched = (key, on, off) => oneOf(['0', '1'], (word) => ({ [key]: word === '1' ? on : off }));
+
+/** Words whose values the page itself knows: what is expected, and what they make of the State; null refuses. */
+const WORDS = {
+  pair: ['two different letters of A to D', (word) => {
+    const pair = word.split('').map((letter) => 'ABCD'.indexOf(letter));
+    return pair.length === 2 && pair.every((p) => p >= 0) && pair[0] !== pair[1] ? { pair } : null;
+  }],
+  threshold: ['a number above 0', (word) => (Number(word) > 0 && Number.isFinite(Number(word)) ? { threshold: Number(word) } : null)],
+  right: ['0.5 to 0.95', (word) => (Number(word) >= 0.5 && Number(word) <= 0.95 ? { right: Math.round(Number(word) * 20) / 20 } : null)],
+  sort: oneOf(SORTS.map(([name]) => name), (sort) => ({ sort })),
+  size: oneOf(['medium', 'large'], (size) => ({ size })),
+  maps: oneOf(['curves', 'image', 'alone'], (maps) => ({ maps })),
+  truth: switched('truth', true, false),
+  fit: oneOf(['image'], () => ({ whole: true })),
+  table: oneOf(['set'], () => ({ tableOf: 'set' })),
+  softmax: switched('softmax', true, false),
+  smooth: switched('smooth', true, false),
+  view: ['x,y,span', (word) => {
+    const [x, y, span, ...more] = word.split(',').map(Number);
+    return !more.length && [x, y, span].every(Number.isFinite) && span > 0 ? { view: { x, y, span } } : null;
+  }],
+};
+
 /**
  * What the address asks for, not yet checked against what there is.
- * @returns {Object} any of the State's keys; `epochs` are names, `sample` a key, `keypoint` a name
+ * @returns {Object} any of the State's keys; `epochs` are names, `sample` a key, `keypoint` a name; `refused` is a
+ *   sentence about words that nothing can be made of, "" where there are none
  */
 export function readLink(search) {
   const query = new URLSearchParams(search);
@@ -20,21 +46,14 @@ export function readLink(search) {
   if (query.has('epochs')) asked.epochs = query.get('epochs').split(',').filter(Boolean).slice(0, 4);
   // Pages that look at one epoch link with it alone: it becomes B.
   if (query.has('epoch') && !asked.epochs) asked.last = query.get('epoch');
-  const pair = (query.get('pair') ?? '').split('').map((letter) => 'ABCD'.indexOf(letter));
-  if (pair.length === 2 && pair.every((p) => p >= 0) && pair[0] !== pair[1]) asked.pair = pair;
-  if (Number(query.get('threshold')) > 0) asked.threshold = Number(query.get('threshold'));
-  const right = Number(query.get('right'));
-  if (right >= 0.5 && right <= 0.95) asked.right = Math.round(right * 20) / 20;
-  if (SORTS.some(([name]) => name === query.get('sort'))) asked.sort = query.get('sort');
-  if (['medium', 'large'].includes(query.get('size'))) asked.size = query.get('size');
-  if (['curves', 'image', 'alone'].includes(query.get('maps'))) asked.maps = query.get('maps');
-  if (query.get('truth') === '0') asked.truth = false;
-  if (query.get('fit') === 'image') asked.whole = true;
-  if (query.get('table') === 'set') asked.tableOf = 'set';
-  if (query.get('softmax') === '1') asked.softmax = true;
-  if (query.get('smooth') === '1') asked.smooth = true;
-  const view = (query.get('view') ?? '').split(',').map(Number);
-  if (view.length === 3 && view.every(Number.isFinite) && view[2] > 0) asked.view = { x: view[0], y: view[1], span: view[2] };
+  const refused = [];
+  for (const [key, [wanted, read]] of Object.entries(WORDS)) {
+    if (!query.get(key)) continue;
+    const found = read(query.get(key));
+    if (found) Object.assign(asked, found);
+    else refused.push(`${key}=${query.get(key).slice(0, 40)} (expected ${wanted})`);
+  }
+  asked.refused = refused.length ? `Of this link is not used: ${refused.join(', ')}.` : '';
   return asked;
 }
 

@@ -26,8 +26,9 @@ from apps.pages.engine import Controls, add_link_button
 from apps.pages.epoch_page import EpochPage
 from apps.pages.frame import sentence_html
 from apps.pages.job_sections import JobSection, WorkSection
+from apps.pages.links import word_of_link
 from apps.pages.report_section import opening_model, opening_of, path_literal
-from apps.pages.sections import control_row, word_of_link
+from apps.pages.sections import control_row
 from workbench.core.report import signed_text
 from workbench.evaluation.bootstrap import no_interval_text
 

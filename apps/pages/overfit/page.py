@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from apps.pages.controls import LatestQuestion, with_names
 from apps.pages.engine import DeclaredPage
 from apps.pages.frame import sentence_html
 from apps.pages.job_sections import QUIET
+from apps.pages.links import read_link
 from apps.pages.overfit.attempts import ENDED, Attempt, Attempts
 from apps.pages.overfit.choices import (
     ADAPTER,
@@ -147,11 +147,8 @@ class OverfitPage(DeclaredPage):
                 return [*self._restored_session(attempt), "", *self._offered(attempt.choices)]
         except MISTAKES as mistake:
             refused = sentence_html(sentence(mistake), "error")
-        try:
-            choices = self._linked(names[0][1], run, data, sample)
-        except MISTAKES as mistake:
-            choices, instead = self._without_mistake(names[0][1], run, data)
-            refused += sentence_html(f"{sentence(mistake)}; {instead}", "error")
+        choices, wrong = read_link([run, data, sample], lambda linked: self._linked(names[0][1], *linked))
+        refused += "".join(sentence_html(text, "error") for text in wrong)
         notes = [
             f"a session on an uploaded photo is {a.state} on {a.setup.device}"
             if a.is_private
@@ -168,19 +165,11 @@ class OverfitPage(DeclaredPage):
         # Nothing is said of the session: one that was started before this answer came would be lost.
         return [*[gr.skip()] * 5, note, *self._offered(choices)]
 
-    def _without_mistake(self, family: str, run: str | None, data: str | None) -> tuple[Choices, str]:
-        """What is left of a link with a mistake in it, and what the page shows in its place."""
-        with contextlib.suppress(*MISTAKES):
-            return self._linked(family, run, data, None), "the first labelled sample is shown instead"
-        return self._linked(family, None, None, None), "the page shows its defaults instead"
-
     def _linked(self, family: str, run: str | None, data: str | None, sample: str | None) -> Choices:
         """The choices of a link to this page: the config of a run, a data set, a sample by number or name."""
         data = data or self.default_data(family)
         samples = self.context.registry.sets.get(data)  # raises for a wrong name
         index = None if sample is None else sample_named(samples, sample)
-        if index is not None and index >= len(samples.instances):
-            raise ValueError(f"sample: {data} has {len(samples.instances)}, counted from 0; got {index}")
         config = config_of_run(self.context, run) if run else ""
         return Choices(family=family, config=config, data=data, sample=index, config_training=bool(config))
 

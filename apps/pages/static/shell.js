@@ -28,6 +28,7 @@
 
   const OWN = "your-own"; // an upload in the address, see engine.py: no other page has it
   const REFUSED = "The last choice was not answered: the message says why. What is shown below belongs to the choice before it.";
+  let told = false; // whether `unknown` was answered
   let noted = ""; // the data set whose note is shown, or being asked for
 
   const wb = {
@@ -42,6 +43,23 @@
       const head = document.querySelector(".wb-head:not([hidden])");
       if (!head || !notes.length) { if (notes.length) noted = ""; return; }
       head.after(...notes.map((text) => Object.assign(document.createElement("div"), { className: "wb-sentence wb-why wb-data-note", textContent: `${data}: ${text}` })));
+    },
+    // Names in the address that the page does not read, beside those that the rail's links carry to every page:
+    // said once, until it is closed.
+    unknown() {
+      const head = document.querySelector(`.wb-head[data-of="/${page ? page.path : path}"]`);
+      if (!head || !page || !page.address || told) return;
+      told = true;
+      const names = [...new Set([...new URLSearchParams(opened).keys()])].filter((n) => ![...KEPT, "epochs", ...page.address].includes(n) && !n.startsWith("__"));
+      if (!names.length) return;
+      const text = `The address names ${names.map((n) => (n.length > 60 ? `${n.slice(0, 60)}…` : n)).slice(0, 8).join(", ")}${names.length > 8 ? ", …" : ""}, which this page does not know: ignored.`;
+      const close = Object.assign(document.createElement("button"), { type: "button", textContent: "×" });
+      close.setAttribute("aria-label", "dismiss");
+      const note = Object.assign(document.createElement("div"), { className: "wb-sentence wb-why wb-link-note" });
+      note.setAttribute("role", "status");
+      close.addEventListener("click", () => note.remove());
+      note.append(text, close);
+      head.after(note);
     },
     setTheme(name) { localStorage.setItem(KEY, name); apply(); window.dispatchEvent(new Event("wb-theme")); },
     // State lives in the address, so that a page can be linked to; "" and null leave it out.
@@ -87,6 +105,7 @@
         if (a.getAttribute("href") !== href) a.setAttribute("href", href);
       });
       wb.mark();
+      wb.unknown();
       if (q.get("data")) wb.note(q.get("data") === OWN ? "" : q.get("data"));
     },
     // The rail is the same on every page, and several pages may share one set of components: what is this one?

