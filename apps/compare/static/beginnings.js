@@ -78,6 +78,7 @@ export function firstLook(state, comparison, wish) {
   const absent = [];
   if (wish.sample && !before && wanted && !names.includes(wanted)) absent.push(`There is no sample ${wanted} in ${comparison.data}.`);
   if (wish.keypoint && !before && !comparison.skeleton.keypoints.includes(wish.keypoint)) absent.push(`There is no keypoint ${wish.keypoint} in ${comparison.data}.`);
+  if (wish.maps === 'curves' && !before && comparison.maps && !simcc) absent.push('maps=curves is of SimCC outputs alone; maps are shown.');
   const missing = absent.join(' ');
   return { sample, keypoint, maps, missing };
 }

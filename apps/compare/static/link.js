@@ -4,6 +4,9 @@ import { SORTS } from './measures.js';
 
 export const OWN = ['run', 'data', 'epochs', 'epoch', 'pair', 'decoder', 'score', 'sample', 'keypoint', 'threshold', 'right', 'sort', 'size', 'truth', 'view', 'fit', 'maps', 'softmax', 'smooth', 'table'];
 
+/** Epochs beside each other. */
+const MOST = 4;
+
 /** How an epoch is named in a link: by its number, which survives new checkpoints, else by its place. */
 export function epochName(epoch) {
   return epoch.epoch === null || epoch.epoch === undefined ? `i${epoch.index}` : String(epoch.epoch);
@@ -43,10 +46,11 @@ export function readLink(search) {
   const query = new URLSearchParams(search);
   const asked = {};
   for (const key of ['run', 'data', 'decoder', 'score', 'sample', 'keypoint']) if (query.has(key)) asked[key] = query.get(key);
-  if (query.has('epochs')) asked.epochs = query.get('epochs').split(',').filter(Boolean).slice(0, 4);
+  const named = (query.get('epochs') ?? '').split(',').filter(Boolean);
+  if (query.has('epochs')) asked.epochs = named.slice(0, MOST);
   // Pages that look at one epoch link with it alone: it becomes B.
   if (query.has('epoch') && !asked.epochs) asked.last = query.get('epoch');
-  const refused = [];
+  const refused = named.length > MOST ? [`epochs ${named.slice(MOST).join(', ').slice(0, 40)} (expected at most ${MOST})`] : [];
   for (const [key, [wanted, read]] of Object.entries(WORDS)) {
     if (!query.get(key)) continue;
     const found = read(query.get(key));

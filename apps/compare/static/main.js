@@ -63,7 +63,7 @@ export function start(root) {
 
   function refused(reason) {
     const { comparison, decoder, score } = store.state;
-    if (reason.status === 400 && !comparison && (decoder || score)) {
+    if ([400, 409].includes(reason.status) && !comparison && (decoder || score)) {
       // The words of a link: no choice here offers them.
       store.set({ decoder: '', score: '', error: `${reason.message}; shown as the model is read by itself.`, retry: false });
       comparisons.want(store.state);
@@ -83,7 +83,7 @@ export function start(root) {
       const { asked } = comparison;
       const own = { ...store.state.own };
       for (const key of ['decoder', 'score']) if (!asked[key]) own[key] = comparison[key];
-      Object.assign(patch, { own, comparison, ...look, error: missing || store.state.error });
+      Object.assign(patch, { own, comparison, ...look, error: [store.state.error, missing].filter(Boolean).join(' ') });
     }
     store.set(patch);
   }

@@ -49,6 +49,8 @@ def test_the_page_knows_the_names_of_its_own_link(asked):
         ("pair=AA&sort=&size=huge", {}, ("pair=AA (", "size=huge (expected medium, large)")),
         ("threshold=-1&right=2&view=1,2", {}, ("threshold=-1 (", "right=2 (", "view=1,2 (")),
         ("truth=no", {}, ("truth=no (expected 0, 1)",)),
+        ("epochs=1,2,5,10", {"epochs": ["1", "2", "5", "10"]}, ()),
+        ("epochs=1,2,5,10,20,40", {"epochs": ["1", "2", "5", "10"]}, ("epochs 20, 40 (expected at most 4)",)),
     ],
 )
 def test_a_word_of_a_link_is_used_or_said(asked, link, wanted, refused):

@@ -160,3 +160,14 @@ def test_what_is_being_computed_is_said_and_a_wrong_epoch_in_a_link_too(visit, s
         "document.querySelector('[data-testid=count-gained]').textContent.endsWith(' gained')"
     )
     assert "no decoder 'foo'; shown as the model is read" in words(visit("?decoder=foo"), "error")
+
+
+def test_a_link_whose_words_do_not_fit_says_all_of_them_and_shows_the_rest(visit):
+    page = visit("?run=gone&sort=bad&sample=nope&keypoint=tail")
+    said = words(page, "error")
+    assert said.startswith(
+        "The run gone of this link is not here; curves is shown. Of this link is not used: sort=bad ("
+    )
+    assert "There is no sample nope in " in said
+    assert "There is no keypoint tail in " in said
+    assert words(page, "AP-B") == ".800"
