@@ -87,3 +87,12 @@ def write_data(folder: Path, count: int) -> Path:
     path = folder / "painted.json"
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return path
+
+
+def one_run(place: Path):
+    """Settings over one run of one epoch and a set of four images, all below a folder."""
+    from apps.server.settings import Settings
+
+    write_checkpoint(place / "root" / "run" / "epoch_1.pth", 1, 0)
+    data = write_data(place / "data", 4)
+    return Settings(root=place / "root", data=(data,), cache=place / "cache", adapter=Path(__file__))

@@ -16,7 +16,6 @@ import pytest
 
 from apps.server.comparison import Asked
 from apps.server.context import Context
-from apps.server.settings import Settings
 from tests.waiting import until
 from workbench.core.files import remove_entry
 from workbench.evaluation import Predictions
@@ -25,12 +24,7 @@ from workbench.evaluation import Predictions
 @pytest.fixture
 def cached(tmp_path, painted):
     """A context whose only computation is there, and the folder of it."""
-    painted.write_checkpoint(tmp_path / "root" / "run" / "epoch_1.pth", 1, 0)
-    data = painted.write_data(tmp_path / "data", 4)
-    settings = Settings(
-        root=tmp_path / "root", data=(data,), cache=tmp_path / "cache",
-        adapter=Path(__file__).parent / "painted.py",
-    )  # fmt: skip
+    settings = painted.one_run(tmp_path)
     found = Context.of(settings)
     computed(found)
     yield settings, next(path for path in found.store.folder.iterdir())
@@ -90,12 +84,7 @@ MEANT = {"split_ratio": [0], "indices": [[3, 2, 1, 0], [0], [0, 1, 2, 99]]}
 def kept(tmp_path_factory, painted):
     """A context whose only computation is there, the folder of it, and a copy of that."""
     place = tmp_path_factory.mktemp("kept")
-    painted.write_checkpoint(place / "root" / "run" / "epoch_1.pth", 1, 0)
-    data = painted.write_data(place / "data", 4)
-    settings = Settings(
-        root=place / "root", data=(data,), cache=place / "cache",
-        adapter=Path(__file__).parent / "painted.py",
-    )  # fmt: skip
+    settings = painted.one_run(place)
     found = Context.of(settings)
     computed(found)
     (folder,) = found.store.folder.iterdir()

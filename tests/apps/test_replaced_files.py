@@ -22,12 +22,7 @@ from workbench.core.job import Job, version_of
 @pytest.fixture
 def served(tmp_path, painted):
     """A context over one run of one epoch and a set of four images."""
-    painted.write_checkpoint(tmp_path / "root" / "run" / "epoch_1.pth", 1, 0)
-    data = painted.write_data(tmp_path / "data", 4)
-    settings = Settings(
-        root=tmp_path / "root", data=(data,), cache=tmp_path / "cache",
-        adapter=Path(__file__).parent / "painted.py",
-    )  # fmt: skip
+    settings = painted.one_run(tmp_path)
     found = Context.of(settings)
     yield found
     found.jobs.close()

@@ -13,7 +13,7 @@ from workbench.data import builtin
 from workbench.models.sentence_encoder import sentence_encoder
 from workbench.skeletons import SKELETONS
 from workbench.text import TextVectors
-from workbench.text.encoding import Encoder, encoded, encoder_named, read_descriptions
+from workbench.text.encoding import Encoder, _cached_vectors, encoded, encoder_named, read_descriptions
 from workbench.text.vectors import BUILTIN, builtin_text, plain_vectors, read_text, similarity, write_text
 
 DESCRIBED = BUILTIN / "drawn-quadrupeds.toml"
@@ -226,3 +226,14 @@ def test_names_beyond_any_skeleton_are_refused_before_each_is_compared_with_each
     for given in ((names, vectors, ("s",), one), (("k",), one, names, vectors)):
         with pytest.raises(ValueError, match=r"text t: 2,001 \w+; at most 2,000 are read"):
             TextVectors("t", "e", *given)
+
+
+def test_a_link_and_numbers_that_are_none_in_the_cache_are_made_again(tmp_path):
+    kept, link = tmp_path / "a.npy", tmp_path / "link.npy"
+    np.save(kept, np.ones((2, 3), np.float32))
+    link.symlink_to(kept)
+    assert _cached_vectors(kept, 2).tolist() == [[1, 1, 1]] * 2
+    assert _cached_vectors(link, 2) is None
+    for wrong in (np.ones((3, 3), np.float32), np.ones((2, 3)), np.full((2, 3), np.nan, np.float32)):
+        np.save(kept, wrong)
+        assert _cached_vectors(kept, 2) is None
