@@ -379,6 +379,9 @@ class LabPage(DeclaredPage, Generic[State]):
             skips = [gr.skip()] * len(section.outputs)
             updates += self.section_updates(state, section.name) if fresh else skips
         overview = self.overview(state) if now != known else [""] * len(self.overview_ids)
+        if complete != self.complete(state):
+            # The job ended meanwhile: an overview of its result would stand beside sections from before it.
+            return self.watch(text, sent)
         status = "" if complete else job_html(job, f"{self.path}-status", CANCELLED)
         return [
             status,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import html
 import json
 
+import gradio as gr
 import pytest
 
+from apps.pages.codecs.page import CodecsPage
 from tests.apps.client import code_in, saved
-from tests.waiting import when
+from tests.waiting import until, when
 
 pytestmark = pytest.mark.long
 
@@ -72,6 +74,26 @@ def test_the_code_of_the_page_makes_the_same_report(client, server):
     exec(code, names)
     wanted = json.loads(saved(server, "codecs", "matrix", "json", state))
     assert [row["AP"] for row in names["report"].table()] == [row["AP"] for row in wanted["variants"]]
+
+
+def test_a_job_that_ends_while_its_page_is_drawn_leaves_no_part_of_the_page_behind(context, monkeypatch):
+    page = CodecsPage(context)
+    with gr.Blocks():
+        page.build()
+    *_, text, _, _, why, _, _ = page.begin(RUN, None, DATA, 2, "no", None)
+    assert why == ""
+    drawn = page.section_updates
+
+    def slowly(state, section):
+        updates = drawn(state, section)
+        until(lambda: page.complete(state), PATIENCE / 1000)
+        return updates
+
+    monkeypatch.setattr(page, "section_updates", slowly)
+    seen = page.watch(text)
+    assert "codec-verdict" in seen[1]
+    assert any("codec_matrix(" in str(part) for part in seen)
+    assert not any("waits for the predictions" in str(part) for part in seen)
 
 
 def test_sizes_of_ones_own_are_measured_and_wrong_ones_are_one_sentence(client, server):
