@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from apps.server.encoding import encoded
 from workbench.checkpoints.demo import DEFAULT
 from workbench.cli.pictures import drawn
 from workbench.core import Prediction, Skeleton
+from workbench.core.plain_text import escaped
 from workbench.core.report import counted
 
 if TYPE_CHECKING:
@@ -150,14 +150,14 @@ def _details(
         for instance in pose_set.instances
     }
     facts = found.to_json()
-    parts = [f"<p><strong>Not comparable: {html.escape(w)}</strong></p>" for w in found.differences]
+    parts = [f"<p><strong>Not comparable: {escaped(w)}</strong></p>" for w in found.differences]
     parts.append(_pictures(context, asked, wanted, found, sample))
     for name, what in (("gained", "Gained"), ("lost", "Lost"), ("most_changed", "Most changed")):
         rows = [_named(row, found.titles, names) for row in facts[name]]
         more = f", the first {SHOWN} of them" if len(rows) > SHOWN else ""
         parts += [f"<h3>{what}: {counted(len(rows), 'instance')}{more}</h3>", _table(rows[:SHOWN])]
     for title, rows in facts["per_keypoint"].items():
-        parts += [f"<h3>Per keypoint, {html.escape(title)}</h3>", _table(rows)]
+        parts += [f"<h3>Per keypoint, {escaped(title)}</h3>", _table(rows)]
     protocol = found.evaluations[-1].protocol.to_json()
     return [
         *parts,
@@ -189,12 +189,11 @@ def _pictures(context: Context, asked: Asked, wanted: Sequence[int], found: Comp
         ]
         name = f"{pose_set.images[instance.image_id].path.stem}/{instance.annotation_id}"
         shown = "".join(
-            f'<div><img width="{SIDE}" alt="{html.escape(name)}, {html.escape(t)}" src="{p}"><br>'
-            f"{html.escape(t)}</div>"
+            f'<div><img width="{SIDE}" alt="{escaped(name)}, {escaped(t)}" src="{p}"><br>{escaped(t)}</div>'
             for t, p in zip(titles, pictures, strict=True)
         )
         parts.append(
-            f"<figure><figcaption>{html.escape(name)}{', shown on the page' * (n in first)}</figcaption>"
+            f"<figure><figcaption>{escaped(name)}{', shown on the page' * (n in first)}</figcaption>"
             f'<div style="display:flex;flex-wrap:wrap;gap:8px">{shown}</div></figure>'
         )
     return "".join(parts)
@@ -208,9 +207,9 @@ def _named(row: dict[str, Any], titles: Sequence[str], names: dict[int, str]) ->
 def _table(rows: Sequence[dict[str, Any]]) -> str:
     if not rows:
         return '<p class="quiet">none</p>'
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in rows[0])
+    head = "".join(f"<th>{escaped(str(name))}</th>" for name in rows[0])
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(_cell_text(value))}</td>" for value in row.values()) + "</tr>"
+        "<tr>" + "".join(f"<td>{escaped(_cell_text(value))}</td>" for value in row.values()) + "</tr>"
         for row in rows
     )
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'

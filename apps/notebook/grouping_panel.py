@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from apps.notebook.live_figure import LiveFigure, display_panel
 from workbench.cli import MISTAKES, sentence
 from workbench.core.inspector import Choice, Range
+from workbench.core.plain_text import escaped
 from workbench.core.report import counted, signed_text
 from workbench.inspectors.grouping import grouping_steps
 from workbench.inspectors.grouping.replay import PictureParams, SetFigures, evaluate_settings
@@ -72,7 +72,7 @@ class GroupingPanel:
                 self._evaluate()
         except MISTAKES as mistake:
             # The picture of other rules must not stand below knobs that say otherwise.
-            self._text.value = f"<p>{html.escape(sentence(mistake))}</p>"
+            self._text.value = f"<p>{escaped(sentence(mistake))}</p>"
             self._live.layout.display = "none"
             return
         self.figure = self.report.plot()
@@ -93,7 +93,7 @@ class GroupingPanel:
                 f". AP {ap:.3f}{change} on {counted(self.reached.images, 'image')} of {self._set.name}: "
                 f"{counted(self.reached.found, 'person', 'people')} found, {self.reached.annotated} annotated"
             )
-        self._text.value = f"<p>{html.escape(text)}</p>"
+        self._text.value = f"<p>{escaped(text)}</p>"
 
     def widget(self) -> ipywidgets.Widget:
         """The panel as one widget."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 from apps.notebook.live_figure import LiveFigure, display_panel
 from workbench.cli import MISTAKES, sentence
 from workbench.core import PoseModel, Sample
+from workbench.core.plain_text import escaped
 from workbench.training.overfit import OverfitReport, OverfitRun, OverfitSetup
 from workbench.training.plan import Plan
 from workbench.training.sequences import trainable
@@ -178,7 +178,7 @@ class OverfitPanel:
         self._enable()
 
     def _show(self, text: str) -> None:
-        self._text.value = f"<p>{html.escape(text)}</p>"
+        self._text.value = f"<p>{escaped(text)}</p>"
 
     def _enable(self) -> None:
         state = self.session.status().state

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from apps.pages.sections import add_heading, control_row, html_block
 from apps.server.registry import is_demo
 from workbench.cli import MISTAKES
 from workbench.core import NotAvailable
+from workbench.core.plain_text import escaped
 
 if TYPE_CHECKING:
     from apps.pages.report_section import Answer
@@ -237,9 +237,9 @@ def report_html(report: AuditReport | ClaimsReport) -> str:
     if isinstance(report, ClaimsReport):
         return _claims_html(report)
     against = f"{report.recipe}: {report.why_recipe}" if report.recipe else report.why_recipe
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in (f"compared with {against}", *report.notes))
+    notes = "".join(f"<li>{escaped(note)}</li>" for note in (f"compared with {against}", *report.notes))
     if report.silent:
-        notes += f"<li>not in the config, so not checked: {html.escape(', '.join(report.silent))}</li>"
+        notes += f"<li>not in the config, so not checked: {escaped(', '.join(report.silent))}</li>"
     below = f'<ul class="aud-notes">{notes}</ul>'
     if not report.findings:
         return sentence_html("Nothing here differs in a way that matters.") + below
@@ -256,7 +256,7 @@ def _table(head: str, rows: str) -> str:
 
 
 def _row(row: dict[str, Any]) -> str:
-    cells = {name: html.escape(str(value)) for name, value in row.items()}
+    cells = {name: escaped(str(value)) for name, value in row.items()}
     return (
         f'<tr class="aud-{cells["severity"]}"><td><b>{cells["severity"]}</b></td>'
         f"<td><code>{cells['key']}</code></td><td>{cells['found']}</td><td>{cells['expected']}</td>"
@@ -271,7 +271,7 @@ def _claims_html(report: ClaimsReport) -> str:
     marks = {"wrong": "error", "right": "right", "not checked": "remark"}
     rows = ""
     for row in sorted(report.table(), key=lambda row: order[row["verdict"]]):
-        cells = {name: html.escape(str(value)) for name, value in row.items()}
+        cells = {name: escaped(str(value)) for name, value in row.items()}
         claimed = cells["claimed"] if row["key"] else cells["text"]
         rows += (
             f'<tr class="aud-{marks[row["verdict"]]}"><td><b>{cells["verdict"]}</b></td>'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from apps.pages.report_section import opening_model, path_literal, sheet
 from apps.pages.sections import control_row, hidden_text, html_block, one_sentence_errors
 from apps.pages.subject import epoch_named, file_of, files
 from workbench.core import NotAvailable
+from workbench.core.plain_text import escaped
 from workbench.core.report import counted
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ def facts_html(rows: Iterable[tuple[str, str | list[str]]]) -> str:
     """The facts as a table; names and values come from a file, so all of it is escaped."""
     cells = []
     for name, value in rows:
-        shown = "<br>".join(html.escape(v) for v in value) if isinstance(value, list) else html.escape(value)
-        cells.append(f"<tr><th scope='row'>{html.escape(name)}</th><td>{shown}</td></tr>")
+        shown = "<br>".join(escaped(v) for v in value) if isinstance(value, list) else escaped(value)
+        cells.append(f"<tr><th scope='row'>{escaped(name)}</th><td>{shown}</td></tr>")
     return f'<table class="wb-facts">{"".join(cells)}</table>'
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from apps.pages.sections import Download, add_heading, control_row, html_block
 from apps.server.folders import Refused
 from workbench.core import NotAvailable
 from workbench.core.job import version_of
+from workbench.core.plain_text import escaped
 
 if TYPE_CHECKING:
     from apps.pages.report_section import Answer
@@ -265,7 +265,7 @@ def flags_html(report: CurvesReport, links: dict[str, dict[str, Any]]) -> str:
     """Flags as a list, the most important first; an epoch with a checkpoint is a link to Compare."""
     flags = report.flags
     notes = [(run.title, note) for run in report.runs for note in run.notes]
-    items = "".join(f"<li>{html.escape(f'{who}: {note}')}</li>" for who, note in notes)
+    items = "".join(f"<li>{escaped(f'{who}: {note}')}</li>" for who, note in notes)
     head = f"<summary>How the logs were read ({len(notes)})</summary>"
     below = f'<details class="cur-notes">{head}<ul>{items}</ul></details>' if notes else ""
     if not flags:
@@ -276,17 +276,17 @@ def flags_html(report: CurvesReport, links: dict[str, dict[str, Any]]) -> str:
 
 
 def _flag(who: str, flag: Finding, link: dict[str, Any] | None) -> str:
-    where = html.escape(flag.where)
+    where = escaped(flag.where)
     words = flag.where.split()
     if link and words[:1] == ["epoch"]:
         numbers = [int(w.rstrip(",")) for w in words[1:] if w.rstrip(",").isdecimal()]
         served = [n for n in numbers if n in link["epochs"]][:2]
         if served:
             query = urlencode({"run": link["run"], "epochs": ",".join(map(str, served))})
-            where = f'<a href="/?{html.escape(query)}">{where}</a>'
-    title = f"{html.escape(who)}: " if who else ""
-    fix = f"<p>{html.escape(flag.fix[:1].upper() + flag.fix[1:])}.</p>" if flag.fix else ""
+            where = f'<a href="/?{escaped(query)}">{where}</a>'
+    title = f"{escaped(who)}: " if who else ""
+    fix = f"<p>{escaped(flag.fix[:1].upper() + flag.fix[1:])}.</p>" if flag.fix else ""
     return (
-        f'<li class="cur-{flag.severity}"><b>{title}{html.escape(flag.cause)}</b> <span>{where}</span>'
-        f"<p>{html.escape(flag.evidence)}.</p>{fix}</li>"
+        f'<li class="cur-{flag.severity}"><b>{title}{escaped(flag.cause)}</b> <span>{where}</span>'
+        f"<p>{escaped(flag.evidence)}.</p>{fix}</li>"
     )

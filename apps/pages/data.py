@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from apps.server.gradio_private import uploaded
 from workbench.cli import MISTAKES
 from workbench.core import NotAvailable
 from workbench.core.job import LruCache, version_of
+from workbench.core.plain_text import escaped
 from workbench.core.report import counted
 
 if TYPE_CHECKING:
@@ -471,10 +471,8 @@ def findings_html(report: LintReport) -> str:
     from workbench.data.set_lint import CHECKS
 
     causes = {one.finding.cause for one in report.found} | set(report.not_checked)
-    holds = "".join(f"<li>{html.escape(text)}</li>" for cause, text in CHECKS.items() if cause not in causes)
-    open_ = "".join(
-        f"<li>{html.escape(cause)}: {html.escape(why)}</li>" for cause, why in report.not_checked.items()
-    )
+    holds = "".join(f"<li>{escaped(text)}</li>" for cause, text in CHECKS.items() if cause not in causes)
+    open_ = "".join(f"<li>{escaped(cause)}: {escaped(why)}</li>" for cause, why in report.not_checked.items())
     below = (
         f'<details class="data-holds"><summary>What holds</summary><ul>{holds}</ul></details>'
         if holds
@@ -489,8 +487,8 @@ def findings_html(report: LintReport) -> str:
         behind = counted(one.size, what) if one.size else "the whole set"
         rows += (
             f'<tr class="data-{finding.severity}"><td><b>{finding.severity}</b></td>'
-            f"<td>{html.escape(finding.cause)}</td><td>{html.escape(finding.evidence)}"
-            f'<p class="data-fix">{html.escape(finding.fix)}</p></td><td>{behind}</td></tr>'
+            f"<td>{escaped(finding.cause)}</td><td>{escaped(finding.evidence)}"
+            f'<p class="data-fix">{escaped(finding.fix)}</p></td><td>{behind}</td></tr>'
         )
     head = "".join(
         f"<th>{name}</th>" for name in ("severity", "check", "what was found, what to do", "behind it")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from workbench.cli.diagnose import claims_of, seconds_of
 from workbench.core.errors import available
 from workbench.core.files import files_in
 from workbench.core.job import JobResults, LruCache, version_of
+from workbench.core.plain_text import escaped
 from workbench.core.report import counted
 from workbench.diagnosis.texts import is_message
 
@@ -421,9 +421,9 @@ def so_far_html(answers: Answered) -> str:
     found, ruled_out = [], []
     for cause, answer in answers.items():
         if isinstance(answer, RuledOut):
-            ruled_out.append(f"<li>{html.escape(f'{cause.name}: {answer.evidence}')}</li>")
+            ruled_out.append(f"<li>{escaped(f'{cause.name}: {answer.evidence}')}</li>")
         elif not isinstance(answer, (NotTestable, Candidates)):
-            found += [f"<li>{html.escape(f'{one.cause}: {one.evidence}')}</li>" for one in answer]
+            found += [f"<li>{escaped(f'{one.cause}: {one.evidence}')}</li>" for one in answer]
     parts = [
         f"<h2>{word} so far ({len(items)})</h2><ul>{''.join(reversed(items))}</ul>"
         for word, items in (("Found", found), ("Ruled out", ruled_out))

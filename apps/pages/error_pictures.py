@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import numpy as np
 
+from workbench.core.plain_text import escaped
 from workbench.core.report import counted
 from workbench.evaluation.errors import GOOD, KINDS, UNLABELLED, WORDS
 from workbench.evaluation.errors_report import COLOURS
@@ -109,12 +109,12 @@ def card_html(report: Errors, pose_set: PoseSet, row: dict[str, Any], subject: d
     source = picture(report, pose_set, row)
     shown = f'<img src="{source}" alt="">' if source else "<i>the image is not there</i>"
     name, text = card_words(pose_set, row)
-    title = html.escape(name)
+    title = escaped(name)
     if subject and row["annotation_id"] is not None:
-        query = html.escape(urlencode({**subject, "sample": name}))
+        query = escaped(urlencode({**subject, "sample": name}))
         title = f'<a href="/look-overlay?{query}">{title}</a>'
     return (
-        f'<figure class="err-card">{shown}<figcaption><b>{title}</b><span>{html.escape(text)}</span>'
+        f'<figure class="err-card">{shown}<figcaption><b>{title}</b><span>{escaped(text)}</span>'
         "</figcaption></figure>"
     )
 
@@ -152,9 +152,7 @@ def sample_parts(report: Errors, pose_set: PoseSet) -> list[str]:
             break
         more = f", the first {len(first)} of them" if len(first) < len(rows[kind]) else ""
         head = f"{WORDS[kind]}: {counted(len(rows[kind]), 'instance')}{more}"
-        parts.append(
-            f"<h3>{html.escape(head)}</h3>{''.join(_figure(report, pose_set, row) for row in first)}"
-        )
+        parts.append(f"<h3>{escaped(head)}</h3>{''.join(_figure(report, pose_set, row) for row in first)}")
     how = "<p>Rings: annotation; dots: pose, coloured by error; a line joins both.</p>"
     return [f"<h3>Samples with the errors that cost most AP</h3>{how}", *parts] if parts else []
 
@@ -162,8 +160,8 @@ def sample_parts(report: Errors, pose_set: PoseSet) -> list[str]:
 def _figure(report: Errors, pose_set: PoseSet, row: dict[str, Any]) -> str:
     name, text = card_words(pose_set, row)
     source = picture(report, pose_set, row)
-    shown = f'<img alt="{html.escape(name)}" src="{source}">' if source else "the image is not there"
+    shown = f'<img alt="{escaped(name)}" src="{source}">' if source else "the image is not there"
     return (
         f'<figure style="display:inline-block;width:{SIDE}px;margin:0 12px 12px 0;vertical-align:top">{shown}'
-        f"<figcaption>{html.escape(name)}<br>{html.escape(text)}</figcaption></figure>"
+        f"<figcaption>{escaped(name)}<br>{escaped(text)}</figcaption></figure>"
     )

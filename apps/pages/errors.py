@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +43,7 @@ from apps.server.encoding import sent_json
 from workbench.cli import MISTAKES
 from workbench.core.files import sha256_of
 from workbench.core.job import LruCache
+from workbench.core.plain_text import escaped
 from workbench.evaluation.errors import KINDS, REPAIRS, SCORING, WORDS
 from workbench.evaluation.errors_report import Errors
 
@@ -404,10 +404,7 @@ class ErrorsOfResult(JobSection):
         pose_set = self.context.registry.sets.get(wanted.data, bool(wanted.file))
         cards = "".join(card_html(report, pose_set, row, subject) for row in rows[first:last])
         head = f"{text}; {first + 1} to {last}. Rings: annotation; dots: pose, coloured by error."
-        return [
-            str(first),
-            f'<p class="err-head">{html.escape(head)}</p><div class="err-cards">{cards}</div>',
-        ]
+        return [str(first), f'<p class="err-head">{escaped(head)}</p><div class="err-cards">{cards}</div>']
 
     def _code(self, wanted: Wanted, sigmas: Sequence[float] = ()) -> str:
         """The Python that makes the same report; with OKS sigmas that the set of a result file lacks."""
@@ -463,7 +460,7 @@ def tables_html(report: Errors) -> str:
     parts = [_table("by", report.by_slice(), ("slice", "instances", "missed", "AP"))] if report.slices else []
     parts.append(_table("", report.by_visibility(), ("points",)))
     more = f"Points predicted outside the image but annotated inside: {report.strayed:,}."
-    return "".join(parts) + f'<p class="err-head">{html.escape(more)}</p>'
+    return "".join(parts) + f'<p class="err-head">{escaped(more)}</p>'
 
 
 def _table(by: str, rows: Sequence[dict[str, Any]], heads: Sequence[str]) -> str:

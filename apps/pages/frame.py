@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,8 @@ import gradio as gr
 from gradio.components import Navbar
 from gradio.themes import Base
 from gradio.themes.utils import colors, fonts, sizes
+
+from workbench.core.plain_text import escaped
 
 if TYPE_CHECKING:
     from apps.server.context import Context
@@ -63,14 +64,14 @@ def rail(pages: Sequence[Page], note: str) -> str:
     It is the same on every page. shell.js marks the page that is open, and shows the entries below a heading
     only while one of them is open.
     """
-    short, full = html.escape(pathlib.PurePath(note).name or note), html.escape(note, quote=True)
+    short, full = escaped(pathlib.PurePath(note).name or note), escaped(note)
     lines = [f'<div class="wb-brand">Pose workbench<small title="{full}">{short}</small></div>']
     headings: set[str] = set()
     for page in pages:
         if page.parent and page.parent not in headings:
             headings.add(page.parent)
-            lines.append(_link(page.path, page.parent, f'data-heading="{html.escape(page.parent)}"'))
-        below = f'class="wb-sub" data-parent="{html.escape(page.parent)}"' if page.parent else ""
+            lines.append(_link(page.path, page.parent, f'data-heading="{escaped(page.parent)}"'))
+        below = f'class="wb-sub" data-parent="{escaped(page.parent)}"' if page.parent else ""
         lines.append(_link(page.path, page.title, below))
     switch = "".join(
         f'<button type="button" data-theme="{name.lower()}" aria-pressed="false">{name}</button>'
@@ -84,13 +85,13 @@ def rail(pages: Sequence[Page], note: str) -> str:
 
 
 def _link(path: str, title: str, attributes: str) -> str:
-    return f'<a {attributes} data-page="/{path}" href="/{path}">{html.escape(title)}</a>'
+    return f'<a {attributes} data-page="/{path}" href="/{path}">{escaped(title)}</a>'
 
 
 def header(page: Page, one_of_several: bool) -> str:
     """Title and question of a page; shell.js shows the one of the open page where several share a route."""
     hidden = " hidden" if one_of_several else ""
-    title, question = html.escape(page.title), html.escape(page.question)
+    title, question = escaped(page.title), escaped(page.question)
     note = "What this page shows as one HTML file, for others to read"
     report = (
         f'<button type="button" class="wb-report-button" data-report title="{note}">Report</button>'
@@ -120,9 +121,7 @@ def framed(pages: Sequence[Page], here: Sequence[Page], note: str) -> Iterator[N
 
 def sentence_html(text: str, kind: str = "") -> str:
     """The one sentence a page answers with. `kind`: "", ``why`` (cannot answer) or ``error``."""
-    return (
-        f'<div class="wb-sentence {f"wb-{kind}" if kind else ""}">{html.escape(text)}</div>' if text else ""
-    )
+    return f'<div class="wb-sentence {f"wb-{kind}" if kind else ""}">{escaped(text)}</div>' if text else ""
 
 
 # The look of every page: system fonts, quiet greys, one accent; the same shapes in light and dark.

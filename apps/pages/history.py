@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from apps.pages.sweep_section import Sweeping
 from apps.server.comparison import Asked, has_areas
 from workbench.core import NotAvailable
 from workbench.core.job import version_of
+from workbench.core.plain_text import escaped
 from workbench.core.report import counted
 from workbench.evaluation.forgetting import HistoryReport, history_report
 from workbench.evaluation.predicted_part import part_of_history
@@ -267,7 +267,7 @@ class EpochHistory(QuestionSection[Wanted]):
         ]
         shown = "".join(_list_html(title, rows, wanted, pose_set) for title, rows in parts)
         protocol = _history(self.context.predictions.get(wanted.run)).protocols[b]
-        rules = f"<p>Protocol of epoch {b}: {html.escape(protocol.text())}</p>" if protocol else ""
+        rules = f"<p>Protocol of epoch {b}: {escaped(protocol.text())}</p>" if protocol else ""
         return f'<div class="his-lists">{shown}</div>{rules}'
 
 
@@ -311,7 +311,7 @@ def _list_html(title: str, rows: Sequence[dict[str, Any]], wanted: Wanted, pose_
             keypoint = names[row["keypoint"]] if row["keypoint"] < len(names) else str(row["keypoint"])
             words["keypoint"] = keypoint
             text = f"{keypoint} {text}"
-        link = html.escape(f"/?{urlencode(words, safe=',/:')}", quote=True)
-        items.append(f'<li><a href="{link}">{html.escape(name)}</a> <span>{html.escape(text)}</span></li>')
+        link = escaped(f"/?{urlencode(words, safe=',/:')}")
+        items.append(f'<li><a href="{link}">{escaped(name)}</a> <span>{escaped(text)}</span></li>')
     listed = f"<ol>{''.join(items)}</ol>" if items else "<p>none</p>"
-    return f"<section><h3>{html.escape(title)}</h3>{listed}</section>"
+    return f"<section><h3>{escaped(title)}</h3>{listed}</section>"

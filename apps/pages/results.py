@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -31,6 +30,7 @@ from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_data
 from workbench.core.command_line import command_line
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.job import JobResults, LruCache, current_checkpoint
+from workbench.core.plain_text import escaped
 from workbench.data import BUILTIN, builtin
 from workbench.evaluation import Predictions
 from workbench.evaluation.calibration import pairs_of
@@ -191,7 +191,7 @@ class ResultFiles(JobSection):
             progress=lambda done, total: job.progress(done + len(found), total + len(found)),
         )
         job.step = "drawing the instances that changed"
-        cards = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+        cards = "".join(f"<p>{escaped(note)}</p>" for note in notes)
         cards += change_html(report, [poses for _, poses in found], pose_set)
         self._cards.get(key, lambda: cards)
         return report
@@ -240,8 +240,8 @@ def details_of(report: Comparison) -> str:
         parts.append(("Annotations to look at", report.audit.table()))
     texts = [one.summary() for one in report.calibrations]
     texts += [] if report.audit is None else [report.audit.summary()]
-    shown = "".join(f"<h3>{html.escape(title)}</h3>{table_html(rows)}" for title, rows in parts if rows)
-    return f'<div class="res-details">{"".join(f"<p>{html.escape(t)}</p>" for t in texts)}{shown}</div>'
+    shown = "".join(f"<h3>{escaped(title)}</h3>{table_html(rows)}" for title, rows in parts if rows)
+    return f'<div class="res-details">{"".join(f"<p>{escaped(t)}</p>" for t in texts)}{shown}</div>'
 
 
 def change_html(report: Comparison, found: Sequence[Predictions], pose_set: PoseSet) -> str:
@@ -272,11 +272,11 @@ def change_html(report: Comparison, found: Sequence[Predictions], pose_set: Pose
         more = f", the first {SHOWN} of them" if len(rows) > SHOWN else ""
         count = f"{len(rows)} " if name != "changed" else ""
         parts.append(
-            f'<details data-testid="res-{name}"><summary>{count}{html.escape(words)}{more}</summary>'
+            f'<details data-testid="res-{name}"><summary>{count}{escaped(words)}{more}</summary>'
             f"{cards or '<p>none</p>'}</details>"
         )
     return (
-        f'<details class="res-change" data-testid="res-ap"><summary>AP {html.escape(str(change))}: '
+        f'<details class="res-change" data-testid="res-ap"><summary>AP {escaped(str(change))}: '
         f"on which instances?</summary>{''.join(parts)}</details>"
     )
 
@@ -305,15 +305,15 @@ def _card(report: Comparison, ends: Sequence[Predictions], pose_set: PoseSet, g:
             pose_set.skeleton,
         )  # fmt: skip
     except USER_ERRORS as missing:
-        shown = f"<p>{html.escape(sentence(missing))}</p>"
+        shown = f"<p>{escaped(sentence(missing))}</p>"
     else:
         titles = ("annotation", *(f"{letter}, OKS {v:.2f}" for letter, v in zip("AB", oks, strict=True)))
         shown = "".join(
-            f'<figure><img alt="{html.escape(f"{name}, {title}")}" src="{source}">'
-            f"<figcaption>{html.escape(title)}</figcaption></figure>"
+            f'<figure><img alt="{escaped(f"{name}, {title}")}" src="{source}">'
+            f"<figcaption>{escaped(title)}</figcaption></figure>"
             for title, source in zip(titles, pictures, strict=True)
         )
     return (
-        f'<details data-testid="res-instance"><summary>{html.escape(name)}: OKS {oks[0]:.2f} → {oks[1]:.2f}'
+        f'<details data-testid="res-instance"><summary>{escaped(name)}: OKS {oks[0]:.2f} → {oks[1]:.2f}'
         f'</summary><div class="res-cases">{shown}</div></details>'
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import html
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from gradio.context import Context as Building
 from apps.pages.frame import sentence_html
 from apps.pages.report_section import sheet, untitled
 from workbench.cli import MISTAKES, sentence
+from workbench.core.plain_text import escaped, escaped_lines
 from workbench.core.report import Report
 
 if TYPE_CHECKING:
@@ -118,15 +118,13 @@ def job_html(job: Job | None, test_id: str = "job-status", cancelled: str = "Can
         return sentence_html(f"{job.title}: {job.error}", "error")
     mark = f'class="wb-progress" data-testid="{test_id}"'
     if job.state == "cancelled":
-        return f"<div {mark}>{html.escape(cancelled)}</div>"
+        return f"<div {mark}>{escaped(cancelled)}</div>"
     left = job.seconds_left
     far = job.step or (f"{job.done} of {job.total}" if job.total else "running")
     text = f"waiting for its turn; {job.waits_for}" if job.waits_for else far
     text += f", {left:.0f} s left" if left is not None and left >= 1 else ""
     bar = f'<progress max="{max(1, job.total)}" value="{job.done}"></progress>'
-    return (
-        f"<div {mark} data-job={job.id}>{html.escape(f'{job.title}: {text}')}{bar}{_cancel_left(job)}</div>"
-    )
+    return f"<div {mark} data-job={job.id}>{escaped(f'{job.title}: {text}')}{bar}{_cancel_left(job)}</div>"
 
 
 def _cancel_left(job: Job) -> str:
@@ -144,9 +142,9 @@ def _cancel_left(job: Job) -> str:
 def table_html(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of a report as an HTML table."""
     shown = sheet([dict(row) for row in rows])
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in shown["headers"])
+    head = "".join(f"<th>{escaped(str(name))}</th>" for name in shown["headers"])
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
+        "<tr>" + "".join(f"<td>{escaped(str(value))}</td>" for value in row) + "</tr>"
         for row in shown["data"]
     )
     return f'<div class="wb-rows"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -168,10 +166,7 @@ class Download:
 
 
 def _marks(download: Download) -> str:
-    return " ".join(
-        f'data-{key}="{html.escape(value, quote=True)}"'
-        for key, value in dataclasses.asdict(download).items()
-    )
+    return " ".join(f'data-{key}="{escaped(value)}"' for key, value in dataclasses.asdict(download).items())
 
 
 def report_mark(download: Download) -> str:
@@ -202,7 +197,7 @@ def buttons_html(
         f'<button type="button" data-file="{kind}">{kind.upper()}</button>' for kind in ("csv", "json")
     ]
     buttons += ['<button type="button" data-copy>Copy as code</button>'] * bool(code)
-    hidden = f"<pre hidden><code>{html.escape(code, quote=False)}</code></pre>" if code and not below else ""
+    hidden = f"<pre hidden><code>{escaped_lines(code)}</code></pre>" if code and not below else ""
     shown = f'<div class="wb-buttons">{"".join(buttons)}</div>{hidden}{below}'
     return f'<div class="wb-details" {_marks(download)}>{shown}</div>'
 
@@ -218,7 +213,7 @@ def details_html(
         code: Python that makes the same report; "" leaves it out.
         pictures: as of `buttons_html`.
     """
-    listing = f'<pre class="wb-code"><code>{html.escape(code, quote=False)}</code></pre>' if code else ""
+    listing = f'<pre class="wb-code"><code>{escaped_lines(code)}</code></pre>' if code else ""
     summary = "Values, and the same in a notebook" if code else "Values"
     below = f"<details><summary>{summary}</summary>{table_html(rows)}{listing}</details>"
     return buttons_html(download, pictures, code, below=below)

@@ -7,7 +7,6 @@ Here everything is closed that is not listed.
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Collection, Iterable, MutableMapping
@@ -20,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from apps.server.connections import paced
 from apps.server.gradio_private import refused, upload_folder
+from workbench.core.plain_text import escaped
 from workbench.inspectors import ALL
 
 # Words of an address that Gradio reads for itself: another page's components, a saved session. Neither is
@@ -158,9 +158,9 @@ class AddressFilter:
     def _page(self, sentence: str) -> str:
         """A page that says so and lists those that are there."""
         links = "".join(
-            f'<li><a href="/{quote(path)}">{html.escape(title)}</a></li>' for path, title, _ in self._pages
+            f'<li><a href="/{quote(path)}">{escaped(title)}</a></li>' for path, title, _ in self._pages
         )
-        return _NOT_FOUND.replace("SENTENCE", html.escape(sentence)).replace("LINKS", links)
+        return _NOT_FOUND.replace("SENTENCE", escaped(sentence)).replace("LINKS", links)
 
 
 def _of_refusal(send: Send) -> Send:

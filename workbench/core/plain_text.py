@@ -33,9 +33,14 @@ def escaped(text: str) -> str:
     return html.escape(printable(text))
 
 
+def escaped_lines(text: str) -> str:
+    """The same for several lines; tabs stay too."""
+    return html.escape("\t".join(map(printable_lines, text.split("\t"))))
+
+
 def preformatted(text: str) -> str:
-    """Code, a diff or commands as HTML, line by line; tabs stay too."""
-    return f"<pre>{html.escape(chr(9).join(map(printable_lines, text.split(chr(9)))))}</pre>"
+    """Code, a diff or commands as HTML, line by line."""
+    return f"<pre>{escaped_lines(text)}</pre>"
 
 
 def json_text(facts: Any, indent: int = 2) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from apps.pages.job_sections import JobSection, WorkSection
 from apps.pages.links import word_of_link
 from apps.pages.report_section import opening_model, opening_of, path_literal
 from apps.pages.sections import control_row
+from workbench.core.plain_text import escaped
 from workbench.core.report import signed_text
 from workbench.evaluation.bootstrap import no_interval_text
 
@@ -161,8 +161,8 @@ def verdict_html(found: CodecMatrix) -> str:
         "better": f"Read the outputs with {best.name}: AP {own.ap:.3f} becomes {best.ap:.3f}.",
     }[found.verdict]
     items = "".join(
-        f'<li data-testid="codec-finding"><b>{html.escape(one.cause)}</b>: {html.escape(one.evidence)}. '
-        f"<i>{html.escape(one.fix)}</i></li>"
+        f'<li data-testid="codec-finding"><b>{escaped(one.cause)}</b>: {escaped(one.evidence)}. '
+        f"<i>{escaped(one.fix)}</i></li>"
         for one in found.to_findings()
     )
     listed = f'<ul class="cod-findings">{items}</ul>' if items else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from apps.pages.job_sections import JobSection, WorkSection, job_key
 from apps.pages.report_section import opening_model, opening_of, path_literal
 from apps.pages.sections import control_row, hidden_text
 from workbench.core.job import JobResults, shares_of
+from workbench.core.plain_text import escaped
 from workbench.core.report import signed_text
 from workbench.inspectors.conditioning import film
 from workbench.inspectors.conditioning.training_log import logs_of
@@ -253,7 +253,7 @@ def verdict_html(clinic: Clinic | None, whole: bool) -> str:
     title = "Nothing wrong found" if not count else f"{count} finding{'s' * (count > 1)}"
     note = "" if whole else " <small>what each one costs is being measured</small>"
     items = "".join(_finding(finding) for finding in clinic.findings)
-    listed = f"<ol>{items}</ol>" if items else f"<p>{html.escape(clinic.paths.summary())}</p>"
+    listed = f"<ol>{items}</ol>" if items else f"<p>{escaped(clinic.paths.summary())}</p>"
     mark = "cnd-well" if not count else ""
     return (
         f'<section class="cnd-verdict {mark}" data-testid="clinic-verdict"><h2>{title}{note}</h2>{listed}'
@@ -277,10 +277,10 @@ def _finding(finding: Finding) -> str:
             f'<b class="cnd-cost {kind}" title="AP on the set without it, less AP with it; 95 % interval">'
             f"{word} {signed_text(effect.delta)} AP</b> <i>{ends}</i>"
         )
-    given = f" <i>(only if {html.escape(finding.assumption)})</i>" if finding.assumption else ""
+    given = f" <i>(only if {escaped(finding.assumption)})</i>" if finding.assumption else ""
     return (
-        f'<li data-testid="clinic-finding"><b>{html.escape(finding.cause)}</b>{given} {cost}'
-        f"<p>{html.escape(finding.evidence)}</p><p><i>Do:</i> {html.escape(finding.fix)}</p></li>"
+        f'<li data-testid="clinic-finding"><b>{escaped(finding.cause)}</b>{given} {cost}'
+        f"<p>{escaped(finding.evidence)}</p><p><i>Do:</i> {escaped(finding.fix)}</p></li>"
     )
 
 
@@ -304,11 +304,11 @@ def _facts(clinic: Clinic) -> str:
         raw, refined = np.median(clinic.scores.raw), np.median(clinic.scores.refined)
         facts.append(("scores", "median score, raw → refined", f"{raw:.3f} → {refined:.3g}"))
     cells = "".join(
-        f'<span><i>{html.escape(label)}</i><b data-testid="clinic-{name}">{html.escape(value)}</b></span>'
+        f'<span><i>{escaped(label)}</i><b data-testid="clinic-{name}">{escaped(value)}</b></span>'
         for name, label, value in facts
     )
     protocol = "" if clinic.ablation is None else clinic.ablation.reference.protocol.text()
-    shown = f'<p class="wb-protocol">{html.escape(protocol)}</p>' if protocol else ""
+    shown = f'<p class="wb-protocol">{escaped(protocol)}</p>' if protocol else ""
     return f'<div class="cnd-facts">{cells}</div>{shown}'
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import json
 import textwrap
 from collections.abc import Sequence
@@ -47,6 +46,7 @@ from apps.server.encoding import sent_json, sent_words
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable, Run
 from workbench.core.inspector import field_descriptions
+from workbench.core.plain_text import escaped
 from workbench.figures.drawing import person_colour
 from workbench.inspectors.grouping import grouping_steps, tag_values
 from workbench.inspectors.grouping.replay import (
@@ -102,7 +102,7 @@ def _row(replay: Replay, number: int, step: JointStep, drawn: tuple[int, ...]) -
     marks = " ".join(
         ["grp-now"] * (number == replay.shown < len(replay.steps)) + ["grp-later"] * (number > replay.shown)
     )
-    name = html.escape(replay.name(step))
+    name = escaped(replay.name(step))
     chips = "".join(_chip(step, m, drawn) for m in range(min(len(step.values), MOST)))
     more = len(step.values) - MOST
     chips += f'<span class="grp-more">and {more} more</span>' if more > 0 else ""
@@ -125,7 +125,7 @@ def _chip(step: JointStep, m: int, drawn: tuple[int, ...]) -> str:
     note = f"detection {m + 1}: heatmap {step.values[m]:.3f}, tag {tag}, {how}{number}{near}"
     marks = f"grp-chip grp-{outcome}{other}"
     return (
-        f'<span class="{marks}" style="--ink:{ink}" title="{html.escape(note, quote=True)}">'
+        f'<span class="{marks}" style="--ink:{ink}" title="{escaped(note)}">'
         f"<i>{step.values[m]:.2f}</i> {step.tags[m][0]:.2f} <em>{how}</em> {whom}</span>"
     )
 
@@ -183,7 +183,7 @@ def _picture(report: GroupingSteps) -> Figure:
 
 def _narrow(report: Report) -> Figure:
     """A figure of half a page's width: its title has shorter lines."""
-    title = html.escape(report.summary(), quote=False)
+    title = escaped(report.summary())
     lines = textwrap.wrap(title, TITLE_WIDTH)
     figure = report.plot().update_layout(height=HEIGHT, meta={"title": "<br>".join(lines)})
     return figure.update_layout(

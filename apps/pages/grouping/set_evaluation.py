@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import json
 import math
 import os
@@ -19,6 +18,7 @@ from workbench.core import Groups, NotAvailable
 from workbench.core.capabilities import GroupingModel
 from workbench.core.inspector import absent_capability
 from workbench.core.job import Job, LruCache
+from workbench.core.plain_text import escaped
 from workbench.core.report import counted, signed_text
 from workbench.inspectors.grouping.replay import MapCache, PictureParams
 
@@ -294,13 +294,13 @@ def card_html(
     parts = [f'<div class="grp-card" data-testid="set-card" data-state="{_state(found, job)}">']
     if shown is not None:
         parts.append(_figures(shown, plain, pale=found is None))
-        parts.append(f'<p class="wb-protocol">{html.escape(_about(shown, data))}</p>')
+        parts.append(f'<p class="wb-protocol">{escaped(_about(shown, data))}</p>')
     elif not alive:
-        parts.append(f"<p>{html.escape(_why(job, data))}</p>")
+        parts.append(f"<p>{escaped(_why(job, data))}</p>")
     if alive and job is not None and (found is None or plain is None):
         parts.append(_progress(job))
     elif found is None and shown is not None:
-        parts.append(f"<p>{html.escape(_why(job, data))}</p>")
+        parts.append(f"<p>{escaped(_why(job, data))}</p>")
     return "".join([*parts, "</div>"])
 
 
@@ -314,7 +314,7 @@ def figures_html(found: SetResult, plain: SetResult | None, data: str) -> str:
         }
         for name in SHOWN
     ]
-    return f"<h2>On the set</h2>{table_html(rows)}<p>{html.escape(_about(found, data))}</p>"
+    return f"<h2>On the set</h2>{table_html(rows)}<p>{escaped(_about(found, data))}</p>"
 
 
 def _state(found: SetResult | None, job: Job | None) -> str:
@@ -375,4 +375,4 @@ def _progress(job: Job) -> str:
     more = f", {left:.0f} s left" if left is not None else ""
     words = f"{job.title}: {job.done} of {job.total}{more}" if job.total else f"{job.title}: {job.state}"
     value = f' value="{job.done}" max="{job.total}"' if job.total else ""
-    return f'<p class="grp-job"><progress{value}></progress> <span>{html.escape(words)}</span></p>'
+    return f'<p class="grp-job"><progress{value}></progress> <span>{escaped(words)}</span></p>'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from apps.server.reading import checked
 from workbench.core import PoseModel, Sample, Skeleton
 from workbench.core.errors import available
 from workbench.core.job import LruCache, version_of
+from workbench.core.plain_text import escaped
 from workbench.core.report import counted
 from workbench.figures import image_data_uri, keypoint_colours
 from workbench.recipes.reading import TEXTS
@@ -459,7 +459,7 @@ def _picture(sample: Sample, skeleton: Skeleton) -> str:
     truth = np.zeros((0, 3)) if sample.truth is None else np.asarray(sample.truth, float)
     marks = [
         f'<circle cx="{x - left:.1f}" cy="{y - top:.1f}" r="{r * 1.4:.2f}" fill="none" stroke="{ink}" '
-        f'stroke-width="{r / 2:.2f}"><title>{html.escape(name)}</title></circle>'
+        f'stroke-width="{r / 2:.2f}"><title>{escaped(name)}</title></circle>'
         for (x, y, v), name, ink in zip(truth, skeleton.keypoints, keypoint_colours(skeleton), strict=False)
         if v > 0
     ]

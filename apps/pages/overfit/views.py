@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import html
 import json
 import math
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from apps.pages.overfit.attempts import Attempt
 from apps.pages.report_section import command_in
 from apps.pages.sections import Download, report_mark
 from workbench.core import Run, Skeleton
+from workbench.core.plain_text import escaped, escaped_lines
 from workbench.core.report import counted
 from workbench.figures import (
     FINDING_COLOUR,
@@ -233,7 +233,7 @@ def pictures(run: Run, keypoint: str) -> str:
         f"(filled) and annotation (rings) on the network's input; mean error {mean} input "
         "px</figcaption></figure>"
         f"<figure>{_answer(run, photo, k, points[k], truth[k])}<figcaption><b>"
-        f"{html.escape(skeleton.keypoints[k])}</b>, "
+        f"{escaped(skeleton.keypoints[k])}</b>, "
         f"{error}: {_kind(run)}, evaluation mode</figcaption></figure></div>"
     )
 
@@ -267,7 +267,7 @@ def _overlay(
             far = f", {errors[i]:.1f} px off" if np.isfinite(errors[i]) else ", not annotated"
             marks.append(
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r * wide:.2f}" fill="{ink}" stroke="#14161c" '
-                f'stroke-width="{r / 5:.2f}"><title>{html.escape(name + far)}</title></circle>'
+                f'stroke-width="{r / 5:.2f}"><title>{escaped(name + far)}</title></circle>'
             )
     return (
         f'<svg viewBox="-0.5 -0.5 {W} {H}" role="img" aria-label="overlay" data-testid="overfit-overlay">'
@@ -366,7 +366,7 @@ def status_html(attempt: Attempt) -> str:
     spans = "".join(f"<span>{f'<i>{name}</i>' if name else ''}{value}</span>" for name, value in facts)
     return (
         f'<div class="ovf-status">{spans}<progress max="{now.steps}" value="{now.step}"></progress>'
-        f"<em>{html.escape(_details(attempt, now))}</em></div>"
+        f"<em>{escaped(_details(attempt, now))}</em></div>"
     )
 
 
@@ -414,9 +414,9 @@ def verdict_html(attempt: Attempt, served: Path) -> str:
     said = headline(verdict, (*attempt.run.before, *attempt.run.observed))
     stopped = " (stopped early)" if attempt.state == "stopped" else ""
     lines = [
-        ("expected", html.escape(verdict.expected)),
-        ("measured", html.escape(verdict.came)),
-        *([("also", "<br>".join(map(html.escape, wrong)))] if wrong else []),
+        ("expected", escaped(verdict.expected)),
+        ("measured", escaped(verdict.came)),
+        *([("also", "<br>".join(map(escaped, wrong)))] if wrong else []),
         *([("cause", _cause(attempt))] if attempt.job else []),
         *_config_rows(attempt),
         ("repeat", command_html(attempt, served) + _not_repeated(attempt)),
@@ -425,7 +425,7 @@ def verdict_html(attempt: Attempt, served: Path) -> str:
     return (
         f'<section class="ovf-verdict {"ovf-learned" if said == "learned" else ""}" '
         'data-testid="overfit-verdict">'
-        f'<h2>{html.escape(said)}{stopped}</h2><table class="wb-facts">{rows}</table></section>'
+        f'<h2>{escaped(said)}{stopped}</h2><table class="wb-facts">{rows}</table></section>'
         f"{report_mark(Download('overfit', 'overfit', attempt.id))}"
     )
 
@@ -440,7 +440,7 @@ def _config_rows(attempt: Attempt) -> list[tuple[str, str]]:
 
 
 def _listed(words: Sequence[str]) -> str:
-    return html.escape("; ".join(words) or "nothing that is supported")
+    return escaped("; ".join(words) or "nothing that is supported")
 
 
 def command_html(attempt: Attempt, served: Path) -> str:
@@ -455,14 +455,14 @@ def command_html(attempt: Attempt, served: Path) -> str:
     if attempt.choices.own is not None:
         files = f"{attempt.choices.own.name} and {attempt.choices.own.annotation_name}"
         saved = "" if attempt.choices.own.annotation else " (Save annotation writes it)"
-        where = f"<br>in the folder that holds {html.escape(files)}{saved}"
+        where = f"<br>in the folder that holds {escaped(files)}{saved}"
     elif typed != whole:
         where = (
             "<br>in the served folder; Copy command gives whole paths, which run from any folder"
             '<div class="wb-details"><div class="wb-buttons"><button type="button" data-copy>Copy command'
-            f"</button></div><pre hidden><code>{html.escape(whole)}</code></pre></div>"
+            f"</button></div><pre hidden><code>{escaped_lines(whole)}</code></pre></div>"
         )
-    return f'<code data-testid="overfit-command">{html.escape(typed)}</code>{where}'
+    return f'<code data-testid="overfit-command">{escaped(typed)}</code>{where}'
 
 
 def _not_repeated(attempt: Attempt) -> str:
@@ -490,30 +490,30 @@ def _cause(attempt: Attempt) -> str:
     if job.state == "running":
         left = "" if job.seconds_left is None else f", at most {job.seconds_left:.0f} s"
         return (
-            f"trying without <b>{html.escape(attempt.trying or '...')}</b>"
+            f"trying without <b>{escaped(attempt.trying or '...')}</b>"
             f'<progress max="{max(job.total, 1)}" value="{job.done}"></progress>{job.done} of '
             f"{counted(job.total, 'step')}{left}"
         )
     text = {
-        "failed": html.escape(job.error or "the bisection failed"),
+        "failed": escaped(job.error or "the bisection failed"),
         "cancelled": "the bisection was cancelled",
     }.get(job.state, "")
     found = attempt.run.cause or Cause()
     if not text and found.culprit:
         text = (
-            f'<b data-testid="overfit-culprit">{html.escape(found.culprit)}</b>: without it, '
-            f"{html.escape(found.mended)}; {html.escape(found.why)}"
+            f'<b data-testid="overfit-culprit">{escaped(found.culprit)}</b>: without it, '
+            f"{escaped(found.mended)}; {escaped(found.why)}"
         )
     elif not text:
         text = (
             "none of these switches is the cause on its own"
-            + html.escape(f"; {step}" if (step := attempt.run.report().next_step) else "")
+            + escaped(f"; {step}" if (step := attempt.run.report().next_step) else "")
             if found.trials
             else _untried(attempt)
         )
     trials = "".join(
         f'<tr class="{"ovf-culprit" if t.without == found.culprit else ""}"><td>without '
-        f"{html.escape(t.without)}"
+        f"{escaped(t.without)}"
         f"</td><td>{t.verdict.outcome}</td><td>PCK {t.verdict.pck:.2f}</td></tr>"
         for t in found.trials
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +37,7 @@ from apps.pages.sections import (
     sample_stepper,
 )
 from apps.pages.subject import neighbour
+from workbench.core.plain_text import escaped
 from workbench.core.report import Report, signed_text
 from workbench.inspectors import get
 
@@ -193,7 +193,7 @@ def section_updates(lab: Lab, state: RolloutState, question: str) -> list[Any]:
     else:  # one epoch has the whole width, in B's place
         found, drawn, labels = [None, *found], [None, *drawn], ["", *labels]
     lines = [
-        f'<div class="rol-epoch">{letter} {html.escape(label)}</div>{found_html(report)}'
+        f'<div class="rol-epoch">{letter} {escaped(label)}</div>{found_html(report)}'
         if two
         else found_html(report)
         for letter, label, report in zip("AB", labels, found, strict=True)
@@ -274,7 +274,7 @@ def facts_html(lab: Lab, state: RolloutState) -> str:
 
     letters = "AB" if len(state.epochs) > 1 else "B"
     heads = "".join(
-        f'<th scope="col"><i>{letter}</i> {html.escape(_epoch_label(lab, state, i))}</th>'
+        f'<th scope="col"><i>{letter}</i> {escaped(_epoch_label(lab, state, i))}</th>'
         for letter, i in zip(letters, state.epochs, strict=True)
     )
     rows = []
@@ -284,14 +284,14 @@ def facts_html(lab: Lab, state: RolloutState) -> str:
             found = lab.found(state, question, epoch)
             text = "…" if found is None else "–" if isinstance(found, str) else text_of_report(found)
             mark = f"rollout-{name.replace(' ', '-').replace(',', '')}-{letter}"
-            cells.append(f'<td data-testid="{mark}">{html.escape(text)}</td>')
-        link = f'<a href="#rol-{question}">{html.escape(name)}</a>'
+            cells.append(f'<td data-testid="{mark}">{escaped(text)}</td>')
+        link = f'<a href="#rol-{question}">{escaped(name)}</a>'
         rows.append(f'<tr><th scope="row">{link}</th>{"".join(cells)}</tr>')
     rule = lab.found(state, "forced_and_free", max(state.epochs))
     note = ""
     if isinstance(rule, ForcedAndFree):
         protocol = f"{rule.rule}; with these keypoints it can only be {rule.steps_of_pck}"
-        note = f'<p class="wb-protocol">{html.escape(protocol)}</p>'
+        note = f'<p class="wb-protocol">{escaped(protocol)}</p>'
     return (
         f'<div class="wb-card rol-facts"><table><tr><td></td>{heads}</tr>{"".join(rows)}</table>{note}</div>'
     )
@@ -385,26 +385,20 @@ class Retrain(WorkSection):
 def retraining_html(report: OverfitReport) -> str:
     """Verdict, other findings, and what each removed switch gave back."""
     verdict = report.verdict
-    cause = f'<b data-testid="rollout-culprit">{html.escape(report.culprit or "none of the switches")}</b>'
+    cause = f'<b data-testid="rollout-culprit">{escaped(report.culprit or "none of the switches")}</b>'
     if report.culprit:
-        cause += f": without it, {html.escape(report.mended)}; {html.escape(report.why)}"
+        cause += f": without it, {escaped(report.mended)}; {escaped(report.why)}"
     elif report.next_step:
-        cause += f"; {html.escape(report.next_step)}"
-    lines = [
-        ("expected", html.escape(verdict.expected)),
-        ("measured", html.escape(verdict.came)),
-        ("cause", cause),
-    ]
+        cause += f"; {escaped(report.next_step)}"
+    lines = [("expected", escaped(verdict.expected)), ("measured", escaped(verdict.came)), ("cause", cause)]
     for one in report.evidence:
         ends = (
-            f"; with <b>{html.escape(one.culprit)}</b> switched off, {html.escape(one.mended)}"
-            if one.culprit
-            else ""
+            f"; with <b>{escaped(one.culprit)}</b> switched off, {escaped(one.mended)}" if one.culprit else ""
         )
-        lines.append(("and", html.escape(one.text) + ends))
+        lines.append(("and", escaped(one.text) + ends))
     for trial in report.trials:
         lines.append((f"without {trial.without}", f"{trial.verdict.outcome}, PCK {trial.verdict.pck:.2f}"))
-    lines.append(("command", f"<code>{html.escape(report.command)}</code>"))
-    rows = "".join(f"<tr><th>{html.escape(name)}</th><td>{value}</td></tr>" for name, value in lines)
+    lines.append(("command", f"<code>{escaped(report.command)}</code>"))
+    rows = "".join(f"<tr><th>{escaped(name)}</th><td>{value}</td></tr>" for name, value in lines)
     headline = sentence_html(f"Retrained: {report.headline}")
     return f'{headline}<div class="wb-card rol-facts"><table class="wb-facts">{rows}</table></div>'
