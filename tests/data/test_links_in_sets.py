@@ -74,7 +74,7 @@ def test_no_lint_reads_what_a_link_in_a_set_leads_to(linked):
     assert secret not in opened
     assert path.with_name("a.png") in opened
     evidence = " ".join(one.evidence for one in report.findings)
-    assert "1 image file cannot be read, the first is b.png" in evidence
+    assert "1 image file cannot be read, the first is b.png: leads out of the data set's folders" in evidence
     assert "duplicate" not in evidence
     # The folder that it leads to is named: now it is the user's word.
     opened, report = opened_files(lambda: lint(read_coco(path, path.parent.parent)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.errors import sentence
 from workbench.core.finding import Finding
 from workbench.core.job import current_checkpoint
 from workbench.core.report import counted
@@ -193,7 +194,7 @@ def located_sizes(pose_set: PoseSet, most: int = 20_000) -> list[Located]:
         most: number of images to look at.
     """
     other, exchanged, broken = [], [], []
-    example = ""
+    example = why = ""
     for record in list(pose_set.images.values())[:most]:
         current_checkpoint()
         if not record.path.is_file() or record.width is None or record.height is None:
@@ -202,8 +203,9 @@ def located_sizes(pose_set: PoseSet, most: int = 20_000) -> list[Located]:
             if not pose_set.has_image(record.id):
                 raise ValueError(outside_sentence(record.path))
             height, width = upright_size(record.path)
-        except (ValueError, OSError):
+        except (ValueError, OSError) as error:
             broken.append(record.id)
+            why = why or sentence(error).removeprefix(f"{record.path.name}: ")
             continue
         stated_size = record.height, record.width
         # Turned by EXIF: annotated on the stored picture, which is another finding.
@@ -214,7 +216,7 @@ def located_sizes(pose_set: PoseSet, most: int = 20_000) -> list[Located]:
     made = []
     if broken:
         first = pose_set.images[broken[0]].path.name
-        text = f"{counted(len(broken), 'image file')} cannot be read, the first is {first}"
+        text = f"{counted(len(broken), 'image file')} cannot be read, the first is {first}: {why}"
         made.append(Located(Finding("missing images", text), images=tuple(broken)))
     turned = "the file has width and height exchanged"
     for gone, what, fix in (
