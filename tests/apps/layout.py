@@ -1,4 +1,4 @@
-"""Faults in the layout of a page: texts that are cut or lie over others, a page that scrolls sideways."""
+"""Faults in the layout of a page: texts that are cut or lie over others, parts that leave their frame."""
 
 from __future__ import annotations
 
@@ -66,6 +66,21 @@ FAULTS = """
       }
     }
   }
+  // What reaches beyond the frame it is laid out in, and is not clipped there, lies over what follows the frame.
+  const placed = (style) => !["absolute", "fixed"].includes(style.position);
+  const box = (style) => !["inline", "contents", "none"].includes(style.display);
+  for (const e of document.body.querySelectorAll("*")) {
+    const own = getComputedStyle(e), frame = e.parentElement;
+    if (!box(own) || !placed(own) || e.closest("svg, .js-plotly-plot, .sr-only, option") || !shown(e)) continue;
+    const edge = frame.getBoundingClientRect();
+    let { bottom } = e.getBoundingClientRect();
+    for (let p = frame; p && bottom > edge.bottom + 3; p = p.parentElement) {
+      const style = getComputedStyle(p);
+      if (style.overflowY !== "visible") bottom = Math.min(bottom, p.getBoundingClientRect().bottom);
+    }
+    const beyond = bottom - edge.bottom;
+    if (beyond > 3 && box(getComputedStyle(frame))) note(`beyond ${frame.className}: ${e.className} (${Math.round(beyond)} px)`);
+  }
   const where = (e) => {
     const holder = e.closest(".js-plotly-plot")?.closest("[id]:not(.js-plotly-plot):not(.plot-container)");
     return holder ? ` in ${holder.id}` : "";
@@ -108,11 +123,11 @@ FAULTS = """
 """
 
 
-def faults(page, widths=WIDTHS):
+def faults(page, widths=WIDTHS, height=800):
     """What is wrong with an open page at each width; its window is 1280 pixels wide afterwards."""
     found = []
     for width in widths:
-        page.set_viewport_size({"width": width, "height": 800})
+        page.set_viewport_size({"width": width, "height": height})
         for patience in (300, 700, 1500):  # plotly draws its figures anew, on a busy machine slowly
             page.wait_for_timeout(patience)
             if not (wrong := page.evaluate(FAULTS)):

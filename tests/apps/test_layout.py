@@ -74,12 +74,32 @@ def test_the_check_finds_what_is_cut_and_what_overlaps(narrow):
     assert narrow.evaluate(FAULTS) == [
         "the page scrolls sideways", "cut: the model's own", "first words over second",
     ]  # fmt: skip
+    note = '<div class="note" style="height:40px">said above</div>'
+    parts = f'<div class="part" style="min-height:0">{note}</div><div class="foot">below</div>'
+    narrow.set_content(f'<div style="display:grid;grid-template-rows:20px auto">{parts}</div>')
+    assert narrow.evaluate(FAULTS) == ["beyond part: note (20 px)"]
     numbers = (
         f'<g class="{axis}tick"><text x="{x}" y="20" style="font:10px monospace">{text}</text></g>'
         for axis, x, text in (("x", 5, "0.1"), ("x", 24, "10"), ("x2", 37, "0"), ("x2", 60, "5"))
     )
     narrow.set_content(f'<div class="js-plotly-plot"><svg width="200">{"".join(numbers)}</svg></div>')
     assert narrow.evaluate(FAULTS) == ["10 over 0"]
+
+
+# Both notes of a link that names things that are not there, and a job beside an error.
+NOTES = "?run=nope&sort=bad&bogus=1"
+
+
+@pytest.mark.parametrize("height", [600, 720])
+def test_notes_above_compare_never_push_its_parts_over_each_other(narrow, server, height):
+    narrow.set_viewport_size({"width": 1280, "height": height})
+    narrow.goto(f"{server}{NOTES}", wait_until="domcontentloaded")
+    narrow.wait_for_selector(".cmp-table tbody tr")
+    narrow.wait_for_selector(".cmp-error:not([hidden])")
+    assert narrow.locator(".wb-link-note").count() == 1
+    assert faults(narrow, height=height) == []
+    narrow.evaluate("document.querySelector('.cmp-job').hidden = false")
+    assert faults(narrow, (1280,), height) == []
 
 
 UNDER = """(button) => {

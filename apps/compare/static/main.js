@@ -32,7 +32,7 @@ export function start(root) {
   const places = laidOut(root);
   let theme = null;
   followTheme(root, () => { theme = themeOf(root); store.set({ theme: store.state.theme + 1 }); });
-  fillWindow(root, 640);
+  fillWindow(root);
 
   const arrived = () => store.set({ arrived: store.state.arrived + 1 });
   onResize(() => { arrived(); samples.fill(); });

@@ -32,12 +32,13 @@ function help() {
 
 /**
  * Keeps the page as high as the window leaves room for, so that slider and panes are in sight together.
- * @param {HTMLElement} root @param {number} least CSS pixels; a lower window scrolls
+ * A window that is too low for its parts scrolls: layout.css says how much they need.
+ * @param {HTMLElement} root
  */
-export function fillWindow(root, least) {
+export function fillWindow(root) {
   const fit = () => {
     const top = root.getBoundingClientRect().top + window.scrollY;
-    root.style.setProperty('--height', `${Math.max(least, window.innerHeight - top - 10)}px`);
+    root.style.setProperty('--height', `${Math.max(0, window.innerHeight - top - 10)}px`);
   };
   fit();
   window.addEventListener('resize', fit);
