@@ -66,12 +66,13 @@ FAULTS = """
       }
     }
   }
-  // What reaches beyond the frame it is laid out in, and is not clipped there, lies over what follows the frame.
+  // What reaches beyond its frame and is not clipped there lies over what follows the frame.
   const placed = (style) => !["absolute", "fixed"].includes(style.position);
   const box = (style) => !["inline", "contents", "none"].includes(style.display);
   for (const e of document.body.querySelectorAll("*")) {
     const own = getComputedStyle(e), frame = e.parentElement;
-    if (!box(own) || !placed(own) || e.closest("svg, .js-plotly-plot, .sr-only, option") || !shown(e)) continue;
+    if (!box(own) || !placed(own) || !shown(e)) continue;
+    if (e.closest("svg, .js-plotly-plot, .sr-only, option")) continue;
     const edge = frame.getBoundingClientRect();
     let { bottom } = e.getBoundingClientRect();
     for (let p = frame; p && bottom > edge.bottom + 3; p = p.parentElement) {
@@ -79,7 +80,8 @@ FAULTS = """
       if (style.overflowY !== "visible") bottom = Math.min(bottom, p.getBoundingClientRect().bottom);
     }
     const beyond = bottom - edge.bottom;
-    if (beyond > 3 && box(getComputedStyle(frame))) note(`beyond ${frame.className}: ${e.className} (${Math.round(beyond)} px)`);
+    if (beyond > 3 && box(getComputedStyle(frame)))
+      note(`beyond ${frame.className}: ${e.className} (${Math.round(beyond)} px)`);
   }
   const where = (e) => {
     const holder = e.closest(".js-plotly-plot")?.closest("[id]:not(.js-plotly-plot):not(.plot-container)");
