@@ -81,6 +81,45 @@ def test_a_second_signal_ends_it_at_once():
     assert done.returncode == 130
 
 
+# A program in TorchScript that loops within one call: Python's handlers do not run meanwhile.
+ENDLESS = """
+import torch
+code = "def f(n: int):\\n  while n >= 0:\\n    n = 0\\n  return n\\n"
+program = torch.jit.CompilationUnit(code)
+threading.Timer(0.5, os.kill, (os.getpid(), signal.{name})).start()
+threading.Timer(1, os.kill, (os.getpid(), signal.{name})).start()
+program.f(0)
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_second_signal_ends_a_program_that_never_returns_to_python(name, code):
+    pressed = f"os.kill(os.getpid(), signal.{name})\n"
+    body = f"exec({ENDLESS.format(name=name)!r}, dict(globals()))\n"
+    source = PRESSED.format(name=name, then="raise").replace(pressed, body, 1)
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+
+
+def test_signals_to_forked_processes_do_not_end_the_one_that_forked_them():
+    pressed = "os.kill(os.getpid(), signal.SIGTERM)\n"
+    forked = (
+        "import time\n"
+        "        for _ in range(2):\n"
+        "            pid = os.fork()\n"
+        "            if not pid:\n"
+        "                time.sleep(60)\n"
+        "            time.sleep(0.3)\n"
+        "            os.kill(pid, signal.SIGTERM)\n"
+        "            os.waitpid(pid, 0)\n"
+        "        time.sleep(1)\n"
+        "        return output.Answer({}, 'the answer')\n"
+    )
+    code = PRESSED.format(name="SIGTERM", then="os._exit(9)").replace(pressed, forked, 1)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "the answer\n"), done.stderr
+
+
 # A signal that arrives while Python ends: exit functions run, then modules are cleared.
 AT_THE_END = """
 import atexit, os, signal, sys

@@ -147,6 +147,81 @@ def test_what_a_program_raises_is_one_sentence(tmp_path):
         open_model(path, family="torchscript", assume=["input=48x64"])
 
 
+class Spread(Red):
+    """Its output takes no memory: every cell is the same number. As float32 it would be 68 TB."""
+
+    def forward(self, pixels):
+        return (pixels.sum() * self.one.double()).expand(1, 17, 1_000_000, 1_000_000)
+
+
+class Raises(Red):
+    def forward(self, pixels):
+        if bool(pixels.sum() > -1):
+            raise NotImplementedError("no such thing")
+        return pixels
+
+
+@pytest.mark.parametrize(("kind", "says"), [(Spread, "allocate"), (Raises, "no such thing")])
+def test_what_comes_of_a_program_is_refused_as_what_it_does(tmp_path, kind, says):
+    path = tmp_path / "odd.pt"
+    torch.jit.save(torch.jit.script(kind()), str(path))
+    with pytest.raises(ValueError, match=rf"odd\.pt: torch refuses it: .*{says}"):
+        open_model(path, family="torchscript", assume=["input=48x64"])
+
+
+def rewritten(path, new, change):
+    """A copy of an archive, each member as `change` of its name and bytes gives it."""
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(new, "w") as changed:
+        for name in archive.namelist():
+            changed.writestr(name, change(name, archive.read(name)))
+    return new
+
+
+@pytest.mark.parametrize("target", ["torch.hub.load", "torch.load", "math.factorial", "os.system"])
+def test_a_node_that_calls_something_else_than_an_operator_is_refused_and_not_called(tmp_path, target):
+    torch.export.save(torch.export.export(Red(), (torch.zeros(1, 3, 64, 48),)), str(tmp_path / "red.pt2"))
+
+    def change(name, data):
+        return data.replace(b"torch.ops.aten.mul.Tensor", target.encode()) if "/models/" in name else data
+
+    path = rewritten(tmp_path / "red.pt2", tmp_path / "odd.pt2", change)
+    with pytest.raises(ValueError, match=r"odd\.pt2: torch refuses it: "):
+        open_model(path, family="torchscript")
+
+
+NESTED = {
+    "brackets": "(" * 9000 + "1" + ")" * 9000,
+    "lists": "[" * 9000 + "]" * 9000,
+    "signs": "-" * 90_000 + "1",
+    "sum": "+".join(["1"] * 90_000),
+    "sum of brackets over lines": "(" + "+\n(1)" * 90_000 + ")",
+    "choices": "1 if True else " * 90_000 + "1",
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_code_that_would_overflow_the_stack_of_torchs_parser_is_refused(tmp_path, scripted, kind):
+    """The process ended without a word (SIGSEGV)."""
+
+    def change(name, data):
+        if not name.endswith(".py"):
+            return data
+        return data.replace(b"    one = self.one\n", f"    a = {NESTED[kind]}\n    one = self.one\n".encode())
+
+    path = rewritten(scripted, tmp_path / "deep.pt", change)
+    with pytest.raises(ValueError, match=r"deep\.pt: its code .* nests more than 500 operators and brackets"):
+        open_model(path, family="torchscript", assume=["input=48x64"])
+
+
+def test_code_of_long_lists_and_texts_is_read(tmp_path, scripted):
+    def change(name, data):
+        line = f"    a = [{', '.join(['(-1)'] * 3000)}]\n    b = {'(' * 3000!r}\n    one = self.one\n"
+        return data.replace(b"    one = self.one\n", line.encode()) if name.endswith(".py") else data
+
+    path = rewritten(scripted, tmp_path / "long.pt", change)
+    assert len(open_model(path, family="torchscript", assume=["input=48x64"]).model.skeleton) == 2
+
+
 @pytest.mark.parametrize(("ending", "entry"), [("pt", "data/0"), ("pt2", "weights/weight_0")])
 def test_a_damaged_program_is_refused_before_torch_runs_it(tmp_path, scripted, ending, entry):
     """torch compares no checksum of a program's archive: it ran with the changed weight."""

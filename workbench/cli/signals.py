@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 
 _caught: list[int] = []
@@ -20,6 +21,37 @@ def listen() -> None:
     """
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), _raise)
+    if hasattr(os, "register_at_fork"):
+        _end_at_the_second()
+
+
+# Seconds that the main thread has to see the second signal itself.
+_SEEN_WITHIN = 0.5
+
+
+def _end_at_the_second() -> None:
+    """Let a thread end the process at the second signal where the main thread cannot.
+
+    Python calls the handlers between two of its own instructions. A program of somebody else that loops
+    within one call of torch or onnxruntime never comes back to them: only SIGKILL would end the verb.
+    """
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    # What a process that is forked from this one hears is not meant for this one.
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+
+    def wait() -> None:
+        first = 0
+        while number := int.from_bytes(os.read(heard, 1), "big"):
+            if number not in (signal.SIGINT, signal.SIGTERM):
+                continue
+            if first:
+                time.sleep(_SEEN_WITHIN)
+                leave(exit_code() or 128 + first)
+            first = number
+
+    threading.Thread(target=wait, name="second signal", daemon=True).start()
 
 
 def renew() -> None:

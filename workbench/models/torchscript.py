@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import pickle
+import re
 import threading
 import warnings
 import zipfile
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.checkpoints.zip_archive import open_archive
 from workbench.core import NotAvailable, reason
 from workbench.core.hooks import checking_operations
-from workbench.core.job import current_checkpoint, works_on_job
+from workbench.core.job import current_checkpoint
 from workbench.models.exported import FACTS_LEFT_OPEN, GREY, top_down
 from workbench.models.families import Family
 from workbench.models.opening import Opening
@@ -35,6 +36,14 @@ _REFUSALS = (
     RuntimeError, ValueError, TypeError, AssertionError, LookupError, AttributeError, OSError, EOFError,
     pickle.UnpicklingError, zipfile.BadZipFile,
 )  # fmt: skip
+# Operators and brackets around one part of one statement of a program's code. torch writes a few; its parser
+# calls itself for each, and from some 3,000 on the stack of a thread overflows, which ends the process.
+_DEEPEST = 500
+_LARGEST_CODE = 64 << 20
+_TOKEN = re.compile(
+    r"""(?P<text>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|\#.*)|(?P<open>[(\[{])|(?P<close>[)\]}])"""
+    r"""|(?P<comma>,)|(?P<line>\n)|(?P<operator>[-+*/%@<>=!&|^~.]|\b(?:if|else|not|and|or|in|is)\b)"""
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,10 @@ def load(opening: Opening) -> tuple[TopDown, None]:
     """
     checkpoint = opening.required()
     # torch compares no checksum when it loads a program: damaged weights would be run as they are.
-    open_archive(checkpoint.path).require_checksums()
+    archive = open_archive(checkpoint.path)
+    archive.require_checksums()
+    for name in archive.ending(".py"):
+        _check_nesting(archive.bytes_of(name, _LARGEST_CODE), name, checkpoint.path)
     config = opening.read_config() if opening.config else None
     exported = checkpoint.container.lower().startswith("torch.export")
     path, device = checkpoint.path, opening.device
@@ -113,12 +125,12 @@ def as_module(program: Any, takes: Takes, path: Path) -> nn.Module:
             if batch and count % batch:
                 # The last call is filled up with its last sample, and what that gives is cut off.
                 pixels = torch.cat([pixels, pixels[-1:].repeat(-count % batch, 1, 1, 1)])
-            # The hooks of modules by which a cancelled job ends its pass are not called within a program.
-            asked = checking_operations(current_checkpoint) if works_on_job() else contextlib.nullcontext()
-            with _one_sentence(path), asked:
+            # The hooks of modules by which a cancelled job ends its pass are not called within a program, and
+            # Python sees no Ctrl-C there.
+            with _one_sentence(path), checking_operations(current_checkpoint):
                 # Not a child of this module: an exported program would refuse to be put in evaluation mode.
                 given = [program(part) for part in pixels.split(batch or len(pixels))]
-            return _joined(given, count)
+                return _joined(given, count)
 
     return Program()
 
@@ -220,11 +232,48 @@ def _first_cause(error: BaseException) -> BaseException:
 @contextlib.contextmanager
 def _one_sentence(path: Path) -> Iterator[None]:
     """Tell what torch raises for a program that it cannot load or run as a user's mistake."""
+    from torch import jit
+    from torch._export.verifier import SpecViolationError
+
     try:
         yield
-    except _REFUSALS as error:
+    except (*_REFUSALS, jit.Error, SpecViolationError) as error:
         current_checkpoint()
         raise ValueError(f"{path.name}: torch refuses it: {reason(error)}") from None
+
+
+def _check_nesting(code: bytes, name: str, path: Path) -> None:
+    """Check that torch's parser can read some code.
+
+    Args:
+        code: TorchScript.
+        name: of its member, for the error.
+        path: of the file, for the error.
+
+    Raises:
+        ValueError: a statement is nested deeper than any that torch writes.
+    """
+    # Operators since the last comma, for each open bracket; their sum and the brackets bound the depth.
+    counts, depth = [0], 0
+    for token in _TOKEN.finditer(code.decode("utf-8", errors="replace")):
+        kind = token.lastgroup
+        if kind == "operator":
+            counts[-1] += 1
+            depth += 1
+        elif kind == "open":
+            counts.append(1)
+            depth += 1
+        elif kind == "close" and len(counts) > 1:
+            depth -= counts.pop()
+        elif kind == "comma" or (kind == "line" and len(counts) == 1):
+            bracket = int(len(counts) > 1)
+            depth -= counts[-1] - bracket
+            counts[-1] = bracket
+        if depth > _DEEPEST:
+            raise ValueError(
+                f"{path.name}: its code ({name[:80]}) nests more than {_DEEPEST} operators and brackets in "
+                "one statement, which torch never writes and its parser cannot read"
+            )
 
 
 def _opens(opening: Opening) -> bool:
