@@ -16,7 +16,8 @@ from tests.mutation import read_all, survivors
 from workbench.core import NotAvailable
 from workbench.curves import read_runs
 from workbench.curves.report import CurvesReport
-from workbench.curves.table import MOST_SERIES
+from workbench.curves.rows import MOST_NAMES, MOST_SERIES, Row, Rows
+from workbench.curves.table import rows_by_run
 
 DOCUMENTED = (ValueError, NotAvailable)
 JSON_LINES = "".join(
@@ -172,8 +173,39 @@ def test_pipes_in_a_folder_are_no_logs(tmp_path):
 def test_a_log_that_names_something_new_in_each_row_is_refused(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps({"epoch": i, f"n{i}": 1}) + "\n" for i in range(MOST_SERIES + 1)))
-    with pytest.raises(ValueError, match=f"more than {MOST_SERIES} different names"):
+    with pytest.raises(ValueError, match=f"more than {MOST_SERIES:,} different names"):
         read_runs(path)
+
+
+def test_too_many_names_are_refused_where_the_next_one_stands():
+    """A log of a few hundred records with thousands of names each was read whole before it was refused."""
+    rows = Rows("a.jsonl")
+    for name in range(MOST_SERIES):
+        for split in ("", "train"):  # one name, whatever the rows state
+            rows.add(Row({f"n{name}": 1.0}, split=split))
+    with pytest.raises(ValueError, match=f"more than {MOST_SERIES:,} different names"):
+        rows.add(Row({"another": 1.0}))
+
+
+def test_the_tags_of_an_event_file_are_counted_while_it_is_read(tmp_path):
+    path = tmp_path / "events.out.tfevents.1.a"
+    tags = ["epoch", *(f"t{i}" for i in range(MOST_SERIES + 1))]
+    path.write_bytes(events(*((tag, 1, 1.0) for tag in tags)) + framed(b"\x2a\xff"))
+    with pytest.raises(ValueError, match=f"more than {MOST_SERIES:,} different names"):
+        read_runs(path)
+    path.write_bytes(events(*((tag, 1, 1.0) for tag in tags[:-1])))
+    assert len(read_runs(path)[0].series) == MOST_SERIES
+
+
+def test_an_export_has_the_names_of_several_runs():
+    rows = Rows("a.csv")
+    for run in range(MOST_NAMES // 10):
+        rows.add(Row({f"run-{run} - loss {k}": 1.0 for k in range(10)}))
+    assert len(rows_by_run(rows)) == MOST_NAMES // 10
+    with pytest.raises(ValueError, match=f"more than {MOST_NAMES:,} different names"):
+        rows.add(Row({"run-0 - another": 1.0}))
+    with pytest.raises(ValueError, match=f"more than {MOST_SERIES:,} different names"):
+        rows.add(Row({"of no run": 1.0}))
 
 
 def test_names_of_a_log_cannot_move_the_cursor(tmp_path, workbench):

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 NAN = math.nan
-# Different names of one log: exports of W&B and of sweeps have some thousand.
+# Series of one run: a log that names a new quantity in every row is no log.
+MOST_SERIES = 2000
+# Series of one log: exports of W&B and of sweeps have those of several runs.
 MOST_NAMES = 20_000
+# Between run and figure in a column's name: as people write it, and as W&B exports a chart.
+RUN_MARKS = (": ", " - ")
 # A row takes 57 bytes and 16 more for each figure; a TensorBoard file has a row for each scalar.
 MOST_ROWS = 3_000_000
 _SPLITS: tuple[Split, ...] = ("", "train", "val")
@@ -67,6 +71,30 @@ class _Growing:
     values: array[float] = field(default_factory=lambda: array("d"))
 
 
+class Names:
+    """The different names of a log, counted while it is read.
+
+    Args:
+        file: its name, for the error.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._count, self._marks = 0, RUN_MARKS
+
+    def add(self, name: str) -> None:
+        """Count a name that the log did not have before.
+
+        Raises:
+            ValueError: there are more than in any log; of one run, where not all of them tell a run.
+        """
+        self._count += 1
+        self._marks = tuple(mark for mark in self._marks if mark in name)
+        most = MOST_NAMES if self._marks else MOST_SERIES
+        if self._count > most:
+            raise ValueError(f"{self.file}: more than {most:,} different names, which no log has")
+
+
 class Rows:
     """Rows of a log in the order of its lines.
 
@@ -80,6 +108,7 @@ class Rows:
 
     def __init__(self, file: str, rows: Iterable[Row] = ()) -> None:
         self.file = file
+        self._names = Names(file)
         self._columns: dict[tuple[str, Split], _Growing] = {}
         self._places = array("d"), array("d"), array("d")
         self._lines, self._starts = array("q"), array("q")
@@ -117,8 +146,8 @@ class Rows:
         self._splits.append(_SPLITS.index(row.split))
 
     def _column(self, name: str, split: Split) -> _Growing:
-        if len(self._columns) >= MOST_NAMES:
-            raise ValueError(f"{self.file}: more than {MOST_NAMES:,} different names, which no log has")
+        if not any((name, other) in self._columns for other in _SPLITS):
+            self._names.add(name)
         return self._columns.setdefault((name, split), _Growing())
 
     def extend(self, others: Rows, start: int) -> None:

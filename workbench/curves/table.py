@@ -11,14 +11,12 @@ import numpy as np
 from workbench.core.finding import Finding
 from workbench.core.report import Report, plain
 from workbench.curves.quantities import Split, is_coco, rank, role_of, short, split_in
-from workbench.curves.rows import NAN, Column, Rows
+from workbench.curves.rows import MOST_SERIES, NAN, RUN_MARKS, Column, Rows
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from plotly.graph_objects import Figure
 
-# Series of one run: a log that names a new quantity in every row is no log.
-MOST_SERIES = 2000
 _LISTED = 6
 
 
@@ -58,8 +56,6 @@ class Log:
     title: str = ""
 
 
-# Between run and figure in a column's name: as people write it, and as W&B exports a chart.
-_OF_RUN = (": ", " - ")
 # W&B's columns of the lowest and highest value behind a point of a chart.
 _BOUNDS = ("__MIN", "__MAX")
 
@@ -72,7 +68,7 @@ def rows_by_run(rows: Rows) -> dict[str, Rows]:
     Returns:
         run -> its rows, with the figures' plain names; all rows under "" where the columns name no runs.
     """
-    for mark in _OF_RUN:
+    for mark in RUN_MARKS:
         parts = {name: name.rpartition(mark) for name in rows.names}
         of_run: dict[str, dict[str, str]] = {}
         for name, (run, _, figure) in parts.items():
@@ -323,7 +319,7 @@ def curves_of(log: Log, title: str, format: str, files: Sequence[str]) -> Curves
     for (name, split), column in columns.items():
         parts.setdefault((name, split_in(name) or split or _split_of(name)), []).append(column)
         if len(parts) > MOST_SERIES:
-            raise ValueError(f"{files[-1]}: more than {MOST_SERIES} different names, which no log has")
+            raise ValueError(f"{files[-1]}: more than {MOST_SERIES:,} different names, which no log has")
     keys = _keys(rows)
     found = {place: _points(place[0], own, keys) for place, own in parts.items()}
     _join_unsplit(found)

@@ -21,7 +21,7 @@ import numpy as np
 from workbench.core.files import read_at_most
 from workbench.curves.protobuf import fields
 from workbench.curves.quantities import is_coco, role_of, short
-from workbench.curves.rows import MOST_ROWS, NAN, Row, Rows
+from workbench.curves.rows import MOST_ROWS, NAN, Names, Row, Rows
 from workbench.curves.source import MOST_BYTES, Source, check_size, short_name
 from workbench.curves.table import Log
 
@@ -60,14 +60,15 @@ def read_tensorboard(source: Source) -> Log:
         source.note(f"the last record, at byte {end}, is cut off and left out")
     if not len(spans):
         raise ValueError(f"{source.name}: no whole record; expected a TensorBoard event file")
-    points = _Points()
+    points = _Points(Names(source.name))
     for number in np.flatnonzero(spans[:, 1] <= MOST_OF_A_SCALAR).tolist():
         start, length = spans[number].tolist()
         try:
-            for tag, step, value in _scalars(data[start : start + length]):
-                points.add(tag, step, value)
+            scalars = _scalars(data[start : start + length])
         except (IndexError, ValueError, struct.error) as reason:
             raise ValueError(f"{source.name}: record {number + 1} is no event ({reason})") from None
+        for tag, step, value in scalars:
+            points.add(tag, step, value)
         if len(points.values) > MOST_ROWS:
             raise ValueError(f"{source.name}: more than {MOST_ROWS:,} scalars, which no log has")
     return Log(_rows(points, source), tuple(source.notes))
@@ -184,18 +185,22 @@ class _Points:
     """Scalars in the order of the file: 24 bytes for each, where a tuple of them takes 170.
 
     Attributes:
+        names: counts the tags that become series.
         numbers: tag -> its number, from 0.
         tags: number of the tag of each scalar.
         steps: of each scalar.
         values: of each scalar.
     """
 
+    names: Names
     numbers: dict[str, int] = field(default_factory=dict)
     tags: array[int] = field(default_factory=lambda: array("q"))
     steps: array[float] = field(default_factory=lambda: array("d"))
     values: array[float] = field(default_factory=lambda: array("d"))
 
     def add(self, tag: str, step: float, value: float) -> None:
+        if tag not in self.numbers and not _counts(tag):
+            self.names.add(tag)
         self.tags.append(self.numbers.setdefault(tag, len(self.numbers)))
         self.steps.append(step)
         self.values.append(value)
