@@ -18,7 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from apps.server.connections import paced
-from apps.server.gradio_private import refused, upload_folder
+from apps.server.gradio_private import upload_folder
+from apps.server.queue_bounds import refused
 from workbench.core.plain_text import escaped
 from workbench.inspectors import ALL
 

@@ -43,6 +43,7 @@ from apps.server.control_values import shown_choices
 from apps.server.gradio_private import Blocks, described_once, upload_folder
 from apps.server.gradio_version import check_version
 from apps.server.guard import Guard
+from apps.server.queue_bounds import MOST_WAITING
 from apps.server.settings import Settings
 from workbench.cli import MISTAKES
 
@@ -102,7 +103,7 @@ def blocks(context: Context) -> gr.Blocks:
         # would carry its description.
         with app.route("HTTP", HTTP_ROUTE, show_in_navbar=False):
             inspectors.publish(context)
-        app.queue(default_concurrency_limit=4)
+        app.queue(default_concurrency_limit=4, max_size=MOST_WAITING)
     for block in app.blocks.values():
         if isinstance(block, (gr.Dropdown, gr.Radio, gr.CheckboxGroup)):
             block.choices = shown_choices({"choices": block.choices})["choices"]

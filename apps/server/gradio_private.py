@@ -17,9 +17,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from gradio import processing_utils, route_utils, routes
+from gradio import processing_utils, routes
 from gradio.data_classes import FileData
 from gradio.queueing import Queue
 from gradio.routes import App
@@ -37,7 +35,6 @@ from gradio.state_holder import SessionState, StateHolder
 from gradio.utils import NamedString
 from gradio_client.utils import is_valid_file
 from python_multipart.exceptions import FormParserError
-from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Mount
 
@@ -47,10 +44,11 @@ from apps.server.control_values import (
     shown_cells,
     shown_choices,
     shown_html,
-    weight,
     well_formed_values,
 )
 from apps.server.guard import browser_of
+from apps.server.queue_bounds import SessionNameError, Unread, Waiting, check_session, refused
+from apps.server.upload_forms import bound_uploads
 from workbench.core.errors import USER_ERRORS, sentence, shortened
 from workbench.core.files import of_this_process, remove_folders_of_dead_processes
 from workbench.core.job import asker
@@ -65,18 +63,6 @@ SESSIONS = 200
 
 LONGEST_SENTENCE = 4000
 """Characters of a sentence that a page or a client is sent: it may repeat what was asked with, megabytes."""
-
-UNREAD_BYTES = 256 << 20
-"""Characters of answers that nobody has read yet, of all sessions; beyond that the oldest are dropped."""
-
-MOST_FILES = 500
-"""Files of one upload: each is open until the last has come, and a process may open 1024 on Linux."""
-
-refused: ContextVar[bool] = ContextVar("refused", default=False)
-"""Whether a handler refused what this request asked for; Gradio answers 500 in any case."""
-
-WAITING_BYTES = 128 << 20
-"""Characters of questions that wait for their turn; beyond that another one is refused."""
 
 
 @contextlib.contextmanager
@@ -330,6 +316,7 @@ class Sessions(StateHolder):
     """Sessions by their hash, the least recently used forgotten beyond `SESSIONS`."""
 
     def __getitem__(self, session_id: str) -> SessionState:
+        check_session(session_id)
         with self.lock:
             if session_id not in self.session_data:
                 self.session_data[session_id] = Session(self.blocks)
@@ -373,7 +360,7 @@ def finish(app: gr.Blocks, gradio_app: App) -> None:
     app.has_launched = app.is_running = True
     app._queue.set_server_app(gradio_app)
     gradio_app.uploaded_file_dir = str(upload_folder())
-    bound_uploads()
+    bound_uploads(upload_folder())
     leave_no_empty_files()
     leave_images_as_uploaded()
     gradio_app.state_holder = Sessions()
@@ -383,51 +370,14 @@ def finish(app: gr.Blocks, gradio_app: App) -> None:
     gradio_app.add_exception_handler(TypeError, _wrong_arguments)
     gradio_app.add_exception_handler(KeyError, _wrong_arguments)
     gradio_app.add_exception_handler(FormParserError, _wrong_arguments)
+    gradio_app.add_exception_handler(SessionNameError, _wrong_session)
     gradio_app.add_exception_handler(ClientDisconnect, _gone)
     queue = app._queue
     # No record of what was called: it is shown under /monitoring alone, which is closed, and one session
     # named by half a character made its summary, and with it the end of every later call, an error.
     queue.ANALYTICS_MAX_EVENTS = 0
     queue.send_message = functools.partial(_send_escaped, queue, unread=Unread(queue))  # type: ignore[method-assign]
-    queue.push = functools.partial(_push_bounded, queue)  # type: ignore[method-assign]
-
-
-def bound_uploads() -> None:
-    """Let an upload hold files alone and leave no other; to be called once, before requests are answered.
-
-    Gradio's parser keeps a part without a file name in memory, whatever its size. It removes what it wrote
-    where the body is malformed, and not where the client hangs up, a part does not end, or its field has
-    another name than ``files``.
-    """
-    parser = route_utils.GradioMultiPartParser
-    parse = parser.parse
-    if getattr(parse, "removes_files", False):
-        return
-
-    def remove(files: Iterable[Any]) -> None:
-        for file in files:
-            file.close()
-            Path(file.name).unlink(missing_ok=True)
-
-    @functools.wraps(parse)
-    async def parse_or_remove(self: Any) -> Any:
-        self.max_files, self.max_fields = MOST_FILES, 0
-        try:
-            form = await parse(self)
-        except MultiPartException as error:
-            remove(self._files_to_close_on_error)
-            if error.message.startswith("Too many fields"):
-                raise FormParserError("expected files, got a field of a form") from error
-            raise
-        except BaseException:  # asyncio's cancelling among them; it is raised again
-            remove(self._files_to_close_on_error)
-            raise
-        taken = [part.file for name, part in self.items if name == "files"]
-        remove(file for file in self._files_to_close_on_error if file not in taken)
-        return form
-
-    parse_or_remove.removes_files = True  # type: ignore[attr-defined]
-    parser.parse = parse_or_remove  # type: ignore[method-assign]
+    queue.push = Waiting(queue).push  # type: ignore[method-assign]
 
 
 def leave_no_empty_files() -> None:
@@ -477,6 +427,12 @@ async def _malformed(_: Request, error: Exception) -> Response:
     return JSONResponse({"detail": said.encode("utf-8", "replace").decode()}, 422)
 
 
+async def _wrong_session(_: Request, error: Exception) -> Response:
+    """422 for a name that no page gives its session."""
+    said = error.message if isinstance(error, SessionNameError) else str(error)
+    return JSONResponse({"detail": said}, 422)
+
+
 async def _gone(_: Request, __: Exception) -> Response:
     """408 for a body that does not end: its client hung up or says nothing more."""
     return JSONResponse({"detail": "The request did not end in time."}, 408, {"connection": "close"})
@@ -515,41 +471,6 @@ def close(app: gr.Blocks) -> None:
     """End the queue and the streams of a mounted app, as `Blocks.close` does for a launched one."""
     app._queue.close()
     app.is_running = False
-
-
-async def _push_bounded(queue: Queue, body: Any, *others: Any, **named: Any) -> Any:
-    """Queue a question, unless those that wait already hold too much.
-
-    Gradio bounds their number, and each may be as large as a request.
-    """
-    asked = [event.data for event in list(queue.event_ids_to_events.values())]
-    waiting = sum(weight(data.data) for data in asked if data is not None)
-    if waiting + weight(body.data) > WAITING_BYTES:
-        return False, "Too many questions wait for their turn; ask again later.", "queue_full"
-    return await Queue.push(queue, body, *others, **named)
-
-
-class Unread:
-    """Answers that the queue holds for sessions which have not fetched them, bounded over all sessions.
-
-    Gradio keeps what nobody fetches, of 2000 sessions: an answer is megabytes.
-    """
-
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-        self._weights: OrderedDict[str, int] = OrderedDict()
-
-    def count(self, session: str, message: EventMessage) -> None:
-        """Count a message that is about to be sent; drop the oldest answers beyond `UNREAD_BYTES`."""
-        pending = self._queue.pending_messages_per_session
-        for name in [n for n in self._weights if n not in pending or pending[n].empty()]:
-            del self._weights[name]
-        self._weights[session] = self._weights.get(session, 0) + weight(message.model_dump())
-        while sum(self._weights.values()) > UNREAD_BYTES and len(self._weights) > 1:
-            # Who still listens is told that the session is not known, and begins anew.
-            oldest = next(iter(self._weights))
-            del self._weights[oldest], pending[oldest]
-            self._queue.pending_event_ids_session.pop(oldest, None)
 
 
 def _send_escaped(queue: Queue, event: Any, message: EventMessage, unread: Unread | None = None) -> None:

@@ -14,9 +14,9 @@ from workbench.core import NotAvailable
 TESTED_VERSION = "6.31.0"
 """Version of Gradio that gradio_private.py was written for and tested with."""
 
-# What gradio_private.py replaces, calls or overrides and Gradio does not document: name -> sha256 of its
-# source in TESTED_VERSION. Print those of another version, once the tests pass with it, with
-# `python -c "from apps.server import gradio_version as g; print(g.digests())"`.
+# What gradio_private.py, queue_bounds.py and upload_forms.py replace, call or override and Gradio does not
+# document: name -> sha256 of its source in TESTED_VERSION. Print those of another version, once the tests
+# pass with it, with `python -c "from apps.server import gradio_version as g; print(g.digests())"`.
 PRIVATE = {
     "gradio.routes:App.create_app": "ca031b83f2a38daf",
     "gradio.blocks:Blocks.get_config_file": "03ae83bc139d707d",
@@ -26,6 +26,7 @@ PRIVATE = {
     "gradio.blocks:Blocks.call_function": "bfc3101690b6d493",
     "gradio.blocks:Blocks.close": "f72b970df107ce60",
     "gradio.route_utils:GradioMultiPartParser.parse": "391fdfd66bafc82e",
+    "gradio.route_utils:FileUploadProgress": "0176fcb805336008",
     "gradio.processing_utils:_check_allowed": "faf116a7d9c13df0",
     "gradio.state_holder:SessionState": "fcb971a6f6dee5f0",
     "gradio.state_holder:StateHolder": "cceeb6392133a057",

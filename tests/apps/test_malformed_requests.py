@@ -8,8 +8,6 @@ import json
 import httpx
 import pytest
 
-from tests import waiting
-
 MALFORMED = (
     b'{"data":[NaN]}',
     b'{"data":[1e999]}',
@@ -43,13 +41,17 @@ def test_a_malformed_upload_is_no_error_of_the_server(server, boundary):
     assert (answer.status_code, "detail" in answer.json()) == (422, True)
 
 
-def test_a_call_of_a_session_named_by_half_a_character_ends_like_any_other(server, gradio_app, capfd):
+@pytest.mark.parametrize("session", ["\\ud800", "", "a" * 65, "../..", "\\u0000", "a b", "a" * 1_000_000])
+@pytest.mark.parametrize("path", ["gradio_api/queue/join", "gradio_api/run/checkpoint"])
+def test_a_session_has_a_name_that_a_page_gives(server, gradio_app, capfd, path, session):
+    """Gradio keeps the name as long as the session, whatever its length."""
+    before = set(gradio_app._queue.pending_messages_per_session), set(gradio_app.state_holder.session_data)
     number = next(fn._id for fn in gradio_app.fns.values() if fn.api_name == "checkpoint")
-    body = b'{"data":["nothing"],"fn_index":%d,"session_hash":"\\ud800"}' % number
-    event = httpx.post(
-        f"{server}gradio_api/queue/join", content=body, headers={"Content-Type": "application/json"}
-    ).json()["event_id"]
-    waiting.until(lambda: event not in gradio_app._queue.event_ids_to_events, seconds=20)
+    body = f'{{"data":["nothing"],"fn_index":{number},"session_hash":"{session}"}}'
+    answer = httpx.post(f"{server}{path}", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, "session_hash: expected" in answer.text) == (422, True), answer.text
+    after = set(gradio_app._queue.pending_messages_per_session), set(gradio_app.state_holder.session_data)
+    assert after == before
     assert "Traceback" not in capfd.readouterr().err
 
 

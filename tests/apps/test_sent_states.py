@@ -153,7 +153,7 @@ def test_answers_that_nobody_reads_are_bounded(monkeypatch):
     from gradio.queueing import AsyncQueue
     from gradio.server_messages import UnexpectedErrorMessage
 
-    from apps.server import gradio_private
+    from apps.server import queue_bounds
 
     queues = {}
     queue_of_all = SimpleNamespace(pending_messages_per_session=queues, pending_event_ids_session={})
@@ -164,8 +164,8 @@ def test_answers_that_nobody_reads_are_bounded(monkeypatch):
         unread.count(session, message)
         queue.put_nowait(message)
 
-    monkeypatch.setattr(gradio_private, "UNREAD_BYTES", 10_000)
-    unread = gradio_private.Unread(queue_of_all)
+    monkeypatch.setattr(queue_bounds, "UNREAD_BYTES", 10_000)
+    unread = queue_bounds.Unread(queue_of_all)
     for number in range(9):
         sent(f"s{number}", "a" * 2000)
     left = list(queues)
@@ -180,13 +180,67 @@ def test_answers_that_nobody_reads_are_bounded(monkeypatch):
 def test_questions_that_wait_are_bounded_by_what_they_hold(monkeypatch):
     from types import SimpleNamespace
 
-    from apps.server import gradio_private
+    from gradio.data_classes import PredictBody
 
-    monkeypatch.setattr(gradio_private, "WAITING_BYTES", 5000)
-    waits = SimpleNamespace(data=SimpleNamespace(data=["a" * 3000, {"b": ["c" * 1000]}, 1]))
+    from apps.server import queue_bounds
+
+    monkeypatch.setattr(queue_bounds, "WAITING_BYTES", 5000)
+    waits = SimpleNamespace(data=PredictBody(data=["a" * 3000, {"b": ["c" * 1000]}, 1]))
     queue = SimpleNamespace(event_ids_to_events={"e": waits})
-    body = SimpleNamespace(data=["a" * 1000])
     # In a thread of its own: a browser test before this one leaves a running event loop in its thread.
     with ThreadPoolExecutor(1) as pool:
-        accepted, _, why = pool.submit(asyncio.run, gradio_private._push_bounded(queue, body)).result()
-    assert (accepted, why) == (False, "queue_full")
+        for given in (
+            {"data": ["a" * 1000]},
+            {"data": [], "event_data": {"value": "a" * 1000}},
+            {"data": [], "oauth_token": "a" * 1000},
+        ):
+            pushed = queue_bounds.Waiting(queue).push(PredictBody(**given))
+            accepted, _, why = pool.submit(asyncio.run, pushed).result()
+            assert (accepted, why) == (False, "queue_full")
+
+
+def test_what_waits_is_weighed_once(monkeypatch):
+    """A walk over 16 MB of numbers holds up everybody, and each question that waits would repeat it."""
+    from types import SimpleNamespace
+
+    from gradio.data_classes import PredictBody
+    from gradio.queueing import Queue
+
+    from apps.server import queue_bounds
+
+    async def pushed(queue, body):
+        queue.event_ids_to_events[body.data[0]] = SimpleNamespace(data=body)
+
+    monkeypatch.setattr(Queue, "push", pushed)
+    weighed, weight = [], queue_bounds.weight
+    monkeypatch.setattr(queue_bounds, "weight", lambda value: weighed.append(value) or weight(value))
+    queue = SimpleNamespace(
+        event_ids_to_events={}, pending_event_ids_session={}, pending_messages_per_session={}
+    )
+    waiting = queue_bounds.Waiting(queue)
+    with ThreadPoolExecutor(1) as pool:
+        for name in "abcdefgh":
+            pool.submit(asyncio.run, waiting.push(PredictBody(data=[name]))).result()
+    assert len(weighed) <= 2 * 8
+
+
+def test_what_is_noted_of_sessions_that_nobody_reads_is_bounded(monkeypatch):
+    from types import SimpleNamespace
+
+    from gradio.data_classes import PredictBody
+    from gradio.queueing import Queue
+
+    from apps.server import queue_bounds
+
+    async def pushed(queue, body):
+        return True, "", "success"
+
+    monkeypatch.setattr(Queue, "push", pushed)
+    monkeypatch.setattr(queue_bounds, "MOST_WAITING", 2)
+    noted = {name: set() for name in "abcde"}
+    queue = SimpleNamespace(
+        event_ids_to_events={}, pending_event_ids_session=noted, pending_messages_per_session={"d": 1, "e": 1}
+    )
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, queue_bounds.Waiting(queue).push(PredictBody(data=[]))).result()
+    assert list(noted) == ["d", "e"]

@@ -139,6 +139,48 @@ def test_a_whole_upload_is_bounded_too(server, monkeypatch):
     assert (answer.status_code, "refused" in answer.text) == (413, True)
 
 
+def sent_with(server, name, body=PART % (b"files", b'; filename="a.png"') + b"\r\n--b--\r\n"):
+    return httpx.post(
+        f"{server}gradio_api/upload",
+        params={"upload_id": name},
+        content=body,
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
+    )
+
+
+def test_what_is_noted_of_uploads_is_bounded(server, monkeypatch):
+    """Gradio keeps it until somebody asks about the upload, under a name of any length."""
+    from gradio.routes import file_upload_statuses as noted
+
+    from apps.server import upload_forms
+
+    monkeypatch.setattr(upload_forms, "MOST_WATCHED", 3)
+    for number in range(6):
+        assert sent_with(server, f"up{number}").status_code == 200
+    assert list(noted._statuses) == list(noted._signals) == ["up3", "up4", "up5"]
+    refused = sent_with(server, "a" * 65)
+    assert (refused.status_code, "upload_id: expected" in refused.text) == (422, True)
+    assert httpx.get(f"{server}gradio_api/upload_progress?upload_id=unknown").status_code == 404
+    assert set(noted._signals) == {"up3", "up4", "up5"}
+
+
+def test_who_watches_an_upload_that_is_refused_hears_its_end(server):
+    assert sent_with(server, "refused", PART % (b"x", b"") + b"\r\n--b--\r\n").status_code == 422
+    with httpx.stream("GET", f"{server}gradio_api/upload_progress?upload_id=refused", timeout=5) as stream:
+        assert '"done"' in stream.read().decode()
+
+
+@pytest.mark.parametrize(("limit", "most"), [("STORED_BYTES", -1), ("MOST_STORED", -1)])
+def test_all_uploads_together_are_bounded(server, monkeypatch, limit, most):
+    from apps.server import upload_forms
+
+    before = set(written_files())
+    monkeypatch.setattr(upload_forms, limit, most)
+    answer = sent_with(server, "one")
+    assert (answer.status_code, "together" in answer.text) == (413, True)
+    assert set(written_files()) <= before
+
+
 def test_an_upload_whose_body_does_not_end_is_no_error_of_the_server(server, monkeypatch):
     from apps.server import connections
 
