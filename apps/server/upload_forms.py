@@ -136,8 +136,13 @@ def bound_uploads(folder: Path) -> None:
         finally:
             if self.upload_progress is not None:
                 self.upload_progress.set_done(self.upload_id)
-        taken = [part.file for name, part in self.items if name == "files"]
-        remove(file for file in self._files_to_close_on_error if file not in taken)
+        taken = [part for name, part in self.items if name == "files"]
+        if any(Path(part.filename).name == ".." for part in taken):
+            # Gradio would refuse it after this, and leave what was written.
+            remove(self._files_to_close_on_error)
+            raise FormParserError("expected a file, got one that is called ..")
+        files = [part.file for part in taken]
+        remove(file for file in self._files_to_close_on_error if file not in files)
         return form
 
     parse_or_remove.removes_files = True  # type: ignore[attr-defined]

@@ -117,6 +117,8 @@ PART = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\nabc'
         (PART % (b"files", b'; filename="a.png"'), 200, "[]"),  # has no end
         (PART % (b"x", b'; filename="a.png"') + b"\r\n--b--\r\n", 200, "[]"),
         (PART % (b"files", b'; filename="a.png"') + b"\r\n" + PART % (b"x", b""), 422, "got a field"),
+        (PART % (b"files", b'; filename=".."') + b"\r\n--b--\r\n", 422, "is called .."),
+        (PART % (b"files", b'; filename="a/.."') + b"\r\n--b--\r\n", 422, "is called .."),
     ],
 )
 def test_an_upload_holds_files_alone_and_leaves_no_other(server, body, status, said):
