@@ -14,6 +14,7 @@ import pytest
 
 from tests.diagnosis.planted_labels import annotation_file, each, labelled, moved_boxes
 from tests.diagnosis.planted_results import good_poses, own_results, shifted_ids
+from tests.diagnosis.planted_seconds import sorted_as_text
 from tests.diagnosis.systems import OTHER_VITPOSE, RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints
 from workbench.core import Codec, NotAvailable
@@ -23,7 +24,7 @@ from workbench.data.coco import read_coco
 from workbench.diagnosis import Cause, diagnose
 from workbench.diagnosis.annotated_box_causes import MOST_CUT, fit_of
 from workbench.diagnosis.decoder_causes import OtherDecoder
-from workbench.diagnosis.image_id_causes import recovered_ids, recovered_poses
+from workbench.diagnosis.image_id_causes import OtherPictures, recovered_ids, recovered_poses
 from workbench.diagnosis.keypoint_causes import FixedKeypoint
 from workbench.diagnosis.lint_causes import from_corner, with_corner
 from workbench.diagnosis.offset_causes import check_reading, groups_of, offset_of
@@ -90,6 +91,28 @@ def test_a_list_that_is_off_by_one_image_is_the_main_cause(tmp_path):
     assert first.effect is not None
     assert first.effect.low > 0.2
     assert "-1 in the order of the ids" in first.evidence
+
+
+@pytest.mark.parametrize("served", [False, True], ids=["own files", "served folders"])
+@pytest.mark.parametrize(
+    ("change", "causes"), [(sorted_as_text, ["annotations stand under other images"]), (lambda raw: raw, [])]
+)
+def test_labels_under_the_names_of_other_images_are_found_wherever_the_set_lies(
+    tmp_path, served, change, causes
+):
+    """A set's own folders bound what is read of it: that was taken for a reason to leave this cause out."""
+    targets, given = labelled(change)(tmp_path)
+    within = (tmp_path, given["images"]) if served else ()
+    report = diagnose(
+        targets,
+        **given,
+        level="forward",
+        causes=[OtherPictures()],
+        sample=24,
+        within=within and (*within, *targets),
+    )
+    assert [f.cause for f in report.findings] == causes
+    assert not report.not_testable
 
 
 def crops(seed=0, count=24):

@@ -127,7 +127,7 @@ class OtherPictures(Undone):
         oks, in_part = evidence.measure().mean_oks, self._breaks_off(evidence, pose_set)
         if oks >= FITS and not in_part:
             raise NotAvailable(f"mean OKS is {oks:.2f}: the poses lie on the labels of their own images")
-        if pose_set.within or len(pose_set.images) < LEAST_IMAGES:
+        if len(pose_set.images) < LEAST_IMAGES:
             return
         for how, right in other_orders(pose_set).items():
             change = self._change(pose_set, f"the images {how}", right)
