@@ -33,7 +33,7 @@ def _end_at_the_second() -> None:
     """Let a thread end the process at the second signal where the main thread cannot.
 
     Python calls the handlers between two of its own instructions. A program of somebody else that loops
-    within one call of torch or onnxruntime never comes back to them: only SIGKILL would end the verb.
+    within one call of torch never comes back to them: only SIGKILL would end the verb.
     """
     heard, told = os.pipe()
     os.set_blocking(told, False)
