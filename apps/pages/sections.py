@@ -130,10 +130,20 @@ def job_html(job: Job | None, test_id: str = "job-status", cancelled: str = "Can
 def _cancel_left(job: Job) -> str:
     """A button that ends what a job waits for, where no page is open any more that shows it."""
     first = next(iter(job.before), None) if job.state == "queued" else None
-    if first is None or first.cancelled() or not first.left:
+    return "" if first is None else cancel_left_html(first)
+
+
+def cancel_left_html(job: Job, kind: str = "job") -> str:
+    """A button that ends a job which no open page shows; "" while one does.
+
+    Args:
+        job: that is in the way.
+        kind: what a person calls it.
+    """
+    if job.cancelled() or not job.left:
         return ""
-    button = f'<button type="button" data-cancel-job="{first.id}">Cancel that job</button>'
-    return f'<span class="wb-buttons">No open page shows that job. {button}</span>'
+    button = f'<button type="button" data-cancel-job="{job.id}">Cancel that {kind}</button>'
+    return f'<span class="wb-buttons">No open page shows that {kind}. {button}</span>'
 
 
 # Report sections.

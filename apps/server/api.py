@@ -94,9 +94,9 @@ page shows, nothing fetched from elsewhere; 409 with the reason where it shows n
 
 **GET jobs** -> ``[JOB]``; **GET jobs/{id}** -> JOB; **POST jobs/{id}/cancel** -> JOB: those of Compare.
 Those of the pages, which may be about a user's own files, are not listed; one that no open page shows, and
-for which another waits, can be cancelled as well -> ``{id, state}``. **POST jobs/left** ``?ids=a,b``: a page
-that showed these jobs is closed. Computations are shared by all who ask for the same. Where a password is
-asked for, one that a page in another browser waits for is not cancelled: 409.
+for which another waits or is refused, can be cancelled as well -> ``{id, state}``. **POST jobs/left**
+``?ids=a,b``: a page that showed these jobs is closed. Computations are shared by all who ask for the same.
+Where a password is asked for, one that a page in another browser waits for is not cancelled: 409.
 ``JOB = {id, title, state: "queued" | "running" | "done" | "failed" | "cancelled", done, total,
 seconds_left (null while unknown), error: null or one sentence, waits_for: a clause, "" where it does not
 wait for another job}``.
@@ -435,7 +435,7 @@ def _add_jobs(routes: APIRouter, context: Context) -> None:
 
     def cancel(request: Request, identity: str) -> Response:
         job = context.jobs.get(identity)
-        if not (job.listed or (job.left and context.jobs.waiting(job))):
+        if not (job.listed or (job.left and (job.exclusive or context.jobs.waiting(job)))):
             listed_job(context, identity)
         job.cancel_for_user()
         return as_json(request, job.facts() if job.listed else {"id": job.id, "state": job.state})

@@ -19,6 +19,7 @@ from apps.pages.overfit.views import command_html
 from apps.server.context import Context
 from apps.server.settings import Settings
 from tests.apps.test_overfit_page import SMALL
+from tests.waiting import until
 from workbench.data.images import write_image
 from workbench.skeletons import SKELETONS
 
@@ -223,6 +224,39 @@ def test_the_session_of_an_uploaded_photo_is_not_named_to_others(context, photo)
     finally:
         attempt.run.session.stop()
         attempt.run.session.join()
+
+
+def test_a_session_whose_page_is_closed_can_be_ended_by_who_needs_its_device(context, photo, monkeypatch):
+    """Of an uploaded photo nobody else knows the address; paused, it held the device for ever."""
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    from apps.server import api
+    from workbench.core import job as core
+
+    monkeypatch.setattr(core, "ASKS_SECONDS", 0.05)
+    server = FastAPI()
+    api.install(server, context)
+    jobs = f"{api.PREFIX}/jobs"
+    page, own = OverfitPage(context), own_photo(str(photo), None, clicks().text())
+    attempt = page.attempts.begin(Choices(config="small.py", data="astronaut", own=own, steps=10**6))
+    identity = attempt.training.id
+    with TestClient(server) as client:
+        assert f'data-job="{identity}"' in page.watch(attempt.id)[0]  # its closing is told by that
+        assert "data-cancel-job" not in str(page.restored("[null]"))
+        assert client.post(f"{jobs}/{identity}/cancel").status_code == 404  # a page shows it
+        attempt.run.session.pause()
+        until(lambda: attempt.state == "paused")
+        assert client.get(jobs).json() == []
+        client.post(f"{jobs}/left", params={"ids": identity})
+        until(lambda: attempt.is_left)
+        with pytest.raises(ValueError, match=r"that no open page shows .*: reload this page and cancel it"):
+            page.attempts.begin(Choices(config="small.py", data="astronaut", steps=3))
+        assert f'data-cancel-job="{identity}"' in str(page.restored("[null]"))
+        assert client.post(f"{jobs}/{identity}/cancel").json()["id"] == identity
+    until(lambda: not attempt.alive)
+    assert (attempt.state, attempt.job) == ("stopped", None)
+    assert page.attempts.begin(Choices(config="small.py", data="astronaut", steps=1)).run.session.join(30)
 
 
 def settings_of(command, monkeypatch):

@@ -139,6 +139,7 @@ class Job:
         error: one sentence when it failed.
         step: what it does at the moment, in a few words; "" where progress says enough.
         listed: everybody may see and cancel it.
+        exclusive: whoever needs what it holds is refused, and does not queue behind it.
         problem: the exception behind `error`.
     """
 
@@ -151,6 +152,7 @@ class Job:
     error: str | None = None
     step: str = ""
     listed: bool = False
+    exclusive: bool = False
     problem: BaseException | None = field(default=None, repr=False)
     _askers: dict[tuple[str, str], float] = field(default_factory=dict, repr=False)
     _queue: list[Job] = field(default_factory=list, repr=False)
@@ -185,6 +187,10 @@ class Job:
         """Whoever asks in this thread (`asker`) waits for it."""
         if not works_on_job():
             self._askers[asker.get()] = time.monotonic()
+
+    def follow(self, former: Job) -> None:
+        """Whoever waited for another job waits for this one, which goes on with its work."""
+        self._askers.update(former._askers)
 
     def leave(self) -> None:
         """A page of this browser that asked is closed; another one that waits too will ask again."""
@@ -372,8 +378,9 @@ class JobManager:
         self._lock = threading.Lock()
 
     def start(
-        self, key: str, title: str, work: Callable[[Job], None], device: str = "cpu", *, listed: bool = False
-    ) -> Job:
+        self, key: str, title: str, work: Callable[[Job], None], device: str = "cpu", *,
+        listed: bool = False, exclusive: bool = False,
+    ) -> Job:  # fmt: skip
         """Queue a job; a job of the same key that is still alive is returned instead.
 
         Args:
@@ -382,13 +389,14 @@ class JobManager:
             work: called with the job in the queue's thread.
             device: name of the queue; jobs of one queue run one after the other.
             listed: everybody may see and cancel it: it works on what is served, not on what one user sent.
+            exclusive: whoever needs what it holds is refused: it can be cancelled once no open page shows it.
         """
         with self._lock:
             living = next((j for j in self._jobs.values() if j.key == key and j.alive), None)
             # A cancelled job is about to end: what is asked for now is new work.
             if living is not None and not living.cancelled():
                 return living
-            job = Job(f"job-{next(self._numbers)}", key, title, listed=listed)
+            job = Job(f"job-{next(self._numbers)}", key, title, listed=listed, exclusive=exclusive)
             self._jobs[job.id] = job
             line = self._lines.setdefault(device, [])
             line[:] = [one for one in line if one.alive] + [job]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from apps.pages.overfit.choices import Choices, setup_of
 from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
-from workbench.core.job import Job, JobManager
+from workbench.core.job import POLL_SECONDS, Job, JobManager
 
 if TYPE_CHECKING:
     from workbench.training.overfit import OverfitSetup
@@ -34,6 +34,7 @@ class Attempt:
         setup: model, samples, plan.
         folder: of its rows and snapshots.
         run: session, verdict and cause.
+        training: the session as a job; None before it starts.
         job: the bisection; None before it starts.
         trying: the switch that is removed in the current trial.
         mistake: why there is no verdict; one sentence.
@@ -46,6 +47,7 @@ class Attempt:
 
         self.id, self.choices, self.setup, self.folder, self._jobs = identity, choices, setup, folder, jobs
         self.run = OverfitRun(setup, folder=folder, pause_at=choices.breakpoint())
+        self.training: Job | None = None
         self.job: Job | None = None
         self.trying = self.mistake = ""
         self._concluded = False
@@ -67,6 +69,21 @@ class Attempt:
         return not self._concluded or self.bisecting
 
     @property
+    def holding(self) -> Job | None:
+        """What holds the device: the bisection, or the training before it."""
+        return self.job or self.training
+
+    @property
+    def is_left(self) -> bool:
+        """Whether no open page shows it any more: whoever needs its device may end it."""
+        return self.holding is not None and self.holding.left
+
+    def ask(self) -> None:
+        """Whoever asks in this thread shows it."""
+        if self.holding is not None:
+            self.holding.ask()
+
+    @property
     def is_private(self) -> bool:
         """Whether it shows an uploaded photo: its address is then known to its own page alone."""
         return self.choices.own is not None
@@ -74,6 +91,11 @@ class Attempt:
     def begin(self) -> None:
         """Start the session; the verdict follows when it ends, whether or not a page watches."""
         self.run.session.start()
+        title, device = f"overfitting {self.setup.title}", f"sessions on {self.setup.device}"
+        self.training = self._jobs.start(
+            f"overfit session {self.id}", title, self._train, device, exclusive=True
+        )
+        self.ask()
         threading.Thread(target=self._conclude, daemon=True, name=f"overfit {self.id}").start()
 
     def snapshot(self) -> None:
@@ -107,15 +129,27 @@ class Attempt:
             old.unlink(missing_ok=True)
         return [f for f in files if f not in others[:-KEPT_SNAPSHOTS]]
 
+    def _train(self, job: Job) -> None:
+        while not self.run.session.join(POLL_SECONDS):
+            if job.cancelled():
+                self.run.session.stop()
+        job.checkpoint()
+
     def _conclude(self) -> None:
         self.run.session.join()
         try:
             self.run.judge()
         except MISTAKES as mistake:
             self.mistake = sentence(mistake).removeprefix("overfit: ")
-        if self.run.needs_cause:
+        # Whoever needed the device ended it: nobody looks for the cause.
+        ended = self.training is not None and self.training.cancelled()
+        if self.run.needs_cause and not ended:
             title, device = f"bisecting {self.setup.title}", self.setup.device
-            self.job = self._jobs.start(f"overfit bisection {self.id}", title, self._bisect, device)
+            self.job = self._jobs.start(
+                f"overfit bisection {self.id}", title, self._bisect, device, exclusive=True
+            )
+            if self.training is not None:
+                self.job.follow(self.training)
         self._concluded = True
 
     def _bisect(self, job: Job) -> None:
@@ -193,6 +227,11 @@ class Attempts:
             if attempt.setup.device == device:
                 now = attempt.run.session.status()
                 doing = "bisecting" if attempt.bisecting else f"{now.state} at step {now.step} of {now.steps}"
+                if attempt.is_private and attempt.is_left:
+                    raise ValueError(
+                        f"{device} is taken by a session on an uploaded photo that no open page shows "
+                        f"({doing}): reload this page and cancel it there, or wait until it ends"
+                    )
                 if attempt.is_private:
                     raise ValueError(
                         f"{device} is taken by a session on an uploaded photo ({doing}): stop it on its own "

@@ -42,6 +42,7 @@ from apps.pages.sections import (
     COPY_LINK,
     DATA_NOTE,
     add_style,
+    cancel_left_html,
     control_row,
     hidden_text,
     html_block,
@@ -149,11 +150,12 @@ class OverfitPage(DeclaredPage):
             refused = sentence_html(sentence(mistake), "error")
         choices, wrong = read_link([run, data, sample], lambda linked: self._linked(names[0][1], *linked))
         refused += "".join(sentence_html(text, "error") for text in wrong)
+        running = self.attempts.alive()
         notes = [
             f"a session on an uploaded photo is {a.state} on {a.setup.device}"
             if a.is_private
             else f"session {a.id} ({a.setup.title}) is {a.state} on {a.setup.device}: overfit?session={a.id}"
-            for a in self.attempts.alive()
+            for a in running
         ]
         if run and not refused and not choices.config:
             notes.insert(
@@ -162,6 +164,7 @@ class OverfitPage(DeclaredPage):
                 "none: the network chosen below is trained, not that run's; name its config here",
             )
         note = refused + (sentence_html("; ".join(notes), "why") if notes else "")
+        note += "".join(cancel_left_html(a.holding, "session") for a in running if a.holding is not None)
         # Nothing is said of the session: one that was started before this answer came would be lost.
         return [*[gr.skip()] * 5, note, *self._offered(choices)]
 
@@ -241,6 +244,7 @@ class OverfitPage(DeclaredPage):
             # Shown once in the status line: raised, it would come again with every tick.
             answer = [sentence_html(sentence(gone), "error"), *[gr.skip()] * (3 + RATES)]
             return [*answer, gr.Timer(active=False), "", START]
+        attempt.ask()
         rows, state = attempt.run.rows, attempt.state
         at = next((row["step"] for row in reversed(rows) if row.get("pck") is not None), 0)
         job = attempt.job

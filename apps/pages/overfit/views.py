@@ -364,8 +364,10 @@ def status_html(attempt: Attempt) -> str:
     if math.isfinite(now.seconds_left):
         facts.append(("", f"{now.seconds_left:.0f} s left"))
     spans = "".join(f"<span>{f'<i>{name}</i>' if name else ''}{value}</span>" for name, value in facts)
+    # The page says so when it is closed: whoever needs the device may then end the session.
+    shown = f' data-job="{attempt.holding.id}"' if attempt.alive and attempt.holding else ""
     return (
-        f'<div class="ovf-status">{spans}<progress max="{now.steps}" value="{now.step}"></progress>'
+        f'<div class="ovf-status"{shown}>{spans}<progress max="{now.steps}" value="{now.step}"></progress>'
         f"<em>{escaped(_details(attempt, now))}</em></div>"
     )
 
