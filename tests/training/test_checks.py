@@ -15,14 +15,8 @@ from workbench.core.geometry import apply
 from workbench.decoding import decode
 from workbench.models.fresh import demo_model, new_model
 from workbench.training.bisection import Trial, helped_most
-from workbench.training.checks import (
-    _targets,
-    before_training,
-    clip_text,
-    decoder_text,
-    input_text,
-    mode_text,
-)
+from workbench.training.checks import _targets, before_training, decoder_text, input_text, mode_text
+from workbench.training.gradients import clip_text
 from workbench.training.overfit import overfit
 from workbench.training.people import TaughtPeople, with_everybody
 from workbench.training.plan import Plan

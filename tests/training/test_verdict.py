@@ -47,7 +47,7 @@ def test_a_loss_fell_whatever_its_sign_and_a_constant_one_did_not(first, last, f
 def test_a_fault_that_decided_before_the_first_step_is_said_to_have_left_no_switch_to_try():
     seen = Evidence("perfect targets are decoded 9 pixels off", decides=True)
     report = OverfitReport("net", judge(ended(1.0, 0.05)), "", "", "", (seen,), (), (), 1.0)
-    assert "decided before the first step: no switch removes it, so none was tried" in report.summary()
+    assert "no switch removes what was seen, so none was tried" in report.summary()
     remark = dataclasses.replace(report, evidence=(dataclasses.replace(seen, decides=False),))
     assert "none was tried" not in remark.summary()
 

@@ -323,12 +323,14 @@ def modes(module: nn.Module) -> Iterator[dict[str, bool]]:
     """Record whether each part was in training mode when it ran.
 
     Yields:
-        path of every part that has no parts of its own -> its flag at its last call; filled by the passes.
+        path of every part that has no parts of its own -> its flag at its last call; filled by the passes,
+        in the order of these calls.
     """
     record: dict[str, bool] = {}
 
     def keep(name: str) -> Callable:
         def hook(part: nn.Module, _inputs: tuple[Any, ...]) -> None:
+            record.pop(name, None)
             record[name] = part.training
 
         return hook

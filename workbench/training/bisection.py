@@ -17,6 +17,7 @@ from workbench.training.augmentation_check import apart_text
 from workbench.training.checks import reach_text
 from workbench.training.measures import evaluated
 from workbench.training.model_state import ModelState
+from workbench.training.placement import placements
 from workbench.training.plan import Plan, new_session
 from workbench.training.sequence_checks import (
     LEAK_NAME,
@@ -34,6 +35,8 @@ from workbench.training.trainer import Diverged
 from workbench.training.verdict import Evidence, Expectation, Verdict, diverged, judge
 
 UNREAD_NAME, WRONG_LOG, GROWING = "support not read", "coordinates disagree", "exposure bias"
+# A loss that ends so many times its first size below 0 has no bound; a likelihood falls like a logarithm.
+UNBOUNDED = 100
 UNREAD = "the output does not depend on the support: with its points moved elsewhere no keypoint changes"
 
 
@@ -129,7 +132,8 @@ def observed(
         rows: of the attempt.
     """
     batch = model.prepare(samples)
-    found = [Evidence(one.text, name=one.name) for one in _untrained(model, batch, plan)]
+    found = [Evidence(one.text, remark=one.remark, name=one.name) for one in _untrained(model, batch, plan)]
+    found += [Evidence(text, remark=True, name="worth checking")] if (text := sign_text(rows)) else []
     found += [Evidence(UNREAD, name=UNREAD_NAME)] if is_unread(model, batch) else []
     found += [Evidence(complaint.text(), name=WRONG_LOG) for complaint in complaints(rows)]
     grows = growth_text(error_gain(model, batch))
@@ -150,6 +154,8 @@ def evidence(
     model = first.model
     batch = model.prepare(samples)
     found = list(_untrained(model, batch, plan))
+    if text := sign_text(rows):
+        found.append(Evidence(text, remark=True, name="worth checking"))
     trained = ModelState(model)
     try:
         if is_unread(model, batch):
@@ -175,10 +181,26 @@ def _untrained(model: PoseModel, batch: Any, plan: Plan) -> Iterator[Evidence]:
         yield Evidence(text, name="keypoints out of reach")
     if text := leak_text(leak_of(model, batch)):
         yield Evidence(text, name=LEAK_NAME)
+    yield from placements(model, batch, plan)
     changes = {"augmentation": plan.augment, "flip": plan.flip}
     for switch in SWITCHES:
         if text := apart_text(changes.get(switch.name), batch.samples, model.skeleton.mirror):
             yield Evidence(text, switch.name, switch.why, "image and annotation match")
+
+
+def sign_text(rows: Sequence[dict[str, Any]]) -> str:
+    """Whether the loss falls without bound below 0; "" where it does not.
+
+    Args:
+        rows: of the attempt.
+    """
+    first, last = (rows[0]["loss"], rows[-1]["loss"]) if rows else (0.0, 0.0)
+    if not last < -UNBOUNDED * max(abs(first), 1e-9):
+        return ""
+    return (
+        f"the loss falls from {first:.3g} to {last:.3g} as if it had no bound: a distance is never below 0, "
+        "so look at the loss's sign"
+    )
 
 
 def _each_removed(state: ModelState, plan: Plan, *, of_log: bool = False) -> Iterator[Switch]:

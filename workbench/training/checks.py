@@ -17,11 +17,20 @@ from workbench.core.geometry import apply, inverse
 from workbench.core.hooks import entering, modes, recording
 from workbench.core.report import counted, signed_text
 from workbench.training import measures
+from workbench.training.gradients import (
+    alike_text,
+    clip_text,
+    frozen_text,
+    last_text,
+    size_of,
+    small_text,
+    unreached_text,
+)
 from workbench.training.model_state import ModelState
 from workbench.training.objectives import objective_for
 from workbench.training.passes import seeded
 from workbench.training.plan import Plan, PlannedModel
-from workbench.training.settings import Settings, rate_text
+from workbench.training.settings import rate_text
 from workbench.training.switches import CLIP, CLIP_EFFECT
 from workbench.training.trainer import batch_target, checked, checked_device
 from workbench.training.verdict import Evidence, Expectation
@@ -29,8 +38,6 @@ from workbench.training.verdict import Evidence, Expectation
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Share of trained weights below which a network counts as mostly frozen; a frozen stem stays above.
-LEARNING = 0.5
 # Share of rectified channels that are zero everywhere; a network with initial weights has a few by chance.
 DEAD = 0.5
 # Share of rectified values above zero: about half after a normalisation layer.
@@ -54,11 +61,6 @@ ROUNDED = 0.75
 NEAR = 0.05
 # Relative difference of mean or spread between training and use.
 SPREAD = 0.1
-# Clipping that leaves SGD less than this share of the gradient stops it at any usual rate.
-LEFT_BY_CLIP = 1e-3
-# Adam undoes a factor on its gradient until single values fall below its eps (torch's default is 1e-8); at a
-# tenth of eps its steps are a tenth of the rate.
-ADAM_EPS, LOST_IN_EPS = 1e-8, 0.1
 
 
 def input_text(trained: Tensor, used: Tensor) -> str:
@@ -83,6 +85,9 @@ def input_text(trained: Tensor, used: Tensor) -> str:
         return (
             "the colour channels of the input are in reverse order in training and in use (RGB against BGR)"
         )
+    for axis, words in ((3, "left to right"), (2, "upside down")):
+        if a.ndim == 4 and (a.flip(axis) - b).abs().max() <= 1e-4 * a.abs().max():
+            return f"the input in use is that of training mirrored {words}"
     slope = ((a - a.mean()) * (b - b.mean())).mean() / a.var(unbiased=False).clamp(min=1e-12)
     rest = (b - b.mean() - slope * (a - a.mean())).std()
     if rest <= 1e-3 * b.std() and b.std() > 0:
@@ -138,61 +143,6 @@ def mode_text(module: nn.Module, flags: Mapping[str, bool], plan: Plan) -> str:
         f"{' and '.join(found)} run in evaluation mode while the network is trained; intended with "
         "pretrained weights (norm_eval, frozen stages), else look for an eval() before or in the forward pass"
     )
-
-
-def frozen_text(module: nn.Module, groups: Mapping[str, tuple[float, float]] | None = None) -> str:
-    """Which weights are not trained; "" where most are.
-
-    Args:
-        module: after a backward pass.
-        groups: factor on the learning rate and weight decay of single parameters, by name.
-    """
-    groups = groups or {}
-    parts: dict[str, list[int]] = {}
-    for name, parameter in module.named_parameters():
-        learns = parameter.requires_grad and groups.get(name, (1.0, 0.0))[0] > 0
-        # A gradient of exactly 0 at the first step is not freezing: last layers of a block may start at 0.
-        learns = learns and parameter.grad is not None
-        count = parts.setdefault(name.partition(".")[0], [0, 0])
-        count[0] += parameter.numel() * learns
-        count[1] += parameter.numel()
-    learning, all_ = (sum(part[i] for part in parts.values()) for i in (0, 1))
-    still = [name for name, (some, _) in parts.items() if not some]
-    where = f": nothing of {', '.join(still)} is trained" if still else ""
-    if all_ and learning < LEARNING * all_:
-        share = "none" if not learning else f"only {max(0.01, learning / all_):.0%}"
-        return (
-            f"{share} of the weights get a gradient and a learning rate{where}; look at requires_grad, "
-            "frozen stages and lr_mult"
-        )
-    # A layer called head computes the output: without it nothing can be learned.
-    if heads := [name for name in still if "head" in name]:
-        return (
-            f"nothing of {', '.join(heads)} gets a gradient and a learning rate, and it computes the output"
-        )
-    return ""
-
-
-def clip_text(norm: float, count: int, settings: Settings) -> str:
-    """How clipping stops the training; "" where it does not.
-
-    Args:
-        norm: of the gradient of the whole network at the first step.
-        count: number of its values.
-        settings: with the clipping and the optimizer.
-    """
-    clip = settings.clip
-    if not 0 < clip < norm:  # also where the norm is nan
-        return ""
-    seen = f"the gradient's norm is {norm:.3g} and is clipped to {clip:.3g}, {clip / norm:.1g} of it"
-    if settings.optimizer == "sgd":
-        return f"{seen}: the weights hardly move" if clip < LEFT_BY_CLIP * norm else ""
-    eps = float(settings.optimizer_options.get("eps", ADAM_EPS))
-    single = clip / count**0.5
-    if single >= LOST_IN_EPS * eps:
-        return ""
-    below = f"a single value is then about {single:.1g}, far below eps of {settings.optimizer} ({eps:g})"
-    return f"{seen}: {below}, and the weights hardly move"
 
 
 def dead_text(activations: Mapping[str, Tensor]) -> str:
@@ -372,7 +322,8 @@ def before_training(
             ):
                 outputs = planned.forward(batch)
             unlearned = _gradients(planned, outputs, batch, plan, device)
-            clipped = clip_text(*_gradient_norm(module), plan.settings)
+            norm, count, largest = size_of(module)
+            clipped = clip_text(norm, count, plan.settings)
             module.eval()
             with torch.no_grad(), entering(module) as used:
                 planned.forward(batch)
@@ -381,19 +332,19 @@ def before_training(
                 ("input differs in training and in use",
                  input_text(trained[0], used[0]) if trained and used else "", True),
                 *(("loss leaves keypoints out", *one) for one in unlearned),
-                # Dead units pass no gradient either. Where a config's factors freeze a part, a switch of the
-                # bisection measures their effect.
-                ("weights that are not trained",
-                 "" if dead else frozen_text(module, plan.settings.groups), not _has_factors(plan)),
                 ("dead units", dead, True),
                 *(("targets do not fit the decoder", *one)
                   for one in _targets(planned, batch, plan, device)),
             ]  # fmt: skip
+            last = "" if dead else last_text(module, list(flags), plan.settings.groups)
+            # Dead units pass no gradient either.
+            found += () if dead else _untrained(planned, batch, plan, list(flags), largest)
     finally:
         first.restore()
         module.eval()
     remarks = (
         scale_text(trained[0]) if trained else "", mode_text(module, flags, plan), rate_text(plan.settings),
+        last,
     )  # fmt: skip
     return (
         *(Evidence(text, decides=decides, name=name) for name, text, decides in found if text),
@@ -402,11 +353,19 @@ def before_training(
     )
 
 
-def _gradient_norm(module: nn.Module) -> tuple[float, int]:
-    """Norm of the gradient of all weights after a backward pass, and the number of its values."""
-    gradients = [p.grad for p in module.parameters() if p.grad is not None]
-    squares = sum(float(g.double().square().sum()) for g in gradients)
-    return squares**0.5, sum(g.numel() for g in gradients)
+def _untrained(
+    planned: PoseModel, batch: Batch, plan: Plan, ran: Sequence[str], largest: float
+) -> list[tuple[str, str, bool]]:
+    """Weights that do not learn, each as name, text and whether it decides; weights are changed."""
+    module, name = planned.module, "weights that are not trained"
+    frozen = frozen_text(module, ran, plan.settings.groups)
+    return [
+        ("gradients too small", small_text(largest, plan.settings), True),
+        ("channels stay equal", alike_text(module), True),
+        # Where a config's factors freeze a part, a switch of the bisection measures their effect.
+        (name, frozen, not _has_factors(plan)),
+        (name, "" if frozen else unreached_text(planned, batch, ran), False),
+    ]
 
 
 def _has_factors(plan: Plan) -> bool:

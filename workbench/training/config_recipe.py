@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core import Codec, NotAvailable, PoseModel
 from workbench.core.report import counted
-from workbench.training.checks import ADAM_EPS, LOST_IN_EPS
+from workbench.training.gradients import ADAM_EPS, LOST_IN_EPS
 from workbench.training.settings import Settings
 
 if TYPE_CHECKING:

@@ -377,10 +377,7 @@ class OverfitReport(Report):
         if self.verdict.learned or self.culprit or self.helped:
             return ""
         if any(one.decides for one in self.evidence) and not self.trials:
-            return (
-                "this was decided before the first step: no switch removes it, so none was tried; correct it "
-                "and repeat"
-            )
+            return "no switch removes what was seen, so none was tried; correct it and repeat"
         if not self.trials:
             return ""
         if self.usual != "":
