@@ -33,6 +33,7 @@ from workbench.core.inspector import absent_capability
 from workbench.core.report import signed_text
 
 if TYPE_CHECKING:
+    from workbench.data.pose_set import PoseSet
     from workbench.evaluation.ablation import Ablation
 
 
@@ -76,41 +77,43 @@ class SweepOptions:
 
 def tags(*, options: SweepOptions, maps: Maps = None, match: Match = None) -> Answer:
     """AP when keypoints read other tag maps, fewer of them, or worse ones: what do the maps mean?"""
-    from workbench.evaluation.ablation import tag_variants
+    from workbench.evaluation.ablation import sweep, tag_variants
 
     subset = _indices(maps)
-    return _sweep("tags", options, lambda model: tag_variants(model, subset, options.flip), match)
+
+    def swept(model: BottomUpModel, pose_set: PoseSet, **asked: Any) -> Ablation:
+        return sweep(model, pose_set, tag_variants(model, subset, options.flip), **asked)
+
+    return _sweep("tags", options, swept, match)
 
 
 def grouping(*, options: SweepOptions, match: Match = None) -> Answer:
     """AP with one step from maps to people changed at a time, then several: what is each worth?"""
-    from workbench.evaluation.ablation import grouping_variants
+    from workbench.evaluation.ablation import grouping_variants, sweep
 
-    def variants(model: BottomUpModel) -> Any:
-        return lambda outputs: grouping_variants(model, outputs, options.flip)
+    def swept(model: BottomUpModel, pose_set: PoseSet, **asked: Any) -> Ablation:
+        return sweep(
+            model, pose_set, lambda outputs: grouping_variants(model, outputs, options.flip), **asked
+        )
 
-    return _sweep("grouping", options, variants, match)
+    return _sweep("grouping", options, swept, match)
 
 
 def faults(*, options: SweepOptions) -> Answer:
     """AP with each frequent error of inference scripts undone: which of them is in this pipeline?"""
-    from workbench.evaluation.ablation import fault_variants
+    from workbench.evaluation.ablation import fault_sweep
 
-    def variants(model: BottomUpModel) -> Any:
-        return lambda outputs: fault_variants(model, outputs, options.flip)
+    def swept(model: BottomUpModel, pose_set: PoseSet, **asked: Any) -> Ablation:
+        return fault_sweep(model, pose_set, reference_flips=options.flip, **asked)
 
-    return _sweep("faults", options, variants)
+    return _sweep("faults", options, swept)
 
 
 def _sweep(
-    question: str,
-    asked: SweepOptions,
-    variants_of: Callable[[BottomUpModel], Any],
-    match: float | None = None,
+    question: str, asked: SweepOptions, swept: Callable[..., Ablation], match: float | None = None
 ) -> Answer:
     """Evaluate the variants of one question and write what was asked for."""
     from workbench.evaluation import check_evaluable
-    from workbench.evaluation.ablation import sweep
 
     file, data, limit = model_files(asked.files), asked.data, asked.limit
     if asked.demo:
@@ -131,7 +134,7 @@ def _sweep(
     # The mirrored pass is a variant of grouping even where the reference goes without it.
     flip = asked.flip or (question in ("grouping", "faults") and bool(model.skeleton.mirror))
     report = run_in_job(
-        f"predicting with {loaded.title}", sweep, model, pose_set, variants_of(model), flip=flip,
+        f"predicting with {loaded.title}", swept, model, pose_set, flip=flip,
         image_ids=pose_set.first_images(limit), title=loaded.title, question=question,
     )  # fmt: skip
     facts = report.to_json()

@@ -410,19 +410,12 @@ def _separate(case: Case, model: BottomUpModel, pose_set: PoseSet, report: Ablat
     Beside them the flip test is not judged; without them of its mistakes the one that costs most.
     """
     from workbench.evaluation.ablation import sweep
+    from workbench.evaluation.ablation.fault_sweep import explained_by_first, on_top_of_first
 
     suspects = [suspect for suspect in report.suspects if not suspect.is_aside]
-    if len(suspects) < 2:
+    variants = on_top_of_first(report, lambda outputs: _faults(case, model, outputs))
+    if variants is None:
         return suspects or report.suspects[:1]
-    first = suspects[0]
-
-    def variants(outputs: Outputs) -> list[Variant]:
-        every = _faults(case, model, outputs)
-        by_name = {one.name: one for one in every}
-        own, best = every[0], by_name[first.undone_by]
-        both = [on_top(own, best, by_name[one.undone_by]) for one in suspects[1:]]
-        return [own, best, *(one for one in both if one is not None)]
-
     again = sweep(
         model,
         pose_set,
@@ -431,33 +424,8 @@ def _separate(case: Case, model: BottomUpModel, pose_set: PoseSet, report: Ablat
         flip=False,
         progress=lambda done, total: case.step(),
     )
-    left = {suspect.fault for suspect in again.suspects}
-    return [first, *(suspect for suspect in suspects[1:] if suspect.fault in left)]
-
-
-def on_top(own: Variant, first: Variant, second: Variant) -> Variant | None:
-    """The second variant on top of the first one; None where both change the same rule.
-
-    Args:
-        own: the model's rules, which both change.
-        first: with which the other is compared then.
-        second: the other one.
-    """
-    made = {}
-    for name in ("aggregation", "grouping", "tags", "people", "look"):
-        before, one, two = (vars(variant)[name] for variant in (own, first, second))
-        if one == before:
-            continue
-        if two == before:
-            made[name] = one
-        elif name == "people" and type(one) is not type(two):
-            made[name] = lambda people, stride, to_image, a=one, b=two: b(
-                a(people, stride, to_image), stride, to_image
-            )
-        else:
-            return None
-    name = f"{first.name}, {second.name}"
-    return dataclasses.replace(second, name=name, **made).undoing(second.undoes, first.name)
+    explained = explained_by_first(report, again)
+    return [suspect for suspect in suspects if suspect.fault not in explained]
 
 
 class Oracle(Cause):

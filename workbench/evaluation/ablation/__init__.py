@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workbench.evaluation.ablation.fault_sweep import fault_sweep
 from workbench.evaluation.ablation.faults import fault_variants
 from workbench.evaluation.ablation.sweep import Ablation, Outcome, sweep
 from workbench.evaluation.ablation.variants import (
@@ -17,6 +18,7 @@ __all__ = [
     "Ablation",
     "Outcome",
     "Variant",
+    "fault_sweep",
     "fault_variants",
     "grouping_variants",
     "reference",

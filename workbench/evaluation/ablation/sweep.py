@@ -188,6 +188,7 @@ class Ablation(Report):
         forward_passes: looks at an image; one each, whatever the number of variants.
         network_calls: inputs that the network was given: mirrored ones and other scales count as well.
         protocol: the rules of the reference, in one line.
+        explained: errors that are not suspected: undoing them gives nothing back once another one is undone.
     """
 
     title: str
@@ -199,6 +200,7 @@ class Ablation(Report):
     forward_passes: int
     network_calls: int
     protocol: str = ""
+    explained: frozenset[str] = frozenset()
 
     def delta(self, outcome: Outcome) -> float:
         """Difference in AP from the reference."""
@@ -227,7 +229,7 @@ class Ablation(Report):
         found: dict[str, Suspect] = {}
         for outcome in self.variants:
             beside = by_name.get(outcome.beside)
-            if not outcome.undoes or beside is None:
+            if not outcome.undoes or beside is None or outcome.undoes in self.explained:
                 continue
             suspect = Suspect.of(outcome, beside)
             if suspect is not None and suspect.gain > getattr(found.get(outcome.undoes), "gain", 0.0):
@@ -241,7 +243,9 @@ class Ablation(Report):
         by_name = {outcome.name: outcome for outcome in (self.reference, *self.variants)}
         for outcome in self.variants:
             beside = by_name.get(outcome.beside)
-            if not outcome.undoes or beside is None or Suspect.of(outcome, beside) is not None:
+            if not outcome.undoes or beside is None or outcome.undoes in self.explained:
+                continue
+            if Suspect.of(outcome, beside) is not None:
                 continue
             each = np.zeros(1) if outcome.oks is None or beside.oks is None else outcome.oks - beside.oks
             gained = float(each.mean()) if len(each) else 0.0
@@ -345,6 +349,7 @@ def sweep(
     flip: bool = True,
     title: str = "",
     question: str = "",
+    seen: Callable[[Looked], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Ablation:
@@ -358,6 +363,7 @@ def sweep(
         flip: mirror every image as well; variants then choose whether that pass counts.
         title: what to call the model.
         question: what is varied, for titles.
+        seen: called with the outputs of every image.
         progress: called with (done, total) images.
         cancelled: asked before each image.
 
@@ -381,10 +387,13 @@ def sweep(
             chosen = _named(variants(looked.outputs) if callable(variants) else variants)
             people = [[] for _ in chosen]
         ids.append(looked.image_id)
-        for seen, indices in looks_of(model, looked, chosen, flip):
-            calls += 1 + len(seen.outputs.passes)
-            looks += 1
-            for n, found in zip(indices, read(model, seen, [chosen[n] for n in indices]), strict=True):
+        if seen is not None:
+            seen(looked)
+        for view, indices in looks_of(model, looked, chosen, flip):
+            if chosen[indices[0]].outputs is None:
+                calls += 1 + len(view.outputs.passes)
+                looks += 1
+            for n, found in zip(indices, read(model, view, [chosen[n] for n in indices]), strict=True):
                 people[n].append(found)
     truth = truth_of(pose_set).on_images(ids)
     if truth.ignored.all():
@@ -451,6 +460,8 @@ def looks_of(
 ) -> Iterator[tuple[Looked, list[int]]]:
     """Every look at an image that some variants ask for, with the indices of these variants.
 
+    Outputs that variants change are looks of their own, without a forward pass.
+
     Args:
         model: bottom-up.
         looked: the image as it is.
@@ -459,7 +470,11 @@ def looks_of(
     """
     for look in dict.fromkeys(variant.look for variant in variants):
         seen = looked if not look else _exchanged(model, looked, flip)
-        yield seen, [n for n, variant in enumerate(variants) if variant.look == look]
+        mine = [n for n, variant in enumerate(variants) if variant.look == look]
+        for change in dict.fromkeys(variants[n].outputs for n in mine):
+            width = seen.batch.pixels.shape[-1]
+            view = seen if change is None else dataclasses.replace(seen, outputs=change(seen.outputs, width))
+            yield view, [n for n in mine if variants[n].outputs == change]
 
 
 def _exchanged(model: BottomUpModel, looked: Looked, flip: bool) -> Looked:

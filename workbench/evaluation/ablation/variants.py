@@ -137,6 +137,8 @@ CHANNELS_EXCHANGED = "blue and red exchanged"
 TagChange = Callable[[TagMaps], "Float[np.ndarray, 'T H W L']"]
 # From people, input pixels per cell of the finest heatmap, and the affine from input pixels to the image's.
 PeopleChange = Callable[["People", float, "Float[np.ndarray, '2 3']"], "People"]
+# From the outputs of one image, and the width of its input in pixels.
+OutputsChange = Callable[["Outputs", int], "Outputs"]
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ class Variant:
         several: it changes more than one thing on top of another variant.
         people: what becomes of the people found; None leaves them alone.
         look: the network is asked anew: ``blue and red exchanged``; "" for the image as it is.
+        outputs: what becomes of the network's outputs; None leaves them alone.
         undoes: the mistake that this variant undoes; "" for none.
         beside: name of the variant that differs by nothing else, with which it is compared.
         counts: what it undoes changes who is found rather than where, such as a peak found many times.
@@ -165,6 +168,7 @@ class Variant:
     several: bool = False
     people: PeopleChange | None = None
     look: str = ""
+    outputs: OutputsChange | None = None
     undoes: str = ""
     beside: str = REFERENCE
     counts: bool = False
@@ -187,6 +191,7 @@ class Variant:
         several: bool = False,
         people: PeopleChange | None = None,
         look: str = "",
+        outputs: OutputsChange | None = None,
         **rules: Any,
     ) -> Variant:
         """The same with other rules: fields of Aggregation and of GroupingSettings, by name.
@@ -198,6 +203,7 @@ class Variant:
             several: it changes more than one thing.
             people: change of the people found.
             look: the network is asked anew.
+            outputs: change of the network's outputs.
             rules: fields by name.
         """
         own = {f.name for f in dataclasses.fields(Aggregation)}
@@ -212,6 +218,7 @@ class Variant:
             several,
             people or self.people,
             look or self.look,
+            outputs or self.outputs,
         )
 
 
