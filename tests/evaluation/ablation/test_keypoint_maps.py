@@ -126,6 +126,7 @@ def test_healthy_maps_are_looked_at_once(perfect, scenes, ids, flip):
     assert report.forward_passes == 2 * len(ids)  # as they are, and with red and blue exchanged
 
 
+@pytest.mark.long
 def test_maps_of_noise_are_not_accused(perfect, scenes, ids):
     generator = torch.Generator().manual_seed(0)
 

@@ -213,7 +213,8 @@ class KeypointMaps:
         names = self.pose_set.skeleton.keypoints
         moved = [k for k, channel in enumerate(order) if k != channel]
         listed = ", ".join(f"{names[k]} in channel {order[k]}" for k in moved[:4])
-        fault = f"{what} of {counted(len(moved), 'keypoint')} exchanged ({listed}{' ...' if moved[4:] else ''})"
+        listed += " ..." if moved[4:] else ""
+        fault = f"{what} of {counted(len(moved), 'keypoint')} exchanged ({listed})"
         made = []
         for change in changes:
             which = "heatmaps and tags" if change.heatmaps and change.tags else what
