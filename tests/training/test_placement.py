@@ -148,6 +148,18 @@ def test_negated_maps_are_told():
     assert "right once the maps are negated" in one.text
 
 
+def test_maps_that_collapsed_are_told_and_the_switches_are_tried_all_the_same():
+    class Collapsed(Answering):
+        def forward(self, batch):
+            outputs = super().forward(batch)
+            return dataclasses.replace(outputs, heatmaps=outputs.heatmaps * 0)
+
+    model = Collapsed(lambda t: t)
+    (one,) = placements(model, model.prepare([scene()]), Plan())
+    assert "8 of 8 labelled keypoints have the same value in every cell" in one.text
+    assert not one.decides, "too high a learning rate does it too"
+
+
 def test_an_own_target_that_exchanges_x_and_y_is_named_without_a_bisection():
     class Exchanging(Tiny):
         def __init__(self, exchanged):

@@ -226,7 +226,7 @@ def placements(model: PoseModel, batch: Batch, plan: Plan) -> Iterator[Evidence]
     wanted = _wanted(planned, batch)
     labelled = np.stack([np.isfinite(one).all(1) for one in wanted])
     if text := next((text for one in maps if (text := map_text(one, labelled))), ""):
-        yield Evidence(text, decides=True, name=EMPTY)
+        yield Evidence(text, name=EMPTY)
         return
     # Where the user's own code makes the target, no switch of the bisection can remove what is wrong in it.
     decides = isinstance(model, HasObjective) and plan.codec is None and plan.changes() is None
