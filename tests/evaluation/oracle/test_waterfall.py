@@ -209,6 +209,58 @@ class TestPlacing:
         assert "left and right exchanged" in [finding.cause for finding in report.findings]
 
 
+class TestFlipTest:
+    """Averaging with the mirrored pass; no part can hold it."""
+
+    @pytest.fixture(scope="class")
+    def scenes(self):
+        return builtin("scenes-people-val")
+
+    @pytest.fixture(scope="class")
+    def ids(self, scenes):
+        return [i for i in scenes.images if sum(one.image_id == i for one in scenes.instances) > 1][:3]
+
+    @pytest.fixture(scope="class")
+    def perfect(self, scenes, ids):
+        from tests.evaluation.ablation.planted import planted
+
+        return planted(scenes, ids, resolutions=1)
+
+    @pytest.mark.parametrize("swap", ["neither", "tags", "heatmaps"])
+    def test_a_wrong_exchange_of_sides_is_named_before_the_parts(self, perfect, scenes, ids, swap):
+        rules = dataclasses.replace(perfect.aggregation, mirror_swap=swap)
+        model = dataclasses.replace(perfect, aggregation=rules)
+        report = people_waterfall(model, scenes, ids, flip=True)
+        plain = reached(people_waterfall(model, scenes, ids))[0]
+        flipped = report.measured["flip_test"]
+        # With one tag map in place of two these tags alone tell people apart, and nothing is lost.
+        lost = reached(report)[0] < plain - 0.03
+        assert flipped["AP_without"] == pytest.approx(plain)
+        assert flipped["found"] == lost
+        assert ("the flip test costs AP: without it" in report.summary()) == lost
+        assert [finding.cause for finding in report.findings] == ["the flip test costs AP"] * lost
+        assert swap == "heatmaps" or lost
+        assert "flip test" not in report.missing
+
+    def test_a_right_one_is_not_accused_and_none_is_said_to_be_unmeasured(self, perfect, scenes, ids):
+        report = people_waterfall(perfect, scenes, ids, flip=True)
+        assert not report.measured["flip_test"]["found"]
+        assert report.findings == ()
+        assert "--flip" in people_waterfall(perfect, scenes, ids).missing["flip test"]
+
+    def test_of_crops_it_is_named_too(self, tmp_path):
+        # The toy tells keypoints by colour, so its mirrored maps are no pairs: exchanging them is wrong.
+        model = TestTopDown().model()
+        report = crops_waterfall(model, crowd(tmp_path), flip=True)
+        assert report.measured["flip_test"]["AP_without"] == pytest.approx(1)
+        assert [finding.cause for finding in report.findings] == ["the flip test costs AP"]
+        model.skeleton = dataclasses.replace(model.skeleton, mirror=(0, 1))
+        right = dataclasses.replace(crowd(tmp_path), skeleton=model.skeleton)
+        report = crops_waterfall(model, right, flip=True)
+        assert reached(report)[0] == pytest.approx(1)
+        assert report.findings == ()
+
+
 class TestTopDown:
     """The toy reads a crop of 9 x 9 pixels at its box's corner: red is keypoint 0, green keypoint 1."""
 

@@ -23,6 +23,7 @@ from workbench.decoding.grouping import Grouping, group
 from workbench.decoding.grouping.left_right import nearest_people, pairs_of
 from workbench.evaluation import keypoint_ap, protocol_of, truth_of
 from workbench.evaluation.oks import checked_sigmas
+from workbench.evaluation.oracle.flip_test import FlipTest, left_out
 from workbench.evaluation.oracle.waterfall import (
     Annotated,
     Waterfall,
@@ -243,12 +244,15 @@ def people_waterfall(
     checked_sigmas(pose_set.skeleton, "oracle")
     asked = subsets([name for name, _ in PARTS])
     images: list[Image] = []
+    without_flip: list[People] = []
     passes = 0
     for looked in forward_passes(
         model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled
     ):
         passes += 1 + len(looked.outputs.passes)
         images.append(read(model, looked, annotated_in(pose_set, looked.image_id), asked))
+        if looked.outputs.passes and model.aggregation.flip and flip:
+            without_flip.append(plain_people(model, looked))
     ids = [image.image_id for image in images]
     truth = truth_of(pose_set).on_images(ids)
     category, K = category_of(pose_set), len(pose_set.skeleton)
@@ -260,14 +264,29 @@ def people_waterfall(
         detections = predictions_of(ids, found, category, K).detections()
         return keypoint_ap(truth, detections, pose_set.skeleton.sigmas).figures
 
+    def of_flip_test() -> FlipTest:
+        given = [image.people(frozenset(), measured[False]) for image in images]
+        oks = [
+            [best_oks(one.keypoints, image.annotated) for one, image in zip(people, images, strict=True)]
+            for people in (given, without_flip)
+        ]
+        gains = np.concatenate(oks[1]) - np.concatenate(oks[0])
+        made = predictions_of(ids, without_flip, category, K).detections()
+        without = keypoint_ap(truth, made, pose_set.skeleton.sigmas).figures["AP"]
+        return FlipTest(figures(frozenset())["AP"], without, gains)
+
+    flip_test = of_flip_test() if without_flip else None
     affine = model.aggregation.inverse_affine
-    pairs = pairs_of(
-        [image.people(frozenset({"placing"}), measured[False]).keypoints for image in images],
-        [image.annotated.truth for image in images],
-        pose_set.skeleton.mirror,
+    # Of a wrong flip test both sides are one, though the network may well tell left from right.
+    plain = flip_test is not None and flip_test.costs
+    found = (
+        without_flip if plain else [image.people(frozenset({"placing"}), measured[False]) for image in images]
     )
-    exchanged = sides_exchanged(images, measured[False], pose_set.skeleton.mirror)
+    points = [people.keypoints for people in found]
+    pairs = pairs_of(points, [image.annotated.truth for image in images], pose_set.skeleton.mirror)
+    exchanged = sides_exchanged(images, points, pose_set.skeleton.mirror)
     findings = (
+        flip_test and flip_test.finding(),
         None if affine else AFFINE_LEFT_OUT,
         measured[False].finding(),
         pairs.finding(),
@@ -277,7 +296,7 @@ def people_waterfall(
         title=title,
         kind="bottom-up",
         steps=stepped(PARTS, figures),
-        missing={"boxes": "a bottom-up model is given none"},
+        missing={"boxes": "a bottom-up model is given none", **left_out(flip_test, model)},
         images=len(ids),
         people=int((~truth.ignored).sum()),
         forward_passes=passes,
@@ -287,6 +306,7 @@ def people_waterfall(
             "placing": {**measured[False].facts(), "inverse_affine": affine},
             "pairs": pairs.facts(),
             "sides": exchanged,
+            **({"flip_test": flip_test.facts()} if flip_test else {}),
         },
     )
 
@@ -386,6 +406,18 @@ def read(model: BottomUpModel, looked: Looked, people: Annotated, asked: Iterabl
     return Image(looked.image_id, people, made, place.to_image())
 
 
+def plain_people(model: BottomUpModel, looked: Looked) -> People:
+    """The people of one image without its mirrored passes.
+
+    Args:
+        model: bottom-up.
+        looked: outputs of one image.
+    """
+    rules = dataclasses.replace(model.aggregation, flip=False)
+    maps = model.maps(looked.outputs, looked.batch, 0, rules)
+    return People.of(group(maps.heatmaps, maps.tags, model.grouping), maps.to_image)
+
+
 def placing_of(images: Sequence[Image], drawn: bool) -> Placing:
     """Scale and offset of what was detected, over all images.
 
@@ -404,29 +436,30 @@ def placing_of(images: Sequence[Image], drawn: bool) -> Placing:
     return fitted(found, true)
 
 
-def sides_exchanged(images: Sequence[Image], placing: Placing, mirror: Sequence[int]) -> dict[str, Any]:
+def sides_exchanged(
+    images: Sequence[Image], found: Sequence[Float[np.ndarray, "P K 2"]], mirror: Sequence[int]
+) -> dict[str, Any]:
     """Whether people fit better with left and right exchanged: mean OKS both ways, and the finding.
 
     Args:
-        images: with annotated and predicted people.
-        placing: how cells become image pixels.
+        images: with annotated people.
+        found: keypoints of the predicted people of each image, image pixels.
         mirror: for each keypoint the index of its mirror partner.
     """
     figures = np.zeros((0, 2))
     if mirror:
-        for image in images:
-            found = image.people(frozenset({"placing"}), placing).keypoints
-            both = [best_oks(points, image.annotated) for points in (found, found[:, list(mirror)])]
+        for image, people in zip(images, found, strict=True):
+            both = [best_oks(points, image.annotated) for points in (people, people[:, list(mirror)])]
             figures = np.concatenate([figures, np.stack(both, -1)])
     plain, exchanged = figures.mean(0) if len(figures) else (float("nan"),) * 2
     gain = figures[:, 1] - figures[:, 0]
     # Five standard errors, and a tenth of OKS: where pairs have collapsed both ways are alike.
-    found = bool(len(gain) > 1 and gain.mean() > max(0.1, 5 * standard_error(gain)))
+    better = bool(len(gain) > 1 and gain.mean() > max(0.1, 5 * standard_error(gain)))
     text = (
         f"left and right are exchanged: OKS of {counted(len(gain), 'person', 'people')} rises from "
         f"{plain:.2f} to {exchanged:.2f} when the sides' names are exchanged"
     )
-    return {"oks": plain, "oks_exchanged": exchanged, "found": found, "text": text if found else ""}
+    return {"oks": plain, "oks_exchanged": exchanged, "found": better, "text": text if better else ""}
 
 
 def _exchanged(text: str) -> Finding:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from workbench.core.geometry import apply, inverse, iou
 from workbench.decoding.targets import as_outputs, target
 from workbench.evaluation import Predictions, keypoint_ap, predict, protocol_of, truth_of
 from workbench.evaluation.oks import checked_sigmas, crop_areas, rows_after_nms
-from workbench.evaluation.oracle.waterfall import Waterfall, annotated_in, matched_oks, stepped
+from workbench.evaluation.oracle.flip_test import FlipTest, left_out
+from workbench.evaluation.oracle.waterfall import Waterfall, annotated_in, best_oks, matched_oks, stepped
 from workbench.evaluation.protocol import DEFAULT, nms_threshold, pose_scores
 
 if TYPE_CHECKING:
@@ -83,10 +84,11 @@ def crops_waterfall(
     """
     checked_sigmas(pose_set.skeleton, "oracle")
     ids = list(pose_set.images if image_ids is None else image_ids)
-    rules = {"flip": flip, "batch_size": batch_size, "progress": progress, "cancelled": cancelled}
-    annotated = _read(
-        model, pose_set, [i for n in ids for i in pose_set.labelled_of_image.get(n, ())], None, rules
-    )
+    asked = {"batch_size": batch_size, "progress": progress, "cancelled": cancelled}
+    rules: dict[str, Any] = {**asked, "flip": flip}
+    plain_rules: dict[str, Any] = {**asked, "flip": False}
+    labelled = [i for n in ids for i in pose_set.labelled_of_image.get(n, ())]
+    annotated = _read(model, pose_set, labelled, None, rules)
     detected = annotated
     if boxes is not None:
         detected = _read(
@@ -103,25 +105,45 @@ def crops_waterfall(
     parts.append(SCORES)
     truth = truth_of(pose_set).on_images(ids)
 
-    def figures(replaced: frozenset[str]) -> dict[str, float]:
-        read = annotated if "boxes" in replaced else detected
-        found = _replaced(read, replaced, pose_set)
-        threshold = nms_threshold(None, annotated=read is annotated)
+    def figures_of(found: Predictions, with_annotated: bool) -> dict[str, float]:
+        threshold = nms_threshold(None, annotated=with_annotated)
         if not math.isnan(threshold):
             sigmas = np.array(pose_set.skeleton.sigmas)
             found = found.take(rows_after_nms(found, crop_areas(model, found), sigmas, threshold))
         return keypoint_ap(truth, found.detections(), pose_set.skeleton.sigmas).figures
 
+    def figures(replaced: frozenset[str]) -> dict[str, float]:
+        read = annotated if "boxes" in replaced else detected
+        return figures_of(_replaced(read, replaced, pose_set), read is annotated)
+
+    def of_flip_test() -> FlipTest:
+        rows = [i for i, b in enumerate(boxes) if b.image_id in set(ids)] if boxes is not None else labelled
+        plain = predict(model, pose_set, indices=rows, boxes=boxes, nms=1.0, **plain_rules)
+        oks = [_best(found, pose_set, ids) for found in (detected.given, plain)]
+        without = figures_of(plain, detected is annotated)["AP"]
+        return FlipTest(figures(frozenset())["AP"], without, oks[1] - oks[0])
+
+    flip_test = of_flip_test() if flip else None
+    finding = flip_test and flip_test.finding()
     return Waterfall(
         title=title,
         kind="top-down",
         steps=stepped(parts, figures),
-        missing=missing,
+        missing=missing | left_out(flip_test, model),
         images=len(ids),
         people=int((~truth.ignored).sum()),
-        forward_passes=(1 + flip)
-        * (len(annotated.given) + (len(detected.given) if boxes is not None else 0)),
+        forward_passes=(1 + flip) * (len(annotated.given) + (len(detected.given) if boxes is not None else 0))
+        + flip * len(detected.given),
         protocol=protocol_of(model, boxes=boxes_from, flip=flip).text(),
+        findings=() if finding is None else (finding,),
+        measured={} if flip_test is None else {"flip_test": flip_test.facts()},
+    )
+
+
+def _best(found: Predictions, pose_set: PoseSet, image_ids: Sequence[int]) -> Float[np.ndarray, " Q"]:
+    """For each annotated person the highest OKS with a pose of the same image."""
+    return np.concatenate(
+        [best_oks(found.keypoints[found.image_id == n], annotated_in(pose_set, n)) for n in image_ids]
     )
 
 

@@ -99,6 +99,8 @@ class Waterfall(Report):
         gain, largest = max(gains), parts[int(np.argmax(gains))]
         ceiling = self.steps[-1].AP
         text = f"{self.title}: AP {first.AP:.3f}; "
+        if (flipped := self.measured.get("flip_test", {})).get("found"):
+            text += f"the flip test costs AP: without it {flipped['AP_without']:.3f}; of the parts, with it, "
         if rises := gain >= LEAST_GAIN:
             text += f"the largest loss is in {largest.name}: with ground truth in its place AP rises by "
             text += f"{gain:.3f} to {largest.AP:.3f}"
