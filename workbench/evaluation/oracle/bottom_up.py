@@ -20,7 +20,7 @@ from workbench.core.geometry import apply, inverse
 from workbench.core.report import counted, signed_text
 from workbench.core.statistics import standard_error
 from workbench.decoding.grouping import Grouping, group
-from workbench.decoding.grouping.left_right import nearest_people, pairs_of
+from workbench.decoding.grouping.left_right import Pairs, nearest_people, pairs_of
 from workbench.evaluation import keypoint_ap, protocol_of, truth_of
 from workbench.evaluation.oks import checked_sigmas
 from workbench.evaluation.oracle.flip_test import FlipTest, left_out
@@ -246,9 +246,8 @@ def people_waterfall(
     images: list[Image] = []
     without_flip: list[People] = []
     passes = 0
-    for looked in forward_passes(
-        model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled
-    ):
+    watched: dict[str, Any] = {"flip": flip, "progress": progress, "cancelled": cancelled}
+    for looked in forward_passes(model, pose_set, image_ids, **watched):
         passes += 1 + len(looked.outputs.passes)
         images.append(read(model, looked, annotated_in(pose_set, looked.image_id), asked))
         if looked.outputs.passes and model.aggregation.flip and flip:
@@ -259,38 +258,22 @@ def people_waterfall(
     # Peaks drawn from the truth lie where they should; the network's own may not.
     measured = {drawn: placing_of(images, drawn) for drawn in (False, True)}
 
-    def figures(replaced: frozenset[str]) -> dict[str, float]:
-        found = [image.people(replaced, measured["heatmaps" in replaced]) for image in images]
+    def figures_of(found: Sequence[People]) -> dict[str, float]:
         detections = predictions_of(ids, found, category, K).detections()
         return keypoint_ap(truth, detections, pose_set.skeleton.sigmas).figures
 
-    def of_flip_test() -> FlipTest:
-        given = [image.people(frozenset(), measured[False]) for image in images]
-        oks = [
-            [best_oks(one.keypoints, image.annotated) for one, image in zip(people, images, strict=True)]
-            for people in (given, without_flip)
-        ]
-        gains = np.concatenate(oks[1]) - np.concatenate(oks[0])
-        made = predictions_of(ids, without_flip, category, K).detections()
-        without = keypoint_ap(truth, made, pose_set.skeleton.sigmas).figures["AP"]
-        return FlipTest(figures(frozenset())["AP"], without, gains)
+    def figures(replaced: frozenset[str]) -> dict[str, float]:
+        return figures_of([image.people(replaced, measured["heatmaps" in replaced]) for image in images])
 
-    flip_test = of_flip_test() if without_flip else None
+    flip_test = _flip_test(images, measured[False], without_flip, figures_of)
     affine = model.aggregation.inverse_affine
-    # Of a wrong flip test both sides are one, though the network may well tell left from right.
-    plain = flip_test is not None and flip_test.costs
-    found = (
-        without_flip if plain else [image.people(frozenset({"placing"}), measured[False]) for image in images]
-    )
-    points = [people.keypoints for people in found]
-    pairs = pairs_of(points, [image.annotated.truth for image in images], pose_set.skeleton.mirror)
-    exchanged = sides_exchanged(images, points, pose_set.skeleton.mirror)
+    alone = without_flip if flip_test is not None and flip_test.costs else None
+    sides = _left_and_right(images, measured[False], pose_set.skeleton.mirror, alone)
     findings = (
         flip_test and flip_test.finding(),
         None if affine else AFFINE_LEFT_OUT,
         measured[False].finding(),
-        pairs.finding(),
-        _exchanged(exchanged["text"]) if exchanged["found"] else None,
+        *sides.findings(),
     )
     return Waterfall(
         title=title,
@@ -304,11 +287,62 @@ def people_waterfall(
         findings=tuple(finding for finding in findings if finding is not None),
         measured={
             "placing": {**measured[False].facts(), "inverse_affine": affine},
-            "pairs": pairs.facts(),
-            "sides": exchanged,
+            **sides.facts(),
             **({"flip_test": flip_test.facts()} if flip_test else {}),
         },
     )
+
+
+def _flip_test(
+    images: Sequence[Image],
+    placing: Placing,
+    without_flip: Sequence[People],
+    figures_of: Callable[[Sequence[People]], dict[str, float]],
+) -> FlipTest | None:
+    """The flip test against the plain pass alone; None where there was no mirrored pass."""
+    if not without_flip:
+        return None
+    given = [image.people(frozenset(), placing) for image in images]
+    gains = [
+        best_oks(plain.keypoints, image.annotated) - best_oks(own.keypoints, image.annotated)
+        for image, own, plain in zip(images, given, without_flip, strict=True)
+    ]
+    return FlipTest(figures_of(given)["AP"], figures_of(without_flip)["AP"], np.concatenate(gains))
+
+
+@dataclass(frozen=True)
+class LeftAndRight:
+    """What was measured of left and right.
+
+    Attributes:
+        pairs: found at one position.
+        exchanged: whether people fit better with their sides exchanged, as facts.
+    """
+
+    pairs: Pairs
+    exchanged: dict[str, Any]
+
+    def findings(self) -> tuple[Finding | None, Finding | None]:
+        """Each as a record; None where there is nothing wrong."""
+        text = self.exchanged["text"]
+        return self.pairs.finding(), _exchanged(text) if self.exchanged["found"] else None
+
+    def facts(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"pairs": self.pairs.facts(), "sides": self.exchanged}
+
+
+def _left_and_right(
+    images: Sequence[Image], placing: Placing, mirror: Sequence[int], alone: Sequence[People] | None
+) -> LeftAndRight:
+    """Collapsed pairs, and whether sides are exchanged, of the people found in each image.
+
+    Of a wrong flip test both sides are one, though the network may well tell left from right: then its plain
+    pass `alone` is judged.
+    """
+    people = alone or [image.people(frozenset({"placing"}), placing) for image in images]
+    found, truth = [one.keypoints for one in people], [image.annotated.truth for image in images]
+    return LeftAndRight(pairs_of(found, truth, mirror), sides_exchanged(images, found, mirror))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -84,25 +84,13 @@ def crops_waterfall(
     """
     checked_sigmas(pose_set.skeleton, "oracle")
     ids = list(pose_set.images if image_ids is None else image_ids)
-    asked = {"batch_size": batch_size, "progress": progress, "cancelled": cancelled}
-    rules: dict[str, Any] = {**asked, "flip": flip}
-    plain_rules: dict[str, Any] = {**asked, "flip": False}
+    asked: dict[str, Any] = {"batch_size": batch_size, "progress": progress, "cancelled": cancelled}
+    rules = {**asked, "flip": flip}
     labelled = [i for n in ids for i in pose_set.labelled_of_image.get(n, ())]
+    in_boxes = [i for i, b in enumerate(boxes or ()) if b.image_id in set(ids)]
     annotated = _read(model, pose_set, labelled, None, rules)
-    detected = annotated
-    if boxes is not None:
-        detected = _read(
-            model, pose_set, [i for i, b in enumerate(boxes) if b.image_id in set(ids)], boxes, rules
-        )
-    missing = {}
-    parts: list[tuple[str, str]] = [] if boxes is None else [BOXES]
-    if boxes is None:
-        missing["boxes"] = "annotated boxes are used already; name a detector's with --boxes"
-    if model.codec is None:
-        missing["heatmaps"] = "this family declares no codec, so no target can be drawn"
-    else:
-        parts.append(HEATMAPS)
-    parts.append(SCORES)
+    detected = annotated if boxes is None else _read(model, pose_set, in_boxes, boxes, rules)
+    parts, missing = _parts(boxes is not None, model.codec is not None)
     truth = truth_of(pose_set).on_images(ids)
 
     def figures_of(found: Predictions, with_annotated: bool) -> dict[str, float]:
@@ -116,14 +104,13 @@ def crops_waterfall(
         read = annotated if "boxes" in replaced else detected
         return figures_of(_replaced(read, replaced, pose_set), read is annotated)
 
-    def of_flip_test() -> FlipTest:
-        rows = [i for i, b in enumerate(boxes) if b.image_id in set(ids)] if boxes is not None else labelled
-        plain = predict(model, pose_set, indices=rows, boxes=boxes, nms=1.0, **plain_rules)
-        oks = [_best(found, pose_set, ids) for found in (detected.given, plain)]
+    flip_test = None
+    if flip:
+        rows = labelled if boxes is None else in_boxes
+        plain = predict(model, pose_set, indices=rows, boxes=boxes, nms=1.0, flip=False, **asked)
+        gains = _best(plain, pose_set, ids) - _best(detected.given, pose_set, ids)
         without = figures_of(plain, detected is annotated)["AP"]
-        return FlipTest(figures(frozenset())["AP"], without, oks[1] - oks[0])
-
-    flip_test = of_flip_test() if flip else None
+        flip_test = FlipTest(figures(frozenset())["AP"], without, gains)
     finding = flip_test and flip_test.finding()
     return Waterfall(
         title=title,
@@ -138,6 +125,21 @@ def crops_waterfall(
         findings=() if finding is None else (finding,),
         measured={} if flip_test is None else {"flip_test": flip_test.facts()},
     )
+
+
+def _parts(found_boxes: bool, drawn: bool) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """The parts that can be replaced, and why the others cannot.
+
+    Args:
+        found_boxes: boxes are a detector's.
+        drawn: targets can be drawn.
+    """
+    missing = {}
+    if not found_boxes:
+        missing["boxes"] = "annotated boxes are used already; name a detector's with --boxes"
+    if not drawn:
+        missing["heatmaps"] = "this family declares no codec, so no target can be drawn"
+    return [*([BOXES] if found_boxes else []), *([HEATMAPS] if drawn else []), SCORES], missing
 
 
 def _best(found: Predictions, pose_set: PoseSet, image_ids: Sequence[int]) -> Float[np.ndarray, " Q"]:
