@@ -43,20 +43,24 @@ def report_code(context: Context, subject: Subject, inspector: Inspector, params
         if getattr(params, f.name) != f.default
     )
     imports, sample = _sample(context, subject)
+    naming = naming_of(context, subject.run, subject.epoch, subject.of_set, "pose_set")
+    opened_set = ["", f"pose_set = {sample.rpartition('.sample(')[0]}"] if naming else []
+    if naming:
+        sample = f"pose_set.sample({subject.sample})"
     record = {(): "", ("*",): ", record=model.taps"}.get(
         inspector.record, f", record={list(inspector.record)!r}"
     )
     options = f", options=DecodeOptions({subject.decoder!r})" if subject.decoder else ""
     path = path_literal(context.registry.epoch(subject.run, subject.epoch).path)
-    flips = inspector.flips(context.registry.model(subject.run, subject.epoch).model)
+    flips = inspector.flips(context.registry.model(subject.run, subject.epoch, subject.of_set).model)
     lines = [
         *imports,
         f"from {inspector.compute.__module__.rpartition('.')[0]} import {inspector.name}",
         "from workbench.models import open_model",
         *(["from workbench.core import DecodeOptions"] if subject.decoder else []),
         "from workbench.core.run import run",
-        "",
-        f"model = {opening_model(context, path)}.model",
+        *(opened_set or [""]),
+        f"model = {opening_model(context, path)}{naming}.model",
         f"looked = run(model, [{sample}]{record}{options}{', flip=True' if flips else ''})",
         f"{inspector.name}.compute(looked, {inspector.name}.Params({knobs}){more and f', {more}'})",
     ]
@@ -67,14 +71,17 @@ def printing(code: str) -> str:
     """Code whose expressions, the reports, are printed as well: a script then shows what a notebook does.
 
     Args:
-        code: Python; a command of the shell is left as it is.
+        code: Python; a command of the shell, and "" where there is none, are left as they are.
     """
     try:
         body = tree_of(code).body
     except SyntaxError:
         return code
+    reports = [one for one in body if isinstance(one, ast.Expr)]
+    if not reports:
+        return code
     lines = code.split("\n")
-    for node in reversed([one for one in body if isinstance(one, ast.Expr)]):
+    for node in reversed(reports):
         lines[node.lineno - 1] = f"report = {lines[node.lineno - 1]}"
         lines.insert(node.end_lineno or node.lineno, "print(report)")
     return "\n".join([*lines, "report"])
@@ -142,6 +149,22 @@ def opening_model(context: Context, file: str, **changed: Any) -> str:
     }
     more = "".join(f", {name}={value}" for name, value in (stated | changed).items() if value)
     return f"open_model({file}{more})"
+
+
+def naming_of(context: Context, run: str, epoch: int, data: str, name: str) -> str:
+    """What stands after `opening_model` where a set names the model's keypoints; "" where none does.
+
+    Args:
+        context: of this serving.
+        run: the model's.
+        epoch: the model's.
+        data: id of the set; "" for none.
+        name: of the Python variable that holds the set.
+    """
+    registry = context.registry
+    if not data or registry.model(run, epoch, data).model is registry.model(run, epoch).model:
+        return ""
+    return f".named_as({name})"
 
 
 def absolute_path(path: Path) -> str:

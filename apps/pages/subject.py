@@ -97,6 +97,11 @@ class Subject:
     box: Corners = NO_BOX
 
     @property
+    def of_set(self) -> str:
+        """The data set that is looked at; "" for an image of the user's."""
+        return self.data if self.image is None else ""
+
+    @property
     def own_box(self) -> tuple[float, float, float, float] | None:
         """The box drawn or entered; None while a side is missing."""
         if any(v is None for v in self.box):
@@ -156,10 +161,12 @@ def run_of(context: Context, subject: Subject, inspector: Inspector) -> Run:
         check_same_keypoints(model.skeleton, context.registry.sets.skeleton(subject.data), subject.data)
     sample, key = sample_of(context, subject)
     options = DecodeOptions(decoder=subject.decoder)
-    flip = inspector.flips(model)
+    # Named as the set, as for the verb: pairs that the set alone states are exchanged in the flip test.
+    flip = inspector.flips(context.registry.model(subject.run, subject.epoch, subject.of_set).model)
     return context.registry.passed(
-        subject.run, subject.epoch, [sample], key, record=inspector.record, options=options, flip=flip
-    )
+        subject.run, subject.epoch, [sample], key,
+        record=inspector.record, options=options, flip=flip, data=subject.of_set,
+    )  # fmt: skip
 
 
 def neighbour(context: Context, data: str, sample: int, step: int) -> int:

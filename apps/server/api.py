@@ -197,7 +197,7 @@ def left_anew(context: Context, run: str, epoch: int, data: str, sample: int) ->
     """One sample's output by a forward pass, where the cache's cap took away what was kept of it."""
     found = context.registry.sets.sample(data, sample)
     key = context.registry.sets.sample_key(data, sample)
-    return Left.of_run(context.registry.passed(run, epoch, [found], key))
+    return Left.of_run(context.registry.passed(run, epoch, [found], key, data=data))
 
 
 def router(context: Context) -> APIRouter:

@@ -322,7 +322,7 @@ class Store:
             return False
         with self._decoding:
             if not stored.has(options):
-                stored.decode(options, lambda: self._registry.model(run, epoch).model)
+                stored.decode(options, lambda: self._registry.model(run, epoch, data).model)
         return True
 
     def compute(

@@ -70,7 +70,7 @@ class PredictionMaps:
             run, index = self._checkpoint(opened, epoch)
             found = self._registry.sets.sample(asked.data, sample)
             subject = self._registry.sets.sample_key(asked.data, sample)
-            left = Left.of_run(self._registry.passed(run, index, [found], subject))
+            left = Left.of_run(self._registry.passed(run, index, [found], subject, data=asked.data))
             self._left.get(_maps_key(opened, epoch, sample), lambda left=left: left)
         job.progress(len(epochs), len(epochs))
 

@@ -290,9 +290,19 @@ class Registry:
         self.sets.close()
         self._describing.shutdown(wait=False, cancel_futures=True)
 
-    def model(self, run: str, index: int) -> LoadedModel:
-        """The opened model of one epoch, on the settings' device."""
-        return self.model_of(self.epoch(run, index).path)
+    def model(self, run: str, index: int, data: str = "") -> LoadedModel:
+        """The opened model of one epoch, on the settings' device.
+
+        Args:
+            run: a run's id.
+            index: the epoch's index in it.
+            data: id of the set that it is asked about: keypoints without names have those of the set, as
+                for the verbs; "" where no set is asked about.
+        """
+        return self._named(self.model_of(self.epoch(run, index).path), data)
+
+    def _named(self, loaded: LoadedModel, data: str) -> LoadedModel:
+        return loaded.named_as(self.sets.get(data)) if data else loaded
 
     def model_of(self, path: Path) -> LoadedModel:
         """The opened model of a checkpoint file.
@@ -301,9 +311,9 @@ class Registry:
         """
         return self._models.get(self.version_of(path), lambda: self.opened(path))
 
-    def own_model(self, run: str, index: int) -> LoadedModel:
-        """The model of one epoch, opened for whoever asks alone: it may be trained."""
-        return self.opened(self.epoch(run, index).path)
+    def own_model(self, run: str, index: int, data: str = "") -> LoadedModel:
+        """The model of one epoch, as `model` gives it, opened for whoever asks alone: it may be trained."""
+        return self._named(self.opened(self.epoch(run, index).path), data)
 
     def opened(self, path: Path, **changed: Any) -> LoadedModel:
         """A model of its own, opened as the settings say.
@@ -403,6 +413,7 @@ class Registry:
         record: Sequence[str] = (),
         options: DecodeOptions | None = None,
         flip: bool = False,
+        data: str = "",
     ) -> Run:
         """One forward pass, kept; another decoder reads the same outputs again.
 
@@ -414,6 +425,7 @@ class Registry:
             record: names of taps; ("*",) for all of the model's.
             options: how to read keypoints off the outputs.
             flip: look at the mirrored images, too.
+            data: the set that the samples are of; "" for an image of the user's.
         """
         from workbench.core.run import redecode
         from workbench.core.run import run as forward
@@ -421,7 +433,7 @@ class Registry:
         epoch = self.epoch(run, index)
 
         def compute() -> Run:
-            model = self.model(run, index).model
+            model = self.model(run, index, data).model
             taps = tuple(model.taps) if tuple(record) == ("*",) else tuple(record)
             title = f"{self.run(run).title}, {epoch.label}"
             return forward(model, samples, taps, title=title, flip=flip)

@@ -341,7 +341,7 @@ def test_a_folder_of_predictions_asks_before_every_epoch(job, monkeypatch):
     epochs = [SimpleNamespace(index=index) for index in range(9)]
     registry = SimpleNamespace(
         sets=SimpleNamespace(sample=lambda *_: None, sample_key=lambda *key: key),
-        passed=lambda run, index, *_: passed.append(index),
+        passed=lambda run, index, *_, **__: passed.append(index),
     )
     wanted = SimpleNamespace(
         opened=lambda asked: None, _wished={"key": range(9)}, epoch=lambda opened, index: index,

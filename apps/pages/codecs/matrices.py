@@ -81,7 +81,7 @@ class Matrices:
         """
         from workbench.evaluation.codecs.ways import own_way
 
-        own_way(self.context.registry.model(state.run, state.epoch).model, state.flip)
+        own_way(self.context.registry.model(state.run, state.epoch, state.data).model, state.flip)
         last = self.job(state)
         ended = last is not None and last.state in ("cancelled", "failed")
         if self.result(state) is None and (again or not ended):
@@ -112,10 +112,9 @@ class Matrices:
         from workbench.evaluation.protocol import judged_by
 
         registry = self.context.registry
-        loaded = registry.model(state.run, state.epoch)
+        loaded = registry.model(state.run, state.epoch, state.data)
         # A set of its own: its images are read by this thread while pages read theirs.
         pose_set = registry.sets.apart(state.data)
-        loaded = loaded.named_as(pose_set)
         pose_set = judged_by(pose_set, loaded.model.skeleton)
         check_evaluable(pose_set)
         ids = None if state.limit == ALL else pose_set.first_images(state.limit)

@@ -26,7 +26,7 @@ from apps.pages.epoch_page import EpochPage
 from apps.pages.frame import sentence_html
 from apps.pages.job_sections import JobSection, WorkSection
 from apps.pages.links import word_of_link
-from apps.pages.report_section import opening_model, opening_of, path_literal
+from apps.pages.report_section import literal, naming_of, opening_model, opening_of, path_literal
 from apps.pages.sections import control_row
 from workbench.core.plain_text import escaped
 from workbench.core.report import signed_text
@@ -105,7 +105,7 @@ class CodecsPage(EpochPage[CodecState]):
 
         if bare:
             return [state.against] if state.against else []
-        model = self.context.registry.model(state.run, state.epoch).model
+        model = self.context.registry.model(state.run, state.epoch, state.data).model
         own = own_way(model, state.flip)
         return [way.name(own) for way in ways_for(model, own)[0][1:] if way.scores == own.scores]
 
@@ -172,16 +172,24 @@ def verdict_html(found: CodecMatrix) -> str:
 def code_of(context: Context, state: CodecState, section: str) -> str:
     """Python that makes the same report in a notebook."""
     imports, opening = opening_of(context, state.data)
-    opened = opening_model(context, path_literal(context.registry.epoch(state.run, state.epoch).path))
+    epoch = context.registry.epoch(state.run, state.epoch)
+    opened = opening_model(context, path_literal(epoch.path))
+    naming = naming_of(context, state.run, state.epoch, state.data, "pose_set")
     ids = "" if state.limit == ALL else f", pose_set.first_images({state.limit})"
     flip = ", flip=True" if state.flip else ""
+    title = literal(f"{context.registry.run(state.run).title}, {epoch.label}")
     lines = [
         imports,
+        "from workbench.evaluation import protocol_of_loaded",
         "from workbench.evaluation.codecs import codec_matrix",
+        "from workbench.evaluation.protocol import judged_by",
         "from workbench.models import open_model",
         "",
         f"pose_set = {opening}",
-        f"matrix = codec_matrix({opened}.model, pose_set{ids}{flip})",
+        f"opened = {opened}{naming}",
+        "pose_set = judged_by(pose_set, opened.model.skeleton)",
+        f"rules = protocol_of_loaded(opened{flip})",
+        f"matrix = codec_matrix(opened.model, pose_set{ids}{flip}, protocol=rules, title={title})",
         "matrix" if section == "matrix" else f"matrix.arrows({state.against!r})",
     ]
     return "\n".join(lines)

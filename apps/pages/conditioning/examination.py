@@ -190,7 +190,7 @@ class Examination:
         from workbench.core.run import run as forward
         from workbench.inspectors.conditioning.passes import several
 
-        loaded = self.context.registry.model(state.run, epoch)
+        loaded = self.context.registry.model(state.run, epoch, state.data)
         pose_set = self.context.registry.sets.get(state.data)
         return forward(loaded.model, several(pose_set, SAMPLES), title=self._title(state, epoch))
 
@@ -202,7 +202,7 @@ class Examination:
         # The set takes almost all of the time; what comes before it counts as one step each.
         before = 1 + len(epochs)
         job.progress(0, before + 20)
-        loaded = self.context.registry.model(state.run, state.epoch)
+        loaded = self.context.registry.model(state.run, state.epoch, state.data)
         pose_set, title = self.context.registry.sets.get(state.data), self._title(state, state.epoch)
         self._quick.get(
             self._key(state), lambda: examine(loaded, pose_set, title=title, stepped=job.checkpoint)
@@ -227,7 +227,7 @@ class Examination:
         from workbench.inspectors.conditioning.clinic import examine
         from workbench.inspectors.conditioning.passes import spread
 
-        loaded = self.context.registry.model(state.run, state.epoch)
+        loaded = self.context.registry.model(state.run, state.epoch, state.data)
         # A set of its own: its images are read by this thread while pages read theirs. With the model's own
         # sigmas, as the verb judges it.
         pose_set = judged_by(self.context.registry.sets.apart(state.data), loaded.model.skeleton)

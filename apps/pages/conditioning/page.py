@@ -27,7 +27,7 @@ from apps.pages.conditioning.examination import (
 from apps.pages.engine import Controls, add_link_button
 from apps.pages.epoch_page import EpochPage
 from apps.pages.job_sections import JobSection, WorkSection, job_key
-from apps.pages.report_section import opening_model, opening_of, path_literal
+from apps.pages.report_section import literal, naming_of, opening_model, opening_of, path_literal
 from apps.pages.sections import control_row, hidden_text
 from workbench.core.job import JobResults, shares_of
 from workbench.core.plain_text import escaped
@@ -106,7 +106,7 @@ class Experiments:
         from workbench.training.experiments.running import Course, Watch, halves, run_experiment
 
         # A model of its own: others look at the registry's while this one is taken apart.
-        loaded = self.context.registry.model(state.run, state.epoch)
+        loaded = self.context.registry.model(state.run, state.epoch, state.data)
         origin = origin_of(loaded, self.start_of(state), config=self.context.settings.config)
         material = halves(self.context.registry.sets.apart(state.data), most)
         return run_experiment(
@@ -354,6 +354,7 @@ def code_of(examination: Examination, state: ClinicState, name: str) -> str:
     if name == "progress":
         return _progress_code(examination, state)
     imports, opening = opening_of(context, state.data)
+    naming = naming_of(context, state.run, state.epoch, state.data, "pose_set")
     start = f"{imports}\nfrom workbench.inspectors.conditioning.passes import several, spread\n"
     start += "from workbench.models import open_model\nfrom workbench.core.run import run\n"
     if name == "epochs":
@@ -362,7 +363,8 @@ def code_of(examination: Examination, state: ClinicState, name: str) -> str:
         return (
             f"{start}from workbench.inspectors.conditioning import film\n"
             "from workbench.inspectors.conditioning.film import over_epochs\n\n"
-            f"samples = several({opening}, {SAMPLES})\nloaded = [{opened} for file in ({files},)]\n"
+            f"pose_set = {opening}\nsamples = several(pose_set, {SAMPLES})\n"
+            f"loaded = [{opened}{naming} for file in ({files},)]\n"
             "runs = [run(one.model, samples, title=one.title) for one in loaded]\n"
             "over_epochs([film.compute(looked, film.Params()) for looked in runs])"
         )
@@ -370,11 +372,16 @@ def code_of(examination: Examination, state: ClinicState, name: str) -> str:
     opened = opening_model(context, path_literal(run.epochs[state.epoch].path))
     if name in ("text", "species"):
         return f"{ask}\nfrom workbench.models import open_model\n\nmodel = {opened}.model\n{call}"
-    lines = [start + ask, "", f"pose_set = {opening}", f"model = {opened}.model"]
+    lines = [start + ask, "", f"pose_set = {opening}", f"model = {opened}{naming}.model"]
     if "found" in call:
         limit = "None" if state.limit == ALL else state.limit
-        lines.insert(1, "from workbench.inspectors.conditioning.ablation import predicted")
-        lines.append(f"found = predicted(model, pose_set, spread(pose_set, {limit}))")
+        lines.insert(1, "from workbench.evaluation.protocol import judged_by")
+        lines.insert(2, "from workbench.inspectors.conditioning.ablation import predicted")
+        title = literal(f"{run.title}, {run.epochs[state.epoch].label}")
+        lines += [
+            "pose_set = judged_by(pose_set, model.skeleton)",
+            f"found = predicted(model, pose_set, spread(pose_set, {limit}), title={title})",
+        ]
     else:
         lines.append(f"looked = run(model, several(pose_set, {SAMPLES}))")
     return "\n".join([*lines, call])

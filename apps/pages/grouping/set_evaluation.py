@@ -123,7 +123,7 @@ class SetEvaluations:
     def _work(self, job: Job, request: SetRequest) -> None:
         # A file that is replaced meanwhile has another version, of which this is no answer.
         files = self._version(request)[:2]
-        model = self._context.registry.model(request.run, request.epoch).model
+        model = self._context.registry.model(request.run, request.epoch, request.data).model
         if not isinstance(model, GroupingModel):
             raise NotAvailable(absent_capability(Groups))
         pose_set = self._context.registry.sets.apart(request.data)

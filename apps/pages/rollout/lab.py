@@ -302,14 +302,14 @@ class Lab:
         from workbench.core.run import run as forward
 
         registry = self.context.registry
-        model = self._supported(registry.model(state.run, epoch).model, state)
+        model = self._supported(registry.model(state.run, epoch, state.data).model, state)
         sample = registry.sets.sample(state.data, state.sample)
         title = f"{registry.run(state.run).title}, {registry.epoch(state.run, epoch).label}"
         return forward(model, [sample], title=title)
 
     def own_model(self, state: RolloutState, epoch: int) -> Any:
         """One epoch's model that no other page uses, with the chosen support."""
-        return self._supported(self.context.registry.own_model(state.run, epoch).model, state)
+        return self._supported(self.context.registry.own_model(state.run, epoch, state.data).model, state)
 
     def _supported(self, model: Any, state: RolloutState) -> Any:
         if state.support is None:
