@@ -14,6 +14,7 @@ from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
 from workbench.training.settings import Settings
 from workbench.training.settings import schedule_factor as factor
+from workbench.training.switches import suspected
 from workbench.training.trainer import new_average, new_optimizer, parameter_groups
 from workbench.training.verdict import CONFIG_WRONG, Evidence, headline, judge
 
@@ -82,6 +83,25 @@ def test_epochs_and_milestones_are_compressed_too():
     schedule = [{"type": "MultiStepLR", "milestones": [20, 30], "gamma": 0.1, "by_epoch": True, "end": 40}]
     settings = recipe(config(param_scheduler=schedule)).settings
     assert [round(factor(settings, s), 3) for s in (0, 39, 40, 59, 60, 79)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
+
+
+def test_a_schedule_that_mmengine_refuses_is_told_with_its_reason_and_what_to_do():
+    # RTMO's published configs raise the rate in this way; mmengine 0.10 allows no factor above 1.
+    schedule = [{"type": "ConstantLR", "by_epoch": True, "factor": 2.5, "begin": 28, "end": 29}]
+    with pytest.raises(
+        ValueError, match=r"ConstantLR cannot be used, mmengine 0.*between 0 and 1; correct it, or"
+    ):
+        recipe(config(param_scheduler=schedule))
+
+
+def test_targets_of_another_codec_are_suspected_before_what_might_learn_in_spite_of_them():
+    model = Tiny()
+    other = Plan(
+        Settings(steps=STEPS, warm_up=STEPS), codec=dataclasses.replace(model.codec, sigma=(6.0, 6.0))
+    )
+    assert [switch.name for switch in suspected(model, other)][:2] == ["codec", "schedule"]
+    same = dataclasses.replace(other, codec=model.codec)
+    assert suspected(model, same)[0].name == "schedule"
 
 
 @pytest.mark.parametrize("steps", [20, 60, 100, 200, 400])

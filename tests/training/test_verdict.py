@@ -151,8 +151,8 @@ class ShyOfPeace(Tiny):
 
 def test_a_trial_that_diverges_has_not_passed_and_the_others_are_still_made():
     model = ShyOfPeace(dropout=0.1)
-    report = overfit(model, [picture()], PLANTED["codec"](PLAN, model))
-    assert report.culprit == "codec", report.summary()
+    report = overfit(model, [picture()], PLANTED["weight decay"](PLAN, model))
+    assert report.culprit == "weight decay", report.summary()
     (trial,) = (trial for trial in report.trials if trial.without == "dropout")
     assert not trial.passed
     assert "at step 1" in trial.verdict.came

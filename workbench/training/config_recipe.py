@@ -122,6 +122,7 @@ def _rates(
     entries: Sequence[Mapping[str, Any]], epochs: int, whole: int, steps: int, base: float
 ) -> tuple[float, ...]:
     """Factor on the learning rate at every step, from mmengine's schedulers over a run of `steps` steps."""
+    import mmengine
     import torch
     from mmengine.optim import scheduler as mmengine_schedulers
 
@@ -153,7 +154,11 @@ def _rates(
         try:
             made.append(getattr(mmengine_schedulers, kind)(optimizer, by_epoch=False, **options))
         except (TypeError, ValueError) as failure:
-            raise ValueError(f"config: param_scheduler {kind} cannot be used: {failure}") from failure
+            raise ValueError(
+                f"config: param_scheduler {kind} cannot be used, mmengine {mmengine.__version__} refuses it: "
+                f"{str(failure).rstrip('.')}; correct it, or leave the config's training out with "
+                "--no-config-training"
+            ) from failure
     rates = []
     for _ in range(steps):
         rates.append(float(optimizer.param_groups[0]["lr"]))

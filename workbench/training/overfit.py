@@ -186,7 +186,10 @@ class OverfitRun:
         """
         model, plan = setup.model, setup.plan
         if (plan.codec or model.codec) is None and not isinstance(model, HasObjective):
-            raise NotAvailable("overfit: this model declares no codec, so no target can be made for it")
+            raise NotAvailable(
+                "overfit: this model declares no codec, so no target can be made for it; heads with heatmaps "
+                "or SimCC vectors can be trained, others with their own loss (an adapter with an objective)"
+            )
         self.setup, self._expectation, self._folder = setup, expectation, folder
         wrong = setup.recipe.wrong if setup.recipe else ()
         seen = before_training(model, setup.samples, plan, setup.device)

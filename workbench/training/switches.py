@@ -36,7 +36,7 @@ class Switch:
     times: int = 1
 
 
-STEP_LIMIT, LONGER = "step limit", 2
+STEP_LIMIT, LONGER, CODEC = "step limit", 2, "codec"
 CLIP, CLIP_EFFECT = "clip", "gradients are clipped so tightly that the weights hardly change"
 
 # Any of these kinds of network learns an image with it; see settings.py.
@@ -187,7 +187,7 @@ SWITCHES: tuple[Switch, ...] = (
         lambda plan, _: dataclasses.replace(plan, dropout=False),
     ),
     Switch(
-        "codec",
+        CODEC,
         "targets are encoded in another way than outputs are decoded, or their peaks cannot be learned",
         lambda plan, model: model.codec is not None,
         lambda plan, model: _without_codec(plan, model),
@@ -283,14 +283,16 @@ def suspected(model: PoseModel, plan: Plan, verdict: Verdict | None = None) -> l
     """The switches in the order in which they are suspected of a verdict.
 
     A network that has learned in training mode had enough steps: more of them might hide the difference
-    between the two modes, so the step limit then comes last.
+    between the two modes, so the step limit then comes last. Targets of another codec than the model's own
+    come first: they are wrong in any case, and another switch might learn in spite of them.
 
     Args:
         model: its view for training.
         plan: of the attempt.
         verdict: of the attempt with all pieces.
     """
-    switches = switches_of(model, plan)
+    other = plan.codec is not None and plan.codec != model.codec
+    switches = sorted(switches_of(model, plan), key=lambda switch: not (other and switch.name == CODEC))
     if verdict is None or verdict.outcome not in ("learned", "train and inference paths disagree"):
         return switches
     return sorted(switches, key=lambda switch: switch.name == STEP_LIMIT)
