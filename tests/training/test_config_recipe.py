@@ -210,6 +210,10 @@ def with_test_pipeline(*steps):
             "the weight of the head's loss KeypointMSELoss is 0",
         ),
         (
+            config(model={"head": {"loss": {"type": "KeypointMSELoss", "loss_weight": 1e-12}}}),
+            "a gradient of 1 is then far below eps of adamw (1e-08)",
+        ),
+        (
             with_test_pipeline({"type": "TopdownAffine", "input_size": [32, 32], "use_udp": True}),
             "use_udp of TopdownAffine is False in the training pipeline and True in the test pipeline",
         ),
@@ -231,6 +235,12 @@ def test_what_an_attempt_cannot_show_is_told_before_it(of, words):
         (with_optimizer(accumulative_counts=4), "accumulated gradients"),
         (config(model={"head": {"loss": {"type": "KLDiscretLoss", "loss_weight": 500}}}), "loss_weight 500"),
         (config(model={"head": {"loss": {"type": "KLDiscretLoss", "loss_weight": 1.0}}}), ""),
+        (config(model={"head": {"loss": {"type": "KeypointMSELoss", "use_target_weight": True}}}), ""),
+        (config(model={"head": {"loss": {"type": "KeypointMSELoss"}}}), "use_target_weight False"),
+        (
+            config(model={"head": {"loss": {"type": "KeypointOHKMMSELoss", "use_target_weight": True}}}),
+            "loss KeypointOHKMMSELoss (mean squared error instead)",
+        ),
         (config(auto_scale_lr={"enable": True, "base_batch_size": 512}), "base batch size 512"),
         (config(auto_scale_lr={"base_batch_size": 512}), ""),
         (with_test_pipeline({"type": "TopdownAffine", "input_size": [32, 32]}), ""),

@@ -254,7 +254,7 @@ def _recipe_of(
     changes |= schedule_of(config, settings.steps, base, used, unused, wrong)
     changes |= _average(config, used, unused)
     wrong += [*_too_weak(config, changes), *_other_crops(config)]
-    wrong += _loss(config, unused)
+    wrong += _loss(config, changes, decoder, unused)
     unused += _left_out(config)
     encoder = _encoder(config, unused)
     if text := encoder_text(encoder, decoder):
@@ -360,19 +360,37 @@ def _other_crops(config: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _loss(config: Mapping[str, Any], unused: list[str]) -> list[str]:
+# Losses that an attempt uses itself; those of mmpose that count unlabelled keypoints unless told otherwise.
+OWN_LOSSES = ("KeypointMSELoss", "CombinedTargetMSELoss", "KLDiscretLoss")
+ALL_BY_DEFAULT = ("KeypointMSELoss", "KeypointOHKMMSELoss", "AdaptiveWingLoss", "CombinedTargetMSELoss")
+
+
+def _loss(
+    config: Mapping[str, Any], changes: Mapping[str, Any], decoder: Codec | None, unused: list[str]
+) -> list[str]:
     """A loss of the config that teaches nothing; how it differs from the attempt's goes to `unused`."""
     model = config.get("model")
     head = model.get("head") if isinstance(model, Mapping) else None
     loss = head.get("loss") if isinstance(head, Mapping) else None
-    if not isinstance(loss, Mapping) or "loss_weight" not in loss:
+    if not isinstance(loss, Mapping):
         return []
-    weight = _number(loss["loss_weight"], "loss.loss_weight")
-    if weight > 0:
-        unused += [f"loss_weight {weight:g} of {type_of(loss)}"] * (weight != 1)
+    kind = type_of(loss)
+    if kind not in OWN_LOSSES and decoder is not None:
+        instead = "mean squared error" if decoder.kind == "heatmap" else "KL divergence"
+        unused.append(f"loss {kind} ({instead} instead)")
+    if not loss.get("use_target_weight", kind not in ALL_BY_DEFAULT):
+        unused.append(f"use_target_weight False of {kind} (unlabelled keypoints are left out here)")
+    weight = _number(loss.get("loss_weight", 1.0), "loss.loss_weight")
+    if weight <= 0:
+        return [f"the weight of the head's loss {kind} is {weight:g}, so the training learns nothing of it"]
+    unused += [f"loss_weight {weight:g} of {kind}"] * (weight != 1)
+    optimizer = changes.get("optimizer", "adamw")
+    eps = float((changes.get("optimizer_options") or {}).get("eps", ADAM_EPS))
+    if optimizer == "sgd" or weight >= LOST_IN_EPS * eps:
         return []
     return [
-        f"the weight of the head's loss {type_of(loss)} is {weight:g}, so the training learns nothing of it"
+        f"the weight of the head's loss {kind} is {weight:g}: a gradient of 1 is then far below eps of "
+        f"{optimizer} ({eps:g}), and the weights hardly move"
     ]
 
 
