@@ -259,7 +259,7 @@ def test_a_codec_matrix_ends_after_the_variant_under_way(job, context, monkeypat
     from workbench.evaluation import codecs, protocol
 
     work = Counted()
-    monkeypatch.setattr(evaluation, "check_evaluable", lambda _: None)
+    monkeypatch.setattr(evaluation, "check_counting", lambda _: None)
     monkeypatch.setattr(evaluation, "protocol_of_loaded", lambda *_, **__: None)
     monkeypatch.setattr(protocol, "judged_by", lambda pose_set, _: pose_set)
     monkeypatch.setattr(codecs, "codec_matrix", lambda *_, cancelled, **__: work.until(cancelled))

@@ -162,3 +162,40 @@ def test_sets_that_no_ap_can_be_told_of_are_refused_before_they_are_looked_at(wo
     code, _, err = workbench(*words, network, "--data", folder / "bare.json")
     assert code == 2
     assert "have no 'area'" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["decode"],
+        ["oracle"],
+        ["graft"],
+        ["sweep"],
+        *(["ablate", of] for of in ("faults", "tags", "grouping")),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("area", [-300.0, 1e300])
+def test_sets_of_which_no_instance_counts_are_refused_before_they_are_looked_at(
+    workbench, folder, words, area
+):
+    """Evaluators skip areas outside of their ranges: "no part changes AP" would say what was not measured."""
+    import torch
+
+    from workbench.checkpoints.demo import demo_checkpoints
+
+    whole = json.loads((folder / "set.json").read_text())
+    whole["annotations"][0]["area"] = area
+    (folder / "skipped.json").write_text(json.dumps(whole))
+    if words[0] in ("oracle", "ablate"):
+        models = [demo_checkpoints("higherhrnet-demo")[-1]]
+    else:
+        (folder / "run").mkdir()
+        models = [folder / "run" / f"epoch_{epoch}.pth" for epoch in (1, 2)]
+        for epoch, model in enumerate(models):
+            torch.save({"w": torch.full((1,), epoch)}, model)
+        models = {"sweep": [folder / "run"], "decode": models[:1]}.get(words[0], models)
+        models += ["--adapter", folder / "never.py"]
+    code, out, err = workbench(*words, *models, "--data", folder / "skipped.json")
+    assert (code, out) == (2, "")
+    assert "no annotated instance counts, so there is no AP: their areas are outside of 0 to 1e+10" in err

@@ -139,7 +139,8 @@ def test_an_inspector_with_its_question_in_second_place_is_refused_with_what_to_
 @pytest.mark.parametrize(
     ("value", "spec", "text"),
     [(-0.0004, "+.3f", "+0.000"), (-0.0006, "+.3f", "-0.001"), (-0.001, "+.0%", "+0%"),
-     (-np.inf, "+.1f", "-inf"), (-1e-9, "+6.3f", "+0.000"), (-1e-3, ".0%", "0%"), (0.25, "+.2f", "+0.25")],
+     (-np.inf, "+.1f", "-inf"), (-1e-9, "+6.3f", "+0.000"), (-1e-3, ".0%", "0%"), (0.25, "+.2f", "+0.25"),
+     (None, "+.3f", "-"), (np.nan, "+.3f", "-")],
 )  # fmt: skip
 def test_no_number_is_written_as_minus_nothing(value, spec, text):
     assert report.signed_text(value, spec) == text

@@ -87,6 +87,7 @@ FAULTS = {
     "area 0": (each(lambda n, a, w, h: a.update(area=0)), "12 instances have area 0"),
     "one area 0": (lambda d: d["annotations"][3].update(area=0), "1 instance has area 0"),
     "negative": (each(lambda n, a, w, h: a.update(area=-a["area"])), "12 instances have a negative area"),
+    "beyond": (each(lambda n, a, w, h: a.update(area=2e10)), "12 instances have an area above 1e+10"),
     "unit area": (each(lambda n, a, w, h: a.update(area=a["area"] / w / h)), "areas look normalised"),
     "small area": (lambda d: d["annotations"][3].update(area=2.5), "1 instance has an area below 4 square"),
     "areas of a smaller image": (

@@ -113,7 +113,7 @@ def _sweep(
     question: str, asked: SweepOptions, swept: Callable[..., Ablation], match: float | None = None
 ) -> Answer:
     """Evaluate the variants of one question and write what was asked for."""
-    from workbench.evaluation import check_evaluable
+    from workbench.evaluation import check_counting
 
     file, data, limit = model_files(asked.files), asked.data, asked.limit
     if asked.demo:
@@ -130,7 +130,7 @@ def _sweep(
     pose_set = data.open("ablate", len(model.skeleton), asked.model.skeleton)
     loaded, pose_set = same_keypoints(loaded, pose_set, asked.sigmas)
     model = require_bottom_up(loaded.model, f"ablate {question}")
-    check_evaluable(pose_set)
+    check_counting(pose_set)
     # The mirrored pass is a variant of grouping even where the reference goes without it.
     flip = asked.flip or (question in ("grouping", "faults") and bool(model.skeleton.mirror))
     report = run_in_job(

@@ -109,14 +109,14 @@ def matrix(
     resamples: int,
 ) -> CodecMatrix:
     """The matrix of a model on a set; everything that can be refused is refused before the first image."""
-    from workbench.evaluation import check_evaluable, protocol_of_loaded
+    from workbench.evaluation import check_counting, protocol_of_loaded
     from workbench.evaluation.codecs import codec_matrix
     from workbench.evaluation.codecs.ways import own_way
 
     own_way(loaded.model, flip, pose_score)
     loaded, pose_set = same_keypoints(loaded, pose_set, evaluator.sigmas)
     counting = evaluator.rules(len(pose_set.skeleton))
-    check_evaluable(pose_set, **counting)
+    check_counting(pose_set, **counting)
     found, source = boxes.of(pose_set)
     ids = None if limit is None else pose_set.first_images(limit)
     protocol = protocol_of_loaded(

@@ -120,11 +120,11 @@ def _judge(
     batch_size: int,
 ) -> Callable[[Job, str, PoseModel], Evaluation]:
     """What evaluates a model on the instances that were asked for; the job's bar is that of one part."""
-    from workbench.evaluation import check_evaluable, evaluate, predict, protocol_of_loaded
+    from workbench.evaluation import check_counting, evaluate, predict, protocol_of_loaded
 
     counting = evaluator.rules(len(pose_set.skeleton))
     truth = judged_set(pose_set, loaded.model.skeleton, evaluator.sigmas)
-    check_evaluable(truth, **counting)
+    check_counting(truth, **counting)
     images = set(truth.first_images(limit))
     chosen = [i for i in truth.labelled if truth.instances[i].image_id in images]
     protocol = protocol_of_loaded(loaded, batch_size=batch_size, **rules)

@@ -57,12 +57,12 @@ def command(
     data.require("oracle")
     check_limit(limit)
     check_file(out, ".html")
-    from workbench.evaluation import check_evaluable
+    from workbench.evaluation import check_counting
 
     loaded = model.open(file)
     pose_set = data.open("oracle", len(loaded.model.skeleton), model.skeleton)
     loaded, pose_set = same_keypoints(loaded, pose_set, sigmas)
-    check_evaluable(pose_set)
+    check_counting(pose_set)
     report = waterfall(loaded, pose_set, boxes, flip, limit)
     facts: dict[str, Any] = {**report.to_json(), "checkpoint": loaded.title, "data": pose_set.name}
     return written(with_loading(Answer(facts, report.text()), loaded), out, report)

@@ -163,13 +163,16 @@ def ends_text(low: float, high: float, spec: str = "+.3f") -> str:
     return f"({signed_text(low, spec)} to {signed_text(high, spec)})"
 
 
-def signed_text(value: float, spec: str = "+.3f") -> str:
+def signed_text(value: float | None, spec: str = "+.3f") -> str:
     """A number as a format writes it, without a minus before nothing but zeros: ``+0.000``, ``0%``.
 
     Args:
-        value: any number; `format`'s ``z`` would do the same, and Python 3.10 does not have it.
+        value: any number; `format`'s ``z`` would do the same, and Python 3.10 does not have it. None, which
+            facts have in place of nan, and nan itself are ``-``: nothing was measured.
         spec: how it is written.
     """
+    if value is None or math.isnan(value):
+        return "-"
     text = f"{value:{spec}}"
     return re.sub(r"-(?=[0.%]+$)", "+" if spec.startswith("+") else "", text)
 

@@ -199,6 +199,7 @@ def _column(pose_set: PoseSet, chosen: list[Instance]) -> _Column:
     )
 
 
+_LARGEST_AREA = 1e10  # square pixels; where AREA_RANGES of evaluation.keypoint_ap end, a room above this one
 # Boxes so many times as large beside a pose as in the middle instance, in so many instances and such a share
 # of them, hold something else; poses with such a share of the labelled keypoints of the middle one tell it.
 _WIDER, _FEW_WIDE, _SHARE_WIDE, _MOST_LABELLED, _LEAST_LABELLED = 2.5, 3, 0.02, 0.8, 6
@@ -209,13 +210,14 @@ def _areas(column: _Column) -> _Flagged:
     area = column.area
     found: _Flagged = []
     known = np.isfinite(area)
-    negative, zero = area < 0, area == 0
-    if negative.any():
-        text = "a negative area, which is in no area range: evaluators skip them"
-        found.append((f"{counted(int(negative.sum()), 'instance has', 'instances have')} {text}", negative))
-    if zero.any():
-        text = "area 0: only an exact pose reaches an OKS above 0"
-        found.append((f"{counted(int(zero.sum()), 'instance has', 'instances have')} {text}", zero))
+    skipped = "which is in no area range: evaluators skip them"
+    for words, at in (
+        (f"a negative area, {skipped}", area < 0),
+        (f"an area above {_LARGEST_AREA:g}, {skipped}", area > _LARGEST_AREA),
+        ("area 0: only an exact pose reaches an OKS above 0", area == 0),
+    ):
+        if at.any():
+            found.append((f"{counted(int(at.sum()), 'instance has', 'instances have')} {words}", at))
     small = known & (area > 0) & (area < SMALLEST_AREA)
     if small.sum() and small.sum() >= 0.8 * (known & (area > 0)).sum() and (area[small] <= 1).all():
         text = (

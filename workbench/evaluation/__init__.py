@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from workbench.evaluation.compare import Comparison, Interval, compare, comparison_of, paired_bootstrap
-from workbench.evaluation.evaluate import Evaluation, check_evaluable, evaluate, truth_of
+from workbench.evaluation.evaluate import Evaluation, check_counting, check_evaluable, evaluate, truth_of
 from workbench.evaluation.ground_truth import GroundTruth
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
 from workbench.evaluation.pck import PCK
@@ -33,6 +33,7 @@ __all__ = [
     "Predictions",
     "Protocol",
     "SweepRules",
+    "check_counting",
     "check_evaluable",
     "compare",
     "comparison_of",

@@ -16,7 +16,7 @@ import numpy as np
 from workbench.core import Skeleton
 from workbench.core.report import Report, counted, plain
 from workbench.evaluation.ground_truth import AreaRule, GroundTruth
-from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
+from workbench.evaluation.keypoint_ap import AREA_RANGES, KeypointAP, keypoint_ap
 from workbench.evaluation.measures import is_length
 from workbench.evaluation.oks import keypoint_terms, oks_of_terms, paired_oks
 from workbench.evaluation.pck import PCK, per_keypoint
@@ -333,7 +333,7 @@ def check_evaluable(
     area_rule: AreaRule = "annotated",
     sigmas: Sequence[float] | None = None,
     max_dets: int = 20,
-) -> None:
+) -> KeypointAP:
     """Raise what `evaluate` would raise for any predictions; called before a long prediction.
 
     Args:
@@ -341,9 +341,34 @@ def check_evaluable(
         area_rule: which area OKS uses.
         sigmas: of OKS, one for each keypoint; None for those of the set.
         max_dets: detections per image and category that count.
+
+    Returns:
+        the evaluation of no predictions.
     """
     constants = pose_set.skeleton.sigmas if sigmas is None else tuple(sigmas)
-    keypoint_ap(truth_of(pose_set, area_rule), Detections.from_coco([]), constants, max_dets)
+    return keypoint_ap(truth_of(pose_set, area_rule), Detections.from_coco([]), constants, max_dets)
+
+
+def check_counting(pose_set: PoseSet, **counting: Any) -> None:
+    """Refuse a set on which no AP can change, after `check_evaluable`.
+
+    For questions about changes of AP: "no part changes it" would say what was not measured.
+
+    Args:
+        pose_set: annotations.
+        counting: as of `check_evaluable`.
+
+    Raises:
+        ValueError: no annotated instance counts; it says why.
+    """
+    result = check_evaluable(pose_set, **counting)
+    if not result.matches.truth_ignored[0].all():
+        return
+    why = pose_set.unscored_text() or "each with labelled keypoints is a crowd or has num_keypoints 0"
+    if not result.truth.ignored.all():
+        low, high = AREA_RANGES["all"]
+        why = f"their areas are outside of {low:g} to {high:g} square pixels, and evaluators skip those"
+    raise ValueError(f"{pose_set.name}: no annotated instance counts, so there is no AP: {why}")
 
 
 def _without_size(pose_set: PoseSet, counting: Int[np.ndarray, " G"]) -> int:

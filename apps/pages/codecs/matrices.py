@@ -107,7 +107,7 @@ class Matrices:
         return f"{run.title}, {run.epochs[state.epoch].label} on {state.data}, every decoder"
 
     def _work(self, job: Job, state: CodecState) -> CodecMatrix:
-        from workbench.evaluation import check_evaluable, protocol_of_loaded
+        from workbench.evaluation import check_counting, protocol_of_loaded
         from workbench.evaluation.codecs import codec_matrix
         from workbench.evaluation.protocol import judged_by
 
@@ -116,7 +116,7 @@ class Matrices:
         # A set of its own: its images are read by this thread while pages read theirs.
         pose_set = registry.sets.apart(state.data)
         pose_set = judged_by(pose_set, loaded.model.skeleton)
-        check_evaluable(pose_set)
+        check_counting(pose_set)
         ids = None if state.limit == ALL else pose_set.first_images(state.limit)
         run = registry.run(state.run)
         return codec_matrix(

@@ -97,7 +97,7 @@ def plan_sweep(source: SweepSource, rules: SweepRules, paths: Sequence[Path]) ->
         FileNotFoundError: images are missing.
     """
     from workbench.data.pose_set import check_images
-    from workbench.evaluation.evaluate import check_evaluable, truth_of
+    from workbench.evaluation.evaluate import check_counting, truth_of
     from workbench.evaluation.protocol import check_same_keypoints, judged_by
     from workbench.evaluation.sweeps.readings import labelled_rows, reader_for
 
@@ -123,7 +123,7 @@ def plan_sweep(source: SweepSource, rules: SweepRules, paths: Sequence[Path]) ->
     check_same_keypoints(loaded.model.skeleton, truth.skeleton, truth.name)
     if not labelled_rows(truth, rules.limit):
         raise ValueError(f"{truth.name}: no annotated keypoint in these images, so there is no AP")
-    check_evaluable(truth, **rules.counting(len(truth.skeleton)))
+    check_counting(truth, **rules.counting(len(truth.skeleton)))
     check_images(truth, truth.first_images(rules.limit))
     reader = reader_for(loaded.model, rules.judged(data, loaded.model.skeleton), rules, worker.boxes(data)[0])
     indices = None if rules.limit is None else labelled_rows(truth, rules.limit)
