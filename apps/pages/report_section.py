@@ -353,12 +353,12 @@ def page_document(context: Context, page: str, items: Sequence[tuple[str, str, s
 ROWS = 500
 
 
-def as_csv(rows: list[dict[str, Any]]) -> str:
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as the text of a CSV file."""
     return csv_text(rows) if rows else "empty\r\n"
 
 
-def sheet(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def sheet(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Headers and cells for gr.Dataframe; numbers rounded to what can be told apart by eye."""
     if not rows:
         return {"headers": ["nothing to list"], "data": []}

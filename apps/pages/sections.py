@@ -151,7 +151,7 @@ def cancel_left_html(job: Job, kind: str = "job") -> str:
 
 def table_html(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of a report as an HTML table."""
-    shown = sheet([dict(row) for row in rows])
+    shown = sheet(rows)
     head = "".join(f"<th>{escaped(str(name))}</th>" for name in shown["headers"])
     body = "".join(
         "<tr>" + "".join(f"<td>{escaped(str(value))}</td>" for value in row) + "</tr>"

@@ -262,3 +262,60 @@ def test_series_become_lists_only_where_somebody_asks_for_json(tmp_path, workben
     assert json.loads(out)["series"][0]["value"] == [0.25, None, 1e300]
     code, out, _ = workbench("curves", path)
     assert "best AP 1e+300 at epoch 3" in out
+
+
+LONG = {
+    "scalars.json": lambda i: f'{{"epoch": {i}, "step": {i}, "loss": 0.5}}',
+    "a.jsonl": lambda i: f'{{"epoch": {i}, "loss": 0.5}}',
+    "a.csv": lambda i: "epoch,loss" if i == 0 else f"{i},0.5",
+    "a.log": lambda i: f"Epoch(train) [{i}][10/10] loss: 0.5",
+    "b.log": lambda i: "Epoch(train) [1][10/10] loss: 0.5" if i == 0 else "nothing",
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_reading_a_long_log_ends_when_its_job_is_cancelled(tmp_path, name):
+    """Cancel did nothing until a log of 100 MB was read whole, a minute later."""
+    from workbench.core.job import JobManager
+    from workbench.curves import read_runs
+
+    (tmp_path / name).write_text("\n".join(map(LONG[name], range(20_000))) + "\n")
+    assert read_runs(tmp_path / name)
+    jobs, read = JobManager(), []
+
+    def work(job):
+        job.cancel()
+        read.append(read_runs(tmp_path / name))
+
+    job = jobs.start(name, name, work)
+    assert job.wait(30)
+    assert (job.state, read) == ("cancelled", [])
+
+
+def test_rows_of_a_long_log_are_made_when_they_are_asked_for(tmp_path):
+    """The page shows 500 of them, and made a dict for each of a million: 1.5 GB of memory."""
+    import tracemalloc
+
+    from apps.pages.sections import table_html
+    from workbench.curves import read_runs
+    from workbench.curves.report import CurvesReport
+
+    (tmp_path / "a.csv").write_text(
+        "epoch,loss,AP\n" + "".join(f"{i},{i / 8},0.5\n" for i in range(1, 20_001))
+    )
+    report = CurvesReport(read_runs(tmp_path / "a.csv"))
+    rows = report.table()
+    assert len(rows) == 40_000
+    loss = [row for row in rows if row["name"] == "loss"]
+    assert [row["epoch"] for row in loss] == list(range(1, 20_001))
+    assert [row["value"] for row in loss] == [i / 8 for i in range(1, 20_001)]
+    assert (rows[-1], rows[40_000 - 1 :]) == (rows[39_999], [rows[39_999]])
+    with pytest.raises(IndexError):
+        rows[40_000]
+    tracemalloc.start()
+    try:
+        shown = table_html(report.table())
+        assert tracemalloc.get_traced_memory()[1] < 4e6  # a dict for each takes 14 MB
+    finally:
+        tracemalloc.stop()
+    assert shown.count("<tr>") == 501

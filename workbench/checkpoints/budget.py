@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from workbench.core.job import current_checkpoint
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -48,6 +50,9 @@ class Limits:
 
 
 LIMITS = Limits()
+
+ASKED_EVERY = 4096
+"""A reader that works for a job asks whether it was cancelled each time so much more is charged."""
 
 
 class TooExpensive(ValueError):  # noqa: N818 - reads as a claim
@@ -113,4 +118,6 @@ which no config needs; it is refused as a bomb
                 f"{self.file} asks for more than {limit:,} {what}, which no {self.kind} needs; "
                 "it is refused as a bomb"
             )
+        if spent // ASKED_EVERY > self._spent.get(account, 0) // ASKED_EVERY:
+            current_checkpoint()
         self._spent[account] = spent

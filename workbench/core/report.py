@@ -8,8 +8,8 @@ import re
 import sys
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -26,6 +26,37 @@ PRINTED_ROWS = 50
 """Rows of a report's table that `print` shows."""
 
 
+class ComputedRows(Sequence[dict[str, Any]]):
+    """Rows of a table, each made when it is asked for: a dict for each row of a long log takes gigabytes.
+
+    Args:
+        count: of the rows.
+        row: the row of a number from 0.
+
+    Example:
+        >>> rows = ComputedRows(3, lambda i: {"epoch": i})
+        >>> len(rows), rows[-1], rows[:2]
+        (3, {'epoch': 2}, [{'epoch': 0}, {'epoch': 1}])
+    """
+
+    def __init__(self, count: int, row: Callable[[int], dict[str, Any]]) -> None:
+        self._numbers, self._row = range(count), row
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(index, slice):
+            return [self._row(number) for number in self._numbers[index]]
+        return self._row(self._numbers[index])
+
+
 class Report(ABC):
     """Base of the frozen dataclasses that inspectors return. They hold arrays, never models."""
 
@@ -38,7 +69,7 @@ class Report(ABC):
         """The report, drawn on a new plotly figure whose title says the finding."""
 
     @abstractmethod
-    def table(self) -> list[dict[str, Any]]:
+    def table(self) -> Sequence[dict[str, Any]]:
         """Rows of plain values, same keys in every row."""
 
     def to_json(self) -> dict[str, Any]:

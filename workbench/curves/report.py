@@ -13,10 +13,10 @@ from workbench.core.finding import Finding, ranked
 from workbench.core.report import Report, plain
 from workbench.curves.flags import ap_and_ar, flags_between
 from workbench.curves.quantities import role_of, short
-from workbench.curves.table import Curves
+from workbench.curves.table import Curves, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from plotly.graph_objects import Figure
 
@@ -132,8 +132,8 @@ class CurvesReport(Report):
 
         return plotted(self.runs, self.names, self.summary())
 
-    def table(self) -> list[dict[str, Any]]:
-        return [row for run in self.runs for row in run.table()]
+    def table(self) -> Sequence[dict[str, Any]]:
+        return rows_of(self.runs)
 
     def to_findings(self) -> tuple[Finding, ...]:
         return tuple(flag for _, flag in self.flags)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.finding import Finding
-from workbench.core.report import Report, plain
+from workbench.core.report import ComputedRows, Report, plain
 from workbench.curves.quantities import Split, is_coco, rank, role_of, short, split_in
 from workbench.curves.rows import MOST_SERIES, NAN, RUN_MARKS, Column, Rows
 
@@ -261,13 +261,23 @@ class Curves(Report):
 
         return plotted([self])
 
-    def table(self) -> list[dict[str, Any]]:
-        return [
-            {"run": self.title, "name": s.name, "split": s.split, "epoch": plain(float(e)),
-             "iteration": plain(float(i)), "value": plain(float(v))}
-            for s in self.series
-            for e, i, v in zip(s.epoch, s.iteration, s.value, strict=True)
-        ]  # fmt: skip
+    def table(self) -> Sequence[dict[str, Any]]:
+        return rows_of([self])
+
+
+def rows_of(runs: Sequence[Curves]) -> Sequence[dict[str, Any]]:
+    """Every value of some runs as a row, series after series."""
+    parts = [(run.title, series) for run in runs for series in run.series]
+    ends = np.cumsum([0, *(len(series.value) for _, series in parts)])
+
+    def row(number: int) -> dict[str, Any]:
+        part = int(np.searchsorted(ends, number, side="right")) - 1
+        (title, series), i = parts[part], number - ends[part]
+        numbers = {"epoch": series.epoch, "iteration": series.iteration, "value": series.value}
+        shown = {name: plain(float(values[i])) for name, values in numbers.items()}
+        return {"run": title, "name": series.name, "split": series.split, **shown}
+
+    return ComputedRows(int(ends[-1]), row)
 
 
 @dataclass(frozen=True)

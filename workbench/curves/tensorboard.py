@@ -62,6 +62,7 @@ def read_tensorboard(source: Source) -> Log:
         raise ValueError(f"{source.name}: no whole record; expected a TensorBoard event file")
     points = _Points(Names(source.name))
     for number in np.flatnonzero(spans[:, 1] <= MOST_OF_A_SCALAR).tolist():
+        source.budget.step()
         start, length = spans[number].tolist()
         try:
             scalars = _scalars(data[start : start + length])
