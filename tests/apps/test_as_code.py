@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from apps.pages.inspectors import restored
+from apps.pages.overfit.choices import Choices, setup_of
 from apps.pages.report_section import command_in, literal, opening_model, opening_of, printing, report_code
 from apps.pages.subject import able_runs, subject_of
 from apps.pages.sweep_section import Sweeping
 from apps.server.context import Context
+from tests.apps.test_overfit_page import SMALL
+from workbench.data import read_coco
 from workbench.data.images import ImageReading
 from workbench.inspectors import get
 
@@ -135,3 +138,23 @@ def test_a_first_visit_opens_on_a_run_that_can_answer(opened):
     context.registry.described(context.registry.default_run()).result()
     assert [r.id for r in able_runs(context, get("simcc_curves"))][:1] == ["rtmpose-demo"]
     assert restored(context, get("consistency_mask"), "")[0]["value"] == "higherhrnet-demo"
+
+
+def test_the_command_of_an_attempt_finds_the_images_and_the_sample_of_the_page(opened, painted, tmp_path):
+    file = painted.write_data(tmp_path / "it's", 3)
+    images = (tmp_path / "it's" / "images").rename(tmp_path / "my images")
+    first = json.loads(file.read_text())["images"][0]["file_name"]
+    (tmp_path / "small.py").write_text(SMALL)
+    (images / first).unlink()
+    context = opened(root=tmp_path, data=(file,), images=images, reading=ImageReading(12, as_stored=True))
+    for sample in (None, 1):
+        choices = Choices(config="small.py", data=file.name, sample=sample, steps=2)
+        setup = setup_of(context, choices)
+        words = shlex.split(setup.command)
+        typed = {word: words[words.index(word) + 1] for word in ("--annotation", "--images", "--sample")}
+        assert words[words.index("--bits") + 1] == "12"
+        assert "--as-stored" in words
+        there = read_coco(Path(typed["--annotation"]), Path(typed["--images"]))
+        assert there.sample(int(typed["--sample"])).key == setup.samples[0].key
+    words = shlex.split(setup_of(context, Choices(config="small.py", data="astronaut", steps=2)).command)
+    assert not {"--images", "--bits", "--as-stored", "--sample"} & set(words), "a built-in set has its own"

@@ -250,11 +250,31 @@ def _fixed(choices: Choices) -> dict[str, Any]:
 def _sample_options(context: Context, choices: Choices) -> dict[str, Any]:
     """The command line's options for the sample; an uploaded photo has the name of the user's file."""
     if choices.own is None:
-        return {"annotation": _annotation(context, choices.data), "sample": choices.sample}
+        return _set_options(context, choices.data, choices.sample)
     options: dict[str, Any] = {"annotation": choices.own.annotation_name}
     if choices.sample is not None and choices.own.annotation:
         return {**options, "images": ".", "sample": choices.sample}  # run where both files lie
     return {**options, "image": choices.own.name}
+
+
+def _set_options(context: Context, data: str, sample: int | None) -> dict[str, Any]:
+    """The options for a sample of a served set, whose images were named where the app was started."""
+    from workbench.data import BUILTIN
+
+    if data in BUILTIN:
+        return {"annotation": data, "sample": sample}
+    sets = context.registry.sets
+    shown, images = sets.get(data), context.settings.images
+    if shown.left_out:
+        # The verb counts what is annotated on missing images, too.
+        index = shown.labelled[0] if sample is None else sample
+        chosen = shown.instances[index].annotation_id
+        sample = [one.annotation_id for one in sets.get(data, whole=True).instances].index(chosen)
+    annotation, reading = absolute_path(sets.file(data)), context.settings.reading
+    return {
+        "annotation": annotation, "images": images and absolute_path(images), "sample": sample,
+        "bits": reading.bits, "as_stored": reading.as_stored,
+    }  # fmt: skip
 
 
 def checked_choices(context: Context, choices: Choices) -> tuple[Sample, Skeleton]:
@@ -393,12 +413,6 @@ def _network(
         adapter = context.settings.adapter
         return new_model(adapter=adapter, skeleton=skeleton, seed=choices.seed, device=choices.device)
     return new_model(choices.family, skeleton=skeleton, seed=choices.seed, device=choices.device)
-
-
-def _annotation(context: Context, data: str) -> str:
-    from workbench.data import BUILTIN
-
-    return data if data in BUILTIN else absolute_path(context.registry.sets.file(data))
 
 
 # Share of the box, on each side: the surroundings help to recognise the picture.
