@@ -259,6 +259,29 @@ def test_a_session_whose_page_is_closed_can_be_ended_by_who_needs_its_device(con
     assert page.attempts.begin(Choices(config="small.py", data="astronaut", steps=1)).run.session.join(30)
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"keypoints": [0] * 51, "num_keypoints": 0}, "no instance has a labelled keypoint"),
+        ({"bbox": [5, 5, 0, 0]}, "no labelled instance has a box with an area"),
+        ({"iscrowd": 1}, "all instances with labelled keypoints are crowds (iscrowd)"),
+    ],
+)
+def test_why_nothing_of_a_photo_can_be_learned_is_what_the_json_says(photo, change, why):
+    """A box without an area was told as "no visible keypoint", beside 17 of them."""
+    file = annotation(
+        photo.parent / "mine.json", "my photo.png", "other.png", instances=((0, 10.0), (1, 10.0))
+    )
+    content = json.loads(file.read_text())
+    content["annotations"][0] |= change  # the other image's instance stays as it is
+    file.write_text(json.dumps(content))
+    with pytest.raises(
+        ValueError, match=r"^mine.json: no instance of my photo.png can be learned: "
+    ) as refused:
+        own_sample(OwnPhoto(photo, file), COCO, None)
+    assert str(refused.value).endswith(why)
+
+
 def settings_of(command, monkeypatch):
     """The settings that the command line trains with, and nothing is trained."""
     import shlex

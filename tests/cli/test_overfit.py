@@ -229,7 +229,24 @@ def test_cape_learns_any_keypoints_that_a_set_is_annotated_with(workbench, share
 def test_an_image_without_a_visible_keypoint_is_refused(workbench, bare):
     code, _, err = workbench("overfit", "rtmpose", "--annotation", bare)
     assert code == 2
-    assert "no instance has a visible keypoint to learn" in err.strip().splitlines()[-1]
+    assert (
+        err.strip()
+        .splitlines()[-1]
+        .endswith("no instance can be learned: no instance has a labelled keypoint")
+    )
+
+
+def test_a_box_without_an_area_is_not_told_as_no_keypoint(workbench, shared, tmp_path):
+    facts = json.loads((shared / "data" / "ap10k" / "test_ap10k.json").read_text())
+    for entry in facts["annotations"]:
+        entry["bbox"][2:] = [0, 0]
+    (tmp_path / "flat.json").write_text(json.dumps(facts))
+    words = ["overfit", "rtmpose", "--annotation", tmp_path / "flat.json"]
+    words += ["--images", shared / "data" / "ap10k"]
+    for image in ([], ["--image", facts["images"][0]["file_name"]]):
+        code, _, err = workbench(*words, *image)
+        assert code == 2
+        assert err.strip().splitlines()[-1].endswith(": no labelled instance has a box with an area")
 
 
 def test_an_image_alone_needs_the_json_with_its_keypoints(workbench, tmp_path):

@@ -190,7 +190,7 @@ def _with_data(
     pose_set = chosen.open("distill", len(teacher.model.skeleton), skeleton)
     teacher, pose_set = same_keypoints(teacher, pose_set)
     if not pose_set.labelled:
-        raise ValueError(f"{pose_set.name}: no instance has a visible keypoint to learn from")
+        raise ValueError(f"{pose_set.name}: no instance can be learned: {pose_set.unscored_text()}")
     return teacher, pose_set
 
 

@@ -276,11 +276,13 @@ def _samples(
         if image is None or chosen.images[chosen.instances[i].image_id].path.name == image.name
     ]
     if not wanted:
-        where = f"of {image.name} " if image else ""
+        where = f" of {image.name}" if image else ""
+        ours = [n for n, one in chosen.images.items() if image is None or one.path.name == image.name]
+        why = chosen.unscored_text(ours) if ours or image is None else "no image of the set is called so"
         advice = (
             "; name the json with its keypoints as --annotation" if image and annotation in BUILTIN else ""
         )
-        raise ValueError(f"{annotation}: no instance {where}has a visible keypoint to learn{advice}")
+        raise ValueError(f"{annotation}: no instance{where} can be learned: {why}{advice}")
     return chosen.samples(wanted[:count]), chosen.skeleton
 
 

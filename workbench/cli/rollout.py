@@ -185,7 +185,7 @@ def _chosen(
         return _Chosen(episode.query, episode.support, (), episode.skeleton)
     keys = _keys(chosen)
     if not keys:
-        raise ValueError(f"{data}: no instance has a visible keypoint")
+        raise ValueError(f"{data}: {chosen.unscored_text()}")
     if instance is not None and instance not in keys:
         raise ValueError(f"--instance: no {instance!r} in {data}; nearest: {nearest(instance, keys)}")
     first = keys.get(instance or learned or "", chosen.labelled[0])

@@ -153,15 +153,21 @@ class PoseSet:
             found.setdefault(self.instances[i].image_id, []).append(i)
         return {image_id: tuple(indices) for image_id, indices in found.items()}
 
-    def unscored_text(self) -> str:
-        """Why none of the instances can be scored, in a few words; "" where one can."""
-        if self.labelled:
+    def unscored_text(self, images: Collection[int] | None = None) -> str:
+        """Why none of the instances can be scored, in a few words; "" where one can.
+
+        Args:
+            images: ids of those whose instances count; None for all.
+        """
+        found = [a for a in self.instances if images is None or a.image_id in images]
+        labelled = [a for a in found if a.num_keypoints]
+        if any(a.has_size and not a.iscrowd for a in labelled):
             return ""
-        if not self.instances:
+        if not found:
             return "no instance is annotated"
-        if not any(a.num_keypoints for a in self.instances):
+        if not labelled:
             return "no instance has a labelled keypoint"
-        if all(a.iscrowd for a in self.instances if a.num_keypoints):
+        if all(a.iscrowd for a in labelled):
             return "all instances with labelled keypoints are crowds (iscrowd)"
         return "no labelled instance has a box with an area"
 

@@ -371,10 +371,10 @@ def _checked(context: Context, choices: Choices) -> tuple[Sample, Skeleton]:
     if choices.own is not None:
         sample, skeleton = own_sample(choices.own, sets.skeleton(choices.data), choices.sample)
     else:
-        labelled = sets.get(choices.data).labelled
-        if not labelled:
-            raise ValueError(f"{choices.data}: no instance has a visible keypoint to learn")
-        index = labelled[0] if choices.sample is None else choices.sample
+        chosen = sets.get(choices.data)
+        if not chosen.labelled:
+            raise ValueError(f"{choices.data}: no instance can be learned: {chosen.unscored_text()}")
+        index = chosen.labelled[0] if choices.sample is None else choices.sample
         sample, skeleton = sets.sample(choices.data, index), sets.skeleton(choices.data)
     if sample.truth is None or not (np.asarray(sample.truth)[:, 2] > 0).any():
         raise ValueError(

@@ -183,7 +183,8 @@ def _index(pose_set: PoseSet, own: OwnPhoto, number: int | None) -> int:
     ours = {n for n, record in pose_set.images.items() if record.path == own.image}
     labelled = [i for i in pose_set.labelled if pose_set.instances[i].image_id in ours]
     if not labelled:
-        raise ValueError(f"{own.annotation_name}: no instance of {own.name} has a visible keypoint to learn")
+        why = pose_set.unscored_text(ours)
+        raise ValueError(f"{own.annotation_name}: no instance of {own.name} can be learned: {why}")
     if number is None:
         return labelled[0]
     if number not in labelled:

@@ -109,7 +109,8 @@ def learned(
     """
     pool = list(indices)
     if not pool:
-        raise ValueError(f"experiment: {pose_set.name} has no labelled instance to learn from")
+        why = pose_set.unscored_text() or "no instance was chosen"
+        raise ValueError(f"experiment: no instance of {pose_set.name} can be learned: {why}")
 
     def batch(_: Sequence[Sample], generator: np.random.Generator) -> list[Sample]:
         chosen = generator.choice(len(pool), course.batch, replace=len(pool) < course.batch)
