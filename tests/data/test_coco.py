@@ -477,6 +477,23 @@ def test_a_json_of_holes_is_refused_before_it_is_read(tmp_path, monkeypatch):
         read_json(file)
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'{"images": []}' + b"\0" * 9, "ends in zero bytes: it was not written whole"),
+        (b"\xef\xbb\xbf[" + b"\0" * 9, "ends in zero bytes: it was not written whole"),
+        (b"PK\x03\x04" + b"model" * 9 + b"\0\0", "holds binary data"),
+        (b"\xff\xd8\xff\xe1\0picture", "holds binary data"),
+        (b'{"images": [\0]}', "holds binary data"),
+    ],
+)
+def test_a_binary_file_is_not_told_as_a_json_that_was_not_written_whole(tmp_path, content, why):
+    """A checkpoint or a picture that was given for a json was."""
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^a\.json: expected JSON, but it {why}$"):
+        read_json(tmp_path / "a.json")
+
+
 def test_a_file_of_a_million_categories_is_not_read_to_its_end(tmp_path):
     """80 MB of them took 7 s and 583 MB until they were counted."""
     file = tmp_path / "many.json"

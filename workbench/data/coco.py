@@ -324,10 +324,10 @@ def _refuse_holes(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(4)  # of UTF-16 and UTF-32 every character has zero bytes
         file.seek(max(0, size - _END))
-        if b"\0" not in head and b"\0" in file.read(_END):
-            raise ValueError(
-                f"{path.name}: expected JSON, but it ends in zero bytes: it was not written whole"
-            )
+        if b"\0" not in head and b"\0" in (end := file.read(_END)):
+            hole = end.endswith(b"\0") and head.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] in b"[{"
+            why = "ends in zero bytes: it was not written whole" if hole else "holds binary data"
+            raise ValueError(f"{path.name}: expected JSON, but it {why}")
 
 
 class _TooMany(ValueError):  # noqa: N818 - reads as a claim
