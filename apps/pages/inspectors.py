@@ -459,7 +459,7 @@ def add_question(
     asking = LatestQuestion()
     changes = [w.input for w in (*bar.asking, *controls)]  # type: ignore[attr-defined]
     changed = asking.on(changes, ask, api_name=name, **settings)
-    for event in (*subject_events(context, bar, name, beside), *box_events(bar, name)):
+    for event in (*subject_events(context, bar, name, beside), *box_events(context, bar, name)):
         asking.after(event)
     return asking, changed.success(None, address, None, js=REMEMBER)
 

@@ -92,12 +92,14 @@ def _sample(context: Context, subject: Subject) -> tuple[list[str], str]:
         name = Path(subject.image).name
         box = subject.own_box
         text = repr(box) if box else "(0, 0, image.shape[1], image.shape[0])"
+        reading = context.settings.reading
+        name_of, opening = ("ImageReading", f"{reading!r}.pixels") if reading.notes() else ("read_image",) * 2
         return (
             [
-                "from workbench.data.images import read_image",
+                f"from workbench.data.images import {name_of}",
                 "from workbench.core import Sample",
                 "",
-                f"image = read_image({literal(name)})  # your own file: give its path",
+                f"image = {opening}({literal(name)})  # your own file: give its path",
                 "",
             ],
             f"Sample(image, {text})",

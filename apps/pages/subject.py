@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from apps.server.folders import RunFolder
     from workbench.core.inspector import Inspector
     from workbench.data import PoseSet
+    from workbench.data.images import ImageReading
 
 
 TAGS, SEQUENCE, TEXT = "Groups", "RollsOut", "Conditioned"
@@ -141,9 +142,8 @@ def sample_of(context: Context, subject: Subject) -> tuple[Sample, tuple[Any, ..
         key = sets.sample_key(subject.data, subject.sample)
         return sets.sample(subject.data, subject.sample), key
     from workbench.data.boxes import box_in_image, whole_image
-    from workbench.data.images import read_image
 
-    pixels = read_image(Path(subject.image))
+    pixels = context.settings.reading.pixels(subject.image)
     box = box_in_image(subject.own_box or whole_image(pixels), pixels)
     return Sample(pixels, box, key=Path(subject.image).name, path=subject.image), (subject.image, box)
 
@@ -376,11 +376,12 @@ def next_corners(box: Corners, x: float, y: float) -> Corners:
     return min(x0, x), min(y0, y), max(x0, x), max(y0, y)
 
 
-def say_notes(path: str) -> None:
+def say_notes(path: str, reading: ImageReading) -> None:
     """Show what is to be said about how an image was read."""
     from workbench.data.images import read_image_with_notes
 
-    for note in read_image_with_notes(Path(path))[1]:
+    notes = read_image_with_notes(Path(path), not reading.as_stored, reading.bits)[1]
+    for note in (*notes, *reading.notes()):
         gr.Info(note)  # escaped where it is sent to a page, as every toast
 
 
@@ -389,12 +390,13 @@ def drawn_place(value: float) -> int:
     return round(min(max(value, -1e4), 1e4))
 
 
-def with_box(path: Path, box: Corners) -> tuple[np.ndarray, float]:
+def with_box(path: Path, box: Corners, reading: ImageReading) -> tuple[np.ndarray, float]:
     """The image, no larger than it is shown, with the box, or its first corner, drawn on it.
 
     Args:
         path: the file.
         box: in its pixels.
+        reading: what is stated about it.
 
     Returns:
         RGB, and shown pixels per pixel of the file: encoding a photo of 75 million pixels takes a minute.
@@ -405,9 +407,8 @@ def with_box(path: Path, box: Corners) -> tuple[np.ndarray, float]:
     import cv2
 
     from apps.server.encoding import shown_pixels
-    from workbench.data.images import read_image
 
-    pixels, scale = shown_pixels(read_image(path))
+    pixels, scale = shown_pixels(reading.pixels(path))
     thick = max(2, round(max(pixels.shape[:2]) / 300))
     x0, y0, x1, y1 = (None if side is None else drawn_place(side * scale) for side in box)
     if x0 is None or y0 is None:
@@ -419,15 +420,16 @@ def with_box(path: Path, box: Corners) -> tuple[np.ndarray, float]:
     return pixels, scale
 
 
-def box_events(bar: SubjectBar, name: str) -> list[Any]:
+def box_events(context: Context, bar: SubjectBar, name: str) -> list[Any]:
     """Handlers of the bar's own image; those returned change what is looked at."""
+    reading = context.settings.reading
 
     def shown(path: str | None) -> list[Any]:
         if not path:
             return [gr.update(value=None, visible=False), *NO_BOX]
         try:
-            say_notes(path)
-            return [gr.update(value=with_box(Path(path), NO_BOX)[0], visible=True), *NO_BOX]
+            say_notes(path, reading)
+            return [gr.update(value=with_box(Path(path), NO_BOX, reading)[0], visible=True), *NO_BOX]
         except MISTAKES as mistake:
             raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
 
@@ -435,8 +437,8 @@ def box_events(bar: SubjectBar, name: str) -> list[Any]:
         if not path:
             raise gr.Error("give an image first", print_exception=False)
         x0, y0, x1, y1 = box
-        corners = next_corners((x0, y0, x1, y1), *clicked_place(event, Path(path)))
-        return [gr.update(value=with_box(Path(path), corners)[0], visible=True), *corners]
+        corners = next_corners((x0, y0, x1, y1), *clicked_place(event, Path(path), reading))
+        return [gr.update(value=with_box(Path(path), corners, reading)[0], visible=True), *corners]
 
     def cleared() -> list[Any]:
         return [None, gr.update(value=None, visible=False), *NO_BOX]
@@ -468,16 +470,15 @@ def files(context: Context) -> list[tuple[str, str]]:
     ][:OFFERED]
 
 
-def clicked_place(event: gr.SelectData, path: Path) -> tuple[float, float]:
+def clicked_place(event: gr.SelectData, path: Path, reading: ImageReading) -> tuple[float, float]:
     """(x, y) of a click in the picture of `with_box`, in pixels of its file, to a tenth.
 
     Raises:
         ValueError: a request without a click, which no page sends, or the file is no image.
     """
     from apps.server.encoding import shown_scale
-    from workbench.data.images import upright_size
 
-    height, width = upright_size(path)
+    height, width = reading.size(path)
     scale = shown_scale(width, height)
     try:
         # Centres of pixels lie at whole numbers, in both pictures.

@@ -59,7 +59,7 @@ class DataSets:
         self, given: Sequence[Path], images: Path | None = None, reading: ImageReading | None = None
     ) -> None:
         self._files = annotation_files(given)
-        self.images, self._stated = images, reading or ImageReading()
+        self.images, self.reading = images, reading or ImageReading()
         self._given = tuple(given)
         self._opened: LruCache[PoseSet] = LruCache(6)
         # The lists ask for every set once per run: more sets than are kept open would be read each time.
@@ -148,7 +148,7 @@ class DataSets:
 
             def opened() -> PoseSet:
                 folders = self._folders_of(path)
-                found = read_coco(path, self.images, part=part, within=folders, reading=self._stated)
+                found = read_coco(path, self.images, part=part, within=folders, reading=self.reading)
                 return found if whole else with_present_images(found)
 
             pose_set = self._opened.get(key, opened)
@@ -275,7 +275,7 @@ class DataSets:
             return identity
         pose_set = self.get(identity, whole)
         pixels = () if whole else (self._pixels(identity, pose_set),)
-        return "/".join(map(str, (*version_of(path), *pose_set.left_out, *self._stated.notes(), *pixels)))
+        return "/".join(map(str, (*version_of(path), *pose_set.left_out, *self.reading.notes(), *pixels)))
 
     def _pixels(self, identity: str, pose_set: PoseSet) -> str:
         """A digest of the versions of all image files of a set; pages ask for it with every poll."""

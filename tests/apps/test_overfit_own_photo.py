@@ -20,7 +20,7 @@ from apps.server.context import Context
 from apps.server.settings import Settings
 from tests.apps.test_overfit_page import SMALL
 from tests.waiting import until
-from workbench.data.images import write_image
+from workbench.data.images import ImageReading, write_image
 from workbench.skeletons import SKELETONS
 
 COCO = SKELETONS["coco-17"]
@@ -387,10 +387,10 @@ def test_a_large_photo_is_shown_small_and_clicked_in_its_own_pixels(tmp_path):
     from apps.pages.subject import clicked_place, with_box
 
     path = write_image(tmp_path / "large.png", np.zeros((1536, 2048, 3), np.uint8))
-    shown, scale = with_box(path, (200.0, 1e15, None, None))  # a corner that cannot be drawn
+    shown, scale = with_box(path, (200.0, 1e15, None, None), ImageReading())  # a corner that cannot be drawn
     assert (shown.shape, scale) == ((768, 1024, 3), 0.5)
     # Pixel 511 of the picture lies between the pixels 1022 and 1023 of the file.
-    assert clicked_place(SimpleNamespace(index=[511, 0]), path) == (1022.5, 0.5)
+    assert clicked_place(SimpleNamespace(index=[511, 0]), path, ImageReading()) == (1022.5, 0.5)
     drawn = photos.marked(path, Clicks({"nose": (1023.0, 767.0), "left_eye": (1e6, -1e6)}), COCO)
     assert (drawn[383, 511] != shown[383, 511]).any()
 

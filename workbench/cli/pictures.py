@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from workbench.core import Prediction, Sample, Skeleton
 from workbench.core.geometry import Box
 from workbench.core.report import counted
 from workbench.data.boxes import whole_image
-from workbench.data.images import IMAGE_ENDINGS, ImageReading, common_bits, images_in, read_image, write_image
+from workbench.data.images import IMAGE_ENDINGS, ImageReading, common_bits, images_in, write_image
 from workbench.data.video import VIDEO_ENDINGS, VideoWriter, constant_rate, frames
 from workbench.figures import SIDE_COLOURS, keypoint_colours, side_of
 
@@ -76,13 +76,13 @@ def pictures(files: Iterable[Path], every: int = 1, reading: ImageReading | None
     """
     files, reading = list(files), reading or ImageReading()
     images = [path for path in files if not is_video(path)]
-    bits = reading.bits or (common_bits(images) if len(images) > 1 else 0)
+    reading = replace(reading, bits=reading.bits or (common_bits(images) if len(images) > 1 else 0))
     for path in files:
         if is_video(path):
             for frame in frames(path, every):
                 yield Picture(path, frame.image, frame.index, frame.seconds)
         else:
-            yield Picture(path, read_image(path, not reading.as_stored, bits))
+            yield Picture(path, reading.pixels(path))
 
 
 def whole(picture: Picture) -> list[tuple[Box, float]]:

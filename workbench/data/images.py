@@ -65,6 +65,14 @@ class ImageReading:
         }  # fmt: skip
         return tuple(text for text, wanted in said.items() if wanted)
 
+    def pixels(self, path: Path | str) -> UInt8[np.ndarray, "H W 3"]:
+        """The pixels of one file, read as stated; errors as of `read_image`."""
+        return read_image(path, not self.as_stored, self.bits)
+
+    def size(self, path: Path | str) -> tuple[int, int]:
+        """(height, width) of `pixels`; errors as of `upright_size`."""
+        return image_size(path) if self.as_stored else upright_size(path)
+
 
 def bits_of(most: int) -> int:
     """The smallest bit depth that holds this brightest value, which is at most 65535."""

@@ -437,7 +437,7 @@ def _annotated_pixels(record: ImageRecord, within: tuple[Path, ...], reading: Im
 
 
 def _pixels_of(record: ImageRecord, reading: ImageReading) -> np.ndarray:
-    pixels = read_image(record.path, not reading.as_stored, reading.bits)
+    pixels = reading.pixels(record.path)
     if record.height is None or record.width is None:
         pixels.setflags(write=False)
         return pixels

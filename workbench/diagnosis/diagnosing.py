@@ -17,6 +17,7 @@ from workbench.core.errors import USER_ERRORS, available, beside, sentence
 from workbench.core.finding import Finding
 from workbench.core.job import Cancelled, current_checkpoint
 from workbench.core.report import counted
+from workbench.data.images import ImageReading
 from workbench.data.opening import check_data_name
 from workbench.diagnosis.candidates import Candidates, of_claim, of_separation, of_symptoms
 from workbench.diagnosis.case import BudgetSpent, Case, Options
@@ -498,7 +499,8 @@ def _scores(case: Case, model: PoseModel) -> tuple[np.ndarray, str]:
         return evidence.measure().predictions.scores, f"on {case.pose_set().name}"
     path = case.given.media[0]
     case.step()
-    shown = ((path.name, [sample]) for sample in _samples(path))
+    reading = ImageReading(case.options.bits, case.options.as_stored)
+    shown = ((path.name, [sample]) for sample in _samples(path, reading))
     found = [one.scores for _, poses in predict_pictures(model, shown) for one in poses]
     if not found:
         raise NotAvailable(f"{path.name}: nobody was found in it")
@@ -506,15 +508,14 @@ def _scores(case: Case, model: PoseModel) -> tuple[np.ndarray, str]:
     return np.concatenate([np.ravel(scores) for scores in found]), where
 
 
-def _samples(path: Path) -> Iterator[Sample]:
+def _samples(path: Path, reading: ImageReading) -> Iterator[Sample]:
     """The picture, or some frames of the video, each with the whole picture as its box."""
-    from workbench.data.images import read_image
     from workbench.data.video import frames
 
     if path.suffix.lower() in VIDEOS:
         images = (frame.image for frame in itertools.islice(frames(path, EVERY), FRAMES))
     else:
-        images = iter([read_image(path)])
+        images = iter([reading.pixels(path)])
     for image in images:
         H, W = image.shape[:2]
         yield Sample(image, (0.0, 0.0, float(W), float(H)), key=path.name, path=str(path))

@@ -369,7 +369,7 @@ def _checked(context: Context, choices: Choices) -> tuple[Sample, Skeleton]:
         raise ValueError("training of the config: no config is named; name one, or clear that choice")
     sets = context.registry.sets
     if choices.own is not None:
-        sample, skeleton = own_sample(choices.own, sets.skeleton(choices.data), choices.sample)
+        sample, skeleton = own_sample(choices.own, sets.skeleton(choices.data), choices.sample, sets.reading)
     else:
         chosen = sets.get(choices.data)
         if not chosen.labelled:

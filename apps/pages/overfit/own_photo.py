@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from workbench.data import PoseSet
+    from workbench.data.images import ImageReading
 
 
 BOX = "box (two corners)"
@@ -155,7 +156,9 @@ def own_photo(image: str | None, annotation: str | None, clicks: str | None) -> 
     return OwnPhoto(Path(image), Path(annotation) if annotation else None, made)
 
 
-def own_sample(own: OwnPhoto, skeleton: Skeleton, number: int | None) -> tuple[Sample, Skeleton]:
+def own_sample(
+    own: OwnPhoto, skeleton: Skeleton, number: int | None, reading: ImageReading | None = None
+) -> tuple[Sample, Skeleton]:
     """The instance to learn, and its keypoints.
 
     Args:
@@ -163,6 +166,7 @@ def own_sample(own: OwnPhoto, skeleton: Skeleton, number: int | None) -> tuple[S
         skeleton: of clicked keypoints; a json brings its own.
         number: of the instance in the json, which clicked keypoints have no use for; None takes the first
             labelled one of the photo.
+        reading: what is stated about the photo.
 
     Raises:
         ValueError: the json or the photo cannot be read, they do not fit, or nothing is labelled.
@@ -171,11 +175,13 @@ def own_sample(own: OwnPhoto, skeleton: Skeleton, number: int | None) -> tuple[S
     from workbench.data.coco import pose_set_of, read_json
 
     if own.annotation is None:
-        content: Any = json.loads(as_coco(own, skeleton))
-        pose_set, number = pose_set_of(content, own.image.with_suffix(".json"), own.image.parent), None
+        content: Any = json.loads(as_coco(own, skeleton, reading))
+        file, number = own.image.with_suffix(".json"), None
+        pose_set = pose_set_of(content, file, own.image.parent, reading=reading)
     else:
         content = _of_one_image(read_json(own.annotation), own)
-        pose_set = pose_set_of(content, own.annotation, own.image.parent, within=[own.image.parent])
+        within = [own.image.parent]
+        pose_set = pose_set_of(content, own.annotation, own.image.parent, within=within, reading=reading)
     return pose_set.sample(_index(pose_set, own, number)), pose_set.skeleton
 
 
@@ -232,15 +238,20 @@ def _plain(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum() or c == ".")
 
 
-def as_coco(own: OwnPhoto, skeleton: Skeleton) -> str:
+def as_coco(own: OwnPhoto, skeleton: Skeleton, reading: ImageReading | None = None) -> str:
     """Clicked keypoints as the text of a COCO json.
+
+    Args:
+        own: the photo and the clicks on it.
+        skeleton: whose keypoints were clicked.
+        reading: what is stated about the photo.
 
     Raises:
         ValueError: a name is none of the skeleton's, a place lies outside of the photo, or there is no box.
     """
-    from workbench.data.images import upright_size
+    from workbench.data.images import ImageReading
 
-    height, width = upright_size(own.image)
+    height, width = (reading or ImageReading()).size(own.image)
     points = own.clicks.keypoints
     if unknown := [name for name in points if name not in skeleton.keypoints]:
         raise ValueError(
@@ -276,8 +287,16 @@ def as_coco(own: OwnPhoto, skeleton: Skeleton) -> str:
     return json.dumps({"images": [image], "annotations": [annotation], "categories": [category]})
 
 
-def marked(image: Path, clicks: Clicks, skeleton: Skeleton) -> np.ndarray:
+def marked(
+    image: Path, clicks: Clicks, skeleton: Skeleton, reading: ImageReading | None = None
+) -> np.ndarray:
     """The photo, no larger than it is shown, with everything that was clicked drawn on it; RGB.
+
+    Args:
+        image: the photo.
+        clicks: on it.
+        skeleton: whose keypoints were clicked.
+        reading: what is stated about the photo.
 
     Raises:
         ValueError: the file is no image.
@@ -285,9 +304,10 @@ def marked(image: Path, clicks: Clicks, skeleton: Skeleton) -> np.ndarray:
     import cv2
 
     from apps.pages.subject import drawn_place, with_box
+    from workbench.data.images import ImageReading
     from workbench.figures import keypoint_colours
 
-    pixels, scale = with_box(image, clicks.box)
+    pixels, scale = with_box(image, clicks.box, reading or ImageReading())
     size = max(3, round(max(pixels.shape[:2]) / 80))
     for name, ink in zip(skeleton.keypoints, keypoint_colours(skeleton), strict=True):
         if name in clicks.keypoints:
@@ -384,9 +404,9 @@ class PhotoSection:
         """A new photo: its picture, no clicks, the keypoints on offer."""
         if not path:
             return [gr.update(value=None, visible=False), "", gr.skip()]
-        say_notes(path)
+        say_notes(path, self._sets.reading)
         own = self._skeleton(chosen)
-        picture = marked(Path(path), Clicks(), own)
+        picture = marked(Path(path), Clicks(), own, self._sets.reading)
         return [gr.update(value=picture, visible=True), "", _choice(own.keypoints, Clicks())]
 
     def clicked(
@@ -400,11 +420,11 @@ class PhotoSection:
         self, event: gr.SelectData, path: str | None, text: str, what: str, chosen: str | None
     ) -> list[Any]:
         photo, own = _uploaded(path), self._skeleton(chosen)
-        x, y = clicked_place(event, photo)
+        x, y = clicked_place(event, photo, self._sets.reading)
         if what not in (*own.keypoints, BOX):
             raise ValueError(f"{what!r:.80}: expected one of the keypoints of {own.name}, or {BOX!r}")
         made = Clicks.of_text(text).clicked(what, x, y)
-        picture = marked(photo, made, own)
+        picture = marked(photo, made, own, self._sets.reading)
         following = gr.skip() if what == BOX else _choice(own.keypoints, made)
         return [gr.update(value=picture, visible=True), made.text(), following]
 
@@ -412,14 +432,14 @@ class PhotoSection:
     def removed(self, path: str | None, text: str, what: str, chosen: str | None) -> list[Any]:
         """The place of `what` removed."""
         photo, made = _uploaded(path), Clicks.of_text(text).without(what)
-        picture = marked(photo, made, self._skeleton(chosen))
+        picture = marked(photo, made, self._skeleton(chosen), self._sets.reading)
         return [gr.update(value=picture, visible=True), made.text(), gr.skip()]
 
     @one_sentence_errors
     def saved(self, path: str | None, text: str, chosen: str | None) -> str:
         """The clicks as the text of a COCO json."""
         own = OwnPhoto(_uploaded(path), clicks=Clicks.of_text(text))
-        return as_coco(own, self._skeleton(chosen))
+        return as_coco(own, self._skeleton(chosen), self._sets.reading)
 
     def offered(self, chosen: str | None, text: str) -> Any:
         """The keypoints of another set."""
