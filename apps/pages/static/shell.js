@@ -185,7 +185,7 @@
       if (button.disabled) return;
       button.disabled = true;
       const answer = await fetch(new URL(`workbench/api/jobs/${encodeURIComponent(button.dataset.cancelJob)}/cancel`, document.baseURI), { method: "POST" });
-      if (!answer.ok) button.replaceWith(JSON.parse(await answer.text()).error);
+      button.replaceWith(answer.ok ? "It was cancelled." : JSON.parse(await answer.text()).error);
     },
     // The server cannot see that a page is closed while its jobs go on.
     leave() {
