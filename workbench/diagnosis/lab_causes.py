@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
     from workbench.diagnosis.evidence import Change
     from workbench.evaluation.ablation import Ablation
+    from workbench.evaluation.ablation.keypoint_maps import KeypointMaps
     from workbench.evaluation.ablation.sweep import Suspect
     from workbench.evaluation.ablation.variants import Variant
 
@@ -287,19 +288,27 @@ class Grouping(Cause):
     refuted_by = "other images on which undoing it does not help"
 
     def test(self, case: Case) -> Answer:
+        from workbench.evaluation.ablation.fault_sweep import joined
+        from workbench.evaluation.ablation.keypoint_maps import KeypointMaps
+
         given, pose_set = require_bottom_up(case.model(), ONE_BOX), case.pose_set()
         if case.peek(RAW_IN_PLACE):
             raise NotAvailable("raw weights stand in place of their average: undo that first")
         # What wrong weights cost is no mistake of the script: they are mended where that was proved.
         model = _mended(case, given)
-        report = _swept(case, model, pose_set, WHOLE_IMAGES)
+        # The order of the heatmaps is a cause of its own, for every kind of model.
+        maps = KeypointMaps(model, pose_set, orders=False)
+        report = _swept(case, model, pose_set, WHOLE_IMAGES, seen=maps)
+        if maps.is_another():
+            own = _swept(case, model, pose_set, WHOLE_IMAGES, frozenset(), maps)
+            report = joined(report, own, own.variants)
         if not report.suspects and (undecided := report.undecided):
             # Something gains, and these images are too few to say whether by chance: more of them decide.
             each = 2 * (1 + any(CHANNELS in fault for fault in undecided))
             more = int(min(MORE_IMAGES, left_of_inputs(case) // each))
             if more > report.images:
-                report = _swept(case, model, pose_set, more, undecided)
-        found = [suspect.finding() for suspect in _separate(case, model, pose_set, report)]
+                report = _swept(case, model, pose_set, more, undecided, maps)
+        found = [suspect.finding() for suspect in _separate(case, model, pose_set, report, maps)]
         if report.images < (every := len(pose_set.labelled_of_image)):
             on = f" (on {report.images} of {counted(every, 'annotated image')})"
             found = [dataclasses.replace(one, evidence=one.evidence + on) for one in found]
@@ -346,8 +355,10 @@ def fit_of_tags(case: Case, model: BottomUpModel) -> TagFit | None:
     return case.once("fit of tags", lambda: tag_fit(model, pose_set, ids))
 
 
-def _faults(case: Case, model: BottomUpModel, outputs: Outputs) -> list[Variant]:
-    """Variants that undo frequent mistakes, and one that moves tags to where they agree.
+def _faults(
+    case: Case, model: BottomUpModel, outputs: Outputs, maps: KeypointMaps | None = None
+) -> list[Variant]:
+    """Variants that undo frequent mistakes, those of single keypoints, and tags that lie off.
 
     Without the mirrored pass, as the run's figure is measured; mistakes of that pass are compared with it.
     """
@@ -359,7 +370,7 @@ def _faults(case: Case, model: BottomUpModel, outputs: Outputs) -> list[Variant]
         (x, y), rules = fit.cells, found[0].aggregation
         moved = TagsMoved(x / fit.width, y / fit.width, rules.flip and rules.flip_tags)
         found.append(moved.variant(found[0], fit.cells))
-    return found
+    return [*found, *(maps.variants(found[0]) if maps is not None else [])]
 
 
 def _labels_are_moved(case: Case) -> bool:
@@ -380,9 +391,15 @@ def _proved(case: Case) -> Sequence[Change]:
 
 
 def _swept(
-    case: Case, model: BottomUpModel, pose_set: PoseSet, count: int, faults: frozenset[str] | None = None
+    case: Case,
+    model: BottomUpModel,
+    pose_set: PoseSet,
+    count: int,
+    faults: frozenset[str] | None = None,
+    maps: KeypointMaps | None = None,
+    seen: KeypointMaps | None = None,
 ) -> Ablation:
-    """Known mistakes undone, one by one, on so many images: these, or all of them.
+    """Known mistakes undone, one by one, on so many images: these and those of keypoints, or all of them.
 
     The mirrored pass is made where a mistake is one of it, or where all are tried.
     """
@@ -392,7 +409,8 @@ def _swept(
 
     def variants(outputs: Outputs) -> list[Variant]:
         every = _faults(case, model, outputs)
-        return [one for one in every if faults is None or one.undoes in ("", *faults)]
+        chosen = [one for one in every if faults is None or one.undoes in ("", *faults)]
+        return [*chosen, *(maps.variants(every[0]) if maps is not None else [])]
 
     return sweep(
         model,
@@ -400,11 +418,14 @@ def _swept(
         variants,
         image_ids=whole_images(pose_set, count),
         flip=flip,
+        seen=seen and seen.add,
         progress=lambda done, total: case.step(),
     )
 
 
-def _separate(case: Case, model: BottomUpModel, pose_set: PoseSet, report: Ablation) -> list[Suspect]:
+def _separate(
+    case: Case, model: BottomUpModel, pose_set: PoseSet, report: Ablation, maps: KeypointMaps
+) -> list[Suspect]:
     """The mistakes that still cost something once the one that costs most is undone, and that one first.
 
     Beside them the flip test is not judged; without them of its mistakes the one that costs most.
@@ -413,7 +434,7 @@ def _separate(case: Case, model: BottomUpModel, pose_set: PoseSet, report: Ablat
     from workbench.evaluation.ablation.fault_sweep import explained_by_first, on_top_of_first
 
     suspects = [suspect for suspect in report.suspects if not suspect.is_aside]
-    variants = on_top_of_first(report, lambda outputs: _faults(case, model, outputs))
+    variants = on_top_of_first(report, lambda outputs: _faults(case, model, outputs, maps))
     if variants is None:
         return suspects or report.suspects[:1]
     again = sweep(

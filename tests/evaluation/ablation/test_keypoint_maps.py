@@ -9,9 +9,9 @@ import torch
 
 from tests.evaluation.ablation.planted import planted
 from tests.evaluation.ablation.test_faults import both, through, untaught
-from workbench.evaluation.ablation import fault_sweep
+from workbench.evaluation.ablation import fault_sweep, sweep
 from workbench.evaluation.ablation.fault_sweep import on_top
-from workbench.evaluation.ablation.keypoint_maps import MapsPutBack
+from workbench.evaluation.ablation.keypoint_maps import KeypointMaps, MapsPutBack
 from workbench.evaluation.ablation.variants import reference
 
 WRIST, HIP = 9, 12
@@ -85,6 +85,24 @@ def test_two_independent_mistakes_are_both_named(perfect, scenes, ids):
     assert {fault.split(",")[0].split(" (")[0] for fault in faults} == {
         "tag_threshold 0.0", "the heatmap of left_wrist lies off by",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (both(exchanged(WRIST, HIP)), []),
+        (heatmaps(exchanged(WRIST, HIP)), []),
+        (tags(exchanged(WRIST, HIP)), ["tag"]),
+    ],
+)
+def test_where_the_order_is_told_elsewhere_tag_maps_of_the_same_order_are_not(
+    perfect, scenes, ids, change, told
+):
+    model = through(perfect, change)
+    maps = KeypointMaps(model, scenes, orders=False)
+    sweep(model, scenes, [reference(model)], image_ids=ids, flip=False, seen=maps.add)
+    assert [one.undoes.split()[0] for one in maps.variants(reference(model))] == told
+    assert maps.is_another() == bool(told)
 
 
 def test_all_maps_off_by_one_amount_are_one_mistake(perfect, scenes, ids):

@@ -60,7 +60,7 @@ def fault_sweep(
     report = sweep(model, pose_set, frequent, image_ids=ids, seen=maps.add, **asked)
     if maps.is_another():
         more = again(of_keypoints)
-        report = _with(report, more, more.variants)
+        report = joined(report, more, more.variants)
     own = [suspect for suspect in report.suspects if not suspect.is_aside]
     if own:
         # Beside a mistake that costs AP the flip test cannot be judged.
@@ -71,11 +71,17 @@ def fault_sweep(
         return report
     beside = again(of_first)
     explained = report.explained | explained_by_first(report, beside)
-    return dataclasses.replace(_with(report, beside), explained=explained)
+    return dataclasses.replace(joined(report, beside), explained=explained)
 
 
-def _with(report: Ablation, more: Ablation, variants: Sequence[Outcome] = ()) -> Ablation:
-    """The report with variants of another sweep over the same images, and with what that one cost."""
+def joined(report: Ablation, more: Ablation, variants: Sequence[Outcome] = ()) -> Ablation:
+    """The report with variants of another sweep over the same images, and with what that one cost.
+
+    Args:
+        report: of a sweep.
+        more: of another one with the same reference.
+        variants: of the other one that the report takes over.
+    """
     return dataclasses.replace(
         report,
         variants=(*report.variants, *variants),

@@ -114,10 +114,12 @@ class KeypointMaps:
     Attributes:
         model: whose outputs are added.
         pose_set: annotated.
+        orders: exchanged heatmaps are put back; tag maps that are exchanged otherwise than they always are.
     """
 
     model: BottomUpModel
     pose_set: PoseSet
+    orders: bool = True
     _near: list[Float[np.ndarray, "K K"]] = field(default_factory=list)
     _tags: list[Float[np.ndarray, "K T L"]] = field(default_factory=list)
     _from_truth: list[list[Float[np.ndarray, "D 2"]]] = field(default_factory=list)
@@ -173,7 +175,7 @@ class KeypointMaps:
         every, T = tuple(range(len(order))), self.model.tags
         tagged = self._is_tagged()
         made: list[Variant] = []
-        if order != every:
+        if order != every and self.orders:
             both = [MapsPutBack(order), *([MapsPutBack(order, order, tag_maps=T)] if tagged else [])]
             made += self._exchanged(own, "heatmaps", order, both)
         if tags not in (every, order):
@@ -189,7 +191,8 @@ class KeypointMaps:
     def is_another(self) -> bool:
         """Whether maps are another keypoint's, or lie off. Call it when all images are read."""
         order, tags, shifts = self._told
-        return bool(shifts) or any(one != tuple(range(len(one))) for one in (order, tags))
+        every = tuple(range(len(order)))
+        return bool(shifts) or tags not in (every, order) or (self.orders and order != every)
 
     @cached_property
     def _told(self) -> tuple[tuple[int, ...], tuple[int, ...], dict[int, tuple[float, float]]]:
