@@ -225,8 +225,9 @@ def placements(model: PoseModel, batch: Batch, plan: Plan) -> Iterator[Evidence]
     maps = [t for t in (outputs.heatmaps, *(outputs.simcc or ())) if t is not None]
     wanted = _wanted(planned, batch)
     labelled = np.stack([np.isfinite(one).all(1) for one in wanted])
+    # Remarks: what made the output so, such as too high a learning rate, is another question.
     if text := next((text for one in maps if (text := map_text(one, labelled))), ""):
-        yield Evidence(text, name=EMPTY)
+        yield Evidence(text, remark=True, name=EMPTY)
         return
     # Where the user's own code makes the target, no switch of the bisection can remove what is wrong in it.
     decides = isinstance(model, HasObjective) and plan.codec is None and plan.changes() is None
@@ -238,7 +239,7 @@ def placements(model: PoseModel, batch: Batch, plan: Plan) -> Iterator[Evidence]
         text = "the predictions are right once the maps are negated: look at the sign of target and loss"
         yield Evidence(text, decides=decides, name=ELSEWHERE)
     elif text := next((text for one in placed if (text := heap_text(one))), ""):
-        yield Evidence(text, name=EMPTY)
+        yield Evidence(text, remark=True, name=EMPTY)
     elif maps and not _right(placed) and (text := _loss_text(planned, outputs, batch)):
         yield Evidence(text, remark=True, name="worth checking")
 
