@@ -219,6 +219,9 @@ def placements(model: PoseModel, batch: Batch, plan: Plan) -> Iterator[Evidence]
     if isinstance(model, (Groups, RollsOut)) or batch.extra.get("people"):
         return
     planned = PlannedModel(model, plan)
+    # After training the network may be on a GPU.
+    device = next((p.device for p in planned.module.parameters()), None)
+    batch = dataclasses.replace(batch, pixels=batch.pixels.to(device))
     outputs = evaluated(planned, batch)
     if not finite(outputs):
         return
@@ -261,7 +264,7 @@ def _loss_text(planned: Any, outputs: Outputs, batch: Batch) -> str:
     codec = planned.codec
     if not isinstance(planned, HasObjective) or codec is None or codec.normalized or outputs.tokens:
         return ""
-    perfect = batch_target(batch, codec, "cpu").as_outputs()
+    perfect = batch_target(batch, codec, str(batch.pixels.device)).as_outputs()
     try:
         now, best = (
             float(sum(part.sum() for part in planned.objective(one, batch).values()))
