@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.training.tiny import Tiny, picture
-from workbench.core import Batch, Codec, Prediction, Sample, Skeleton
-from workbench.core.geometry import apply
+from workbench.core import Batch, Codec, Outputs, Prediction, Sample, Skeleton
+from workbench.core.geometry import apply, inverse
 from workbench.decoding import decode
 from workbench.models.fresh import demo_model, new_model
 from workbench.training.bisection import Trial, helped_most
@@ -231,6 +231,29 @@ def with_codec(**changes):
     model = Tiny()
     model.codec = dataclasses.replace(model.codec, **changes)
     return model
+
+
+class Coordinates(Tiny):
+    """A network without codec whose own loss sees some of the keypoints' coordinates."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.codec, self.seen = None, list(seen)
+        self.module = torch.nn.Sequential(self.module, torch.nn.Flatten(2), torch.nn.Linear(256, 2))
+
+    def forward(self, batch):
+        return Outputs(tokens={"coordinates": self.module(batch.pixels)})
+
+    def objective(self, outputs, batch):
+        inside = apply(inverse(batch.to_image[0]), batch.samples[0].truth[:, :2]) / 32
+        off = outputs.tokens["coordinates"][0] - torch.tensor(inside).float()
+        return {"l1": off[self.seen].abs().mean()}
+
+
+def test_labelled_keypoints_without_an_own_loss_are_told_where_the_output_is_coordinates():
+    (text,) = remarks(Coordinates([0, 2]))
+    assert text.startswith("1 of 3 labelled keypoints are without loss (right)")
+    assert remarks(Coordinates([0, 1, 2])) == []
 
 
 def test_a_peak_that_is_thinner_than_a_cell_or_wider_than_the_output_is_told():

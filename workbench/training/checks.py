@@ -378,7 +378,8 @@ def _gradients(
     """A backward pass, and the keypoints that the loss leaves out."""
     own = planned.objective if isinstance(planned, HasObjective) else None
     target = None if planned.codec is None else batch_target(batch, planned.codec, device)
-    tensors = [t for t in (outputs.heatmaps, *(outputs.simcc or ())) if t is not None]
+    written = outputs.tokens.get("coordinates") if target is None else None
+    tensors = [t for t in (outputs.heatmaps, *(outputs.simcc or ()), written) if t is not None]
     for tensor in tensors:
         if tensor.requires_grad:
             tensor.retain_grad()
@@ -390,12 +391,17 @@ def _gradients(
     else:
         return []
     _summed(parts, planned.module).backward()
+    gradients = [t.grad for t in tensors if t.grad is not None]
+    shape = (len(batch.samples), len(planned.skeleton))
+    alone = target is None and not batch.extra.get("people")
+    if alone and gradients and gradients[0].shape[:2] == shape:
+        labelled = _within(batch, 0) & np.stack([np.asarray(s.truth, float)[:, 2] > 0 for s in batch.samples])
+        return [(unlearned_text(gradients[0], labelled, planned.skeleton.keypoints), True)]
     # Hard keypoint mining leaves easy keypoints out on purpose.
     if target is None or plan.settings.objective.endswith("ohkm") or batch.extra.get("people"):
         return []
     # Target weights are 0 outside the crop and where nothing is labelled.
     labelled = target.weights.cpu().numpy() > 0
-    gradients = [t.grad for t in tensors if t.grad is not None]
     if not gradients:
         return []
     text = unlearned_text(gradients[0], labelled, planned.skeleton.keypoints)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Batch, DecodeOptions, Outputs, PoseModel
-from workbench.core.capabilities import Groups, HasObjective, RollsOut
+from workbench.core.capabilities import Groups, HasObjective
 from workbench.core.geometry import apply, inverse
 from workbench.core.report import counted, pair_text
 from workbench.training.measures import evaluated, finite
@@ -176,7 +176,7 @@ def heap_text(placed: Placed) -> str:
     x, y = np.median(p, 0)
     return (
         f"all keypoints are predicted in one place, about {pair_text(x, y, '.0f')} in input pixels (x, y): "
-        "look for a saturated output, and for coordinates of another unit where the target is made"
+        "too few steps, a saturated output, or coordinates of another unit where the target is made"
     )
 
 
@@ -214,9 +214,9 @@ def placements(model: PoseModel, batch: Batch, plan: Plan) -> Iterator[Evidence]
         plan: of the attempt.
 
     Yields:
-        what was seen; nothing for models that find people or roll out.
+        what was seen; nothing for models that find people.
     """
-    if isinstance(model, (Groups, RollsOut)) or batch.extra.get("people"):
+    if isinstance(model, Groups) or batch.extra.get("people"):
         return
     planned = PlannedModel(model, plan)
     # After training the network may be on a GPU.
