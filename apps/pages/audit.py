@@ -14,7 +14,7 @@ from gradio.components import Component
 from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.frame import sentence_html
 from apps.pages.job_sections import JobSection, QuestionSection, job_key
-from apps.pages.links import say_of_link
+from apps.pages.links import whole_of_link
 from apps.pages.report_section import config_text, literal, path_literal
 from apps.pages.sections import add_heading, control_row, html_block
 from apps.server.registry import is_demo
@@ -77,9 +77,7 @@ class AuditPage(QuestionPage):
         wanted = config or run or self._own_config() or EXAMPLE
         if wanted not in [value for _, value in offered]:
             offered.append((wanted, wanted))
-        number = int(devices) if devices and devices.isdecimal() and len(devices) < 10 else None
-        if devices and number is None:
-            say_of_link(f"devices: expected a whole number, got {devices!r:.60}; none is stated.")
+        number = whole_of_link("devices", devices, None)
         return [
             gr.update(choices=offered, value=wanted), gr.update(value=against or ""), gr.update(value=number),
         ]  # fmt: skip

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -15,6 +16,7 @@ from gradio.components import Component
 from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.frame import sentence_html
 from apps.pages.job_sections import QUIET, AddedSection, JobSection, QuestionSection, job_key
+from apps.pages.links import whole_of_link
 from apps.pages.report_section import config_text, opening_of
 from apps.pages.sections import (
     Download,
@@ -51,6 +53,9 @@ EXAMPLE = "example"
 LISTED = 300
 # Views of one drawing: draws times instances.
 MOST_VIEWS = 64
+DRAWN = MappingProxyType({"instances": 3, "draws": 8, "seed": 0})
+"""Name in the address -> what is drawn without it."""
+RANGES = MappingProxyType({"instances": (1, 12), "draws": (1, 32), "seed": (0, 999_999_999)})
 
 
 class DataPage(QuestionPage):
@@ -58,7 +63,8 @@ class DataPage(QuestionPage):
 
     path, prefix, title = "data", "wb-data", "Data"
     question = "Is the data set correct, and what does the network see of it in training?"
-    address, chosen_name = ("data", "config", "run"), "data_chosen"
+    address, chosen_name = ("data", "config", "instances", "draws", "seed", "run"), "data_chosen"
+    defaults = MappingProxyType({name: str(plain) for name, plain in DRAWN.items()})
 
     def add_controls(self) -> Mapping[str, Component]:
         with control_row():
@@ -71,24 +77,32 @@ class DataPage(QuestionPage):
                 label="COCO-format json (annotations are checked without images)",
                 file_count="single", file_types=[".json"], height=120, elem_id="wb-data-file",
             )  # fmt: skip
-        # Placed by the section that draws with it; it stands in the address beside the set.
+        # Placed by the section that draws with them; they stand in the address beside the set.
         self._config = gr.Dropdown(
             [], label="config: of a run, or a published recipe", allow_custom_value=True, scale=3,
             min_width=260, elem_id="wb-data-config", render=False,
         )  # fmt: skip
-        return {"data": self._data, "config": self._config}
+        labels = {"instances": "instances", "draws": "draws of each", "seed": "seed"}
+        self._numbers = {
+            name: gr.Number(
+                plain, label=labels[name], precision=0, minimum=RANGES[name][0], maximum=RANGES[name][1],
+                min_width=100, scale=1, render=False,
+            )
+            for name, plain in DRAWN.items()
+        }  # fmt: skip
+        return {"data": self._data, "config": self._config, **self._numbers}
 
     def sections(self) -> Sequence[JobSection]:
         sets = Sets(self.context)
         self._lint = Lint(sets, self._data, self._upload)
-        self._views = Views(sets, self._data, self._upload, self._config)
+        self._views = Views(sets, self._data, self._upload, self._config, list(self._numbers.values()))
         return self._lint, self._views
 
     def uploads(self) -> Mapping[str, Sequence[Component]]:
         return {"data": [self._upload], "config": self._views.own}
 
     def chosen(self, words: Sequence[str | None]) -> list[Any]:
-        data, config, run = words
+        data, config, *numbers, run = words
         ids = self.context.registry.sets.ids()
         wanted = data or ids[0]
         offered = [("example: mmpose's recipe of RTMPose-m", EXAMPLE)]
@@ -99,6 +113,10 @@ class DataPage(QuestionPage):
         return [
             gr.update(choices=ids if wanted in ids else [*ids, wanted], value=wanted),
             gr.update(choices=offered, value=chosen),
+            *(
+                gr.update(value=whole_of_link(name, number, plain, *RANGES[name]))
+                for (name, plain), number in zip(DRAWN.items(), numbers, strict=True)
+            ),
         ]
 
     def add_events(self, added: Mapping[str, AddedSection]) -> None:
@@ -338,20 +356,18 @@ class Views(QuestionSection[Draws]):
     report_title = "What training sees"
     patience = 2.0
 
-    def __init__(self, sets: Sets, data: gr.Dropdown, upload: gr.File, config: gr.Dropdown) -> None:
+    def __init__(
+        self, sets: Sets, data: gr.Dropdown, upload: gr.File, config: gr.Dropdown, numbers: list[gr.Number]
+    ) -> None:
         super().__init__(sets.context)
         self._sets, self._data, self._upload, self._config = sets, data, upload, config
+        self._numbers = numbers
 
     def add_fields(self) -> list[Component]:
         with control_row():
             self._config.render()
-            count = gr.Number(
-                3, label="instances", precision=0, minimum=1, maximum=12, min_width=100, scale=1
-            )
-            draws = gr.Number(
-                8, label="draws of each", precision=0, minimum=1, maximum=32, min_width=100, scale=1
-            )
-            seed = gr.Number(0, label="seed", precision=0, minimum=0, min_width=90, scale=1)
+            for number in self._numbers:
+                number.render()
             self._draw = gr.Button("Draw", min_width=90, scale=0, elem_id="wb-data-draw")
         with gr.Accordion("A config of your own: upload a file", open=False):
             file = gr.File(
@@ -359,7 +375,7 @@ class Views(QuestionSection[Draws]):
                 height=120, elem_id="wb-data-config-file",
             )  # fmt: skip
         self._asking, self.own = [self._config, file], [file]
-        return [self._data, self._upload, self._config, file, count, draws, seed]
+        return [self._data, self._upload, self._config, file, *self._numbers]
 
     def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
         return {self._draw: ()}
@@ -373,9 +389,9 @@ class Views(QuestionSection[Draws]):
         upload: str | None = None,
         config: str | None = EXAMPLE,
         file: str | None = None,
-        count: float | None = 3,
-        draws: float | None = 8,
-        seed: float | None = 0,
+        count: float | None = DRAWN["instances"],
+        draws: float | None = DRAWN["draws"],
+        seed: float | None = DRAWN["seed"],
     ) -> Draws:
         if upload:
             raise ValueError("an uploaded json has no images here: choose a data set above to draw from")

@@ -539,9 +539,10 @@ def _add_starts(
 
 
 def changes_of(component: Any) -> list[Any]:
-    """Events by which a user changes a control; typing into a text is none before it is submitted."""
+    """Events by which a user changes a control; typing is none before Enter, or before a number is left."""
     if isinstance(component, gr.File):
         return [component.upload, component.clear]  # type: ignore[attr-defined]
     if isinstance(component, (gr.Number, gr.Textbox)):
-        return [] if component.visible == "hidden" else [component.submit]
+        left = [component.blur] if isinstance(component, gr.Number) else []
+        return [] if component.visible == "hidden" else [component.submit, *left]
     return [component.input]

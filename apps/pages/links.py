@@ -38,6 +38,19 @@ def word_of_link(name: str, word: str | None, known: Sequence[str], default: str
     return default
 
 
+def whole_of_link(
+    name: str, word: str | None, default: int | None, least: int = 0, most: int = 999_999_999
+) -> int | None:
+    """A whole number of a range in a link; the default where there is none. Another word is said."""
+    if not word:
+        return default
+    if word.isascii() and word.isdecimal() and len(word) < 10 and least <= int(word) <= most:
+        return int(word)
+    shown = "none is stated" if default is None else f"{default} is shown"
+    say_of_link(f"{name}: expected a whole number from {least} to {most}, got {word!r:.60}; {shown}.")
+    return default
+
+
 def read_link(words: Sequence[Any], read: Callable[[list[Any]], Read]) -> tuple[Read, list[str]]:
     """What `read` makes of a link's words, without those that it refuses.
 

@@ -115,6 +115,9 @@ def test_the_page_opens_with_the_example_and_its_choices_are_in_the_link(demo, t
     page.wait_for_function(
         "document.querySelector('#wb-audit-line')?.textContent.includes('sapiens-2b-coco')", timeout=60_000
     )
+    page.get_by_label("devices (empty: the recipe's)", exact=True).fill("4")
+    page.keyboard.press("Tab")
+    page.wait_for_function("location.search.includes('devices=4')", timeout=60_000)
     page.get_by_text("A config of your own: upload a file").click()
     own = {"name": "own.py", "mimeType": "text/plain", "buffer": b"train_cfg = dict(max_epochs=5)"}
     page.locator("#wb-audit-file input[type=file]").set_input_files(own)

@@ -329,7 +329,7 @@ def test_the_data_page_asks_before_every_check_and_every_draw(context, job):
     assert (job.asked, job.done) == (3, 1)
     again = Asked("job-2", "key", "title")
     with pytest.raises(Cancelled):
-        Views(sets, None, None, None).work(Draws("astronaut", EXAMPLE, None, 1, 8, 0), again)
+        Views(sets, None, None, None, []).work(Draws("astronaut", EXAMPLE, None, 1, 8, 0), again)
     assert (again.done, again.total) == (1, 8)
 
 

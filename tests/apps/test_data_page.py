@@ -143,9 +143,22 @@ def test_the_training_pipeline_of_a_recipe_and_of_a_run_is_drawn(api):
 def test_training_opens_with_the_own_config_or_says_whose_recipe_is_drawn(api):
     """The first run whose config has the set's keypoints; else an example that is called one."""
     for data, chosen in (("scenes-val", "rtmpose-demo"), ("people.json", "example")):
-        offered = api.predict(json.dumps([data, None, None]), api_name="/data_chosen")[1]
+        offered = api.predict(json.dumps([data, *[None] * 5]), api_name="/data_chosen")[1]
         assert offered["value"] == chosen
     assert "not your own training" in viewed(api, "people.json", None, "example", None, 1, 2, 0)[0]
+
+
+def test_a_link_names_the_drawing_and_numbers_out_of_range_are_the_usual_ones(api):
+    """Draws of a link are those of its page: what is left out or cannot be drawn is as without a link."""
+
+    def drawn(*words):
+        link = json.dumps(["people.json", None, *words, None])
+        return [one["value"] for one in api.predict(link, api_name="/data_chosen")[2:]]
+
+    assert drawn("2", "5", "7") == [2, 5, 7]
+    assert drawn(None, "5", None) == [3, 5, 0]
+    assert drawn("0", "33", "-1") == [3, 8, 0]
+    assert drawn("12", "32", "x") == [12, 32, 0]
 
 
 def test_a_published_recipe_is_drawn_for_keypoints_of_ones_own():
@@ -178,6 +191,12 @@ def test_the_page_opens_on_a_link_and_an_annotation_is_clicked(demo, tab):
     )
     page.wait_for_selector("#wb-data-views .js-plotly-plot", timeout=90_000)
     assert "draws" in page.text_content("#wb-data-views-line")
+    page.get_by_label("instances", exact=True).fill("1")
+    page.get_by_label("draws of each", exact=True).fill("2")
+    page.click("#wb-data-draw")
+    page.wait_for_function("location.search.includes('instances=1&draws=2')", timeout=90_000)
+    page.reload()
+    page.get_by_text(re.compile(r"example: 2 draws|: 2 draws,")).first.wait_for(timeout=90_000)
 
 
 @pytest.mark.long

@@ -362,3 +362,15 @@ class TestAnswersThatWereGivenBefore:
         asked = {"run": "painted-run", "epoch": 1, "data": "painted.json"}
         answers = [client.predict(**asked, sample=n, api_name="/overlay") for n in (0, 1, 0)]
         assert answers[0] == answers[2] != answers[1]
+
+
+def test_a_number_that_enter_submits_counts_when_its_field_is_left_too(gradio_app):
+    """What stands in a field and what the answer below was made of would differ otherwise."""
+    asked: dict[int, set[str]] = {}
+    for one in gradio_app.config["dependencies"]:
+        for component, event in one["targets"]:
+            asked.setdefault(component, set()).add(event)
+    numbers = [one["id"] for one in gradio_app.config["components"] if one["type"] == "number"]
+    submitted = [asked[number] for number in numbers if "submit" in asked.get(number, ())]
+    assert submitted
+    assert all(events & {"blur", "input", "change"} for events in submitted)
