@@ -339,6 +339,15 @@ class JobHandlers:
             job.wait(self.task.patience)
         return [*self.watch(*asked), job.id if job is not None and job.alive else ""]
 
+    def left(self, *given: Any) -> list[Any]:
+        """A number was left: ask where its value is new. What was cancelled is not begun again by that."""
+        *asked, before = given
+        try:
+            known = self.task.job(*asked) is not None or self.task.result(*asked) is not None
+        except MISTAKES:
+            known = False
+        return [*self.watch(*asked), before] if known else self.ask(*given)
+
     def watch(self, *asked: Any) -> list[Any]:
         """Status, sentence, figure, details, what is below, timer, Cancel, Start again."""
         task = self.task
@@ -455,17 +464,10 @@ def add_job_section(
     watching, asking, started = LatestQuestion(), LatestQuestion(), hidden_text()
     task.components = watched_with = [started] if task.keyed else asked
     start_name, watch_name, cancel_name = task.handlers
-    answered = None
+    answers: list[Any] = []
     if task.automatic:
-        before = gr.Textbox("", visible="hidden", show_label=False)
-        triggers = [event for one in task.asking(fields) for event in changes_of(one)]
-        triggers += [button.click for button in (*starts, *again)]
-        answered = asking.on(
-            triggers, handlers.ask, inputs=[*asked, before], outputs=[*outputs, before], api_name=start_name,
-            show_progress="minimal", show_progress_on=[section.lines[0]], concurrency_id=f"ask {page}",
-            concurrency_limit=4,
-        )  # fmt: skip
-        watching.after(answered)
+        triggers = [button.click for button in (*starts, *again)]
+        answers = _add_asking(handlers, fields, triggers, asked, outputs, (asking, watching), section, page)
     else:
         _add_starts(handlers, starts, asked, [started, timer] if task.keyed else timer, start_name, watching)
     # Other values are another job: what is shown is no longer its answer.
@@ -481,12 +483,43 @@ def add_job_section(
         outputs=outputs, api_name=watch_name, **QUIET,
     )  # fmt: skip
     if task.after:
-        for event in filter(None, (answered, watched)):
+        for event in (*answers, watched):
             event.success(None, None, None, js=task.after)
     watching.after(
         stop.click(one_sentence_errors(handlers.cancel), watched_with, None, api_name=cancel_name, **QUIET)
     )
-    return AddedSection(fields, asking, answered, watched, started, timer)
+    return AddedSection(fields, asking, next(iter(answers), None), watched, started, timer)
+
+
+def _add_asking(
+    handlers: JobHandlers,
+    fields: Sequence[Component],
+    buttons: Sequence[Any],
+    asked: Sequence[Any],
+    outputs: Sequence[Any],
+    questions: tuple[LatestQuestion, LatestQuestion],
+    section: Any,
+    page: str,
+) -> list[Any]:
+    """The changes that ask, and the numbers that are left; the events, the first of which has a name."""
+    asking, watching = questions
+    task, before = handlers.task, gr.Textbox("", visible="hidden", show_label=False)
+    settings: dict[str, Any] = {"inputs": [*asked, before], "outputs": [*outputs, before]}
+    settings |= {"concurrency_id": f"ask {page}", "concurrency_limit": 4}
+    triggers = [event for one in task.asking(fields) for event in changes_of(one)]
+    answers = [
+        asking.on(
+            [*triggers, *buttons], handlers.ask, api_name=task.handlers[0], show_progress="minimal",
+            show_progress_on=[section.lines[0]], **settings,
+        )
+    ]  # fmt: skip
+    numbers = [one for one in task.asking(fields) if isinstance(one, gr.Number) and _is_shown(one)]
+    if numbers:
+        blurs = [one.blur for one in numbers]  # type: ignore[attr-defined]
+        answers.append(asking.on(blurs, handlers.left, api_visibility="private", **QUIET, **settings))
+    for answered in answers:
+        watching.after(answered)
+    return answers
 
 
 def _controls_of(
@@ -538,11 +571,14 @@ def _add_starts(
         )  # fmt: skip
 
 
+def _is_shown(component: Any) -> bool:
+    return component.visible != "hidden"
+
+
 def changes_of(component: Any) -> list[Any]:
-    """Events by which a user changes a control; typing is none before Enter, or before a number is left."""
+    """Events by which a user changes a control; typing into a text or a number is none before Enter."""
     if isinstance(component, gr.File):
         return [component.upload, component.clear]  # type: ignore[attr-defined]
     if isinstance(component, (gr.Number, gr.Textbox)):
-        left = [component.blur] if isinstance(component, gr.Number) else []
-        return [] if component.visible == "hidden" else [component.submit, *left]
+        return [component.submit] if _is_shown(component) else []
     return [component.input]

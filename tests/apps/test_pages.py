@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from types import SimpleNamespace
 
 import gradio_client
 import numpy as np
 import pytest
 
 from apps.pages.inspectors import restored
+from apps.pages.job_sections import JobHandlers
 from tests.apps.client import code_in, saved
 from tests.waiting import until, when
 from workbench.inspectors import ALL, get
@@ -374,3 +376,30 @@ def test_a_number_that_enter_submits_counts_when_its_field_is_left_too(gradio_ap
     submitted = [asked[number] for number in numbers if "submit" in asked.get(number, ())]
     assert submitted
     assert all(events & {"blur", "input", "change"} for events in submitted)
+
+
+@pytest.mark.parametrize(
+    ("job", "result", "asks"),
+    [
+        (None, None, True),
+        (SimpleNamespace(id="job-1", alive=False, state="cancelled"), None, False),
+        (SimpleNamespace(id="job-1", alive=True, state="running"), None, False),
+        (None, "a result", False),
+    ],
+)
+def test_leaving_a_number_asks_for_a_new_value_and_begins_nothing_again_that_was_cancelled(job, result, asks):
+    done: list[str] = []
+
+    class Handlers(JobHandlers):
+        def ask(self, *given):
+            done.append("ask")
+            return ["asked"]
+
+        def watch(self, *asked):
+            done.append("watch")
+            return ["watched"]
+
+    task = SimpleNamespace(job=lambda *_: job, result=lambda *_: result)
+    handlers = Handlers(None, task, "key", "figure", False, {}, 0)  # type: ignore[arg-type]
+    assert handlers.left(3, "job-1") == (["asked"] if asks else ["watched", "job-1"])
+    assert done == (["ask"] if asks else ["watch"])
