@@ -176,16 +176,15 @@ class QuestionPage(DeclaredPage):
 
     def _add_address(self, added: Mapping[str, AddedSection]) -> None:
         """Controls are filled from the address when the page opens, and written into it when they change."""
-        automatic = [one for one in added.values() if one.answered is not None]
-        for one in automatic:
-            self.remember(one.answered)
+        for event in (answer for one in added.values() for answer in one.answers):
+            self.remember(event)
         loaded = root_block().load(
             self._filled, hidden_text(), list(self._addressed.values()), js=query_js(self.address),
             api_name=self.chosen_name, show_progress="hidden",
         )  # fmt: skip
         first = self.first(loaded)
         for name, one in added.items():
-            if one.answered is not None and self._reported[name].at_opening:
+            if one.answers and self._reported[name].at_opening:
                 one.asking.after(first)
 
     def _filled(self, query: str = "") -> list[Any]:

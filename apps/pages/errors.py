@@ -137,7 +137,7 @@ class ErrorsPage(QuestionPage):
             **listing,
         )  # fmt: skip
         # The cards of an answer are those of the error that was chosen when it was asked for.
-        for event in filter(None, (added["errors"].answered, added["errors"].watched)):
+        for event in (*added["errors"].answers, added["errors"].watched):
             listing_anew.after(event)
         clicked = section.click.change(
             section.clicked, [section.click, *asked], [*chosen[:2], section.first, section.cards],

@@ -416,7 +416,7 @@ class AddedSection:
         section: its components.
         fields: of the section.
         asking: what asks it, for automatic ones.
-        answered: the event of an answer.
+        answers: the events of an answer, for automatic ones: the first is the named one.
         watched: the event of what is new while the job goes on, its last answer among them.
         key: of what a keyed section started last.
         timer: while it is active, the page asks what is new.
@@ -424,7 +424,7 @@ class AddedSection:
 
     fields: list[Component]
     asking: LatestQuestion
-    answered: Any
+    answers: list[Any]
     watched: Any
     key: gr.Textbox
     timer: gr.Timer
@@ -488,7 +488,7 @@ def add_job_section(
     watching.after(
         stop.click(one_sentence_errors(handlers.cancel), watched_with, None, api_name=cancel_name, **QUIET)
     )
-    return AddedSection(fields, asking, next(iter(answers), None), watched, started, timer)
+    return AddedSection(fields, asking, answers, watched, started, timer)
 
 
 def _add_asking(
