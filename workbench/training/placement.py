@@ -17,6 +17,7 @@ from workbench.core import Batch, DecodeOptions, Outputs, PoseModel
 from workbench.core.capabilities import Groups, HasObjective
 from workbench.core.geometry import apply, inverse
 from workbench.core.report import counted, pair_text
+from workbench.training.checks import NEAR, SHIFTED
 from workbench.training.measures import evaluated, finite
 from workbench.training.plan import Plan, PlannedModel
 from workbench.training.trainer import batch_target
@@ -25,12 +26,10 @@ from workbench.training.verdict import Evidence, Expectation
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Share of the box's longer side within which a prediction is right, as the verdict has it.
-NEAR = 0.05
 # A line along each axis has four unknowns, and fits three points or four by chance.
 FEWEST = 6
-# A shift that PCK allows: in cells, and its spread as a share of it, so that no scatter counts as a shift.
-SHIFTED, STEADY = 0.3, 0.5
+# Spread of a shift that PCK allows, as a share of it, so that no scatter counts as a shift.
+STEADY = 0.5
 # The factor of a line along an axis that counts as 1, or as -1.
 SAME = 0.1
 # Predictions in one place are no line: a line through them would have any factor.
