@@ -123,8 +123,11 @@ def main(argv: list[str] | None = None) -> int:
 def entry() -> None:
     """Entry point of the installed script."""
     from workbench.cli import signals
-    from workbench.core.processes import import_nothing_from_the_current_folder
+    from workbench.core.processes import import_nothing_from_the_current_folder, reserve_standard_streams
 
+    if not reserve_standard_streams():  # said now, and not after the hour that an answer may take
+        typer.echo("workbench: the standard output is closed; expected one that takes the answer", err=True)
+        sys.exit(2)
     import_nothing_from_the_current_folder()
     # Imports make hundreds of thousands of objects, and none of them is garbage: Python would look at them
     # all again after each 700 new ones.

@@ -32,6 +32,27 @@ def import_nothing_from_the_current_folder(safe_path: bool = sys.version_info >=
         util._args_from_interpreter_flags = lambda: [*flags(), "-I"]  # type: ignore[attr-defined]
 
 
+def reserve_standard_streams() -> bool:
+    """Keep the numbers 0, 1 and 2 where the caller closed them, as in `workbench open a.pth 2>&-`.
+
+    A file that is opened later would get such a number, and what a C library prints would be written into it.
+    What would go to a closed standard error is dropped.
+
+    Returns:
+        Whether there is a standard output to write an answer to.
+    """
+    can_answer = sys.stdout is not None
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is not None:
+            continue
+        null = os.open(os.devnull, os.O_RDWR)
+        if null != number:
+            os.dup2(null, number)
+            os.close(null)
+        setattr(sys, name, open(number, mode, closefd=False))  # for as long as the process
+    return can_answer
+
+
 def limit(seconds: int, memory: int) -> None:
     """Bound what this process takes from now on; on Windows nothing is.
 
