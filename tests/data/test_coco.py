@@ -503,6 +503,16 @@ def test_a_file_of_a_million_categories_is_not_read_to_its_end(tmp_path):
         read_json(file)
 
 
+def test_a_category_with_an_endless_name_is_refused_by_its_id(written):
+    """A line of each table, page and report would hold 5 MB."""
+    (one,) = content()["categories"]
+    endless = content(categories=[{**one, "name": "n" * 5_000_000}])
+    with pytest.raises(ValueError, match=r", category 2: expected a name, got one of 5,000,000 characters$"):
+        read_coco(written(endless))
+    longest = {**one, "name": "n" * 255}
+    assert read_coco(written(content(categories=[longest]))).categories == {2: "n" * 255}
+
+
 def test_two_categories_with_one_id_are_refused_unless_they_are_equal(written):
     (one,) = content()["categories"]
     assert read_coco(written(content(categories=[one, one]))).categories == {2: "newt"}

@@ -98,6 +98,18 @@ def test_metainfo_without_names_stands_before_nothing(partial):
     assert skeleton_of(config(partial), None, 17)[0].name == "own-17"
 
 
+def test_names_for_another_number_of_keypoints_are_said_and_not_called_missing():
+    described = config(meta(NAMES))
+    skeleton, note = skeleton_of(described, meta(parsed=True), 5)
+    assert skeleton.name == "own-5"
+    assert note == (
+        "neither checkpoint nor config names the 5 keypoints of the head (named are 17 by the checkpoint's "
+        "dataset_meta and 17 by the config's metainfo of mine): they are numbered"
+    )
+    assert "named are" not in skeleton_of({}, None, 5)[1]
+    assert skeleton_of(described, meta(parsed=True), 0)[1].startswith("names are those in the checkpoint")
+
+
 def test_a_checkpoints_own_metainfo_counts_and_what_the_config_has_otherwise_is_said():
     larger = [10 * s for s in AP10K.sigmas]
     skeleton, note = skeleton_of(config(meta(sigmas=larger)), meta(parsed=True), 17)

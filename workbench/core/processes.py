@@ -49,7 +49,7 @@ def reserve_standard_streams() -> bool:
         if null != number:
             os.dup2(null, number)
             os.close(null)
-        setattr(sys, name, open(number, mode, closefd=False))  # for as long as the process
+        setattr(sys, name, os.fdopen(number, mode, closefd=False))  # for as long as the process
     return can_answer
 
 

@@ -25,6 +25,7 @@ from workbench.core.files import Twice, each_once, read_at_most, require_file
 from workbench.core.report import counted
 from workbench.data.coco_dialects import Standard, category_of, part_of, part_skeleton, standard_form
 from workbench.data.coco_entries import (
+    category_name,
     entry_name,
     image_records,
     instance,
@@ -388,7 +389,7 @@ def _listed(entries: Sequence[Any], where: str) -> dict[int, Mapping[str, Any]]:
     for position, entry in enumerate(entries):
         label = f"{where}, category {entry_name(entry, position)}"
         number = whole(entry, "id", label)
-        named = {**entry, "name": str(entry.get("name", number))}
+        named = {**entry, "name": category_name(entry, number, label)}
         if found.setdefault(number, named) != named:
             raise ValueError(f"{label}: another category has this id; give each its own")
     return found

@@ -34,6 +34,27 @@ _SIGMA_KEYS = ("sigmas", "kpt_oks_sigmas")
 _LEAST_SIGMA, _MOST_SIGMA = 1e-4, 10
 
 
+# Of a category: tables, pages and reports repeat it in each of their rows.
+_LONGEST_NAME = 255
+
+
+def category_name(entry: Mapping[str, Any], number: int, where: str) -> str:
+    """The name of a category; its id where it has none.
+
+    Args:
+        entry: the category.
+        number: its id.
+        where: words for an error.
+
+    Raises:
+        ValueError: a name of more than 255 characters.
+    """
+    name = str(entry.get("name", number))
+    if len(name) > _LONGEST_NAME:
+        raise ValueError(f"{where}: expected a name, got one of {len(name):,} characters")
+    return name
+
+
 def stated_sigmas(categories: Iterable[Any], K: int) -> tuple[tuple[float, ...], str]:
     """The OKS constants that the categories of a file state, under ``sigmas`` or ``kpt_oks_sigmas``.
 

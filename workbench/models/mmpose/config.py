@@ -235,16 +235,18 @@ def skeleton_of(
             in the checkpoint is left out where the config describes the keypoints.
     """
     named = dataset_meta if dataset_meta and names_keypoints(dataset_meta) else None
-    own, unusable = None, None
+    own, unusable, others = None, None, []
     try:
         own = None if named is None else described_by(named, "the checkpoint's dataset_meta")
     except ValueError as error:
         unusable = error
     if own is not None and K not in (0, len(own[0])):
+        others.append(f"{len(own[0])} by the checkpoint's dataset_meta")
         own = None
     for name, meta in described_in(config):
         skeleton, note = described_by(meta, f"the config's metainfo of {name}")
         if K not in (0, len(skeleton)):
+            others.append(f"{len(skeleton)} by the config's metainfo of {name}")
             continue
         if unusable is not None:
             note = "; ".join(filter(None, (note, f"not from the checkpoint ({unusable})")))
@@ -258,8 +260,10 @@ def skeleton_of(
         return own
     # 17 channels are COCO or AP-10K, and many others: a guess would put noses on tails.
     names = tuple(f"keypoint {k}" for k in range(K))
-    skeleton = Skeleton(f"own-{K}", names, source="neither checkpoint nor config names the keypoints")
-    return skeleton, f"neither checkpoint nor config names the {counted(K, 'keypoint')}: they are numbered"
+    source = f"neither checkpoint nor config names the {counted(K, 'keypoint')} of the head"
+    if others:
+        source += f" (named are {' and '.join(dict.fromkeys(others))})"
+    return Skeleton(f"own-{K}", names, source=source), f"{source}: they are numbered"
 
 
 def _ignored_differences(own: Skeleton, other: Skeleton, name: str) -> str:
