@@ -206,6 +206,24 @@ def test_two_sessions_cannot_share_a_folder(tmp_path):
     Session(trainer(), tmp_path).stop()
 
 
+def test_who_is_refused_a_folder_in_use_changes_nothing_in_it(tmp_path):
+    """Before the first snapshot nothing but the record says whose folder it is."""
+    first = new_session(Tiny(), [picture()], Plan(SHORT), folder=tmp_path)
+    record = (tmp_path / FILE).read_bytes()
+    other = Plan(dataclasses.replace(SHORT, seed=5))
+    with pytest.raises(ValueError, match="another training session"):
+        new_session(Tiny(), [picture()], other, folder=tmp_path)
+    assert (tmp_path / FILE).read_bytes() == record
+    first.step(2)
+    until(lambda: first.status().state == "paused")
+    first.stop()
+    with pytest.raises(ValueError, match=r"another attempt's \(seed differ\)"):
+        new_session(Tiny(), [picture()], other, folder=tmp_path)
+    again = new_session(Tiny(), [picture()], Plan(SHORT), folder=tmp_path)
+    assert again.status().step == 2
+    again.stop()
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no file that is always full")
 def test_a_full_disk_stops_the_run_says_so_and_keeps_every_finished_step(tmp_path):
     session = Session(trainer(Settings(steps=12, measure_every=8, snapshot_every=4)), tmp_path)
@@ -437,6 +455,17 @@ def test_a_snapshot_of_odd_values_is_one_sentence(wrong):
     state = trainer().state()
     with pytest.raises(ValueError, match="another model or other settings"):
         trainer().restore({**state, **wrong})
+
+
+@pytest.mark.parametrize("step", [-1, 7, 10**30, True, 8.0, "8", None])
+def test_a_snapshot_of_another_step_than_its_name_says_is_set_aside(tmp_path, step):
+    until_step_8(tmp_path)
+    newest = snapshots(tmp_path)[-1]
+    torch.save({**torch.load(newest, weights_only=True), "step": step}, newest)
+    session = Session(trainer(dataclasses.replace(SHORT, snapshot_every=4)), tmp_path)
+    assert (session.status().step, len(session.rows)) == (4, 4)
+    assert any(newest.name in note for note in session.notes)
+    session.stop()
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]"])

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,10 +168,8 @@ def new_session(
     trainer = Trainer(
         PlannedModel(model, plan), samples, plan.settings, augment=plan.changes(), device=device
     )
-    notes = [] if folder is None else same_attempt(folder, model, samples, plan)
-    session = Session(trainer, folder, pause_at, on_row)
-    session.notes[:0] = notes
-    return session
+    belongs = None if folder is None else partial(same_attempt, folder, model, samples, plan)
+    return Session(trainer, folder, pause_at, on_row, belongs)
 
 
 FILE = "attempt.json"
@@ -199,7 +198,6 @@ def same_attempt(folder: Path, model: PoseModel, samples: Sequence[Sample], plan
     """
     facts, file = _facts(model, samples, plan), folder / FILE
     if not any(folder.glob("step_*.pth")):
-        folder.mkdir(parents=True, exist_ok=True)
         _write(file, facts)
     elif file.exists():
         was = _read(file)

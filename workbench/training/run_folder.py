@@ -191,7 +191,7 @@ def write_snapshot(folder: Path, state: dict[str, Any]) -> Path:
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step_{state['step']:08d}.pth"
+    path = folder / _name_of(state["step"])
     half = _half(path)
     try:
         # Unbuffered: a buffer would fail only when the file is closed, without naming it.
@@ -236,6 +236,10 @@ def _not_written(path: Path, failure: Exception) -> OSError:
     )
 
 
+def _name_of(step: int) -> str:
+    return f"step_{step:08d}.pth"
+
+
 def snapshots(folder: Path) -> list[Path]:
     """Whole snapshots of a run, oldest first."""
     return files_in(folder, "step_*.pth")
@@ -273,6 +277,8 @@ def read_snapshot(path: Path) -> dict[str, Any]:
         ) from failure
     if not isinstance(state, dict) or not {"step", "model", "optimizer", "settings"} <= set(state):
         raise ValueError(f"{path.name}: expected a training snapshot with step, model, optimizer, settings")
+    if type(state["step"]) is not int or state["step"] < 0:
+        raise ValueError(f"{path.name}: expected a training snapshot, got one of step {state['step']!r:.60}")
     return state
 
 
@@ -328,7 +334,10 @@ def newest_snapshot(folder: Path, last: float = math.inf) -> tuple[dict[str, Any
             )
             continue
         try:
-            return read_snapshot(path), notes
+            state = read_snapshot(path)
+            if path.name != _name_of(state["step"]):
+                raise ValueError(f"{path.name}: holds step {state['step']}, which its name does not say")
+            return state, notes
         except ValueError as damaged:
             os.replace(path, path.with_name(f"{path.name}.damaged"))  # noqa: PTH105
             notes.append(f"{damaged}; it is now {path.name}.damaged, and the run continues from before it")

@@ -111,6 +111,7 @@ class Session:
         folder: Path | None = None,
         pause_at: Breakpoint | None = None,
         on_row: Callable[[dict[str, Any]], None] | None = None,
+        belongs: Callable[[], list[str]] | None = None,
     ) -> None:
         """Lock the run folder, if there is one, and resume its last snapshot.
 
@@ -119,9 +120,12 @@ class Session:
             folder: for rows and snapshots; None keeps everything in memory.
             pause_at: breakpoint; None never waits.
             on_row: called in the loop's thread after every step.
+            belongs: looks whether the folder is this attempt's own, and may write a record into it. Called
+                once it is locked: who is refused must change nothing in the folder of another. Returns notes.
 
         Raises:
-            ValueError: another session uses the folder, or its snapshot belongs to another model.
+            ValueError: another session uses the folder, its snapshot belongs to another model, or `belongs`
+                says so.
         """
         self.trainer, self.folder, self.breakpoint, self.on_row = (
             trainer,
@@ -146,7 +150,9 @@ class Session:
             self._lock.enter_context(only_session(folder))
             with contextlib.ExitStack() as undo:
                 undo.callback(self._lock.close)
+                notes = belongs() if belongs else []
                 self._resume_from(folder)
+                self.notes[:0] = notes
                 undo.pop_all()
 
     def _resume_from(self, folder: Path) -> None:

@@ -381,3 +381,57 @@ def test_a_curve_of_a_strangers_folder_that_is_none_is_trained_again(tmp_path, w
     text = (tmp_path / "course.json").read_text()
     (tmp_path / "course.json").write_text(text.replace("0.5", "0.6", 1))
     assert arm.course(()) is None, "a changed digit is valid JSON"
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_no_link_in_the_folder_of_an_experiment_is_written_through(origin, few, tmp_path, depth):
+    """Of the experiment's own folder, and of an arm's."""
+    asked = (EXPERIMENTS["both-ways"], origin, few, SHORT)
+    with stored_in(tmp_path / "given", *asked) as stored:
+        stored.arm(0, "judged")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    names = ("notes.half", "step_00000001.pth", "course.json")
+    for name in names:
+        (outside / name).write_text("mine")
+    inner = stored.folder if depth == 1 else stored.folder / "0-judged"
+    inner.rename(tmp_path / "former")
+    inner.symlink_to(outside, target_is_directory=True)
+    with pytest.raises(OSError, match="is a link to"), stored_in(tmp_path / "given", *asked) as stored:
+        run_experiment(*asked, store=stored)
+    assert {path.name: path.read_text() for path in outside.iterdir()} == dict.fromkeys(names, "mine")
+
+
+def test_a_folder_among_the_files_of_an_arm_is_no_half_of_a_file(tmp_path):
+    (tmp_path / "mine.half").mkdir()
+    StoredArm(tmp_path, "origin")
+    assert (tmp_path / "mine.half").is_dir()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": [2]},
+        {"steps": []},
+        {"loss": []},
+        {"loss": [0.1] * 5},
+        {"APs": [0.9]},
+        {"measured": [1], "APs": []},
+    ],
+)
+def test_a_snapshot_with_a_curve_of_other_steps_is_not_taken_up(tmp_path, wrong):
+    class Taught:
+        settings, step_number = SHORT, 1
+
+        def state(self):
+            return {"step": 1, "model": {}, "optimizer": {}, "settings": {}}
+
+        def restore(self, state):
+            self.restored = state["step"]
+
+    course = {"steps": [1], "loss": [0.3], "measured": [], "APs": []}
+    for change, taken in (({}, True), (wrong, False)):
+        arm, taught = StoredArm(tmp_path, "origin"), Taught()
+        arm._saved = -1e9
+        arm.after_step(taught, {**course, **change})
+        assert (arm.restore(taught) is not None, hasattr(taught, "restored")) == (taken, taken)

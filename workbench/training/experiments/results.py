@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench import __version__
-from workbench.core.files import RECORD_SIZE, read_at_most, write_text
+from workbench.core.files import RECORD_SIZE, files_in, inner_folder, read_at_most, write_text
 from workbench.core.report import Report, plain, signed_text
 from workbench.evaluation.predictions import finished_predictions, state_of_file
 from workbench.figures import QUIET_COLOUR, RUN_COLOURS, new_figure
@@ -241,6 +241,18 @@ def _is_course(found: Any) -> bool:
     )
 
 
+def _is_course_to(found: Any, step: int) -> bool:
+    """Whether it is a curve whose last step is this one, as a snapshot of that step holds it."""
+    if not _is_course(found) or found["steps"] != list(range(1, step + 1)):
+        return False
+    measured = found["measured"]
+    return (
+        len(found["loss"]) == step
+        and len(found["APs"]) == len(measured)
+        and set(measured) <= set(found["steps"])
+    )
+
+
 def _digest_of_course(found: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
@@ -256,9 +268,8 @@ class StoredArm:
         """Remove what a kill left half-written."""
         self.folder, self._origin = folder, origin
         self._saved = time.monotonic()
-        if folder.is_dir():
-            for half in folder.glob("*.half"):
-                half.unlink()
+        for half in files_in(folder, "*.half"):
+            half.unlink()
 
     def course(self, ways: Sequence[object]) -> dict[str, list[Any]] | None:
         """The curve of an arm that is finished: trained, and evaluated on all these paths; else None."""
@@ -287,9 +298,11 @@ class StoredArm:
         found.to_parquet(self._file(way), origin=self._origin)
 
     def restore(self, trainer: Trainer) -> dict[str, list[Any]] | None:
-        """Restore a trainer from the newest snapshot; return its curve, or None without a snapshot."""
+        """Restore a trainer from the newest snapshot; its curve, or None without one of such a training."""
         state, _ = newest_snapshot(self.folder)
-        if state is None or not _is_course(state.get("course")):
+        if state is None or state["step"] > trainer.settings.steps:
+            return None
+        if not _is_course_to(state.get("course"), state["step"]):
             return None
         trainer.restore(state)
         return {name: list(state["course"][name]) for name in COURSE}
@@ -332,7 +345,7 @@ class StoredExperiment:
     """
 
     def __init__(self, folder: Path, name: str, origin: str) -> None:
-        self.folder, self._origin = folder / f"{_slug(name)}-{origin[:12]}", origin
+        self.folder, self._origin = inner_folder(folder, f"{_slug(name)}-{origin[:12]}"), origin
         self.resumed: list[str] = []
 
     def arm(self, number: int, name: str) -> StoredArm:
@@ -342,7 +355,7 @@ class StoredExperiment:
             number: of the arm.
             name: of the arm.
         """
-        return StoredArm(self.folder / f"{number}-{_slug(name)}", self._origin)
+        return StoredArm(inner_folder(self.folder, f"{number}-{_slug(name)}"), self._origin)
 
 
 @contextmanager
