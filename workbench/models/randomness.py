@@ -102,14 +102,16 @@ def normal_like(vectors: Tensor, seed: int) -> Tensor:
 
 
 def directions_like(vectors: Float[Tensor, "*n D"], seed: int) -> Float[Tensor, "*n D"]:
-    """Random vectors, each as long as the given one.
+    """Random vectors, each as long as the given one; of length 1 where all given ones are zeros.
 
     Args:
         vectors: of which the lengths are taken.
         seed: of the numbers.
     """
     random = normal_like(vectors, seed)
-    return random / random.norm(dim=-1, keepdim=True) * vectors.norm(dim=-1, keepdim=True)
+    random = random / random.norm(dim=-1, keepdim=True)
+    # Zeros in place of zeros would show nothing of whether the vectors are read.
+    return random * vectors.norm(dim=-1, keepdim=True) if vectors.any() else random
 
 
 class FairLock:

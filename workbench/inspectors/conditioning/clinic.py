@@ -35,6 +35,7 @@ from workbench.inspectors.conditioning.evidence import (
     ConditionEffect,
     GradientGroups,
     condition_effect,
+    exchanged_halves,
     gradient_groups,
     keypoint_names_text,
     shared_condition,
@@ -387,6 +388,7 @@ def _seen(run: Run, record: Conditioning, ask: Callable[[str, Callable[[], Any]]
         untouched=untouched_refiner(run.model),
         refiner="" if record.refiner is None else run.model.taps[record.refiner.layers],
         shared=shared_condition(run),
+        halves=exchanged_halves(run),
         categories=len({sample.category_id for sample in run.samples}),
         misnamed="" if text is None else keypoint_names_text(text.keypoints, run.model.skeleton.keypoints),
     )

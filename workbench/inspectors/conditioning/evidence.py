@@ -141,18 +141,66 @@ def _as_near(made: Run, without: Run) -> bool:
     """Whether keypoints lie on their labels, and those of the other run do not lie nearer for certain."""
     if any(s.truth is None for s in made.samples) or len(made.samples) < LEAST_SAMPLES:
         return False
-    sides = np.array([max(s.box[2] - s.box[0], s.box[3] - s.box[1]) for s in made.samples])[:, None]
-    labelled = made.truth[..., 2] > 0
-
-    def off(run: Run) -> Float[np.ndarray, " N"]:
-        far = np.linalg.norm(run.keypoints - run.truth[..., :2], axis=-1) / sides
-        far = np.where(np.isnan(far), 1.0, np.minimum(far, 1.0))
-        return (far * labelled).sum(1) / labelled.sum(1).clip(min=1)
-
-    here, there = off(made), off(without)
+    here, there = _off(made), _off(without)
     lost = there - here
     doubt = float(lost.std(ddof=1)) / np.sqrt(len(lost))
     return float(np.median(here)) < ON_LABELS and float(lost.mean()) >= -CERTAIN * doubt
+
+
+def _off(run: Run) -> Float[np.ndarray, " N"]:
+    """Mean distance of each sample's labelled keypoints from their labels, shares of the box, 1 at most."""
+    sides = np.array([max(s.box[2] - s.box[0], s.box[3] - s.box[1]) for s in run.samples])[:, None]
+    labelled = run.truth[..., 2] > 0
+    far = np.linalg.norm(run.keypoints - run.truth[..., :2], axis=-1) / sides
+    far = np.where(np.isnan(far), 1.0, np.minimum(far, 1.0))
+    return (far * labelled).sum(1) / labelled.sum(1).clip(min=1)
+
+
+@dataclass(frozen=True)
+class ExchangedHalves:
+    """Keypoints of the predict pass with the two halves of the layer of γ and β exchanged.
+
+    Attributes:
+        layer: path of the layer.
+        images: how many samples.
+        own: median distance from the labels as it is, shares of the box.
+        exchanged: the same with the halves exchanged.
+        better: exchanged, keypoints lie on their labels, and certainly nearer than as it is.
+    """
+
+    layer: str
+    images: int
+    own: float
+    exchanged: float
+    better: bool
+
+
+def exchanged_halves(run: Run) -> ExchangedHalves | None:
+    """What exchanging γ and β does to keypoints; None without annotations or a layer of γ and β in predict.
+
+    Args:
+        run: of a conditioned model.
+    """
+    record = conditioning_of(run.model, needed=False)
+    if record.unavailable or not record.film or len(run.samples) < LEAST_SAMPLES:
+        return None
+    if any(s.truth is None for s in run.samples):
+        return None
+    made = one_pass(run, "predict", (record.film,))
+    film = made.parts.get(record.film)
+    if film is None or film.ndim < 2 or film.shape[1] % 2:
+        return None
+    half = film.shape[1] // 2
+    other = one_pass(run, "predict", (), {record.film: lambda values: values.roll(half, 1)})
+    here, there = _off(made.run), _off(other.run)
+    gained = here - there
+    certain = float(gained.mean()) > CERTAIN * float(gained.std(ddof=1)) / np.sqrt(len(gained))
+    own, exchanged = float(np.median(here)), float(np.median(there))
+    # Twice as near: a network that has not learned these images moves by chance.
+    return ExchangedHalves(
+        run.model.taps[record.film], len(gained), own, exchanged,
+        bool(certain and exchanged < ON_LABELS and own > 2 * exchanged),
+    )  # fmt: skip
 
 
 def _differences(a: OnePass, b: OnePass, record: Conditioning) -> tuple[float, float]:
@@ -171,11 +219,13 @@ class GradientGroups(Report):
         parts: of the network.
         norms: L2 of the gradient; 0 where none arrives.
         weight_norms: L2 of the weights.
+        silent: the layers of the condition that no gradient reaches, named by their part.
     """
 
     parts: tuple[str, ...]
     norms: Float[np.ndarray, " P"]
     weight_norms: Float[np.ndarray, " P"]
+    silent: tuple[str, ...] = ()
 
     def reaches(self, part: str) -> bool:
         """Whether any gradient arrives at a part; True for a part that there is not."""
@@ -231,7 +281,23 @@ def gradient_groups(run: Run) -> GradientGroups:
         gradient, own = found.get(part, (0.0, 0.0))
         found[part] = (gradient + float(norm) ** 2, own + float(weight) ** 2)
     squared, own = np.array(list(found.values())).T
-    return GradientGroups(tuple(found), np.sqrt(squared), np.sqrt(own))
+    reached: dict[str, float] = {}
+    for module, norm in zip(report.modules, report.norms, strict=True):
+        for part, inside in _layers_of_condition(run.model, record).items():
+            if module == part or module.startswith(f"{part}."):
+                # A gate of the part's own is no layer of the condition.
+                reached[part] = reached.get(part, 0.0) + (0.0 if inside and module == part else float(norm))
+    silent = tuple(part for part, norm in reached.items() if norm == 0)
+    return GradientGroups(tuple(found), np.sqrt(squared), np.sqrt(own), silent)
+
+
+def _layers_of_condition(model: PoseModel, record: Conditioning) -> dict[str, bool]:
+    """Path of a module that the condition passes -> whether only what is inside it counts."""
+    taps = model.taps
+    names = dict.fromkeys((taps[tap] for tap in (*record.condition, record.film) if tap), False)
+    if not record.film and record.part:
+        names[taps[record.part]] = True
+    return names
 
 
 def _parts(model: PoseModel, record: Conditioning) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from workbench.core.inspector import Inspector, Needs, Range
 from workbench.core.report import PICTURE, Report, counted, plain, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
 from workbench.figures.colours import rgba
+from workbench.inspectors.conditioning.applied import Applied, applied
 from workbench.inspectors.conditioning.passes import (
     FEATURES,
     OUTPUTS,
@@ -111,6 +112,8 @@ class Layer:
         text_effect: the same of (leaving with a random condition - leaving).
         rank_before: directions that the entering features use; see passes.effective_rank.
         rank_after: of the leaving ones.
+        departs: how the code applies γ and β in another way than declared, as measured; "" where it does not.
+        saturated: how an activation behind γ takes its variation away; "" where none does.
     """
 
     name: str
@@ -121,6 +124,8 @@ class Layer:
     text_effect: float
     rank_before: float
     rank_after: float
+    departs: str = ""
+    saturated: str = ""
 
     @property
     def arriving(self) -> tuple[Float[np.ndarray, "N C"], Float[np.ndarray, "N C"]]:
@@ -183,6 +188,7 @@ class Layer:
                 "rank_before": self.rank_before,
                 "rank_after": self.rank_after,
                 "verdict": self.verdict,
+                "departs": self.departs,
             }
         )
 
@@ -244,6 +250,8 @@ class Film(Report):
                     if across < SAME
                     else f"γ varies by {across:.2g} over images and {layer.across_channels:.2g} over channels"
                 )
+        if layer.departs:
+            parts.append(f"measured at the features, not as declared: {layer.departs}")
         if self.clips:
             parts.append("γ and β cannot be negative: the layer clips them at 0")
         if self.text is not None and self.text.dropped:
@@ -378,15 +386,20 @@ def _layer(run: Run, record: Conditioning, trained: OnePass, seed: int) -> Layer
     before = _before(run, record, trained, after)
     known = after.ndim == 4 and np.isfinite(before).all()
     ranks = [effective_rank(centred_cells(maps)) if known else float("nan") for maps in (before, after)]
+    used = Applied(gamma, beta, record.gate_of(run.model.module))
+    if record.film and record.before and record.after:
+        used = applied(used, before, after)
     return Layer(
         name=name,
-        gamma=gamma,
-        beta=beta,
-        gate=record.gate_of(run.model.module),
+        gamma=used.gamma,
+        beta=used.beta,
+        gate=used.gate,
         change=relative_difference(before, after),
         text_effect=relative_difference(after, other),
         rank_before=ranks[0],
         rank_after=ranks[1],
+        departs=used.text,
+        saturated=used.saturated,
     )
 
 

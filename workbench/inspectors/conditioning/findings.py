@@ -14,14 +14,14 @@ import numpy as np
 
 from workbench.core.finding import Finding
 from workbench.core.report import counted, plain
-from workbench.inspectors.conditioning.film import DESTROYED, SAME, amount
+from workbench.inspectors.conditioning.film import DESTROYED, NOTHING, SAME, amount
 from workbench.inspectors.conditioning.passes import FEATURES, OUTPUTS, apart_text
 from workbench.inspectors.conditioning.paths import BOTH, TRAINING
 
 if TYPE_CHECKING:
     from workbench.core.conditioning import Conditioning
-    from workbench.inspectors.conditioning.evidence import ConditionEffect, GradientGroups
-    from workbench.inspectors.conditioning.film import Film
+    from workbench.inspectors.conditioning.evidence import ConditionEffect, ExchangedHalves, GradientGroups
+    from workbench.inspectors.conditioning.film import Film, Layer
     from workbench.inspectors.conditioning.paths import Paths
     from workbench.inspectors.conditioning.refined_scores import RefinedScores
 
@@ -35,6 +35,9 @@ CLIPPED = "γ clipped and dropped"
 RANDOM = "random initialisation"
 DELETED = "features destroyed"
 SHUT = "gate stuck at 0"
+DETACHED = "no gradient reaches the condition"
+HALVES = "γ and β exchanged"
+SATURATED = "γ saturated"
 MISNAMED = "text of other keypoints"
 CLASSES_EXCHANGED = "conditions of classes exchanged"
 PARTED = "training and predict differ"
@@ -44,8 +47,9 @@ EXCHANGED = "raw and averaged weights exchanged"
 HEAD_BEHIND = "head moved too little"
 # What costs most in the published code comes first, unless a data set shows otherwise.
 ORDER = (
-    SKIPPED, CONDITION_SKIPPED, PARTED, FLATTENED, UNTRAINED, EXCHANGED, MASKED, RANDOM, DELETED,
-    HEAD_BEHIND, SHUT, UNREAD, IGNORED, MISNAMED, CLASSES_EXCHANGED, ONE_VECTOR, CLIPPED,
+    SKIPPED, CONDITION_SKIPPED, PARTED, FLATTENED, UNTRAINED, EXCHANGED, MASKED, HALVES, RANDOM,
+    DELETED, HEAD_BEHIND, SHUT, SATURATED, DETACHED, UNREAD, IGNORED, MISNAMED, CLASSES_EXCHANGED,
+    ONE_VECTOR, CLIPPED,
 )  # fmt: skip
 # A gate that was learned from 0 is some hundredths at least.
 CLOSED = 1e-4
@@ -89,6 +93,7 @@ class Evidence:
         shared: every image of a batch gets one condition although they were given two.
         categories: how many categories the samples have.
         misnamed: keypoints of the text and of the skeleton that do not match, in words; "" where they do.
+        halves: keypoints with γ and β exchanged; None where they are not declared.
     """
 
     record: Conditioning
@@ -102,12 +107,14 @@ class Evidence:
     shared: bool
     categories: int = 1
     misnamed: str = ""
+    halves: ExchangedHalves | None = None
 
 
 def findings(seen: Evidence) -> list[Finding]:
     """Every defect that the evidence names."""
     rules = (
-        _skipped, _flattened, _untrained, _masked, _random, _deleted, _shut, _misnamed, _one_vector, _clipped
+        _skipped, _flattened, _untrained, _masked, _random, _deleted, _shut, _saturated, _detached, _halves,
+        _misnamed, _one_vector, _clipped,
     )  # fmt: skip
     found = [finding for rule in rules if (finding := rule(seen)) is not None]
     causes = {finding.cause for finding in found}
@@ -187,6 +194,13 @@ def _parting(paths: Paths) -> str:
     return f"on the same input the first tap that differs between the passes is {paths.names[first]} ({how})"
 
 
+def _at_start(seen: Evidence) -> str:
+    """That a network which starts at the identity looks the same before its first step."""
+    film = seen.film
+    same = film is not None and film.layers[0].change == 0
+    return "; a network that starts so looks the same before its first step" if same else ""
+
+
 def _unread(seen: Evidence) -> Finding | None:
     effect = seen.effect
     if effect is None or any(effect.changes(way) for way in ("training", "predict")):
@@ -194,7 +208,8 @@ def _unread(seen: Evidence) -> Finding | None:
     text = seen.record.noun == "text"
     return Finding(
         UNREAD if text else IGNORED,
-        f"measured: {effect.change} changes neither features nor outputs, in training or in predict",
+        f"measured: {effect.change} changes neither features nor outputs, in training or in predict"
+        f"{_at_start(seen)}",
         "look for a gate at 0, or for weights that stay at their start"
         + (
             "; or for the name under which your code reads the text: data samples hold it as global_text "
@@ -302,16 +317,75 @@ def _deleted(seen: Evidence) -> Finding | None:
 
 def _shut(seen: Evidence) -> Finding | None:
     layer = seen.film.layers[0] if seen.film is not None else None
-    # nan: no gate is known.
-    if layer is None or not abs(layer.gate) < CLOSED:
+    if layer is None:
+        return None
+    away = float(np.abs(layer.gamma - 1).mean()) if layer.gamma.size else 0.0
+    # nan: no gate is known. Then scales away from 1 that change nothing show that one is closed.
+    if abs(layer.gate) < CLOSED:
+        reason = f"the gate of {layer.name} is {layer.gate:.2g}"
+    elif np.isnan(layer.gate) and away > NOTHING and layer.change < CLOSED * away:
+        reason = (
+            f"γ of {layer.name} lies {away:.2g} away from 1, and the features change {amount(layer.change)}: "
+            "a gate behind it is closed"
+        )
+    else:
         return None
     return Finding(
         SHUT,
-        f"the gate of {layer.name} is {layer.gate:.2g}: the features leave unchanged whatever the "
-        f"{seen.record.noun} is, and the layers before the gate get no gradient through it",
+        f"{reason}: the features leave unchanged whatever the "
+        f"{seen.record.noun} is, and {'hardly any' if layer.change else 'no'} gradient comes through "
+        f"it to the layers before{_at_start(seen)}",
         "start the gate above 0, give it a learning rate, or look for what holds it at 0 (weight decay, "
         "lr_mult, a frozen parameter)",
         refuted_by="another epoch of the run in which the gate is open",
+    )
+
+
+def _saturated(seen: Evidence) -> Finding | None:
+    """An activation behind the layer's scales gives the same for every image."""
+    layer = seen.film.layers[0] if seen.film is not None else None
+    if layer is None or not layer.saturated or seen.categories < 2:
+        return None
+    return Finding(
+        SATURATED,
+        f"measured at the features behind {layer.name}: {layer.departs}, and {layer.saturated}",
+        "start the layer where the activation is steep (a smaller bias and weights), or leave the activation "
+        "away",
+        refuted_by="two images that are multiplied by different scales",
+    )
+
+
+def _detached(seen: Evidence) -> Finding | None:
+    """The condition changes what training gives, and its layers do not learn from the loss."""
+    gradients, effect = seen.gradients, seen.effect
+    if gradients is None or effect is None or not gradients.silent or _saturated(seen) is not None:
+        return None
+    # Of layers that change nothing (weights at 0, a closed gate, dead units) the gradient is 0 by itself.
+    if not effect.read or not effect.changes("training"):
+        return None
+    layers = ", ".join(gradients.silent)
+    return Finding(
+        DETACHED,
+        f"the gradient of the training loss at {layers} is exactly 0, yet {effect.change} changes what the "
+        "training pass gives: these layers stay as they started",
+        f"look between {layers} and the features for detach(), no_grad(), .data, or an activation that is "
+        "saturated",
+        refuted_by="a gradient of the training loss at these layers that is not 0",
+    )
+
+
+def _halves(seen: Evidence) -> Finding | None:
+    """Keypoints come nearer to their labels when the halves of the layer's output are exchanged."""
+    near = seen.halves
+    if near is None or not near.better:
+        return None
+    return Finding(
+        HALVES,
+        f"with the two halves of what {near.layer} outputs exchanged, keypoints lie "
+        f"{100 * near.exchanged:.2g} % of the box from their labels, as it is {100 * near.own:.2g} % "
+        f"(medians of {counted(near.images, 'image')})",
+        "take γ and β from this layer in the order in which its weights were trained",
+        refuted_by="keypoints that lie no nearer to their labels with the halves exchanged",
     )
 
 
@@ -346,7 +420,13 @@ def _one_vector(seen: Evidence) -> Finding | None:
     elif len(film.subjects) == 1:
         reason = f"the {record.noun} knows one subject ({film.subjects[0]})"
         advice = "describe what differs between images, or take the neck away: the next layer can learn this"
-    elif several and film.at_inference and layer.across_images < SAME and layer.change > 0:
+    elif (
+        several
+        and film.at_inference
+        and layer.across_images < SAME
+        and _same_shifts(layer)
+        and layer.change > 0
+    ):
         reason = (
             f"γ at {layer.name} is the same for {counted(film.images, 'image')} of "
             f"{counted(seen.categories, 'category', 'categories')}"
@@ -365,6 +445,11 @@ def _one_vector(seen: Evidence) -> Finding | None:
         advice,
         refuted_by="two images for which γ differs",
     )
+
+
+def _same_shifts(layer: Layer) -> bool:
+    """Whether β is the same for every image: a condition may be added alone."""
+    return float(layer.beta.astype(float).std(0).mean()) < SAME
 
 
 def _clipped(seen: Evidence) -> Finding | None:
