@@ -181,6 +181,22 @@ def test_damaged_files_end_in_answers_or_one_sentence(tmp_path, written):
         pass
 
 
+def test_of_two_files_of_one_name_the_first_is_kept_and_its_predictions_stay(tmp_path, workbench):
+    from tests.apps import painted
+
+    run, out = tmp_path / "run", tmp_path / "predictions"
+    for epoch in (1, 2):
+        painted.write_checkpoint(run / f"epoch_{epoch}.pth", epoch, 0)
+    (run / "epoch_2.pt").write_bytes((run / "epoch_2.pth").read_bytes())
+    data = painted.write_data(tmp_path / "data", 2)
+    words = ("history", run, "--data", data, "--adapter", painted.__file__, "--out", out)
+    code, _, err = workbench(*words)
+    assert code == 0, err
+    assert "is passed over: another file of this epoch has the same name" in err
+    assert sorted(path.name for path in out.glob("*.parquet")) == ["epoch_1.parquet", "epoch_2.parquet"]
+    assert [row["epoch"] for row in query_epochs(out).epochs()] == [1, 2]
+
+
 def test_a_runs_checkpoints_are_predicted_once_and_a_broken_one_is_passed_over(tmp_path, workbench):
     from tests.apps import painted
 

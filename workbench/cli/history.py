@@ -264,13 +264,18 @@ def _predicted(
     # A person's own code may have changed since, and nothing tells: its predictions are made anew.
     finished = folder if model.adapter is None and model.config is None else None
     records: list[dict[str, Any]] = []
+    titles: set[str] = set()
     for path in paths:
-        number = epoch_of(path)[0]
+        number, title = epoch_of(path)[0], name_of(path)
+        if title in titles:  # its predictions would take the place of the other's
+            said = f"workbench: {path.name} is passed over: another file of this epoch has the same name"
+            typer.echo(said, err=True)
+            continue
         try:
             loaded = model.open(path).named_as(pose_set)
             truth = judged_set(pose_set, loaded.model.skeleton, evaluator.sigmas)
             check_evaluable(truth, **counting)
-            epoch = predicted(loaded, path, name_of(path), truth, model, rules, batch_size, finished)
+            epoch = predicted(loaded, path, title, truth, model, rules, batch_size, finished)
         except MISTAKES as mistake:
             typer.echo(f"workbench: {path.name} is passed over: {sentence(mistake)}", err=True)
             continue
@@ -281,6 +286,7 @@ def _predicted(
             )
             (folder / f"{epoch.title}.parquet").unlink(missing_ok=True)
             continue
+        titles.add(title)
         file = folder / f"{epoch.title}.parquet"
         if not epoch.resumed or not _has_oks(file):
             report = evaluate(truth, epoch.predictions, epoch.protocol, **counting)
