@@ -21,7 +21,7 @@ from gradio.components import Component
 from apps.pages.controls import LatestQuestion, with_names, without_echo
 from apps.pages.frame import Page, sentence_html
 from apps.pages.job_sections import AddedSection, JobSection, add_job_section
-from apps.pages.links import read_link, say_of_link
+from apps.pages.links import number_of_link, read_link, say_of_link
 from apps.pages.report_section import Answer
 from apps.pages.sections import (
     COPY_LINK,
@@ -216,11 +216,13 @@ class LabPage(DeclaredPage, Generic[State]):
         values: names of the controls' values, for HTTP clients.
         sections: names of the report sections, in order.
         overview_ids: ids of the HTML blocks above the sections.
+        linked: further names in the address: those of the job sections' numbers.
     """
 
     values: ClassVar[tuple[str, ...]]
     sections: ClassVar[tuple[str, ...]]
     overview_ids: ClassVar[tuple[str, ...]] = ("wb-answer",)
+    linked: ClassVar[tuple[str, ...]] = ()
 
     # The declaration.
 
@@ -430,7 +432,9 @@ class LabPage(DeclaredPage, Generic[State]):
         with gr.Column(visible=False) as below:
             self._sections = self.add_sections()
             for task in self.job_sections():
-                add_job_section(self.context, task, self.prefix, self.path, state)
+                added = add_job_section(self.context, task, self.prefix, self.path, state)
+                if task.linked:
+                    self._link_numbers(task, added)
         self.context.reports[self.path] = self.shown
         self.context.summaries[self.path] = lambda text: self.overview(self._read(text))
         timer = gr.Timer(UPDATE_SECONDS, active=False)
@@ -454,6 +458,31 @@ class LabPage(DeclaredPage, Generic[State]):
             one_sentence_errors(self.cancel), state, None, api_name=f"{self.path}_cancel",
             show_progress="hidden",
         )  # fmt: skip
+
+    def _link_numbers(self, task: JobSection, added: AddedSection) -> None:
+        """Numbers of a section are filled from the address, and written into it when they change."""
+        names = task.linked
+        numbers = [field for field in added.fields if isinstance(field, gr.Number)]
+        usual: list[float] = [field.value for field in numbers]
+
+        def filled(query: str = "") -> list[float]:
+            words = sent_words(query, len(names))
+            found = [
+                number_of_link(name, word, plain, one.minimum or 0, one.precision == 0)
+                for name, word, plain, one in zip(names, words, usual, numbers, strict=True)
+            ]
+            return found if len(found) > 1 else found[0]  # type: ignore[return-value] - one output, one value
+
+        root_block().load(
+            one_sentence_errors(filled), hidden_text(), numbers, js=query_js(names),
+            api_visibility="private", show_progress="hidden",
+        )  # fmt: skip
+        # As JavaScript writes numbers: 0.001, not 1e-3.
+        plain = {name: f"{number:g}" for name, number in zip(names, usual, strict=True)}
+        keep = f"(...values) => window.wb.keep({json.dumps(names)}, values, {json.dumps(plain)})"
+        for number in numbers:
+            for event in (number.submit, number.blur):
+                event(None, numbers, None, js=keep)
 
     def _add_events(
         self,
@@ -502,7 +531,8 @@ class LabPage(DeclaredPage, Generic[State]):
 
 def declared_page(kind: type[DeclaredPage]) -> Page:
     """The rail's entry of a page."""
+    linked = kind.linked if issubclass(kind, LabPage) else ()
     return Page(
         kind.path, kind.title, kind.question, lambda context: kind(context).build(), parent=kind.parent,
-        address=kind.address,
+        address=(*kind.address, *linked),
     )  # fmt: skip

@@ -68,6 +68,7 @@ class JobSection(ABC):
         answer_first: sentence, figure and details come before the status in what the handlers return.
         at_opening: an automatic section is asked as the page opens.
         after: JavaScript that runs after each answer of an automatic section.
+        linked: names under which the numbers among the fields stand in the address of a `LabPage`.
         components: what the section is asked with; set when it is added to a page.
     """
 
@@ -87,6 +88,7 @@ class JobSection(ABC):
     answer_first: ClassVar[bool] = False
     at_opening: ClassVar[bool] = True
     after: ClassVar[str] = ""
+    linked: ClassVar[tuple[str, ...]] = ()
     components: Sequence[Component] = ()
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -48,6 +49,23 @@ def whole_of_link(
         return int(word)
     shown = "none is stated" if default is None else f"{default} is shown"
     say_of_link(f"{name}: expected a whole number from {least} to {most}, got {word!r:.60}; {shown}.")
+    return default
+
+
+def number_of_link(name: str, word: str | None, default: float, least: float, whole: bool) -> float:
+    """A number in a link; the default where there is none. Another word is said."""
+    if not word:
+        return default
+    if whole:
+        found = whole_of_link(name, word, int(default), int(least))
+        return default if found is None else found
+    try:
+        number = float(word[:40])
+    except ValueError:
+        number = float("nan")
+    if math.isfinite(number) and number >= least:
+        return number
+    say_of_link(f"{name}: expected a number from {least:g} on, got {word!r:.60}; {default:g} is shown.")
     return default
 
 

@@ -224,3 +224,25 @@ def test_the_early_epoch_is_changed_and_its_values_change(demos, tab):
     assert "without teacher forcing" in card
     assert "--bisect 8" in card
     assert faults(page) == []
+
+
+@pytest.mark.long
+def test_steps_and_rate_of_an_attempt_come_back_with_the_link(demos, tab):
+    page = tab()
+    page.goto(f"{demos}rollout")
+    page.wait_for_function("location.search.includes('run=')", timeout=90_000)
+    rate, steps = (
+        page.get_by_label(label, exact=True) for label in ("learning rate", "steps of each attempt")
+    )
+    rate.fill("0.002")
+    page.keyboard.press("Tab")
+    page.wait_for_function("location.search.includes('rate=0.002')", timeout=30_000)
+    steps.fill("50")
+    page.keyboard.press("Tab")
+    page.wait_for_function("location.search.includes('steps-of-attempt=50')", timeout=30_000)
+    page.reload()
+    shown = "([one, word]) => [...document.querySelectorAll('label')].some((l) => "
+    shown += "l.textContent.trim() === one && l.querySelector('input')?.value === word)"
+    for label, word in (("learning rate", "0.002"), ("steps of each attempt", "50")):
+        page.wait_for_function(shown, arg=[label, word], timeout=60_000)
+    assert page.locator(".wb-link-note").count() == 0

@@ -123,6 +123,7 @@ class ExperimentSection(WorkSection):
         "gives the initial weights of all arms."
     )
     wide_buttons = True
+    linked = ("steps-per-arm", "instances")
     handlers = ("experiment_run", "experiment_watch", "experiment_cancel")
 
     def __init__(self, context: Context) -> None:
@@ -191,6 +192,7 @@ class ConditioningPage(EpochPage[ClinicState]):
     )
     address, sections, overview_ids, values = ADDRESS, SECTIONS, ("cnd-card",), BAR
     questions, limits, state_type = QUESTIONS, LIMITS, ClinicState
+    linked = ExperimentSection.linked
     alone, waiting = ALONE, WAITING
 
     def __init__(self, context: Context) -> None:

@@ -61,6 +61,7 @@ class RolloutPage(LabPage[RolloutState]):
         "training?"
     )
     address, sections, overview_ids, values = ADDRESS, QUESTIONS, ("wb-answer", "rol-facts"), VALUES
+    linked = ("steps-of-each", "rate", "steps-of-attempt")
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -337,6 +338,7 @@ class Schedules(WorkSection):
         "Which training schedule closes the gap? Epoch A is trained further on this sample with each "
         "schedule, every time from the same weights."
     )
+    linked = ("steps-of-each", "rate")
     handlers = ("rollout_train", "rollout_taught", "rollout_stop")
 
     def __init__(self, lab: Lab) -> None:
@@ -364,6 +366,7 @@ class Retrain(WorkSection):
         "Epoch B's network overfits this sample from initial weights, with all its defects; then one defect "
         "at a time is switched off."
     )
+    linked = ("steps-of-attempt",)
     handlers = ("rollout_learn", "rollout_learned", "rollout_unlearn")
 
     def __init__(self, lab: Lab) -> None:
