@@ -98,8 +98,9 @@ class Computing:
         self._settings, self._registry, self._store, self._jobs = settings, registry, store, jobs
         # Which epochs a page waits for, by job; the newest wish is served first.
         self._wanted_first: dict[str, list[int]] = {}
-        # Epochs that cannot be computed, by their key in the store, and why.
-        self._broken: dict[str, str] = {}
+        # Epochs that cannot be computed, by their key in the store and how they are read, and why: a decoder
+        # that does not read a run's output says nothing about the other decoders.
+        self._broken: dict[tuple[str, DecodeOptions], str] = {}
 
     def begin(
         self, asked: Asked, first: Sequence[int] = (), anew: bool = False, *, page_opened: bool = False
@@ -122,7 +123,7 @@ class Computing:
         self._wanted_first[asked.key] = list(first)
         if anew:
             for epoch in run.epochs:
-                self._broken.pop(self._store.key(run.id, epoch.index, asked.data), None)
+                self._broken.pop(self._key(asked, epoch), None)
         last = self._jobs.latest(asked.key)
         if last is not None and stays_ended(last, anew, page_opened):
             if not self.ready(asked):
@@ -131,7 +132,8 @@ class Computing:
         # What the page waits for is decoded at once where outputs are there: faster than a job's turn.
         for index in (i for i in first if any(e.index == i for e in self.missing(asked))):
             self._store.decode(asked.run, index, asked.data, asked.options)
-        if self.missing(asked):
+        # Where all epochs failed already, the job ends at once and says why.
+        if self.missing(asked) or not self.ready(asked):
             self._jobs.start(
                 asked.key,
                 f"{run.title} on {asked.data}",
@@ -197,7 +199,7 @@ class Computing:
             def progress(done: int, count: int, before: int = finished, epochs: int = len(missing)) -> None:
                 job.progress(before + done, before + count * epochs)
 
-            key = self._store.key(run.id, epoch.index, asked.data)
+            key = self._key(asked, epoch)
             try:
                 self._store.compute(job, run.id, epoch.index, asked.data, asked.options, progress)
             except MISTAKES as mistake:
@@ -221,11 +223,11 @@ class Computing:
         epochs = self._registry.run(asked.run).epochs
         return [e for e in epochs if e.index not in ready and e.index not in broken]
 
+    def _key(self, asked: Asked, epoch: Epoch) -> tuple[str, DecodeOptions]:
+        return self._store.key(asked.run, epoch.index, asked.data), asked.options
+
     def reasons(self, asked: Asked) -> dict[int, str]:
-        keys = {
-            e.index: self._store.key(asked.run, e.index, asked.data)
-            for e in self._registry.run(asked.run).epochs
-        }
+        keys = {e.index: self._key(asked, e) for e in self._registry.run(asked.run).epochs}
         return {index: self._broken[key] for index, key in keys.items() if key in self._broken}
 
 

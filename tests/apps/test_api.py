@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import httpx
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from apps.server.comparison import Asked
+from apps.server.context import Context
 from apps.server.encoding import packed, unpacked
 from tests.apps.client import finished
 from tests.waiting import when
@@ -221,6 +224,30 @@ def test_keypoints_that_are_not_the_models_fail_with_a_sentence(api):
     answer = when(lambda: api.get("compare", params=asked), lambda a: a.status_code != 202, 20)
     assert answer.status_code == 409
     assert "keypoints" in answer.json()["error"]
+
+
+def test_a_decoder_that_does_not_fit_leaves_the_other_questions_as_they_were(settings, tmp_path):
+    """What reads an output is known once it is computed: before, the question fails in its job."""
+    context = Context.of(replace(settings, cache=tmp_path))
+    asked = Asked("zz-broken", "painted.json")
+    try:
+        for decoder, why in (("simcc", "read by argmax"), ("simcc-soft", "read by argmax")):
+            wrong = replace(asked, decoder=decoder)
+            context.computing.begin(wrong)
+            job = context.computing.job(wrong)
+            assert job is not None
+            job.wait()
+            assert job.state == "failed"
+            assert why in str(job.error)
+            assert not context.computing.reasons(asked)
+        context.computing.begin(asked)
+        job = context.computing.job(asked)
+        assert job is not None, "the question itself was not asked yet"
+        job.wait()
+        assert list(context.computing.ready(asked)) == [0]
+        assert list(context.computing.reasons(asked)) == [1]
+    finally:
+        context.jobs.close()
 
 
 def test_naming_the_models_own_decoder_is_the_same_question(api, compared):
