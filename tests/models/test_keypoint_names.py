@@ -103,7 +103,7 @@ def test_names_for_another_number_of_keypoints_are_said_and_not_called_missing()
     skeleton, note = skeleton_of(described, meta(parsed=True), 5)
     assert skeleton.name == "own-5"
     assert note == (
-        "neither checkpoint nor config names the 5 keypoints of the head (named are 17 by the checkpoint's "
+        "neither checkpoint nor config names the 5 keypoints of the output (named are 17 by the checkpoint's "
         "dataset_meta and 17 by the config's metainfo of mine): they are numbered"
     )
     assert "named are" not in skeleton_of({}, None, 5)[1]

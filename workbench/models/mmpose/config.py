@@ -260,7 +260,7 @@ def skeleton_of(
         return own
     # 17 channels are COCO or AP-10K, and many others: a guess would put noses on tails.
     names = tuple(f"keypoint {k}" for k in range(K))
-    source = f"neither checkpoint nor config names the {counted(K, 'keypoint')} of the head"
+    source = f"neither checkpoint nor config names the {counted(K, 'keypoint')} of the output"
     if others:
         source += f" (named are {' and '.join(dict.fromkeys(others))})"
     return Skeleton(f"own-{K}", names, source=source), f"{source}: they are numbered"
