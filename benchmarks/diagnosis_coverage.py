@@ -167,7 +167,8 @@ KINDS: tuple[Kind, ...] = (
          no_case="planted by tests/inspectors/conditioning/test_exchanged_classes.py"),
     Kind("conditioning", "what the user's own conditioned code does", (
         "training and predict differ", "text changes nothing", "condition changes nothing",
-        "text of other keypoints", "head moved too little")),
+        "text of other keypoints", "head moved too little", "no gradient reaches the condition",
+        "γ and β exchanged", "γ saturated")),
     Kind("training", "learning rate 10 times off", (
         "learning rate too high or too low", "learning rate is ten times off its recipe's"),
         one_strength="other factors stand under 'learning rate is not the config's'"),

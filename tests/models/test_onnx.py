@@ -155,7 +155,7 @@ def test_simcc_vectors_are_told_apart_by_their_length(tmp_path, swapped):
 def test_what_had_to_be_assumed_is_said(tmp_path):
     opened = open_model(heatmap_file(tmp_path / "pose.onnx"))
     assert "normalisation assumed" in opened.note
-    assert "2 keypoints: they are numbered" in opened.note
+    assert "2 keypoints of the output: they are numbered" in opened.note
     assert opened.model.skeleton.keypoints == ("keypoint 0", "keypoint 1")
     named = named_as(opened.model, Skeleton("ends", ("head", "tail")), "my-set")
     assert "normalisation assumed" in named.note
