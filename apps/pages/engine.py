@@ -468,8 +468,8 @@ class LabPage(DeclaredPage, Generic[State]):
         def filled(query: str = "") -> list[float]:
             words = sent_words(query, len(names))
             found = [
-                number_of_link(name, word, plain, one.minimum or 0, one.precision == 0)
-                for name, word, plain, one in zip(names, words, usual, numbers, strict=True)
+                number_of_link(name, word, value, one.minimum or 0, one.precision == 0)
+                for name, word, value, one in zip(names, words, usual, numbers, strict=True)
             ]
             return found if len(found) > 1 else found[0]  # type: ignore[return-value] - one output, one value
 

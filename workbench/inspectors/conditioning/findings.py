@@ -367,7 +367,7 @@ def _detached(seen: Evidence) -> Finding | None:
     return Finding(
         DETACHED,
         f"the gradient of the training loss at {layers} is exactly 0, yet {effect.change} changes what the "
-        "training pass gives: these layers stay as they started",
+        "training pass gives: these layers learn nothing from this loss",
         f"look between {layers} and the features for detach(), no_grad(), .data, or an activation that is "
         "saturated",
         refuted_by="a gradient of the training loss at these layers that is not 0",
