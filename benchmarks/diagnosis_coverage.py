@@ -218,6 +218,8 @@ KINDS: tuple[Kind, ...] = (
            no_case="it takes a log that names its best value; tests/curves/test_flags.py plants it"),
     _named("training", "statements that the published files deny"),
     _named("training", "consistency loss is always 0"),
+    _named("training", "own loss wants maps on another scale than its codec",
+           no_case="planted at seven scales and in five losses by tests/training/test_target_scale.py"),
     Kind("training", "other pieces of a training, by the bisector", (
         "averaged weights lag behind the trained ones", "dropout too strong",
         "batch normalisation differs between training and use",
@@ -263,6 +265,7 @@ def verdicts() -> set[str]:
     from workbench.models.bottom_up import BottomUp
     from workbench.models.bottom_up.aggregation import Aggregation
     from workbench.skeletons import SKELETONS
+    from workbench.training.target_scale import SCALED
 
     skeleton, outputs = SKELETONS["coco-17"], Outputs()
     outputs = dataclasses.replace(outputs, passes={"mirrored": outputs})
@@ -285,7 +288,7 @@ def verdicts() -> set[str]:
     # The names of causes are the texts among the constants of these modules.
     constants = [value for module in code for name, value in vars(module).items() if name.isupper()]
     found |= {value for value in constants if isinstance(value, str)}
-    return found | set(ORDER) | set(CAUSE_OF.values()) | set(Lints.CHECKED)
+    return found | {SCALED} | set(ORDER) | set(CAUSE_OF.values()) | set(Lints.CHECKED)
 
 
 def kind_of(case: Case) -> Kind | None:

@@ -32,6 +32,7 @@ from workbench.training.passes import seeded
 from workbench.training.plan import Plan, PlannedModel
 from workbench.training.settings import rate_text
 from workbench.training.switches import CLIP, CLIP_EFFECT
+from workbench.training.target_scale import SCALED, target_scale_text
 from workbench.training.trainer import batch_target, checked, checked_device
 from workbench.training.verdict import Evidence, Expectation
 
@@ -333,6 +334,7 @@ def before_training(
                  input_text(trained[0], used[0]) if trained and used else "", True),
                 *(("loss leaves keypoints out", *one) for one in unlearned),
                 ("dead units", dead, True),
+                (SCALED, target_scale_text(model, outputs, batch), True),
                 *(("targets do not fit the decoder", *one)
                   for one in _targets(planned, batch, plan, device)),
             ]  # fmt: skip
