@@ -14,6 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from apps.pages.overfit.choices import NAMES
+from apps.pages.overfit.linked_settings import LINKED, settings_of_link
+from apps.pages.overfit.page import OverfitPage
 from tests import waiting
 from tests.apps.client import connected, late
 from tests.apps.conftest import started
@@ -166,12 +168,96 @@ def test_beside_a_session_only_what_the_next_start_would_refuse_is_told(api):
     *shown, refused, address = api.predict(*values, learning_rate=-1, api_name="/overfit_awaited")
     assert "Start would refuse this: learning rate: expected a number from 0 on, got -1" in refused
     assert not any("annotated keypoints" in str(one) for one in shown)
-    assert json.loads(address) == {"data": "astronaut", "sample": None}
+    stated = {name: word for name, word in json.loads(address).items() if word is not None}
+    assert stated.pop("family", "rtmpose") == "rtmpose"
+    assert stated == {"data": "astronaut", "steps": "5", "rate": "-1"}
 
 
 def test_a_link_names_data_and_sample(api):
     found = api.predict(json.dumps([None, None, "scenes-val", "5"]), api_name="/overfit_restored")
     assert "scenes-val" in str(found)
+
+
+SET = {
+    "family": "cape", "steps": 61, "learning_rate": 0.0003, "schedule": "multistep", "weight_decay": 0.05,
+    "ema": 0.9, "plant": "clip", "every": 7, "pck_falls": 0.25, "wait": 9.5, "seed": 3, "warm_up": 11,
+    "clip": 0.5, "dropout": False, "config_training": True, "data": "astronaut", "sample": 0,
+}  # fmt: skip
+
+
+def opened(api, words):
+    query = json.dumps([words.get(name) for name in OverfitPage.address])
+    note, *chosen = api.predict(query, api_name="/overfit_restored")[-len(NAMES) - 1 :]
+    values = dict(zip(NAMES, chosen, strict=True))
+    return note, {n: v["value"] if isinstance(v, dict) else v for n, v in values.items()}
+
+
+@pytest.mark.parametrize("name", [name for name in SET if name != "sample"])
+def test_every_setting_stands_in_the_address_and_comes_back_from_it(api, name):
+    """What was started would else be another attempt for whoever opens the link."""
+    chosen = {"data": "astronaut", "sample": 0, "family": "rtmpose", name: SET[name]}
+    *_, address = api.predict(**chosen, api_name="/overfit_awaited")
+    words = {one: word for one, word in json.loads(address).items() if word is not None}
+    note, values = opened(api, words)
+    assert {one: values[one] for one in chosen} == chosen, words
+    assert "error" not in note
+
+
+def test_all_settings_stand_in_one_address_and_usual_ones_in_none(api):
+    *_, address = api.predict(**SET, api_name="/overfit_awaited")
+    _, values = opened(api, json.loads(address))
+    assert {one: values[one] for one in SET} == SET
+    usual = {"family": "cape", "steps": 400, "learning_rate": 2e-3, "schedule": "cosine"}
+    *_, address = api.predict(**usual, data="astronaut", api_name="/overfit_awaited")
+    words = {one: word for one, word in json.loads(address).items() if word is not None}
+    assert words == {"family": "cape", "data": "astronaut"}
+    _, values = opened(api, words)
+    assert {one: values[one] for one in usual} == usual
+    assert set(LINKED) < set(OverfitPage.address)
+
+
+WRONG = {
+    "steps": "0", "rate": "fast", "weight-decay": "-1", "ema": "nan", "warm-up": "2.5", "clip": "-3",
+    "seed": "x", "every": "-1", "pck-falls": "inf", "wait": "long", "dropout": "maybe",
+    "config-training": "1",
+    "schedule": "linear", "plant": "weather", "family": "absent",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_word_of_an_address_is_said_and_the_default_shown(name, monkeypatch):
+    said = []
+    monkeypatch.setattr("apps.pages.links.say_of_link", said.append)
+    usual = settings_of_link([None] * len(LINKED), ["demo", "cape"])
+    words = [WRONG[name] if one == name else None for one in LINKED]
+    found = settings_of_link(words, ["demo", "cape"])
+    # Beside no default a number stands for the family's own: it is the one that the sentence names.
+    assert {n: v for n, v in found.items() if n not in ("warm_up", "clip")} == {
+        n: v for n, v in usual.items() if n not in ("warm_up", "clip")
+    }
+    assert len(said) == 1
+    assert said[0].startswith(f"{name}: expected ")
+    assert WRONG[name] in said[0]
+
+
+@pytest.mark.long
+@pytest.mark.browser
+def test_a_setting_is_shown_again_when_the_page_is_loaded_again(tab, served, freed):
+    where, _ = served
+    page = tab()
+    page.goto(f"{where}overfit?steps=0&seed=5")
+    page.locator("[data-testid=overfit-awaited]").wait_for(timeout=PATIENCE)
+    page.get_by_text("steps: expected a whole number from 1").wait_for(timeout=PATIENCE)
+    assert page.get_by_label("steps", exact=True).input_value() == "200"
+    assert page.get_by_label("seed", exact=True).input_value() == "5"
+    page.get_by_label("clip (default)", exact=True).fill("0.5")
+    page.wait_for_function("location.search.includes('clip=0.5')", timeout=PATIENCE)
+    page.reload()
+    page.wait_for_function(
+        "document.querySelector('[aria-label=\"clip (default)\"]')?.value === '0.5'", timeout=PATIENCE
+    )
+    assert "steps=" not in page.url
+    assert not page.get_by_text("does not know").count()
 
 
 def test_a_link_names_the_sample_as_look_and_compare_do_and_as_the_rail_carries_it(api):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
@@ -27,6 +28,7 @@ from apps.pages.overfit.choices import (
     families,
     preview,
 )
+from apps.pages.overfit.linked_settings import LINKED, settings_of_link, words_of
 from apps.pages.overfit.own_photo import PhotoSection, own_photo
 from apps.pages.overfit.views import (
     FURTHEST,
@@ -93,7 +95,7 @@ class OverfitPage(DeclaredPage):
 
     path, prefix, title = "overfit", "ovf", "Overfit"
     question = "Can this network learn one image, and if not, what prevents it?"
-    address = ("session", "run", "data", "sample")
+    address = ("session", "run", "data", "sample", *LINKED)
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -137,9 +139,10 @@ class OverfitPage(DeclaredPage):
     def restored(self, query: str = "") -> list[Any]:
         """A session by its link: id, timer, keypoints, then the choices; a note on running sessions."""
         # Older links say the session alone.
-        words = [*sent_json(query, list), None, None, None, None][:4]
-        identity, run, data, sample = sent_words(json.dumps(words), 4)
-        names = families(self.context.settings.adapter)
+        count = len(self.address)
+        words = [*sent_json(query, list), *[None] * count][:count]
+        identity, run, data, sample, *settings = sent_words(json.dumps(words), count)
+        names = [name for _, name in families(self.context.settings.adapter)]
         refused = ""
         # Raised, a mistake would put "Error" into every control and leave nothing to choose from.
         try:
@@ -148,7 +151,10 @@ class OverfitPage(DeclaredPage):
                 return [*self._restored_session(attempt), "", *self._offered(attempt.choices)]
         except MISTAKES as mistake:
             refused = sentence_html(sentence(mistake), "error")
-        choices, wrong = read_link([run, data, sample], lambda linked: self._linked(names[0][1], *linked))
+        family = settings[0] if settings[0] in names else names[0]
+        choices, wrong = read_link([run, data, sample], lambda linked: self._linked(family, *linked))
+        chosen = settings_of_link(settings, names, bool(choices.config))
+        choices = dataclasses.replace(choices, **chosen)
         refused += "".join(sentence_html(text, "error") for text in wrong)
         running = self.attempts.alive()
         notes = [
@@ -209,17 +215,25 @@ class OverfitPage(DeclaredPage):
         except MISTAKES as mistake:
             refused = sentence_html(f"Start would refuse this: {sentence(mistake)}", "error")
             shown = [sentence_html(sentence(mistake), "error"), gr.skip(), ""]
-        address = "" if any(photo) else self._address(given["data"], given["sample"])
+        address = self._address(given, any(photo))
         return [*(shown if not session else [gr.skip()] * 3), refused, address]
 
-    def _address(self, data: str, sample: float | None) -> str:
-        """Data and sample as a link to this page names them, as JSON; "" where there is no such sample."""
+    def _address(self, given: Mapping[str, Any], photo: bool) -> str:
+        """Settings, data and sample as a link to this page names them, as JSON.
+
+        Data and sample are left as they are beside a photo, and where there is no such sample.
+        """
+        names = families(self.context.settings.adapter)
+        words: dict[str, Any] = words_of(given, names[0][1]) if names else {}
+        if photo:
+            return json.dumps(words)
+        data, sample = given["data"], given["sample"]
         try:
             samples = self.context.registry.sets.get(data)
             named = None if sample is None else sample_name(samples, int(sample))
         except (*MISTAKES, IndexError):
-            return ""
-        return json.dumps({"data": data, "sample": named})
+            return json.dumps(words)
+        return json.dumps({"data": data, "sample": named, **words})
 
     @one_sentence_errors
     def family(self, family: str = "", data: str = "") -> list[Any]:
