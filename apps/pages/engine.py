@@ -75,6 +75,7 @@ class DeclaredPage(ABC):
         question: under the title.
         parent: entry of the rail it stands under; "" at the top level.
         address: names in the page's address.
+        linked: further names in it: those of the job sections' fields.
     """
 
     path: ClassVar[str]
@@ -83,6 +84,7 @@ class DeclaredPage(ABC):
     question: ClassVar[str]
     parent: ClassVar[str] = ""
     address: ClassVar[tuple[str, ...]]
+    linked: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -216,13 +218,11 @@ class LabPage(DeclaredPage, Generic[State]):
         values: names of the controls' values, for HTTP clients.
         sections: names of the report sections, in order.
         overview_ids: ids of the HTML blocks above the sections.
-        linked: further names in the address: those of the job sections' numbers.
     """
 
     values: ClassVar[tuple[str, ...]]
     sections: ClassVar[tuple[str, ...]]
     overview_ids: ClassVar[tuple[str, ...]] = ("wb-answer",)
-    linked: ClassVar[tuple[str, ...]] = ()
 
     # The declaration.
 
@@ -531,8 +531,7 @@ class LabPage(DeclaredPage, Generic[State]):
 
 def declared_page(kind: type[DeclaredPage]) -> Page:
     """The rail's entry of a page."""
-    linked = kind.linked if issubclass(kind, LabPage) else ()
     return Page(
         kind.path, kind.title, kind.question, lambda context: kind(context).build(), parent=kind.parent,
-        address=(*kind.address, *linked),
+        address=(*kind.address, *kind.linked),
     )  # fmt: skip

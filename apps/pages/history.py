@@ -56,6 +56,7 @@ class HistoryPage(QuestionPage):
     path, prefix, title = "history", "wb", "History"
     question = "Which instances did each epoch gain or lose, and which are the worst?"
     address, chosen_name = ("run", "a", "b", "data", "image"), "history_chosen"
+    linked = Sweeping.linked
 
     def add_controls(self) -> Mapping[str, Component]:
         choice: dict[str, Any] = {"value": None, "allow_custom_value": True}
@@ -77,11 +78,13 @@ class HistoryPage(QuestionPage):
 
     def sections(self) -> Sequence[JobSection]:
         self._history = EpochHistory(self.context, self._controls)
-        return self._history, Sweeping(self.context)
+        self._sweeping = Sweeping(self.context)
+        return self._history, self._sweeping
 
     def add_events(self, added: Mapping[str, AddedSection]) -> None:
         """The demo's button, shown where no folder is served; it opens the page anew."""
         super().add_events(added)
+        self._sweeping.link(added[Sweeping.name].fields)
         root_block().load(
             lambda: gr.update(visible=not self.context.predictions.listed()), None, self._demo,
             api_visibility="private", show_progress="hidden",

@@ -68,7 +68,7 @@ class JobSection(ABC):
         answer_first: sentence, figure and details come before the status in what the handlers return.
         at_opening: an automatic section is asked as the page opens.
         after: JavaScript that runs after each answer of an automatic section.
-        linked: names under which the numbers among the fields stand in the address of a `LabPage`.
+        linked: names under which fields stand in the address: the numbers among those of a `LabPage`.
         components: what the section is asked with; set when it is added to a page.
     """
 

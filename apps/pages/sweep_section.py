@@ -16,8 +16,10 @@ import gradio as gr
 from gradio.components import Component
 
 from apps.pages.job_sections import QuestionSection
-from apps.pages.sections import control_row
+from apps.pages.links import whole_of_link, word_of_link
+from apps.pages.sections import control_row, hidden_text, one_sentence_errors, query_js, root_block
 from apps.server.comparison import has_areas
+from apps.server.encoding import sent_words
 from apps.server.prediction_folders import PREFIX, SWEPT
 from workbench.cli import MISTAKES
 from workbench.core.command_line import command_line
@@ -60,6 +62,39 @@ class Sweeping(QuestionSection[SweepWanted]):
     automatic = False
     cancelled = "Cancelled. Finished epochs are stored; the button continues where it stopped."
     report_title = "Sweep"
+    linked = ("sweep-run", "sweep-data", "sweep-ablations", "sweep-images")
+
+    def of_link(self, query: str = "") -> list[Any]:
+        """The fields for the words of an address; a wrong one is said, and what is shown without it taken."""
+        run, data, ablations, limit = sent_words(query, len(self.linked))
+        usual = self._usual()
+        runs = [one.id for one in self.context.registry.runs()]
+        names = self.linked
+        wanted = [word_of_link(names[2], word, list(ABLATIONS), "") for word in (ablations or "").split(",")]
+        images = whole_of_link(names[3], limit, None, 1)
+        return [
+            word_of_link(names[0], run, runs, usual[0]) or None,
+            word_of_link(names[1], data, self.context.registry.sets.ids(), usual[1]),
+            list(dict.fromkeys(filter(None, wanted))),
+            "" if images is None else str(images),
+        ]
+
+    def _usual(self) -> tuple[str, str]:
+        """Run and data set of a page that was opened without any."""
+        runs = self.context.registry.runs()
+        return (runs[0].id if runs else ""), self.context.registry.sets.ids()[0]
+
+    def link(self, fields: Sequence[Component]) -> None:
+        """Fill the fields from the address, and write them into it when they change."""
+        root_block().load(
+            one_sentence_errors(self.of_link), hidden_text(), list(fields), js=query_js(self.linked),
+            api_visibility="private", show_progress="hidden",
+        )  # fmt: skip
+        plain = json.dumps(dict(zip(self.linked, self._usual(), strict=False)))
+        keep = f"(...values) => window.wb.keep({json.dumps(self.linked)}, values, {plain})"
+        *menus, limit = fields
+        for event in (*(one.change for one in menus), limit.submit, limit.blur):  # type: ignore[attr-defined]
+            event(None, list(fields), None, js=keep)
 
     def add_fields(self) -> list[Component]:
         runs = [(run.title, run.id) for run in self.context.registry.runs()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -203,6 +204,45 @@ def test_a_link_says_which_epoch_and_set_of_it_are_not_there(own, monkeypatch):
         "a: '77' of this link is not here", "data: 'absent.json' of this link is not here"
     ]  # fmt: skip
     assert {duration for _, duration in warned} == {None}
+
+
+def test_a_sweep_is_filled_from_the_address_and_written_into_it(own, tab):
+    page = tab(height=900)
+    page.goto(f"{own}history?sweep-ablations=decoders,weather&sweep-images=3&sweep-run=gone")
+    page.get_by_text("sweep-ablations: expected one of").wait_for(state="visible")
+    page.get_by_text("sweep-run: expected one of").wait_for(state="visible")
+    shown = "(n) => document.querySelector('#wb-sweep-limit :is(textarea, input)')?.value === n"
+    page.wait_for_function(shown, arg="3")
+    limit = page.get_by_label("images", exact=True)
+    limit.fill("2")
+    limit.press("Enter")
+    page.wait_for_function("location.search.includes('sweep-images=2')")
+    page.reload()
+    page.wait_for_function(shown, arg="2")
+    assert "sweep-run" not in page.url
+    assert not page.get_by_text("does not know").count()
+
+
+def test_a_wrong_word_of_a_sweeps_address_is_said_and_the_others_are_kept(monkeypatch):
+    from apps.pages.sweep_section import Sweeping
+    from workbench.evaluation.sweeps.readings import ABLATIONS
+
+    said = []
+    monkeypatch.setattr("apps.pages.links.say_of_link", said.append)
+    sets = SimpleNamespace(ids=lambda: ["one.json", "two.json"])
+    registry = SimpleNamespace(runs=lambda: [SimpleNamespace(id="a"), SimpleNamespace(id="b")], sets=sets)
+    section = Sweeping(SimpleNamespace(registry=registry, jobs=None))
+    known = list(ABLATIONS)[:2]
+    right = ["b", "two.json", ",".join(known), "7"]
+    assert section.of_link(json.dumps(right)) == ["b", "two.json", known, "7"]
+    assert section.of_link(json.dumps([None] * 4)) == ["a", "one.json", [], ""]
+    assert said == []
+    assert section.of_link(json.dumps(["c", "three.json", f"{known[0]},weather", "0"])) == [
+        "a", "one.json", known[:1], ""
+    ]  # fmt: skip
+    assert [text.partition(":")[0] for text in said] == [
+        "sweep-ablations", "sweep-images", "sweep-run", "sweep-data"
+    ]  # fmt: skip
 
 
 def test_a_cut_list_says_how_many_there_are():
