@@ -73,6 +73,14 @@ def test_places_that_are_right_or_follow_no_rule_are_told_nothing(read):
     assert placement_text(placed(read)) == ""
 
 
+def test_a_rule_that_brings_one_keypoint_of_a_nearly_trained_network_is_not_told():
+    off = np.array([[-1.4, 0], [1.4, 0], [-3, 1], [3, 1], [2, -2], [-2, 2], [1, 3], [5.2, -1]])
+    read = TRUTH + off
+    assert not placed(read).explains(read)
+    assert placement_text(placed(read)) == ""
+    assert "on another scale" in placement_text(placed(TRUTH * 1.2 + off / 10))
+
+
 def test_a_shift_that_the_verdict_allows_is_not_told_where_the_output_has_no_cells():
     assert placement_text(placed(by(2, 2), cell=0)) == ""
     assert "(+9.0, +9.0)" in placement_text(placed(by(9, 9), cell=0))

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FEWEST = 6
 # Spread of a shift that PCK allows, as a share of it, so that no scatter counts as a shift.
 STEADY = 0.5
+# A shift or a line has to leave at most this share of the distances.
+CLOSER = 0.5
 # The factor of a line along an axis that counts as 1, or as -1.
 SAME = 0.1
 # Predictions in one place are no line: a line through them would have any factor.
@@ -85,9 +87,14 @@ def placement_text(placed: Placed) -> str:
     if placed.explains(p):
         return _small_shift(p - t, placed.cell)
     middle = np.median(p - t, 0)
-    if placed.explains(p - middle):
+    if _closer(p - middle, p, t) and placed.explains(p - middle):
         return _shift_text(middle, placed.cell)
     return _order_text(placed) or _exchange_text(placed)
+
+
+def _closer(fitted: np.ndarray, read: np.ndarray, truth: np.ndarray) -> bool:
+    """Whether a rule is most of the distances: it may bring the one keypoint that training still lacks."""
+    return bool(np.linalg.norm(fitted - truth) <= CLOSER * np.linalg.norm(read - truth))
 
 
 def _small_shift(off: np.ndarray, cell: float) -> str:
@@ -118,7 +125,8 @@ def _exchange_text(placed: Placed) -> str:
         shrunk = ((factors > 0) & (factors < 1)).all()
         if shrunk and np.linalg.norm(given.mean(0) - t.mean(0)) < NEAR * placed.side:
             continue
-        if placed.explains(np.stack([np.polyval(lines[axis], given[:, axis]) for axis in (0, 1)], 1)):
+        fitted = np.stack([np.polyval(lines[axis], given[:, axis]) for axis in (0, 1)], 1)
+        if _closer(fitted, p, t) and placed.explains(fitted):
             return _line_text(factors, [-line[1] / line[0] for line in lines], words)
     return ""
 
