@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+
+import pytest
 
 from workbench.evaluation import Protocol
 
@@ -58,3 +61,32 @@ def test_json_there_and_back():
     facts = json.loads(json.dumps(RULES.to_json(), allow_nan=False))
     assert facts["text"] == RULES.text()
     assert Protocol.from_json(facts).differs_from(RULES) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("padding", "1.25"),
+        ("nms", [0.9]),
+        ("decoder", 3.5),
+        ("support", {}),
+        ("flip", "yes"),
+        ("flip_shift", 1),
+        ("images", 12.5),
+        ("instances", True),
+        ("loaded_fraction", 10**400),
+        ("oks_sigmas", "abc"),
+        ("oks_sigmas", [0.1, None]),
+    ],
+)
+def test_a_setting_of_another_type_is_refused_by_name(name: str, value: object):
+    with pytest.raises(ValueError, match=f"the protocol's {name} is .*, expected "):
+        Protocol.from_json(RULES.to_json() | {name: value})
+
+
+def test_whole_numbers_and_absent_settings_are_read():
+    found = Protocol.from_json({"padding": 1, "nms": None, "flip": None, "oks_sigmas": [1, 0.5]})
+    assert found.padding == 1
+    assert math.isnan(found.nms)
+    assert found.flip is None
+    assert found.oks_sigmas == (1, 0.5)

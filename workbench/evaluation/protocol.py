@@ -180,16 +180,37 @@ class Protocol:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Protocol:
-        """Read what to_json wrote."""
-        known = {f.name: f for f in dataclasses.fields(cls)}
+        """Read what to_json wrote.
+
+        Raises:
+            ValueError: a setting is of another type than to_json writes; files of predictions are edited.
+        """
+        known = {f.name: str(f.type) for f in dataclasses.fields(cls)}
         given: dict[str, Any] = {k: v for k, v in facts.items() if k in known and v is not None}
+        for name, value in given.items():
+            if not _is_kind(value, known[name]):
+                raise ValueError(f"the protocol's {name} is {repr(value)[:40]}, expected {known[name]}")
         given["oks_sigmas"] = tuple(given.get("oks_sigmas", ()))
         return cls(**given)
+
+
+def _is_kind(value: Any, kind: str) -> bool:
+    """Whether a value of a JSON is what a field of Protocol holds; `kind` is the field's annotation."""
+    if kind.startswith("tuple"):
+        return isinstance(value, list | tuple) and all(_is_kind(one, "float") for one in value)
+    if kind == "float":  # a whole number may be written without its point; a huge one fits no float
+        return isinstance(value, float) or (type(value) is int and abs(value) < _FLOAT_LIMIT)
+    if kind == "int":
+        return type(value) is int and abs(value) < _FLOAT_LIMIT
+    return type(value) is (str if kind == "str" else bool)
 
 
 def _value_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
+
+# Whole numbers beyond it are no count, and overflow where they are divided.
+_FLOAT_LIMIT = 1 << 63
 
 # How sure is the model of a whole pose? Rules that make one score of the keypoints' scores.
 
